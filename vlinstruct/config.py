@@ -1,0 +1,79 @@
+"""Settings: frozen, keyword-only, checked once when they are made, all problems named together. No torch."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from vlinstruct.errors import UsageError
+
+Select = Literal["safe", "paper"]
+
+
+def _refuse(problems: list[str]) -> None:
+    if problems:
+        raise UsageError("; ".join(problems))
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationConfig:
+    """How text is generated; names and meaning as in transformers' GenerationConfig.
+
+    Args:
+        max_new_tokens: most tokens to generate, at least 1.
+        num_beams: 1 is greedy (or sampling), more is beam search; the field's numbers use 5.
+        length_penalty: exponent of the length by which a beam's log-likelihood is divided; above 0 favours long answers.
+        repetition_penalty: above 1 makes tokens already generated less likely; 1 is off.
+        do_sample: draw tokens at random in place of taking the likeliest.
+        temperature: divides the logits when sampling, above 0.
+        top_p: keep the likeliest tokens whose probability sums to this when sampling, above 0 to 1.
+        seed: of the sampling, 0 to 2^64 - 1.
+    """
+
+    max_new_tokens: int = 64
+    num_beams: int = 1
+    length_penalty: float = 1.0
+    repetition_penalty: float = 1.0
+    do_sample: bool = False
+    temperature: float = 1.0
+    top_p: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        checks = {
+            f"max_new_tokens must be 1 to 4096, got {self.max_new_tokens}": 1 <= self.max_new_tokens <= 4096,
+            f"num_beams must be 1 to 64, got {self.num_beams}": 1 <= self.num_beams <= 64,
+            f"length_penalty must be finite, got {self.length_penalty}": math.isfinite(self.length_penalty),
+            f"repetition_penalty must be above 0, got {self.repetition_penalty}": 0 < self.repetition_penalty < math.inf,
+            f"temperature must be above 0, got {self.temperature}": 0 < self.temperature < math.inf,
+            f"top_p must be above 0 and at most 1, got {self.top_p}": 0 < self.top_p <= 1,
+            f"seed must be 0 to 2^64 - 1, got {self.seed}": 0 <= self.seed < 2**64,
+            "sampling needs num_beams 1": not (self.do_sample and self.num_beams > 1),
+        }
+        _refuse([problem for problem, holds in checks.items() if not holds])
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizationConfig:
+    """How instructions are optimized (algorithm 2).
+
+    Args:
+        select: `paper` always takes the optimized instruction; `safe` takes the lowest IAS of the candidates that keep
+            the initial instruction's content.
+        max_new_tokens: most tokens of a rewritten or optimized instruction, at least 1.
+    """
+
+    select: Select = "safe"
+    max_new_tokens: int = 128
+
+    def __post_init__(self) -> None:
+        checks = {
+            f"select must be safe or paper, got {self.select!r}": self.select in ("safe", "paper"),
+            f"max_new_tokens must be 1 to 4096, got {self.max_new_tokens}": 1 <= self.max_new_tokens <= 4096,
+        }
+        _refuse([problem for problem, holds in checks.items() if not holds])
+
+    def generation(self) -> GenerationConfig:
+        """Returns the greedy settings with which instructions are rewritten and compared."""
+        return GenerationConfig(max_new_tokens=self.max_new_tokens)

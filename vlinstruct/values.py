@@ -1,0 +1,120 @@
+"""What crosses a room: frozen, keyword-only values without torch.
+
+Legend: N items of a percept, P positions of the encoded image (patches + 1), D its width.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Role = Literal["initial", "rewritten", "optimized"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Percept:
+    """What the vision tower saw: computed once per image, read by every later call.
+
+    Args:
+        image_embeds: the encoder's output, (N, P, D).
+    """
+
+    image_embeds: Tensor
+
+    def __len__(self) -> int:
+        return int(self.image_embeds.shape[0])
+
+    def select(self, indices: Sequence[int]) -> Percept:
+        """Returns the percept of the items at `indices`; an index may occur more than once."""
+        if list(indices) == list(range(len(self))):
+            return self
+        return Percept(image_embeds=self.image_embeds[list(indices)])
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenScores:
+    """The negative log-likelihood of every token of a target.
+
+    Args:
+        tokens: the target's tokens as text, the end token last.
+        token_nll: nats per token, same length as `tokens`.
+
+    >>> TokenScores(tokens=("a", "</s>"), token_nll=(1.0, 3.0)).mean_nll
+    2.0
+    """
+
+    tokens: tuple[str, ...]
+    token_nll: tuple[float, ...]
+
+    @property
+    def mean_nll(self) -> float:
+        """Mean over all tokens, in nats; NaN for an empty target."""
+        return math.fsum(self.token_nll) / len(self.token_nll) if self.token_nll else math.nan
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """One of the answers offered to the model.
+
+    Args:
+        text: the answer as offered.
+        probability: softmax over the offered answers of their mean token log-likelihood (length-normalised), 0 to 1.
+        nll: mean negative log-likelihood per token, in nats.
+    """
+
+    text: str
+    probability: float
+    nll: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What the model answers.
+
+    Args:
+        text: the answer; with `choices`, the most probable of them.
+        choices: the offered answers in the order they were offered; empty when none were.
+    """
+
+    text: str
+    choices: tuple[Choice, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoredInstruction:
+    """An instruction and its IAS (eq. 3): mean nats per token given the image, lower is better."""
+
+    text: str
+    ias: float
+    scores: TokenScores
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimization:
+    """Algorithm 2's result for one image and one instruction.
+
+    Args:
+        initial: the user's instruction.
+        rewritten: the language model's rewriting of it.
+        optimized: what the comparison of the two brought forth.
+        chosen: which of the three is used.
+        reason: one sentence that says why.
+        notices: what a user should know, e.g. that the rewriting was empty and the initial instruction stood in.
+    """
+
+    initial: ScoredInstruction
+    rewritten: ScoredInstruction
+    optimized: ScoredInstruction
+    chosen: Role
+    reason: str
+    notices: tuple[str, ...] = ()
+
+    @property
+    def instruction(self) -> str:
+        """The chosen instruction's text."""
+        return {"initial": self.initial, "rewritten": self.rewritten, "optimized": self.optimized}[self.chosen].text
