@@ -23,7 +23,7 @@ class GenerationConfig:
     Args:
         max_new_tokens: most tokens to generate, at least 1.
         num_beams: 1 is greedy (or sampling), more is beam search; the field's numbers use 5.
-        length_penalty: exponent of the length by which a beam's log-likelihood is divided; above 0 favours long answers.
+        length_penalty: exponent of the length that divides a beam's log-likelihood; above 0 favours long answers.
         repetition_penalty: above 1 makes tokens already generated less likely; 1 is off.
         do_sample: draw tokens at random in place of taking the likeliest.
         temperature: divides the logits when sampling, above 0.
@@ -45,7 +45,9 @@ class GenerationConfig:
             f"max_new_tokens must be 1 to 4096, got {self.max_new_tokens}": 1 <= self.max_new_tokens <= 4096,
             f"num_beams must be 1 to 64, got {self.num_beams}": 1 <= self.num_beams <= 64,
             f"length_penalty must be finite, got {self.length_penalty}": math.isfinite(self.length_penalty),
-            f"repetition_penalty must be above 0, got {self.repetition_penalty}": 0 < self.repetition_penalty < math.inf,
+            f"repetition_penalty must be above 0, got {self.repetition_penalty}": 0
+            < self.repetition_penalty
+            < math.inf,
             f"temperature must be above 0, got {self.temperature}": 0 < self.temperature < math.inf,
             f"top_p must be above 0 and at most 1, got {self.top_p}": 0 < self.top_p <= 1,
             f"seed must be 0 to 2^64 - 1, got {self.seed}": 0 <= self.seed < 2**64,

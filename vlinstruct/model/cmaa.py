@@ -1,0 +1,45 @@
+"""Cross-Modal Alignment Attention (VisLingInstruct section 3.1, eq. 1): the queries attend to the instruction's tokens.
+
+    U_mm = softmax(E_que E_text^T) E_text
+
+InstructBLIP throws E_text away; CMAA keeps it. As in the paper there is neither a scale nor a learned weight, and
+U_mm is appended to the queries along the token axis: the language model sees 2Q projected tokens in place of Q.
+
+Legend: B rows, Q queries, T instruction tokens, D the Q-Former's width.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def cross_modal_alignment_attention(query_embeds: Tensor, text_embeds: Tensor, attention_mask: Tensor) -> Tensor:
+    """Computes U_mm (eq. 1).
+
+    [CLS] and [SEP] take part like any other token; the softmax runs in float32 at least.
+
+    Args:
+        query_embeds: E_que, (B, Q, D).
+        text_embeds: E_text, (B, T, D).
+        attention_mask: (B, T), nonzero where a token is no padding; padding never counts. Every row has a token.
+
+    Returns:
+        U_mm, (B, Q, D), in the dtype of `query_embeds`.
+
+    >>> one_token = torch.tensor([[[5.0, 7.0]]])
+    >>> cross_modal_alignment_attention(torch.ones(1, 3, 2), one_token, torch.ones(1, 1))[0, 2].tolist()
+    [5.0, 7.0]
+    """
+    accumulate = torch.promote_types(query_embeds.dtype, torch.float32)
+    queries, text = query_embeds.to(accumulate), text_embeds.to(accumulate)
+    padding = ~attention_mask.bool()
+    text = text.masked_fill(padding[..., None], 0.0)  # 0 * NaN would let a padded position through
+    logits = (queries @ text.mT).masked_fill(padding[:, None, :], -torch.inf)  # (B, Q, T)
+    return (logits.softmax(dim=-1) @ text).to(query_embeds.dtype)
+
+
+def with_alignment(query_embeds: Tensor, text_embeds: Tensor, attention_mask: Tensor) -> Tensor:
+    """Returns the queries followed by U_mm, (B, 2Q, D): what the projection reads under EMA (algorithm 1)."""
+    aligned = cross_modal_alignment_attention(query_embeds, text_embeds, attention_mask)
+    return torch.cat([query_embeds, aligned], dim=1)

@@ -1,0 +1,67 @@
+"""What the rest of the model knows of a language model; encoder-decoder and decoder-only look alike behind it.
+
+A context (image prefix and prompt) is read once; then tokens are fed and logits come back. T5's context is its
+encoder's input, Llama's is the beginning of its sequence: nobody above this interface has to know.
+
+Legend: B rows, C context positions, S fed tokens, L the model's width, V the vocabulary.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Protocol
+
+from torch import Tensor, nn
+
+
+class DecoderState(Protocol):
+    """Keys and values of everything read so far; `decode` appends to it."""
+
+    def select(self, rows: Tensor) -> None:
+        """Keeps the rows at `rows` (N,), in that order; a row may occur more than once (beams, candidates)."""
+        ...
+
+
+class LanguageModel(nn.Module, ABC):
+    """A language model that reads embeddings and continues with tokens."""
+
+    @abstractmethod
+    def embed_tokens(self, input_ids: Tensor) -> Tensor:
+        """(B, S) -> (B, S, L)."""
+
+    @abstractmethod
+    def prefill(self, inputs_embeds: Tensor, attention_mask: Tensor) -> tuple[Tensor, DecoderState]:
+        """Reads a context.
+
+        Args:
+            inputs_embeds: (B, C, L), padded on the left.
+            attention_mask: (B, C), nonzero where a position is no padding.
+
+        Returns:
+            The logits of the first token to generate, (B, V), and the state to go on from.
+        """
+
+    @abstractmethod
+    def decode(self, input_ids: Tensor, state: DecoderState) -> Tensor:
+        """Feeds tokens.
+
+        Args:
+            input_ids: (B, S), the tokens that follow what `state` has read.
+            state: is moved on by S tokens.
+
+        Returns:
+            The logits of the token after each of them, (B, S, V).
+        """
+
+    @abstractmethod
+    def target_logits(self, inputs_embeds: Tensor, attention_mask: Tensor, target_ids: Tensor) -> Tensor:
+        """Teacher forcing: one pass over context and target; differentiable.
+
+        Args:
+            inputs_embeds: (B, C, L), padded on the left.
+            attention_mask: (B, C), nonzero where a position is no padding.
+            target_ids: (B, S), padded on the right; padding does not change the logits before it.
+
+        Returns:
+            (B, S, V): position i predicts `target_ids[:, i]`.
+        """
