@@ -9,9 +9,26 @@ Legend: B rows, C context positions, S fed tokens, L the model's width, V the vo
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import Protocol
 
 from torch import Tensor, nn
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """What the language model reads before it writes.
+
+    Args:
+        inputs_embeds: (B, C, L), padded on the left.
+        attention_mask: (B, C), True where a position is no padding.
+        seen_ids: per row the ids that the repetition penalty counts as written already: the prompt of a decoder-only
+            model, the start token of an encoder-decoder.
+    """
+
+    inputs_embeds: Tensor
+    attention_mask: Tensor
+    seen_ids: tuple[tuple[int, ...], ...]
 
 
 class DecoderState(Protocol):

@@ -1,0 +1,23 @@
+"""Fixtures that several rooms share: tiny folders on disk, written once per run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import tiny_models
+import torch
+
+
+@pytest.fixture(scope="session")
+def tiny_folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """One InstructBLIP folder per kind of language model, in transformers' format."""
+    root = tmp_path_factory.mktemp("backbones")
+    for kind in ("t5", "llama"):
+        tiny_models.write_folder(kind, root / kind)
+    return {kind: root / kind for kind in ("t5", "llama")}
+
+
+def pytest_configure() -> None:
+    """Tiny models are fastest on one thread, the more so when the machine is busy."""
+    torch.set_num_threads(1)

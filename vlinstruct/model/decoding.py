@@ -1,0 +1,97 @@
+"""Text generation over the language model's interface: greedy, sampling and beam search, token for token transformers'.
+
+Legend: B rows, V vocabulary.
+Semantics: transformers' `GenerationMixin` (`early_stopping=False`), checked against it in the tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from vlinstruct.config import GenerationConfig
+from vlinstruct.model.beam_search import beam_search
+from vlinstruct.model.language_model import Context, LanguageModel
+from vlinstruct.model.logits import penalize_repetition, require_finite, seen_tokens
+
+
+def generate(
+    language_model: LanguageModel, context: Context, config: GenerationConfig, stop_ids: Sequence[int]
+) -> list[list[int]]:
+    """Continues every row of `context`.
+
+    Args:
+        language_model: the model.
+        context: what it reads first.
+        config: how it writes.
+        stop_ids: ids that end a text.
+
+    Returns:
+        The new ids of every row, without the stop id.
+
+    Raises:
+        CheckpointError: the model's logits are not finite.
+    """
+    if config.num_beams > 1:
+        texts = beam_search(language_model, context, config, stop_ids)
+    else:
+        texts = _step_by_step(language_model, context, config, stop_ids)
+    return [_before_stop(ids, stop_ids) for ids in texts]
+
+
+def _step_by_step(
+    language_model: LanguageModel, context: Context, config: GenerationConfig, stop_ids: Sequence[int]
+) -> list[list[int]]:
+    logits, state = language_model.prefill(context.inputs_embeds, context.attention_mask)
+    seen = seen_tokens(context.seen_ids, logits)
+    choose = _Sampler(config, len(logits), logits.device) if config.do_sample else _likeliest
+    stops = torch.tensor(stop_ids, device=logits.device)
+    is_finished = torch.zeros(len(logits), dtype=torch.bool, device=logits.device)
+    written: list[Tensor] = []
+    while True:
+        require_finite(logits)
+        next_ids = choose(penalize_repetition(logits.float(), seen, config.repetition_penalty))
+        written.append(next_ids)
+        is_finished |= torch.isin(next_ids, stops)
+        if len(written) == config.max_new_tokens or bool(is_finished.all()):
+            return torch.stack(written, dim=1).tolist()
+        seen.scatter_(1, next_ids[:, None], True)
+        logits = language_model.decode(next_ids[:, None], state)[:, -1]
+
+
+def _before_stop(ids: list[int], stop_ids: Sequence[int]) -> list[int]:
+    return next((ids[:index] for index, token in enumerate(ids) if token in stop_ids), ids)
+
+
+def _likeliest(logits: Tensor) -> Tensor:
+    return logits.argmax(dim=-1)
+
+
+class _Sampler:
+    """Draws tokens; every row has a generator of its own, so that a row's text does not depend on the others."""
+
+    def __init__(self, config: GenerationConfig, num_rows: int, device: torch.device) -> None:
+        self.config = config
+        self.generators = [torch.Generator(device).manual_seed(config.seed) for _ in range(num_rows)]
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        probabilities = nucleus(logits / self.config.temperature, self.config.top_p).softmax(dim=-1)
+        drawn = [
+            torch.multinomial(row, 1, generator=generator)
+            for row, generator in zip(probabilities, self.generators, strict=True)
+        ]
+        return torch.cat(drawn)
+
+
+def nucleus(logits: Tensor, top_p: float) -> Tensor:
+    """Sets all but the likeliest tokens whose probability reaches `top_p` to -inf (Holtzman et al., 2020).
+
+    >>> nucleus(torch.tensor([[0.0, 5.0, 4.9]]), 0.5).tolist()
+    [[-inf, 5.0, -inf]]
+    """
+    ordered, order = logits.sort(dim=-1, descending=True)
+    mass_before = ordered.softmax(dim=-1).cumsum(dim=-1) - ordered.softmax(dim=-1)
+    is_cut = torch.zeros_like(logits, dtype=torch.bool).scatter(1, order, mass_before >= top_p)
+    return logits.masked_fill(is_cut, -torch.inf)

@@ -1,0 +1,155 @@
+"""Texts and pictures in, texts and scores out: the InstructBLIP family as the rest of the package talks to it.
+
+Implements `instruction.protocol.InstructionModel`. The vision tower runs in `encode` and nowhere else.
+
+Legend: B rows, C context positions, L the language model's width, T Q-Former tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from vlinstruct.config import GenerationConfig
+from vlinstruct.errors import TextError
+from vlinstruct.model.candidates import candidate_nll, target_nll
+from vlinstruct.model.configuration import LlamaConfig
+from vlinstruct.model.decoding import generate
+from vlinstruct.model.image_processor import ImageProcessor
+from vlinstruct.model.instructblip import InstructBlip
+from vlinstruct.model.language_model import Context
+from vlinstruct.model.tokenization import QFormerTokenizer, TextTokenizer
+from vlinstruct.values import Percept, TokenScores
+
+
+class VisionLanguageModel:
+    """A loaded model with its tokenizers and its image processor.
+
+    Args:
+        model: the torch module, in eval mode, on its device.
+        image_processor: pictures to pixel values.
+        tokenizer: the language model's.
+        qformer_tokenizer: the Q-Former's.
+    """
+
+    def __init__(
+        self,
+        model: InstructBlip,
+        *,
+        image_processor: ImageProcessor,
+        tokenizer: TextTokenizer,
+        qformer_tokenizer: QFormerTokenizer,
+    ) -> None:
+        self.model = model
+        self.image_processor = image_processor
+        self.tokenizer = tokenizer
+        self.qformer_tokenizer = qformer_tokenizer
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model computes."""
+        return self.model.query_tokens.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the model computes in."""
+        return self.model.query_tokens.dtype
+
+    @torch.inference_mode()
+    def encode(self, media: Sequence[Image.Image]) -> Percept:
+        """Runs the vision tower, once per picture.
+
+        Args:
+            media: RGB pictures of any size.
+
+        Returns:
+            A percept with one item per picture.
+        """
+        pixel_values = self.image_processor(media).to(self.device, self.dtype)
+        return Percept(image_embeds=self.model.encode_image(pixel_values))
+
+    @torch.inference_mode()
+    def generate_text(self, prompts: Sequence[str], config: GenerationConfig) -> list[str]:
+        """Continues every prompt with the language model alone; no picture, no Q-Former."""
+        return self._generate(self._context(prompts, None), config)
+
+    @torch.inference_mode()
+    def generate(
+        self, percept: Percept, prompts: Sequence[str], qformer_texts: Sequence[str], config: GenerationConfig
+    ) -> list[str]:
+        """Continues every prompt given its row's picture; `qformer_texts` is what the Q-Former reads."""
+        return self._generate(self._context(prompts, self._image_prefix(percept, qformer_texts)), config)
+
+    @torch.inference_mode()
+    def token_nll(
+        self, percept: Percept, prompts: Sequence[str], qformer_texts: Sequence[str], targets: Sequence[str]
+    ) -> list[TokenScores]:
+        """Scores every target, end token included, as the continuation of its row's prompt; nats, one batch."""
+        context = self._context(prompts, self._image_prefix(percept, qformer_texts))
+        target_ids = [self.tokenizer.target_ids(target) for target in targets]
+        scores = target_nll(self.model.language_model, context, target_ids)
+        return [self._scores(ids, nll) for ids, nll in zip(target_ids, scores, strict=True)]
+
+    @torch.inference_mode()
+    def candidate_nll(
+        self,
+        percept: Percept,
+        prompts: Sequence[str],
+        qformer_texts: Sequence[str],
+        candidates: Sequence[Sequence[str]],
+    ) -> list[list[TokenScores]]:
+        """Scores every candidate of every row; a row's picture and prompt are read once for all its candidates."""
+        context = self._context(prompts, self._image_prefix(percept, qformer_texts))
+        candidate_ids = [[self.tokenizer.target_ids(text) for text in row] for row in candidates]
+        scores = candidate_nll(self.model.language_model, context, candidate_ids)
+        return [
+            [self._scores(ids, nll) for ids, nll in zip(row_ids, row_nll, strict=True)]
+            for row_ids, row_nll in zip(candidate_ids, scores, strict=True)
+        ]
+
+    def _scores(self, ids: Sequence[int], nll: Sequence[float]) -> TokenScores:
+        return TokenScores(tokens=self.tokenizer.pieces(ids), token_nll=tuple(nll))
+
+    def _generate(self, context: Context, config: GenerationConfig) -> list[str]:
+        stop_ids = (self.tokenizer.eos_id,)
+        texts = generate(self.model.language_model, context, config, stop_ids)
+        return [self.tokenizer.decode(ids).strip() for ids in texts]
+
+    def _image_prefix(self, percept: Percept, qformer_texts: Sequence[str]) -> Tensor:
+        """Returns the projected queries of every row, (B, Q, L), or (B, 2Q, L) under EMA."""
+        ids = [torch.tensor(self.qformer_tokenizer.encode(text), device=self.device) for text in qformer_texts]
+        mask = pad_sequence([torch.ones_like(row) for row in ids], batch_first=True)
+        return self.model.image_prefix(percept.image_embeds, pad_sequence(ids, batch_first=True), mask)
+
+    def _context(self, prompts: Sequence[str], prefix: Tensor | None) -> Context:
+        """Joins each row's prefix and prompt and pads on the left, so that the two stay neighbours."""
+        ids = [self._prompt_ids(prompt) for prompt in prompts]
+        embed = self.model.language_model.embed_tokens
+        rows = [embed(torch.tensor(row, device=self.device)) for row in ids]
+        if prefix is not None:
+            rows = [torch.cat(pair) for pair in zip(prefix, rows, strict=True)]
+        mask = [torch.ones(len(row), dtype=torch.bool, device=self.device) for row in rows]
+        return Context(
+            inputs_embeds=pad_sequence(rows, batch_first=True, padding_side="left"),
+            attention_mask=pad_sequence(mask, batch_first=True, padding_side="left"),
+            seen_ids=tuple(self._seen_ids(row) for row in ids),
+        )
+
+    def _prompt_ids(self, prompt: str) -> list[int]:
+        ids, config = self.tokenizer.prompt_ids(prompt), self.model.config.text_config
+        if isinstance(config, LlamaConfig) and len(ids) > config.max_position_embeddings:
+            raise TextError(
+                f"prompt too long: {len(ids)} tokens, the language model takes {config.max_position_embeddings}. "
+                "Shorten the instruction.",
+                code="text_too_long",
+            )
+        return ids
+
+    def _seen_ids(self, prompt_ids: Sequence[int]) -> tuple[int, ...]:
+        """Returns what a repetition penalty counts as written: transformers' rule for each kind of model."""
+        config = self.model.config.text_config
+        return tuple(prompt_ids) if isinstance(config, LlamaConfig) else (config.decoder_start_token_id,)
