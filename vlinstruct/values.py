@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -53,8 +53,10 @@ class TokenScores:
 
     @property
     def mean_nll(self) -> float:
-        """Mean over all tokens, in nats; NaN for an empty target."""
-        return math.fsum(self.token_nll) / len(self.token_nll) if self.token_nll else math.nan
+        """Mean over all tokens, in nats; NaN for an empty target or where a token's score is not finite."""
+        if not self.token_nll or not all(map(math.isfinite, self.token_nll)):
+            return math.nan
+        return math.fsum(self.token_nll) / len(self.token_nll)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,25 +75,12 @@ class Choice:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
-    """What the model answers.
-
-    Args:
-        text: the answer; with `choices`, the most probable of them.
-        choices: the offered answers in the order they were offered; empty when none were.
-    """
-
-    text: str
-    choices: tuple[Choice, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
 class ScoredInstruction:
     """An instruction and its IAS (eq. 3): mean nats per token given the image, lower is better."""
 
     text: str
     ias: float
-    scores: TokenScores
+    scores: TokenScores = field(repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,4 +106,25 @@ class Optimization:
     @property
     def instruction(self) -> str:
         """The chosen instruction's text."""
-        return {"initial": self.initial, "rewritten": self.rewritten, "optimized": self.optimized}[self.chosen].text
+        scored: ScoredInstruction = getattr(self, self.chosen)
+        return scored.text
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What the model answers.
+
+    Args:
+        text: the answer; with `choices`, the most probable of them.
+        instruction: what was asked in the end: the question, or the instruction that optimization chose.
+        choices: the offered answers in the order they were offered; empty when none were.
+        optimization: how the instruction came about; None when it was asked as typed.
+    """
+
+    text: str
+    instruction: str
+    choices: tuple[Choice, ...] = ()
+    optimization: Optimization | None = None
+
+    def __str__(self) -> str:
+        return self.text

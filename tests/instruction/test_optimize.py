@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from vlinstruct.config import OptimizationConfig
+from vlinstruct.errors import ScoreError, UsageError
+from vlinstruct.instruction import optimize
+from vlinstruct.values import Optimization
+
+SAFE, PAPER = OptimizationConfig(select="safe"), OptimizationConfig(select="paper")
+TEXTS = ["what is it?", "How many 3?", "what is it?", "(a) cat (b) dog", "{instruction} 'x'"]
+
+
+def run(model, templates, texts, config=SAFE):
+    return optimize(model, model.encode(range(len(texts))), texts, templates=templates, config=config)
+
+
+def test_the_steps_are_those_of_algorithm_2(fake, templates):
+    model = fake()
+    run(model, templates, ["what?"])
+    assert [call.method for call in model.calls] == ["generate_text", "token_nll", "generate", "token_nll"]
+
+
+def test_the_two_ias_come_from_one_batch(fake, templates):
+    model = fake()
+    run(model, templates, ["a", "b"])
+    first, second = model.called("token_nll")
+    assert first.images == (0, 0, 1, 1)
+    assert first.targets == first.qformer_texts == ("a", "Tell me: a", "b", "Tell me: b")
+    assert second.images == (0, 1)
+
+
+@pytest.mark.parametrize("config", [SAFE, PAPER])
+def test_batch_equals_one_by_one(fake, templates, config):
+    batch = run(fake(), templates, TEXTS, config)
+    for row, text in enumerate(TEXTS):
+        model = fake()
+        assert optimize(model, model.encode([row]), [text], templates=templates, config=config) == [batch[row]]
+
+
+def test_a_row_without_a_finite_score_does_not_bring_the_others_down(fake, templates, not_finite):
+    broken = {"bad": not_finite, "Tell me: bad": not_finite}
+    first, failed, last = run(fake(ias=broken), templates, ["a", "bad", "c"])
+    assert isinstance(failed, ScoreError)
+    assert failed.exit_code == 4
+    model = fake()
+    assert [first] == run(model, templates, ["a"])
+    assert [last] == optimize(model, model.encode([2]), ["c"], templates=templates, config=SAFE)
+
+
+def test_no_finite_score_at_all_stops_before_the_comparison(fake, templates, not_finite):
+    model = fake(ias={"a": not_finite, "Tell me: a": not_finite})
+    (failed,) = run(model, templates, ["a"])
+    assert isinstance(failed, ScoreError)
+    assert model.called("generate") == []
+
+
+def test_safe_without_a_usable_score_is_a_failed_row(fake, templates):
+    model = fake(write=lambda _: "how many", look=lambda *row: "many", ias={"how many 3": math.nan})
+    (failed,) = run(model, templates, ["how many 3"])
+    assert isinstance(failed, ScoreError)
+
+
+def test_a_score_that_is_not_finite_never_wins_and_is_said(fake, templates, not_finite):
+    model = fake(look=lambda *row: "c", ias={"a": 2.0, "Tell me: a": not_finite, "c": not_finite})
+    (outcome,) = run(model, templates, ["a"])
+    assert outcome.chosen == "initial"
+    assert outcome.notices == (
+        "the rewritten instruction has no finite IAS and was left out of the comparison",
+        "the optimized instruction has no finite IAS",
+    )
+
+
+def test_paper_always_takes_the_optimized_instruction(fake, templates):
+    outcomes = run(fake(), templates, TEXTS, PAPER)
+    assert {outcome.chosen for outcome in outcomes} == {"optimized"}
+    assert outcomes[0].instruction == outcomes[0].optimized.text
+
+
+def test_safe_never_takes_an_instruction_that_lost_the_content(fake, templates):
+    lossy = {"write": lambda _: "What?", "look": lambda *row: "Tell.", "ias": {"What?": 0.1, "Tell.": 0.2}}
+    for text in ["How many 3?", "What is 'stop'?", "(a) cat (b) dog"]:
+        (outcome,) = run(fake(**lossy), templates, [text])
+        assert (outcome.chosen, outcome.instruction) == ("initial", text)
+
+
+def test_an_optimized_instruction_that_is_known_is_not_scored_again(fake, templates):
+    model = fake(look=lambda image, prompt, text: text if image else "new")
+    first, second = run(model, templates, ["a", "b"])
+    assert model.called("token_nll")[1].targets == ("new",)
+    assert second.optimized is second.initial
+    assert first.optimized.text == "new"
+
+
+def test_an_empty_rewriting_and_comparison_leave_the_initial_instruction_with_notices(fake, templates):
+    model = fake(write=lambda _: "", look=lambda *row: "")
+    (outcome,) = run(model, templates, ["a"])
+    assert outcome.initial is outcome.rewritten is outcome.optimized
+    assert outcome.chosen == "initial"
+    assert [notice.split(",")[0] for notice in outcome.notices] == [
+        "the rewriting was empty",
+        "the comparison brought forth nothing",
+    ]
+    assert model.called("token_nll")[0].targets == ("a",)
+
+
+def test_all_goes_well_without_notices(fake, templates):
+    (outcome,) = run(fake(), templates, ["a"])
+    assert isinstance(outcome, Optimization)
+    assert outcome.notices == ()
+
+
+def test_the_same_input_gives_the_same_outcome(fake, templates):
+    assert run(fake(), templates, TEXTS) == run(fake(), templates, TEXTS)
+
+
+def test_what_a_user_types_comes_through_unchanged(fake, templates, hostile):
+    (outcome,) = run(fake(), templates, [hostile])
+    assert outcome.initial.text == hostile
+    assert outcome.rewritten.text == f"Tell me: {hostile}".strip()
+
+
+def test_nothing_to_optimize_calls_no_model(fake, templates):
+    model = fake()
+    assert run(model, templates, []) == []
+    assert model.calls == []
+
+
+def test_images_and_instructions_must_go_together(fake, templates):
+    model = fake()
+    with pytest.raises(UsageError, match="got 2 for 1 images"):
+        optimize(model, model.encode([1]), ["a", "b"], templates=templates, config=SAFE)
+    assert model.calls == []

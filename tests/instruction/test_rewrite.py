@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import pytest
+
+from vlinstruct.config import OptimizationConfig
+from vlinstruct.instruction import Draft, rewrite
+
+CONFIG = OptimizationConfig()
+
+
+def test_equal_instructions_are_rewritten_once(fake, templates):
+    model = fake()
+    drafts = rewrite(model, ["a", "b", "a", "a"], templates, CONFIG)
+    assert model.calls[0].prompts == (templates.rewrite_prompt("a"), templates.rewrite_prompt("b"))
+    assert len(model.calls) == 1
+    assert drafts[0] == drafts[2] == drafts[3] != drafts[1]
+
+
+def test_batch_equals_one_by_one(fake, templates):
+    texts = ["what?", "how many 3", "", "what?"]
+    one_by_one = [rewrite(fake(), [text], templates, CONFIG)[0] for text in texts]
+    assert rewrite(fake(), texts, templates, CONFIG) == one_by_one
+
+
+def test_a_rewriting_is_stripped(fake, templates):
+    assert rewrite(fake(write=lambda _: " \n Better? "), ["a"], templates, CONFIG) == [Draft(text="Better?")]
+
+
+@pytest.mark.parametrize("output", ["", "  ", "\n\t", "\u200b \ufeff"])
+def test_an_empty_rewriting_falls_back_to_the_initial_instruction_with_a_notice(fake, templates, output):
+    notice = "the rewriting was empty, so the initial instruction stands in for it"
+    assert rewrite(fake(write=lambda _: output), ["a "], templates, CONFIG) == [Draft(text="a ", notice=notice)]
+
+
+def test_nothing_to_rewrite_calls_no_model(fake, templates):
+    model = fake()
+    assert rewrite(model, [], templates, CONFIG) == []
+    assert model.calls == []
+
+
+def test_what_a_user_types_reaches_the_model_literally(fake, templates, hostile):
+    model = fake()
+    rewrite(model, [hostile], templates, CONFIG)
+    assert f"There is the text {hostile}. Please" in model.calls[0].prompts[0]

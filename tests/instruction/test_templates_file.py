@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from vlinstruct.errors import DataError
+from vlinstruct.instruction import Templates
+from vlinstruct.instruction.templates_file import MAX_FILE_BYTES
+
+GOOD = 'rewrite: "{instruction}"\nscore: "S:"\ncompare: "{candidates}"\ncompare_item: "{instruction} {ias}"\n'
+KEYS = "it must be a mapping with the keys rewrite, score, compare, compare_item"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (GOOD.replace("score", "scor"), "unknown key 'scor' (did you mean 'score'?); missing: score"),
+        (GOOD.replace('score: "S:"\n', ""), "missing: score"),
+        (GOOD + "score: again", "key 'score' occurs twice (lines 2 and 5)"),
+        (GOOD + "zzz: x", "unknown key 'zzz'"),
+        (GOOD + "<<: x", "unknown key '<<'"),
+        (GOOD.replace('"S:"', "on"), "'score' must be a text, got 'on' (line 2): put it in quotes"),
+        (GOOD.replace('"S:"', "1.5"), "'score' must be a text, got '1.5' (line 2)"),
+        (GOOD.replace('"S:"', "2024-99-99"), "'score' must be a text, got '2024-99-99' (line 2)"),
+        (GOOD.replace('"S:"', ""), "'score' must be a text, got '' (line 2)"),
+        (GOOD.replace('"S:"', "[a, b]"), "line 2: a text is expected here, not a list or mapping"),
+        (GOOD.replace('"S:"', "{a: b}"), "line 2: a text is expected here, not a list or mapping"),
+        (GOOD.replace('"S:"', "!!python/object/apply:os.system [x]"), "line 2: a text is expected here"),
+        (GOOD.replace('"S:"', "!!python/name:os.system x"), "'score' must be a text, got 'x'"),
+        (GOOD.replace('"S:"', "&a S").replace('"{candidates}"', "*a"), "line 3: YAML aliases (*) are not allowed"),
+        (GOOD.replace('"S:"', "a: b: c"), "it is not valid YAML (line 2): mapping values are not allowed here"),
+        (GOOD + "---\na: b", "it is not valid YAML (line 5): but found another document"),
+        (GOOD.replace("S:", "\0"), "it is not valid YAML: special characters are not allowed"),
+        ("\tscore: x", "it is not valid YAML (line 1): found character '\\t'"),
+        (GOOD.replace("S:", "\\ud800"), "template 'score' is not valid Unicode"),
+        (GOOD.replace("{candidates}", "x"), "template 'compare' lacks {candidates}"),
+        ("", KEYS),
+        ("- 1", KEYS),
+        ("just text", KEYS),
+        ("[" * 500, "line 1: a text is expected here"),
+        ("a: " + "[" * 60_000, "line 1: a text is expected here"),
+        ("#" * (MAX_FILE_BYTES + 1), "it is larger than 64 KiB"),
+        (GOOD.encode() + b"\xff", f"it is not UTF-8 (byte {len(GOOD)})"),
+        ("".join(f"k{number}: x\n" for number in range(500)), "unknown key 'k0'; unknown key 'k1'; and 499 more"),
+    ],
+)
+def test_a_wrong_file_is_refused_in_one_short_line(tmp_path, content, message):
+    path = tmp_path / "mine.yaml"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(DataError) as caught:
+        Templates.load(path)
+    shown = caught.value.message
+    assert message in shown
+    assert "mine.yaml" in shown
+    assert "\n" not in shown
+    assert len(shown) <= 300
+
+
+@pytest.mark.parametrize("name", ["missing.yaml", ".", "nul\0.yaml"])
+def test_a_path_that_cannot_be_read_is_refused(tmp_path, name):
+    with pytest.raises(DataError, match="it cannot be read"):
+        Templates.load(f"{tmp_path}/{name}")
+
+
+def test_a_brace_that_never_closes_takes_no_time(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(GOOD.replace("S:", "{" + "a" * 60_000))
+    start = time.perf_counter()
+    assert Templates.load(path).score_prompt().startswith("{aaa")
+    assert time.perf_counter() - start < 1

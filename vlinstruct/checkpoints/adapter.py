@@ -1,0 +1,146 @@
+"""Adapters: the trained alignment layers in a folder of a few megabytes.
+
+alignment_config.json    what it was made for, whether EMA is on, how it was trained, the tensors' checksum
+alignment.safetensors    the trained layers, with transformers' parameter names
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from vlinstruct.checkpoints.atomic import written_atomically
+from vlinstruct.checkpoints.json_files import read_json_object
+from vlinstruct.checkpoints.load import require_same_tensors
+from vlinstruct.checkpoints.safetensors_files import tensors
+from vlinstruct.errors import CheckpointError
+from vlinstruct.model.configuration import InstructBlipConfig
+from vlinstruct.model.instructblip import InstructBlip
+
+CONFIG_FILE = "alignment_config.json"
+TENSORS_FILE = "alignment.safetensors"
+FORMAT = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdapterConfig:
+    """The content of `alignment_config.json`.
+
+    Args:
+        backbone: the architecture it was trained on, see `architecture`.
+        use_ema: whether CMAA's U_mm follows the queries.
+        sha256: of `alignment.safetensors`.
+        training: facts for people, e.g. data, steps, learning rate.
+        format: of this folder.
+    """
+
+    backbone: Mapping[str, Any]
+    use_ema: bool
+    sha256: str
+    training: Mapping[str, Any] = field(default_factory=dict)
+    format: int = FORMAT
+
+
+def architecture(config: InstructBlipConfig) -> dict[str, Any]:
+    """Returns what two backbones must share to take the same adapter."""
+    return {
+        "language_model": config.text_config.model_type,
+        "language_model_width": config.text_config.hidden_size,
+        "vocab_size": config.text_config.vocab_size,
+        "qformer_width": config.qformer_config.hidden_size,
+        "vision_width": config.vision_config.hidden_size,
+        "num_query_tokens": config.num_query_tokens,
+    }
+
+
+def save_adapter(folder: Path, model: InstructBlip, *, training: Mapping[str, Any] | None = None) -> None:
+    """Writes the model's projection and EMA flag as an adapter; each file is whole or as it was.
+
+    Raises:
+        ResourceError: the disk is full or not writable.
+    """
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    trained = {name: tensor.detach().contiguous() for name, tensor in _trainable(model).items()}
+    with written_atomically(folder / TENSORS_FILE) as path:
+        save_file(trained, path, metadata={"format": "pt"})
+    config = AdapterConfig(
+        backbone=architecture(model.config),
+        use_ema=model.use_ema,
+        sha256=_sha256(folder / TENSORS_FILE),
+        training=dict(training or {}),
+    )
+    with written_atomically(folder / CONFIG_FILE) as path:
+        path.write_text(json.dumps(asdict(config), indent=2) + "\n", encoding="utf-8")
+
+
+def load_adapter(folder: Path, model: InstructBlip) -> AdapterConfig:
+    """Puts an adapter's layers into the model and switches EMA as the adapter says.
+
+    Raises:
+        CheckpointError: it was made for another backbone, is damaged or incomplete; the model is unchanged then.
+    """
+    config = read_adapter_config(folder)
+    _require_same_architecture(config, model.config, folder)
+    if _sha256(folder / TENSORS_FILE) != config.sha256:
+        raise CheckpointError(f"damaged adapter: {folder / TENSORS_FILE} does not have the checksum of {CONFIG_FILE}.")
+    current = _trainable(model)
+    trained = dict(tensors(folder / TENSORS_FILE))
+    require_same_tensors(trained, current, str(folder))
+    for name, tensor in trained.items():
+        current[name].data.copy_(tensor)
+    model.use_ema = config.use_ema
+    return config
+
+
+def read_adapter_config(folder: Path) -> AdapterConfig:
+    """Reads `alignment_config.json`.
+
+    Raises:
+        CheckpointError: it is missing, damaged or of a newer format.
+    """
+    values = read_json_object(folder / CONFIG_FILE)
+    if values.get("format") != FORMAT:
+        got = values.get("format")
+        raise CheckpointError(
+            f"{folder / CONFIG_FILE} has format {got!r}, this version reads {FORMAT}. Update vlinstruct."
+        )
+    wanted = {"backbone": dict, "use_ema": bool, "sha256": str}
+    wrong = [name for name, kind in wanted.items() if not isinstance(values.get(name), kind)]
+    if wrong:
+        raise CheckpointError(f"{folder / CONFIG_FILE} is damaged: {', '.join(wrong)} missing or of the wrong type.")
+    training = values.get("training") or {}
+    return AdapterConfig(
+        backbone=values["backbone"], use_ema=values["use_ema"], sha256=values["sha256"], training=training
+    )
+
+
+def _trainable(model: InstructBlip) -> dict[str, Tensor]:
+    return {f"language_projection.{name}": tensor for name, tensor in model.language_projection.named_parameters()}
+
+
+def _require_same_architecture(config: AdapterConfig, backbone: InstructBlipConfig, folder: Path) -> None:
+    expected = architecture(backbone)
+    differences = [
+        f"{name} {config.backbone.get(name)} instead of {value}"
+        for name, value in expected.items()
+        if config.backbone.get(name) != value
+    ]
+    if differences:
+        raise CheckpointError(f"the adapter {folder} was made for another backbone: {', '.join(differences)}.")
+
+
+def _sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {os.strerror(error.errno or 0)}.") from error

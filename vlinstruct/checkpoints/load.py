@@ -1,0 +1,154 @@
+"""An InstructBLIP folder in transformers' format becomes a VisionLanguageModel; nothing is dropped silently."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from vlinstruct.checkpoints.json_files import read_json_object
+from vlinstruct.checkpoints.safetensors_files import shards, tensors
+from vlinstruct.errors import CheckpointError
+from vlinstruct.model.configuration import InstructBlipConfig, LlamaConfig, T5Config
+from vlinstruct.model.image_processor import ImageProcessor
+from vlinstruct.model.instructblip import InstructBlip
+from vlinstruct.model.tokenization import QFormerTokenizer, TextTokenizer
+from vlinstruct.model.vlm import VisionLanguageModel
+
+# Copies of `language_model.shared.weight` and constants that some transformers versions wrote beside the parameters.
+_REDUNDANT = (
+    "language_model.encoder.embed_tokens.weight",
+    "language_model.decoder.embed_tokens.weight",
+    "qformer.embeddings.position_ids",
+)
+_HEAD = "language_model.lm_head.weight"
+_EMBEDDINGS = {T5Config: "language_model.shared.weight", LlamaConfig: "language_model.model.embed_tokens.weight"}
+
+
+def load_model(folder: Path, *, device: torch.device, dtype: torch.dtype) -> VisionLanguageModel:
+    """Loads a folder.
+
+    Args:
+        folder: config.json, safetensors (one file or shards), tokenizer.json, qformer_tokenizer/.
+        device: where the model will compute.
+        dtype: what it will compute in; the files may hold another floating type.
+
+    Raises:
+        CheckpointError: something is missing, damaged, of another shape or not an InstructBLIP.
+    """
+    config = InstructBlipConfig.from_dict(read_json_object(folder / "config.json"))
+    return VisionLanguageModel(
+        _load_weights(config, folder, device, dtype),
+        image_processor=_load_image_processor(folder, config),
+        tokenizer=_load_tokenizer(folder, config),
+        qformer_tokenizer=_load_qformer_tokenizer(folder, config),
+    )
+
+
+def empty_model(config: InstructBlipConfig) -> InstructBlip:
+    """Builds the module on the meta device: shapes and names, no memory."""
+    with torch.device("meta"):
+        return InstructBlip(config)
+
+
+def _load_weights(config: InstructBlipConfig, folder: Path, device: torch.device, dtype: torch.dtype) -> InstructBlip:
+    model = empty_model(config)
+    state = _read_state(folder, device, dtype)
+    if _HEAD not in state:
+        state[_HEAD] = state.get(_EMBEDDINGS[type(config.text_config)], torch.empty(0))
+    require_same_tensors(state, model.state_dict(), str(folder))
+    model.load_state_dict(state, assign=True)
+    return model.requires_grad_(False).eval()
+
+
+def _read_state(folder: Path, device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
+    state: dict[str, Tensor] = {}
+    for path in shards(folder):
+        for name, tensor in tensors(path, str(device)):
+            if name not in _REDUNDANT:
+                state[name] = _as_dtype(name, tensor, dtype)
+    return state
+
+
+def _as_dtype(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    if not tensor.is_floating_point():
+        raise CheckpointError(f"tensor {name} holds {tensor.dtype}: weights must be floating point numbers.")
+    return tensor.to(dtype)
+
+
+def require_same_tensors(got: Mapping[str, Tensor], expected: Mapping[str, Tensor], where: str) -> None:
+    """Refuses missing, unexpected and wrongly shaped tensors, all named together.
+
+    Raises:
+        CheckpointError: with the first five of each kind and their count.
+    """
+    shapes = [
+        f"{name} {tuple(got[name].shape)} instead of {tuple(tensor.shape)}"
+        for name, tensor in expected.items()
+        if name in got and got[name].shape != tensor.shape
+    ]
+    missing = [name for name in expected if name not in got]
+    unexpected = [name for name in got if name not in expected]
+    kinds = {"missing": missing, "unexpected": unexpected, "wrong shape": shapes}
+    found = [f"{len(names)} {kind} ({', '.join(names[:5])})" for kind, names in kinds.items() if names]
+    if found:
+        raise CheckpointError(f"tensors do not fit the configuration in {where}: {'; '.join(found)}.")
+
+
+def _load_image_processor(folder: Path, config: InstructBlipConfig) -> ImageProcessor:
+    path = folder / "preprocessor_config.json"
+    values = read_json_object(path) if path.exists() else {}
+    return ImageProcessor.from_dict(values, config.vision_config.image_size)
+
+
+def _load_tokenizer(folder: Path, config: InstructBlipConfig) -> TextTokenizer:
+    text, tokenizer = config.text_config, _read_tokenizer(folder)
+    if tokenizer.get_vocab_size() > text.vocab_size:
+        raise CheckpointError(
+            f"the tokenizer in {folder} has {tokenizer.get_vocab_size()} tokens, the language model {text.vocab_size}: "
+            "they do not belong together."
+        )
+    bos_id = _bos_id(folder, text, tokenizer) if isinstance(text, LlamaConfig) else None
+    return TextTokenizer(tokenizer, bos_id=bos_id, eos_id=text.eos_token_id, prompt_has_eos=isinstance(text, T5Config))
+
+
+def _bos_id(folder: Path, text: LlamaConfig, tokenizer: Tokenizer) -> int:
+    """The tokenizer's own beginning token wins: InstructBLIP's Vicuna was trained with `</s>` there (LAVIS)."""
+    path = folder / "tokenizer_config.json"
+    token = read_json_object(path).get("bos_token") if path.exists() else None
+    name = token.get("content") if isinstance(token, dict) else token
+    found = tokenizer.token_to_id(name) if isinstance(name, str) else None
+    return text.bos_token_id if found is None else int(found)
+
+
+def _load_qformer_tokenizer(folder: Path, config: InstructBlipConfig) -> QFormerTokenizer:
+    max_length = config.qformer_config.max_position_embeddings
+    return QFormerTokenizer(_read_tokenizer(folder / "qformer_tokenizer"), max_length=max_length)
+
+
+def _read_tokenizer(folder: Path) -> Tokenizer:
+    path = folder / "tokenizer.json"
+    if not path.exists():
+        return _tokenizer_through_transformers(folder)
+    read_json_object(path)  # the library's own messages do not name the file
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises bare Exception
+        raise CheckpointError(f"{path} is no tokenizer this version understands: {error}.") from error
+
+
+def _tokenizer_through_transformers(folder: Path) -> Tokenizer:
+    """Old folders hold a sentencepiece or vocab.txt file only; transformers converts it."""
+    if not any((folder / name).exists() for name in ("tokenizer.model", "spiece.model", "vocab.txt")):
+        raise CheckpointError(f"tokenizer.json is missing in {folder}. Give a complete model folder.")
+    try:
+        from transformers import AutoTokenizer
+    except ImportError:
+        raise CheckpointError(
+            f"{folder} has no tokenizer.json; converting its old tokenizer needs transformers: "
+            "pip install 'vlinstruct[hub-tokenizers]'."
+        ) from None
+    return AutoTokenizer.from_pretrained(folder, use_fast=True, local_files_only=True).backend_tokenizer

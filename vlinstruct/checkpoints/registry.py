@@ -1,0 +1,135 @@
+"""Where a backbone comes from: a shipped name, a local folder or a hub id becomes a folder here. No torch."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from vlinstruct.data.text import error_line, printable
+from vlinstruct.errors import CheckpointError, NetworkError
+
+DEFAULT_BACKBONE = "mini"
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+# Weights as safetensors and text files; never pickles, never code.
+_HUB_FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "qformer_tokenizer/*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backbone:
+    """A model that is known by name.
+
+    Args:
+        name: what `--backbone` takes.
+        hub_id: its Hugging Face repository; None for the one that ships in the package.
+        parameters: all of them, in billions.
+        download_gb: what the hub's files take, in gigabytes; 0 for the shipped one.
+    """
+
+    name: str
+    hub_id: str | None
+    parameters: float
+    download_gb: float
+
+    def config(self) -> dict[str, Any]:
+        """Returns its transformers configuration, which ships in the package."""
+        if self.hub_id is None:
+            text = (mini_folder() / "config.json").read_text(encoding="utf-8")
+        else:
+            file = resources.files("vlinstruct.checkpoints") / "configs" / f"{self.name}.json"
+            text = file.read_text(encoding="utf-8")
+        values: dict[str, Any] = json.loads(text)
+        return values
+
+
+# Parameters as loaded; sizes are those of the hub's float32 files.
+BACKBONES: Mapping[str, Backbone] = {
+    backbone.name: backbone
+    for backbone in (
+        Backbone(name="mini", hub_id=None, parameters=0.005, download_gb=0),
+        Backbone(name="flant5-xl", hub_id="Salesforce/instructblip-flan-t5-xl", parameters=4.02, download_gb=16),
+        Backbone(name="flant5-xxl", hub_id="Salesforce/instructblip-flan-t5-xxl", parameters=12.31, download_gb=49),
+        Backbone(name="vicuna-7b", hub_id="Salesforce/instructblip-vicuna-7b", parameters=7.91, download_gb=32),
+        Backbone(name="vicuna-13b", hub_id="Salesforce/instructblip-vicuna-13b", parameters=14.19, download_gb=57),
+    )
+}
+
+
+def default_backbone() -> str:
+    """Returns `$VLINSTRUCT_BACKBONE`, or `mini`."""
+    return os.environ.get("VLINSTRUCT_BACKBONE") or DEFAULT_BACKBONE
+
+
+def mini_folder() -> Path:
+    """Returns the folder of mini's weights in the installed package."""
+    return Path(str(resources.files("vlinstruct"))) / "mini" / "weights"
+
+
+def locate(backbone: str, *, offline: bool = False) -> Path:
+    """Finds the folder of a backbone, downloading it when it must be.
+
+    Args:
+        backbone: a shipped name, a local folder or a hub id; a name wins over a folder of that name (`./mini`).
+        offline: use what is cached, open no connection.
+
+    Returns:
+        An existing folder.
+
+    Raises:
+        CheckpointError: nothing is known by that name, or there is no such folder.
+        NetworkError: it is not cached and cannot be downloaded.
+    """
+    known = BACKBONES.get(backbone)
+    if known is not None:
+        return mini_folder() if known.hub_id is None else _download(known.hub_id, offline=offline)
+    folder = Path(backbone).expanduser()
+    if folder.is_dir():
+        return folder
+    if _HUB_ID.fullmatch(backbone) and not folder.parent.is_dir():
+        return _download(backbone, offline=offline)
+    raise CheckpointError(error_line("unknown backbone", backbone, "no name, folder or hub id", _advice(backbone)))
+
+
+def _advice(backbone: str) -> str:
+    near = get_close_matches(backbone, BACKBONES, n=1)
+    guess = f"Did you mean {near[0]}? " if near else ""
+    return f"{guess}Names are {', '.join(BACKBONES)}"
+
+
+def is_cached(backbone: Backbone) -> bool:
+    """Says whether the backbone can be loaded without a download."""
+    if backbone.hub_id is None:
+        return (mini_folder() / "model.safetensors").is_file()
+    from huggingface_hub import try_to_load_from_cache
+
+    files = ("model.safetensors", "model.safetensors.index.json")
+    return any(isinstance(try_to_load_from_cache(backbone.hub_id, name), str) for name in files)
+
+
+def _download(hub_id: str, *, offline: bool) -> Path:
+    if offline:
+        os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    try:
+        return Path(snapshot_download(hub_id, allow_patterns=list(_HUB_FILES), local_files_only=offline))
+    except GatedRepoError as error:
+        raise _refused(hub_id, "access to it must be granted", "Accept its licence and run hf auth login") from error
+    except RepositoryNotFoundError as error:
+        raise _refused(hub_id, "there is no such repository", "Check the name, or run hf auth login") from error
+    except LocalEntryNotFoundError as error:
+        why = "not in the cache and offline" if offline else "not in the cache and the hub cannot be reached"
+        raise _refused(hub_id, why, "Connect to the network and try again, or use --backbone mini") from error
+    except (HfHubHTTPError, OSError) as error:
+        raise _refused(hub_id, f"the download failed ({type(error).__name__})", "Try again") from error
+
+
+def _refused(hub_id: str, why: str, advice: str) -> NetworkError:
+    return NetworkError(error_line("cannot get model", printable(hub_id), why, advice))

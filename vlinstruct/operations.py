@@ -1,0 +1,193 @@
+"""What ask, optimize and score do with a row of a batch, and what of it goes into a record. No torch at import.
+
+A record's fields are a contract (see the README); extra fields may be added, none may change its meaning.
+
+Legend: B rows, one picture each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from vlinstruct.config import GenerationConfig, OptimizationConfig
+from vlinstruct.errors import VlinstructError
+from vlinstruct.values import Answer, Optimization, Percept, ScoredInstruction
+
+if TYPE_CHECKING:
+    from vlinstruct.pipeline import Pipeline
+
+Fields = dict[str, Any]
+
+# Scores of one item computed alone and in a batch differ in the last bits of float32: far below what is written.
+_DECIMALS = 5
+
+
+class Operation(Protocol):
+    """One of the commands, as data: equal operations on equal items give equal records."""
+
+    @property
+    def schema(self) -> str:
+        """The `schema` of its records."""
+        ...
+
+    def settings(self) -> Fields:
+        """Everything that changes its results, for the resume key."""
+        ...
+
+    def run(
+        self, pipeline: Pipeline, percept: Percept, texts: Sequence[Sequence[str]]
+    ) -> list[Fields | VlinstructError]:
+        """Returns every row's fields, or the error it failed with.
+
+        Args:
+            pipeline: the loaded model.
+            percept: the pictures, B.
+            texts: per row what was typed for it, B: the question, the instruction, or several instructions to score.
+        """
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ask:
+    """Answers a question about every picture.
+
+    Args:
+        choices: answers to rank in place of generating one.
+        optimize: run algorithm 2 first.
+        optimization: how it chooses.
+        generation: how the answer is generated.
+    """
+
+    choices: tuple[str, ...] = ()
+    optimize: bool = False
+    optimization: OptimizationConfig = OptimizationConfig()
+    generation: GenerationConfig = GenerationConfig()
+
+    schema = "vlinstruct.ask/1"
+
+    def settings(self) -> Fields:
+        return asdict(self)
+
+    def run(
+        self, pipeline: Pipeline, percept: Percept, texts: Sequence[Sequence[str]]
+    ) -> list[Fields | VlinstructError]:
+        questions = [row[0] for row in texts]
+        answers = pipeline.ask_each(
+            percept,
+            questions,
+            choices=self.choices,
+            optimize=self.optimize,
+            optimization=self.optimization,
+            generation=self.generation,
+        )
+        return [
+            answer if isinstance(answer, VlinstructError) else {"question": question, **_answer_fields(answer)}
+            for question, answer in zip(questions, answers, strict=True)
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimize:
+    """Optimizes an instruction for every picture.
+
+    Args:
+        optimization: how the instruction is chosen.
+        answer: whether the initial and the chosen instruction are answered too.
+        generation: how the answers are generated.
+    """
+
+    optimization: OptimizationConfig = OptimizationConfig()
+    answer: bool = False
+    generation: GenerationConfig = GenerationConfig()
+
+    schema = "vlinstruct.optimize/1"
+
+    def settings(self) -> Fields:
+        return asdict(self)
+
+    def run(
+        self, pipeline: Pipeline, percept: Percept, texts: Sequence[Sequence[str]]
+    ) -> list[Fields | VlinstructError]:
+        outcomes = pipeline.optimize_each(percept, [row[0] for row in texts], optimization=self.optimization)
+        rows: list[Fields | VlinstructError] = [
+            outcome if isinstance(outcome, VlinstructError) else _optimization_fields(outcome) for outcome in outcomes
+        ]
+        return self._with_answers(pipeline, percept, rows) if self.answer else rows
+
+    def _with_answers(
+        self, pipeline: Pipeline, percept: Percept, rows: Sequence[Fields | VlinstructError]
+    ) -> list[Fields | VlinstructError]:
+        good = [index for index, row in enumerate(rows) if isinstance(row, dict)]
+        asked = [[row["initial"]["text"], row["instruction"]] for row in rows if isinstance(row, dict)]
+        twice = percept.select([index for index in good for _ in range(2)])
+        answers = iter(pipeline.ask_each(twice, [text for pair in asked for text in pair], generation=self.generation))
+        return [_with_pair(row, next(answers), next(answers)) if isinstance(row, dict) else row for row in rows]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """Scores instructions for every picture."""
+
+    schema = "vlinstruct.score/1"
+
+    def settings(self) -> Fields:
+        return {}
+
+    def run(
+        self, pipeline: Pipeline, percept: Percept, texts: Sequence[Sequence[str]]
+    ) -> list[Fields | VlinstructError]:
+        rows = pipeline.score_each(percept, texts)
+        return [
+            row if isinstance(row, VlinstructError) else {"scores": [_score_fields(one) for one in row]} for row in rows
+        ]
+
+
+def _answer_fields(answer: Answer) -> Fields:
+    fields: Fields = {"instruction": answer.instruction, "answer": answer.text}
+    if answer.choices:
+        fields["choices"] = [
+            {"text": one.text, "probability": _rounded(one.probability), "nll": _rounded(one.nll)}
+            for one in answer.choices
+        ]
+    if answer.optimization is not None:
+        fields["optimization"] = _optimization_fields(answer.optimization)
+    return fields
+
+
+def _optimization_fields(outcome: Optimization) -> Fields:
+    versions = {
+        role: {"text": scored.text, "ias": _rounded(scored.ias)}
+        for role, scored in (
+            ("initial", outcome.initial),
+            ("rewritten", outcome.rewritten),
+            ("optimized", outcome.optimized),
+        )
+    }
+    chosen = {"chosen": outcome.chosen, "instruction": outcome.instruction, "reason": outcome.reason}
+    return {**versions, **chosen, **({"notices": list(outcome.notices)} if outcome.notices else {})}
+
+
+def _with_pair(
+    row: Fields, initial: Answer | VlinstructError, chosen: Answer | VlinstructError
+) -> Fields | VlinstructError:
+    if isinstance(initial, VlinstructError):
+        return initial
+    if isinstance(chosen, VlinstructError):
+        return chosen
+    return {**row, "initial_answer": initial.text, "answer": chosen.text}
+
+
+def _score_fields(scored: ScoredInstruction) -> Fields:
+    return {
+        "instruction": scored.text,
+        "ias": _rounded(scored.ias),
+        "tokens": list(scored.scores.tokens),
+        "token_nll": [_rounded(value) for value in scored.scores.token_nll],
+    }
+
+
+def _rounded(value: float) -> float | None:
+    """JSON has no NaN: a score that is not finite is null."""
+    return round(value, _DECIMALS) if abs(value) < float("inf") else None

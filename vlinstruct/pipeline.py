@@ -1,0 +1,257 @@
+"""Joins the two rooms: a loaded model that answers, scores and optimizes, one item or many.
+
+    import vlinstruct as vli
+    model = vli.load("mini")
+    model.ask("sign.png", "what is written?").text
+
+The vision tower runs once per picture: `see` it, then ask as often as you like.
+
+Legend: B rows, one picture each; K texts per row.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from os import PathLike
+from typing import Any, TypeVar
+
+import torch
+from PIL import Image
+
+from vlinstruct.checkpoints.adapter import load_adapter
+from vlinstruct.checkpoints.load import load_model
+from vlinstruct.checkpoints.registry import default_backbone, locate
+from vlinstruct.config import GenerationConfig, OptimizationConfig
+from vlinstruct.data.images import load_image
+from vlinstruct.data.text import check_instruction, error_line
+from vlinstruct.errors import InputError, ScoreError, VlinstructError
+from vlinstruct.instruction import Templates, score_per_image
+from vlinstruct.instruction import optimize as optimize_instructions
+from vlinstruct.model.configuration import T5Config
+from vlinstruct.model.vlm import VisionLanguageModel
+from vlinstruct.values import Answer, Choice, Optimization, Percept, ScoredInstruction, TokenScores
+
+T = TypeVar("T")
+ImageLike = str | PathLike[str] | bytes | Image.Image
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def load(
+    backbone: str | None = None,
+    *,
+    adapter: str | PathLike[str] | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    offline: bool = False,
+) -> Pipeline:
+    """Loads a model.
+
+    Args:
+        backbone: `mini`, a paper backbone's name, a local folder or a hub id; `$VLINSTRUCT_BACKBONE` or mini if None.
+        adapter: a folder of trained alignment layers; it brings its EMA flag with it.
+        device: `auto` takes CUDA, then MPS, then the CPU; or a torch device.
+        dtype: `auto` is float32 on the CPU and bfloat16 elsewhere; or float32, bfloat16, float16.
+        offline: use what is cached, open no connection.
+
+    Raises:
+        CheckpointError: the model or the adapter was refused.
+        NetworkError: it has to be downloaded and cannot be.
+        InputError: no such device or dtype here.
+    """
+    where = _device(device)
+    name = backbone or default_backbone()
+    model = load_model(locate(name, offline=offline), device=where, dtype=_dtype(dtype, where))
+    _refuse_narrow_t5(model)
+    if adapter is not None:
+        load_adapter(locate(str(adapter), offline=offline), model.model)
+    return Pipeline(model)
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(error_line("cannot use --device", name, "not available here", "Use --device cpu")) from error
+    return device
+
+
+def _dtype(name: str, device: torch.device) -> torch.dtype:
+    if name == "auto":
+        return torch.float32 if device.type == "cpu" else torch.bfloat16
+    if name not in _DTYPES:
+        raise InputError(error_line("cannot use --dtype", name, "unknown", f"Use auto, {', '.join(_DTYPES)}"))
+    return _DTYPES[name]
+
+
+def _refuse_narrow_t5(model: VisionLanguageModel) -> None:
+    """FlanT5 was trained in bfloat16 and overflows in float16 (huggingface/transformers#20287)."""
+    if model.dtype == torch.float16 and isinstance(model.model.config.text_config, T5Config):
+        why = "T5 language models overflow in float16"
+        raise InputError(error_line("cannot use --dtype", "float16", why, "Use bfloat16 or float32"))
+
+
+class Pipeline:
+    """A loaded model.
+
+    Args:
+        model: the vision-language model.
+        templates: the texts that optimization sends to it; the shipped ones if None.
+    """
+
+    def __init__(self, model: VisionLanguageModel, *, templates: Templates | None = None) -> None:
+        self.model = model
+        self.templates = templates or Templates.default()
+
+    def see(self, *images: ImageLike) -> Percept:
+        """Runs the vision tower over pictures, once for all that follows.
+
+        Args:
+            *images: paths, encoded bytes or PIL pictures.
+
+        Returns:
+            A percept with one item per picture.
+
+        Raises:
+            ImageError: a picture cannot be read.
+        """
+        return self.model.encode([_picture(image) for image in images])
+
+    def ask(self, image: ImageLike | Percept, question: str, **settings: Any) -> Answer:
+        """Answers a question about one picture; `settings` are those of `ask_each`."""
+        return _only(self.ask_each(self._percept(image), [question], **settings))
+
+    def optimize(self, instruction: str, image: ImageLike | Percept, **settings: Any) -> Optimization:
+        """Optimizes an instruction for one picture (algorithm 2); `settings` are those of `optimize_each`."""
+        return _only(self.optimize_each(self._percept(image), [instruction], **settings))
+
+    def score(self, image: ImageLike | Percept, *instructions: str) -> list[ScoredInstruction]:
+        """Scores instructions for one picture (eq. 3), in the order given; lower is better."""
+        return _only(self.score_each(self._percept(image), [instructions]))
+
+    def ask_each(
+        self,
+        percept: Percept,
+        questions: Sequence[str],
+        *,
+        choices: Sequence[str] = (),
+        optimize: bool = False,
+        optimization: OptimizationConfig | None = None,
+        generation: GenerationConfig | None = None,
+    ) -> list[Answer | VlinstructError]:
+        """Answers one question per picture.
+
+        Args:
+            percept: the pictures, B.
+            questions: one per picture, B; sent verbatim.
+            choices: answers to rank in place of generating one, the same for all rows.
+            optimize: run algorithm 2 first and ask the instruction that it chooses.
+            optimization: how it chooses.
+            generation: how the answer is generated.
+
+        Returns:
+            One answer per row, or the error that the row failed with.
+        """
+        _check_texts(questions, "question")
+        if not optimize:
+            return self._answer(percept, questions, choices, generation)
+        outcomes = self.optimize_each(percept, questions, optimization=optimization)
+        good = [row for row, outcome in enumerate(outcomes) if isinstance(outcome, Optimization)]
+        asked = [outcome.instruction for outcome in outcomes if isinstance(outcome, Optimization)]
+        answers = dict(zip(good, self._answer(percept.select(good), asked, choices, generation), strict=True))
+        return [
+            _with_optimization(answers[row], outcome) if isinstance(outcome, Optimization) else outcome
+            for row, outcome in enumerate(outcomes)
+        ]
+
+    def optimize_each(
+        self,
+        percept: Percept,
+        instructions: Sequence[str],
+        *,
+        optimization: OptimizationConfig | None = None,
+    ) -> list[Optimization | ScoreError]:
+        """Optimizes one instruction per picture (algorithm 2).
+
+        Returns:
+            One result per row, or a ScoreError where none of the row's scores is finite.
+        """
+        _check_texts(instructions, "instruction")
+        config = optimization or OptimizationConfig()
+        return optimize_instructions(self.model, percept, instructions, templates=self.templates, config=config)
+
+    def score_each(
+        self, percept: Percept, instructions: Sequence[Sequence[str]]
+    ) -> list[list[ScoredInstruction] | ScoreError]:
+        """Scores K instructions per picture (eq. 3), all in one batch.
+
+        Returns:
+            Per row its scored instructions, or a ScoreError where none of them is finite.
+        """
+        _check_texts([text for row in instructions for text in row], "instruction")
+        scored = score_per_image(self.model, percept, instructions, self.templates)
+        return [row if any(math.isfinite(one.ias) for one in row) else _no_finite_score() for row in scored]
+
+    def _percept(self, image: ImageLike | Percept) -> Percept:
+        return image if isinstance(image, Percept) else self.see(image)
+
+    def _answer(
+        self,
+        percept: Percept,
+        instructions: Sequence[str],
+        choices: Sequence[str],
+        generation: GenerationConfig | None,
+    ) -> list[Answer | VlinstructError]:
+        if not instructions:
+            return []
+        if not choices:
+            texts = self.model.generate(percept, instructions, instructions, generation or GenerationConfig())
+            return [Answer(text=text, instruction=asked) for text, asked in zip(texts, instructions, strict=True)]
+        scores = self.model.candidate_nll(percept, instructions, instructions, [choices] * len(instructions))
+        return [_ranked_answer(choices, row, asked) for row, asked in zip(scores, instructions, strict=True)]
+
+
+def _ranked_answer(choices: Sequence[str], scores: Sequence[TokenScores], instruction: str) -> Answer | ScoreError:
+    """Turns likelihoods into probabilities: a softmax over the choices of the mean log-likelihood per token."""
+    likelihoods = [-one.mean_nll for one in scores]
+    if not all(math.isfinite(value) for value in likelihoods):
+        return _no_finite_score()
+    weights = [math.exp(value - max(likelihoods)) for value in likelihoods]
+    ranked = tuple(
+        Choice(text=text, probability=weight / math.fsum(weights), nll=-value)
+        for text, weight, value in zip(choices, weights, likelihoods, strict=True)
+    )
+    best = max(ranked, key=lambda choice: choice.probability)
+    return Answer(text=best.text, instruction=instruction, choices=ranked)
+
+
+def _with_optimization(answer: Answer | VlinstructError, outcome: Optimization) -> Answer | VlinstructError:
+    return replace(answer, optimization=outcome) if isinstance(answer, Answer) else answer
+
+
+def _picture(image: ImageLike) -> Image.Image:
+    return image if isinstance(image, Image.Image) else load_image(image).image
+
+
+def _check_texts(texts: Sequence[str], what: str) -> None:
+    for text in texts:
+        check_instruction(text, what=what)
+
+
+def _no_finite_score() -> ScoreError:
+    return ScoreError("the model gave no finite score. Its weights are damaged or --dtype is too narrow.")
+
+
+def _only(outcomes: Sequence[T | VlinstructError]) -> T:
+    """Returns the one row's value or raises its error."""
+    (outcome,) = outcomes
+    if isinstance(outcome, VlinstructError):
+        raise outcome
+    return outcome
