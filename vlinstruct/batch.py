@@ -14,7 +14,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from vlinstruct.data.inputs import Source, load_source
-from vlinstruct.data.records import error_record
+from vlinstruct.data.records import RecordWriter, error_record
 from vlinstruct.errors import InputError, NetworkError, VlinstructError
 from vlinstruct.operations import Fields, Operation
 
@@ -134,6 +134,50 @@ class Batch:
         assert isinstance(item, BatchItem)
         head = {"schema": schema, "id": item.id, "status": "ok", "image": item.image, "backbone": self.backbone}
         return Outcome(record={**head, **result})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """How a batch went.
+
+    Args:
+        num_done: items with a good record of this run.
+        num_failed: items with an error record.
+        num_resumed: items that an earlier run had finished.
+    """
+
+    num_done: int
+    num_failed: int
+    num_resumed: int
+
+
+def write_records(
+    batch: Batch,
+    items: Sequence[BatchItem | BadItem],
+    writer: RecordWriter,
+    *,
+    max_failures: int | None = None,
+    on_progress: Callable[[], None] = lambda: None,
+) -> Summary:
+    """Runs a batch and writes one record per item that has none yet.
+
+    Args:
+        batch: what to do.
+        items: all of them.
+        writer: where records go; it knows which items an earlier run finished.
+        max_failures: stop after this many failed items; None never stops.
+        on_progress: called after every record.
+    """
+    todo = [item for item in items if not writer.is_done(item.id)]
+    num_done = num_failed = 0
+    for outcome in batch.outcomes(todo):
+        writer.write(outcome.record)
+        num_done += outcome.error is None
+        num_failed += outcome.error is not None
+        on_progress()
+        if max_failures is not None and num_failed >= max_failures:
+            break
+    return Summary(num_done=num_done, num_failed=num_failed, num_resumed=len(items) - len(todo))
 
 
 def resume_key(operation: Operation, item: BatchItem, weights: str) -> str:

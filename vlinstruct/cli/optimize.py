@@ -1,0 +1,65 @@
+"""`vlinstruct optimize`: a better instruction for a picture, written by the model itself (algorithm 2)."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from vlinstruct.cli.options import GenerationOptions, OptimizationOptions, RunOptions, takes
+from vlinstruct.cli.run import refuse_swapped, run, typed_items
+from vlinstruct.cli.terminal import Talk, show
+from vlinstruct.data.text import check_instruction
+from vlinstruct.errors import UsageError
+from vlinstruct.instruction.templates import Templates, templates_source
+from vlinstruct.operations import Fields, Optimize
+
+_USAGE = 'vlinstruct optimize "INSTRUCTION" IMAGE...'
+_ROLES = ("initial", "rewritten", "optimized")
+
+
+@takes(RunOptions, GenerationOptions, OptimizationOptions)
+def optimize(
+    instruction: Annotated[str | None, typer.Argument(help="What you would ask, options included.")] = None,
+    images: Annotated[list[str] | None, typer.Argument(metavar="IMAGE...", help="One or more pictures.")] = None,
+    answer: Annotated[
+        bool, typer.Option("--answer", help="Also answer the initial and the chosen instruction.")
+    ] = False,
+    show_templates: Annotated[
+        bool, typer.Option("--show-templates", help="Print the templates, to be edited and given to --templates.")
+    ] = False,
+    *,
+    options: RunOptions,
+    generation: GenerationOptions,
+    optimization: OptimizationOptions,
+) -> None:
+    """Optimize an instruction for a picture.
+
+    Prints the initial, the rewritten and the optimized instruction with their IAS (lower fits the picture better) and
+    which of them is chosen. Several pictures or a folder are a batch: one JSON line each.
+    """
+    if show_templates:
+        show(templates_source().rstrip("\n"))
+        return
+    if instruction is None or not images:
+        raise UsageError(f"an instruction and a picture are needed. Type: {_USAGE}")
+    refuse_swapped(images, [instruction], _USAGE)
+    check_instruction(instruction)
+    talk = Talk(quiet=options.quiet)
+    operation = Optimize(optimization=optimization.config(), answer=answer, generation=generation.config())
+    templates = Templates.load(optimization.templates) if optimization.templates else None
+    items, is_batch = typed_items(images, (instruction,), options, talk)
+    run(operation, items, is_batch=is_batch, options=options, talk=talk, render=_render, templates=templates)
+
+
+def _render(record: Fields) -> str:
+    lines = [_row(role, record) for role in _ROLES]
+    lines += [f"chosen     {record['chosen']}: {record['reason']}"]
+    if "answer" in record:
+        lines += [f"answer     {record['initial_answer']}  (as typed)", f"answer     {record['answer']}  (chosen)"]
+    return "\n".join(lines)
+
+
+def _row(role: str, record: Fields) -> str:
+    ias = record[role]["ias"]
+    return f"{role:9}  {'not finite' if ias is None else f'{ias:8.4f}'}  {record[role]['text']}"

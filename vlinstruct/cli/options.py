@@ -1,0 +1,122 @@
+"""The options that several commands share, each named, checked and explained once.
+
+`@takes(RunOptions)` gives a command the options of a dataclass: Typer sees them as if they stood in the command's own
+signature, the command gets one object.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any, TypeVar, get_type_hints
+
+import typer
+
+from vlinstruct.config import GenerationConfig, OptimizationConfig, Select
+from vlinstruct.errors import UsageError
+
+C = TypeVar("C", bound=Callable[..., None])
+
+
+def takes(*kinds: type) -> Callable[[C], C]:
+    """Replaces a command's last parameters, one per kind, by the options that the kinds declare."""
+
+    def wrap(command: C) -> C:
+        own = list(inspect.signature(command, eval_str=True).parameters.values())[: -len(kinds)]
+
+        @functools.wraps(command)
+        def wrapped(**values: Any) -> None:
+            groups = [kind(**{field.name: values.pop(field.name) for field in fields(kind)}) for kind in kinds]
+            command(**values, **dict(zip(_group_names(command, kinds), groups, strict=True)))
+
+        options = [parameter for kind in kinds for parameter in _parameters(kind)]
+        keyword_only = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
+        wrapped.__signature__ = inspect.Signature([*keyword_only, *options])  # type: ignore[attr-defined]
+        wrapped.__annotations__ = {p.name: p.annotation for p in [*own, *options]}
+        return wrapped  # type: ignore[return-value]
+
+    return wrap
+
+
+def _group_names(command: Callable[..., None], kinds: tuple[type, ...]) -> list[str]:
+    return list(inspect.signature(command).parameters)[-len(kinds) :]
+
+
+def _parameters(kind: type) -> list[inspect.Parameter]:
+    hints = get_type_hints(kind, include_extras=True)
+    return [
+        inspect.Parameter(
+            field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name]
+        )
+        for field in fields(kind)
+    ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """How a command runs: on which model, where, and what becomes of the records."""
+
+    backbone: Annotated[
+        str | None,
+        typer.Option(
+            help="mini, flant5-xl, flant5-xxl, vicuna-7b, vicuna-13b, a folder or a hub id.",
+            show_default="mini",
+            envvar="VLINSTRUCT_BACKBONE",
+        ),
+    ] = None
+    adapter: Annotated[str | None, typer.Option(help="A folder with trained alignment layers.")] = None
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.", envvar="VLINSTRUCT_DEVICE")] = "auto"
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16, float16.")] = "auto"
+    batch_size: Annotated[int, typer.Option(min=1, max=1024, help="Pictures that go through the model together.")] = 1
+    recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Enter the subfolders of a folder.")] = False
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write JSON lines here; an earlier run is resumed.")
+    ] = None
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output in place of resuming it.")] = False
+    max_failures: Annotated[int | None, typer.Option(min=1, help="Stop a batch after this many failed items.")] = None
+    as_json: Annotated[bool, typer.Option("--json", help="Print records as JSON.")] = False
+    offline: Annotated[bool, typer.Option("--offline", help="Open no connection; use what is cached.")] = False
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No notices, no progress.")] = False
+    debug: Annotated[bool, typer.Option("--debug", help="Print tracebacks.")] = False
+
+    def __post_init__(self) -> None:
+        if self.overwrite and self.output is None:
+            raise UsageError("--overwrite needs --output FILE: there is nothing to replace.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationOptions:
+    """How an answer is generated."""
+
+    max_new_tokens: Annotated[int, typer.Option(help="Most tokens of an answer.")] = 64
+    num_beams: Annotated[int, typer.Option(help="1 is greedy; the field's numbers use 5.")] = 1
+    length_penalty: Annotated[float, typer.Option(help="With beams: above 0 favours long answers.")] = 1.0
+    repetition_penalty: Annotated[float, typer.Option(help="Above 1 discourages repetition.")] = 1.0
+    do_sample: Annotated[bool, typer.Option("--do-sample", help="Draw tokens at random.")] = False
+    temperature: Annotated[float, typer.Option(help="When sampling: below 1 is more certain.")] = 1.0
+    top_p: Annotated[float, typer.Option(help="When sampling: keep this much probability.")] = 1.0
+    seed: Annotated[int, typer.Option(help="Of the sampling, 0 to 2^64 - 1.")] = 0
+
+    def config(self) -> GenerationConfig:
+        """Returns the checked settings."""
+        return GenerationConfig(**{field.name: getattr(self, field.name) for field in fields(self)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizationOptions:
+    """How an instruction is optimized."""
+
+    select: Annotated[
+        str, typer.Option(help="safe: lowest IAS that keeps the content. paper: always the optimized one.")
+    ] = "safe"
+    templates: Annotated[Path | None, typer.Option(help="A YAML file with your own templates.")] = None
+
+    def config(self) -> OptimizationConfig:
+        """Returns the checked settings."""
+        choice: Select = "paper" if self.select == "paper" else "safe"
+        if self.select != choice:
+            raise UsageError(f"--select must be safe or paper, got {self.select!r}.")
+        return OptimizationConfig(select=choice)

@@ -1,0 +1,42 @@
+"""`vlinstruct score`: how well instructions fit a picture (IAS, eq. 3), token by token."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from vlinstruct.cli.options import RunOptions, takes
+from vlinstruct.cli.run import refuse_swapped, run, typed_items
+from vlinstruct.cli.terminal import Talk
+from vlinstruct.data.text import check_instruction
+from vlinstruct.operations import Fields, Score
+
+_USAGE = 'vlinstruct score IMAGE "INSTRUCTION"...'
+
+
+@takes(RunOptions)
+def score(
+    image: Annotated[str, typer.Argument(help="A picture, a folder, a quoted glob, - or a URL.")],
+    instructions: Annotated[list[str], typer.Argument(metavar="INSTRUCTION...", help="What to score.")],
+    *,
+    options: RunOptions,
+) -> None:
+    """Score instructions for a picture: mean nats per token, lower fits better."""
+    refuse_swapped([image], instructions, _USAGE)
+    for instruction in instructions:
+        check_instruction(instruction)
+    talk = Talk(quiet=options.quiet)
+    items, is_batch = typed_items([image], tuple(instructions), options, talk)
+    run(Score(), items, is_batch=is_batch, options=options, talk=talk, render=_render)
+
+
+def _render(record: Fields) -> str:
+    return "\n".join(_lines(scored) for scored in record["scores"])
+
+
+def _lines(scored: Fields) -> str:
+    ias = "not finite" if scored["ias"] is None else f"{scored['ias']:.4f}"
+    pairs = zip(scored["tokens"], scored["token_nll"], strict=True)
+    tokens = "  ".join(f"{token} {'-' if nll is None else f'{nll:.2f}'}" for token, nll in pairs)
+    return f"{ias}  {scored['instruction']}\n        {tokens}"

@@ -1,0 +1,90 @@
+"""What goes to the terminal: data to stdout, talk to stderr, nothing that could move a cursor."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+from vlinstruct.data.text import printable, shortened
+
+_MAX_LINE = 300
+
+
+class PipeClosed(BaseException):
+    """The reader of our stdout went away (`| head`): the end, and no error."""
+
+
+def show(text: str) -> None:
+    """Writes data to stdout; escapes what is not printable when stdout is a terminal.
+
+    Raises:
+        PipeClosed: nobody reads any more.
+    """
+    shown = printable(text, keep="\n\t") if sys.stdout.isatty() else text
+    try:
+        print(shown.encode(sys.stdout.encoding or "utf-8", "backslashreplace").decode(sys.stdout.encoding or "utf-8"))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise PipeClosed from None
+
+
+def say(kind: Literal["error", "notice", "done"], message: str) -> None:
+    """Writes one line of talk to stderr: `error: ...`."""
+    line = f"{kind}: {shortened(message, _MAX_LINE - len(kind) - 2)}"
+    print(line.encode("ascii", "backslashreplace").decode() if _is_narrow() else line, file=sys.stderr)
+
+
+def _is_narrow() -> bool:
+    return "utf" not in (sys.stderr.encoding or "").lower()
+
+
+class Talk:
+    """Says each notice once, or nothing when quiet."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self.quiet = quiet
+        self.said: set[str] = set()
+
+    def notice(self, message: str) -> None:
+        """Says something a user should know."""
+        if not self.quiet and message not in self.said:
+            self.said.add(message)
+            say("notice", message)
+
+    def done(self, message: str) -> None:
+        """Says how it went."""
+        if not self.quiet:
+            say("done", message)
+
+    def listen(self) -> None:
+        """Says what the library logs as a warning, in place of logging's own format."""
+        logger = logging.getLogger("vlinstruct")
+        logger.addHandler(_Handler(self))
+        logger.propagate = False
+
+
+class _Handler(logging.Handler):
+    def __init__(self, talk: Talk) -> None:
+        super().__init__(level=logging.WARNING)
+        self.talk = talk
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.talk.notice(record.getMessage())
+
+
+@contextmanager
+def progress(num_items: int, *, quiet: bool) -> Iterator[Callable[[], None]]:
+    """Shows a progress bar on stderr when that is a terminal; gives the function to call after each item."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    with Progress(BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console, transient=True) as bar:
+        task = bar.add_task("", total=num_items)
+        yield lambda: bar.advance(task)
