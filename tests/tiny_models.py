@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 VISION = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
 VISION |= {"image_size": 28, "patch_size": 14}
@@ -45,6 +45,7 @@ def text_tokenizer(kind: str) -> Tokenizer:
     pieces = [(piece, -1.0) for piece in vocabulary]
     tokenizer = Tokenizer(models.Unigram(pieces, unk_id=special.index("<unk>")))
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Metaspace()
     tokenizer.add_special_tokens([AddedToken(token, special=True) for token in special])
     tokenizer.add_special_tokens([AddedToken("<image>", special=True)])
     return tokenizer
@@ -69,9 +70,9 @@ def hf_model(kind: str, seed: int = 0) -> Any:
     model = InstructBlipForConditionalGeneration(InstructBlipConfig.from_dict(tiny_config(kind)))
     for name, parameter in model.named_parameters():
         is_norm = "norm" in name.lower() and name.endswith("weight")
-        parameter.data = torch.randn_like(parameter) * (0.1 if is_norm else 0.25) + (1.0 if is_norm else 0.0)
+        parameter.data = torch.randn_like(parameter) * (0.1 if is_norm else 0.2) + (1.0 if is_norm else 0.0)
     if kind == "t5":
-        head = torch.nn.Parameter(torch.randn(T5_TEXT["vocab_size"], T5_TEXT["d_model"]) * 0.4)
+        head = torch.nn.Parameter(torch.randn(T5_TEXT["vocab_size"], T5_TEXT["d_model"]) * 0.3)
         model.language_model.lm_head.weight = head
     return model.eval()
 
@@ -83,7 +84,8 @@ def write_folder(kind: str, folder: Path, seed: int = 0) -> Any:
     model = hf_model(kind, seed)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(tiny_config(kind)))
-    state = {name: tensor.clone().contiguous() for name, tensor in model.state_dict().items() if "embed_tokens" not in name or kind == "llama"}
+    tied = {f"language_model.{side}.embed_tokens.weight" for side in ("encoder", "decoder")}
+    state = {name: tensor.clone() for name, tensor in model.state_dict().items() if name not in tied}
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
     text_tokenizer(kind).save(str(folder / "tokenizer.json"))
     (folder / "qformer_tokenizer").mkdir(exist_ok=True)

@@ -43,9 +43,13 @@ class Pair:
         return {
             "pixel_values": self.pixel_values,
             "qformer_input_ids": pad_sequence(self.qformer_ids, batch_first=True),
-            "qformer_attention_mask": pad_sequence([torch.ones_like(row) for row in self.qformer_ids], batch_first=True),
+            "qformer_attention_mask": pad_sequence(
+                [torch.ones_like(row) for row in self.qformer_ids], batch_first=True
+            ),
             "input_ids": pad_sequence(rows, batch_first=True, padding_side="left"),
-            "attention_mask": pad_sequence([torch.ones_like(row) for row in rows], batch_first=True, padding_side="left"),
+            "attention_mask": pad_sequence(
+                [torch.ones_like(row) for row in rows], batch_first=True, padding_side="left"
+            ),
         }
 
     def context(self, rows: slice = slice(None)) -> Context:
@@ -55,7 +59,9 @@ class Pair:
             image_embeds, theirs["qformer_input_ids"][rows], theirs["qformer_attention_mask"][rows]
         )
         prompts = self.prompts[rows]
-        embeds = [torch.cat([p, self.ours.language_model.embed_tokens(ids)]) for p, ids in zip(prefix, prompts, strict=True)]
+        embeds = [
+            torch.cat([p, self.ours.language_model.embed_tokens(ids)]) for p, ids in zip(prefix, prompts, strict=True)
+        ]
         mask = [torch.ones(len(row), dtype=torch.bool) for row in embeds]
         seen = [(0,) if self.kind == "t5" else (*ids.tolist(), tiny_models.IMAGE_TOKEN_INDEX) for ids in prompts]
         return Context(

@@ -89,7 +89,7 @@ def locate(backbone: str, *, offline: bool = False) -> Path:
     if known is not None:
         return mini_folder() if known.hub_id is None else _download(known.hub_id, offline=offline)
     folder = Path(backbone).expanduser()
-    if folder.is_dir():
+    if backbone and folder.is_dir():
         return folder
     if _HUB_ID.fullmatch(backbone) and not folder.parent.is_dir():
         return _download(backbone, offline=offline)

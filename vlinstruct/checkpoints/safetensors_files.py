@@ -60,9 +60,10 @@ def tensors(path: Path, device: str = "cpu") -> Iterator[tuple[str, Tensor]]:
 
 
 def _what_is_wrong(path: Path) -> str:
-    start = path.open("rb").read(64) if path.is_file() else b""
+    with path.open("rb") as file:
+        start = file.read(64)
     if not start:
-        return "empty or missing"
+        return "empty"
     if start.startswith(b"version https://git-lfs"):
         return "a Git LFS pointer, not the file itself (run git lfs pull)"
     if start.lstrip().lower().startswith((b"<!doctype", b"<html")):

@@ -17,33 +17,60 @@ from vlinstruct.errors import CheckpointError
 logger = logging.getLogger(__name__)
 
 
-def _literal(tokenizer: Tokenizer) -> Tokenizer:
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    tokenizer.encode_special_tokens = True
-    return tokenizer
+class LiteralTokenizer:
+    """A tokenizer that never finds a special token in a text.
+
+    Its own switch (`encode_special_tokens`) stops the search for special tokens; a vocabulary that holds `</s>` as an
+    ordinary piece, as FlanT5's does, could still match it, so such a match is spelt character by character.
+
+    Args:
+        tokenizer: from `tokenizer.json`; padding and truncation are switched off.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        tokenizer.encode_special_tokens = True
+        self.tokenizer = tokenizer
+        added = tokenizer.get_added_tokens_decoder().items()
+        unknown = {"<unk>", "[UNK]"}
+        self.special = {
+            index: token.content for index, token in added if token.special and token.content not in unknown
+        }
+
+    def encode(self, text: str) -> list[int]:
+        """Returns the text's own ids, nothing around them."""
+        ids = self.tokenizer.encode(text, add_special_tokens=False).ids
+        return [part for token in ids for part in self._spelt(token)]
+
+    def _spelt(self, token: int) -> list[int]:
+        if token not in self.special:
+            return [token]
+        space = self.tokenizer.token_to_id("▁")
+        spelling = (self.tokenizer.encode(character, add_special_tokens=False).ids for character in self.special[token])
+        return [part for ids in spelling for part in ids if part != space]
 
 
 class TextTokenizer:
     """The language model's tokenizer.
 
     Args:
-        tokenizer: from `tokenizer.json`; it is made literal.
+        tokenizer: from `tokenizer.json`.
         bos_id: put in front of a prompt; None for a model without one (T5).
         eos_id: ends a text.
         prompt_has_eos: whether a prompt ends with `eos_id` too (T5).
     """
 
     def __init__(self, tokenizer: Tokenizer, *, bos_id: int | None, eos_id: int, prompt_has_eos: bool) -> None:
-        self.tokenizer = _literal(tokenizer)
+        self.tokenizer = tokenizer
+        self.literal = LiteralTokenizer(tokenizer)
         self.bos_id = bos_id
         self.eos_id = eos_id
         self.prompt_has_eos = prompt_has_eos
 
     def encode(self, text: str) -> list[int]:
         """Returns the text's own ids, nothing around them."""
-        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False).ids
-        return ids
+        return self.literal.encode(text)
 
     def prompt_ids(self, text: str) -> list[int]:
         """Returns what the model reads: the text with its beginning or end token."""
@@ -68,7 +95,7 @@ class QFormerTokenizer:
     """The Q-Former's BERT tokenizer.
 
     Args:
-        tokenizer: from `qformer_tokenizer/tokenizer.json`; it is made literal.
+        tokenizer: from `qformer_tokenizer/tokenizer.json`.
         max_length: positions that the Q-Former has, [CLS] and [SEP] included.
 
     Raises:
@@ -76,7 +103,8 @@ class QFormerTokenizer:
     """
 
     def __init__(self, tokenizer: Tokenizer, *, max_length: int) -> None:
-        self.tokenizer = _literal(tokenizer)
+        self.tokenizer = tokenizer
+        self.literal = LiteralTokenizer(tokenizer)
         self.max_length = max_length
         self.cls_id, self.sep_id = self._special("[CLS]"), self._special("[SEP]")
 
@@ -90,7 +118,7 @@ class QFormerTokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Returns [CLS] text [SEP]; a text beyond the Q-Former's positions is cut at its end, with a notice."""
-        ids = self.tokenizer.encode(text, add_special_tokens=False).ids
+        ids = self.literal.encode(text)
         room = self.max_length - 2
         if len(ids) > room:
             logger.warning("the Q-Former reads the first %d of the instruction's %d tokens", room, len(ids))
