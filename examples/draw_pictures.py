@@ -1,0 +1,33 @@
+"""Draws the pictures of this folder with mini's own world: a sign, some shapes, a number."""
+
+from pathlib import Path
+
+from vlinstruct.mini.draw import draw
+from vlinstruct.mini.fonts import BUILT_IN
+from vlinstruct.mini.scene import COLOURS, Print, Scene, Thing
+
+HERE = Path(__file__).parent / "pictures"
+
+
+def thing(colour: str, shape: str, x: float, y: float, size: float) -> Thing:
+    return Thing(shape=shape, colour=colour, rgb=COLOURS[colour], x=x, y=y, size=size)
+
+
+def text(words: str, colour: str, y: float, height: float, panel: str | None = None) -> Print:
+    plate = COLOURS[panel] if panel else None
+    return Print(text=words, colour=colour, rgb=COLOURS[colour], font=BUILT_IN, x=0.5, y=y, height=height, panel=plate)
+
+
+def scene(background: str, things: tuple[Thing, ...], prints: tuple[Print, ...]) -> Scene:
+    return Scene(background=background, background_rgb=COLOURS[background], things=things, prints=prints)
+
+
+SCENES = {
+    "sign.png": scene("white", (), (text("PORT", "white", 0.5, 0.28, "blue"),)),
+    "shapes.png": scene("grey", (thing("red", "circle", 0.28, 0.35, 0.4), thing("yellow", "star", 0.72, 0.6, 0.4)), ()),
+    "number.png": scene("green", (thing("white", "heart", 0.5, 0.75, 0.3),), (text("42", "white", 0.3, 0.3),)),
+}
+
+if __name__ == "__main__":
+    for name, picture in SCENES.items():
+        draw(picture, (400, 300)).save(HERE / name)

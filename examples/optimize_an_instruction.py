@@ -1,0 +1,18 @@
+"""Runs algorithm 2 on a clumsy instruction: rewriting, two scores, comparison, choice; then answers both versions."""
+
+from pathlib import Path
+
+import vlinstruct as vli
+
+PICTURES = Path(__file__).parent / "pictures"
+CLUMSY = "hi there could you please maybe tell me wich colour is the circle thanks"
+
+model = vli.load("mini")
+shapes = model.see(PICTURES / "shapes.png")
+result = model.optimize(CLUMSY, shapes)
+
+for role in ("initial", "rewritten", "optimized"):
+    version = getattr(result, role)
+    print(f"{role:9}  IAS {version.ias:.3f}  {version.text}")
+print(f"chosen     {result.chosen}: {result.reason}")
+print(f"answers    {model.ask(shapes, CLUMSY)} -> {model.ask(shapes, result.instruction)}")
