@@ -1,0 +1,42 @@
+"""Settings are checked when they are made, all problems named together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from vlinstruct.config import GenerationConfig, OptimizationConfig
+from vlinstruct.errors import UsageError
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"max_new_tokens": 0}, "max_new_tokens must be 1 to 4096, got 0"),
+        ({"num_beams": 65}, "num_beams must be 1 to 64, got 65"),
+        ({"length_penalty": float("nan")}, "length_penalty must be finite"),
+        ({"repetition_penalty": 0.0}, "repetition_penalty must be above 0"),
+        ({"temperature": -1.0}, "temperature must be above 0"),
+        ({"top_p": 1.5}, "top_p must be above 0 and at most 1"),
+        ({"seed": -1}, "seed must be 0 to 2"),
+        ({"seed": 2**64}, "seed must be 0 to 2"),
+        ({"do_sample": True, "num_beams": 2}, "sampling needs num_beams 1"),
+    ],
+)
+def test_a_setting_out_of_range_is_refused(settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(UsageError, match=words.replace("^", r"\^")):
+        GenerationConfig(**settings)
+
+
+def test_all_problems_are_named_together() -> None:
+    with pytest.raises(UsageError) as caught:
+        GenerationConfig(max_new_tokens=0, num_beams=0)
+    assert "max_new_tokens" in caught.value.message
+    assert "num_beams" in caught.value.message
+
+
+def test_optimization_is_greedy_and_checked() -> None:
+    assert OptimizationConfig(max_new_tokens=7).generation() == GenerationConfig(max_new_tokens=7)
+    with pytest.raises(UsageError, match="select must be safe or paper"):
+        OptimizationConfig(select="best")  # type: ignore[arg-type]

@@ -1,0 +1,42 @@
+"""Every error has the exit code that the README promises."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from vlinstruct import errors
+
+README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+CLASSES = [kind for kind in vars(errors).values() if isinstance(kind, type)]
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_every_exit_code_stands_in_the_readme(kind: type[errors.VlinstructError]) -> None:
+    documented = set(map(int, re.findall(r"^\| (\d+) \|", README, re.MULTILINE)))
+    assert kind.exit_code in documented
+
+
+def test_exit_codes_are_those_of_the_design() -> None:
+    codes = {kind.__name__: kind.exit_code for kind in CLASSES}
+    assert codes == {
+        "VlinstructError": 1,
+        "UsageError": 2,
+        "BatchError": 3,
+        "InputError": 4,
+        "ImageError": 4,
+        "TextError": 4,
+        "DataError": 4,
+        "ScoreError": 4,
+        "CheckpointError": 5,
+        "ResourceError": 6,
+        "OutputInUseError": 8,
+        "NetworkError": 9,
+    }
+
+
+def test_an_error_carries_its_own_code_or_its_classs() -> None:
+    assert errors.ImageError("no").code == "bad_image"
+    assert errors.ImageError("no", code="image_truncated").code == "image_truncated"
