@@ -66,7 +66,7 @@ def load(
     model = load_model(locate(name, offline=offline), device=where, dtype=_dtype(dtype, where))
     _refuse_narrow_t5(model)
     if adapter is not None:
-        load_adapter(locate(str(adapter), offline=offline), model.model)
+        load_adapter(locate(str(adapter), offline=offline, what="adapter"), model.model)
     return Pipeline(model)
 
 

@@ -71,12 +71,13 @@ def mini_folder() -> Path:
     return Path(str(resources.files("vlinstruct"))) / "mini" / "weights"
 
 
-def locate(backbone: str, *, offline: bool = False) -> Path:
-    """Finds the folder of a backbone, downloading it when it must be.
+def locate(backbone: str, *, offline: bool = False, what: str = "backbone") -> Path:
+    """Finds the folder of a backbone or an adapter, downloading it when it must be.
 
     Args:
         backbone: a shipped name, a local folder or a hub id; a name wins over a folder of that name (`./mini`).
         offline: use what is cached, open no connection.
+        what: what to call it in messages.
 
     Returns:
         An existing folder.
@@ -93,7 +94,7 @@ def locate(backbone: str, *, offline: bool = False) -> Path:
         return folder
     if _HUB_ID.fullmatch(backbone) and not folder.parent.is_dir():
         return _download(backbone, offline=offline)
-    raise CheckpointError(error_line("unknown backbone", backbone, "no name, folder or hub id", _advice(backbone)))
+    raise CheckpointError(error_line(f"unknown {what}", backbone, "no name, folder or hub id", _advice(backbone)))
 
 
 def _advice(backbone: str) -> str:
