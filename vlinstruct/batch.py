@@ -1,18 +1,22 @@
 """Runs an operation over items, one record each: a bad item costs one record, not the batch. No torch at import.
 
-The model is loaded when the first picture has been read, so that a command that cannot succeed fails at once. A chunk
-that fails as a whole is run again item by item: an item's record never depends on its neighbours.
+The model is loaded when the first picture has been read, so that a command that cannot succeed fails at once.
+
+A chunk is `batch_size` pictures that could be read, in order. A bad item takes no place in it, and an item that an
+earlier run finished keeps its place: the last decimals of a score depend on who shares the chunk, so a record has the
+same bytes whatever is wrong with other items and however often the run was interrupted.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import TYPE_CHECKING
 
+from vlinstruct.data.images import DEFAULT_LIMITS, ImageLimits
 from vlinstruct.data.inputs import Source, load_source
 from vlinstruct.data.records import RecordWriter, error_record
 from vlinstruct.errors import InputError, NetworkError, VlinstructError
@@ -58,6 +62,16 @@ class Outcome:
 
 
 @dataclass(frozen=True, kw_only=True)
+class _Row:
+    """An item of a chunk: its picture, its error, or neither if an earlier run finished it."""
+
+    item: BatchItem | BadItem
+    image: Image.Image | None = None
+    error: VlinstructError | None = None
+    is_done: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class Batch:
     """An operation over items.
 
@@ -66,6 +80,7 @@ class Batch:
         backbone: what the records call the model.
         load_pipeline: loads it; called once, when the first picture has been read.
         batch_size: items that go through the model together, at least 1.
+        limits: how large a picture may be.
         notify: is told what a user should know of a picture, e.g. that it is animated.
     """
 
@@ -73,59 +88,64 @@ class Batch:
     backbone: str
     load_pipeline: Callable[[], Pipeline]
     batch_size: int = 1
+    limits: ImageLimits = DEFAULT_LIMITS
     notify: Callable[[str], None] = lambda notice: None
 
-    def outcomes(self, items: Iterable[BatchItem | BadItem]) -> Iterator[Outcome]:
+    def outcomes(
+        self, items: Iterable[BatchItem | BadItem], *, is_done: Callable[[str | int], bool] = lambda id: False
+    ) -> Iterator[Outcome]:
         """Yields one outcome per item, in order.
+
+        Args:
+            items: with ids of their own.
+            is_done: says by an item's id that an earlier run finished it; it gets no outcome.
 
         Raises:
             CheckpointError: the model was refused; NetworkError: it cannot be downloaded. They concern every item.
         """
-        pipeline: Pipeline | None = None
-        rest = iter(items)
-        while chunk := list(islice(rest, self.batch_size)):
-            seen = [self._read(item) for item in chunk]
-            if any(not isinstance(one, VlinstructError) for one in seen):
-                pipeline = pipeline or self.load_pipeline()
-            yield from self._run(pipeline, chunk, seen)
+        load = functools.cache(self.load_pipeline)
+        chunk: list[_Row] = []
+        num_places = 0
+        for item in items:
+            row = _Row(item=item, is_done=True) if is_done(item.id) else self._read(item)
+            chunk.append(row)
+            num_places += row.error is None
+            if num_places in (0, self.batch_size):
+                yield from self._run(chunk, load)
+                chunk, num_places = [], 0
+        yield from self._run(chunk, load)
 
-    def _read(self, item: BatchItem | BadItem) -> Image.Image | VlinstructError:
+    def _read(self, item: BatchItem | BadItem) -> _Row:
         if isinstance(item, BadItem):
-            return item.error
+            return _Row(item=item, error=item.error)
         try:
-            loaded = load_source(item.source, name=item.image)
+            loaded = load_source(item.source, name=item.image, limits=self.limits)
         except (InputError, NetworkError) as error:
-            return error
+            return _Row(item=item, error=error)
         for notice in loaded.notices:
             self.notify(notice)
-        return loaded.image
+        return _Row(item=item, image=loaded.image)
 
-    def _run(
-        self,
-        pipeline: Pipeline | None,
-        chunk: Sequence[BatchItem | BadItem],
-        seen: Sequence[Image.Image | VlinstructError],
-    ) -> Iterator[Outcome]:
-        good = [
-            (item, image)
-            for item, image in zip(chunk, seen, strict=True)
-            if isinstance(item, BatchItem) and not isinstance(image, VlinstructError)
-        ]
-        results = iter(self._results(pipeline, good) if pipeline is not None and good else ())
-        for item, image in zip(chunk, seen, strict=True):
-            result = image if isinstance(image, VlinstructError) else next(results)
-            yield self._outcome(item, result)
+    def _run(self, chunk: Sequence[_Row], load: Callable[[], Pipeline]) -> Iterator[Outcome]:
+        todo = [row for row in chunk if not row.is_done]
+        results: dict[str | int, Fields | VlinstructError] = {}
+        if any(row.error is None for row in todo):
+            rows = [self._read(row.item) if row.is_done else row for row in chunk]
+            results = self._results(load(), [row for row in rows if row.error is None])
+        for row in todo:
+            yield self._outcome(row.item, row.error or results[row.item.id])
 
-    def _results(
-        self, pipeline: Pipeline, good: Sequence[tuple[BatchItem, Image.Image]]
-    ) -> list[Fields | VlinstructError]:
+    def _results(self, pipeline: Pipeline, rows: Sequence[_Row]) -> dict[str | int, Fields | VlinstructError]:
+        """Runs a chunk; one that fails as a whole is run again item by item."""
+        ids = [row.item.id for row in rows]
         try:
-            percept = pipeline.see(*(image for _, image in good))
-            return self.operation.run(pipeline, percept, [item.texts for item, _ in good])
+            percept = pipeline.see(*(row.image for row in rows if row.image is not None))
+            texts = [row.item.texts for row in rows if isinstance(row.item, BatchItem)]
+            return dict(zip(ids, self.operation.run(pipeline, percept, texts), strict=True))
         except InputError as error:
-            if len(good) == 1:
-                return [error]
-            return [result for one in good for result in self._results(pipeline, [one])]
+            if len(rows) == 1:
+                return {ids[0]: error}
+            return {id: result for row in rows for id, result in self._results(pipeline, [row]).items()}
 
     def _outcome(self, item: BatchItem | BadItem, result: Fields | VlinstructError) -> Outcome:
         schema = self.operation.schema
@@ -144,11 +164,13 @@ class Summary:
         num_done: items with a good record of this run.
         num_failed: items with an error record.
         num_resumed: items that an earlier run had finished.
+        num_left: items that were not tried, after `max_failures`.
     """
 
     num_done: int
     num_failed: int
     num_resumed: int
+    num_left: int
 
 
 def write_records(
@@ -166,30 +188,34 @@ def write_records(
         items: all of them.
         writer: where records go; it knows which items an earlier run finished.
         max_failures: stop after this many failed items; None never stops.
-        on_progress: called after every record.
+        on_progress: called for every item that is finished, by this run or an earlier one.
     """
-    todo = [item for item in items if not writer.is_done(item.id)]
+    num_resumed = sum(writer.is_done(item.id) for item in items)
+    for _ in range(num_resumed):
+        on_progress()
     num_done = num_failed = 0
-    for outcome in batch.outcomes(todo):
+    for outcome in batch.outcomes(items, is_done=writer.is_done):
         writer.write(outcome.record)
         num_done += outcome.error is None
         num_failed += outcome.error is not None
         on_progress()
         if max_failures is not None and num_failed >= max_failures:
             break
-    return Summary(num_done=num_done, num_failed=num_failed, num_resumed=len(items) - len(todo))
+    num_left = len(items) - num_resumed - num_done - num_failed
+    return Summary(num_done=num_done, num_failed=num_failed, num_resumed=num_resumed, num_left=num_left)
 
 
-def resume_key(operation: Operation, item: BatchItem, weights: str) -> str:
-    """Identifies an item's result: it is done again only when its id, its arguments or the weights changed.
+def resume_key(operation: Operation, item: BatchItem | BadItem, model: Sequence[object]) -> str:
+    """Identifies an item's result: it is done again only when its id, its arguments or the model changed.
 
     Args:
         operation: with everything that changes its results.
         item: with its id, picture and texts.
-        weights: the fingerprint of the model and its adapter.
+        model: JSON values that stand for the model: its weights' fingerprint, its adapter, its templates.
 
     Returns:
         16 hex digits.
     """
-    parts = [operation.schema, operation.settings(), str(item.id), item.image, item.texts, weights]
+    asked = [item.image, item.texts] if isinstance(item, BatchItem) else None
+    parts = [operation.schema, operation.settings(), str(item.id), asked, *model]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

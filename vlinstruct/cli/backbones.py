@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vlinstruct.checkpoints.registry import BACKBONES, Backbone, is_cached
 from vlinstruct.cli.terminal import show
-from vlinstruct.data.records import json_line
+
+if TYPE_CHECKING:
+    from vlinstruct.checkpoints.registry import Backbone
 
 
 def backbones(
@@ -16,12 +17,17 @@ def backbones(
     debug: Annotated[bool, typer.Option("--debug", help="Print tracebacks.")] = False,
 ) -> None:
     """List the models that --backbone takes by name."""
+    from vlinstruct.checkpoints.registry import BACKBONES
+    from vlinstruct.data.records import json_line
+
     records = [_record(backbone) for backbone in BACKBONES.values()]
     lines = [json_line(record).decode().rstrip("\n") if as_json else _line(record) for record in records]
     show("\n".join(lines))
 
 
 def _record(backbone: Backbone) -> dict[str, object]:
+    from vlinstruct.checkpoints.registry import is_cached
+
     return {
         "schema": "vlinstruct.backbone/1",
         "id": backbone.name,

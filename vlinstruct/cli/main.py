@@ -5,28 +5,43 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import traceback
+import warnings
+from collections.abc import Sequence
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from vlinstruct.cli.ask import ask
 from vlinstruct.cli.backbones import backbones
 from vlinstruct.cli.optimize import optimize
 from vlinstruct.cli.score import score
-from vlinstruct.cli.terminal import PipeClosed, say
+from vlinstruct.cli.terminal import say
 from vlinstruct.errors import ResourceError, VlinstructError
+
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "alloc_failed")
 
 app = typer.Typer(
     name="vlinstruct",
     help="Multi-modal language models answer better, without better prompts from you.",
-    no_args_is_help=True,
     rich_markup_mode=None,  # plain help: importing rich would double its time
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+class _Command(TyperCommand):
+    """Shows `IMAGE... QUESTION` in its usage line as we wrote it; Typer would put brackets and more dots around it."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        arguments = [one for one in self.get_params(ctx) if one.param_type_name == "argument"]
+        return ["[OPTIONS]", *(str(one.metavar) for one in arguments)]
+
+
 for command in (ask, optimize, score, backbones):
-    app.command()(command)
+    app.command(cls=_Command)(command)
 
 
 def _print_version(wanted: bool) -> None:
@@ -54,57 +69,93 @@ class _Stopped(BaseException):
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_DFL)  # a second one ends us at once
     raise _Stopped(128 + number)
 
 
 def main() -> None:
-    """Runs the command line and exits: 0 ok, 1 our bug, 2 usage, 3 some items failed, 4 input, 5 model, 6 resources,
-    8 output in use, 9 network, 130 Ctrl-C, 143 SIGTERM."""
+    """Runs the command line of this process and exits with its code."""
     signal.signal(signal.SIGINT, _stop)
     signal.signal(signal.SIGTERM, _stop)
-    sys.exit(_exit_code())
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")  # a library's warning to programmers is no line of ours
+    if sys.stderr is None:  # closed; print would take stdout in its place
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    exit_code = run_command(sys.argv[1:])
+    _let_go_of_stdout()
+    sys.exit(exit_code)
 
 
-def _exit_code() -> int:
+def run_command(arguments: Sequence[str]) -> int:
+    """Runs one command line.
+
+    Args:
+        arguments: what was typed after `vlinstruct`.
+
+    Returns:
+        The exit code: 0 ok, 1 our bug, 2 usage, 3 some items failed, 4 input, 5 model, 6 resources, 8 output in use,
+        9 network, 130 Ctrl-C, 141 nobody reads our stdout, 143 SIGTERM.
+    """
     try:
-        code = app(standalone_mode=False)
+        if sys.stdout is None:
+            raise ResourceError("cannot write output (stdout): it is closed. Open it, or send it to /dev/null.")
+        code = app(args=list(arguments), prog_name="vlinstruct", standalone_mode=False)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except _Stopped as stopped:
         return stopped.exit_code
-    except (PipeClosed, BrokenPipeError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left in stdout's buffer goes nowhere
+    except BrokenPipeError:  # `| head` has seen enough
         return 141
     except Exception as error:
+        if "--debug" in arguments:
+            traceback.print_exception(error)
         return _report(error)
 
 
-def _report(error: Exception) -> int:
-    if "--debug" in sys.argv or os.environ.get("VLINSTRUCT_DEBUG"):
-        import traceback
+def _let_go_of_stdout() -> None:
+    """Drops what stdout could not take: Python would try again at exit, and fail with a traceback."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
-        traceback.print_exception(error)
+
+def _report(error: Exception) -> int:
     if isinstance(error, VlinstructError):
         say("error", error.message)
         return error.exit_code
     if hasattr(error, "format_message"):  # Typer's usage errors; their classes are vendored and private
         return _report_usage(error)
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        say("error", "out of memory. Use a smaller --backbone or --batch-size.")
+    if _is_out_of_memory(error):
+        say("error", "out of memory. Use a smaller --backbone or --batch-size, or another --device.")
         return ResourceError.exit_code
     if isinstance(error, OSError):
-        say("error", f"cannot write output: {os.strerror(error.errno or 0)}. Free some space or check the terminal.")
+        place = f" ({error.filename})" if error.filename is not None else ""
+        say("error", f"the system refused{place}: {os.strerror(error.errno or 0)}. Check the disk and the permissions.")
         return ResourceError.exit_code
-    say("error", f"this is a bug of ours: {type(error).__name__}: {error}. Run again with --debug and report it.")
+    say("error", f"this is a bug of ours: {_place(error)}. Run again with --debug and report it.")
     return 1
 
 
+def _is_out_of_memory(error: Exception) -> bool:
+    """PyTorch has a class of its own for CUDA's, and plain RuntimeErrors for the rest."""
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(words in text for words in _OUT_OF_MEMORY)
+    )
+
+
+def _place(error: Exception) -> str:
+    """Names the error and the line that raised it; its own text may hold addresses or what a user typed."""
+    *_, frame = traceback.extract_tb(error.__traceback__)
+    return f"{type(error).__name__} at {os.path.basename(frame.filename)}:{frame.lineno}"
+
+
 def _report_usage(error: Exception) -> int:
-    message = str(error.format_message())  # type: ignore[attr-defined]
+    message = str(error.format_message()).rstrip(".").replace("Value error, ", "")  # type: ignore[attr-defined]
+    hint = " Text that begins with '-' goes after '--'." if message.startswith("No such option") else ""
     context = getattr(error, "ctx", None)
-    if context is not None:
-        print(context.get_usage(), file=sys.stderr)
-    if message.startswith("No such option"):
-        message += " Text that begins with '-' goes after '--'."
-    say("error", message)
+    usage = f" {' '.join(context.get_usage().split())}; see --help." if context is not None else ""
+    say("error", f"{message}.{hint}{usage}")
     return int(getattr(error, "exit_code", 2))

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vlinstruct.cli.options import GenerationOptions, OptimizationOptions, RunOptions, takes
-from vlinstruct.cli.run import refuse_swapped, run, typed_items
 from vlinstruct.cli.terminal import Talk, show
 from vlinstruct.data.text import check_instruction
 from vlinstruct.errors import UsageError
-from vlinstruct.instruction.templates import Templates, templates_source
-from vlinstruct.operations import Fields, Optimize
+
+if TYPE_CHECKING:
+    from vlinstruct.operations import Fields
 
 _USAGE = 'vlinstruct optimize "INSTRUCTION" IMAGE...'
 _ROLES = ("initial", "rewritten", "optimized")
@@ -20,7 +20,9 @@ _ROLES = ("initial", "rewritten", "optimized")
 
 @takes(RunOptions, GenerationOptions, OptimizationOptions)
 def optimize(
-    instruction: Annotated[str | None, typer.Argument(help="What you would ask, options included.")] = None,
+    instruction: Annotated[
+        str | None, typer.Argument(metavar="INSTRUCTION", help="What you would ask, options included.")
+    ] = None,
     images: Annotated[list[str] | None, typer.Argument(metavar="IMAGE...", help="One or more pictures.")] = None,
     answer: Annotated[
         bool, typer.Option("--answer", help="Also answer the initial and the chosen instruction.")
@@ -39,17 +41,27 @@ def optimize(
     which of them is chosen. Several pictures or a folder are a batch: one JSON line each.
     """
     if show_templates:
-        show(templates_source().rstrip("\n"))
+        _show_templates()
         return
     if instruction is None or not images:
         raise UsageError(f"an instruction and a picture are needed. Type: {_USAGE}")
+    from vlinstruct.cli.run import refuse_swapped, run, typed_work
+    from vlinstruct.operations import Optimize
+
     refuse_swapped(images, [instruction], _USAGE)
     check_instruction(instruction)
     talk = Talk(quiet=options.quiet)
     operation = Optimize(optimization=optimization.config(), answer=answer, generation=generation.config())
-    templates = Templates.load(optimization.templates) if optimization.templates else None
-    items, is_batch = typed_items(images, (instruction,), options, talk)
-    run(operation, items, is_batch=is_batch, options=options, talk=talk, render=_render, templates=templates)
+    if not answer and generation != GenerationOptions():
+        talk.notice("the options of generation change nothing without --answer.")
+    work = typed_work(images, (instruction,), options, talk)
+    run(operation, work, options=options, talk=talk, render=_render, optimization=optimization)
+
+
+def _show_templates() -> None:
+    from vlinstruct.instruction.templates import templates_source
+
+    show(templates_source().rstrip("\n"))
 
 
 def _render(record: Fields) -> str:

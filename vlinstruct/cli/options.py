@@ -11,14 +11,18 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_type_hints
 
 import typer
 
 from vlinstruct.config import GenerationConfig, OptimizationConfig, Select
 from vlinstruct.errors import UsageError
 
+if TYPE_CHECKING:
+    from vlinstruct.instruction.templates import Templates
+
 C = TypeVar("C", bound=Callable[..., None])
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
 
 def takes(*kinds: type) -> Callable[[C], C]:
@@ -69,9 +73,17 @@ class RunOptions:
     ] = None
     adapter: Annotated[str | None, typer.Option(help="A folder with trained alignment layers.")] = None
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.", envvar="VLINSTRUCT_DEVICE")] = "auto"
-    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16, float16.")] = "auto"
+    dtype: Annotated[Dtype, typer.Option(help="What the model computes in; auto: float32 on a CPU, else bfloat16.")] = (
+        "auto"
+    )
     batch_size: Annotated[int, typer.Option(min=1, max=1024, help="Pictures that go through the model together.")] = 1
     recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Enter the subfolders of a folder.")] = False
+    follow_symlinks: Annotated[
+        bool, typer.Option("--follow-symlinks", help="Follow links that lead out of a folder.")
+    ] = False
+    max_pixels: Annotated[
+        int, typer.Option(min=1, max=178_956_970, help="Refuse larger pictures before they are decoded.")
+    ] = 50_000_000
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write JSON lines here; an earlier run is resumed.")
     ] = None
@@ -85,6 +97,23 @@ class RunOptions:
     def __post_init__(self) -> None:
         if self.overwrite and self.output is None:
             raise UsageError("--overwrite needs --output FILE: there is nothing to replace.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions:
+    """A file of items, in place of what is typed."""
+
+    data: Annotated[
+        Path | None, typer.Option(help='Ask the lines of a file: {"image": ..., "question": ..., "id": ...}.')
+    ] = None
+    allow_urls: Annotated[bool, typer.Option("--allow-urls", help="Fetch pictures that --data names by URL.")] = False
+    allow_outside: Annotated[
+        bool, typer.Option("--allow-outside", help="Read pictures of --data that lie outside its folder.")
+    ] = False
+
+    def __post_init__(self) -> None:
+        if self.data is None and (self.allow_urls or self.allow_outside):
+            raise UsageError("--allow-urls and --allow-outside are for --data: what is typed is always read.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,13 +139,18 @@ class OptimizationOptions:
     """How an instruction is optimized."""
 
     select: Annotated[
-        str, typer.Option(help="safe: lowest IAS that keeps the content. paper: always the optimized one.")
+        Select, typer.Option(help="safe: lowest IAS that keeps the content. paper: always the optimized one.")
     ] = "safe"
     templates: Annotated[Path | None, typer.Option(help="A YAML file with your own templates.")] = None
 
     def config(self) -> OptimizationConfig:
         """Returns the checked settings."""
-        choice: Select = "paper" if self.select == "paper" else "safe"
-        if self.select != choice:
-            raise UsageError(f"--select must be safe or paper, got {self.select!r}.")
-        return OptimizationConfig(select=choice)
+        return OptimizationConfig(select=self.select)
+
+    def load_templates(self) -> Templates | None:
+        """Returns the user's templates; None where none were given."""
+        if self.templates is None:
+            return None
+        from vlinstruct.instruction.templates import Templates
+
+        return Templates.load(self.templates)

@@ -6,18 +6,21 @@ import functools
 import os
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vlinstruct.batch import BadItem, Batch, BatchItem, resume_key, write_records
+from vlinstruct.batch import BadItem, Batch, BatchItem, Summary, resume_key, write_records
+from vlinstruct.checkpoints.json_files import read_json_object
 from vlinstruct.checkpoints.registry import default_backbone, locate
 from vlinstruct.checkpoints.safetensors_files import fingerprint
-from vlinstruct.cli.options import RunOptions
-from vlinstruct.cli.terminal import PipeClosed, Talk, progress, show
+from vlinstruct.cli.options import DataOptions, OptimizationOptions, RunOptions
+from vlinstruct.cli.terminal import Talk, progress, show
+from vlinstruct.data.images import ImageLimits
 from vlinstruct.data.inputs import ListingOptions, has_image_extension, list_images
 from vlinstruct.data.items import ItemError, ItemOptions, read_items
 from vlinstruct.data.record_files import open_records
-from vlinstruct.data.records import RecordWriter, json_line
+from vlinstruct.data.records import RecordWriter
 from vlinstruct.errors import BatchError, InputError, UsageError
 from vlinstruct.instruction.templates import Templates
 from vlinstruct.operations import Fields, Operation
@@ -25,81 +28,108 @@ from vlinstruct.operations import Fields, Operation
 if TYPE_CHECKING:
     from vlinstruct.pipeline import Pipeline
 
+
 Item = BatchItem | BadItem
 
 
-def typed_items(
-    images: Sequence[str], texts: tuple[str, ...], options: RunOptions, talk: Talk
-) -> tuple[list[Item], bool]:
-    """Lists the pictures that were typed, each with the same texts, and says whether they are a batch."""
-    listing = ListingOptions(recursive=options.recursive, offline=options.offline)
-    found = list_images(images, stdin=sys.stdin.buffer, options=listing)
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What a command has to do.
+
+    Args:
+        items: at least one.
+        is_batch: whether to write JSON lines and go on past a bad item.
+        inputs: files that were read to list the items.
+    """
+
+    items: Sequence[Item]
+    is_batch: bool
+    inputs: tuple[Path, ...] = ()
+
+
+def typed_work(images: Sequence[str], texts: tuple[str, ...], options: RunOptions, talk: Talk) -> Work:
+    """Lists the pictures that were typed, each with the same texts."""
+    listing = ListingOptions(
+        recursive=options.recursive, follow_symlinks=options.follow_symlinks, offline=options.offline
+    )
+    found = list_images(images, stdin=sys.stdin.buffer if sys.stdin is not None else None, options=listing)
     for notice in found.notices:
         talk.notice(notice)
-    return [BatchItem(id=one.id, source=one.source, image=one.id, texts=texts) for one in found.items], found.is_batch
+    items = [BatchItem(id=one.id, source=one.source, image=one.id, texts=texts) for one in found.items]
+    return Work(items=items, is_batch=found.is_batch)
 
 
-def file_items(path: Path, item_options: ItemOptions) -> list[Item]:
+def file_work(path: Path, options: DataOptions) -> Work:
     """Reads the items of a JSON-lines file; a bad line is a bad item."""
-    return [
+    read = read_items(path, options=ItemOptions(allow_urls=options.allow_urls, allow_outside=options.allow_outside))
+    items: list[Item] = [
         BadItem(id=item.id, error=item.error)
         if isinstance(item, ItemError)
         else BatchItem(id=item.id, source=item.image, image=str(item.image), texts=(item.question,))
-        for item in read_items(path, options=item_options)
+        for item in read
     ]
+    return Work(items=items, is_batch=True, inputs=(path,))
 
 
 def refuse_swapped(images: Sequence[str], texts: Sequence[str], usage: str) -> None:
-    """Recognises a text and a picture that changed places, and says so.
+    """Recognises a text and a picture that changed places, or a text that is missing, and says so.
 
     Raises:
         UsageError: with the right order.
     """
-    text_is_image = any(has_image_extension(text) or os.path.isfile(text) for text in texts)
-    image_is_text = all(" " in image and not os.path.exists(image) for image in images)
-    if text_is_image and image_is_text:
+    picture = next((text for text in texts if has_image_extension(text) or os.path.isfile(text)), None)
+    if picture is None:
+        return
+    if any(_is_text(image) for image in images):
         raise UsageError(f"the picture and the text have changed places. Type: {usage}")
+    if os.path.isfile(picture):
+        raise UsageError(f"a text is missing: {picture} is a file. Type: {usage}")
+
+
+def _is_text(image: str) -> bool:
+    is_named = has_image_extension(image) or "://" in image or image == "-"
+    return not is_named and not os.path.lexists(image)
 
 
 def run(
     operation: Operation,
-    items: Sequence[Item],
+    work: Work,
     *,
-    is_batch: bool,
     options: RunOptions,
     talk: Talk,
     render: Callable[[Fields], str],
-    templates: Templates | None = None,
-    inputs: Sequence[Path] = (),
+    optimization: OptimizationOptions | None = None,
 ) -> None:
     """Runs an operation over items and prints the result.
 
     Args:
         operation: what to do.
-        items: at least one.
-        is_batch: whether to write JSON lines and go on past a bad item.
+        work: the items.
         options: the command's.
         talk: says notices.
         render: a record as text for people.
-        templates: the texts that optimization sends; the shipped ones if None.
-        inputs: files the command reads, which the output must not replace.
+        optimization: its templates; None for a command that does not optimize.
 
     Raises:
         VlinstructError: the one item's error, or the batch's.
     """
-    talk.listen()
-    backbone = options.backbone or default_backbone()
+    templates = optimization.load_templates() if optimization is not None else None
+    backbone = default_backbone() if options.backbone is None else options.backbone
     batch = Batch(
         operation=operation,
         backbone=backbone,
         load_pipeline=functools.partial(_load, backbone, options, templates),
         batch_size=options.batch_size,
+        limits=ImageLimits(max_pixels=options.max_pixels),
         notify=talk.notice,
     )
-    if is_batch or options.output is not None:
-        _run_batch(batch, items, options, talk, inputs)
-    else:
-        _run_one(batch, items[0], options, render)
+    with talk.listening():
+        if work.is_batch or options.output is not None:
+            inputs = [*work.inputs, *([optimization.templates] if optimization and optimization.templates else [])]
+            with _writer(batch, work.items, options, templates, inputs) as writer:
+                _run_batch(batch, work.items, writer, options, talk)
+        else:
+            _run_one(batch, work.items, options, talk, render)
 
 
 def _load(backbone: str, options: RunOptions, templates: Templates | None) -> Pipeline:
@@ -113,39 +143,62 @@ def _load(backbone: str, options: RunOptions, templates: Templates | None) -> Pi
     return pipeline
 
 
-def _run_one(batch: Batch, item: Item, options: RunOptions, render: Callable[[Fields], str]) -> None:
-    (outcome,) = batch.outcomes([item])
+def _run_one(
+    batch: Batch, items: Sequence[Item], options: RunOptions, talk: Talk, render: Callable[[Fields], str]
+) -> None:
+    (outcome,) = batch.outcomes(items)
     if outcome.error is not None:
         raise outcome.error
-    show(json_line(outcome.record).decode().rstrip("\n") if options.as_json else render(outcome.record))
+    for notice in outcome.record.get("optimization", outcome.record).get("notices", ()):
+        talk.notice(notice)
+    if options.as_json:
+        RecordWriter(sys.stdout.buffer).write(outcome.record)
+    else:
+        show(render(outcome.record))
 
 
-def _run_batch(batch: Batch, items: Sequence[Item], options: RunOptions, talk: Talk, inputs: Sequence[Path]) -> None:
-    with _writer(batch, items, options, inputs) as writer, progress(len(items), quiet=options.quiet) as advance:
-        for notice in writer.notices:
-            talk.notice(notice)
-        try:
-            summary = write_records(batch, items, writer, max_failures=options.max_failures, on_progress=advance)
-        except BrokenPipeError:
-            raise PipeClosed from None
+def _run_batch(batch: Batch, items: Sequence[Item], writer: RecordWriter, options: RunOptions, talk: Talk) -> None:
+    for notice in writer.notices:
+        talk.notice(notice)
+    with progress(len(items), quiet=options.quiet) as advance:
+        summary = write_records(batch, items, writer, max_failures=options.max_failures, on_progress=advance)
     if options.output is not None:
         resumed = f", {summary.num_resumed} were there already" if summary.num_resumed else ""
         talk.done(f"{summary.num_done} records written to {options.output}{resumed}")
     if summary.num_failed:
-        message = f"{summary.num_failed} of {len(items)} items failed. Their records say why."
-        all_failed = summary.num_done + summary.num_resumed == 0
-        raise InputError(message, code="items_failed") if all_failed else BatchError(message)
+        raise _failure(summary, len(items))
 
 
-def _writer(batch: Batch, items: Sequence[Item], options: RunOptions, inputs: Sequence[Path]) -> RecordWriter:
+def _failure(summary: Summary, num_items: int) -> BatchError | InputError:
+    left = f", {summary.num_left} were not tried (--max-failures)" if summary.num_left else ""
+    message = f"{summary.num_failed} of {num_items} items failed{left}. Their records say why."
+    all_failed = summary.num_done + summary.num_resumed == 0
+    return InputError(message, code="items_failed") if all_failed else BatchError(message)
+
+
+def _writer(
+    batch: Batch, items: Sequence[Item], options: RunOptions, templates: Templates | None, inputs: Sequence[Path]
+) -> RecordWriter:
     if options.output is None:
         return RecordWriter(sys.stdout.buffer)
-    weights = fingerprint(locate(batch.backbone, offline=options.offline)) + (options.adapter or "")
-    good = [item for item in items if isinstance(item, BatchItem)]
+    model = _identity(batch.backbone, options, templates)
+    sources = [item.source for item in items if isinstance(item, BatchItem) and isinstance(item.source, Path)]
     return open_records(
         options.output,
         schema=batch.operation.schema,
-        keys={str(item.id): resume_key(batch.operation, item, weights) for item in good},
+        keys={str(item.id): resume_key(batch.operation, item, model) for item in items},
         overwrite=options.overwrite,
-        inputs=[*inputs, *(item.source for item in good if isinstance(item.source, Path))],
+        inputs=[*inputs, *sources],
     )
+
+
+def _identity(backbone: str, options: RunOptions, templates: Templates | None) -> list[object]:
+    """Returns what a record depends on beside its item and the command."""
+    weights = fingerprint(locate(backbone, offline=options.offline))
+    adapter = options.adapter and _adapter_checksum(locate(options.adapter, offline=options.offline))
+    return [weights, adapter, options.dtype, asdict(templates or Templates.default())]
+
+
+def _adapter_checksum(folder: Path) -> object:
+    # The adapter's own module would import torch; whether the folder is sound is told when it is loaded.
+    return read_json_object(folder / "alignment_config.json").get("sha256")

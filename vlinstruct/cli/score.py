@@ -2,33 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vlinstruct.cli.options import RunOptions, takes
-from vlinstruct.cli.run import refuse_swapped, run, typed_items
 from vlinstruct.cli.terminal import Talk
 from vlinstruct.data.text import check_instruction
-from vlinstruct.operations import Fields, Score
+
+if TYPE_CHECKING:
+    from vlinstruct.operations import Fields
 
 _USAGE = 'vlinstruct score IMAGE "INSTRUCTION"...'
 
 
 @takes(RunOptions)
 def score(
-    image: Annotated[str, typer.Argument(help="A picture, a folder, a quoted glob, - or a URL.")],
+    image: Annotated[str, typer.Argument(metavar="IMAGE", help="A picture, a folder, a quoted glob, - or a URL.")],
     instructions: Annotated[list[str], typer.Argument(metavar="INSTRUCTION...", help="What to score.")],
     *,
     options: RunOptions,
 ) -> None:
     """Score instructions for a picture: mean nats per token, lower fits better."""
+    from vlinstruct.cli.run import refuse_swapped, run, typed_work
+    from vlinstruct.operations import Score
+
     refuse_swapped([image], instructions, _USAGE)
     for instruction in instructions:
         check_instruction(instruction)
     talk = Talk(quiet=options.quiet)
-    items, is_batch = typed_items([image], tuple(instructions), options, talk)
-    run(Score(), items, is_batch=is_batch, options=options, talk=talk, render=_render)
+    work = typed_work([image], tuple(instructions), options, talk)
+    run(Score(), work, options=options, talk=talk, render=_render)
 
 
 def _render(record: Fields) -> str:

@@ -3,32 +3,35 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Literal
 
-from vlinstruct.data.text import printable, shortened
+from vlinstruct.data.text import error_line, printable, shortened
+from vlinstruct.errors import ResourceError
 
 _MAX_LINE = 300
-
-
-class PipeClosed(BaseException):
-    """The reader of our stdout went away (`| head`): the end, and no error."""
 
 
 def show(text: str) -> None:
     """Writes data to stdout; escapes what is not printable when stdout is a terminal.
 
     Raises:
-        PipeClosed: nobody reads any more.
+        ResourceError: stdout does not take it, e.g. because its disk is full.
+        BrokenPipeError: nobody reads any more (`| head`).
     """
     shown = printable(text, keep="\n\t") if sys.stdout.isatty() else text
+    encoding = sys.stdout.encoding or "utf-8"
     try:
-        print(shown.encode(sys.stdout.encoding or "utf-8", "backslashreplace").decode(sys.stdout.encoding or "utf-8"))
+        print(shown.encode(encoding, "backslashreplace").decode(encoding))
         sys.stdout.flush()
     except BrokenPipeError:
-        raise PipeClosed from None
+        raise
+    except OSError as error:
+        why = os.strerror(error.errno or 0)
+        raise ResourceError(error_line("cannot write output", "stdout", why, "Free some space")) from error
 
 
 def say(kind: Literal["error", "notice", "done"], message: str) -> None:
@@ -59,11 +62,15 @@ class Talk:
         if not self.quiet:
             say("done", message)
 
-    def listen(self) -> None:
+    @contextmanager
+    def listening(self) -> Iterator[None]:
         """Says what the library logs as a warning, in place of logging's own format."""
-        logger = logging.getLogger("vlinstruct")
-        logger.addHandler(_Handler(self))
-        logger.propagate = False
+        logger, handler = logging.getLogger("vlinstruct"), _Handler(self)
+        logger.addHandler(handler)
+        try:
+            yield
+        finally:
+            logger.removeHandler(handler)
 
 
 class _Handler(logging.Handler):
