@@ -216,6 +216,11 @@ def resume_key(operation: Operation, item: BatchItem | BadItem, model: Sequence[
     Returns:
         16 hex digits.
     """
-    asked = [item.image, item.texts] if isinstance(item, BatchItem) else None
+    asked = [item.image, _piped_in(item.source), item.texts] if isinstance(item, BatchItem) else None
     parts = [operation.schema, operation.settings(), str(item.id), asked, *model]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _piped_in(source: Source) -> str | None:
+    """Tells apart the pictures of stdin, which are all called `-`."""
+    return hashlib.sha256(source).hexdigest() if isinstance(source, bytes) else None

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 Fields = dict[str, Any]
 
+QUESTION_FIELD = "{question}"
+"""Where the question goes in a template."""
+
 # Scores of one item computed alone and in a batch differ in the last bits of float32: far below what is written.
 _DECIMALS = 5
 
@@ -54,12 +57,14 @@ class Ask:
     """Answers a question about every picture.
 
     Args:
+        template: what is asked, with the question in place of `{question}`.
         choices: answers to rank in place of generating one.
         optimize: run algorithm 2 first.
         optimization: how it chooses.
         generation: how the answer is generated.
     """
 
+    template: str = QUESTION_FIELD
     choices: tuple[str, ...] = ()
     optimize: bool = False
     optimization: OptimizationConfig = OptimizationConfig()
@@ -76,7 +81,7 @@ class Ask:
         questions = [row[0] for row in texts]
         answers = pipeline.ask_each(
             percept,
-            questions,
+            [self.template.replace(QUESTION_FIELD, question) for question in questions],
             choices=self.choices,
             optimize=self.optimize,
             optimization=self.optimization,

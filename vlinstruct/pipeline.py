@@ -22,6 +22,7 @@ from PIL import Image
 
 from vlinstruct.checkpoints.adapter import load_adapter
 from vlinstruct.checkpoints.load import load_model
+from vlinstruct.checkpoints.memory import require_memory
 from vlinstruct.checkpoints.registry import default_backbone, locate
 from vlinstruct.config import GenerationConfig, OptimizationConfig
 from vlinstruct.data.images import load_image
@@ -60,10 +61,14 @@ def load(
         CheckpointError: the model or the adapter was refused.
         NetworkError: it has to be downloaded and cannot be.
         InputError: no such device or dtype here.
+        ResourceError: its weights do not fit into the memory that is free.
     """
     where = _device(device)
-    name = backbone or default_backbone()
-    model = load_model(locate(name, offline=offline), device=where, dtype=_dtype(dtype, where))
+    compute_dtype = _dtype(dtype, where)
+    folder = locate(backbone or default_backbone(), offline=offline)
+    if where.type == "cpu":
+        require_memory(folder, bytes_per_weight=compute_dtype.itemsize)
+    model = load_model(folder, device=where, dtype=compute_dtype)
     _refuse_narrow_t5(model)
     if adapter is not None:
         load_adapter(locate(str(adapter), offline=offline, what="adapter"), model.model)
@@ -77,10 +82,10 @@ def _device(name: str) -> torch.device:
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
+        torch.zeros(1, device=device).item()  # `meta` makes tensors, but they hold nothing
     except (RuntimeError, AssertionError) as error:
         raise InputError(error_line("cannot use --device", name, "not available here", "Use --device cpu")) from error
-    return device
+    return torch.device("cpu") if device.type == "cpu" else device  # safetensors knows no cpu:0
 
 
 def _dtype(name: str, device: torch.device) -> torch.dtype:

@@ -94,7 +94,8 @@ def locate(backbone: str, *, offline: bool = False, what: str = "backbone") -> P
         return folder
     if _HUB_ID.fullmatch(backbone) and not folder.parent.is_dir():
         return _download(backbone, offline=offline)
-    raise CheckpointError(error_line(f"unknown {what}", backbone, "no name, folder or hub id", _advice(backbone)))
+    why, advice = "no name, folder or hub id", _advice(backbone) if what == "backbone" else "Give its folder"
+    raise CheckpointError(error_line(f"unknown {what}", backbone, why, advice))
 
 
 def _advice(backbone: str) -> str:

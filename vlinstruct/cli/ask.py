@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from vlinstruct.operations import Fields
 
 _USAGE = 'vlinstruct ask IMAGE... "QUESTION"'
-_FIELD = "{question}"
 
 
 @takes(DataOptions, RunOptions, GenerationOptions, OptimizationOptions)
@@ -45,6 +44,7 @@ def ask(
 
     talk = Talk(quiet=options.quiet)
     operation = Ask(
+        template=_template(template),
         choices=_choices(choices),
         optimize=optimize,
         optimization=optimization.config(),
@@ -54,31 +54,33 @@ def ask(
         talk.notice("--choices ranks answers and generates none: the options of generation change nothing.")
     if not optimize and optimization != OptimizationOptions():
         talk.notice("--select and --templates change nothing without --optimize.")
-    work = _work(arguments or [], data, template, options, talk)
+    work = _work(arguments or [], data, options, talk)
     run(operation, work, options=options, talk=talk, render=_render, optimization=optimization)
 
 
-def _work(arguments: list[str], data: DataOptions, template: str | None, options: RunOptions, talk: Talk) -> Work:
+def _work(arguments: list[str], data: DataOptions, options: RunOptions, talk: Talk) -> Work:
     from vlinstruct.cli.run import file_work, refuse_swapped, typed_work
 
     if data.data is not None:
-        if arguments or template is not None:
-            raise UsageError("--data brings its own pictures and questions: leave IMAGE, QUESTION and --template away.")
+        if arguments:
+            raise UsageError("--data brings its own pictures and questions: leave IMAGE and QUESTION away.")
         return file_work(data.data, data)
     if len(arguments) < 2:
         raise UsageError(f"a picture and a question are needed. Type: {_USAGE}")
     *images, question = arguments
     refuse_swapped(images, [question], _USAGE)
     check_instruction(question, what="question")
-    return typed_work(images, (_wrapped(question, template),), options, talk)
+    return typed_work(images, (question,), options, talk)
 
 
-def _wrapped(question: str, template: str | None) -> str:
-    if template is None:
-        return question
-    if _FIELD not in template:
-        raise UsageError(f"--template must contain {_FIELD}, where the question goes.")
-    return check_instruction(template.replace(_FIELD, question), what="--template")
+def _template(text: str | None) -> str:
+    from vlinstruct.operations import QUESTION_FIELD
+
+    if text is None:
+        return QUESTION_FIELD
+    if QUESTION_FIELD not in text:
+        raise UsageError(f"--template must contain {QUESTION_FIELD}, where the question goes.")
+    return check_instruction(text, what="--template")
 
 
 def _choices(text: str | None) -> tuple[str, ...]:

@@ -70,6 +70,10 @@ class _Stopped(BaseException):
 
 def _stop(number: int, frame: FrameType | None) -> None:
     signal.signal(number, signal.SIG_DFL)  # a second one ends us at once
+    if sys.platform != "win32":
+        # Some imports of C modules swallow every exception: who still runs in a second has not seen ours.
+        signal.signal(signal.SIGALRM, lambda *_: os._exit(128 + number))
+        signal.alarm(1)
     raise _Stopped(128 + number)
 
 
@@ -99,17 +103,30 @@ def run_command(arguments: Sequence[str]) -> int:
     try:
         if sys.stdout is None:
             raise ResourceError("cannot write output (stdout): it is closed. Open it, or send it to /dev/null.")
+        _require_working_folder()
         code = app(args=list(arguments), prog_name="vlinstruct", standalone_mode=False)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except _Stopped as stopped:
+        if sys.platform != "win32":
+            signal.alarm(0)
         return stopped.exit_code
     except BrokenPipeError:  # `| head` has seen enough
         return 141
+    except SystemExit as error:  # Typer's own way out when nobody reads, and when the shell completes a word
+        return 141 if isinstance(error.__context__, BrokenPipeError) else int(error.code or 0)
     except Exception as error:
         if "--debug" in arguments:
             traceback.print_exception(error)
         return _report(error)
+
+
+def _require_working_folder() -> None:
+    """Says what torch's libraries would not: they end the process where the working folder was deleted."""
+    try:
+        os.getcwd()
+    except FileNotFoundError as error:
+        raise ResourceError("the folder this runs in was deleted. Change to another one (cd) and try again.") from error
 
 
 def _let_go_of_stdout() -> None:
@@ -157,5 +174,6 @@ def _report_usage(error: Exception) -> int:
     hint = " Text that begins with '-' goes after '--'." if message.startswith("No such option") else ""
     context = getattr(error, "ctx", None)
     usage = f" {' '.join(context.get_usage().split())}; see --help." if context is not None else ""
-    say("error", f"{message}.{hint}{usage}")
+    end = "" if message.endswith("?") else "."  # Typer asks: did you mean ...?
+    say("error", f"{message}{end}{hint}{usage}")
     return int(getattr(error, "exit_code", 2))

@@ -195,10 +195,11 @@ def _writer(
 def _identity(backbone: str, options: RunOptions, templates: Templates | None) -> list[object]:
     """Returns what a record depends on beside its item and the command."""
     weights = fingerprint(locate(backbone, offline=options.offline))
-    adapter = options.adapter and _adapter_checksum(locate(options.adapter, offline=options.offline))
+    adapter = options.adapter and _adapter_identity(locate(options.adapter, offline=options.offline))
     return [weights, adapter, options.dtype, asdict(templates or Templates.default())]
 
 
-def _adapter_checksum(folder: Path) -> object:
+def _adapter_identity(folder: Path) -> list[object]:
     # The adapter's own module would import torch; whether the folder is sound is told when it is loaded.
-    return read_json_object(folder / "alignment_config.json").get("sha256")
+    config = read_json_object(folder / "alignment_config.json")
+    return [config.get("sha256"), config.get("use_ema")]

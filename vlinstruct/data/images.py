@@ -134,7 +134,7 @@ def _check_size(size: tuple[int, int], place: str, limits: ImageLimits) -> None:
         raise refusal("image", place, "unreadable", why, "Check where it came from")
     if width * height > limits.max_pixels:
         why = f"{width} x {height} pixels, at most {limits.max_pixels:,} are decoded"
-        raise refusal("image", place, "too_large", why, "Shrink it or raise max_pixels")
+        raise refusal("image", place, "too_large", why, "Shrink it or raise --max-pixels")
 
 
 def _check_run_length(size: tuple[int, int], num_bytes: int, place: str) -> None:

@@ -32,22 +32,21 @@ class LiteralTokenizer:
         tokenizer.no_truncation()
         tokenizer.encode_special_tokens = True
         self.tokenizer = tokenizer
-        added = tokenizer.get_added_tokens_decoder().items()
-        unknown = {"<unk>", "[UNK]"}
         self.special = {
-            index: token.content for index, token in added if token.special and token.content not in unknown
+            index: token.content for index, token in tokenizer.get_added_tokens_decoder().items() if token.special
         }
 
     def encode(self, text: str) -> list[int]:
         """Returns the text's own ids, nothing around them."""
-        ids = self.tokenizer.encode(text, add_special_tokens=False).ids
-        return [part for token in ids for part in self._spelt(token)]
+        encoding = self.tokenizer.encode(text, add_special_tokens=False)
+        pieces = zip(encoding.ids, encoding.offsets, strict=True)
+        return [part for token, (start, end) in pieces for part in self._spelt(token, text[start:end].strip())]
 
-    def _spelt(self, token: int) -> list[int]:
-        if token not in self.special:
+    def _spelt(self, token: int, written: str) -> list[int]:
+        if self.special.get(token) != written:  # the unknown token stands for other characters too
             return [token]
         space = self.tokenizer.token_to_id("▁")
-        spelling = (self.tokenizer.encode(character, add_special_tokens=False).ids for character in self.special[token])
+        spelling = (self.tokenizer.encode(character, add_special_tokens=False).ids for character in written)
         return [part for ids in spelling for part in ids if part != space]
 
 

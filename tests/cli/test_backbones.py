@@ -1,0 +1,138 @@
+"""Which model is loaded: `vlinstruct backbones`, and --backbone, --adapter, --dtype, --offline."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from command_line import vli
+
+import vlinstruct
+from vlinstruct.checkpoints.adapter import save_adapter
+
+PAPER = ("flant5-xl", "flant5-xxl", "vicuna-7b", "vicuna-13b")
+
+
+@pytest.fixture
+def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache of the hub, in place of this machine's."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    return tmp_path / "hub"
+
+
+def write_to_cache(hub_cache: Path, hub_id: str, name: str) -> None:
+    repository = hub_cache / f"models--{hub_id.replace('/', '--')}"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text("0" * 40)
+    (repository / "snapshots" / ("0" * 40)).mkdir(parents=True)
+    (repository / "snapshots" / ("0" * 40) / name).write_bytes(b"")
+
+
+@pytest.fixture
+def adapter(tiny_folders: dict[str, Path], tmp_path: Path) -> Path:
+    """The backbone's own projection, with EMA."""
+    model = vlinstruct.load(str(tiny_folders["t5"]), device="cpu").model.model
+    model.use_ema = True
+    save_adapter(tmp_path / "adapter", model)
+    return tmp_path / "adapter"
+
+
+def test_backbones_are_listed_by_name_with_size_and_source(hub_cache: Path) -> None:
+    lines = vli("backbones").text.splitlines()
+    assert [line.split()[0] for line in lines] == ["mini", *PAPER]
+    words = " ".join(lines[1].split())
+    assert words == "flant5-xl 4.02 B 16 GB to download Salesforce/instructblip-flan-t5-xl"
+
+
+def test_backbones_are_records_too(hub_cache: Path) -> None:
+    records = vli("backbones", "--json").records
+    assert [record["id"] for record in records] == ["mini", *PAPER]
+    assert records[-1] == {
+        "schema": "vlinstruct.backbone/1",
+        "id": "vicuna-13b",
+        "status": "ok",
+        "source": "Salesforce/instructblip-vicuna-13b",
+        "parameters_billion": 14.19,
+        "download_gb": 57,
+        "is_here": False,
+    }
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "model.safetensors.index.json"])
+def test_a_backbone_in_the_cache_is_here(hub_cache: Path, name: str) -> None:
+    write_to_cache(hub_cache, "Salesforce/instructblip-vicuna-7b", name)
+    here = {record["id"]: record["is_here"] for record in vli("backbones", "--json").records}
+    assert [here[name] for name in PAPER] == [False, False, True, False]
+    (line,) = [line for line in vli("backbones").text.splitlines() if line.startswith("vicuna-7b")]
+    assert " here " in line
+    assert "download" not in line
+
+
+@pytest.mark.parametrize("name", PAPER)
+@pytest.mark.parametrize("command", ["ask", "optimize", "score"])
+def test_a_paper_backbone_needs_the_network(picture: Path, hub_cache: Path, command: str, name: str) -> None:
+    arguments = ["what?", picture] if command == "optimize" else [picture, "what?"]
+    line = vli(command, *arguments, "--backbone", name, "--offline").refusal(9)
+    assert "not in the cache and offline" in line
+    assert "instructblip-" in line
+
+
+@pytest.mark.parametrize("name", ["flant5-xll", "./none", "http://hub/model", "a\x1b[2Jb", "\u202e"])
+def test_an_unknown_backbone_is_refused_with_the_names(picture: Path, name: str) -> None:
+    line = vli("ask", picture, "what?", "--backbone", name, "--offline").refusal(5)
+    assert "unknown backbone" in line
+    assert all(known in line for known in PAPER)
+
+
+def test_a_folder_that_is_no_model_is_refused(picture: Path, tmp_path: Path) -> None:
+    assert "is missing in" in vli("ask", picture, "what?", "--backbone", tmp_path).refusal(5)
+
+
+def test_the_option_wins_over_the_environment(
+    picture: Path, tiny_folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VLINSTRUCT_BACKBONE", "nonsense")
+    assert "(nonsense)" in vli("ask", picture, "what?").refusal(5)
+    (record,) = vli("ask", picture, "what?", "--backbone", tiny_folders["llama"], "--json").records
+    assert record["backbone"] == str(tiny_folders["llama"])
+
+
+def test_the_dtype_changes_the_last_digits_only(picture: Path) -> None:
+    single, half = (
+        vli("score", picture, "what?", "--json", "--dtype", dtype).records[0]["scores"][0]["ias"]
+        for dtype in ("float32", "bfloat16")
+    )
+    assert single != half
+    assert single == pytest.approx(half, rel=0.1)
+
+
+def test_an_adapter_with_ema_changes_scores_and_choices(picture: Path, adapter: Path) -> None:
+    for arguments in (("score", picture, "what?"), ("ask", picture, "what?", "--choices", "yes,no")):
+        plain, aligned, again = (
+            vli(*arguments, "--json", *more).text for more in ((), ("--adapter", adapter), ("--adapter", adapter))
+        )
+        assert aligned == again != plain
+
+
+def test_an_adapter_changes_what_is_optimized(picture: Path, adapter: Path) -> None:
+    plain, aligned = (
+        vli("optimize", "what?", picture, "--json", *more).records[0] for more in ((), ("--adapter", adapter))
+    )
+    assert aligned["rewritten"]["text"] == plain["rewritten"]["text"]  # the language model alone
+    assert aligned["initial"]["ias"] != plain["initial"]["ias"]
+
+
+def test_an_adapter_for_another_backbone_is_refused(
+    picture: Path, adapter: Path, tiny_folders: dict[str, Path]
+) -> None:
+    line = vli("ask", picture, "what?", "--adapter", adapter, "--backbone", tiny_folders["llama"]).refusal(5)
+    assert "was made for another backbone" in line
+
+
+def test_a_damaged_or_missing_adapter_is_refused(picture: Path, adapter: Path) -> None:
+    assert "unknown adapter (./none)" in vli("ask", picture, "what?", "--adapter", "./none").refusal(5)
+    config = adapter / "alignment_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "sha256": "0" * 64}))
+    assert "damaged adapter" in vli("ask", picture, "what?", "--adapter", adapter).refusal(5)

@@ -1,0 +1,168 @@
+"""What a command does with a row and what of it goes into a record."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+import vlinstruct as vli
+from vlinstruct.config import GenerationConfig, OptimizationConfig
+from vlinstruct.errors import ScoreError
+from vlinstruct.operations import Ask, Operation, Optimize, Score
+from vlinstruct.values import Percept
+
+GENERATION = GenerationConfig(max_new_tokens=8)
+SHORT = OptimizationConfig(max_new_tokens=12)
+OPERATIONS = {
+    "ask": Ask(generation=GENERATION),
+    "choices": Ask(choices=("yes", "no, not at all")),
+    "ask -O": Ask(optimize=True, optimization=SHORT, generation=GENERATION),
+    "optimize": Optimize(optimization=SHORT),
+    "optimize --answer": Optimize(optimization=SHORT, answer=True, generation=GENERATION),
+    "score": Score(),
+}
+QUESTIONS = [("what is it?",), ("name 2 things",), ("x",)]
+any_operation = pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS.keys())
+
+
+@pytest.fixture(params=["t5", "llama"])
+def model(request: pytest.FixtureRequest, tiny_folders: dict[str, Path]) -> vli.Pipeline:
+    return vli.load(str(tiny_folders[request.param]), device="cpu")
+
+
+@pytest.fixture
+def percept(model: vli.Pipeline) -> Percept:
+    return model.see(*(Image.new("RGB", (40, 30), colour) for colour in ("red", "blue", "green")))
+
+
+def without_row(percept: Percept, row: int) -> Percept:
+    """The percept with one picture's embeddings not finite."""
+    image_embeds = percept.image_embeds.clone()
+    image_embeds[row] = torch.nan
+    return Percept(image_embeds=image_embeds)
+
+
+def nearly(value: Any) -> Any:
+    """The value, its numbers with the tolerance that the README grants a batch."""
+    if isinstance(value, dict):
+        return {name: nearly(field) for name, field in value.items()}
+    if isinstance(value, list):
+        return [nearly(entry) for entry in value]
+    return pytest.approx(value, abs=3e-5) if isinstance(value, float) else value
+
+
+@any_operation
+def test_rows_together_equal_rows_alone(operation: Operation, model: vli.Pipeline, percept: Percept) -> None:
+    together = operation.run(model, percept, QUESTIONS)
+    alone = [operation.run(model, percept.select([row]), [text])[0] for row, text in enumerate(QUESTIONS)]
+    assert together == [nearly(record) for record in alone]
+
+
+@any_operation
+def test_equal_operations_on_equal_rows_give_equal_records(
+    operation: Operation, model: vli.Pipeline, percept: Percept
+) -> None:
+    again = replace(operation)  # type: ignore[type-var]
+    assert operation.run(model, percept, QUESTIONS) == again.run(model, percept, QUESTIONS)
+
+
+@any_operation
+def test_a_record_is_json(operation: Operation, model: vli.Pipeline, percept: Percept) -> None:
+    records = operation.run(model, percept, QUESTIONS)
+    assert json.loads(json.dumps(records, allow_nan=False)) == records
+
+
+@pytest.mark.parametrize("row", [0, 1, 2])
+@pytest.mark.parametrize("name", ["choices", "ask -O", "optimize", "optimize --answer", "score"])
+def test_a_row_without_a_finite_score_fails_alone(name: str, row: int, model: vli.Pipeline, percept: Percept) -> None:
+    operation = OPERATIONS[name]
+    results = operation.run(model, without_row(percept, row), QUESTIONS)
+    good = operation.run(model, percept, QUESTIONS)
+    assert isinstance(results.pop(row), ScoreError)
+    del good[row]
+    assert results == [nearly(record) for record in good]
+
+
+@pytest.mark.parametrize("name", ["optimize --answer", "ask -O"])
+def test_nothing_is_asked_where_every_row_failed(name: str, model: vli.Pipeline, percept: Percept) -> None:
+    broken = without_row(percept.select([0]), 0)
+    (error,) = OPERATIONS[name].run(model, broken, QUESTIONS[:1])
+    assert isinstance(error, ScoreError)
+
+
+def test_answers_are_those_to_the_initial_and_the_chosen_instruction(model: vli.Pipeline, percept: Percept) -> None:
+    operation = Optimize(answer=True, optimization=replace(SHORT, select="paper"), generation=GENERATION)
+    for row, record in enumerate(operation.run(model, percept, QUESTIONS)):
+        assert isinstance(record, dict)
+        picture = percept.select([row])
+        assert record["initial_answer"] == model.ask(picture, QUESTIONS[row][0], generation=GENERATION).text
+        assert record["answer"] == model.ask(picture, record["optimized"]["text"], generation=GENERATION).text
+
+
+def test_the_record_names_the_question_and_what_was_asked_in_the_end(model: vli.Pipeline, percept: Percept) -> None:
+    operation = Ask(template="Question: {question} {0} Answer:", generation=GENERATION)
+    question = "is {question} in braces?"
+    (record,) = operation.run(model, percept.select([0]), [(question,)])
+    assert isinstance(record, dict)
+    assert record["question"] == question
+    assert record["instruction"] == "Question: is {question} in braces? {0} Answer:"
+    assert record["answer"] == model.ask(percept.select([0]), record["instruction"], generation=GENERATION).text
+
+
+def test_several_instructions_of_a_picture_are_scored_in_their_order(model: vli.Pipeline, percept: Percept) -> None:
+    texts = [("b", "a", "b"), ("c",), ("a", "c")]
+    records = Score().run(model, percept, texts)
+    for row, record in enumerate(records):
+        assert isinstance(record, dict)
+        assert [scored["instruction"] for scored in record["scores"]] == list(texts[row])
+        assert record["scores"][0]["ias"] == pytest.approx(
+            model.score(percept.select([row]), texts[row][0])[0].ias, abs=3e-5
+        )
+
+
+def test_an_ias_is_the_mean_of_its_tokens(model: vli.Pipeline, percept: Percept) -> None:
+    (record,) = Score().run(model, percept.select([0]), [("what is it?",)])
+    assert isinstance(record, dict)
+    (scored,) = record["scores"]
+    assert len(scored["tokens"]) == len(scored["token_nll"])
+    assert scored["ias"] == pytest.approx(sum(scored["token_nll"]) / len(scored["token_nll"]), abs=1e-5)
+
+
+@any_operation
+def test_the_resume_key_sees_every_setting(operation: Operation) -> None:
+    assert set(operation.settings()) == {field.name for field in fields(operation)}  # type: ignore[arg-type]
+    json.dumps(operation.settings())
+
+
+def test_operations_that_differ_have_settings_that_differ() -> None:
+    variants = [
+        Ask(),
+        Ask(template="Q: {question}"),
+        Ask(choices=("a", "b")),
+        Ask(choices=("b", "a")),
+        Ask(optimize=True),
+        Ask(optimization=OptimizationConfig(select="paper")),
+        Ask(generation=GenerationConfig(seed=1)),
+        Ask(generation=GenerationConfig(num_beams=5)),
+    ]
+    written = [json.dumps(one.settings(), sort_keys=True) for one in variants]
+    assert len(set(written)) == len(variants)
+
+
+def test_every_operation_has_a_schema_of_its_own() -> None:
+    schemas = {operation.schema for operation in OPERATIONS.values()}
+    assert schemas == {"vlinstruct.ask/1", "vlinstruct.optimize/1", "vlinstruct.score/1"}
+
+
+def test_importing_operations_imports_no_torch() -> None:
+    code = "import sys, vlinstruct.operations; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
