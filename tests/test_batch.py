@@ -1,0 +1,354 @@
+"""The laws of a batch, with a fake model: who shares a chunk, who fails, and what is loaded when."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Callable, Iterator, Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from vlinstruct.batch import BadItem, Batch, BatchItem, Outcome, Summary, resume_key, write_records
+from vlinstruct.data.fetch import Url
+from vlinstruct.data.images import ImageLimits
+from vlinstruct.data.records import RecordWriter
+from vlinstruct.errors import (
+    CheckpointError,
+    DataError,
+    InputError,
+    NetworkError,
+    ScoreError,
+    TextError,
+    VlinstructError,
+)
+from vlinstruct.operations import Score
+
+Item = BatchItem | BadItem
+
+
+class FakePipeline:
+    """Its percept is the list of the pictures' widths, and it remembers every list."""
+
+    def __init__(self) -> None:
+        self.seen: list[list[int]] = []
+
+    def see(self, *images: Image.Image) -> list[int]:
+        self.seen.append([image.width for image in images])
+        return self.seen[-1]
+
+
+class FakeOperation:
+    """Returns each row's width and how many rows it shared the chunk with; the texts say who fails."""
+
+    schema = "fake/1"
+
+    def settings(self) -> dict[str, Any]:
+        return {"beams": 1}
+
+    def run(self, pipeline: Any, percept: Any, texts: Sequence[Sequence[str]]) -> list[Any]:
+        if any("poison" in row for row in texts):
+            raise TextError("this text cannot be asked")
+        if any("broken model" in row for row in texts):
+            raise CheckpointError("the weights are damaged")
+        return [
+            ScoreError("no finite score") if "no score" in row else {"width": width, "shared_with": len(percept)}
+            for width, row in zip(percept, texts, strict=True)
+        ]
+
+
+def content(width: int) -> bytes:
+    stream = BytesIO()
+    Image.new("RGB", (width, 2)).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def item(id: str | int, *texts: str, source: Any = None) -> BatchItem:
+    width = id if isinstance(id, int) else 1
+    return BatchItem(id=id, source=content(width) if source is None else source, image=f"{id}.png", texts=texts)
+
+
+def unreadable(id: str | int) -> BatchItem:
+    return item(id, source=b"<html>404</html>")
+
+
+def bad(id: str | int) -> BadItem:
+    return BadItem(id=id, error=DataError("line 3: not valid JSON"))
+
+
+class Run:
+    """A batch over items and what it did to the model."""
+
+    def __init__(self, batch_size: int = 1, **settings: Any) -> None:
+        self.pipeline = FakePipeline()
+        self.num_loads = 0
+        self.batch = Batch(
+            operation=FakeOperation(),
+            backbone="fake",
+            load_pipeline=self._load,
+            batch_size=batch_size,
+            **settings,
+        )
+
+    def _load(self) -> Any:
+        self.num_loads += 1
+        return self.pipeline
+
+    def __call__(self, items: Sequence[Item], done: Sequence[str | int] = ()) -> list[Outcome]:
+        return list(self.batch.outcomes(items, is_done=lambda id: id in done))
+
+
+def random_items(seed: int) -> list[Item]:
+    """Sound and bad items of every kind, in any order."""
+    kinds: list[Callable[[int], Item]] = [item, item, item, unreadable, bad, lambda id: item(id, "no score")]
+    draw = random.Random(seed)
+    return [draw.choice(kinds)(id) for id in range(1, draw.randint(2, 14))]
+
+
+# Order and isolation
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 100])
+def test_every_item_has_one_outcome_in_its_place(batch_size: int, seed: int) -> None:
+    items = random_items(seed)
+    outcomes = Run(batch_size)(items)
+    assert [outcome.record["id"] for outcome in outcomes] == [one.id for one in items]
+    for one, outcome in zip(items, outcomes, strict=True):
+        is_sound = isinstance(one, BatchItem) and one.texts == () and one.source == content(int(one.id))
+        assert (outcome.error is None) == is_sound
+        assert outcome.record["status"] == ("ok" if is_sound else "error")
+        assert outcome.record.get("width") == (one.id if is_sound else None)
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("batch_size", [1, 2, 3])
+def test_a_bad_item_changes_nobodys_chunk(batch_size: int, seed: int) -> None:
+    items = [one for one in random_items(seed) if not (isinstance(one, BatchItem) and one.texts)]
+    sound = [one for one in items if isinstance(one, BatchItem) and one.source != b"<html>404</html>"]
+    mixed, alone = Run(batch_size), Run(batch_size)
+    records = [outcome.record for outcome in mixed(items) if outcome.error is None]
+    assert records == [outcome.record for outcome in alone(sound)]
+    assert mixed.pipeline.seen == alone.pipeline.seen
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("batch_size", [1, 2, 3])
+def test_a_resumed_run_gives_what_was_missing_of_the_uninterrupted_one(batch_size: int, seed: int) -> None:
+    items = random_items(seed)
+    whole = Run(batch_size)(items)
+    good = [outcome.record["id"] for outcome in whole if outcome.error is None]
+    done = [id for id in good if random.Random(seed).random() < 0.5] + good[: len(good) // 2]
+    resumed = Run(batch_size)(items, done)
+    expected = [outcome for outcome in whole if outcome.record["id"] not in done]
+    assert [outcome.record for outcome in resumed] == [outcome.record for outcome in expected]
+
+
+def test_a_bad_item_carries_its_own_error() -> None:
+    (outcome,) = Run()([bad("line-3")])
+    assert isinstance(outcome.error, DataError)
+    assert outcome.record == {
+        "schema": "fake/1",
+        "id": "line-3",
+        "status": "error",
+        "code": "bad_data",
+        "message": "line 3: not valid JSON",
+    }
+
+
+def test_a_good_record_names_its_item_before_what_was_found() -> None:
+    (outcome,) = Run()([item(7)])
+    assert list(outcome.record) == ["schema", "id", "status", "image", "backbone", "width", "shared_with"]
+    assert outcome.record["image"] == "7.png"
+    assert outcome.record["backbone"] == "fake"
+
+
+# Chunks
+
+
+def test_a_chunk_that_fails_as_a_whole_is_run_item_by_item() -> None:
+    run = Run(batch_size=3)
+    outcomes = run([item(1), item(2, "poison"), item(3), item(4)])
+    assert [type(outcome.error) for outcome in outcomes] == [type(None), TextError, type(None), type(None)]
+    assert [outcome.record.get("shared_with") for outcome in outcomes] == [1, None, 1, 1]
+    assert run.pipeline.seen == [[1, 2, 3], [1], [2], [3], [4]]
+
+
+def test_a_row_that_fails_brings_no_other_down() -> None:
+    run = Run(batch_size=3)
+    outcomes = run([item(1), item(2, "no score"), item(3)])
+    assert [outcome.record.get("shared_with") for outcome in outcomes] == [3, None, 3]
+    assert run.pipeline.seen == [[1, 2, 3]]
+
+
+def test_a_refused_model_stops_the_run() -> None:
+    run = Run(batch_size=2)
+    outcomes = run.batch.outcomes([item(1), item(2), item(3, "broken model"), item(4)])
+    assert [outcome.record["id"] for outcome in itertools.islice(outcomes, 2)] == [1, 2]
+    with pytest.raises(CheckpointError):
+        next(outcomes)
+
+
+def test_items_are_read_no_further_than_the_chunk_needs() -> None:
+    def endless() -> Iterator[Item]:
+        yield from (item(id) for id in itertools.count(1))
+
+    run = Run(batch_size=2)
+    first_three = itertools.islice(run.batch.outcomes(endless()), 3)
+    assert [outcome.record["id"] for outcome in first_three] == [1, 2, 3]
+    assert run.pipeline.seen == [[1, 2], [3, 4]]
+
+
+def test_a_bad_item_before_any_picture_is_told_at_once() -> None:
+    run = Run(batch_size=100)
+    assert next(run.batch.outcomes(itertools.chain([bad(1)], (item(id) for id in range(2, 50))))).record["id"] == 1
+    assert run.num_loads == 0
+
+
+# Loading
+
+
+def test_the_model_is_loaded_once() -> None:
+    run = Run(batch_size=2)
+    run([item(id) for id in range(1, 8)])
+    assert run.num_loads == 1
+
+
+@pytest.mark.parametrize("items", [[], [bad(1), unreadable(2)], [unreadable(1)]])
+def test_without_a_picture_that_can_be_read_no_model_is_loaded(items: list[Item]) -> None:
+    run = Run(batch_size=2)
+    assert [outcome.error is None for outcome in run(items)] == [False] * len(items)
+    assert run.num_loads == 0
+
+
+def test_a_finished_batch_loads_no_model_and_reads_no_picture(tmp_path: Path) -> None:
+    run = Run(batch_size=2)
+    items = [item(id, source=tmp_path / "gone.png") for id in range(1, 6)]
+    assert run(items, done=[1, 2, 3, 4, 5]) == []
+    assert (run.num_loads, run.pipeline.seen) == (0, [])
+
+
+def test_a_finished_picture_is_read_again_only_beside_one_that_is_not() -> None:
+    run = Run(batch_size=2)
+    assert [outcome.record["id"] for outcome in run([item(id) for id in range(1, 7)], done=[1, 2, 3])] == [4, 5, 6]
+    assert run.pipeline.seen == [[3, 4], [5, 6]]
+
+
+def test_a_finished_picture_that_is_gone_by_now_costs_nothing(tmp_path: Path) -> None:
+    run = Run(batch_size=2)
+    outcomes = run([item(1, source=tmp_path / "gone.png"), item(2)], done=[1])
+    assert [(outcome.record["id"], outcome.error) for outcome in outcomes] == [(2, None)]
+
+
+# Reading
+
+
+def test_limits_and_notices_are_those_of_the_batch() -> None:
+    notices: list[str] = []
+    frames = BytesIO()
+    Image.new("RGB", (3, 2)).save(frames, "GIF", save_all=True, append_images=[Image.new("RGB", (3, 2), "red")])
+    run = Run(limits=ImageLimits(max_pixels=6), notify=notices.append)
+    outcomes = run([item("animated", source=frames.getvalue()), item(4)])
+    assert [outcome.record.get("code") for outcome in outcomes] == [None, "image_too_large"]
+    (notice,) = notices
+    assert notice.startswith("animated.png: it has several frames")
+
+
+def test_a_url_that_cannot_be_fetched_is_one_items_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> bytes:
+        raise NetworkError("nobody answers", code="url_timeout")
+
+    monkeypatch.setattr("vlinstruct.data.inputs.fetch", refuse)
+    outcomes = Run()([item("url", source=Url(address="http://127.0.0.1/a.png")), item(2)])
+    assert [outcome.record.get("code") for outcome in outcomes] == ["url_timeout", None]
+
+
+# Writing
+
+
+class ListWriter(RecordWriter):
+    """Keeps the records of a run."""
+
+    def __init__(self, *done: str) -> None:
+        super().__init__(BytesIO(), keys={id: id for id in done}, done=frozenset(done))
+        self.records: list[Any] = []
+
+    def write(self, record: Any) -> None:
+        self.records.append(record)
+
+
+@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("max_failures", [None, 1, 2])
+def test_the_summary_accounts_for_every_item(max_failures: int | None, seed: int) -> None:
+    items, ticks = random_items(seed), []
+    done = [str(one.id) for one in items if isinstance(one, BatchItem) and one.texts == ()][:1]
+    writer = ListWriter(*done)
+    summary = write_records(
+        Run(batch_size=2).batch, items, writer, max_failures=max_failures, on_progress=lambda: ticks.append(1)
+    )
+    counted = summary.num_done + summary.num_failed + summary.num_resumed
+    assert counted + summary.num_left == len(items)
+    assert counted == len(ticks)
+    assert len(writer.records) == summary.num_done + summary.num_failed
+    assert summary.num_failed == sum(record["status"] == "error" for record in writer.records)
+    assert summary.num_resumed == len(done)
+    if max_failures is None:
+        assert summary.num_left == 0
+    else:
+        assert summary.num_failed <= max_failures
+        assert summary.num_left == 0 or summary.num_failed == max_failures
+
+
+def test_max_failures_stops_at_the_very_item() -> None:
+    writer = ListWriter()
+    summary = write_records(Run().batch, [item(1), bad(2), item(3), bad(4), item(5)], writer, max_failures=2)
+    assert [record["id"] for record in writer.records] == [1, 2, 3, 4]
+    assert summary == Summary(num_done=2, num_failed=2, num_resumed=0, num_left=1)
+
+
+# The key of a result
+
+
+class OtherSettings(FakeOperation):
+    def settings(self) -> dict[str, Any]:
+        return {"beams": 5}
+
+
+def test_a_key_changes_with_all_that_changes_a_result_and_with_nothing_else() -> None:
+    model = ["weights", "adapter"]
+    asked = item(1, "what?", source=Path("a.png"))
+    key = resume_key(FakeOperation(), asked, model)
+    assert key == resume_key(FakeOperation(), item(1, "what?", source=Path("a.png")), model)
+    assert len(key) == 16
+    others = [
+        resume_key(OtherSettings(), asked, model),
+        resume_key(Score(), asked, model),
+        resume_key(FakeOperation(), item(2, "what?", source=Path("a.png")), model),
+        resume_key(FakeOperation(), item(1, "who?", source=Path("a.png")), model),
+        resume_key(FakeOperation(), item(1, "what?", "who?", source=Path("a.png")), model),
+        resume_key(FakeOperation(), BatchItem(id=1, source=Path("a.png"), image="b.png", texts=("what?",)), model),
+        resume_key(FakeOperation(), asked, ["other weights", "adapter"]),
+        resume_key(FakeOperation(), asked, ["weights", None]),
+        resume_key(FakeOperation(), bad(1), model),
+    ]
+    assert len({key, *others}) == 1 + len(others)
+
+
+def test_pictures_of_stdin_have_keys_of_their_own() -> None:
+    keys = {resume_key(FakeOperation(), item("-", source=content(width)), []) for width in (1, 2)}
+    assert len(keys) == 2
+
+
+def test_a_key_can_be_built_of_any_name() -> None:
+    names = ["a\udcff.png", "a\n.png", "🙂.png", "a\u202e.png"]
+    assert len({resume_key(FakeOperation(), item(name, source=Path("a.png")), []) for name in names}) == len(names)
+
+
+def test_every_error_of_an_item_is_one_of_ours() -> None:
+    for outcome in Run(batch_size=3)([bad(1), unreadable(2), item(3, "no score"), item(4, "poison")]):
+        assert isinstance(outcome.error, VlinstructError)
+        assert isinstance(outcome.error, InputError)
+        assert outcome.record["message"] == outcome.error.message
