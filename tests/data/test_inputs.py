@@ -233,3 +233,8 @@ def test_I31_offline_refuses_urls(refused):
 )
 def test_image_extensions(name, expected):
     assert has_image_extension(name) is expected
+
+
+def test_an_empty_path_is_not_the_working_folder():
+    with pytest.raises(ImageError, match="the path is empty"):
+        list_images([""])

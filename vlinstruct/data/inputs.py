@@ -145,6 +145,8 @@ def load_source(
 def _expand(text: str, stdin: BinaryIO | None, options: ListingOptions, skipped: Counter[str]) -> Iterable[ImageInput]:
     if text == "-":
         return [ImageInput(id="-", source=_read_stdin(stdin, options.max_bytes))]
+    if not text:  # pathlib would take it for the working folder
+        raise refusal("image", "IMAGE", "missing", "the path is empty", "Type a file, a folder or a URL")
     if os.path.isdir(text):
         return _in_folder(text, options, skipped)
     if os.path.lexists(text):
