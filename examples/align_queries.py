@@ -7,10 +7,11 @@ import torch
 import vlinstruct as vli
 
 PICTURES = Path(__file__).parent / "pictures"
-INSTRUCTION = "What colour is the circle?"
+INSTRUCTION = "What colour is the star?"
 
-vlm = vli.load("mini").model
-image_embeds = vli.load("mini").see(PICTURES / "shapes.png").image_embeds
+model = vli.load("mini")
+image_embeds = model.see(PICTURES / "star.png").image_embeds
+vlm = model.model
 ids = vlm.qformer_tokenizer.encode(INSTRUCTION)
 tokens = [vlm.qformer_tokenizer.tokenizer.id_to_token(token) for token in ids]
 

@@ -7,9 +7,9 @@ import vlinstruct as vli
 PICTURES = Path(__file__).parent / "pictures"
 
 model = vli.load("mini")
-shapes = model.see(PICTURES / "shapes.png")
+star = model.see(PICTURES / "star.png")
 
-for question in ["what colour is the circle?", "how many shapes are there?", "what shape is yellow?"]:
-    print(f"{question:30} {model.ask(shapes, question)}")
+for question in ["what colour is the star?", "which shape is red?", "how many objects are there?"]:
+    print(f"{question:30} {model.ask(star, question)}")
 
 print(f"{'what is written?':30} {model.ask(PICTURES / 'sign.png', 'what is written?')}")

@@ -1,4 +1,4 @@
-"""Draws the pictures of this folder with mini's own world: a sign, some shapes, a number."""
+"""Draws the pictures of this folder with mini's own world: a sign, a star, a number."""
 
 from pathlib import Path
 
@@ -23,8 +23,8 @@ def scene(background: str, things: tuple[Thing, ...], prints: tuple[Print, ...])
 
 
 SCENES = {
-    "sign.png": scene("white", (), (text("PORT", "white", 0.5, 0.28, "blue"),)),
-    "shapes.png": scene("grey", (thing("red", "circle", 0.28, 0.35, 0.4), thing("yellow", "star", 0.72, 0.6, 0.4)), ()),
+    "sign.png": scene("white", (), (text("STOP", "white", 0.5, 0.28, "blue"),)),
+    "star.png": scene("white", (thing("red", "star", 0.5, 0.5, 0.5),), ()),
     "number.png": scene("green", (thing("white", "heart", 0.5, 0.75, 0.3),), (text("42", "white", 0.3, 0.3),)),
 }
 

@@ -5,14 +5,14 @@ from pathlib import Path
 import vlinstruct as vli
 
 PICTURES = Path(__file__).parent / "pictures"
-CLUMSY = "hi there could you please maybe tell me wich colour is the circle thanks"
+CLUMSY = "hi there could you please maybe tell me wich colour is the star thanks"
 
 model = vli.load("mini")
-shapes = model.see(PICTURES / "shapes.png")
-result = model.optimize(CLUMSY, shapes)
+star = model.see(PICTURES / "star.png")
+result = model.optimize(CLUMSY, star)
 
 for role in ("initial", "rewritten", "optimized"):
     version = getattr(result, role)
     print(f"{role:9}  IAS {version.ias:.3f}  {version.text}")
 print(f"chosen     {result.chosen}: {result.reason}")
-print(f"answers    {model.ask(shapes, CLUMSY)} -> {model.ask(shapes, result.instruction)}")
+print(f"answers    {model.ask(star, CLUMSY)} -> {model.ask(star, result.instruction)}")

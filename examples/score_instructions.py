@@ -7,9 +7,7 @@ import vlinstruct as vli
 PICTURES = Path(__file__).parent / "pictures"
 
 model = vli.load("mini")
-fitting, misfitting = model.score(
-    PICTURES / "shapes.png", "What colour is the circle?", "What word is written in the picture?"
-)
+fitting, misfitting = model.score(PICTURES / "star.png", "What colour is the star?", "What number is in the picture?")
 
 for scored in (fitting, misfitting):
     print(f"{scored.ias:.3f} nats per token  {scored.text}")

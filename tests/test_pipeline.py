@@ -142,6 +142,17 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
     assert done.stdout.strip() == "set()"
 
 
+def test_answering_imports_neither_torchs_compiler_nor_transformers(tiny_folders: dict[str, Path]) -> None:
+    code = f"""
+import sys, vlinstruct
+from PIL import Image
+vlinstruct.load({str(tiny_folders["t5"])!r}, device="cpu").ask(Image.new("RGB", (9, 9)), "what?", optimize=True)
+print(sorted({{"torch._dynamo", "sympy", "transformers", "peft"}} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 def test_an_unknown_name_of_the_package_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = vli.nothing

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from vlinstruct.checkpoints.json_files import read_json_object
 from vlinstruct.checkpoints.safetensors_files import shards, tensors
@@ -48,9 +50,21 @@ def load_model(folder: Path, *, device: torch.device, dtype: torch.dtype) -> Vis
     )
 
 
+class _WithoutInitialisation(TorchFunctionMode):
+    """Skips `torch.nn.init`: random numbers on the meta device would import torch's compiler, which takes a second."""
+
+    def __torch_function__(
+        self, function: Any, types: Any, arguments: Sequence[Any] = (), named: Mapping[str, Any] | None = None
+    ) -> Any:
+        named = named or {}
+        if getattr(function, "__module__", None) == "torch.nn.init":
+            return named["tensor"] if "tensor" in named else arguments[0]
+        return function(*arguments, **named)
+
+
 def empty_model(config: InstructBlipConfig) -> InstructBlip:
     """Builds the module on the meta device: shapes and names, no memory."""
-    with torch.device("meta"):
+    with torch.device("meta"), _WithoutInitialisation():
         return InstructBlip(config)
 
 

@@ -28,7 +28,7 @@ _QUOTATION = re.compile(
     re.VERBOSE,
 )
 _OPTION_MARK = re.compile(r"(?<!\w)(\((?:[A-Za-z]|\d{1,2})\))")
-_SENTENCE_END = re.compile(r"[\n\r]|[.;!?](?=\s|$)")
+_SENTENCE_END = re.compile(r"[\n\r]|[.;!?](?=\s|$)|\s(?:[Ss]hort )?[Aa]nswer:")
 _WORD_OR_COLON = re.compile(r"\w+|:")
 
 _ECHO_WORDS = 6
@@ -63,10 +63,12 @@ def option_marks(text: str) -> list[str]:
 
 
 def options(text: str) -> list[str]:
-    """Returns the options with their labels; the last one ends with its line or sentence, at the first . ; ! or ?.
+    """Returns the options with their labels; the last one ends with its line or sentence, or before `Answer:`.
 
     >>> options("Options: (a) apple, red (b) banana. Answer:")
     ['(a) apple, red', '(b) banana']
+    >>> options("(a) apple (b) banana split Short answer:")
+    ['(a) apple', '(b) banana split']
     """
     _, *parts = _OPTION_MARK.split(text)
     marks, bodies = parts[::2], parts[1::2]

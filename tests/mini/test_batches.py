@@ -1,0 +1,65 @@
+import numpy as np
+import pytest
+import torch
+
+from vlinstruct.mini.architecture import mini_config, new_model
+from vlinstruct.mini.batches import IGNORED, Batch, BatchMaker, BatchShape, padded
+from vlinstruct.mini.losses import WEIGHTS, AuxiliaryHeads, all_losses, total_loss
+
+SHAPE = BatchShape(pictures=6, pages=1, asked=12, scored=2, rewritten=2, compared=1)
+
+
+@pytest.fixture(scope="module")
+def maker() -> BatchMaker:
+    return BatchMaker(seed=0, fonts=("pillow",))
+
+
+@pytest.fixture(scope="module")
+def batch(maker: BatchMaker) -> Batch:
+    return maker.make(0, SHAPE)
+
+
+def test_a_batch_is_a_function_of_seed_and_index(maker: BatchMaker, batch: Batch) -> None:
+    again, other = maker.make(0, SHAPE), maker.make(1, SHAPE)
+    assert np.array_equal(batch.pixels, again.pixels)
+    assert all(np.array_equal(a.target_ids, b.target_ids) for a, b in zip(batch.visual, again.visual, strict=True))
+    assert not np.array_equal(batch.pixels, other.pixels)
+
+
+def test_a_batch_has_the_rows_asked_for(batch: Batch) -> None:
+    assert batch.pixels.shape == (6, 3, 112, 112)
+    assert sum(len(rows.picture) for rows in batch.visual) == 12 + 2 + 1
+    assert len(batch.rewriting_target_ids) == 2
+
+
+def test_every_target_ends_with_the_end_token(batch: Batch) -> None:
+    for ids in (batch.rewriting_target_ids, *(rows.target_ids for rows in batch.visual)):
+        assert all(row[row != 0][-1] == 1 for row in ids)
+
+
+def test_character_labels_are_the_answers_letters(maker: BatchMaker, batch: Batch) -> None:
+    checked = 0
+    for rows in batch.visual[:1]:  # questions to answer
+        for ids, characters in zip(rows.target_ids, rows.characters, strict=True):
+            answer = maker.language.decode(ids.tolist(), skip_special_tokens=True)
+            if characters[0] != IGNORED and answer not in ("yes", "no"):
+                assert (characters > 0).sum() == len(answer)
+                checked += 1
+    assert checked
+
+
+def test_padding_goes_to_the_right() -> None:
+    assert padded([[1, 2], [3]]).tolist() == [[1, 2], [3, 0]]
+
+
+def test_every_parameter_learns_from_a_batch(maker: BatchMaker, batch: Batch) -> None:
+    config = mini_config(maker.language.get_vocab_size(), maker.qformer.get_vocab_size())
+    model = new_model(config, seed=0)
+    heads = AuxiliaryHeads(config.vision_config.hidden_size, config.qformer_config.hidden_size, grid=8)
+    losses = all_losses(model, heads, batch)
+    assert set(losses) == set(WEIGHTS)
+    assert all(torch.isfinite(loss) for loss in losses.values())
+    total_loss(losses).backward()  # type: ignore[no-untyped-call]
+    # The last layer's feed-forward part for the text has nothing behind it: mini is trained without CMAA.
+    idle = [name for name, one in model.named_parameters() if one.grad is None]
+    assert all(name.startswith("qformer.encoder.layer.2.") for name in idle)

@@ -1,0 +1,78 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from vlinstruct.checkpoints.load import load_model
+from vlinstruct.errors import CheckpointError
+from vlinstruct.mini.curve import save_curve
+from vlinstruct.mini.export import export
+from vlinstruct.mini.losses import WEIGHTS
+from vlinstruct.mini.pretrain import Settings, Trainer, forget_after, learning_rate
+
+HEAD = "language_model.lm_head.weight"
+
+
+def test_the_learning_rate_rises_twice_and_falls_to_nothing(tmp_path: Path) -> None:
+    settings = Settings(output=tmp_path, peak_learning_rate=1.0, warm_up=0.1, seeing=0.5)
+    first, second = [[learning_rate(begin + step, settings) for step in (0.0, 0.05, 0.1, 0.2)] for begin in (0.0, 0.5)]
+    assert first[0] == second[0] == 0.0
+    assert all(phase[1] < phase[2] > phase[3] for phase in (first, second))
+    assert first[2] > second[2]
+    assert learning_rate(1.0, settings) == learning_rate(2.0, settings) == 0.0
+
+
+def test_a_resumed_training_has_the_same_state(tmp_path: Path) -> None:
+    trainer = Trainer(Settings(output=tmp_path, seed=1))
+    trainer.step, trainer.pictures, trainer.elapsed_s = 7, 448, 30.0
+    for parameter in trainer.parameters():
+        parameter.grad = torch.full_like(parameter, 0.01)
+    trainer.update()
+    trainer.save()
+    resumed = Trainer(Settings(output=tmp_path, seed=2, resume=True))
+    assert (resumed.step, resumed.pictures, resumed.elapsed_s) == (8, 448, 30.0)
+    pairs = zip(trainer.parameters(), resumed.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+    moments = [resumed.optimizer.state[p]["exp_avg"] for p in resumed.parameters()]
+    assert all(moment.any() for moment in moments)
+
+
+def test_resuming_nothing_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"nothing to resume: .*checkpoint\.pt is missing"):
+        Trainer(Settings(output=tmp_path, resume=True))
+
+
+def test_the_log_forgets_what_is_trained_again(tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    log.write_text("".join(json.dumps({"step": step}) + "\n" for step in (50, 100, 150)))
+    forget_after(log, step=120)
+    assert [json.loads(line)["step"] for line in log.read_text().splitlines()] == [50, 100]
+    forget_after(tmp_path / "new.jsonl", step=0)
+    assert (tmp_path / "new.jsonl").read_text() == ""
+
+
+def test_an_exported_folder_loads_in_transformers_as_the_same_model(tmp_path: Path) -> None:
+    from transformers import InstructBlipForConditionalGeneration
+
+    trainer = Trainer(Settings(output=tmp_path))
+    trainer.save()
+    export(trainer.settings.checkpoint, tmp_path / "model")
+    assert (tmp_path / "model" / "model.safetensors").stat().st_size < 15_000_000
+    theirs = InstructBlipForConditionalGeneration.from_pretrained(tmp_path / "model", dtype=torch.float32)
+    ours = load_model(tmp_path / "model", device=torch.device("cpu"), dtype=torch.float32).model
+    assert torch.equal(theirs.state_dict()[HEAD], ours.state_dict()[HEAD])
+    assert not torch.equal(theirs.state_dict()[HEAD], theirs.state_dict()["language_model.shared.weight"])
+    pixels = torch.randn(2, 3, 112, 112)
+    with torch.no_grad():
+        expected = theirs.vision_model(pixels).last_hidden_state
+        assert torch.allclose(ours.encode_image(pixels), expected, atol=1e-4)
+
+
+def test_the_curve_is_drawn_from_the_log(tmp_path: Path) -> None:
+    lines = [{"pictures": 10 * step, **dict.fromkeys(WEIGHTS, 3.0 / step)} for step in range(1, 20)]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    save_curve(tmp_path / "log.jsonl", tmp_path / "curve.png")
+    with Image.open(tmp_path / "curve.png") as picture:
+        assert picture.size == (960, 540)

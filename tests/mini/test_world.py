@@ -1,0 +1,76 @@
+import math
+
+import pytest
+
+from vlinstruct.errors import ResourceError
+from vlinstruct.mini.draw import draw
+from vlinstruct.mini.fonts import HELD_OUT_FONTS, TRAIN_FONTS, load_font
+from vlinstruct.mini.scene import Scene
+from vlinstruct.mini.words import MAX_LENGTH, is_held_out
+from vlinstruct.mini.world import sample_page, sample_scene
+
+SEEDS = range(60)
+
+
+def test_a_scene_is_a_function_of_its_seed() -> None:
+    assert [sample_scene(seed) for seed in SEEDS] == [sample_scene(seed) for seed in SEEDS]
+    assert sample_scene(0) != sample_scene(1)
+    assert sample_scene(0) != sample_scene(0, split="test")
+
+
+def test_a_picture_is_a_function_of_its_scene() -> None:
+    scene = sample_scene(0, fonts=("pillow",))
+    assert draw(scene).tobytes() == draw(scene).tobytes()
+
+
+@pytest.mark.parametrize("size", [(112, 112), (400, 300), (90, 200)])
+def test_pictures_have_the_size_asked_for(size: tuple[int, int]) -> None:
+    assert all(draw(sample_scene(seed, fonts=("pillow",)), size).size == size for seed in range(6))
+
+
+def test_training_scenes_never_show_held_out_words_or_fonts() -> None:
+    prints = [text for seed in range(500) for text in sample_scene(seed).prints]
+    assert prints
+    assert not any(is_held_out(text.text) for text in prints)
+    assert {text.font for text in prints} <= set(TRAIN_FONTS)
+
+
+def test_test_scenes_show_only_held_out_words_and_fonts() -> None:
+    prints = [text for seed in range(500) for text in sample_scene(seed, split="test").prints]
+    assert prints
+    assert all(is_held_out(text.text) for text in prints)
+    assert {text.font for text in prints} <= set(HELD_OUT_FONTS)
+    assert not set(TRAIN_FONTS) & set(HELD_OUT_FONTS)
+
+
+def test_printed_texts_have_2_to_8_letters_or_digits() -> None:
+    texts = [text.text for seed in range(300) for text in sample_scene(seed).prints]
+    assert all(2 <= len(text) <= MAX_LENGTH and text.isascii() and text.isalnum() for text in texts)
+
+
+def test_things_lie_inside_the_picture_and_apart() -> None:
+    for seed in SEEDS:
+        things = sample_scene(seed).things
+        assert len(things) <= 5
+        assert all(t.size / 2 <= t.x <= 1 - t.size / 2 and t.size / 2 <= t.y <= 1 - t.size / 2 for t in things)
+        pairs = ((a, b) for a in things for b in things if a is not b)
+        assert all(math.dist((a.x, a.y), (b.x, b.y)) > (a.size + b.size) / 2 for a, b in pairs)
+
+
+def test_noise_blur_and_jpeg_change_the_picture() -> None:
+    plain = Scene(background="white", background_rgb=(240, 240, 240), things=sample_scene(3).things)
+    noisy = Scene(background="white", background_rgb=(240, 240, 240), things=plain.things, noise=8.0, jpeg_quality=50)
+    assert draw(plain).tobytes() != draw(noisy).tobytes()
+
+
+def test_a_missing_font_is_named_with_its_remedy() -> None:
+    with pytest.raises(ResourceError, match=r"font Nowhere\.ttf not found; install: apt-get install fonts-dejavu"):
+        load_font("Nowhere.ttf", 20)
+
+
+def test_pages_are_full_of_training_words() -> None:
+    pages = [sample_page(seed) for seed in range(100)]
+    prints = [text for page in pages for text in page.prints]
+    assert len(prints) > 250
+    assert not any(is_held_out(text.text) for text in prints)
+    assert pages == [sample_page(seed) for seed in range(100)]

@@ -1,0 +1,113 @@
+"""mini's architecture and how its parameters start."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vlinstruct.mini.draw import draw
+from vlinstruct.mini.fonts import BUILT_IN
+from vlinstruct.mini.local_vision import look_at_neighbours, whiten_patches
+from vlinstruct.mini.pixels import normalised
+from vlinstruct.mini.world import sample_scene
+from vlinstruct.model.configuration import InstructBlipConfig, QFormerConfig, T5Config, VisionConfig
+from vlinstruct.model.instructblip import InstructBlip
+
+NUM_QUERY_TOKENS = 12
+_WIDTH = 160
+_HEAD_WIDTH = 32
+_STATISTICS_PICTURES = 200
+
+
+def mini_config(vocab_size: int, qformer_vocab_size: int) -> InstructBlipConfig:
+    """Returns the configuration for tokenizers of these sizes."""
+    heads = _WIDTH // _HEAD_WIDTH
+    return InstructBlipConfig(
+        vision_config=VisionConfig(
+            hidden_size=_WIDTH,
+            intermediate_size=4 * _WIDTH,
+            num_hidden_layers=5,
+            num_attention_heads=heads,
+            image_size=112,
+            patch_size=14,
+        ),
+        qformer_config=QFormerConfig(
+            vocab_size=qformer_vocab_size,
+            hidden_size=_WIDTH,
+            num_hidden_layers=3,
+            num_attention_heads=heads,
+            intermediate_size=3 * _WIDTH,
+            max_position_embeddings=512,
+            cross_attention_frequency=1,
+        ),
+        text_config=T5Config(
+            vocab_size=vocab_size,
+            d_model=_WIDTH,
+            d_kv=_HEAD_WIDTH,
+            d_ff=384,
+            num_layers=2,
+            num_decoder_layers=2,
+            num_heads=heads,
+            feed_forward_proj="gated-gelu",
+            dense_act_fn="gelu",
+            tie_word_embeddings=False,
+        ),
+        num_query_tokens=NUM_QUERY_TOKENS,
+        image_token_index=vocab_size,
+    )
+
+
+def initialise(model: InstructBlip, pixel_values: Tensor) -> None:
+    """Gives every parameter its start: matrices scaled by their fan-in, embeddings small, norms one.
+
+    T5 attends without a scale, so its query projections start smaller by the root of the head width; the matrices that
+    write to a residual stream start smaller by the root of twice the depth. The vision tower starts as a local one.
+
+    Args:
+        model: is changed in place.
+        pixel_values: (P, 3, H, W), pictures whose patches' statistics the patch embedding starts from.
+    """
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            _initialise_matrix(name, module)
+        elif isinstance(module, nn.Embedding):
+            nn.init.normal_(module.weight, std=0.1)
+    nn.init.normal_(model.query_tokens, std=0.3)
+    nn.init.normal_(model.vision_model.embeddings.class_embedding, std=0.02)
+    look_at_neighbours(model.vision_model, model.config.vision_config)
+    whiten_patches(model.vision_model.embeddings.patch_embedding, pixel_values)
+
+
+_WRITES_TO_RESIDUAL = ("self_attn.projection", "mlp.fc2", ".o", ".wo")
+_DEPTH = 4
+
+
+def _initialise_matrix(name: str, module: nn.Linear | nn.Conv2d) -> None:
+    std = math.sqrt(1 / module.weight[0].numel())
+    if name.startswith("language_model") and name.endswith(".q"):
+        std /= math.sqrt(_HEAD_WIDTH)
+    if name.endswith(_WRITES_TO_RESIDUAL):
+        std /= math.sqrt(2 * _DEPTH)
+    if name.endswith("lm_head"):
+        std /= 4
+    nn.init.normal_(module.weight, std=std)
+    if module.bias is not None:
+        nn.init.zeros_(module.bias)
+
+
+def _sample_pictures(side: int) -> Tensor:
+    """Returns pixel values of pictures drawn without any installed font."""
+    scenes = (sample_scene(seed, fonts=(BUILT_IN,)) for seed in range(_STATISTICS_PICTURES))
+    drawn = np.stack([np.asarray(draw(scene, (side, side))).transpose(2, 0, 1) for scene in scenes])
+    return normalised(torch.from_numpy(drawn))
+
+
+def new_model(config: InstructBlipConfig, seed: int) -> InstructBlip:
+    """Builds an untrained mini; the same seed gives the same parameters."""
+    torch.manual_seed(seed)
+    model = InstructBlip(config)
+    initialise(model, _sample_pictures(config.vision_config.image_size))
+    return model

@@ -1,0 +1,155 @@
+"""Draws a scene as an RGB picture of any size; a pure function of scene and size.
+
+Everything is drawn at twice the size and halved, which gives soft edges. Legend: px are pixels of the finished picture.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFilter
+
+from vlinstruct.mini.fonts import capital_ratio, load_font
+from vlinstruct.mini.scene import Print, Scene, Thing
+
+Size = tuple[int, int]
+Point = tuple[float, float]
+
+DEFAULT_SIZE: Size = (112, 112)
+_OVERSAMPLING = 2
+_WIDEST = 0.94
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """Where a printed text lies.
+
+    Args:
+        font_px: em size of the font.
+        left: left end of the text, px.
+        baseline: of the letters, px from the top.
+        edges: px from `left` to the start of each character, and to the end of the last.
+        capital: height of the capitals, px.
+    """
+
+    font_px: int
+    left: float
+    baseline: float
+    edges: tuple[float, ...]
+    capital: float
+
+
+def layout(text: Print, size: Size) -> Layout:
+    """Places a text in a picture of `size`; one too wide is shrunk to 94 % of the width."""
+    width, height = size
+    ratio = capital_ratio(text.font)
+    font_px = max(4, round(text.height * height / ratio))
+    length = load_font(text.font, font_px).getlength(text.text)
+    if length > _WIDEST * width:
+        font_px = max(4, int(font_px * _WIDEST * width / length))
+    font = load_font(text.font, font_px)
+    edges = tuple(font.getlength(text.text[:count]) for count in range(len(text.text) + 1))
+    left = min(max(text.x * width - edges[-1] / 2, 0.02 * width), max(0.98 * width - edges[-1], 0.02 * width))
+    capital = ratio * font_px
+    return Layout(font_px=font_px, left=left, baseline=text.y * height + capital / 2, edges=edges, capital=capital)
+
+
+def _polygon(corners: list[Point], thing: Thing, size: Size) -> list[Point]:
+    """Maps corners of the unit disk to the picture."""
+    radius = thing.size * min(size) / 2
+    cos, sin = math.cos(math.radians(thing.angle)), math.sin(math.radians(thing.angle))
+    centre_x, centre_y = thing.x * size[0], thing.y * size[1]
+    return [(centre_x + radius * (x * cos - y * sin), centre_y + radius * (x * sin + y * cos)) for x, y in corners]
+
+
+def _around(count: int, radii: tuple[float, ...]) -> list[Point]:
+    """Corners at equal angles from the top, at radii that take turns."""
+    angles = (2 * math.pi * i / count - math.pi / 2 for i in range(count))
+    return [(radii[i % len(radii)] * math.cos(a), radii[i % len(radii)] * math.sin(a)) for i, a in enumerate(angles)]
+
+
+def _heart() -> list[Point]:
+    steps = (2 * math.pi * i / 40 for i in range(40))
+    return [
+        (
+            math.sin(t) ** 3,
+            -(13 * math.cos(t) - 5 * math.cos(2 * t) - 2 * math.cos(3 * t) - math.cos(4 * t)) / 16,
+        )
+        for t in steps
+    ]
+
+
+_ARM = 0.34
+CORNERS: dict[str, list[Point]] = {
+    "circle": _around(48, (1.0,)),
+    "square": [(-0.85, -0.85), (0.85, -0.85), (0.85, 0.85), (-0.85, 0.85)],
+    "triangle": [(0.0, -0.95), (0.95, 0.8), (-0.95, 0.8)],
+    "star": _around(10, (1.0, 0.42)),
+    "diamond": [(0.0, -1.0), (0.72, 0.0), (0.0, 1.0), (-0.72, 0.0)],
+    "cross": [
+        *((-_ARM, -0.95), (_ARM, -0.95), (_ARM, -_ARM), (0.95, -_ARM), (0.95, _ARM), (_ARM, _ARM)),
+        *((_ARM, 0.95), (-_ARM, 0.95), (-_ARM, _ARM), (-0.95, _ARM), (-0.95, -_ARM), (-_ARM, -_ARM)),
+    ],
+    "heart": _heart(),
+    "ring": _around(48, (1.0,)),
+}
+
+
+def _draw_thing(pen: ImageDraw.ImageDraw, thing: Thing, size: Size) -> None:
+    corners = _polygon(CORNERS[thing.shape], thing, size)
+    if thing.shape == "ring":
+        width = max(2, round(0.16 * thing.size * min(size)))
+        xs, ys = zip(*corners, strict=True)
+        pen.ellipse((min(xs), min(ys), max(xs), max(ys)), outline=thing.rgb, width=width)
+    else:
+        pen.polygon(corners, fill=thing.rgb)
+
+
+def _draw_print(pen: ImageDraw.ImageDraw, text: Print, size: Size) -> None:
+    place = layout(text, size)
+    if text.panel is not None:
+        margin = 0.35 * place.capital
+        top, right = place.baseline - place.capital - margin, place.left + place.edges[-1] + margin
+        pen.rectangle((place.left - margin, top, right, place.baseline + margin), fill=text.panel)
+    font = load_font(text.font, place.font_px)
+    pen.text((place.left, place.baseline), text.text, fill=text.rgb, font=font, anchor="ls")
+
+
+def _degrade(image: Image.Image, scene: Scene) -> Image.Image:
+    if scene.blur:
+        image = image.filter(ImageFilter.GaussianBlur(scene.blur))
+    if scene.noise:
+        noise = np.random.default_rng(scene.noise_seed).standard_normal((image.height, image.width, 3), np.float32)
+        levels = np.asarray(image, np.float32) + scene.noise * noise
+        image = Image.fromarray(levels.clip(0, 255).astype(np.uint8))
+    if scene.jpeg_quality is not None:
+        buffer = io.BytesIO()
+        image.save(buffer, "JPEG", quality=scene.jpeg_quality)
+        image = Image.open(buffer).convert("RGB")
+    return image
+
+
+def draw(scene: Scene, size: Size = DEFAULT_SIZE) -> Image.Image:
+    """Draws a scene.
+
+    Args:
+        scene: what to draw.
+        size: width and height in px; need not be square.
+
+    Returns:
+        An RGB picture.
+
+    Raises:
+        ResourceError: a text's font is not installed.
+    """
+    canvas_size = (size[0] * _OVERSAMPLING, size[1] * _OVERSAMPLING)
+    canvas = Image.new("RGB", canvas_size, scene.background_rgb)
+    pen = ImageDraw.Draw(canvas)
+    for thing in scene.things:
+        _draw_thing(pen, thing, canvas_size)
+    for text in scene.prints:
+        _draw_print(pen, text, canvas_size)
+    return _degrade(canvas.reduce(_OVERSAMPLING), scene)

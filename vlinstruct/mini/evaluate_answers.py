@@ -1,0 +1,107 @@
+"""How well a model answers about pictures that training could not show: held-out fonts, words and wordings."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from vlinstruct.config import GenerationConfig
+from vlinstruct.mini.draw import DEFAULT_SIZE, draw, layout
+from vlinstruct.mini.questions import Question, ask, facts
+from vlinstruct.mini.scene import Scene
+from vlinstruct.mini.shares import Share, share
+from vlinstruct.mini.world import sample_scene
+from vlinstruct.model.vlm import VisionLanguageModel
+
+_BATCH = 10
+_GENERATION = GenerationConfig(max_new_tokens=48)
+_HEIGHTS = {
+    "letters below 1/8 of the height": (0.0, 1 / 8),
+    "letters 1/8 to 1/6 high": (1 / 8, 1 / 6),
+    "letters 1/6 to 1/4 high": (1 / 6, 1 / 4),
+    "letters 1/4 to 1/3 high": (1 / 4, 1.0),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answered:
+    """A question, its scene and what the model said."""
+
+    scene: Scene
+    question: Question
+    answer: str
+
+    @property
+    def is_right(self) -> bool:
+        """True when the answer is the expected one, letter for letter."""
+        return self.answer == self.question.answer
+
+
+def held_out_scenes(count: int) -> list[Scene]:
+    """Returns scenes of held-out fonts and words."""
+    return [sample_scene(seed, split="test") for seed in range(count)]
+
+
+def _questions(scene: Scene, seed: int, poor_share: float) -> Iterator[Question]:
+    """Yields one question of every family that a scene allows, worded from the test part."""
+    rng = random.Random(f"evaluation {seed}")
+    by_family = defaultdict(list)
+    for fact in facts(scene, rng):
+        by_family[fact.family].append(fact)
+    for found in by_family.values():
+        yield ask(rng.choice(found), rng, "test", poor_share)
+
+
+def answer_all(model: VisionLanguageModel, scenes: Sequence[Scene], poor_share: float = 0.0) -> list[Answered]:
+    """Asks one question of every family about every scene.
+
+    Args:
+        model: is asked, greedily; sees every picture once.
+        scenes: are drawn at the default size.
+        poor_share: share of poorly worded questions.
+    """
+    answered = []
+    for start in range(0, len(scenes), _BATCH):
+        chunk = scenes[start : start + _BATCH]
+        percept = model.encode([draw(scene) for scene in chunk])
+        rows = [(i, one) for i, scene in enumerate(chunk) for one in _questions(scene, start + i, poor_share)]
+        texts = [question.instruction for _, question in rows]
+        answers = model.generate(percept.select([i for i, _ in rows]), texts, texts, _GENERATION)
+        answered += [Answered(scene=chunk[i], question=q, answer=a) for (i, q), a in zip(rows, answers, strict=True)]
+    return answered
+
+
+def _text_height(scene: Scene) -> float:
+    """Returns the height of the capitals as drawn, as a fraction of the picture's."""
+    return layout(scene.prints[0], DEFAULT_SIZE).capital / DEFAULT_SIZE[1]
+
+
+def _reads(answered: Answered) -> bool:
+    return answered.question.family in ("reading", "number")
+
+
+def reading_shares(answered: Sequence[Answered]) -> list[Share]:
+    """Returns exact readings by height of the letters, and the share of characters read in their place."""
+    read = [one for one in answered if _reads(one)]
+    shares = []
+    for name, (low, high) in _HEIGHTS.items():
+        inside = (one for one in read if low <= _text_height(one.scene) < high)
+        shares.append(share(f"reading, {name}", (one.is_right for one in inside)))
+    inside = (one for one in read if _text_height(one.scene) >= 1 / 6)
+    shares.append(share("reading, letters 1/6 to 1/3 high", (one.is_right for one in inside)))
+    characters = (
+        place < len(one.answer) and one.answer[place] == wanted
+        for one in read
+        for place, wanted in enumerate(one.question.answer)
+    )
+    return [*shares, share("characters read in their place, all heights", characters)]
+
+
+def family_shares(answered: Sequence[Answered]) -> list[Share]:
+    """Returns the right answers of every family."""
+    by_family = defaultdict(list)
+    for one in answered:
+        by_family[one.question.family].append(one.is_right)
+    return [share(family, outcomes) for family, outcomes in sorted(by_family.items())]

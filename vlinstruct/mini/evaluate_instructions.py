@@ -1,0 +1,138 @@
+"""How well a model rewrites, scores and compares instructions: algorithm 2's three steps, measured on test wordings."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from vlinstruct.config import GenerationConfig
+from vlinstruct.instruction.content import content_changes
+from vlinstruct.instruction.templates import Templates
+from vlinstruct.mini.draw import draw
+from vlinstruct.mini.phrasings import FAMILIES
+from vlinstruct.mini.questions import Fact, facts
+from vlinstruct.mini.rewriting import sample_fact
+from vlinstruct.mini.scene import Scene
+from vlinstruct.mini.shares import Share, auc, share
+from vlinstruct.mini.wording import canonical, clean, poor
+from vlinstruct.model.vlm import VisionLanguageModel
+from vlinstruct.values import Percept, ScoredInstruction, TokenScores
+
+_GREEDY = GenerationConfig(max_new_tokens=64)
+_BATCH = 50
+
+
+@dataclass(frozen=True, kw_only=True)
+class Likelihoods:
+    """How instructions' scores tell fitting from mismatched ones.
+
+    Args:
+        auc: how often a fitting instruction has a lower IAS than a mismatched one.
+        shuffled_auc: the same with each picture's place taken by another's.
+        pictures: how many were used.
+    """
+
+    auc: float
+    shuffled_auc: float
+    pictures: int
+
+
+def is_well_formed(text: str, fact: Fact) -> bool:
+    """True for an instruction of the fact's family with the fact's slots, in any good wording."""
+    family = FAMILIES[fact.family]
+    wordings = (family.canonical, *family.paraphrases.train, *family.paraphrases.dev, *family.paraphrases.test)
+    filled = text
+    for name, value in sorted(fact.slots.items(), key=lambda slot: -len(slot[1])):
+        filled = filled.replace(value, f"{{{name}}}", 1)
+    return filled in wordings
+
+
+def _rewrite(model: VisionLanguageModel, templates: Templates, texts: Sequence[str]) -> list[str]:
+    prompts = [templates.rewrite_prompt(text) for text in texts]
+    return [
+        rewriting
+        for start in range(0, len(prompts), _BATCH)
+        for rewriting in model.generate_text(prompts[start : start + _BATCH], _GREEDY)
+    ]
+
+
+def rewriting_shares(model: VisionLanguageModel, templates: Templates, count: int) -> list[Share]:
+    """Returns how many poor test instructions become well-formed, keep their content, and how many good ones stay."""
+    rng = random.Random("rewriting")
+    sampled = [sample_fact(rng, "test") for _ in range(count)]
+    sources = [poor(fact.family, fact.slots, rng, "test") for fact in sampled]
+    best = [canonical(fact.family, fact.slots) for fact in sampled]
+    rewritten = _rewrite(model, templates, sources)
+    return [
+        share("poor instruction becomes a well-formed one", map(is_well_formed, rewritten, sampled)),
+        share(
+            "rewriting keeps numbers, quotations, options",
+            (not content_changes(source, text) for source, text in zip(sources, rewritten, strict=True)),
+        ),
+        share(
+            "canonical instruction stays as it is",
+            (a == b for a, b in zip(_rewrite(model, templates, best), best, strict=True)),
+        ),
+    ]
+
+
+def _ias(model: VisionLanguageModel, templates: Templates, percept: Percept, texts: Sequence[str]) -> list[float]:
+    scores = model.token_nll(percept, [templates.score_prompt()] * len(texts), texts, texts)
+    return [one.mean_nll for one in scores]
+
+
+def _mismatched(fitting: Sequence[Fact], rng: random.Random) -> str:
+    """Draws a well-worded instruction that does not fit a picture of these facts."""
+    known = {canonical(fact.family, fact.slots) for fact in fitting}
+    while True:
+        fact = sample_fact(rng, "test")
+        if canonical(fact.family, fact.slots) not in known:
+            return clean(fact.family, fact.slots, rng, "test")
+
+
+def likelihoods(model: VisionLanguageModel, templates: Templates, scenes: Sequence[Scene]) -> Likelihoods:
+    """Scores a fitting and a mismatched instruction for every scene, with its picture and with the next scene's."""
+    rng = random.Random("likelihoods")
+    fitting_facts = [[fact for fact in facts(scene, rng) if fact.is_fitting] for scene in scenes]
+    drawn = [rng.choice(known) for known in fitting_facts]
+    fitting = [clean(fact.family, fact.slots, rng, "test") for fact in drawn]
+    mismatched = [_mismatched(known, rng) for known in fitting_facts]
+    percept = model.encode([draw(scene) for scene in scenes])
+    others = percept.select([(i + 1) % len(scenes) for i in range(len(scenes))])
+    return Likelihoods(
+        auc=auc(_ias(model, templates, percept, fitting), _ias(model, templates, percept, mismatched)),
+        shuffled_auc=auc(_ias(model, templates, others, fitting), _ias(model, templates, others, mismatched)),
+        pictures=len(scenes),
+    )
+
+
+def _scored(text: str, ias: float) -> ScoredInstruction:
+    return ScoredInstruction(text=text, ias=ias, scores=TokenScores(tokens=("",), token_nll=(ias,)))
+
+
+def comparison_shares(model: VisionLanguageModel, templates: Templates, scenes: Sequence[Scene]) -> list[Share]:
+    """Returns how often exchanging two scores, and how often exchanging two equal-scored places, changes the output."""
+    rng = random.Random("comparisons")
+    pairs = []
+    for scene in scenes:
+        first, second = rng.sample([fact for fact in facts(scene, rng) if fact.is_fitting], 2)
+        pairs.append(tuple(clean(fact.family, fact.slots, rng, "test") for fact in (first, second)))
+    percept = model.encode([draw(scene) for scene in scenes])
+
+    def compare(ordered: Sequence[tuple[str, ...]], scores: tuple[float, float]) -> list[str]:
+        prompts = [
+            templates.compare_prompt([_scored(text, ias) for text, ias in zip(pair, scores, strict=True)])
+            for pair in ordered
+        ]
+        return model.generate(percept, prompts, [pair[0] for pair in pairs], _GREEDY)
+
+    swapped = [(second, first) for first, second in pairs]
+    changed = {
+        "comparison changes when the scores are exchanged": (compare(pairs, (2.5, 0.7)), compare(pairs, (0.7, 2.5))),
+        "comparison changes when equal-scored places are exchanged": (
+            compare(pairs, (1.5, 1.5)),
+            compare(swapped, (1.5, 1.5)),
+        ),
+    }
+    return [share(name, (a != b for a, b in zip(*outputs, strict=True))) for name, outputs in changed.items()]

@@ -1,0 +1,51 @@
+"""Measures a model on mini's world: `python -m vlinstruct.mini.evaluate_world [--backbone FOLDER] [--scenes N]`.
+
+Prints Markdown tables: shares with 95 % Wilson intervals on held-out fonts, words and wordings. The shipped weights'
+tables stand in CARD.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import vlinstruct as vli
+from vlinstruct.mini.evaluate_answers import answer_all, family_shares, held_out_scenes, reading_shares
+from vlinstruct.mini.evaluate_instructions import comparison_shares, likelihoods, rewriting_shares
+from vlinstruct.mini.shares import table
+
+_FEWER = 300
+
+
+def evaluate(backbone: str, num_scenes: int) -> str:
+    """Returns the report on a model.
+
+    Args:
+        backbone: a name or folder.
+        num_scenes: pictures for the answers; the other parts use at most 300.
+    """
+    pipeline = vli.load(backbone)
+    model, templates = pipeline.model, pipeline.templates
+    scenes = held_out_scenes(num_scenes)
+    answered = answer_all(model, scenes)
+    fewer = scenes[:_FEWER]
+    fit = likelihoods(model, templates, fewer)
+    return "\n".join(
+        [
+            "### Answers to well-worded questions\n",
+            table([*family_shares(answered), *reading_shares(answered)]),
+            "\n### Answers to poorly worded questions\n",
+            table(family_shares(answer_all(model, fewer, poor_share=1.0))),
+            "\n### Instructions\n",
+            table([*rewriting_shares(model, templates, len(fewer)), *comparison_shares(model, templates, fewer)]),
+            f"\nIAS of a fitting against a mismatched instruction on {fit.pictures} pictures: AUC {fit.auc:.3f}; "
+            f"with the pictures exchanged {fit.shuffled_auc:.3f}.",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m vlinstruct.mini.evaluate_world", description="Measure a model.")
+    parser.add_argument("--backbone", default="mini", help="name or folder (default: %(default)s)")
+    parser.add_argument("--scenes", type=int, default=1000, help="pictures (default: %(default)s)")
+    arguments = parser.parse_args()
+    print(evaluate(arguments.backbone, arguments.scenes))

@@ -1,0 +1,90 @@
+"""Finds the fonts that scenes name, by file, among the system's font directories.
+
+The fonts are open-licensed Debian packages; FONT_PACKAGES is the line to install them all. Nothing is looked up at
+import; a missing font is an error only when text is drawn in it.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from pathlib import Path
+
+from PIL import ImageFont
+
+from vlinstruct.errors import ResourceError
+
+FONT_PACKAGES = (
+    "fonts-dejavu fonts-liberation fonts-freefont-ttf fonts-roboto-unhinted fonts-open-sans fonts-lato fonts-noto-mono "
+    "fonts-cantarell fonts-comfortaa fonts-inconsolata fonts-courier-prime fonts-crosextra-carlito "
+    "fonts-crosextra-caladea fonts-linuxlibertine fonts-hack fonts-firacode fonts-jetbrains-mono fonts-quicksand"
+)
+BUILT_IN = "pillow"
+TRAIN_FONTS = (
+    BUILT_IN,
+    *("DejaVuSans.ttf", "DejaVuSans-Bold.ttf", "DejaVuSansCondensed.ttf", "DejaVuSansCondensed-Bold.ttf"),
+    *("DejaVuSerif.ttf", "DejaVuSerif-Bold.ttf", "DejaVuSerifCondensed-Bold.ttf", "DejaVuSansMono-Bold.ttf"),
+    *("LiberationSans-Regular.ttf", "LiberationSans-Bold.ttf", "LiberationSansNarrow-Bold.ttf"),
+    *("LiberationSerif-Regular.ttf", "LiberationSerif-Bold.ttf", "LiberationMono-Bold.ttf"),
+    *("LiberationSans-Italic.ttf", "LiberationSerif-BoldItalic.ttf"),
+    *("FreeSans.ttf", "FreeSansBold.ttf", "FreeSerif.ttf", "FreeSerifBold.ttf", "FreeMonoBold.ttf"),
+    *("Roboto-Regular.ttf", "Roboto-Medium.ttf", "Roboto-Bold.ttf", "Roboto-Black.ttf", "RobotoCondensed-Bold.ttf"),
+    *("Lato-Regular.ttf", "Lato-Semibold.ttf", "Lato-Bold.ttf", "Lato-Heavy.ttf", "Lato-BlackItalic.ttf"),
+    *("NotoSansMono-Bold.ttf", "Comfortaa-Bold.ttf", "Inconsolata.otf", "Carlito-Regular.ttf", "Carlito-Bold.ttf"),
+    *("LinBiolinum_R.otf", "LinBiolinum_RB.otf", "LinLibertine_R.otf", "LinLibertine_RB.otf"),
+    *("FiraCode-Medium.ttf", "FiraCode-Bold.ttf", "JetBrainsMono-Medium.ttf", "JetBrainsMono-ExtraBold.ttf"),
+    *("Quicksand-Medium.ttf", "Quicksand-Bold.ttf"),
+)
+HELD_OUT_FONTS = (
+    *("OpenSans-Regular.ttf", "OpenSans-Bold.ttf", "OpenSans-ExtraBold.ttf", "OpenSans-CondBold.ttf"),
+    *("Caladea-Regular.ttf", "Caladea-Bold.ttf", "Hack-Regular.ttf", "Hack-Bold.ttf"),
+    *("Cantarell-Regular.otf", "Cantarell-Bold.otf", "Courier Prime Sans Bold.otf"),
+)
+_REFERENCE_PX = 200
+
+
+def font_directories() -> list[Path]:
+    """Returns the directories searched; $VLINSTRUCT_FONTS, where set, comes first."""
+    own = [Path(p) for p in os.environ.get("VLINSTRUCT_FONTS", "").split(os.pathsep) if p]
+    return [*own, Path("/usr/share/fonts"), Path("/usr/local/share/fonts"), Path.home() / ".fonts"]
+
+
+@cache
+def _installed() -> dict[str, Path]:
+    files: dict[str, Path] = {}
+    for directory in font_directories():
+        for path in sorted(directory.rglob("*.[to]tf")):
+            files.setdefault(path.name, path)
+    return files
+
+
+def is_installed(name: str) -> bool:
+    """True when text can be drawn in the font of this file name."""
+    return name == BUILT_IN or name in _installed()
+
+
+@cache
+def load_font(name: str, size_px: int) -> ImageFont.FreeTypeFont:
+    """Loads a font at a size.
+
+    Args:
+        name: file name, e.g. "Lato-Bold.ttf", or BUILT_IN.
+        size_px: pixels per em, at least 1.
+
+    Raises:
+        ResourceError: the font is not installed.
+    """
+    if name == BUILT_IN:
+        font = ImageFont.load_default(float(size_px))
+        assert isinstance(font, ImageFont.FreeTypeFont), "Pillow was built without FreeType"
+        return font
+    if name not in _installed():
+        raise ResourceError(f"font {name} not found; install: apt-get install {FONT_PACKAGES}", code="font_missing")
+    return ImageFont.truetype(str(_installed()[name]), size_px)
+
+
+@cache
+def capital_ratio(name: str) -> float:
+    """Returns the height of a capital H as a fraction of the em."""
+    _, top, _, bottom = load_font(name, _REFERENCE_PX).getbbox("H", anchor="ls")
+    return (bottom - top) / _REFERENCE_PX

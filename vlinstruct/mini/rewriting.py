@@ -1,0 +1,122 @@
+"""Text-only training pairs: poor instructions with their canonical form, and comparisons of two instructions.
+
+A third of the rewriting pairs are questions from outside mini's world, so that the language model learns to carry over
+words, numbers and quoted strings that it has never seen.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from vlinstruct.instruction.templates import Templates, fill
+from vlinstruct.mini.phrasings import CLOSINGS, OPENINGS, Split
+from vlinstruct.mini.questions import Fact, facts
+from vlinstruct.mini.wording import canonical, clean, poor
+from vlinstruct.mini.words import sample_text
+from vlinstruct.mini.world import sample_scene
+from vlinstruct.values import ScoredInstruction, TokenScores
+
+# Wordings of foreign questions: {noun}, {other} and {number} are filled with words that mostly are no world words.
+FOREIGN = (
+    "What is the {noun} doing?",
+    "What is the {noun} in the picture?",
+    "Where is the {noun}?",
+    "Is the {noun} next to the {other}?",
+    "Is this a {noun} or a {other}?",
+    "Who is holding the {noun}?",
+    "What kind of {noun} is this?",
+    "How many {noun} are in the {other}?",
+    'Does the {noun} say "{other}"?',
+    "Is the number {number} on the {noun}?",
+    "What time is it on the {noun}?",
+    "Why is the {noun} {other}?",
+    "Describe the {noun} and the {other}.",
+    "Which {noun} is the {other}? (a) {noun} (b) {other} (c) {third}",
+    "What can you see behind the {noun}?",
+    "Write a story about the {noun} in {number} words.",
+    "Is the {noun} wearing a {other}?",
+    "Based on the image, is this statement true or false? The {noun} is {other}.",
+)
+_NOUN_TEXT = """
+    man woman person people child boy girl animal food plate hand face head eye hair tree flower grass sky street
+    building phone camera computer screen clothes bike airplane vehicle umbrella bottle cup fork knife spoon sandwich
+    hot cold large small old young big little open made holding wearing sitting standing walking playing
+"""
+NOUNS = tuple(_NOUN_TEXT.split())
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextPair:
+    """What the language model reads and what it should write."""
+
+    prompt: str
+    target: str
+
+
+def sample_fact(rng: random.Random, split: Split) -> Fact:
+    """Draws a fact of a scene of its own, every family as often as any other."""
+    scene = sample_scene(rng.getrandbits(40), split="train" if split == "train" else "test", fonts=("pillow",))
+    found = facts(scene, rng)
+    family = rng.choice(sorted({fact.family for fact in found}))
+    return rng.choice([fact for fact in found if fact.family == family])
+
+
+def _foreign(rng: random.Random) -> str:
+    def noun() -> str:
+        return rng.choice(NOUNS) if rng.random() < 0.4 else sample_text(rng, "train")
+
+    number = str(rng.randint(0, 9999))
+    return fill(rng.choice(FOREIGN), noun=noun(), other=noun(), third=noun(), number=number)
+
+
+def _spoiled(text: str, rng: random.Random) -> str:
+    """Adds politeness, or takes capital letter and end mark away."""
+    if rng.random() < 0.4:
+        text = text[0].lower() + text[1:].rstrip("?.")
+    if rng.random() < 0.4:
+        text = f"{rng.choice(OPENINGS.train)} {text}"
+    return f"{text} {rng.choice(CLOSINGS.train)}" if rng.random() < 0.3 else text
+
+
+def sample_rewriting(rng: random.Random, split: Split = "train") -> tuple[str, str]:
+    """Draws an instruction and what it should become: the canonical one of its family, with the same slots."""
+    if rng.random() < 0.35:
+        text = _foreign(rng)
+        return _spoiled(text, rng), text
+    fact = sample_fact(rng, split)
+    best = canonical(fact.family, fact.slots)
+    draw = rng.random()
+    if draw < 0.6:
+        return poor(fact.family, fact.slots, rng, split), best
+    return (clean(fact.family, fact.slots, rng, split) if draw < 0.85 else best), best
+
+
+def rewriting_pair(templates: Templates, rng: random.Random) -> TextPair:
+    """Draws a rewriting in the template of appendix B.1."""
+    source, target = sample_rewriting(rng)
+    return TextPair(prompt=templates.rewrite_prompt(source), target=target)
+
+
+def _scored(text: str, ias: float) -> ScoredInstruction:
+    return ScoredInstruction(text=text, ias=ias, scores=TokenScores(tokens=("",), token_nll=(ias,)))
+
+
+def comparison_pair(templates: Templates, fitting: Sequence[Fact], rng: random.Random) -> TextPair:
+    """Draws a comparison of two instructions; the one with the lower score decides, wherever it stands.
+
+    Args:
+        templates: give the prompt.
+        fitting: facts of the picture.
+        rng: draws instructions, scores and, in one case of seven, an order that is not the scores'.
+    """
+    first = rng.choice(fitting)
+    second = first if rng.random() < 0.6 else rng.choice(fitting)
+    worse = poor(first.family, first.slots, rng) if rng.random() < 0.7 else clean(first.family, first.slots, rng)
+    better = clean(second.family, second.slots, rng) if rng.random() < 0.8 else poor(second.family, second.slots, rng)
+    low = rng.uniform(0.2, 3.0)
+    pair = [_scored(worse, low + rng.uniform(0.01, 3.0)), _scored(better, low)]
+    if rng.random() < 0.15:
+        pair.reverse()
+    return TextPair(prompt=templates.compare_prompt(pair), target=canonical(second.family, second.slots))
