@@ -27,7 +27,7 @@ def test_a_batch_is_a_function_of_seed_and_index(maker: BatchMaker, batch: Batch
 
 
 def test_a_batch_has_the_rows_asked_for(batch: Batch) -> None:
-    assert batch.pixels.shape == (6, 3, 112, 112)
+    assert batch.pixels.shape == (6, 3, 120, 120)
     assert sum(len(rows.picture) for rows in batch.visual) == 12 + 2 + 1
     assert len(batch.rewriting_target_ids) == 2
 
@@ -55,7 +55,7 @@ def test_padding_goes_to_the_right() -> None:
 def test_every_parameter_learns_from_a_batch(maker: BatchMaker, batch: Batch) -> None:
     config = mini_config(maker.language.get_vocab_size(), maker.qformer.get_vocab_size())
     model = new_model(config, seed=0)
-    heads = AuxiliaryHeads(config.vision_config.hidden_size, config.qformer_config.hidden_size, grid=8)
+    heads = AuxiliaryHeads(config.vision_config.hidden_size, config.qformer_config.hidden_size)
     losses = all_losses(model, heads, batch)
     assert set(losses) == set(WEIGHTS)
     assert all(torch.isfinite(loss) for loss in losses.values())

@@ -1,44 +1,159 @@
 import random
+import re
+from collections import Counter
 
 import pytest
 
 from vlinstruct.instruction.content import content_changes
-from vlinstruct.mini.phrasings import CLOSINGS, FAMILIES, MISSPELLINGS, OPENINGS, STYLES, Split, Style, Wordings
-from vlinstruct.mini.rewriting import sample_fact
+from vlinstruct.mini.phrasings import (
+    CASUAL_CLOSINGS,
+    CASUAL_OPENINGS,
+    CLOSINGS,
+    FAMILIES,
+    MISSPELLINGS,
+    OFFICIAL_OPENINGS,
+    OPENINGS,
+    STYLES,
+    TASKS,
+    Split,
+    Style,
+    Wordings,
+    styles_of,
+)
+from vlinstruct.mini.questions import Fact, facts
 from vlinstruct.mini.wording import canonical, clean, poor
+from vlinstruct.mini.world import sample_scene
 
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
+ALLOWED = [(style, split) for split in SPLITS for style in styles_of(split)]
 
 
-def _all_wordings() -> list[Wordings]:
-    families = FAMILIES.values()
-    listed = [one.paraphrases for one in families] + [one for family in families for one in family.poor.values()]
-    return [*listed, OPENINGS, CLOSINGS, *MISSPELLINGS.values()]
+def _wordings_of(name: str) -> list[Wordings]:
+    return [FAMILIES[name].paraphrases, *FAMILIES[name].poor.values()]
 
 
-def test_no_wording_stands_in_two_parts() -> None:
-    for wordings in _all_wordings():
+def _one_fact_of_every_family() -> list[Fact]:
+    found: dict[str, Fact] = {}
+    for seed in range(200):
+        found |= {fact.family: fact for fact in facts(sample_scene(seed, fonts=("pillow",)), random.Random(seed))}
+    assert found.keys() == FAMILIES.keys()
+    return list(found.values())
+
+
+FACTS = _one_fact_of_every_family()
+
+
+def test_every_family_is_in_one_task() -> None:
+    assert Counter(family for families in TASKS.values() for family in families) == Counter(list(FAMILIES))
+    assert len(TASKS) == 10
+
+
+def test_no_wording_of_any_family_stands_twice() -> None:
+    families = [family.canonical for family in FAMILIES.values()]
+    listed = [text for name in FAMILIES for one in _wordings_of(name) for split in SPLITS for text in one.of(split)]
+    assert [text for text, count in Counter(map(str.lower, families + listed)).items() if count > 1] == []
+
+
+def test_no_manner_or_misspelling_stands_in_two_parts() -> None:
+    for wordings in (OPENINGS, CLOSINGS, CASUAL_OPENINGS, CASUAL_CLOSINGS):
         listed = [text for split in SPLITS for text in wordings.of(split)]
         assert len(listed) == len(set(listed))
-        assert all(wordings.of(split) for split in SPLITS)
+    wrong = [text for wordings in MISSPELLINGS.values() for split in SPLITS for text in wordings.of(split)]
+    assert [text for text, count in Counter([*MISSPELLINGS, *wrong]).items() if count > 1] == []
 
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_wording_has_the_familys_slots_and_no_other(name: str) -> None:
     family = FAMILIES[name]
-    for wordings in (family.paraphrases, *family.poor.values()):
+    for wordings in _wordings_of(name):
         for text in (family.canonical, *wordings.train, *wordings.dev, *wordings.test):
             assert sorted(family.slots) == sorted(part.split("}")[0] for part in text.split("{")[1:])
 
 
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_family_has_enough_wordings_in_every_part(name: str) -> None:
+    family = FAMILIES[name]
+    listed = {"good": family.paraphrases, **family.poor}
+    least = {"good": (5, 1, 2), "verbose": (4, 1, 2), "vague": (3, 1, 2), "keywords": (4, 1, 2)}
+    assert listed.keys() == least.keys()
+    for kind, counts in least.items():
+        assert all(len(listed[kind].of(split)) >= count for split, count in zip(SPLITS, counts, strict=True)), kind
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_good_wording_can_be_misspelt(name: str) -> None:
+    good = FAMILIES[name].paraphrases
+    for text in (FAMILIES[name].canonical, *good.train, *good.dev, *good.test):
+        assert {word.lower() for word in re.findall(r"\w+", text)} & MISSPELLINGS.keys(), text
+
+
+def _families_worded(text: str, facts_known: list[Fact], split: Split) -> set[str]:
+    """Returns the families that have a listed wording which fits the text, slots being anything of their kind."""
+    found = set()
+    for fact in facts_known:
+        listed = (FAMILIES[fact.family].canonical, *(t for one in _wordings_of(fact.family) for t in one.of(split)))
+        if any(_filled(template, fact) == text for template in listed):
+            found.add(fact.family)
+    return found
+
+
+def _filled(template: str, fact: Fact) -> str:
+    for name, value in fact.slots.items():
+        template = template.replace(f"{{{name}}}", value)
+    return template
+
+
 @pytest.mark.parametrize("split", SPLITS)
-@pytest.mark.parametrize("style", STYLES)
+def test_no_two_families_say_the_same_when_filled(split: Split) -> None:
+    rng = random.Random(1)
+    found = [fact for seed in range(12) for fact in facts(sample_scene(seed, fonts=("pillow",)), rng)]
+    for fact in found:
+        text = poor(fact.family, fact.slots, rng, split, rng.choice(("verbose", "vague", "keywords")))
+        assert _families_worded(text, found, split) == {fact.family}
+
+
+def test_every_part_but_training_has_a_style_of_its_own() -> None:
+    assert styles_of("train") == STYLES
+    assert set(styles_of("dev")) - set(STYLES) == {"telegram"}
+    assert set(styles_of("test")) - set(STYLES) == {"official"}
+
+
+def _is_held_out(text: str) -> bool:
+    return text.endswith(" stop") or text.startswith(OFFICIAL_OPENINGS)
+
+
+def test_held_out_styles_are_never_drawn_for_training() -> None:
+    rng = random.Random(2)
+    drawn = {split: [poor(f.family, f.slots, rng, split) for f in FACTS for _ in range(40)] for split in SPLITS}
+    assert not any(map(_is_held_out, drawn["train"]))
+    for split, ending in (("dev", " stop"), ("test", "")):
+        found = [text for text in drawn[split] if _is_held_out(text)]
+        assert found
+        assert all(text.endswith(ending) for text in found)
+
+
+@pytest.mark.parametrize(("style", "split"), [("telegram", "train"), ("official", "train"), ("official", "dev")])
+def test_a_held_out_style_cannot_be_asked_for_elsewhere(style: Style, split: Split) -> None:
+    with pytest.raises(AssertionError, match="held out"):
+        poor("caption", {}, random.Random(0), split, style)
+
+
+@pytest.mark.parametrize(("style", "split"), ALLOWED)
 def test_slots_survive_every_style(style: Style, split: Split) -> None:
     rng = random.Random(3)
-    for _ in range(40):
-        fact = sample_fact(rng, split)
-        text = poor(fact.family, fact.slots, rng, split, style)
-        assert all(value in text for value in fact.slots.values())
+    for fact in FACTS:
+        for _ in range(6):
+            text = poor(fact.family, fact.slots, rng, split, style)
+            assert all(value in text for value in fact.slots.values())
+
+
+@pytest.mark.parametrize(("style", "split"), ALLOWED)
+def test_the_canonical_form_keeps_the_content_of_every_style(style: Style, split: Split) -> None:
+    rng = random.Random(4)
+    for fact in FACTS:
+        for _ in range(6):
+            text = poor(fact.family, fact.slots, rng, split, style)
+            assert content_changes(text, canonical(fact.family, fact.slots)) == []
 
 
 def test_slots_are_inserted_verbatim() -> None:
@@ -49,7 +164,18 @@ def test_slots_are_inserted_verbatim() -> None:
 
 def test_the_canonical_form_keeps_numbers_quotes_and_options() -> None:
     rng = random.Random(5)
-    for _ in range(100):
-        fact = sample_fact(rng, "train")
-        source = clean(fact.family, fact.slots, rng).removesuffix(" Answer:")
-        assert content_changes(source, canonical(fact.family, fact.slots)) == []
+    for fact in FACTS:
+        for split in SPLITS:
+            source = clean(fact.family, fact.slots, rng, split)
+            assert content_changes(source, canonical(fact.family, fact.slots)) == []
+
+
+@pytest.mark.parametrize("family", ["position", "options", "ocr"])
+def test_a_telegram_has_neither_capitals_nor_articles(family: str) -> None:
+    slots = dict.fromkeys(FAMILIES[family].slots, "X")
+    for seed in range(10):
+        text = poor(family, slots, random.Random(seed), "dev", "telegram")
+        words = text.replace("X", "").split()
+        assert text.endswith(" stop")
+        assert not {"the", "a", "an"} & set(words)
+        assert all(word == word.lower() for word in words)

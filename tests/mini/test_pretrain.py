@@ -10,18 +10,18 @@ from vlinstruct.errors import CheckpointError
 from vlinstruct.mini.curve import save_curve
 from vlinstruct.mini.export import export
 from vlinstruct.mini.losses import WEIGHTS
-from vlinstruct.mini.pretrain import Settings, Trainer, forget_after, learning_rate
+from vlinstruct.mini.pretrain import Settings, Trainer, forget_after, warmth
 
 HEAD = "language_model.lm_head.weight"
 
 
-def test_the_learning_rate_rises_twice_and_falls_to_nothing(tmp_path: Path) -> None:
-    settings = Settings(output=tmp_path, peak_learning_rate=1.0, warm_up=0.1, seeing=0.5)
-    first, second = [[learning_rate(begin + step, settings) for step in (0.0, 0.05, 0.1, 0.2)] for begin in (0.0, 0.5)]
+def test_the_learning_rates_rise_twice_and_fall_to_nothing(tmp_path: Path) -> None:
+    settings = Settings(output=tmp_path, warm_up=0.1, seeing=0.5, decay=0.2)
+    first, second = [[warmth(begin + step, settings) for step in (0.0, 0.05, 0.1, 0.2)] for begin in (0.0, 0.5)]
     assert first[0] == second[0] == 0.0
-    assert all(phase[1] < phase[2] > phase[3] for phase in (first, second))
-    assert first[2] > second[2]
-    assert learning_rate(1.0, settings) == learning_rate(2.0, settings) == 0.0
+    assert all(phase[1] == pytest.approx(0.5) and phase[2:] == pytest.approx([1, 1]) for phase in (first, second))
+    assert warmth(0.9, settings) == pytest.approx(0.5)
+    assert warmth(1.0, settings) == warmth(2.0, settings) == 0.0
 
 
 def test_a_resumed_training_has_the_same_state(tmp_path: Path) -> None:
@@ -35,8 +35,10 @@ def test_a_resumed_training_has_the_same_state(tmp_path: Path) -> None:
     assert (resumed.step, resumed.pictures, resumed.elapsed_s) == (8, 448, 30.0)
     pairs = zip(trainer.parameters(), resumed.parameters(), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
-    moments = [resumed.optimizer.state[p]["exp_avg"] for p in resumed.parameters()]
-    assert all(moment.any() for moment in moments)
+    muon, adamw = resumed.optimizers.muon.state, resumed.optimizers.adamw.state
+    assert len(muon) + len(adamw) == len(resumed.parameters())
+    assert all(state["momentum_buffer"].any() for state in muon.values())
+    assert all(state["exp_avg"].any() for state in adamw.values())
 
 
 def test_resuming_nothing_is_refused(tmp_path: Path) -> None:
@@ -64,7 +66,7 @@ def test_an_exported_folder_loads_in_transformers_as_the_same_model(tmp_path: Pa
     ours = load_model(tmp_path / "model", device=torch.device("cpu"), dtype=torch.float32).model
     assert torch.equal(theirs.state_dict()[HEAD], ours.state_dict()[HEAD])
     assert not torch.equal(theirs.state_dict()[HEAD], theirs.state_dict()["language_model.shared.weight"])
-    pixels = torch.randn(2, 3, 112, 112)
+    pixels = torch.randn(2, 3, 120, 120)
     with torch.no_grad():
         expected = theirs.vision_model(pixels).last_hidden_state
         assert torch.allclose(ours.encode_image(pixels), expected, atol=1e-4)

@@ -3,14 +3,15 @@ import random
 import pytest
 
 from vlinstruct.mini.phrasings import FAMILIES
-from vlinstruct.mini.questions import Question, caption, plural, questions
-from vlinstruct.mini.scene import Scene
+from vlinstruct.mini.questions import NOUNS_BY_COLOUR, Fact, Question, caption, description, facts, plural, questions
+from vlinstruct.mini.questions.attributes import same_colours
+from vlinstruct.mini.scene import COLOURS, SHAPES, Print, Scene, Thing
 from vlinstruct.mini.world import sample_scene
 
 
 def _all_questions() -> list[tuple[Scene, Question]]:
-    scenes = [sample_scene(seed) for seed in range(150)]
-    return [(scene, one) for scene in scenes for one in questions(scene, random.Random(7))]
+    scenes = [sample_scene(seed) for seed in range(400)]
+    return [(scene, one) for scene in scenes for one in questions(scene, random.Random(7 * len(scene.things) + 1))]
 
 
 ALL = _all_questions()
@@ -18,8 +19,50 @@ ALL = _all_questions()
 
 def _of(family: str) -> list[tuple[Scene, Question]]:
     found = [(scene, one) for scene, one in ALL if one.family == family]
-    assert len(found) > 20, f"too few questions of {family} to judge"
+    assert len(found) > 10, f"too few questions of {family} to judge"
     return found
+
+
+def _facts_of(scene: Scene, family: str) -> list[Fact]:
+    return [fact for fact in facts(scene, random.Random(0)) if fact.family == family]
+
+
+def _thing(shape: str, colour: str, x: float = 0.5, y: float = 0.5, size: float = 0.2) -> Thing:
+    return Thing(shape=shape, colour=colour, rgb=COLOURS[colour], x=x, y=y, size=size)
+
+
+def _scene(*things: Thing, text: str | None = None) -> Scene:
+    printed = Print(text=text or "", colour="black", rgb=COLOURS["black"], font="pillow", x=0.5, y=0.2, height=0.2)
+    return Scene(
+        background="white",
+        background_rgb=COLOURS["white"],
+        things=things,
+        prints=(printed,) if text is not None else (),
+    )
+
+
+def _colours_of_unique_things(scene: Scene) -> dict[str, str]:
+    """Returns the colour of every noun that names one thing of the picture, independently of `questions`."""
+    shapes = [thing.shape for thing in scene.things]
+    colours = {thing.shape: thing.colour for thing in scene.things if shapes.count(thing.shape) == 1}
+    texts = {"text": scene.prints[0].colour} if scene.prints else {}
+    return colours | texts | {"background": scene.background}
+
+
+def _truth_of_asked(scene: Scene, asked: str) -> str | None:
+    """Returns what "colour of the star", "shape of the red object" or "number of circles" is; None if not there."""
+    kind, _, noun = asked.split(" ", 2)
+    noun = noun.removeprefix("the ").removesuffix(" object")
+    if kind == "colour":
+        return _colours_of_unique_things(scene).get(noun)
+    if kind == "shape":
+        found = [thing.shape for thing in scene.things if thing.colour == noun]
+        return found[0] if len(found) == 1 else None
+    return str(sum(noun == "objects" or plural(thing.shape, 2) == f"2 {noun}" for thing in scene.things))
+
+
+def _texts(options: str) -> list[str]:
+    return options.split()[1::2]
 
 
 def test_every_family_is_asked() -> None:
@@ -28,9 +71,7 @@ def test_every_family_is_asked() -> None:
 
 def test_colours_are_those_of_the_only_thing_named() -> None:
     for scene, one in _of("colour"):
-        colours = {thing.shape: thing.colour for thing in scene.things} | {"background": scene.background}
-        colours |= {"text": scene.prints[0].colour} if scene.prints else {}
-        assert one.answer == colours[one.fact.slots["thing"]]
+        assert one.answer == _colours_of_unique_things(scene)[one.fact.slots["thing"]]
 
 
 def test_shapes_are_those_of_the_only_thing_of_that_colour() -> None:
@@ -40,22 +81,46 @@ def test_shapes_are_those_of_the_only_thing_of_that_colour() -> None:
 
 def test_counts_are_counted() -> None:
     for scene, one in _of("count"):
-        wanted = one.fact.slots["things"]
-        number = sum(wanted == "objects" or plural(thing.shape, 2) == f"2 {wanted}" for thing in scene.things)
-        assert one.answer == str(number)
+        assert one.answer == _truth_of_asked(scene, f"number of {one.fact.slots['things']}")
+
+
+def _stands(relation: str, first: Thing, second: Thing) -> bool:
+    return {
+        "to the left of": first.x < second.x,
+        "to the right of": first.x > second.x,
+        "above": first.y < second.y,
+        "below": first.y > second.y,
+    }[relation]
 
 
 def test_positions_follow_the_coordinates() -> None:
     for scene, one in _of("position"):
-        places = {thing.name: (thing.x, thing.y) for thing in scene.things}
-        first, second = places[one.fact.slots["first"]], places[one.fact.slots["second"]]
-        truth = {
-            "to the left of": first[0] < second[0],
-            "to the right of": first[0] > second[0],
-            "above": first[1] < second[1],
-            "below": first[1] > second[1],
-        }
-        assert one.answer == ("yes" if truth[one.fact.slots["relation"]] else "no")
+        things = {thing.name: thing for thing in scene.things}
+        first, second = things[one.fact.slots["first"]], things[one.fact.slots["second"]]
+        assert one.answer == str(_stands(one.fact.slots["relation"], first, second)).lower()
+
+
+def test_one_thing_alone_stands_in_the_relation_asked() -> None:
+    for scene, one in _of("relation"):
+        (reference,) = [thing for thing in scene.things if thing.name == one.fact.slots["thing"]]
+        found = [thing for thing in scene.things if _stands(one.fact.slots["relation"], thing, reference)]
+        assert [thing.shape for thing in found] == [one.answer]
+        assert one.fact.focus == (reference, found[0])
+
+
+@pytest.mark.parametrize(("other_x", "is_asked"), [(0.3, True), (0.47, False), (0.53, False), (0.8, False)])
+def test_a_relation_is_asked_only_where_no_second_thing_may_be_meant(other_x: float, is_asked: bool) -> None:
+    scene = _scene(_thing("star", "red", x=0.5), _thing("ring", "blue", x=0.9), _thing("cross", "green", x=other_x))
+    asked = [fact.slots for fact in _facts_of(scene, "relation")]
+    assert ({"relation": "to the right of", "thing": "red star"} in asked) == is_asked
+
+
+def test_same_colours_are_the_same() -> None:
+    for scene, one in _of("same"):
+        colours = _colours_of_unique_things(scene)
+        is_same = colours[one.fact.slots["first"]] == colours[one.fact.slots["second"]]
+        assert one.answer == ("yes" if is_same else "no")
+        assert [thing.shape for thing in one.fact.focus] == [one.fact.slots["first"], one.fact.slots["second"]]
 
 
 def test_existence_is_true_of_the_scene() -> None:
@@ -75,9 +140,74 @@ def test_quotes_are_written_or_not() -> None:
         assert one.answer == ("yes" if one.fact.slots["quote"] == scene.prints[0].text.lower() else "no")
 
 
-def test_options_contain_the_answer_once() -> None:
-    for _, one in _of("options"):
-        assert one.fact.slots["options"].split().count(one.answer) == 1
+def test_the_printed_text_is_one_of_the_ocr_tokens() -> None:
+    for scene, one in _of("ocr"):
+        tokens = one.fact.slots["tokens"].split(", ")
+        assert tokens.count(one.answer) == 1
+        assert one.answer == scene.prints[0].text.lower()
+        assert 2 <= len(tokens) <= 3
+
+
+@pytest.mark.parametrize(("label", "answer"), [("RED", "yes"), ("Star", "yes"), ("blue", "no"), ("ring", "no")])
+def test_a_label_fits_when_some_thing_has_its_colour_or_shape(label: str, answer: str) -> None:
+    scene = _scene(_thing("star", "red"), _thing("cross", "green"), text=label)
+    (fact,) = _facts_of(scene, "meme")
+    assert (fact.answer, fact.slots["quote"], fact.candidates) == (answer, label.lower(), ("yes", "no"))
+
+
+def test_labels_are_never_read_and_other_texts_are_no_memes() -> None:
+    thing = _thing("star", "red")
+    for family in ("reading", "written", "ocr"):
+        assert _facts_of(_scene(thing, text="Circle"), family) == []
+        assert _facts_of(_scene(thing, text="exit"), family) != []
+    assert _facts_of(_scene(thing, text="exit"), "meme") == []
+    assert _facts_of(_scene(text="Circle"), "meme") == []
+
+
+def test_options_contain_the_answer_once_and_are_of_its_kind() -> None:
+    numbers = set("0123456789")
+    for scene, one in _of("options"):
+        texts = _texts(one.fact.slots["options"])
+        assert texts.count(one.answer) == 1
+        assert len(set(texts)) == len(texts)
+        assert any(set(texts) <= kind for kind in (set(COLOURS), set(SHAPES), numbers))
+        assert one.answer == _truth_of_asked(scene, one.fact.slots["asked"])
+        assert one.fact.candidates == tuple(texts)
+
+
+def test_one_option_alone_has_the_colour_of_the_thing_chosen_for() -> None:
+    for scene, one in _of("choice"):
+        colour = _colours_of_unique_things(scene)[one.fact.slots["thing"]]
+        texts = _texts(one.fact.slots["options"])
+        assert [noun for noun in texts if noun in NOUNS_BY_COLOUR[colour]] == [one.answer]
+        assert one.fact.candidates == tuple(texts)
+
+
+def test_every_colour_has_nouns_of_its_own() -> None:
+    nouns = [noun for known in NOUNS_BY_COLOUR.values() for noun in known]
+    assert NOUNS_BY_COLOUR.keys() == COLOURS.keys()
+    assert len(nouns) == len(set(nouns))
+    assert all(noun.isalpha() and noun.islower() for noun in nouns)
+
+
+def test_only_what_the_picture_does_not_show_is_unanswerable() -> None:
+    for scene, one in _of("answerable"):
+        assert one.answer == (_truth_of_asked(scene, one.fact.slots["asked"]) or "unanswerable")
+        assert one.fact.is_fitting == (one.answer != "unanswerable")
+
+
+def test_dialogues_go_on_about_the_only_thing_of_its_shape() -> None:
+    for scene, one in _of("dialogue"):
+        shape = one.fact.slots["thing"].split()[1]
+        assert one.answer == _colours_of_unique_things(scene)[shape]
+        assert len(set(one.fact.candidates)) == 16
+        assert set(COLOURS) | {"yes", "no"} <= set(one.fact.candidates)
+
+
+def test_candidates_contain_the_answer() -> None:
+    ranked = {one.family for _, one in ALL if one.fact.candidates}
+    assert ranked == {"options", "choice", "dialogue", "meme"}
+    assert all(one.fact.candidates.count(one.answer) == 1 for _, one in ALL if one.family in ranked)
 
 
 def test_captions_name_everything() -> None:
@@ -87,6 +217,56 @@ def test_captions_name_everything() -> None:
         assert all(one.text.lower() in text for one in scene.prints)
 
 
-def test_yes_and_no_are_balanced() -> None:
-    answers = [one.answer for _, one in _of("position")]
-    assert 0.4 < answers.count("yes") / len(answers) < 0.6
+def test_a_description_places_the_two_largest_things_from_left_to_right() -> None:
+    scene = _scene(
+        _thing("circle", "blue", x=0.8, y=0.1, size=0.3),
+        _thing("star", "red", x=0.4, y=0.7, size=0.2),
+        _thing("ring", "green", x=0.1, size=0.1),
+        text="EXIT",
+    )
+    assert description(scene) == "white background, red star bottom, blue circle right, exit"
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "place"),
+    [(0.35, 0.1, "left"), (0.65, 0.9, "right"), (0.5, 0.3, "top"), (0.4, 0.7, "bottom"), (0.5, 0.5, "middle")],
+)
+def test_a_place_is_left_or_right_before_top_or_bottom(x: float, y: float, place: str) -> None:
+    assert description(_scene(_thing("star", "red", x=x, y=y))) == f"white background, red star {place}"
+
+
+def _named(fact: Fact) -> set[str]:
+    """Returns the colours and shapes that a fact's slots name, apart from what they only offer to choose from."""
+    texts = [value for name, value in fact.slots.items() if name not in ("options", "tokens", "quote")]
+    words = {word for text in texts for word in text.split()}
+    return words & set(COLOURS) | {shape for shape in SHAPES if {shape, plural(shape, 2)[2:]} & words}
+
+
+def test_fitting_facts_name_nothing_absent() -> None:
+    for scene, one in ALL:
+        there = {word for thing in scene.things for word in (thing.colour, thing.shape)}
+        if one.fact.is_fitting:
+            assert _named(one.fact) <= there, one
+            assert "text" not in one.fact.slots.get("asked", "").split() or scene.prints
+            assert one.fact.slots.get("quote") in (None, *(text.text.lower() for text in scene.prints))
+
+
+def test_facts_do_not_fit_when_they_name_something_absent() -> None:
+    for scene, one in ALL:
+        if not one.fact.is_fitting and one.family in ("exist", "count"):
+            names = {plural(thing.name, 1) for thing in scene.things} | {plural(t.shape, 2)[2:] for t in scene.things}
+            assert not names & set(one.fact.slots.values())
+
+
+@pytest.mark.parametrize(
+    ("family", "first"), [("position", "true"), ("written", "yes"), ("answerable", "unanswerable")]
+)
+def test_both_answers_are_about_as_frequent(family: str, first: str) -> None:
+    answers = [one.answer for _, one in _of(family)]
+    assert 0.4 < answers.count(first) / len(answers) < 0.6
+
+
+def test_about_as_many_things_have_the_same_colour_as_have_not() -> None:
+    rng = random.Random(9)
+    answers = [fact.answer for seed in range(3000) for fact in same_colours(sample_scene(seed), rng)]
+    assert 0.35 < answers.count("yes") / len(answers) < 0.65

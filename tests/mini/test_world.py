@@ -5,6 +5,7 @@ import pytest
 from vlinstruct.errors import ResourceError
 from vlinstruct.mini.draw import draw
 from vlinstruct.mini.fonts import HELD_OUT_FONTS, TRAIN_FONTS, load_font
+from vlinstruct.mini.questions import is_label
 from vlinstruct.mini.scene import Scene
 from vlinstruct.mini.words import MAX_LENGTH, is_held_out
 from vlinstruct.mini.world import sample_page, sample_scene
@@ -23,7 +24,7 @@ def test_a_picture_is_a_function_of_its_scene() -> None:
     assert draw(scene).tobytes() == draw(scene).tobytes()
 
 
-@pytest.mark.parametrize("size", [(112, 112), (400, 300), (90, 200)])
+@pytest.mark.parametrize("size", [(120, 120), (400, 300), (90, 200)])
 def test_pictures_have_the_size_asked_for(size: tuple[int, int]) -> None:
     assert all(draw(sample_scene(seed, fonts=("pillow",)), size).size == size for seed in range(6))
 
@@ -31,14 +32,14 @@ def test_pictures_have_the_size_asked_for(size: tuple[int, int]) -> None:
 def test_training_scenes_never_show_held_out_words_or_fonts() -> None:
     prints = [text for seed in range(500) for text in sample_scene(seed).prints]
     assert prints
-    assert not any(is_held_out(text.text) for text in prints)
+    assert not any(is_held_out(text.text) for text in prints if not is_label(text.text))
     assert {text.font for text in prints} <= set(TRAIN_FONTS)
 
 
 def test_test_scenes_show_only_held_out_words_and_fonts() -> None:
     prints = [text for seed in range(500) for text in sample_scene(seed, split="test").prints]
     assert prints
-    assert all(is_held_out(text.text) for text in prints)
+    assert all(is_held_out(text.text) for text in prints if not is_label(text.text))
     assert {text.font for text in prints} <= set(HELD_OUT_FONTS)
     assert not set(TRAIN_FONTS) & set(HELD_OUT_FONTS)
 
@@ -74,3 +75,12 @@ def test_pages_are_full_of_training_words() -> None:
     assert len(prints) > 250
     assert not any(is_held_out(text.text) for text in prints)
     assert pages == [sample_page(seed) for seed in range(100)]
+
+
+def _has_things_on_both_sides(scene: Scene) -> bool:
+    return bool(scene.prints) and len({thing.y > scene.prints[0].y for thing in scene.things}) == 2
+
+
+def test_things_above_and_below_a_text_at_once_are_held_out() -> None:
+    assert not any(_has_things_on_both_sides(sample_scene(seed)) for seed in range(500))
+    assert sum(_has_things_on_both_sides(sample_scene(seed, split="test")) for seed in range(500)) > 5

@@ -10,15 +10,19 @@ from torch import Tensor, nn
 
 from vlinstruct.mini.draw import draw
 from vlinstruct.mini.fonts import BUILT_IN
-from vlinstruct.mini.local_vision import look_at_neighbours, whiten_patches
+from vlinstruct.mini.guidance import NUM_QUERY_TOKENS
+from vlinstruct.mini.local_vision import OFFSETS, look_at_neighbours, whiten_patches
 from vlinstruct.mini.pixels import normalised
 from vlinstruct.mini.world import sample_scene
 from vlinstruct.model.configuration import InstructBlipConfig, QFormerConfig, T5Config, VisionConfig
 from vlinstruct.model.instructblip import InstructBlip
 
-NUM_QUERY_TOKENS = 12
+IMAGE_SIZE = 120
+PATCH_SIZE = 12
+GRID = IMAGE_SIZE // PATCH_SIZE
 _WIDTH = 160
 _HEAD_WIDTH = 32
+_VISION_HEADS = len(OFFSETS)
 _STATISTICS_PICTURES = 200
 
 
@@ -30,9 +34,9 @@ def mini_config(vocab_size: int, qformer_vocab_size: int) -> InstructBlipConfig:
             hidden_size=_WIDTH,
             intermediate_size=4 * _WIDTH,
             num_hidden_layers=5,
-            num_attention_heads=heads,
-            image_size=112,
-            patch_size=14,
+            num_attention_heads=_VISION_HEADS,
+            image_size=IMAGE_SIZE,
+            patch_size=PATCH_SIZE,
         ),
         qformer_config=QFormerConfig(
             vocab_size=qformer_vocab_size,
@@ -48,7 +52,7 @@ def mini_config(vocab_size: int, qformer_vocab_size: int) -> InstructBlipConfig:
             d_model=_WIDTH,
             d_kv=_HEAD_WIDTH,
             d_ff=384,
-            num_layers=2,
+            num_layers=3,
             num_decoder_layers=2,
             num_heads=heads,
             feed_forward_proj="gated-gelu",

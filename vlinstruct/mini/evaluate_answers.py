@@ -17,12 +17,10 @@ from vlinstruct.model.vlm import VisionLanguageModel
 
 _BATCH = 10
 _GENERATION = GenerationConfig(max_new_tokens=48)
-_HEIGHTS = {
-    "letters below 1/8 of the height": (0.0, 1 / 8),
-    "letters 1/8 to 1/6 high": (1 / 8, 1 / 6),
-    "letters 1/6 to 1/4 high": (1 / 6, 1 / 4),
-    "letters 1/4 to 1/3 high": (1 / 4, 1.0),
-}
+# Heights of capitals as fractions of the picture's height.
+HEIGHT_BANDS = ((0.0, 1 / 12), (1 / 12, 1 / 10), (1 / 10, 1 / 8), (1 / 8, 1 / 6), (1 / 6, 1 / 4), (1 / 4, 1 / 3))
+_REQUIRED_BAND = (1 / 6, 1 / 3)
+_READING_FAMILIES = ("reading", "number")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,25 +76,31 @@ def _text_height(scene: Scene) -> float:
     return layout(scene.prints[0], DEFAULT_SIZE).capital / DEFAULT_SIZE[1]
 
 
+def _band_name(low: float, high: float) -> str:
+    """Returns "letters 1/12 to 1/10 high"."""
+    return f"letters {f'1/{1 / low:.0f}' if low else '0'} to 1/{1 / high:.0f} high"
+
+
+def read_in_band(answered: Sequence[Answered], low: float, high: float) -> Share:
+    """Returns the exact readings of texts whose capitals are `low` to `high` of the picture's height."""
+    inside = (one.is_right for one in answered if _reads(one) and low <= _text_height(one.scene) < high)
+    return share(f"reading, {_band_name(low, high)}", inside)
+
+
 def _reads(answered: Answered) -> bool:
-    return answered.question.family in ("reading", "number")
+    return answered.question.family in _READING_FAMILIES
 
 
 def reading_shares(answered: Sequence[Answered]) -> list[Share]:
     """Returns exact readings by height of the letters, and the share of characters read in their place."""
-    read = [one for one in answered if _reads(one)]
-    shares = []
-    for name, (low, high) in _HEIGHTS.items():
-        inside = (one for one in read if low <= _text_height(one.scene) < high)
-        shares.append(share(f"reading, {name}", (one.is_right for one in inside)))
-    inside = (one for one in read if _text_height(one.scene) >= 1 / 6)
-    shares.append(share("reading, letters 1/6 to 1/3 high", (one.is_right for one in inside)))
     characters = (
         place < len(one.answer) and one.answer[place] == wanted
-        for one in read
+        for one in answered
+        if _reads(one)
         for place, wanted in enumerate(one.question.answer)
     )
-    return [*shares, share("characters read in their place, all heights", characters)]
+    bands = [read_in_band(answered, low, high) for low, high in (*HEIGHT_BANDS, _REQUIRED_BAND)]
+    return [*bands, share("characters read in their place, all heights", characters)]
 
 
 def family_shares(answered: Sequence[Answered]) -> list[Share]:

@@ -12,12 +12,13 @@ from vlinstruct.instruction.templates import Templates
 from vlinstruct.mini.draw import draw
 from vlinstruct.mini.phrasings import FAMILIES
 from vlinstruct.mini.questions import Fact, facts
-from vlinstruct.mini.rewriting import sample_fact
+from vlinstruct.mini.rewriting import sample_fact, scored
+from vlinstruct.mini.rows import Pictured, mismatched_fact
 from vlinstruct.mini.scene import Scene
 from vlinstruct.mini.shares import Share, auc, share
 from vlinstruct.mini.wording import canonical, clean, poor
 from vlinstruct.model.vlm import VisionLanguageModel
-from vlinstruct.values import Percept, ScoredInstruction, TokenScores
+from vlinstruct.values import Percept
 
 _GREEDY = GenerationConfig(max_new_tokens=64)
 _BATCH = 50
@@ -82,22 +83,25 @@ def _ias(model: VisionLanguageModel, templates: Templates, percept: Percept, tex
     return [one.mean_nll for one in scores]
 
 
-def _mismatched(fitting: Sequence[Fact], rng: random.Random) -> str:
-    """Draws a well-worded instruction that does not fit a picture of these facts."""
-    known = {canonical(fact.family, fact.slots) for fact in fitting}
+def _contrast(picture: Pictured, rng: random.Random) -> tuple[str, str]:
+    """Draws a fitting and a mismatched instruction of one family, so that wording alone does not tell them apart.
+
+    The mismatched one names something that is not there, or asks about what only another picture shows.
+    """
     while True:
-        fact = sample_fact(rng, "test")
-        if canonical(fact.family, fact.slots) not in known:
-            return clean(fact.family, fact.slots, rng, "test")
+        mismatched = mismatched_fact(picture, rng, "test")
+        same_family = [fact for fact in picture.fitting if fact.family == mismatched.family]
+        if same_family:
+            break
+    fitting = rng.choice(same_family)
+    return clean(fitting.family, fitting.slots, rng, "test"), clean(mismatched.family, mismatched.slots, rng, "test")
 
 
 def likelihoods(model: VisionLanguageModel, templates: Templates, scenes: Sequence[Scene]) -> Likelihoods:
     """Scores a fitting and a mismatched instruction for every scene, with its picture and with the next scene's."""
     rng = random.Random("likelihoods")
-    fitting_facts = [[fact for fact in facts(scene, rng) if fact.is_fitting] for scene in scenes]
-    drawn = [rng.choice(known) for known in fitting_facts]
-    fitting = [clean(fact.family, fact.slots, rng, "test") for fact in drawn]
-    mismatched = [_mismatched(known, rng) for known in fitting_facts]
+    pictures = [Pictured(scene=scene, facts=facts(scene, rng)) for scene in scenes]
+    fitting, mismatched = zip(*(_contrast(picture, rng) for picture in pictures), strict=True)
     percept = model.encode([draw(scene) for scene in scenes])
     others = percept.select([(i + 1) % len(scenes) for i in range(len(scenes))])
     return Likelihoods(
@@ -105,10 +109,6 @@ def likelihoods(model: VisionLanguageModel, templates: Templates, scenes: Sequen
         shuffled_auc=auc(_ias(model, templates, others, fitting), _ias(model, templates, others, mismatched)),
         pictures=len(scenes),
     )
-
-
-def _scored(text: str, ias: float) -> ScoredInstruction:
-    return ScoredInstruction(text=text, ias=ias, scores=TokenScores(tokens=("",), token_nll=(ias,)))
 
 
 def comparison_shares(model: VisionLanguageModel, templates: Templates, scenes: Sequence[Scene]) -> list[Share]:
@@ -122,7 +122,7 @@ def comparison_shares(model: VisionLanguageModel, templates: Templates, scenes: 
 
     def compare(ordered: Sequence[tuple[str, ...]], scores: tuple[float, float]) -> list[str]:
         prompts = [
-            templates.compare_prompt([_scored(text, ias) for text, ias in zip(pair, scores, strict=True)])
+            templates.compare_prompt([scored(text, ias) for text, ias in zip(pair, scores, strict=True)])
             for pair in ordered
         ]
         return model.generate(percept, prompts, [pair[0] for pair in pairs], _GREEDY)

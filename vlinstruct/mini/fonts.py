@@ -88,3 +88,9 @@ def capital_ratio(name: str) -> float:
     """Returns the height of a capital H as a fraction of the em."""
     _, top, _, bottom = load_font(name, _REFERENCE_PX).getbbox("H", anchor="ls")
     return (bottom - top) / _REFERENCE_PX
+
+
+@cache
+def advance(name: str, character: str) -> float:
+    """Returns how far a character moves the pen, as a fraction of the em."""
+    return load_font(name, _REFERENCE_PX).getlength(character) / _REFERENCE_PX

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from vlinstruct.mini.architecture import NUM_QUERY_TOKENS
-from vlinstruct.mini.batches import FOCUS_SLOTS, IGNORED, VERDICTS, Batch, Ids, Rows
-from vlinstruct.mini.labels import CHARACTER_CLASSES, COLOUR_CLASSES, INDEX_CLASSES, SHAPE_CLASSES
+from vlinstruct.mini.batches import IGNORED, Batch, Ids, Rows
+from vlinstruct.mini.guidance import VERDICT_QUERY, guidance_loss, recorded_attention
+from vlinstruct.mini.labels import CHARACTER_CLASSES, COLOUR_CLASSES, HALVES, INDEX_CLASSES, SHAPE_CLASSES
 from vlinstruct.mini.pixels import normalised
+from vlinstruct.mini.rows import VERDICTS
 from vlinstruct.mini.words import MAX_LENGTH
 from vlinstruct.model.instructblip import InstructBlip
 
@@ -21,58 +22,67 @@ WEIGHTS = {
     "target": 1.0,
     "rewrite": 0.5,
     "patch_character": 1.0,
-    "patch_index": 0.4,
+    "patch_index": 0.7,
     "patch_shape": 0.3,
+    "patch_centre": 0.3,
     "patch_colour": 0.3,
     "query_character": 0.7,
-    "query_cell": 0.3,
-    "query_verdict": 0.3,
+    "query_attention": 0.5,
+    "query_verdict": 0.5,
 }
 _NOTHING_WEIGHT = 0.15
-_VERDICT_QUERY = NUM_QUERY_TOKENS - 1
+# A thing's centre is one patch: that its neighbours are none is half of what there is to know.
+_NO_CENTRE_WEIGHT = 0.5
 
 
 class AuxiliaryHeads(nn.Module):
     """Linear classifiers on patches and queries; thrown away after training.
 
-    Query i names character i; the next queries find the things in focus; the last one gives counts and yes or no.
+    Characters and their indices are told apart in a patch's left and right half. Query i names character i; the
+    verdict's query gives counts, colours, shapes, yes or no.
     """
 
-    def __init__(self, vision_width: int, query_width: int, grid: int) -> None:
+    def __init__(self, vision_width: int, query_width: int) -> None:
         super().__init__()
-        self.grid = grid
-        classes = {
-            "character": CHARACTER_CLASSES,
-            "index": INDEX_CLASSES,
+        outputs = {
+            "character": HALVES * CHARACTER_CLASSES,
+            "index": HALVES * INDEX_CLASSES,
             "shape": SHAPE_CLASSES,
+            "centre": SHAPE_CLASSES,
             "colour": COLOUR_CLASSES,
         }
-        self.patch = nn.ModuleDict({name: nn.Linear(vision_width, count) for name, count in classes.items()})
+        self.patch = nn.ModuleDict({name: nn.Linear(vision_width, count) for name, count in outputs.items()})
         self.character = nn.Linear(query_width, CHARACTER_CLASSES)
-        self.cell = nn.Linear(query_width, 2 * grid)
         self.verdict = nn.Linear(query_width, len(VERDICTS))
 
     def patch_losses(self, image_embeds: Tensor, batch: Batch) -> dict[str, Tensor]:
         """Returns one loss per kind of patch label; image_embeds is (P, 1 + G*G, D)."""
-        losses = {}
-        for name, head in self.patch.items():
-            logits = head(image_embeds[:, 1:]).float().flatten(0, 1)
-            labels = torch.from_numpy(getattr(batch.patches, name)).flatten()
-            weight = torch.ones(logits.shape[-1])
-            weight[0] = _NOTHING_WEIGHT
-            losses[f"patch_{name}"] = cross_entropy(logits, labels, weight)
-        return losses
+        return {
+            f"patch_{name}": _dense_loss(
+                head(image_embeds[:, 1:]),
+                torch.from_numpy(getattr(batch.patches, name)),
+                _NO_CENTRE_WEIGHT if name == "centre" else _NOTHING_WEIGHT,
+            )
+            for name, head in self.patch.items()
+        }
 
     def query_losses(self, query_embeds: Tensor, visual: tuple[Rows, ...]) -> dict[str, Tensor]:
         """Returns the losses on the Q-Former's output (R, Q, D) of all rows."""
-        focus = self.cell(query_embeds[:, MAX_LENGTH : MAX_LENGTH + FOCUS_SLOTS]).unflatten(-1, (2, self.grid))
         characters = self.character(query_embeds[:, :MAX_LENGTH])
-        verdict = self.verdict(query_embeds[:, _VERDICT_QUERY])
+        verdict = self.verdict(query_embeds[:, VERDICT_QUERY])
         return {
             "query_character": _classification(characters, [rows.characters for rows in visual]),
-            "query_cell": _classification(focus, [rows.cells for rows in visual]),
             "query_verdict": _classification(verdict, [rows.verdict for rows in visual]),
         }
+
+
+def _dense_loss(outputs: Tensor, labels: Tensor, nothing_weight: float) -> Tensor:
+    """Mean cross-entropy of (P, G*G, classes) over labels (P, G, G), or twice as many of both; nothing counts less."""
+    halves = labels.numel() // outputs[..., 0].numel()
+    logits = outputs.view(*outputs.shape[:-1], halves, -1).float().flatten(0, -2)
+    weight = torch.ones(logits.shape[-1])
+    weight[0] = nothing_weight
+    return cross_entropy(logits, labels.flatten(), weight)
 
 
 def _classification(logits: Tensor, labels: list[Ids]) -> Tensor:
@@ -107,18 +117,23 @@ def _rows_loss(model: InstructBlip, image_embeds: Tensor, rows: Rows) -> tuple[T
 
 
 def all_losses(model: InstructBlip, heads: AuxiliaryHeads, batch: Batch) -> dict[str, Tensor]:
-    """Returns the losses by their names in WEIGHTS, those of the patches alone when nothing is asked."""
+    """Returns the losses by their names in WEIGHTS, without those of the rows that the batch has not."""
     image_embeds = model.encode_image(normalised(torch.from_numpy(batch.pixels)))
     losses = heads.patch_losses(image_embeds, batch)
-    return losses | _answer_losses(model, heads, image_embeds, batch) if batch.visual else losses
+    if batch.visual:
+        losses |= _answer_losses(model, heads, image_embeds, batch)
+    if len(batch.rewriting_prompt_ids):
+        prompt_ids, target_ids = map(torch.from_numpy, (batch.rewriting_prompt_ids, batch.rewriting_target_ids))
+        losses["rewrite"] = _target_loss(model, None, prompt_ids, target_ids).mean()
+    return losses
 
 
 def _answer_losses(model: InstructBlip, heads: AuxiliaryHeads, image_embeds: Tensor, batch: Batch) -> dict[str, Tensor]:
-    seen = [_rows_loss(model, image_embeds, rows) for rows in batch.visual]
-    prompt_ids, target_ids = map(torch.from_numpy, (batch.rewriting_prompt_ids, batch.rewriting_target_ids))
+    with recorded_attention(model.qformer) as attention:
+        seen = [_rows_loss(model, image_embeds, rows) for rows in batch.visual]
     return {
         "target": torch.cat([losses for _, losses in seen]).mean(),
-        "rewrite": _target_loss(model, None, prompt_ids, target_ids).mean(),
+        "query_attention": guidance_loss(attention, [rows.attention for rows in batch.visual]),
         **heads.query_losses(torch.cat([embeds for embeds, _ in seen]), batch.visual),
     }
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 import time
 from dataclasses import dataclass
@@ -21,7 +20,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.multiprocessing.spawn import spawn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from vlinstruct.errors import CheckpointError
 from vlinstruct.mini.architecture import mini_config, new_model
@@ -29,6 +27,7 @@ from vlinstruct.mini.batches import ANSWERING, SEEING, BatchMaker, BatchShape
 from vlinstruct.mini.curve import save_curve
 from vlinstruct.mini.export import export
 from vlinstruct.mini.losses import AuxiliaryHeads, all_losses, total_loss
+from vlinstruct.mini.optimizers import Optimizers
 from vlinstruct.mini.parallel import GradientAverage, shared_slots
 from vlinstruct.mini.tokenizers import language_tokenizer, qformer_tokenizer
 from vlinstruct.model.instructblip import InstructBlip
@@ -44,8 +43,10 @@ class Settings:
         resume: go on from the folder's checkpoint.
         seed: of parameters and data.
         processes: one thread each; each makes its own batch.
-        peak_learning_rate: reached after the warm-up.
+        muon_rate: peak learning rate of the hidden matrices.
+        adamw_rate: peak learning rate of everything else.
         warm_up: share of the time in which the learning rate rises.
+        decay: share of the time, at its end, in which the learning rate falls.
         seeing: share of the time in which the vision tower learns alone, from dense labels.
         weight_decay: of matrices and embeddings alike.
         gradient_norm: longer gradients are shortened to it.
@@ -54,13 +55,15 @@ class Settings:
     """
 
     output: Path
-    minutes: float = 65.0
+    minutes: float = 128.0
     resume: bool = False
     seed: int = 0
     processes: int = 2
-    peak_learning_rate: float = 1.8e-3
-    warm_up: float = 0.015
-    seeing: float = 0.28
+    muon_rate: float = 3e-3
+    adamw_rate: float = 1.5e-3
+    warm_up: float = 0.01
+    decay: float = 0.4
+    seeing: float = 0.1
     weight_decay: float = 0.02
     gradient_norm: float = 1.0
     checkpoint_s: float = 120.0
@@ -77,20 +80,19 @@ class Settings:
         return self.output / "log.jsonl"
 
 
-def learning_rate(progress: float, settings: Settings) -> float:
-    """Cosine to zero, with a linear warm-up at the start and again when the questions begin.
+def warmth(progress: float, settings: Settings) -> float:
+    """Returns the share of the peak learning rates: rises at the start and when the questions begin, falls at the end.
 
     Args:
         progress: share of the time that has passed, 0 to 1.
-        settings: give the peak and the phases.
+        settings: give the phases.
 
-    >>> settings = Settings(output=Path("x"), peak_learning_rate=1.0, warm_up=0.1, seeing=0.5)
-    >>> learning_rate(0.0, settings), learning_rate(0.5, settings), learning_rate(1.0, settings)
-    (0.0, 0.0, 0.0)
+    >>> settings = Settings(output=Path("x"), warm_up=0.1, seeing=0.5, decay=0.25)
+    >>> [warmth(progress, settings) for progress in (0.0, 0.3, 0.5, 0.7, 1.0)]
+    [0.0, 1.0, 0.0, 1.0, 0.0]
     """
     begin = settings.seeing if progress >= settings.seeing else 0.0
-    warmth = min(1.0, (progress - begin) / settings.warm_up)
-    return settings.peak_learning_rate * warmth * (1 + math.cos(math.pi * min(progress, 1.0))) / 2
+    return min(1.0, (progress - begin) / settings.warm_up, max(0.0, 1 - progress) / settings.decay)
 
 
 class Trainer:
@@ -100,12 +102,8 @@ class Trainer:
         self.settings = settings
         self.config = mini_config(language_tokenizer().get_vocab_size(), qformer_tokenizer().get_vocab_size())
         self.model: InstructBlip = new_model(self.config, settings.seed)
-        vision = self.config.vision_config
-        grid = vision.image_size // vision.patch_size
-        self.heads = AuxiliaryHeads(vision.hidden_size, self.config.qformer_config.hidden_size, grid)
-        self.optimizer = torch.optim.AdamW(
-            self.parameters(), betas=(0.9, 0.98), weight_decay=settings.weight_decay, fused=True
-        )
+        self.heads = AuxiliaryHeads(self.config.vision_config.hidden_size, self.config.qformer_config.hidden_size)
+        self.optimizers = Optimizers(self.model, self.heads, settings.weight_decay)
         self.step = 0
         self.pictures = 0
         self.elapsed_s = 0.0
@@ -126,7 +124,7 @@ class Trainer:
         state = torch.load(self.settings.checkpoint, weights_only=True)
         self.model.load_state_dict(state["model"])
         self.heads.load_state_dict(state["heads"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.optimizers.load_state_dict(state["optimizers"])
         self.step, self.pictures, self.elapsed_s = state["step"], state["pictures"], state["elapsed_s"]
 
     def save(self) -> None:
@@ -134,7 +132,7 @@ class Trainer:
         state: dict[str, Any] = {
             "model": self.model.state_dict(),
             "heads": self.heads.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizers": self.optimizers.state_dict(),
             "step": self.step,
             "pictures": self.pictures,
             "elapsed_s": self.elapsed_s,
@@ -156,20 +154,17 @@ class Trainer:
     def losses(self, maker: BatchMaker, rank: int) -> dict[str, Tensor]:
         """Makes this process's batch of the step and computes its losses and their gradients."""
         batch = maker.make(self.step * self.settings.processes + rank, self.shape)
-        # Under bfloat16 the CPU's flash attention spends 29 % of a step in its backward pass; plain attention 10 %.
-        with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
+        with torch.autocast("cpu", torch.bfloat16):
             losses = all_losses(self.model, self.heads, batch)
-        self.optimizer.zero_grad()
         total_loss(losses).backward()  # type: ignore[no-untyped-call]
         self.pictures += self.settings.processes * self.shape.pictures
         return losses
 
     def update(self) -> None:
-        """Applies the gradients at the learning rate of the time."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.progress, self.settings)
+        """Applies the gradients at the learning rates of the time."""
         nn.utils.clip_grad_norm_(self.learning(), self.settings.gradient_norm)
-        self.optimizer.step()
+        warm = warmth(self.progress, self.settings)
+        self.optimizers.step(warm * self.settings.muon_rate, warm * self.settings.adamw_rate)
         self.step += 1
 
 

@@ -1,4 +1,4 @@
-"""Text-only training pairs: poor instructions with their canonical form, and comparisons of two instructions.
+"""Text-only training pairs: poor instructions with their canonical form, and comparisons of two scored instructions.
 
 A third of the rewriting pairs are questions from outside mini's world, so that the language model learns to carry over
 words, numbers and quoted strings that it has never seen.
@@ -56,7 +56,7 @@ class TextPair:
 
 
 def sample_fact(rng: random.Random, split: Split) -> Fact:
-    """Draws a fact of a scene of its own, every family as often as any other."""
+    """Draws a fact of a scene of its own, every family as often as any other that the scene allows."""
     scene = sample_scene(rng.getrandbits(40), split="train" if split == "train" else "test", fonts=("pillow",))
     found = facts(scene, rng)
     family = rng.choice(sorted({fact.family for fact in found}))
@@ -99,24 +99,33 @@ def rewriting_pair(templates: Templates, rng: random.Random) -> TextPair:
     return TextPair(prompt=templates.rewrite_prompt(source), target=target)
 
 
-def _scored(text: str, ias: float) -> ScoredInstruction:
+def scored(text: str, ias: float) -> ScoredInstruction:
+    """Gives an instruction a score that no model has computed."""
     return ScoredInstruction(text=text, ias=ias, scores=TokenScores(tokens=("",), token_nll=(ias,)))
 
 
 def comparison_pair(templates: Templates, fitting: Sequence[Fact], rng: random.Random) -> TextPair:
-    """Draws a comparison of two instructions; the one with the lower score decides, wherever it stands.
+    """Draws a comparison of two instructions; the lower score decides, wherever it stands and however it is worded.
+
+    Order and wording are independent of the scores, so that nothing but the scores can be learned; of equal scores the
+    shorter text counts as the better one, again wherever it stands.
 
     Args:
         templates: give the prompt.
-        fitting: facts of the picture.
-        rng: draws instructions, scores and, in one case of seven, an order that is not the scores'.
+        fitting: facts of a picture, or of one that might be.
+        rng: draws instructions, scores and order.
     """
     first = rng.choice(fitting)
-    second = first if rng.random() < 0.6 else rng.choice(fitting)
-    worse = poor(first.family, first.slots, rng) if rng.random() < 0.7 else clean(first.family, first.slots, rng)
-    better = clean(second.family, second.slots, rng) if rng.random() < 0.8 else poor(second.family, second.slots, rng)
-    low = rng.uniform(0.2, 3.0)
-    pair = [_scored(worse, low + rng.uniform(0.01, 3.0)), _scored(better, low)]
-    if rng.random() < 0.15:
-        pair.reverse()
-    return TextPair(prompt=templates.compare_prompt(pair), target=canonical(second.family, second.slots))
+    second = first if rng.random() < 0.3 else rng.choice(fitting)
+    worded = [(_worded(fact, rng), fact) for fact in (first, second)]
+    low = round(rng.uniform(0.1, 4.0), 4)
+    scores = [low, low] if rng.random() < 0.12 else [low, low + rng.uniform(0.01, 3.0)]
+    rng.shuffle(scores)
+    entries = list(zip(scores, worded, strict=True))
+    _, (_, best) = min(entries, key=lambda entry: (entry[0], len(entry[1][0]), entry[1][0]))
+    prompt = templates.compare_prompt([scored(text, ias) for ias, (text, _) in entries])
+    return TextPair(prompt=prompt, target=canonical(best.family, best.slots))
+
+
+def _worded(fact: Fact, rng: random.Random) -> str:
+    return (poor if rng.random() < 0.4 else clean)(fact.family, fact.slots, rng)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vlinstruct.mini.perspective import Corners
+
 RGB = tuple[int, int, int]
 
 COLOURS: dict[str, RGB] = {
@@ -92,6 +94,7 @@ class Scene:
         background_rgb: the background as drawn.
         things: coloured shapes, none overlapping another.
         prints: printed texts.
+        corners: where the picture's corners are moved to, or None for no perspective.
         blur: radius in pixels of the finished picture; 0 is none.
         noise: standard deviation in grey levels; 0 is none.
         jpeg_quality: 1 to 95, or None for no compression.
@@ -102,6 +105,7 @@ class Scene:
     background_rgb: RGB
     things: tuple[Thing, ...] = ()
     prints: tuple[Print, ...] = ()
+    corners: Corners | None = None
     blur: float = 0.0
     noise: float = 0.0
     jpeg_quality: int | None = None

@@ -16,8 +16,16 @@ from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers
 from tokenizers.models import Unigram, WordPiece
 
 from vlinstruct.instruction.templates import Templates
-from vlinstruct.mini.phrasings import CLOSINGS, FAMILIES, MISSPELLINGS, OPENINGS
-from vlinstruct.mini.questions import RELATIONS, plural_noun
+from vlinstruct.mini.garbling import FILLERS
+from vlinstruct.mini.phrasings import (
+    CASUAL_CLOSINGS,
+    CASUAL_OPENINGS,
+    CLOSINGS,
+    FAMILIES,
+    MISSPELLINGS,
+    OPENINGS,
+)
+from vlinstruct.mini.questions import NOUNS_BY_COLOUR, RELATIONS, plural_noun
 from vlinstruct.mini.rewriting import FOREIGN, NOUNS
 from vlinstruct.mini.scene import COLOURS, SHAPES
 from vlinstruct.mini.words import SIGN_WORDS
@@ -41,9 +49,12 @@ def _training_texts() -> Iterable[str]:
         yield from family.paraphrases.train
         for wordings in family.poor.values():
             yield from wordings.train
-    yield from (*OPENINGS.train, *CLOSINGS.train, *MISSPELLINGS, *FOREIGN, *NOUNS, *RELATIONS, *COLOURS, *SHAPES)
+    yield from (*OPENINGS.train, *CLOSINGS.train, *CASUAL_OPENINGS.train, *CASUAL_CLOSINGS.train, *FILLERS)
+    yield from (*MISSPELLINGS, *FOREIGN, *NOUNS, *RELATIONS, *COLOURS, *SHAPES)
+    for nouns in NOUNS_BY_COLOUR.values():
+        yield from nouns
     yield from map(plural_noun, SHAPES)
-    yield "yes no true false an objects on and word number in background gray"
+    yield "yes no true false unanswerable an objects on and word number in background gray left right top bottom middle"
 
 
 def closed_vocabulary() -> list[str]:

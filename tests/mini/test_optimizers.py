@@ -1,0 +1,31 @@
+import torch
+from torch import nn
+
+from vlinstruct.mini.optimizers import Optimizers
+
+
+class _Model(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.hidden, self.lm_head = nn.Embedding(5, 4), nn.Linear(4, 4), nn.Linear(4, 5)
+
+
+def _sizes(optimizer: torch.optim.Optimizer) -> list[int]:
+    return sorted(parameter.numel() for group in optimizer.param_groups for parameter in group["params"])
+
+
+def test_only_matrices_between_hidden_states_go_to_muon() -> None:
+    optimizers = Optimizers(_Model(), nn.Linear(4, 3), weight_decay=0.0)
+    assert _sizes(optimizers.muon) == [16]
+    assert _sizes(optimizers.adamw) == [3, 4, 5, 12, 20, 20]
+
+
+def test_a_step_moves_what_has_a_gradient_by_its_own_rate() -> None:
+    model = _Model()
+    optimizers = Optimizers(model, nn.Linear(4, 3), weight_decay=0.0)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    model.hidden.weight.grad, model.words.weight.grad = torch.randn(4, 4), torch.randn(5, 4)
+    optimizers.step(muon_rate=0.0, adamw_rate=0.1)
+    after = model.state_dict()
+    assert {name for name in before if not torch.equal(before[name], after[name])} == {"words.weight"}
+    assert model.words.weight.grad is None

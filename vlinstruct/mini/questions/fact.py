@@ -1,0 +1,58 @@
+"""What a question is before it has words, and the nouns that its slots are made of."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from vlinstruct.mini.scene import Scene, Thing
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fact:
+    """A question about a scene, before it has words.
+
+    Args:
+        family: a key of `phrasings.FAMILIES`.
+        slots: what fills the wording's fields.
+        answer: in lower case.
+        is_fitting: the question makes sense for this picture: it names nothing that is not there. What is only offered
+            to choose from, options and OCR tokens, does not count.
+        focus: the things the question is about, in the order it names them.
+        candidates: answers to rank, where the task ranks; the answer is among them.
+    """
+
+    family: str
+    slots: Mapping[str, str]
+    answer: str
+    is_fitting: bool = True
+    focus: tuple[Thing, ...] = ()
+    candidates: tuple[str, ...] = ()
+
+
+def plural(noun: str, count: int) -> str:
+    """Returns "a red star", "3 red stars".
+
+    >>> plural("cross", 2), plural("orange ring", 1)
+    ('2 crosses', 'an orange ring')
+    """
+    if count == 1:
+        return f"{'an' if noun[0] in 'aeio' else 'a'} {noun}"
+    return f"{count} {plural_noun(noun)}"
+
+
+def plural_noun(noun: str) -> str:
+    """Returns the noun's plural.
+
+    >>> plural_noun("cross")
+    'crosses'
+    """
+    return f"{noun}es" if noun.endswith("s") else f"{noun}s"
+
+
+def unique(scene: Scene, attribute: Literal["shape", "colour", "name"]) -> list[Thing]:
+    """Returns the things that the attribute alone tells from every other thing."""
+    counts = Counter(getattr(thing, attribute) for thing in scene.things)
+    return [thing for thing in scene.things if counts[getattr(thing, attribute)] == 1]

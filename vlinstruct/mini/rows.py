@@ -1,0 +1,134 @@
+"""The rows of a training step before they are tokenised: questions, instructions to predict, and comparisons."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from vlinstruct.instruction.templates import Templates
+from vlinstruct.mini.phrasings import Split
+from vlinstruct.mini.questions import Fact, ask, names_only_what_is_there
+from vlinstruct.mini.rewriting import TextPair, comparison_pair, sample_fact
+from vlinstruct.mini.scene import COLOURS, SHAPES, Scene
+from vlinstruct.mini.wording import clean
+
+VERDICTS = (*"012345", "yes", "no", "true", "false", "unanswerable", *COLOURS, *SHAPES)
+# Families that are not named here weigh 1.
+FAMILY_WEIGHTS = {
+    "reading": 4.0,
+    "number": 3.0,
+    "position": 2.5,
+    "count": 2.0,
+    "exist": 2.0,
+    "colour": 1.5,
+    "same": 1.5,
+    "caption": 0.7,
+    "description": 0.7,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One row through the Q-Former and the language model.
+
+    Args:
+        picture: which of the step's pictures it is about.
+        scene: what that picture shows.
+        fact: what the Q-Former's text asks about the picture, where it asks anything.
+        qformer_text: what the Q-Former reads.
+        pair: what the language model reads and writes.
+        verdict: the answer, where it is one of VERDICTS; of a scored instruction, whether the Q-Former's text fits.
+    """
+
+    picture: int
+    scene: Scene
+    fact: Fact | None
+    qformer_text: str
+    pair: TextPair
+    verdict: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pictured:
+    """A picture's scene and everything that can be asked about it."""
+
+    scene: Scene
+    facts: Sequence[Fact]
+
+    @property
+    def fitting(self) -> list[Fact]:
+        """The facts that name nothing absent."""
+        return [fact for fact in self.facts if fact.is_fitting]
+
+
+def _draw_fact(found: Sequence[Fact], rng: random.Random) -> Fact:
+    families = sorted({fact.family for fact in found})
+    family = rng.choices(families, [FAMILY_WEIGHTS.get(family, 1.0) for family in families])[0]
+    return rng.choice([fact for fact in found if fact.family == family])
+
+
+def asked_rows(pictures: Sequence[Pictured], count: int, rng: random.Random) -> list[Row]:
+    """Draws questions, as many about every picture."""
+    rows = []
+    for i in range(count):
+        at = i % len(pictures)
+        question = ask(_draw_fact(pictures[at].facts, rng), rng)
+        text, answer = question.instruction, question.answer
+        pair = TextPair(prompt=text, target=answer)
+        verdict = answer if answer in VERDICTS else None
+        scene = pictures[at].scene
+        rows.append(Row(picture=at, scene=scene, fact=question.fact, qformer_text=text, pair=pair, verdict=verdict))
+    return rows
+
+
+def scored_rows(templates: Templates, pictures: Sequence[Pictured], count: int, rng: random.Random) -> list[Row]:
+    """Draws fitting instructions to be predicted from the picture, in the template of appendix B.2.
+
+    The Q-Former reads the instruction itself, nothing, or one that does not fit the picture: its text alone must not
+    tell the target, it is to be trusted only where it fits the picture.
+    """
+    rows = []
+    for at in rng.sample(range(len(pictures)), count):
+        fact = _draw_fact(pictures[at].fitting, rng)
+        target = ask(fact, rng, poor_share=0.15).instruction
+        reads, asked, verdict = _reading_of_scoring(pictures[at], fact, target, rng)
+        pair = TextPair(prompt=templates.score_prompt(), target=target)
+        scene = pictures[at].scene
+        rows.append(Row(picture=at, scene=scene, fact=asked, qformer_text=reads, pair=pair, verdict=verdict))
+    return rows
+
+
+def _reading_of_scoring(
+    picture: Pictured, fact: Fact, target: str, rng: random.Random
+) -> tuple[str, Fact | None, str | None]:
+    draw = rng.random()
+    if draw < 0.45:
+        return target, fact, "yes"
+    if draw < 0.55:
+        return "", None, None
+    other = mismatched_fact(picture, rng)
+    asks_here = any(other is known for known in picture.facts)
+    return clean(other.family, other.slots, rng), other if asks_here else None, "no"
+
+
+def mismatched_fact(picture: Pictured, rng: random.Random, split: Split = "train") -> Fact:
+    """Draws a question that does not fit: about what is not there, or about what another picture shows."""
+    absent = [fact for fact in picture.facts if not fact.is_fitting]
+    if absent and rng.random() < 0.5:
+        return _draw_fact(absent, rng)
+    while True:
+        other = sample_fact(rng, split)
+        if not names_only_what_is_there(other, picture.scene):
+            return other
+
+
+def compared_rows(templates: Templates, pictures: Sequence[Pictured], count: int, rng: random.Random) -> list[Row]:
+    """Draws in-context comparisons of two scored instructions."""
+    rows = []
+    for at in rng.sample(range(len(pictures)), count):
+        fact = rng.choice(pictures[at].fitting)
+        pair = comparison_pair(templates, pictures[at].fitting, rng)
+        text = clean(fact.family, fact.slots, rng)
+        rows.append(Row(picture=at, scene=pictures[at].scene, fact=fact, qformer_text=text, pair=pair))
+    return rows
