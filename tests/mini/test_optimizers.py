@@ -1,6 +1,8 @@
+import pytest
 import torch
 from torch import nn
 
+from vlinstruct.mini.architecture import mini_config, new_model
 from vlinstruct.mini.optimizers import Optimizers
 
 
@@ -29,3 +31,25 @@ def test_a_step_moves_what_has_a_gradient_by_its_own_rate() -> None:
     after = model.state_dict()
     assert {name for name in before if not torch.equal(before[name], after[name])} == {"words.weight"}
     assert model.words.weight.grad is None
+
+
+def test_the_processes_share_the_matrices_out() -> None:
+    model, heads = _Model(), nn.Linear(4, 3)
+    model.second = nn.Linear(4, 8)
+    first, second = (Optimizers(model, heads, weight_decay=0.0, rank=rank, processes=2) for rank in (0, 1))
+    assert _sizes(first.muon) == [16]
+    assert _sizes(second.muon) == [32]
+    assert _sizes(first.adamw) == _sizes(second.adamw)
+    assert [[id(one) for one in share] for share in first.shares] == [
+        [id(one) for one in share] for share in second.shares
+    ]
+
+
+def test_queries_that_attend_without_a_scale_learn_slower() -> None:
+    model = new_model(mini_config(20, 20), seed=0)
+    optimizers = Optimizers(model, nn.Linear(4, 3), weight_decay=0.0)
+    slower, plain = optimizers.muon.param_groups
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    assert {names[id(parameter)].rsplit(".", 2)[-2] for parameter in slower["params"]} == {"q"}
+    assert not any(names[id(parameter)].endswith(".q.weight") for parameter in plain["params"])
+    assert slower["share"] == pytest.approx(32**-0.5)

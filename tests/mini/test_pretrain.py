@@ -10,7 +10,8 @@ from vlinstruct.errors import CheckpointError
 from vlinstruct.mini.curve import save_curve
 from vlinstruct.mini.export import export
 from vlinstruct.mini.losses import WEIGHTS
-from vlinstruct.mini.pretrain import Settings, Trainer, forget_after, warmth
+from vlinstruct.mini.pretrain import Trainer, forget_after
+from vlinstruct.mini.recipe import Settings, warmth
 
 HEAD = "language_model.lm_head.weight"
 
@@ -25,13 +26,13 @@ def test_the_learning_rates_rise_twice_and_fall_to_nothing(tmp_path: Path) -> No
 
 
 def test_a_resumed_training_has_the_same_state(tmp_path: Path) -> None:
-    trainer = Trainer(Settings(output=tmp_path, seed=1))
+    trainer = Trainer(Settings(output=tmp_path, seed=1, processes=1))
     trainer.step, trainer.pictures, trainer.elapsed_s = 7, 448, 30.0
     for parameter in trainer.parameters():
         parameter.grad = torch.full_like(parameter, 0.01)
     trainer.update()
     trainer.save()
-    resumed = Trainer(Settings(output=tmp_path, seed=2, resume=True))
+    resumed = Trainer(Settings(output=tmp_path, seed=2, processes=1, resume=True))
     assert (resumed.step, resumed.pictures, resumed.elapsed_s) == (8, 448, 30.0)
     pairs = zip(trainer.parameters(), resumed.parameters(), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)

@@ -1,9 +1,9 @@
 import random
+import re
 
 from vlinstruct.instruction.templates import Templates
 from vlinstruct.mini.questions import facts
-from vlinstruct.mini.rewriting import comparison_pair, rewriting_pair, sample_rewriting
-from vlinstruct.mini.wording import canonical
+from vlinstruct.mini.rewriting import TextPair, comparison_pair, rewriting_pair, sample_rewriting
 from vlinstruct.mini.words import is_held_out
 from vlinstruct.mini.world import sample_scene
 
@@ -28,11 +28,30 @@ def test_quoted_words_of_training_rewritings_are_never_held_out() -> None:
     assert sum(is_held_out(word) for word in quoted) <= len(quoted) // 4  # near misses and nouns may be
 
 
-def test_the_lower_score_decides_a_comparison() -> None:
+def _compared(pair: TextPair) -> list[tuple[str, float]]:
+    """Returns the instructions of a comparison's prompt with their scores, as they stand."""
+    item = re.compile(r"Instruction: (.*?) Score: (\d+\.\d{4})\.(?= )")
+    return [(text, float(score)) for text, score in item.findall(pair.prompt)]
+
+
+def _comparisons() -> list[tuple[TextPair, list[tuple[str, float]]]]:
     rng = random.Random(6)
     fitting = [fact for fact in facts(sample_scene(3), rng) if fact.is_fitting]
-    known = {canonical(fact.family, fact.slots) for fact in fitting}
-    for _ in range(30):
-        pair = comparison_pair(TEMPLATES, fitting, rng)
-        assert pair.target in known
-        assert pair.prompt.count("Score: ") == 2
+    pairs = [comparison_pair(TEMPLATES, fitting, rng) for _ in range(300)]
+    return [(pair, _compared(pair)) for pair in pairs]
+
+
+def test_the_better_score_stands_first_as_often_as_last() -> None:
+    apart = [scores for _, scores in _comparisons() if scores[0][1] != scores[1][1]]
+    first = sum(scores[0][1] < scores[1][1] for scores in apart)
+    assert 0.4 < first / len(apart) < 0.6
+
+
+def test_the_lower_score_decides_a_comparison_and_the_shorter_text_a_tie() -> None:
+    decided = 0
+    for pair, scores in _comparisons():
+        best = min(scores, key=lambda entry: (entry[1], len(entry[0]), entry[0]))[0]
+        others = [text for text, _ in scores if text != best]
+        assert pair.target not in others
+        decided += pair.target == best
+    assert decided > 30

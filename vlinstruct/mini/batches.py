@@ -16,20 +16,20 @@ from PIL import Image
 from tokenizers import Tokenizer
 
 from vlinstruct.instruction.templates import Templates
+from vlinstruct.mini.copying import Ids, Sources, prompt_sources, query_sources
 from vlinstruct.mini.draw import Size, draw
 from vlinstruct.mini.guidance import NUM_QUERY_TOKENS, READING_FAMILIES, Targets, attention_targets
 from vlinstruct.mini.labels import PatchLabels, character_class, patch_labels
 from vlinstruct.mini.questions import facts
-from vlinstruct.mini.rewriting import rewriting_pair
+from vlinstruct.mini.rewriting import TextPair, rewriting_pair
 from vlinstruct.mini.rows import VERDICTS, Pictured, Row, asked_rows, compared_rows, scored_rows
 from vlinstruct.mini.scene import Scene
 from vlinstruct.mini.tokenizers import QFORMER_SPECIALS, language_tokenizer, qformer_tokenizer
 from vlinstruct.mini.words import MAX_LENGTH
 from vlinstruct.mini.world import sample_page, sample_scene
 
-Ids = NDArray[np.int64]
-
 IGNORED = -100
+SPELLING_FAMILIES = ("reading", "number", "caption", "description")
 _EOS = 1
 
 
@@ -60,7 +60,7 @@ class BatchShape:
 
 # The dense labels need no questions: at first the vision tower learns alone, from more pictures a second.
 SEEING = BatchShape(pictures=12, pages=7)
-ANSWERING = BatchShape(pictures=10, pages=2, asked=27, scored=6, rewritten=8, compared=8)
+ANSWERING = BatchShape(pictures=12, pages=4, asked=26, scored=6, rewritten=12, compared=8)
 _COMPARE_EVERY = 4
 
 
@@ -76,6 +76,7 @@ class Rows:
         characters: (R, 8) classes of the printed characters, IGNORED where reading is not asked.
         attention: (R, Q, 1 + G*G), where the queries should look (`guidance.py`).
         verdict: (R,) position of the answer in VERDICTS.
+        sources: (R, S, Q + T), where the decoder should look for what it copies (`copying.py`).
     """
 
     picture: Ids
@@ -85,6 +86,7 @@ class Rows:
     characters: Ids
     attention: Targets
     verdict: Ids
+    sources: Sources
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +100,7 @@ class Batch:
             when nothing is asked.
         rewriting_prompt_ids: (R, T), text only.
         rewriting_target_ids: (R, S).
+        rewriting_sources: (R, S, T), where the decoder should look for what it copies.
     """
 
     pixels: NDArray[np.uint8]
@@ -105,6 +108,7 @@ class Batch:
     visual: tuple[Rows, ...]
     rewriting_prompt_ids: Ids
     rewriting_target_ids: Ids
+    rewriting_sources: Sources
 
 
 def padded(sequences: Sequence[Sequence[int]]) -> Ids:
@@ -157,13 +161,14 @@ class BatchMaker:
         scored = scored_rows(self.templates, known, shape.scored, rng)
         compared = compared_rows(self.templates, known, 0 if index % _COMPARE_EVERY else shape.compared, rng)
         labels = [patch_labels(scene, size, shape.grid) for scene, size in zip(pictures, sizes, strict=True)]
-        rewritings = [rewriting_pair(self.templates, rng) for _ in range(shape.rewritten)]
+        prompt_ids, target_ids = self._pair_ids([rewriting_pair(self.templates, rng) for _ in range(shape.rewritten)])
         return Batch(
             pixels=np.stack([_pixels(*drawn, shape.image_size) for drawn in zip(pictures, sizes, strict=True)]),
             patches=_stacked(labels),
             visual=tuple(self._tokenised(rows, labels) for rows in (short, long + scored, compared) if rows),
-            rewriting_prompt_ids=padded([self._text_ids(pair.prompt) for pair in rewritings]),
-            rewriting_target_ids=padded([self._text_ids(pair.target) for pair in rewritings]),
+            rewriting_prompt_ids=prompt_ids,
+            rewriting_target_ids=target_ids,
+            rewriting_sources=_sources(prompt_ids, target_ids),
         )
 
     def _text_ids(self, text: str) -> list[int]:
@@ -172,16 +177,34 @@ class BatchMaker:
     def _qformer_ids(self, text: str) -> list[int]:
         return [self.cls_id, *self.qformer.encode(text, add_special_tokens=False).ids, self.sep_id]
 
+    def _pair_ids(self, pairs: Sequence[TextPair]) -> tuple[Ids, Ids]:
+        prompts, targets = (
+            [self._text_ids(pair.prompt) for pair in pairs],
+            [self._text_ids(pair.target) for pair in pairs],
+        )
+        return padded(prompts), padded(targets)
+
     def _tokenised(self, rows: list[Row], labels: list[PatchLabels]) -> Rows:
+        prompt_ids, target_ids = self._pair_ids([row.pair for row in rows])
+        from_queries = np.stack([self._query_sources(*pair) for pair in zip(rows, target_ids, strict=True)])
+        from_prompt = _sources(prompt_ids, target_ids) * (from_queries.sum(axis=-1, keepdims=True) == 0)
         return Rows(
             picture=np.array([row.picture for row in rows]),
             qformer_ids=padded([self._qformer_ids(row.qformer_text) for row in rows]),
-            prompt_ids=padded([self._text_ids(row.pair.prompt) for row in rows]),
-            target_ids=padded([self._text_ids(row.pair.target) for row in rows]),
+            prompt_ids=prompt_ids,
+            target_ids=target_ids,
             characters=np.array([_characters(row) for row in rows]),
             attention=np.stack([_attention(row, labels[row.picture]) for row in rows]),
             verdict=np.array([VERDICTS.index(row.verdict) if row.verdict else IGNORED for row in rows]),
+            sources=np.concatenate([from_queries, from_prompt], axis=-1),
         )
+
+    def _query_sources(self, row: Row, target_ids: Ids) -> Sources:
+        """Returns (S, Q): the queries for the printed characters, where the answer can have them from nowhere else."""
+        if row.fact is None or row.fact.family not in SPELLING_FAMILIES or not row.scene.prints:
+            return np.zeros((len(target_ids), NUM_QUERY_TOKENS), np.float32)
+        spelt = np.array(self._text_ids(row.scene.prints[0].text.lower())[:-1])
+        return query_sources(target_ids, spelt, NUM_QUERY_TOKENS)
 
 
 def _literal(tokenizer: Tokenizer) -> Tokenizer:
@@ -198,6 +221,13 @@ def _by_length(rows: list[Row]) -> tuple[list[Row], list[Row]]:
     by_length = sorted(rows, key=lambda row: len(row.pair.prompt) + 2 * len(row.pair.target))
     cut = 2 * len(rows) // 3
     return by_length[:cut], by_length[cut:]
+
+
+def _sources(prompt_ids: Ids, target_ids: Ids) -> Sources:
+    """Returns (R, S, T): where each row's target is copied from its prompt; padding and end tokens are no copies."""
+    pairs = zip(prompt_ids, target_ids, strict=True)
+    found = [prompt_sources(target, prompt) * (target > _EOS)[:, None] for prompt, target in pairs]
+    return np.stack(found) if found else np.zeros((0, 1, 1), np.float32)
 
 
 def _stacked(labels: list[PatchLabels]) -> PatchLabels:

@@ -15,10 +15,10 @@ _MARGIN = 60
 _SHOWN = {
     "target": "blue",
     "rewrite": "green",
+    "copying": "purple",
     "patch_character": "orange",
     "patch_index": "brown",
     "query_character": "red",
-    "query_cell": "purple",
     "query_verdict": "grey",
 }
 _LOSSES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from vlinstruct.config import GenerationConfig
 from vlinstruct.mini.draw import DEFAULT_SIZE, draw, layout
+from vlinstruct.mini.phrasings import TASKS
 from vlinstruct.mini.questions import Question, ask, facts
 from vlinstruct.mini.scene import Scene
 from vlinstruct.mini.shares import Share, share
@@ -104,8 +105,9 @@ def reading_shares(answered: Sequence[Answered]) -> list[Share]:
 
 
 def family_shares(answered: Sequence[Answered]) -> list[Share]:
-    """Returns the right answers of every family."""
+    """Returns the right answers of every family, task by task."""
     by_family = defaultdict(list)
     for one in answered:
         by_family[one.question.family].append(one.is_right)
-    return [share(family, outcomes) for family, outcomes in sorted(by_family.items())]
+    listed = ((task, family) for task, families in TASKS.items() for family in families)
+    return [share(f"{task}: {family}", by_family[family]) for task, family in listed]

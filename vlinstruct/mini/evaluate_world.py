@@ -7,21 +7,25 @@ tables stand in CARD.md.
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 import vlinstruct as vli
 from vlinstruct.mini.evaluate_answers import answer_all, family_shares, held_out_scenes, reading_shares
 from vlinstruct.mini.evaluate_instructions import comparison_shares, likelihoods, rewriting_shares
+from vlinstruct.mini.reading_curve import reading_curve, save_reading_curve
 from vlinstruct.mini.shares import table
 
-_FEWER = 300
+_FEWER = 500
+_CURVE_ITEMS = 100
 
 
-def evaluate(backbone: str, num_scenes: int) -> str:
+def evaluate(backbone: str, num_scenes: int, curve: Path | None) -> str:
     """Returns the report on a model.
 
     Args:
         backbone: a name or folder.
-        num_scenes: pictures for the answers; the other parts use at most 300.
+        num_scenes: pictures for the answers; the other parts use at most 500.
+        curve: PNG file for reading against the height of the letters, or None to leave that out.
     """
     pipeline = vli.load(backbone)
     model, templates = pipeline.model, pipeline.templates
@@ -29,23 +33,27 @@ def evaluate(backbone: str, num_scenes: int) -> str:
     answered = answer_all(model, scenes)
     fewer = scenes[:_FEWER]
     fit = likelihoods(model, templates, fewer)
-    return "\n".join(
-        [
-            "### Answers to well-worded questions\n",
-            table([*family_shares(answered), *reading_shares(answered)]),
-            "\n### Answers to poorly worded questions\n",
-            table(family_shares(answer_all(model, fewer, poor_share=1.0))),
-            "\n### Instructions\n",
-            table([*rewriting_shares(model, templates, len(fewer)), *comparison_shares(model, templates, fewer)]),
-            f"\nIAS of a fitting against a mismatched instruction on {fit.pictures} pictures: AUC {fit.auc:.3f}; "
-            f"with the pictures exchanged {fit.shuffled_auc:.3f}.",
-        ]
-    )
+    parts = [
+        "### Answers to well-worded questions\n",
+        table([*family_shares(answered), *reading_shares(answered)]),
+        "\n### Answers to poorly worded questions\n",
+        table(family_shares(answer_all(model, fewer, poor_share=1.0))),
+        "\n### Instructions\n",
+        table([*rewriting_shares(model, templates, len(fewer)), *comparison_shares(model, templates, fewer)]),
+        f"\nIAS of a fitting against a mismatched instruction on {fit.pictures} pictures: AUC {fit.auc:.3f}; "
+        f"with the pictures exchanged {fit.shuffled_auc:.3f}.",
+    ]
+    if curve is not None:
+        points = reading_curve(model, _CURVE_ITEMS)
+        save_reading_curve(points, curve)
+        parts += ["\n### Reading against the height of the letters\n", table(point.read for point in points)]
+    return "\n".join(parts)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m vlinstruct.mini.evaluate_world", description="Measure a model.")
     parser.add_argument("--backbone", default="mini", help="name or folder (default: %(default)s)")
     parser.add_argument("--scenes", type=int, default=1000, help="pictures (default: %(default)s)")
+    parser.add_argument("--curve", type=Path, help="PNG file: draw reading against the height of the letters")
     arguments = parser.parse_args()
-    print(evaluate(arguments.backbone, arguments.scenes))
+    print(evaluate(arguments.backbone, arguments.scenes, arguments.curve))

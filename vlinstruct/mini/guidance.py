@@ -29,7 +29,7 @@ from vlinstruct.model.qformer import QFormer, QueryKeyValue
 FOCUS_QUERIES = (MAX_LENGTH, MAX_LENGTH + 1)
 NUM_QUERY_TOKENS = MAX_LENGTH + 4
 VERDICT_QUERY = NUM_QUERY_TOKENS - 1
-READING_FAMILIES = ("reading", "number", "written", "ocr", "meme")
+READING_FAMILIES = ("reading", "number", "written", "ocr", "meme", "caption", "description")
 # Families that are answered by what is not there, too.
 _ABSENCE_FAMILIES = ("count", "exist", "answerable")
 _GUIDED_HEADS = 3
@@ -110,9 +110,9 @@ def guidance_loss(calls: Sequence[tuple[Tensor, ...]], targets: Sequence[Targets
         calls: what `recorded_attention` collected.
         targets: (R, Q, P) of the same calls.
     """
-    total, guided = torch.zeros(()), 0.0
-    for layers, wanted in zip(calls, map(torch.from_numpy, targets), strict=True):
-        for log_probabilities in layers:
-            total = total - (log_probabilities * wanted[:, None]).sum() / _GUIDED_HEADS
-        guided += float(wanted.sum()) * len(layers)
-    return total / max(1.0, guided)
+    losses = []
+    guided = sum(float(wanted.sum()) * len(layers) for layers, wanted in zip(calls, targets, strict=True))
+    for layers, wanted in zip(calls, targets, strict=True):
+        weights = torch.from_numpy(wanted)[:, None].to(layers[0].device)
+        losses += [-(log_probabilities * weights).sum() / _GUIDED_HEADS for log_probabilities in layers]
+    return torch.stack(losses).sum() / max(1.0, guided)

@@ -11,5 +11,5 @@ PIXEL_STD = (0.26862954, 0.26130258, 0.27577711)
 
 def normalised(pixels: Tensor) -> Tensor:
     """(P, 3, H, W) of 0 to 255 -> pixel_values with CLIP's mean and standard deviation."""
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (PIXEL_MEAN, PIXEL_STD))
+    mean, std = (torch.tensor(values, device=pixels.device).view(3, 1, 1) for values in (PIXEL_MEAN, PIXEL_STD))
     return (pixels.float() / 255 - mean) / std

@@ -3,6 +3,8 @@
 The learning rate follows the clock, so that it has decayed to nothing when the time is over. The output folder gets
 `log.jsonl`, `curve.png`, `checkpoint.pt` (every two minutes; `--resume` goes on from it after a kill, in the same
 order of data) and at the end `model/`, an InstructBLIP folder in transformers' format.
+
+`--device cuda` trains on an accelerator, in one process, with `--workers` others that draw the pictures.
 """
 
 from __future__ import annotations
@@ -11,7 +13,6 @@ import argparse
 import json
 import os
 import time
-from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -23,92 +24,36 @@ from torch.multiprocessing.spawn import spawn
 
 from vlinstruct.errors import CheckpointError
 from vlinstruct.mini.architecture import mini_config, new_model
-from vlinstruct.mini.batches import ANSWERING, SEEING, BatchMaker, BatchShape
+from vlinstruct.mini.batches import ANSWERING, SEEING, Batch, BatchShape
 from vlinstruct.mini.curve import save_curve
 from vlinstruct.mini.export import export
 from vlinstruct.mini.losses import AuxiliaryHeads, all_losses, total_loss
 from vlinstruct.mini.optimizers import Optimizers
-from vlinstruct.mini.parallel import GradientAverage, shared_slots
+from vlinstruct.mini.parallel import Peers, shared_slots
+from vlinstruct.mini.prefetch import BatchStream
+from vlinstruct.mini.recipe import Settings, warmth
 from vlinstruct.mini.tokenizers import language_tokenizer, qformer_tokenizer
 from vlinstruct.model.instructblip import InstructBlip
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """How mini is trained.
-
-    Args:
-        output: folder for log, checkpoint and model.
-        minutes: of training, start-up not counted.
-        resume: go on from the folder's checkpoint.
-        seed: of parameters and data.
-        processes: one thread each; each makes its own batch.
-        muon_rate: peak learning rate of the hidden matrices.
-        adamw_rate: peak learning rate of everything else.
-        warm_up: share of the time in which the learning rate rises.
-        decay: share of the time, at its end, in which the learning rate falls.
-        seeing: share of the time in which the vision tower learns alone, from dense labels.
-        weight_decay: of matrices and embeddings alike.
-        gradient_norm: longer gradients are shortened to it.
-        checkpoint_s: seconds between checkpoints.
-        log_steps: steps between lines of the log.
-    """
-
-    output: Path
-    minutes: float = 128.0
-    resume: bool = False
-    seed: int = 0
-    processes: int = 2
-    muon_rate: float = 3e-3
-    adamw_rate: float = 1.5e-3
-    warm_up: float = 0.01
-    decay: float = 0.4
-    seeing: float = 0.1
-    weight_decay: float = 0.02
-    gradient_norm: float = 1.0
-    checkpoint_s: float = 120.0
-    log_steps: int = 50
-
-    @property
-    def checkpoint(self) -> Path:
-        """File with everything that a resumed training needs."""
-        return self.output / "checkpoint.pt"
-
-    @property
-    def log(self) -> Path:
-        """File with a line of losses every `log_steps` steps."""
-        return self.output / "log.jsonl"
-
-
-def warmth(progress: float, settings: Settings) -> float:
-    """Returns the share of the peak learning rates: rises at the start and when the questions begin, falls at the end.
-
-    Args:
-        progress: share of the time that has passed, 0 to 1.
-        settings: give the phases.
-
-    >>> settings = Settings(output=Path("x"), warm_up=0.1, seeing=0.5, decay=0.25)
-    >>> [warmth(progress, settings) for progress in (0.0, 0.3, 0.5, 0.7, 1.0)]
-    [0.0, 1.0, 0.0, 1.0, 0.0]
-    """
-    begin = settings.seeing if progress >= settings.seeing else 0.0
-    return min(1.0, (progress - begin) / settings.warm_up, max(0.0, 1 - progress) / settings.decay)
 
 
 class Trainer:
     """One process's model, optimizer and position in the training."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, rank: int = 0) -> None:
         self.settings = settings
         self.config = mini_config(language_tokenizer().get_vocab_size(), qformer_tokenizer().get_vocab_size())
-        self.model: InstructBlip = new_model(self.config, settings.seed)
-        self.heads = AuxiliaryHeads(self.config.vision_config.hidden_size, self.config.qformer_config.hidden_size)
-        self.optimizers = Optimizers(self.model, self.heads, settings.weight_decay)
+        self.device = torch.device(settings.device)
+        self.model: InstructBlip = new_model(self.config, settings.seed).to(self.device)
+        widths = self.config.vision_config.hidden_size, self.config.qformer_config.hidden_size
+        self.heads = AuxiliaryHeads(*widths).to(self.device)
+        self.optimizers = Optimizers(
+            self.model, self.heads, settings.weight_decay, rank=rank, processes=settings.processes
+        )
         self.step = 0
         self.pictures = 0
         self.elapsed_s = 0.0
         if settings.resume:
-            self._load()
+            self._load(rank)
 
     def parameters(self) -> list[nn.Parameter]:
         """Everything that is trained, the auxiliary heads last."""
@@ -118,13 +63,14 @@ class Trainer:
         """The parameters that the last losses depend on."""
         return [parameter for parameter in self.parameters() if parameter.grad is not None]
 
-    def _load(self) -> None:
+    def _load(self, rank: int) -> None:
         if not self.settings.checkpoint.exists():
             raise CheckpointError(f"nothing to resume: {self.settings.checkpoint} is missing. Leave out --resume.")
-        state = torch.load(self.settings.checkpoint, weights_only=True)
+        state = torch.load(self.settings.checkpoint, weights_only=True, map_location=self.device)
         self.model.load_state_dict(state["model"])
         self.heads.load_state_dict(state["heads"])
-        self.optimizers.load_state_dict(state["optimizers"])
+        if rank == 0:
+            self.optimizers.load_state_dict(state["optimizers"])
         self.step, self.pictures, self.elapsed_s = state["step"], state["pictures"], state["elapsed_s"]
 
     def save(self) -> None:
@@ -151,13 +97,12 @@ class Trainer:
         """What the next step sees."""
         return SEEING if self.progress < self.settings.seeing else ANSWERING
 
-    def losses(self, maker: BatchMaker, rank: int) -> dict[str, Tensor]:
-        """Makes this process's batch of the step and computes its losses and their gradients."""
-        batch = maker.make(self.step * self.settings.processes + rank, self.shape)
-        with torch.autocast("cpu", torch.bfloat16):
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Computes the losses of this process's batch and their gradients."""
+        with torch.autocast(self.device.type, torch.bfloat16):
             losses = all_losses(self.model, self.heads, batch)
         total_loss(losses).backward()  # type: ignore[no-untyped-call]
-        self.pictures += self.settings.processes * self.shape.pictures
+        self.pictures += self.settings.processes * len(batch.pixels)
         return losses
 
     def update(self) -> None:
@@ -187,18 +132,21 @@ def forget_after(log: Path, step: int) -> None:
 def _train(rank: int, settings: Settings, slots: Tensor, barrier: Barrier) -> None:
     """Trains in one of the processes until the time is over; the first one logs and saves."""
     torch.set_num_threads(1)
-    trainer, maker = Trainer(settings), BatchMaker(settings.seed)
-    average = GradientAverage(rank, slots, barrier)
+    trainer = Trainer(settings, rank)
+    stream = BatchStream(settings.seed, first=rank, stride=settings.processes, workers=settings.workers)
+    peers = Peers(rank, slots, barrier)
     begin, saved_s = time.monotonic() - trainer.elapsed_s, trainer.elapsed_s
     while trainer.elapsed_s < 60 * settings.minutes:
-        losses = trainer.losses(maker, rank)
-        trainer.elapsed_s = average.average(trainer.learning(), time.monotonic() - begin)
+        losses = trainer.losses(stream.batch(trainer.step, trainer.shape))
+        trainer.elapsed_s = peers.average(trainer.learning(), time.monotonic() - begin)
         trainer.update()
+        peers.pass_on(trainer.optimizers.shares)
         if rank == 0 and trainer.step % settings.log_steps == 0:
             _log(trainer, losses)
         if rank == 0 and trainer.elapsed_s - saved_s > settings.checkpoint_s:
             trainer.save()
             saved_s = trainer.elapsed_s
+    stream.close()
     if rank == 0:
         trainer.save()
 
@@ -219,10 +167,22 @@ def _settings() -> Settings:
     parser = argparse.ArgumentParser(prog="python -m vlinstruct.mini.pretrain", description="Train mini from scratch.")
     parser.add_argument("--output", type=Path, required=True, help="folder for log, checkpoint and model")
     parser.add_argument("--minutes", type=float, default=Settings.minutes, help="of training (default: %(default)s)")
-    parser.add_argument("--processes", type=int, default=Settings.processes, help="one thread each")
+    parser.add_argument("--device", default=Settings.device, help="cpu, or an accelerator (default: %(default)s)")
+    parser.add_argument("--processes", type=int, help="one thread each (default: 2 on a CPU, else 1)")
+    parser.add_argument("--workers", type=int, help="draw ahead for each process (default: 0 on a CPU, else all cores)")
     parser.add_argument("--seed", type=int, default=Settings.seed)
     parser.add_argument("--resume", action="store_true", help="go on from the folder's checkpoint")
-    return Settings(**vars(parser.parse_args()))
+    given = parser.parse_args()
+    processes, workers = (2, 0) if given.device == "cpu" else (1, os.cpu_count() or 1)
+    return Settings(
+        output=given.output,
+        minutes=given.minutes,
+        resume=given.resume,
+        seed=given.seed,
+        device=given.device,
+        processes=processes if given.processes is None else given.processes,
+        workers=workers if given.workers is None else given.workers,
+    )
 
 
 if __name__ == "__main__":

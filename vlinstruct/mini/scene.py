@@ -1,6 +1,6 @@
 """What a drawn picture contains, as plain values: coordinates are fractions of the picture's width and height.
 
-A `Scene` is drawn by `draw.py`, labelled by `labels.py` and asked about by `questions.py`; none of them needs anything
+A `Scene` is drawn by `draw.py`, labelled by `labels.py` and asked about by `questions/`; none of them needs anything
 else. Names of colours and shapes are the closed vocabulary of mini's answers.
 """
 

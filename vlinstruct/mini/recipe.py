@@ -1,0 +1,72 @@
+"""How mini is trained: the settings, and the learning rate that follows the clock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How mini is trained.
+
+    Args:
+        output: folder for log, checkpoint and model.
+        minutes: of training, start-up not counted.
+        resume: go on from the folder's checkpoint.
+        seed: of parameters and data.
+        device: "cpu", or an accelerator as torch names it.
+        processes: on a CPU, one thread each; each makes its own batch.
+        workers: processes that draw batches ahead for every process; an accelerator waits for one that draws its own.
+        muon_rate: peak learning rate of the hidden matrices.
+        adamw_rate: peak learning rate of everything else.
+        warm_up: share of the time in which the learning rate rises.
+        decay: share of the time, at its end, in which the learning rate falls.
+        seeing: share of the time in which the vision tower learns alone, from dense labels.
+        weight_decay: of matrices and embeddings alike.
+        gradient_norm: longer gradients are shortened to it.
+        checkpoint_s: seconds between checkpoints.
+        log_steps: steps between lines of the log.
+    """
+
+    output: Path
+    minutes: float = 128.0
+    resume: bool = False
+    seed: int = 0
+    device: str = "cpu"
+    processes: int = 2
+    workers: int = 0
+    muon_rate: float = 2e-3
+    adamw_rate: float = 1.2e-3
+    warm_up: float = 0.01
+    decay: float = 0.4
+    seeing: float = 0.1
+    weight_decay: float = 0.02
+    gradient_norm: float = 1.0
+    checkpoint_s: float = 120.0
+    log_steps: int = 50
+
+    @property
+    def checkpoint(self) -> Path:
+        """File with everything that a resumed training needs."""
+        return self.output / "checkpoint.pt"
+
+    @property
+    def log(self) -> Path:
+        """File with a line of losses every `log_steps` steps."""
+        return self.output / "log.jsonl"
+
+
+def warmth(progress: float, settings: Settings) -> float:
+    """Returns the share of the peak learning rates: rises at the start and when the questions begin, falls at the end.
+
+    Args:
+        progress: share of the time that has passed, 0 to 1.
+        settings: give the phases.
+
+    >>> settings = Settings(output=Path("x"), warm_up=0.1, seeing=0.5, decay=0.25)
+    >>> [warmth(progress, settings) for progress in (0.0, 0.3, 0.5, 0.7, 1.0)]
+    [0.0, 1.0, 0.0, 1.0, 0.0]
+    """
+    begin = settings.seeing if progress >= settings.seeing else 0.0
+    return min(1.0, (progress - begin) / settings.warm_up, max(0.0, 1 - progress) / settings.decay)
