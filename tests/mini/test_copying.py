@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from vlinstruct.mini.architecture import mini_config, new_model
-from vlinstruct.mini.copying import copying_loss, prompt_sources, query_sources, recorded_cross_attention
+from vlinstruct.mini.copying import copying_loss, name_sources, prompt_sources, query_sources, recorded_cross_attention
 from vlinstruct.model.t5 import T5
 
 
@@ -29,6 +29,11 @@ def test_equal_sources_share_and_common_words_are_no_copies() -> None:
 def test_characters_come_from_the_queries_wherever_they_are_spelt() -> None:
     sources = query_sources(np.array([20, 3, 8, 9, 21, 3, 8]), np.array([3, 8, 9]), num_queries=4)
     assert np.argwhere(sources).tolist() == [[2, 0], [3, 1]]
+
+
+def test_names_come_from_the_queries_that_found_the_thing() -> None:
+    sources = name_sources(np.array([4, 9, 5, 7]), {1: (4, 5), 2: (6, 5)}, num_queries=3)
+    assert sources.tolist() == [[0, 1, 0], [0, 0, 0], [0, 0.5, 0.5], [0, 0, 0]]
 
 
 def test_the_recorded_attention_is_the_decoders_own() -> None:

@@ -3,11 +3,12 @@ import numpy as np
 from vlinstruct.mini.batches import BatchMaker, BatchShape
 from vlinstruct.mini.prefetch import BatchStream
 
+FONTS = ("pillow",)
 SHAPE = BatchShape(pictures=3, asked=3)
 
 
 def test_batches_made_ahead_are_those_made_when_asked_for() -> None:
-    stream, maker = BatchStream(5, first=1, stride=2, workers=1), BatchMaker(5)
+    stream, maker = BatchStream(5, first=1, stride=2, workers=1, fonts=FONTS), BatchMaker(5, FONTS)
     try:
         for step in (0, 1, 7):
             ahead, plain = stream.batch(step, SHAPE), maker.make(1 + 2 * step, SHAPE)
@@ -18,5 +19,5 @@ def test_batches_made_ahead_are_those_made_when_asked_for() -> None:
 
 
 def test_without_workers_a_batch_is_made_at_once() -> None:
-    batch = BatchStream(5, first=0, stride=1, workers=0).batch(3, SHAPE)
-    assert np.array_equal(batch.pixels, BatchMaker(5).make(3, SHAPE).pixels)
+    batch = BatchStream(5, first=0, stride=1, workers=0, fonts=FONTS).batch(3, SHAPE)
+    assert np.array_equal(batch.pixels, BatchMaker(5, FONTS).make(3, SHAPE).pixels)

@@ -12,7 +12,7 @@ from vlinstruct.mini.words import is_held_out
 
 @pytest.mark.parametrize("height", [HEIGHTS[0], HEIGHTS[-1]])
 def test_texts_have_the_height_asked_for_and_are_held_out(height: float) -> None:
-    for scene in islice(scenes_of_height(height), 10):
+    for scene in islice(scenes_of_height(height, ("pillow",)), 10):
         assert layout(scene.prints[0], DEFAULT_SIZE).capital / DEFAULT_SIZE[1] == pytest.approx(height, rel=0.1)
         assert is_held_out(scene.prints[0].text)
         assert not scene.things

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from vlinstruct.mini.pixels import normalised
 from vlinstruct.mini.world import sample_scene
 from vlinstruct.model.configuration import InstructBlipConfig, QFormerConfig, T5Config, VisionConfig
 from vlinstruct.model.instructblip import InstructBlip
+from vlinstruct.model.t5 import T5, T5Attention, relative_position_bucket
 
 IMAGE_SIZE = 120
 PATCH_SIZE = 12
@@ -68,7 +70,8 @@ def initialise(model: InstructBlip, pixel_values: Tensor) -> None:
     """Gives every parameter its start: matrices scaled by their fan-in, embeddings small, norms one.
 
     T5 attends without a scale, so its query projections start smaller by the root of the head width; the matrices that
-    write to a residual stream start smaller by the root of twice the depth. The vision tower starts as a local one.
+    write to a residual stream start smaller by the root of twice the depth. The vision tower starts as a local one, and
+    heads of the language model start out looking at near tokens.
 
     Args:
         model: is changed in place.
@@ -83,6 +86,28 @@ def initialise(model: InstructBlip, pixel_values: Tensor) -> None:
     nn.init.normal_(model.vision_model.embeddings.class_embedding, std=0.02)
     look_at_neighbours(model.vision_model, model.config.vision_config)
     whiten_patches(model.vision_model.embeddings.patch_embedding, pixel_values)
+    look_at_near_tokens(cast(T5, model.language_model))
+
+
+# Which earlier or later token a head of the encoder, and of the decoder, starts out looking at.
+_ENCODER_OFFSETS = (-1, 1, -2)
+_DECODER_OFFSETS = (-1, -2)
+_OFFSET_BIAS = 5.0
+
+
+@torch.no_grad()
+def look_at_near_tokens(language_model: T5) -> None:
+    """Starts the first heads of T5's self-attentions with a bias towards one relative position each.
+
+    To copy, a decoder looks for the token it wrote last and takes the one behind it, so every position has to know its
+    neighbours. An optimizer that moves a bias by a thousandth a step takes long to get there.
+    """
+    for stack, offsets in ((language_model.encoder, _ENCODER_OFFSETS), (language_model.decoder, _DECODER_OFFSETS)):
+        attention = cast(T5Attention, stack.block[0].get_submodule("layer.0.SelfAttention"))
+        buckets = relative_position_bucket(
+            torch.tensor(offsets), attention.config, is_bidirectional=stack is language_model.encoder
+        )
+        attention.relative_attention_bias.weight[buckets, torch.arange(len(offsets))] += _OFFSET_BIAS
 
 
 _WRITES_TO_RESIDUAL = ("self_attn.projection", "mlp.fc2", ".o", ".wo")

@@ -16,14 +16,14 @@ from PIL import Image
 from tokenizers import Tokenizer
 
 from vlinstruct.instruction.templates import Templates
-from vlinstruct.mini.copying import Ids, Sources, prompt_sources, query_sources
+from vlinstruct.mini.copying import Ids, Sources, name_sources, prompt_sources, query_sources
 from vlinstruct.mini.draw import Size, draw
-from vlinstruct.mini.guidance import NUM_QUERY_TOKENS, READING_FAMILIES, Targets, attention_targets
+from vlinstruct.mini.guidance import FOCUS_QUERIES, NUM_QUERY_TOKENS, READING_FAMILIES, Targets, attention_targets
 from vlinstruct.mini.labels import PatchLabels, character_class, patch_labels
 from vlinstruct.mini.questions import facts
 from vlinstruct.mini.rewriting import TextPair, rewriting_pair
 from vlinstruct.mini.rows import VERDICTS, Pictured, Row, asked_rows, compared_rows, scored_rows
-from vlinstruct.mini.scene import Scene
+from vlinstruct.mini.scene import COLOUR_NAMES, SHAPES, Scene
 from vlinstruct.mini.tokenizers import QFORMER_SPECIALS, language_tokenizer, qformer_tokenizer
 from vlinstruct.mini.words import MAX_LENGTH
 from vlinstruct.mini.world import sample_page, sample_scene
@@ -60,7 +60,7 @@ class BatchShape:
 
 # The dense labels need no questions: at first the vision tower learns alone, from more pictures a second.
 SEEING = BatchShape(pictures=12, pages=7)
-ANSWERING = BatchShape(pictures=12, pages=4, asked=26, scored=6, rewritten=12, compared=8)
+ANSWERING = BatchShape(pictures=12, pages=4, asked=26, scored=6, rewritten=20, compared=8)
 _COMPARE_EVERY = 4
 
 
@@ -76,6 +76,7 @@ class Rows:
         characters: (R, 8) classes of the printed characters, IGNORED where reading is not asked.
         attention: (R, Q, 1 + G*G), where the queries should look (`guidance.py`).
         verdict: (R,) position of the answer in VERDICTS.
+        things: (R, 2, 2), shape and colour of the things in focus, positions in SHAPES and COLOURS.
         sources: (R, S, Q + T), where the decoder should look for what it copies (`copying.py`).
     """
 
@@ -86,6 +87,7 @@ class Rows:
     characters: Ids
     attention: Targets
     verdict: Ids
+    things: Ids
     sources: Sources
 
 
@@ -146,6 +148,7 @@ class BatchMaker:
         self.templates = Templates.default()
         self.language = _literal(language_tokenizer())
         self.qformer = _literal(qformer_tokenizer())
+        self.names = {name: self._text_ids(name)[0] for name in (*COLOUR_NAMES, *SHAPES)}
         self.cls_id, self.sep_id = QFORMER_SPECIALS.index("[CLS]"), QFORMER_SPECIALS.index("[SEP]")
 
     def make(self, index: int, shape: BatchShape) -> Batch:
@@ -196,15 +199,19 @@ class BatchMaker:
             characters=np.array([_characters(row) for row in rows]),
             attention=np.stack([_attention(row, labels[row.picture]) for row in rows]),
             verdict=np.array([VERDICTS.index(row.verdict) if row.verdict else IGNORED for row in rows]),
+            things=np.array([_things(row) for row in rows]),
             sources=np.concatenate([from_queries, from_prompt], axis=-1),
         )
 
     def _query_sources(self, row: Row, target_ids: Ids) -> Sources:
-        """Returns (S, Q): the queries for the printed characters, where the answer can have them from nowhere else."""
-        if row.fact is None or row.fact.family not in SPELLING_FAMILIES or not row.scene.prints:
+        """Returns (S, Q): the queries that hold what is written, characters or the names of the things in focus."""
+        if row.fact is None:
             return np.zeros((len(target_ids), NUM_QUERY_TOKENS), np.float32)
-        spelt = np.array(self._text_ids(row.scene.prints[0].text.lower())[:-1])
-        return query_sources(target_ids, spelt, NUM_QUERY_TOKENS)
+        if row.fact.family in SPELLING_FAMILIES and row.scene.prints:
+            spelt = np.array(self._text_ids(row.scene.prints[0].text.lower())[:-1])
+            return query_sources(target_ids, spelt, NUM_QUERY_TOKENS)
+        named = [[self.names[name] for name in (thing.shape, thing.colour)] for thing in row.fact.focus]
+        return name_sources(target_ids, dict(zip(FOCUS_QUERIES, named, strict=False)), NUM_QUERY_TOKENS)
 
 
 def _literal(tokenizer: Tokenizer) -> Tokenizer:
@@ -241,6 +248,12 @@ def _characters(row: Row) -> list[int]:
         return [IGNORED] * MAX_LENGTH
     classes = [character_class(character) for character in row.scene.prints[0].text]
     return classes + [0] * (MAX_LENGTH - len(classes))
+
+
+def _things(row: Row) -> list[list[int]]:
+    focus = row.fact.focus[: len(FOCUS_QUERIES)] if row.fact is not None else ()
+    named = [[SHAPES.index(thing.shape), COLOUR_NAMES.index(thing.colour)] for thing in focus]
+    return named + [[IGNORED, IGNORED]] * (len(FOCUS_QUERIES) - len(named))
 
 
 def _attention(row: Row, labels: PatchLabels) -> Targets:

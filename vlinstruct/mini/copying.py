@@ -9,7 +9,7 @@ Legend: R rows, S target tokens, C context positions (queries, then prompt), T p
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -73,6 +73,20 @@ def query_sources(target: Ids, spelt: Ids, num_queries: int) -> Sources:
             for place in range(len(spelt) - 1):
                 sources[start + 1 + place, place] = 1
     return sources
+
+
+def name_sources(target: Ids, names: Mapping[int, Sequence[int]], num_queries: int) -> Sources:
+    """Returns (S, Q): for every token that names a thing, the queries that have found such a thing.
+
+    Args:
+        target: (S,) what is written.
+        names: by query, the tokens for its thing's shape and colour.
+        num_queries: Q.
+    """
+    sources = np.zeros((len(target), num_queries), np.float32)
+    for query, tokens in names.items():
+        sources[np.isin(target, tokens), query] = 1
+    return sources / np.maximum(sources.sum(axis=1, keepdims=True), 1)
 
 
 @contextmanager

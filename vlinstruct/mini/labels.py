@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from vlinstruct.mini.draw import Size, canvas_size, layout
 from vlinstruct.mini.perspective import Corners, moved
-from vlinstruct.mini.scene import COLOURS, SHAPES, Print, Scene, Thing
+from vlinstruct.mini.scene import COLOUR_NAMES, COLOURS, SHAPES, Print, Scene, Thing
 from vlinstruct.mini.words import MAX_LENGTH
 
 CHARACTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
@@ -25,7 +25,6 @@ SHAPE_CLASSES = len(SHAPES) + 1
 COLOUR_CLASSES = len(COLOURS) + 1
 HALVES = 2
 
-_COLOUR_NAMES = tuple(COLOURS)
 _LEAST_COVER = 0.35
 
 Box = tuple[float, float, float, float]
@@ -102,7 +101,7 @@ def _label_thing(labels: PatchLabels, thing: Thing, size: Size, corners: Corners
     inside = np.outer(_overlaps(top, bottom, grid), _overlaps(left, right, grid)) >= _LEAST_COVER
     labels.shape[inside] = SHAPES.index(thing.shape) + 1
     labels.centre[centre_cell(thing, corners, grid)] = SHAPES.index(thing.shape) + 1
-    labels.colour[inside] = _COLOUR_NAMES.index(thing.colour) + 1
+    labels.colour[inside] = COLOUR_NAMES.index(thing.colour) + 1
 
 
 def _label_print(labels: PatchLabels, text: Print, size: Size, corners: Corners | None) -> None:
@@ -115,7 +114,7 @@ def _label_print(labels: PatchLabels, text: Print, size: Size, corners: Corners 
     classes = np.array([character_class(character) for character in text.text])
     labels.character[inside] = classes[winner[inside]]
     labels.index[inside] = winner[inside] + 1
-    labels.colour[inside.reshape(grid, grid, HALVES).all(-1)] = _COLOUR_NAMES.index(text.colour) + 1
+    labels.colour[inside.reshape(grid, grid, HALVES).all(-1)] = COLOUR_NAMES.index(text.colour) + 1
 
 
 def patch_labels(scene: Scene, size: Size, grid: int = 12) -> PatchLabels:
@@ -131,7 +130,7 @@ def patch_labels(scene: Scene, size: Size, grid: int = 12) -> PatchLabels:
         index=np.zeros((grid, HALVES * grid), np.int64),
         shape=np.zeros((grid, grid), np.int64),
         centre=np.zeros((grid, grid), np.int64),
-        colour=np.full((grid, grid), _COLOUR_NAMES.index(scene.background) + 1),
+        colour=np.full((grid, grid), COLOUR_NAMES.index(scene.background) + 1),
     )
     for thing in scene.things:
         _label_thing(labels, thing, size, scene.corners)

@@ -15,10 +15,11 @@ from torch.nn.functional import cross_entropy
 
 from vlinstruct.mini.batches import IGNORED, Batch, Rows
 from vlinstruct.mini.copying import Ids, copying_loss, recorded_cross_attention
-from vlinstruct.mini.guidance import VERDICT_QUERY, guidance_loss, recorded_attention
+from vlinstruct.mini.guidance import FOCUS_QUERIES, VERDICT_QUERY, guidance_loss, recorded_attention
 from vlinstruct.mini.labels import CHARACTER_CLASSES, COLOUR_CLASSES, HALVES, INDEX_CLASSES, SHAPE_CLASSES
 from vlinstruct.mini.pixels import normalised
 from vlinstruct.mini.rows import VERDICTS
+from vlinstruct.mini.scene import COLOUR_NAMES, SHAPES
 from vlinstruct.mini.words import MAX_LENGTH
 from vlinstruct.model.instructblip import InstructBlip
 from vlinstruct.model.t5 import T5
@@ -26,7 +27,7 @@ from vlinstruct.model.t5 import T5
 WEIGHTS = {
     "target": 1.0,
     "rewrite": 1.0,
-    "copying": 0.3,
+    "copying": 0.6,
     "patch_character": 1.0,
     "patch_index": 0.7,
     "patch_shape": 0.3,
@@ -35,6 +36,8 @@ WEIGHTS = {
     "query_character": 0.7,
     "query_attention": 0.5,
     "query_verdict": 0.5,
+    "query_shape": 0.3,
+    "query_colour": 0.3,
 }
 _NOTHING_WEIGHT = 0.15
 # A thing's centre is one patch: that its neighbours are none is half of what there is to know.
@@ -44,8 +47,8 @@ _NO_CENTRE_WEIGHT = 0.5
 class AuxiliaryHeads(nn.Module):
     """Linear classifiers on patches and queries; thrown away after training.
 
-    Characters and their indices are told apart in a patch's left and right half. Query i names character i; the
-    verdict's query gives counts, colours, shapes, yes or no.
+    Characters and their indices are told apart in a patch's left and right half. Query i names character i, the next
+    ones name the things in focus; the verdict's query gives counts, colours, shapes, yes or no.
     """
 
     def __init__(self, vision_width: int, query_width: int) -> None:
@@ -60,6 +63,8 @@ class AuxiliaryHeads(nn.Module):
         self.patch = nn.ModuleDict({name: nn.Linear(vision_width, count) for name, count in outputs.items()})
         self.character = nn.Linear(query_width, CHARACTER_CLASSES)
         self.verdict = nn.Linear(query_width, len(VERDICTS))
+        self.thing_shape = nn.Linear(query_width, len(SHAPES))
+        self.thing_colour = nn.Linear(query_width, len(COLOUR_NAMES))
 
     def patch_losses(self, image_embeds: Tensor, batch: Batch) -> dict[str, Tensor]:
         """Returns one loss per kind of patch label; image_embeds is (P, 1 + G*G, D)."""
@@ -76,7 +81,10 @@ class AuxiliaryHeads(nn.Module):
         """Returns the losses on the Q-Former's output (R, Q, D) of all rows."""
         characters = self.character(query_embeds[:, :MAX_LENGTH])
         verdict = self.verdict(query_embeds[:, VERDICT_QUERY])
+        focus = query_embeds[:, FOCUS_QUERIES[0] : FOCUS_QUERIES[-1] + 1]
         return {
+            "query_shape": _classification(self.thing_shape(focus), [rows.things[..., 0] for rows in visual]),
+            "query_colour": _classification(self.thing_colour(focus), [rows.things[..., 1] for rows in visual]),
             "query_character": _classification(characters, [rows.characters for rows in visual]),
             "query_verdict": _classification(verdict, [rows.verdict for rows in visual]),
         }

@@ -6,6 +6,7 @@ Two CPU cores draw five times as fast as they train; one accelerator trains fast
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from multiprocessing import get_context
 
@@ -15,9 +16,9 @@ _AHEAD_PER_WORKER = 2
 _maker: BatchMaker | None = None
 
 
-def _start_worker(seed: int) -> None:
+def _start_worker(seed: int, fonts: Sequence[str] | None) -> None:
     global _maker
-    _maker = BatchMaker(seed)
+    _maker = BatchMaker(seed, fonts)
 
 
 def _make(index: int, shape: BatchShape) -> Batch:
@@ -33,16 +34,17 @@ class BatchStream:
         first: index of step 0's batch.
         stride: between the indices of two steps: the number of training processes.
         workers: processes that draw ahead; with none, a batch is made when it is asked for.
+        fonts: file names to print with in place of the training fonts.
     """
 
-    def __init__(self, seed: int, *, first: int, stride: int, workers: int) -> None:
+    def __init__(self, seed: int, *, first: int, stride: int, workers: int, fonts: Sequence[str] | None = None) -> None:
         self.first, self.stride = first, stride
         self.ahead = _AHEAD_PER_WORKER * workers
         self.pending: deque[tuple[int, Future[Batch]]] = deque()
-        self.maker = None if workers else BatchMaker(seed)
+        self.maker = None if workers else BatchMaker(seed, fonts)
         self.pool = None
         if workers:
-            self.pool = ProcessPoolExecutor(workers, get_context("spawn"), _start_worker, (seed,))
+            self.pool = ProcessPoolExecutor(workers, get_context("spawn"), _start_worker, (seed, fonts))
 
     def batch(self, step: int, shape: BatchShape) -> Batch:
         """Returns a step's batch; the next ones are ordered in the same shape, which then has changed a little late."""

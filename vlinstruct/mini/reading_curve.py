@@ -40,10 +40,15 @@ class ReadingPoint:
     read: Share
 
 
-def scenes_of_height(height: float) -> Iterator[Scene]:
-    """Yields test scenes without things whose text is of a height; texts too wide for it are left out."""
+def scenes_of_height(height: float, fonts: Sequence[str] | None = None) -> Iterator[Scene]:
+    """Yields test scenes without things whose text is of a height; texts too wide for it are left out.
+
+    Args:
+        height: of the capitals, as a fraction of the picture's.
+        fonts: file names to print with in place of the held-out ones.
+    """
     for seed in count():
-        scene = sample_scene(seed, split="test")
+        scene = sample_scene(seed, split="test", fonts=fonts)
         if scene.things or not scene.prints or is_label(scene.prints[0].text):
             continue
         text = replace(scene.prints[0], height=height, y=min(max(scene.prints[0].y, 0.1 + height), 0.9 - height))

@@ -25,6 +25,7 @@ COLOURS: dict[str, RGB] = {
     "white": (246, 246, 244),
     "grey": (134, 136, 138),
 }
+COLOUR_NAMES = tuple(COLOURS)
 SHAPES = ("circle", "square", "triangle", "star", "diamond", "cross", "heart", "ring")
 
 
