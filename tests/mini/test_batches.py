@@ -3,8 +3,10 @@ import pytest
 import torch
 
 from vlinstruct.mini.architecture import mini_config, new_model
-from vlinstruct.mini.batches import IGNORED, Batch, BatchMaker, BatchShape, padded
+from vlinstruct.mini.batches import Batch, BatchMaker, BatchShape, padded
+from vlinstruct.mini.guidance import NUM_QUERY_TOKENS
 from vlinstruct.mini.losses import WEIGHTS, AuxiliaryHeads, all_losses, total_loss
+from vlinstruct.mini.row_labels import IGNORED
 from vlinstruct.mini.rows import VERDICTS
 
 SHAPE = BatchShape(pictures=6, pages=1, asked=12, scored=2, rewritten=2, compared=1)
@@ -41,7 +43,7 @@ def test_every_target_ends_with_the_end_token(batch: Batch) -> None:
 def test_character_labels_are_the_answers_letters(maker: BatchMaker, batch: Batch) -> None:
     checked = 0
     for rows in batch.visual[:1]:  # questions to answer
-        for ids, characters in zip(rows.target_ids, rows.characters, strict=True):
+        for ids, characters in zip(rows.target_ids, rows.labels.characters, strict=True):
             answer = maker.language.decode(ids.tolist(), skip_special_tokens=True)
             if characters[0] != IGNORED and answer.isalnum() and answer not in VERDICTS:
                 assert (characters > 0).sum() == len(answer)
@@ -64,3 +66,14 @@ def test_every_parameter_learns_from_a_batch(maker: BatchMaker, batch: Batch) ->
     # The last layer's feed-forward part for the text has nothing behind it: mini is trained without CMAA.
     idle = [name for name, one in model.named_parameters() if one.grad is None]
     assert all(name.startswith("qformer.encoder.layer.2.") for name in idle)
+
+
+def test_a_comparison_is_copied_from_its_better_instruction_alone(maker: BatchMaker, batch: Batch) -> None:
+    compared = batch.visual[-1]
+    prompt, target = compared.prompt_ids[0], compared.target_ids[0]
+    assert "Score: " in maker.language.decode(prompt.tolist())
+    copied = np.nonzero(compared.sources[0].any(axis=0))[0] - NUM_QUERY_TOKENS
+    others = [place for place in range(len(prompt)) if prompt[place] in target and place not in copied]
+    assert len(copied)
+    assert copied.max() - copied.min() < len(prompt) // 2
+    assert others

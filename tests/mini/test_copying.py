@@ -4,7 +4,14 @@ import torch
 from torch import Tensor
 
 from vlinstruct.mini.architecture import mini_config, new_model
-from vlinstruct.mini.copying import copying_loss, name_sources, prompt_sources, query_sources, recorded_cross_attention
+from vlinstruct.mini.copying import (
+    copying_loss,
+    name_sources,
+    prompt_sources,
+    query_sources,
+    recorded_cross_attention,
+    run_of,
+)
 from vlinstruct.model.t5 import T5
 
 
@@ -64,3 +71,7 @@ def test_the_loss_falls_with_attention_to_the_sources() -> None:
     assert copying_loss([right, right], [sources]).item() == pytest.approx(-np.log(0.8), abs=1e-6)
     assert copying_loss([right, wrong], [sources]) < copying_loss([wrong, wrong], [sources])
     assert copying_loss([right], [np.zeros((1, 2, 3), np.float32)]) == 0
+
+
+def test_a_part_that_is_not_there_is_nowhere() -> None:
+    assert not run_of(np.array([5, 7]), np.array([4, 5, 6, 7])).any()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,21 +17,23 @@ from PIL import Image
 from tokenizers import Tokenizer
 
 from vlinstruct.instruction.templates import Templates
-from vlinstruct.mini.copying import Ids, Sources, name_sources, prompt_sources, query_sources
+from vlinstruct.mini.copying import Ids, Sources, name_sources, prompt_sources, query_sources, run_of
 from vlinstruct.mini.draw import Size, draw
-from vlinstruct.mini.guidance import FOCUS_QUERIES, NUM_QUERY_TOKENS, READING_FAMILIES, Targets, attention_targets
-from vlinstruct.mini.labels import PatchLabels, character_class, patch_labels
+from vlinstruct.mini.guidance import FOCUS_QUERIES, NUM_QUERY_TOKENS
+from vlinstruct.mini.labels import PatchLabels, patch_labels
 from vlinstruct.mini.questions import facts
 from vlinstruct.mini.rewriting import TextPair, rewriting_pair
-from vlinstruct.mini.rows import VERDICTS, Pictured, Row, asked_rows, compared_rows, scored_rows
+from vlinstruct.mini.row_labels import RowLabels, row_labels
+from vlinstruct.mini.rows import Pictured, Row, asked_rows, compared_rows, scored_rows
 from vlinstruct.mini.scene import COLOUR_NAMES, SHAPES, Scene
 from vlinstruct.mini.tokenizers import QFORMER_SPECIALS, language_tokenizer, qformer_tokenizer
-from vlinstruct.mini.words import MAX_LENGTH
 from vlinstruct.mini.world import sample_page, sample_scene
 
-IGNORED = -100
+Labels = TypeVar("Labels", PatchLabels, RowLabels)
+
 SPELLING_FAMILIES = ("reading", "number", "caption", "description")
 _EOS = 1
+_NO_TOKEN = -1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +46,7 @@ class BatchShape:
         asked: questions to answer.
         scored: instructions to predict from the picture (template B.2).
         rewritten: text-only rewritings (template B.1).
-        compared: comparisons of two instructions, in every fourth batch: their prompts are long.
+        compared: comparisons of two instructions, in every second batch: their prompts are long.
         image_size: side of the picture in pixels.
         grid: G.
     """
@@ -60,8 +63,8 @@ class BatchShape:
 
 # The dense labels need no questions: at first the vision tower learns alone, from more pictures a second.
 SEEING = BatchShape(pictures=12, pages=7)
-ANSWERING = BatchShape(pictures=12, pages=4, asked=26, scored=6, rewritten=20, compared=8)
-_COMPARE_EVERY = 4
+ANSWERING = BatchShape(pictures=12, pages=4, asked=26, scored=8, rewritten=16, compared=8)
+_COMPARE_EVERY = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,22 +76,16 @@ class Rows:
         qformer_ids: (R, T) what the Q-Former reads.
         prompt_ids: (R, T) what the language model reads, end token included.
         target_ids: (R, S) what it should write, end token included.
-        characters: (R, 8) classes of the printed characters, IGNORED where reading is not asked.
-        attention: (R, Q, 1 + G*G), where the queries should look (`guidance.py`).
-        verdict: (R,) position of the answer in VERDICTS.
-        things: (R, 2, 2), shape and colour of the things in focus, positions in SHAPES and COLOURS.
         sources: (R, S, Q + T), where the decoder should look for what it copies (`copying.py`).
+        labels: what the auxiliary losses want, stacked.
     """
 
     picture: Ids
     qformer_ids: Ids
     prompt_ids: Ids
     target_ids: Ids
-    characters: Ids
-    attention: Targets
-    verdict: Ids
-    things: Ids
     sources: Sources
+    labels: RowLabels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,7 +164,7 @@ class BatchMaker:
         prompt_ids, target_ids = self._pair_ids([rewriting_pair(self.templates, rng) for _ in range(shape.rewritten)])
         return Batch(
             pixels=np.stack([_pixels(*drawn, shape.image_size) for drawn in zip(pictures, sizes, strict=True)]),
-            patches=_stacked(labels),
+            patches=stacked(labels),
             visual=tuple(self._tokenised(rows, labels) for rows in (short, long + scored, compared) if rows),
             rewriting_prompt_ids=prompt_ids,
             rewriting_target_ids=target_ids,
@@ -187,25 +184,30 @@ class BatchMaker:
         )
         return padded(prompts), padded(targets)
 
-    def _tokenised(self, rows: list[Row], labels: list[PatchLabels]) -> Rows:
+    def _tokenised(self, rows: list[Row], patches: list[PatchLabels]) -> Rows:
         prompt_ids, target_ids = self._pair_ids([row.pair for row in rows])
         from_queries = np.stack([self._query_sources(*pair) for pair in zip(rows, target_ids, strict=True)])
-        from_prompt = _sources(prompt_ids, target_ids) * (from_queries.sum(axis=-1, keepdims=True) == 0)
+        copied_ids = np.stack([self._copied(*pair) for pair in zip(rows, prompt_ids, strict=True)])
+        from_prompt = _sources(copied_ids, target_ids) * (from_queries.sum(axis=-1, keepdims=True) == 0)
         return Rows(
             picture=np.array([row.picture for row in rows]),
             qformer_ids=padded([self._qformer_ids(row.qformer_text) for row in rows]),
             prompt_ids=prompt_ids,
             target_ids=target_ids,
-            characters=np.array([_characters(row) for row in rows]),
-            attention=np.stack([_attention(row, labels[row.picture]) for row in rows]),
-            verdict=np.array([VERDICTS.index(row.verdict) if row.verdict else IGNORED for row in rows]),
-            things=np.array([_things(row) for row in rows]),
             sources=np.concatenate([from_queries, from_prompt], axis=-1),
+            labels=stacked([row_labels(row, patches[row.picture]) for row in rows]),
         )
+
+    def _copied(self, row: Row, prompt_ids: Ids) -> Ids:
+        """Returns (T,): the part of the prompt that the target is made from; elsewhere what is no token."""
+        if not row.pair.source:
+            return prompt_ids
+        part = np.array(self._text_ids(row.pair.source)[:-1])
+        return np.where(run_of(part, prompt_ids), prompt_ids, _NO_TOKEN)
 
     def _query_sources(self, row: Row, target_ids: Ids) -> Sources:
         """Returns (S, Q): the queries that hold what is written, characters or the names of the things in focus."""
-        if row.fact is None:
+        if row.fact is None or row.pair.source:
             return np.zeros((len(target_ids), NUM_QUERY_TOKENS), np.float32)
         if row.fact.family in SPELLING_FAMILIES and row.scene.prints:
             spelt = np.array(self._text_ids(row.scene.prints[0].text.lower())[:-1])
@@ -237,26 +239,7 @@ def _sources(prompt_ids: Ids, target_ids: Ids) -> Sources:
     return np.stack(found) if found else np.zeros((0, 1, 1), np.float32)
 
 
-def _stacked(labels: list[PatchLabels]) -> PatchLabels:
-    return PatchLabels(
-        **{field.name: np.stack([getattr(one, field.name) for one in labels]) for field in fields(PatchLabels)}
-    )
-
-
-def _characters(row: Row) -> list[int]:
-    if row.fact is None or row.fact.family not in READING_FAMILIES or not row.scene.prints:
-        return [IGNORED] * MAX_LENGTH
-    classes = [character_class(character) for character in row.scene.prints[0].text]
-    return classes + [0] * (MAX_LENGTH - len(classes))
-
-
-def _things(row: Row) -> list[list[int]]:
-    focus = row.fact.focus[: len(FOCUS_QUERIES)] if row.fact is not None else ()
-    named = [[SHAPES.index(thing.shape), COLOUR_NAMES.index(thing.colour)] for thing in focus]
-    return named + [[IGNORED, IGNORED]] * (len(FOCUS_QUERIES) - len(named))
-
-
-def _attention(row: Row, labels: PatchLabels) -> Targets:
-    if row.fact is None:
-        return np.zeros((NUM_QUERY_TOKENS, 1 + labels.shape.size), np.float32)
-    return attention_targets(row.fact, row.scene, labels.index)
+def stacked(labels: Sequence[Labels]) -> Labels:
+    """Stacks dataclasses of arrays, field by field, along a new first axis."""
+    kind = type(labels[0])
+    return kind(**{field.name: np.stack([getattr(one, field.name) for one in labels]) for field in fields(kind)})

@@ -59,6 +59,20 @@ def prompt_sources(target: Ids, prompt: Ids) -> Sources:
     return (sources * is_copied / np.maximum(count, 1)).astype(np.float32)
 
 
+def run_of(part: Ids, whole: Ids) -> NDArray[np.bool_]:
+    """Returns (T,): True where `part` first stands in `whole`, all False where it does not.
+
+    >>> run_of(np.array([5, 6]), np.array([4, 5, 6, 7])).tolist()
+    [False, True, True, False]
+    """
+    inside = np.zeros(len(whole), np.bool_)
+    for start in range(len(whole) - len(part) + 1):
+        if (whole[start : start + len(part)] == part).all():
+            inside[start : start + len(part)] = True
+            break
+    return inside
+
+
 def query_sources(target: Ids, spelt: Ids, num_queries: int) -> Sources:
     """Returns (S, Q): query i for character i of a spelt text wherever the target has it.
 

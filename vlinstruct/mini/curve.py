@@ -18,7 +18,7 @@ _SHOWN = {
     "copying": "purple",
     "patch_character": "orange",
     "patch_index": "brown",
-    "query_character": "red",
+    "query_characters": "red",
     "query_verdict": "grey",
 }
 _LOSSES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)

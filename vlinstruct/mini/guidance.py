@@ -28,6 +28,7 @@ from vlinstruct.model.qformer import QFormer, QueryKeyValue
 
 FOCUS_QUERIES = (MAX_LENGTH, MAX_LENGTH + 1)
 NUM_QUERY_TOKENS = MAX_LENGTH + 4
+FAMILY_QUERY = NUM_QUERY_TOKENS - 2
 VERDICT_QUERY = NUM_QUERY_TOKENS - 1
 READING_FAMILIES = ("reading", "number", "written", "ocr", "meme", "caption", "description")
 # Families that are answered by what is not there, too.

@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from vlinstruct.mini.batches import IGNORED, Batch, Rows
+from vlinstruct.mini.architecture import GRID
+from vlinstruct.mini.batches import Batch, Rows
 from vlinstruct.mini.copying import Ids, copying_loss, recorded_cross_attention
-from vlinstruct.mini.guidance import FOCUS_QUERIES, VERDICT_QUERY, guidance_loss, recorded_attention
+from vlinstruct.mini.guidance import FAMILY_QUERY, FOCUS_QUERIES, VERDICT_QUERY, guidance_loss, recorded_attention
 from vlinstruct.mini.labels import CHARACTER_CLASSES, COLOUR_CLASSES, HALVES, INDEX_CLASSES, SHAPE_CLASSES
 from vlinstruct.mini.pixels import normalised
+from vlinstruct.mini.row_labels import FAMILY_NAMES, IGNORED, RowLabels
 from vlinstruct.mini.rows import VERDICTS
 from vlinstruct.mini.scene import COLOUR_NAMES, SHAPES
 from vlinstruct.mini.words import MAX_LENGTH
@@ -33,11 +35,14 @@ WEIGHTS = {
     "patch_shape": 0.3,
     "patch_centre": 0.3,
     "patch_colour": 0.3,
-    "query_character": 0.7,
     "query_attention": 0.5,
+    "query_characters": 0.7,
     "query_verdict": 0.5,
-    "query_shape": 0.3,
-    "query_colour": 0.3,
+    "query_family": 0.2,
+    "query_shapes": 0.3,
+    "query_colours": 0.3,
+    "query_grid_rows": 0.2,
+    "query_grid_columns": 0.2,
 }
 _NOTHING_WEIGHT = 0.15
 # A thing's centre is one patch: that its neighbours are none is half of what there is to know.
@@ -48,7 +53,8 @@ class AuxiliaryHeads(nn.Module):
     """Linear classifiers on patches and queries; thrown away after training.
 
     Characters and their indices are told apart in a patch's left and right half. Query i names character i, the next
-    ones name the things in focus; the verdict's query gives counts, colours, shapes, yes or no.
+    ones name and place the things in focus; one tells what is asked; the verdict's query gives counts, colours, shapes,
+    yes or no.
     """
 
     def __init__(self, vision_width: int, query_width: int) -> None:
@@ -61,10 +67,16 @@ class AuxiliaryHeads(nn.Module):
             "colour": COLOUR_CLASSES,
         }
         self.patch = nn.ModuleDict({name: nn.Linear(vision_width, count) for name, count in outputs.items()})
-        self.character = nn.Linear(query_width, CHARACTER_CLASSES)
-        self.verdict = nn.Linear(query_width, len(VERDICTS))
-        self.thing_shape = nn.Linear(query_width, len(SHAPES))
-        self.thing_colour = nn.Linear(query_width, len(COLOUR_NAMES))
+        names = {
+            "characters": CHARACTER_CLASSES,
+            "verdict": len(VERDICTS),
+            "shapes": len(SHAPES),
+            "colours": len(COLOUR_NAMES),
+            "family": len(FAMILY_NAMES),
+            "grid_rows": GRID,
+            "grid_columns": GRID,
+        }
+        self.query = nn.ModuleDict({name: nn.Linear(query_width, count) for name, count in names.items()})
 
     def patch_losses(self, image_embeds: Tensor, batch: Batch) -> dict[str, Tensor]:
         """Returns one loss per kind of patch label; image_embeds is (P, 1 + G*G, D)."""
@@ -77,16 +89,18 @@ class AuxiliaryHeads(nn.Module):
             for name, head in self.patch.items()
         }
 
-    def query_losses(self, query_embeds: Tensor, visual: tuple[Rows, ...]) -> dict[str, Tensor]:
-        """Returns the losses on the Q-Former's output (R, Q, D) of all rows."""
-        characters = self.character(query_embeds[:, :MAX_LENGTH])
-        verdict = self.verdict(query_embeds[:, VERDICT_QUERY])
+    def query_losses(self, query_embeds: Tensor, labels: list[RowLabels]) -> dict[str, Tensor]:
+        """Returns the losses on the Q-Former's output (R, Q, D) of all rows, labelled group by group."""
         focus = query_embeds[:, FOCUS_QUERIES[0] : FOCUS_QUERIES[-1] + 1]
+        read = {
+            "characters": query_embeds[:, :MAX_LENGTH],
+            "verdict": query_embeds[:, VERDICT_QUERY],
+            "family": query_embeds[:, FAMILY_QUERY],
+            **dict.fromkeys(("shapes", "colours", "grid_rows", "grid_columns"), focus),
+        }
         return {
-            "query_shape": _classification(self.thing_shape(focus), [rows.things[..., 0] for rows in visual]),
-            "query_colour": _classification(self.thing_colour(focus), [rows.things[..., 1] for rows in visual]),
-            "query_character": _classification(characters, [rows.characters for rows in visual]),
-            "query_verdict": _classification(verdict, [rows.verdict for rows in visual]),
+            f"query_{name}": _classification(self.query[name](embeds), [getattr(one, name) for one in labels])
+            for name, embeds in read.items()
         }
 
 
@@ -159,9 +173,9 @@ def _answer_losses(model: InstructBlip, heads: AuxiliaryHeads, image_embeds: Ten
     return {
         "target": torch.cat([losses for _, losses in seen]).mean(),
         "rewrite": rewritten.mean(),
-        "query_attention": guidance_loss(attention, [rows.attention for rows in batch.visual]),
+        "query_attention": guidance_loss(attention, [rows.labels.attention for rows in batch.visual]),
         "copying": copying_loss(cross_attention, sources),
-        **heads.query_losses(torch.cat([embeds for embeds, _ in seen]), batch.visual),
+        **heads.query_losses(torch.cat([embeds for embeds, _ in seen]), [rows.labels for rows in batch.visual]),
     }
 
 

@@ -52,10 +52,17 @@ _COPYING_SHARE = 0.3
 
 @dataclass(frozen=True, kw_only=True)
 class TextPair:
-    """What the language model reads and what it should write."""
+    """What the language model reads and what it should write.
+
+    Args:
+        prompt: what it reads.
+        target: what it should write.
+        source: the part of the prompt that the target is made from; empty where that is any.
+    """
 
     prompt: str
     target: str
+    source: str = ""
 
 
 def sample_fact(rng: random.Random, split: Split) -> Fact:
@@ -127,9 +134,9 @@ def comparison_pair(templates: Templates, fitting: Sequence[Fact], rng: random.R
     scores = [low, low] if rng.random() < 0.12 else [low, low + rng.uniform(0.01, 3.0)]
     rng.shuffle(scores)
     entries = list(zip(scores, worded, strict=True))
-    _, (_, best) = min(entries, key=lambda entry: (entry[0], len(entry[1][0]), entry[1][0]))
+    _, (source, best) = min(entries, key=lambda entry: (entry[0], len(entry[1][0]), entry[1][0]))
     prompt = templates.compare_prompt([scored(text, ias) for ias, (text, _) in entries])
-    return TextPair(prompt=prompt, target=canonical(best.family, best.slots))
+    return TextPair(prompt=prompt, target=canonical(best.family, best.slots), source=source)
 
 
 def _worded(fact: Fact, rng: random.Random) -> str:

@@ -38,6 +38,7 @@ class Row:
         fact: what the Q-Former's text asks about the picture, where it asks anything.
         qformer_text: what the Q-Former reads.
         pair: what the language model reads and writes.
+        family: of what the Q-Former's text asks, about whichever picture.
         verdict: the answer, where it is one of VERDICTS; of a scored instruction, whether the Q-Former's text fits.
     """
 
@@ -46,6 +47,7 @@ class Row:
     fact: Fact | None
     qformer_text: str
     pair: TextPair
+    family: str | None
     verdict: str | None = None
 
 
@@ -77,8 +79,17 @@ def asked_rows(pictures: Sequence[Pictured], count: int, rng: random.Random) -> 
         text, answer = question.instruction, question.answer
         pair = TextPair(prompt=text, target=answer)
         verdict = answer if answer in VERDICTS else None
-        scene = pictures[at].scene
-        rows.append(Row(picture=at, scene=scene, fact=question.fact, qformer_text=text, pair=pair, verdict=verdict))
+        rows.append(
+            Row(
+                picture=at,
+                scene=pictures[at].scene,
+                fact=question.fact,
+                qformer_text=text,
+                pair=pair,
+                family=question.family,
+                verdict=verdict,
+            )
+        )
     return rows
 
 
@@ -92,24 +103,29 @@ def scored_rows(templates: Templates, pictures: Sequence[Pictured], count: int, 
     for at in rng.sample(range(len(pictures)), count):
         fact = _draw_fact(pictures[at].fitting, rng)
         target = ask(fact, rng, poor_share=0.15).instruction
-        reads, asked, verdict = _reading_of_scoring(pictures[at], fact, target, rng)
         pair = TextPair(prompt=templates.score_prompt(), target=target)
-        scene = pictures[at].scene
-        rows.append(Row(picture=at, scene=scene, fact=asked, qformer_text=reads, pair=pair, verdict=verdict))
+        rows.append(_scored_row(at, pictures[at], fact, pair, rng))
     return rows
 
 
-def _reading_of_scoring(
-    picture: Pictured, fact: Fact, target: str, rng: random.Random
-) -> tuple[str, Fact | None, str | None]:
+def _scored_row(at: int, picture: Pictured, fact: Fact, pair: TextPair, rng: random.Random) -> Row:
     draw = rng.random()
-    if draw < 0.45:
-        return target, fact, "yes"
+    text, asked, verdict = pair.target, fact, "yes"
+    if draw < 0.1:
+        return Row(picture=at, scene=picture.scene, fact=None, qformer_text="", pair=pair, family=None)
     if draw < 0.55:
-        return "", None, None
-    other = mismatched_fact(picture, rng)
-    asks_here = any(other is known for known in picture.facts)
-    return clean(other.family, other.slots, rng), other if asks_here else None, "no"
+        asked, verdict = mismatched_fact(picture, rng), "no"
+        text = clean(asked.family, asked.slots, rng)
+    asks_here = any(asked is known for known in picture.facts)
+    return Row(
+        picture=at,
+        scene=picture.scene,
+        fact=asked if asks_here else None,
+        qformer_text=text,
+        pair=pair,
+        family=asked.family,
+        verdict=verdict,
+    )
 
 
 def mismatched_fact(picture: Pictured, rng: random.Random, split: Split = "train") -> Fact:
@@ -130,5 +146,6 @@ def compared_rows(templates: Templates, pictures: Sequence[Pictured], count: int
         fact = rng.choice(pictures[at].fitting)
         pair = comparison_pair(templates, pictures[at].fitting, rng)
         text = clean(fact.family, fact.slots, rng)
-        rows.append(Row(picture=at, scene=pictures[at].scene, fact=fact, qformer_text=text, pair=pair))
+        scene = pictures[at].scene
+        rows.append(Row(picture=at, scene=scene, fact=fact, qformer_text=text, pair=pair, family=fact.family))
     return rows
