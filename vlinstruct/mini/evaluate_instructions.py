@@ -29,14 +29,12 @@ class Likelihoods:
     """How instructions' scores tell fitting from mismatched ones.
 
     Args:
-        auc: how often a fitting instruction has a lower IAS than a mismatched one.
-        shuffled_auc: the same with each picture's place taken by another's.
-        pictures: how many were used.
+        auc: how often a fitting instruction has a lower IAS than a mismatched one, of all pairs over all pictures.
+        paired: the same, of each picture's own two, which are worded alike.
     """
 
     auc: float
-    shuffled_auc: float
-    pictures: int
+    paired: Share
 
 
 def is_well_formed(text: str, fact: Fact) -> bool:
@@ -83,8 +81,8 @@ def _ias(model: VisionLanguageModel, templates: Templates, percept: Percept, tex
     return [one.mean_nll for one in scores]
 
 
-def _contrast(picture: Pictured, rng: random.Random) -> tuple[str, str]:
-    """Draws a fitting and a mismatched instruction of one family, so that wording alone does not tell them apart.
+def _contrast(picture: Pictured, rng: random.Random) -> tuple[str, ...]:
+    """Draws a fitting and a mismatched instruction in the same words: only what they name tells them apart.
 
     The mismatched one names something that is not there, or asks about what only another picture shows.
     """
@@ -93,22 +91,37 @@ def _contrast(picture: Pictured, rng: random.Random) -> tuple[str, str]:
         same_family = [fact for fact in picture.fitting if fact.family == mismatched.family]
         if same_family:
             break
-    fitting = rng.choice(same_family)
-    return clean(fitting.family, fitting.slots, rng, "test"), clean(mismatched.family, mismatched.slots, rng, "test")
+    wording = rng.getrandbits(32)
+    return tuple(
+        clean(fact.family, fact.slots, random.Random(wording), "test") for fact in (rng.choice(same_family), mismatched)
+    )
 
 
-def likelihoods(model: VisionLanguageModel, templates: Templates, scenes: Sequence[Scene]) -> Likelihoods:
-    """Scores a fitting and a mismatched instruction for every scene, with its picture and with the next scene's."""
+def likelihoods(
+    model: VisionLanguageModel, templates: Templates, scenes: Sequence[Scene], *, exchanged: bool
+) -> Likelihoods:
+    """Scores a fitting and a mismatched instruction for every scene.
+
+    Args:
+        model: scores.
+        templates: give the prompt.
+        scenes: are drawn at the default size.
+        exchanged: shows the model the next scene's picture in place of each scene's own: no more can be told then than
+            wordings alone tell.
+    """
     rng = random.Random("likelihoods")
     pictures = [Pictured(scene=scene, facts=facts(scene, rng)) for scene in scenes]
     fitting, mismatched = zip(*(_contrast(picture, rng) for picture in pictures), strict=True)
     percept = model.encode([draw(scene) for scene in scenes])
-    others = percept.select([(i + 1) % len(scenes) for i in range(len(scenes))])
-    return Likelihoods(
-        auc=auc(_ias(model, templates, percept, fitting), _ias(model, templates, percept, mismatched)),
-        shuffled_auc=auc(_ias(model, templates, others, fitting), _ias(model, templates, others, mismatched)),
-        pictures=len(scenes),
+    if exchanged:
+        percept = percept.select([(i + 1) % len(scenes) for i in range(len(scenes))])
+    low, high = (_ias(model, templates, percept, texts) for texts in (fitting, mismatched))
+    name = (
+        "fitting instruction has the lower IAS, pictures exchanged"
+        if exchanged
+        else "fitting instruction has the lower IAS"
     )
+    return Likelihoods(auc=auc(low, high), paired=share(name, (a < b for a, b in zip(low, high, strict=True))))
 
 
 def comparison_shares(model: VisionLanguageModel, templates: Templates, scenes: Sequence[Scene]) -> list[Share]:

@@ -32,16 +32,22 @@ def evaluate(backbone: str, num_scenes: int, curve: Path | None) -> str:
     scenes = held_out_scenes(num_scenes)
     answered = answer_all(model, scenes)
     fewer = scenes[:_FEWER]
-    fit = likelihoods(model, templates, fewer)
+    own, other = (likelihoods(model, templates, fewer, exchanged=exchanged) for exchanged in (False, True))
     parts = [
         "### Answers to well-worded questions\n",
         table([*family_shares(answered), *reading_shares(answered)]),
         "\n### Answers to poorly worded questions\n",
         table(family_shares(answer_all(model, fewer, poor_share=1.0))),
         "\n### Instructions\n",
-        table([*rewriting_shares(model, templates, len(fewer)), *comparison_shares(model, templates, fewer)]),
-        f"\nIAS of a fitting against a mismatched instruction on {fit.pictures} pictures: AUC {fit.auc:.3f}; "
-        f"with the pictures exchanged {fit.shuffled_auc:.3f}.",
+        table(
+            [
+                *rewriting_shares(model, templates, len(fewer)),
+                *comparison_shares(model, templates, fewer),
+                own.paired,
+                other.paired,
+            ]
+        ),
+        f"\nAUC of IAS, fitting against mismatched instructions: {own.auc:.3f}; pictures exchanged: {other.auc:.3f}.",
     ]
     if curve is not None:
         points = reading_curve(model, _CURVE_ITEMS)

@@ -35,6 +35,8 @@ WEIGHTS = {
     "patch_shape": 0.3,
     "patch_centre": 0.3,
     "patch_colour": 0.3,
+    "patch_row": 0.2,
+    "patch_column": 0.2,
     "query_attention": 0.5,
     "query_characters": 0.7,
     "query_verdict": 0.5,
@@ -77,6 +79,7 @@ class AuxiliaryHeads(nn.Module):
             "grid_columns": GRID,
         }
         self.query = nn.ModuleDict({name: nn.Linear(query_width, count) for name, count in names.items()})
+        self.place = nn.ModuleDict({name: nn.Linear(vision_width, GRID) for name in ("row", "column")})
 
     def patch_losses(self, image_embeds: Tensor, batch: Batch) -> dict[str, Tensor]:
         """Returns one loss per kind of patch label; image_embeds is (P, 1 + G*G, D)."""
@@ -87,6 +90,16 @@ class AuxiliaryHeads(nn.Module):
                 _NO_CENTRE_WEIGHT if name == "centre" else _NOTHING_WEIGHT,
             )
             for name, head in self.patch.items()
+        }
+
+    def place_losses(self, image_embeds: Tensor) -> dict[str, Tensor]:
+        """Returns the losses for each patch's own row and column: without them the tower forgot where things are."""
+        axis = torch.arange(GRID, device=image_embeds.device)
+        labels = {"row": axis[:, None].expand(GRID, GRID), "column": axis.expand(GRID, GRID)}
+        logits = {name: self.place[name](image_embeds[:, 1:]).float().flatten(0, 1) for name in labels}
+        pictures = len(image_embeds)
+        return {
+            f"patch_{name}": cross_entropy(logits[name], labels[name].flatten().repeat(pictures)) for name in labels
         }
 
     def query_losses(self, query_embeds: Tensor, labels: list[RowLabels]) -> dict[str, Tensor]:
@@ -157,7 +170,7 @@ def all_losses(model: InstructBlip, heads: AuxiliaryHeads, batch: Batch) -> dict
     character loss rose from 0.15 to 0.39 in ten minutes).
     """
     image_embeds = model.encode_image(normalised(_tensor(batch.pixels, model.query_tokens)))
-    losses = heads.patch_losses(image_embeds, batch)
+    losses = heads.patch_losses(image_embeds, batch) | heads.place_losses(image_embeds)
     if batch.visual:
         losses |= _answer_losses(model, heads, image_embeds.detach(), batch)
     return losses
