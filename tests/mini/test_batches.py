@@ -58,7 +58,9 @@ def test_padding_goes_to_the_right() -> None:
 def test_every_parameter_learns_from_a_batch(maker: BatchMaker, batch: Batch) -> None:
     config = mini_config(maker.language.get_vocab_size(), maker.qformer.get_vocab_size())
     model = new_model(config, seed=0)
-    heads = AuxiliaryHeads(config.vision_config.hidden_size, config.qformer_config.hidden_size)
+    heads = AuxiliaryHeads(
+        *[one.hidden_size for one in (config.vision_config, config.qformer_config, config.text_config)]
+    )
     losses = all_losses(model, heads, batch)
     assert set(losses) == set(WEIGHTS)
     assert all(torch.isfinite(loss) for loss in losses.values())
@@ -77,3 +79,6 @@ def test_a_comparison_is_copied_from_its_better_instruction_alone(maker: BatchMa
     assert len(copied)
     assert copied.max() - copied.min() < len(prompt) // 2
     assert others
+    better = compared.better[0, NUM_QUERY_TOKENS:]
+    assert set(copied) <= set(np.nonzero(better == 1)[0])
+    assert (better == 0).any()

@@ -37,7 +37,9 @@ def test_queries_look_for_the_things_in_the_order_of_the_question() -> None:
 
 @pytest.mark.parametrize("count", [0, 1, 2])
 def test_the_class_tokens_share_tells_the_count(count: int) -> None:
-    targets = _targets("count", *(STAR, RING)[:count])
+    fact = Fact(family="count", slots={}, answer="", counted=(STAR, RING)[:count])
+    targets = attention_targets(fact, SCENE, NOTHING)
+    assert not targets[list(FOCUS_QUERIES)].any()
     assert targets[VERDICT_QUERY, 0] == pytest.approx(1 / (1 + count))
     assert targets[VERDICT_QUERY].sum() == pytest.approx(1)
 

@@ -23,7 +23,7 @@ from vlinstruct.mini.guidance import FOCUS_QUERIES, NUM_QUERY_TOKENS
 from vlinstruct.mini.labels import PatchLabels, patch_labels
 from vlinstruct.mini.questions import facts
 from vlinstruct.mini.rewriting import TextPair, rewriting_pair
-from vlinstruct.mini.row_labels import RowLabels, row_labels
+from vlinstruct.mini.row_labels import IGNORED, RowLabels, row_labels
 from vlinstruct.mini.rows import Pictured, Row, asked_rows, compared_rows, scored_rows
 from vlinstruct.mini.scene import COLOUR_NAMES, SHAPES, Scene
 from vlinstruct.mini.tokenizers import QFORMER_SPECIALS, language_tokenizer, qformer_tokenizer
@@ -46,7 +46,7 @@ class BatchShape:
         asked: questions to answer.
         scored: instructions to predict from the picture (template B.2).
         rewritten: text-only rewritings (template B.1).
-        compared: comparisons of two instructions, in every second batch: their prompts are long.
+        compared: comparisons of two instructions.
         image_size: side of the picture in pixels.
         grid: G.
     """
@@ -64,7 +64,6 @@ class BatchShape:
 # The dense labels need no questions: at first the vision tower learns alone, from more pictures a second.
 SEEING = BatchShape(pictures=12, pages=7)
 ANSWERING = BatchShape(pictures=12, pages=4, asked=26, scored=8, rewritten=16, compared=8)
-_COMPARE_EVERY = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +76,7 @@ class Rows:
         prompt_ids: (R, T) what the language model reads, end token included.
         target_ids: (R, S) what it should write, end token included.
         sources: (R, S, Q + T), where the decoder should look for what it copies (`copying.py`).
+        better: (R, Q + T), 1 where a comparison's better instruction stands, 0 where the worse one does, else IGNORED.
         labels: what the auxiliary losses want, stacked.
     """
 
@@ -85,6 +85,7 @@ class Rows:
     prompt_ids: Ids
     target_ids: Ids
     sources: Sources
+    better: Ids
     labels: RowLabels
 
 
@@ -159,7 +160,7 @@ class BatchMaker:
         known = [Pictured(scene=scene, facts=facts(scene, rng)) for scene in scenes]
         short, long = _by_length(asked_rows(known, shape.asked, rng))
         scored = scored_rows(self.templates, known, shape.scored, rng)
-        compared = compared_rows(self.templates, known, 0 if index % _COMPARE_EVERY else shape.compared, rng)
+        compared = compared_rows(self.templates, known, shape.compared, rng)
         labels = [patch_labels(scene, size, shape.grid) for scene, size in zip(pictures, sizes, strict=True)]
         prompt_ids, target_ids = self._pair_ids([rewriting_pair(self.templates, rng) for _ in range(shape.rewritten)])
         return Batch(
@@ -195,6 +196,7 @@ class BatchMaker:
             prompt_ids=prompt_ids,
             target_ids=target_ids,
             sources=np.concatenate([from_queries, from_prompt], axis=-1),
+            better=np.stack([self._better(*pair) for pair in zip(rows, prompt_ids, strict=True)]),
             labels=stacked([row_labels(row, patches[row.picture]) for row in rows]),
         )
 
@@ -202,8 +204,19 @@ class BatchMaker:
         """Returns (T,): the part of the prompt that the target is made from; elsewhere what is no token."""
         if not row.pair.source:
             return prompt_ids
-        part = np.array(self._text_ids(row.pair.source)[:-1])
-        return np.where(run_of(part, prompt_ids), prompt_ids, _NO_TOKEN)
+        return np.where(self._run(row.pair.source, prompt_ids), prompt_ids, _NO_TOKEN)
+
+    def _run(self, text: str, prompt_ids: Ids) -> NDArray[np.bool_]:
+        """Returns (T,): True where a text first stands in a prompt."""
+        return run_of(np.array(self._text_ids(text)[:-1]), prompt_ids)
+
+    def _better(self, row: Row, prompt_ids: Ids) -> Ids:
+        """Returns (Q + T,): which of two compared instructions a token belongs to."""
+        better = np.full(NUM_QUERY_TOKENS + len(prompt_ids), IGNORED)
+        if row.pair.source != row.pair.rejected:
+            better[NUM_QUERY_TOKENS:][self._run(row.pair.rejected, prompt_ids)] = 0
+            better[NUM_QUERY_TOKENS:][self._run(row.pair.source, prompt_ids)] = 1
+        return better
 
     def _query_sources(self, row: Row, target_ids: Ids) -> Sources:
         """Returns (S, Q): the queries that hold what is written, characters or the names of the things in focus."""

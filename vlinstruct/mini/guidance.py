@@ -51,8 +51,9 @@ def attention_targets(fact: Fact, scene: Scene, index: NDArray[np.int64]) -> Tar
     targets = np.zeros((NUM_QUERY_TOKENS, 1 + grid * grid), np.float32)
     if fact.family in READING_FAMILIES and scene.prints:
         _look_at_characters(targets, index)
-    cells = [1 + grid * row + column for row, column in (centre_cell(one, scene.corners, grid) for one in fact.focus)]
-    for query, cell in zip(FOCUS_QUERIES, cells, strict=False):
+    places = (centre_cell(thing, scene.corners, grid) for thing in (*fact.focus, *fact.counted))
+    cells = [1 + grid * row + column for row, column in places]
+    for query, cell in zip(FOCUS_QUERIES, cells[: len(fact.focus)], strict=False):
         targets[query, cell] = 1
     if cells or fact.family in _ABSENCE_FAMILIES:
         targets[VERDICT_QUERY, [0, *cells]] = 1 / (1 + len(cells))

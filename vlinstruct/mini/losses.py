@@ -30,6 +30,7 @@ WEIGHTS = {
     "target": 1.0,
     "rewrite": 1.0,
     "copying": 0.6,
+    "better": 0.5,
     "patch_character": 1.0,
     "patch_index": 0.7,
     "patch_shape": 0.3,
@@ -59,7 +60,7 @@ class AuxiliaryHeads(nn.Module):
     yes or no.
     """
 
-    def __init__(self, vision_width: int, query_width: int) -> None:
+    def __init__(self, vision_width: int, query_width: int, language_width: int) -> None:
         super().__init__()
         outputs = {
             "character": HALVES * CHARACTER_CLASSES,
@@ -80,6 +81,7 @@ class AuxiliaryHeads(nn.Module):
         }
         self.query = nn.ModuleDict({name: nn.Linear(query_width, count) for name, count in names.items()})
         self.place = nn.ModuleDict({name: nn.Linear(vision_width, GRID) for name in ("row", "column")})
+        self.better = nn.Linear(language_width, 2)
 
     def patch_losses(self, image_embeds: Tensor, batch: Batch) -> dict[str, Tensor]:
         """Returns one loss per kind of patch label; image_embeds is (P, 1 + G*G, D)."""
@@ -101,6 +103,16 @@ class AuxiliaryHeads(nn.Module):
         return {
             f"patch_{name}": cross_entropy(logits[name], labels[name].flatten().repeat(pictures)) for name in labels
         }
+
+    def better_loss(self, encoded: list[Tensor], better: list[Ids]) -> Tensor:
+        """Returns the loss for which of two compared instructions each token of the prompt belongs to.
+
+        Args:
+            encoded: the language model's encoder's output, (R, Q + T, L) of each group of rows.
+            better: (R, Q + T) of each group.
+        """
+        tokens = torch.cat([embeds.flatten(0, 1) for embeds in encoded[: len(better)]])
+        return _classification(self.better(tokens), [labels.flatten() for labels in better])
 
     def query_losses(self, query_embeds: Tensor, labels: list[RowLabels]) -> dict[str, Tensor]:
         """Returns the losses on the Q-Former's output (R, Q, D) of all rows, labelled group by group."""
@@ -179,15 +191,19 @@ def all_losses(model: InstructBlip, heads: AuxiliaryHeads, batch: Batch) -> dict
 def _answer_losses(model: InstructBlip, heads: AuxiliaryHeads, image_embeds: Tensor, batch: Batch) -> dict[str, Tensor]:
     language_model = cast(T5, model.language_model)
     ids = (_tensor(ids, image_embeds) for ids in (batch.rewriting_prompt_ids, batch.rewriting_target_ids))
+    encoded: list[Tensor] = []
+    reading = language_model.encoder.register_forward_hook(lambda module, inputs, output: encoded.append(output))
     with recorded_attention(model.qformer) as attention, recorded_cross_attention(language_model) as cross_attention:
         seen = [_rows_loss(model, image_embeds, rows) for rows in batch.visual]
         rewritten = _target_loss(model, None, *ids)
+    reading.remove()
     sources = [*(rows.sources for rows in batch.visual), batch.rewriting_sources]
     return {
         "target": torch.cat([losses for _, losses in seen]).mean(),
         "rewrite": rewritten.mean(),
         "query_attention": guidance_loss(attention, [rows.labels.attention for rows in batch.visual]),
         "copying": copying_loss(cross_attention, sources),
+        "better": heads.better_loss(encoded, [rows.better for rows in batch.visual]),
         **heads.query_losses(torch.cat([embeds for embeds, _ in seen]), [rows.labels for rows in batch.visual]),
     }
 

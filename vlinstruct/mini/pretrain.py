@@ -44,7 +44,8 @@ class Trainer:
         self.config = mini_config(language_tokenizer().get_vocab_size(), qformer_tokenizer().get_vocab_size())
         self.device = torch.device(settings.device)
         self.model: InstructBlip = new_model(self.config, settings.seed).to(self.device)
-        widths = self.config.vision_config.hidden_size, self.config.qformer_config.hidden_size
+        config = self.config
+        widths = config.vision_config.hidden_size, config.qformer_config.hidden_size, config.text_config.hidden_size
         self.heads = AuxiliaryHeads(*widths).to(self.device)
         self.optimizers = Optimizers(
             self.model, self.heads, settings.weight_decay, rank=rank, processes=settings.processes

@@ -58,11 +58,13 @@ class TextPair:
         prompt: what it reads.
         target: what it should write.
         source: the part of the prompt that the target is made from; empty where that is any.
+        rejected: the part that a comparison decides against.
     """
 
     prompt: str
     target: str
     source: str = ""
+    rejected: str = ""
 
 
 def sample_fact(rng: random.Random, split: Split) -> Fact:
@@ -131,13 +133,17 @@ def comparison_pair(templates: Templates, fitting: Sequence[Fact], rng: random.R
     second = first if rng.random() < 0.3 else rng.choice(fitting)
     worded = [(_worded(fact, rng), fact) for fact in (first, second)]
     low = round(rng.uniform(0.1, 4.0), 4)
-    scores = [low, low] if rng.random() < 0.12 else [low, low + rng.uniform(0.01, 3.0)]
+    scores = (
+        [low, low] if rng.random() < 0.12 else [low, low + rng.choice((rng.uniform(0.01, 1.0), rng.uniform(1.0, 4.0)))]
+    )
     rng.shuffle(scores)
     entries = list(zip(scores, worded, strict=True))
-    _, (source, best) = min(entries, key=lambda entry: (entry[0], len(entry[1][0]), entry[1][0]))
+    (_, (source, best)), (_, (rejected, _)) = sorted(
+        entries, key=lambda entry: (entry[0], len(entry[1][0]), entry[1][0])
+    )
     prompt = templates.compare_prompt([scored(text, ias) for ias, (text, _) in entries])
-    return TextPair(prompt=prompt, target=canonical(best.family, best.slots), source=source)
+    return TextPair(prompt=prompt, target=canonical(best.family, best.slots), source=source, rejected=rejected)
 
 
 def _worded(fact: Fact, rng: random.Random) -> str:
-    return (poor if rng.random() < 0.4 else clean)(fact.family, fact.slots, rng)
+    return (poor if rng.random() < 0.25 else clean)(fact.family, fact.slots, rng)

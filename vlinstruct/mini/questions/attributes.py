@@ -33,7 +33,7 @@ def shapes(scene: Scene, rng: random.Random) -> list[Fact]:
 
 def _count(noun: str, counted: Sequence[Thing]) -> Fact:
     slots = {"things": plural_noun(noun)}
-    return Fact(family="count", slots=slots, answer=str(len(counted)), is_fitting=bool(counted), focus=tuple(counted))
+    return Fact(family="count", slots=slots, answer=str(len(counted)), is_fitting=bool(counted), counted=tuple(counted))
 
 
 def counts(scene: Scene, rng: random.Random) -> list[Fact]:

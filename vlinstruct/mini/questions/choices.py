@@ -60,7 +60,16 @@ def options(scene: Scene, rng: random.Random) -> list[Fact]:
     fact = rng.choice(rng.choice([kind for kind in kinds if kind]))
     drawn = _drawn_options(fact.answer, _ANSWERS[fact.family], rng)
     slots = {"asked": _asked(fact), "options": _listed(drawn)}
-    return [Fact(family="options", slots=slots, answer=fact.answer, focus=fact.focus, candidates=drawn)]
+    return [
+        Fact(
+            family="options",
+            slots=slots,
+            answer=fact.answer,
+            focus=fact.focus,
+            counted=fact.counted,
+            candidates=drawn,
+        )
+    ]
 
 
 def choices(scene: Scene, rng: random.Random) -> list[Fact]:

@@ -21,6 +21,7 @@ class Fact:
         is_fitting: the question makes sense for this picture: it names nothing that is not there. What is only offered
             to choose from, options and OCR tokens, does not count.
         focus: the things the question is about, in the order it names them.
+        counted: the things it is about that it does not name one by one.
         candidates: answers to rank, where the task ranks; the answer is among them.
     """
 
@@ -29,6 +30,7 @@ class Fact:
     answer: str
     is_fitting: bool = True
     focus: tuple[Thing, ...] = ()
+    counted: tuple[Thing, ...] = ()
     candidates: tuple[str, ...] = ()
 
 

@@ -72,7 +72,7 @@ def memes(scene: Scene, rng: random.Random) -> list[Fact]:
             family="meme",
             slots={"quote": label},
             answer="yes" if label in true_words else "no",
-            focus=scene.things,
+            counted=scene.things,
             candidates=("yes", "no"),
         )
         for label in labels
