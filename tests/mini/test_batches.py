@@ -81,4 +81,6 @@ def test_a_comparison_is_copied_from_its_better_instruction_alone(maker: BatchMa
     assert others
     better = compared.better[0, NUM_QUERY_TOKENS:]
     assert set(copied) <= set(np.nonzero(better == 1)[0])
-    assert (better == 0).any()
+    worse = maker.language.decode(prompt[better == 0].tolist())
+    score = float(worse.rsplit("Score: ")[1].rstrip("."))
+    assert score >= float(maker.language.decode(prompt[better == 1].tolist()).rsplit("Score: ")[1].rstrip("."))

@@ -33,7 +33,10 @@ Labels = TypeVar("Labels", PatchLabels, RowLabels)
 
 SPELLING_FAMILIES = ("reading", "number", "caption", "description")
 _EOS = 1
+_COMPARE_EVERY = 2
 _NO_TOKEN = -1
+# What follows an instruction in the comparison's template; always as long.
+_SCORE = "Score: 0.0000."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +49,7 @@ class BatchShape:
         asked: questions to answer.
         scored: instructions to predict from the picture (template B.2).
         rewritten: text-only rewritings (template B.1).
-        compared: comparisons of two instructions.
+        compared: comparisons of two instructions, in every other step: their prompts are long.
         image_size: side of the picture in pixels.
         grid: G.
     """
@@ -147,6 +150,7 @@ class BatchMaker:
         self.language = _literal(language_tokenizer())
         self.qformer = _literal(qformer_tokenizer())
         self.names = {name: self._text_ids(name)[0] for name in (*COLOUR_NAMES, *SHAPES)}
+        self.score_length = len(self._text_ids(_SCORE)) - 1
         self.cls_id, self.sep_id = QFORMER_SPECIALS.index("[CLS]"), QFORMER_SPECIALS.index("[SEP]")
 
     def make(self, index: int, shape: BatchShape) -> Batch:
@@ -160,7 +164,8 @@ class BatchMaker:
         known = [Pictured(scene=scene, facts=facts(scene, rng)) for scene in scenes]
         short, long = _by_length(asked_rows(known, shape.asked, rng))
         scored = scored_rows(self.templates, known, shape.scored, rng)
-        compared = compared_rows(self.templates, known, shape.compared, rng)
+        # Two batches in a row, so that of two processes neither waits for the other's long prompts.
+        compared = compared_rows(self.templates, known, 0 if index // 2 % _COMPARE_EVERY else shape.compared, rng)
         labels = [patch_labels(scene, size, shape.grid) for scene, size in zip(pictures, sizes, strict=True)]
         prompt_ids, target_ids = self._pair_ids([rewriting_pair(self.templates, rng) for _ in range(shape.rewritten)])
         return Batch(
@@ -211,11 +216,12 @@ class BatchMaker:
         return run_of(np.array(self._text_ids(text)[:-1]), prompt_ids)
 
     def _better(self, row: Row, prompt_ids: Ids) -> Ids:
-        """Returns (Q + T,): which of two compared instructions a token belongs to."""
+        """Returns (Q + T,): which of two compared instructions, its score included, a token belongs to."""
         better = np.full(NUM_QUERY_TOKENS + len(prompt_ids), IGNORED)
         if row.pair.source != row.pair.rejected:
-            better[NUM_QUERY_TOKENS:][self._run(row.pair.rejected, prompt_ids)] = 0
-            better[NUM_QUERY_TOKENS:][self._run(row.pair.source, prompt_ids)] = 1
+            for label, text in enumerate((row.pair.rejected, row.pair.source)):
+                run = np.nonzero(self._run(text, prompt_ids))[0] + NUM_QUERY_TOKENS
+                better[run[0] : run[-1] + 1 + self.score_length] = label
         return better
 
     def _query_sources(self, row: Row, target_ids: Ids) -> Sources:
