@@ -35,6 +35,18 @@ def test_things_in_focus_are_named_and_placed_in_the_questions_order(labelled: l
     assert checked > 40
 
 
+def test_the_order_of_two_things_is_that_of_their_places(labelled: list[tuple[Row, RowLabels]]) -> None:
+    checked = 0
+    for row, labels in labelled:
+        for label, axis in ((labels.horizontal, "x"), (labels.vertical, "y")):
+            if label != IGNORED:
+                assert row.fact is not None
+                first, second = (getattr(thing, axis) for thing in row.fact.focus[:2])
+                assert label == (first > second)
+                checked += 1
+    assert checked > 10
+
+
 def test_families_and_verdicts_are_the_rows(labelled: list[tuple[Row, RowLabels]]) -> None:
     for row, labels in labelled:
         assert FAMILY_NAMES[labels.family] == row.family

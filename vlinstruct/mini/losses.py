@@ -46,6 +46,8 @@ WEIGHTS = {
     "query_colours": 0.3,
     "query_grid_rows": 0.2,
     "query_grid_columns": 0.2,
+    "query_horizontal": 0.3,
+    "query_vertical": 0.3,
 }
 _NOTHING_WEIGHT = 0.15
 # A thing's centre is one patch: that its neighbours are none is half of what there is to know.
@@ -57,7 +59,7 @@ class AuxiliaryHeads(nn.Module):
 
     Characters and their indices are told apart in a patch's left and right half. Query i names character i, the next
     ones name and place the things in focus; one tells what is asked; the verdict's query gives counts, colours, shapes,
-    yes or no.
+    yes or no, and in what order two things stand.
     """
 
     def __init__(self, vision_width: int, query_width: int, language_width: int) -> None:
@@ -78,6 +80,8 @@ class AuxiliaryHeads(nn.Module):
             "family": len(FAMILY_NAMES),
             "grid_rows": GRID,
             "grid_columns": GRID,
+            "horizontal": 2,
+            "vertical": 2,
         }
         self.query = nn.ModuleDict({name: nn.Linear(query_width, count) for name, count in names.items()})
         self.place = nn.ModuleDict({name: nn.Linear(vision_width, GRID) for name in ("row", "column")})
@@ -119,7 +123,7 @@ class AuxiliaryHeads(nn.Module):
         focus = query_embeds[:, FOCUS_QUERIES[0] : FOCUS_QUERIES[-1] + 1]
         read = {
             "characters": query_embeds[:, :MAX_LENGTH],
-            "verdict": query_embeds[:, VERDICT_QUERY],
+            **dict.fromkeys(("verdict", "horizontal", "vertical"), query_embeds[:, VERDICT_QUERY]),
             "family": query_embeds[:, FAMILY_QUERY],
             **dict.fromkeys(("shapes", "colours", "grid_rows", "grid_columns"), focus),
         }

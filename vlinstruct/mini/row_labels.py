@@ -16,6 +16,7 @@ from vlinstruct.mini.words import MAX_LENGTH
 
 IGNORED = -100
 FAMILY_NAMES = tuple(FAMILIES)
+_LEAST_DISTANCE = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +32,8 @@ class RowLabels:
         colours: (2,), their positions in COLOUR_NAMES.
         grid_rows: (2,), the patch rows of their centres.
         grid_columns: (2,), the patch columns.
+        horizontal: (), 1 where the first thing in focus is to the right of the second, 0 where it is to the left.
+        vertical: (), 1 where it is below, 0 where it is above.
     """
 
     attention: Targets
@@ -41,6 +44,8 @@ class RowLabels:
     colours: Ids
     grid_rows: Ids
     grid_columns: Ids
+    horizontal: Ids
+    vertical: Ids
 
 
 def row_labels(row: Row, patches: PatchLabels) -> RowLabels:
@@ -62,7 +67,16 @@ def row_labels(row: Row, patches: PatchLabels) -> RowLabels:
         colours=_filled([COLOUR_NAMES.index(thing.colour) for thing in focus]),
         grid_rows=_filled([row for row, _ in cells]),
         grid_columns=_filled([column for _, column in cells]),
+        horizontal=_order([thing.x for thing in focus]),
+        vertical=_order([thing.y for thing in focus]),
     )
+
+
+def _order(places: list[float]) -> Ids:
+    """Returns whether the first of two coordinates is clearly greater than the second."""
+    if len(places) < len(FOCUS_QUERIES) or abs(places[0] - places[1]) < _LEAST_DISTANCE:
+        return np.array(IGNORED)
+    return np.array(int(places[0] > places[1]))
 
 
 def _filled(labels: list[int]) -> Ids:

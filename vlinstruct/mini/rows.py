@@ -14,17 +14,19 @@ from vlinstruct.mini.scene import COLOURS, SHAPES, Scene
 from vlinstruct.mini.wording import clean
 
 VERDICTS = (*"012345", "yes", "no", "true", "false", "unanswerable", *COLOURS, *SHAPES)
-# Families that are not named here weigh 1.
+# What is learned last is asked most; families that are not named here weigh 1.
 FAMILY_WEIGHTS = {
     "reading": 4.0,
     "number": 3.0,
-    "position": 2.5,
-    "count": 2.0,
+    "position": 6.0,
+    "count": 4.0,
     "exist": 2.0,
-    "colour": 1.5,
-    "same": 1.5,
-    "caption": 0.7,
-    "description": 0.7,
+    "written": 1.5,
+    "same": 3.0,
+    "relation": 1.5,
+    "dialogue": 0.5,
+    "choice": 0.5,
+    "options": 0.7,
 }
 
 
