@@ -10,7 +10,7 @@ from vlinstruct.errors import CheckpointError
 from vlinstruct.mini.curve import save_curve
 from vlinstruct.mini.export import export
 from vlinstruct.mini.losses import WEIGHTS
-from vlinstruct.mini.pretrain import Trainer, forget_after
+from vlinstruct.mini.pretrain import Trainer, forget_after, main
 from vlinstruct.mini.recipe import Settings, warmth
 
 HEAD = "language_model.lm_head.weight"
@@ -45,6 +45,16 @@ def test_a_resumed_training_has_the_same_state(tmp_path: Path) -> None:
 def test_resuming_nothing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"nothing to resume: .*checkpoint\.pt is missing"):
         Trainer(Settings(output=tmp_path, resume=True))
+
+
+def test_a_mistake_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["pretrain", "--output", str(tmp_path), "--resume"])
+    with pytest.raises(SystemExit) as exit_info:
+        main()
+    assert exit_info.value.code == 5
+    assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_the_log_forgets_what_is_trained_again(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 import time
 from multiprocessing import get_context
 from multiprocessing.synchronize import Barrier
@@ -22,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.multiprocessing.spawn import spawn
 
-from vlinstruct.errors import CheckpointError
+from vlinstruct.errors import CheckpointError, VlinstructError
 from vlinstruct.mini.architecture import mini_config, new_model
 from vlinstruct.mini.batches import ANSWERING, SEEING, Batch, BatchShape
 from vlinstruct.mini.curve import save_curve
@@ -186,5 +187,14 @@ def _settings() -> Settings:
     )
 
 
+def main() -> None:
+    """Trains as the command line says; a user's mistake is one line on stderr."""
+    try:
+        pretrain(_settings())
+    except VlinstructError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
 if __name__ == "__main__":
-    pretrain(_settings())
+    main()
