@@ -17,6 +17,7 @@ from PIL import Image
 from tokenizers import Tokenizer
 
 from vlinstruct.instruction.templates import Templates
+from vlinstruct.mini.comparing import GUIDED_LAYERS, Looks, comparing_looks
 from vlinstruct.mini.copying import Ids, Sources, name_sources, prompt_sources, query_sources, run_of
 from vlinstruct.mini.draw import Size, draw
 from vlinstruct.mini.guidance import FOCUS_QUERIES, NUM_QUERY_TOKENS
@@ -37,6 +38,7 @@ _COMPARE_EVERY = 2
 _NO_TOKEN = -1
 # What follows an instruction in the comparison's template; always as long.
 _SCORE = "Score: 0.0000."
+_AFTER_FIRST_DIGIT = len("0.0000.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +82,7 @@ class Rows:
         target_ids: (R, S) what it should write, end token included.
         sources: (R, S, Q + T), where the decoder should look for what it copies (`copying.py`).
         better: (R, Q + T), 1 where a comparison's better instruction stands, 0 where the worse one does, else IGNORED.
+        looks: (R, 2, Q + T, Q + T), where compared scores should look (`comparing.py`); None where nothing is compared.
         labels: what the auxiliary losses want, stacked.
     """
 
@@ -89,6 +92,7 @@ class Rows:
     target_ids: Ids
     sources: Sources
     better: Ids
+    looks: Looks | None
     labels: RowLabels
 
 
@@ -202,6 +206,7 @@ class BatchMaker:
             target_ids=target_ids,
             sources=np.concatenate([from_queries, from_prompt], axis=-1),
             better=np.stack([self._better(*pair) for pair in zip(rows, prompt_ids, strict=True)]),
+            looks=self._looks(rows, prompt_ids),
             labels=stacked([row_labels(row, patches[row.picture]) for row in rows]),
         )
 
@@ -218,11 +223,27 @@ class BatchMaker:
     def _better(self, row: Row, prompt_ids: Ids) -> Ids:
         """Returns (Q + T,): which of two compared instructions, its score included, a token belongs to."""
         better = np.full(NUM_QUERY_TOKENS + len(prompt_ids), IGNORED)
-        if row.pair.source != row.pair.rejected:
-            for label, text in enumerate((row.pair.rejected, row.pair.source)):
-                run = np.nonzero(self._run(text, prompt_ids))[0] + NUM_QUERY_TOKENS
-                better[run[0] : run[-1] + 1 + self.score_length] = label
+        for label, span in enumerate(self._spans(row, prompt_ids)):
+            better[span] = label
         return better
+
+    def _spans(self, row: Row, prompt_ids: Ids) -> list[slice]:
+        """Returns where the worse and the better of two compared instructions stand, their scores included."""
+        if row.pair.source == row.pair.rejected:
+            return []
+        runs = [np.nonzero(self._run(text, prompt_ids))[0] for text in (row.pair.rejected, row.pair.source)]
+        return [slice(NUM_QUERY_TOKENS + run[0], NUM_QUERY_TOKENS + run[-1] + 1 + self.score_length) for run in runs]
+
+    def _looks(self, rows: list[Row], prompt_ids: Ids) -> Looks | None:
+        if not rows[0].pair.source:
+            return None
+        length = NUM_QUERY_TOKENS + prompt_ids.shape[1]
+        looks = np.zeros((len(rows), len(GUIDED_LAYERS), length, length), np.float32)
+        for i, row in enumerate(rows):
+            spans = self._spans(row, prompt_ids[i])
+            if spans:
+                looks[i] = comparing_looks(length, spans, [span.stop - _AFTER_FIRST_DIGIT for span in spans])
+        return looks
 
     def _query_sources(self, row: Row, target_ids: Ids) -> Sources:
         """Returns (S, Q): the queries that hold what is written, characters or the names of the things in focus."""

@@ -15,6 +15,7 @@ from torch.nn.functional import cross_entropy
 
 from vlinstruct.mini.architecture import GRID
 from vlinstruct.mini.batches import Batch, Rows
+from vlinstruct.mini.comparing import comparing_loss, recorded_self_attention
 from vlinstruct.mini.copying import Ids, copying_loss, recorded_cross_attention
 from vlinstruct.mini.guidance import FAMILY_QUERY, FOCUS_QUERIES, VERDICT_QUERY, guidance_loss, recorded_attention
 from vlinstruct.mini.labels import CHARACTER_CLASSES, COLOUR_CLASSES, HALVES, INDEX_CLASSES, SHAPE_CLASSES
@@ -30,6 +31,7 @@ WEIGHTS = {
     "target": 1.0,
     "rewrite": 1.0,
     "copying": 0.6,
+    "comparing": 0.5,
     "better": 0.5,
     "patch_character": 1.0,
     "patch_index": 0.7,
@@ -197,7 +199,11 @@ def _answer_losses(model: InstructBlip, heads: AuxiliaryHeads, image_embeds: Ten
     ids = (_tensor(ids, image_embeds) for ids in (batch.rewriting_prompt_ids, batch.rewriting_target_ids))
     encoded: list[Tensor] = []
     reading = language_model.encoder.register_forward_hook(lambda module, inputs, output: encoded.append(output))
-    with recorded_attention(model.qformer) as attention, recorded_cross_attention(language_model) as cross_attention:
+    with (
+        recorded_attention(model.qformer) as attention,
+        recorded_cross_attention(language_model) as cross_attention,
+        recorded_self_attention(language_model) as self_attention,
+    ):
         seen = [_rows_loss(model, image_embeds, rows) for rows in batch.visual]
         rewritten = _target_loss(model, None, *ids)
     reading.remove()
@@ -207,6 +213,7 @@ def _answer_losses(model: InstructBlip, heads: AuxiliaryHeads, image_embeds: Ten
         "rewrite": rewritten.mean(),
         "query_attention": guidance_loss(attention, [rows.labels.attention for rows in batch.visual]),
         "copying": copying_loss(cross_attention, sources),
+        "comparing": comparing_loss(self_attention, [rows.looks for rows in batch.visual]),
         "better": heads.better_loss(encoded, [rows.better for rows in batch.visual]),
         **heads.query_losses(torch.cat([embeds for embeds, _ in seen]), [rows.labels for rows in batch.visual]),
     }
