@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from vlinstruct.mini.architecture import mini_config, new_model
-from vlinstruct.mini.comparing import GUIDED_LAYERS, comparing_loss, comparing_looks, recorded_self_attention
+from vlinstruct.mini.comparing import GUIDED_LAYERS, comparing_looks, comparing_loss, recorded_self_attention
 from vlinstruct.model.t5 import T5
 
 
