@@ -20,7 +20,7 @@ from vlinstruct.instruction.templates import Templates
 from vlinstruct.mini.comparing import GUIDED_LAYERS, Looks, comparing_looks
 from vlinstruct.mini.copying import Ids, Sources, name_sources, prompt_sources, query_sources, run_of
 from vlinstruct.mini.draw import Size, draw
-from vlinstruct.mini.guidance import FOCUS_QUERIES, NUM_QUERY_TOKENS
+from vlinstruct.mini.guidance import FOCUS_QUERIES, NUM_QUERY_TOKENS, VERDICT_QUERY
 from vlinstruct.mini.labels import PatchLabels, patch_labels
 from vlinstruct.mini.questions import facts
 from vlinstruct.mini.rewriting import TextPair, rewriting_pair
@@ -32,6 +32,7 @@ from vlinstruct.mini.world import sample_page, sample_scene
 
 Labels = TypeVar("Labels", PatchLabels, RowLabels)
 
+VERDICT_FAMILIES = ("position", "exist", "count", "same", "written", "meme")
 SPELLING_FAMILIES = ("reading", "number", "caption", "description")
 _EOS = 1
 _COMPARE_EVERY = 2
@@ -199,6 +200,8 @@ class BatchMaker:
         from_queries = np.stack([self._query_sources(*pair) for pair in zip(rows, target_ids, strict=True)])
         copied_ids = np.stack([self._copied(*pair) for pair in zip(rows, prompt_ids, strict=True)])
         from_prompt = _sources(copied_ids, target_ids) * (from_queries.sum(axis=-1, keepdims=True) == 0)
+        for i, row in enumerate(rows):
+            self._read_relation(row, prompt_ids[i], from_queries[i], from_prompt[i])
         return Rows(
             picture=np.array([row.picture for row in rows]),
             qformer_ids=padded([self._qformer_ids(row.qformer_text) for row in rows]),
@@ -209,6 +212,13 @@ class BatchMaker:
             looks=self._looks(rows, prompt_ids),
             labels=stacked([row_labels(row, patches[row.picture]) for row in rows]),
         )
+
+    def _read_relation(self, row: Row, prompt_ids: Ids, from_queries: Sources, from_prompt: Sources) -> None:
+        """Lets a verdict on a relation look as much at its word as at the query that knows how things stand."""
+        if row.fact is not None and row.fact.family == "position" and row.verdict:
+            word = row.fact.slots["relation"].removeprefix("to the ").removesuffix(" of")
+            from_prompt += from_queries.sum(axis=-1, keepdims=True) * self._run(word, prompt_ids) / 2
+            from_queries /= 2
 
     def _copied(self, row: Row, prompt_ids: Ids) -> Ids:
         """Returns (T,): the part of the prompt that the target is made from; elsewhere what is no token."""
@@ -252,6 +262,10 @@ class BatchMaker:
         if row.fact.family in SPELLING_FAMILIES and row.scene.prints:
             spelt = np.array(self._text_ids(row.scene.prints[0].text.lower())[:-1])
             return query_sources(target_ids, spelt, NUM_QUERY_TOKENS)
+        if row.fact.family in VERDICT_FAMILIES and row.verdict:
+            sources = np.zeros((len(target_ids), NUM_QUERY_TOKENS), np.float32)
+            sources[target_ids > _EOS, VERDICT_QUERY] = 1
+            return sources
         named = [[self.names[name] for name in (thing.shape, thing.colour)] for thing in row.fact.focus]
         return name_sources(target_ids, dict(zip(FOCUS_QUERIES, named, strict=False)), NUM_QUERY_TOKENS)
 
