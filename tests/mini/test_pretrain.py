@@ -47,6 +47,16 @@ def test_resuming_nothing_is_refused(tmp_path: Path) -> None:
         Trainer(Settings(output=tmp_path, resume=True))
 
 
+def test_a_new_training_can_start_from_an_exported_model(tmp_path: Path) -> None:
+    trainer = Trainer(Settings(output=tmp_path, seed=1))
+    trainer.save()
+    export(trainer.settings.checkpoint, tmp_path / "model")
+    started = Trainer(Settings(output=tmp_path / "new", seed=2, start=tmp_path / "model"))
+    assert (started.step, started.elapsed_s) == (0, 0.0)
+    pairs = zip(trainer.model.parameters(), started.model.parameters(), strict=True)
+    assert all(torch.equal(a.half().float(), b) for a, b in pairs)
+
+
 def test_a_mistake_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.multiprocessing.spawn import spawn
 
@@ -54,6 +55,8 @@ class Trainer:
         self.step = 0
         self.pictures = 0
         self.elapsed_s = 0.0
+        if settings.start is not None:
+            self.model.load_state_dict(load_file(settings.start / "model.safetensors", settings.device))
         if settings.resume:
             self._load(rank)
 
@@ -173,6 +176,8 @@ def _settings() -> Settings:
     parser.add_argument("--processes", type=int, help="one thread each (default: 2 on a CPU, else 1)")
     parser.add_argument("--workers", type=int, help="draw ahead for each process (default: 0 on a CPU, else all cores)")
     parser.add_argument("--seed", type=int, default=Settings.seed)
+    parser.add_argument("--start", type=Path, help="folder of an exported model to go on training from")
+    parser.add_argument("--seeing", type=float, default=Settings.seeing, help="share of the vision tower alone")
     parser.add_argument("--resume", action="store_true", help="go on from the folder's checkpoint")
     given = parser.parse_args()
     processes, workers = (2, 0) if given.device == "cpu" else (1, os.cpu_count() or 1)
@@ -180,6 +185,8 @@ def _settings() -> Settings:
         output=given.output,
         minutes=given.minutes,
         resume=given.resume,
+        start=given.start,
+        seeing=given.seeing,
         seed=given.seed,
         device=given.device,
         processes=processes if given.processes is None else given.processes,

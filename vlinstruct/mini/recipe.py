@@ -14,6 +14,7 @@ class Settings:
         output: folder for log, checkpoint and model.
         minutes: of training, start-up not counted.
         resume: go on from the folder's checkpoint.
+        start: an exported model's folder, whose weights a new training starts from; None for untrained ones.
         seed: of parameters and data.
         device: "cpu", or an accelerator as torch names it.
         processes: on a CPU, one thread each; each makes its own batch.
@@ -32,6 +33,7 @@ class Settings:
     output: Path
     minutes: float = 128.0
     resume: bool = False
+    start: Path | None = None
     seed: int = 0
     device: str = "cpu"
     processes: int = 2
