@@ -3,11 +3,12 @@ import pytest
 import torch
 
 from vlinstruct.mini.architecture import mini_config, new_model
-from vlinstruct.mini.batches import Batch, BatchMaker, BatchShape, padded
+from vlinstruct.mini.batches import Batch, BatchMaker, BatchShape
 from vlinstruct.mini.guidance import NUM_QUERY_TOKENS
 from vlinstruct.mini.losses import WEIGHTS, AuxiliaryHeads, all_losses, total_loss
 from vlinstruct.mini.row_labels import IGNORED
 from vlinstruct.mini.rows import VERDICTS
+from vlinstruct.mini.tokenising import padded
 
 SHAPE = BatchShape(pictures=6, pages=1, asked=12, scored=2, rewritten=2, compared=1)
 
@@ -44,7 +45,7 @@ def test_character_labels_are_the_answers_letters(maker: BatchMaker, batch: Batc
     checked = 0
     for rows in batch.visual[:1]:  # questions to answer
         for ids, characters in zip(rows.target_ids, rows.labels.characters, strict=True):
-            answer = maker.language.decode(ids.tolist(), skip_special_tokens=True)
+            answer = maker.tokeniser.language.decode(ids.tolist(), skip_special_tokens=True)
             if characters[0] != IGNORED and answer.isalnum() and answer not in VERDICTS:
                 assert (characters > 0).sum() == len(answer)
                 checked += 1
@@ -56,7 +57,7 @@ def test_padding_goes_to_the_right() -> None:
 
 
 def test_every_parameter_learns_from_a_batch(maker: BatchMaker, batch: Batch) -> None:
-    config = mini_config(maker.language.get_vocab_size(), maker.qformer.get_vocab_size())
+    config = mini_config(maker.tokeniser.language.get_vocab_size(), maker.tokeniser.qformer.get_vocab_size())
     model = new_model(config, seed=0)
     heads = AuxiliaryHeads(
         *[one.hidden_size for one in (config.vision_config, config.qformer_config, config.text_config)]
@@ -73,7 +74,7 @@ def test_every_parameter_learns_from_a_batch(maker: BatchMaker, batch: Batch) ->
 def test_a_comparison_is_copied_from_its_better_instruction_alone(maker: BatchMaker, batch: Batch) -> None:
     compared = batch.visual[-1]
     prompt, target = compared.prompt_ids[0], compared.target_ids[0]
-    assert "Score: " in maker.language.decode(prompt.tolist())
+    assert "Score: " in maker.tokeniser.language.decode(prompt.tolist())
     copied = np.nonzero(compared.sources[0].any(axis=0))[0] - NUM_QUERY_TOKENS
     others = [place for place in range(len(prompt)) if prompt[place] in target and place not in copied]
     assert len(copied)
@@ -81,6 +82,8 @@ def test_a_comparison_is_copied_from_its_better_instruction_alone(maker: BatchMa
     assert others
     better = compared.better[0, NUM_QUERY_TOKENS:]
     assert set(copied) <= set(np.nonzero(better == 1)[0])
-    worse = maker.language.decode(prompt[better == 0].tolist())
+    worse = maker.tokeniser.language.decode(prompt[better == 0].tolist())
     score = float(worse.rsplit("Score: ")[1].rstrip("."))
-    assert score >= float(maker.language.decode(prompt[better == 1].tolist()).rsplit("Score: ")[1].rstrip("."))
+    assert score >= float(
+        maker.tokeniser.language.decode(prompt[better == 1].tolist()).rsplit("Score: ")[1].rstrip(".")
+    )

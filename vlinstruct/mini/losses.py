@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from vlinstruct.mini.architecture import GRID
-from vlinstruct.mini.batches import Batch, Rows
+from vlinstruct.mini.batches import Batch
 from vlinstruct.mini.comparing import comparing_loss, recorded_self_attention
 from vlinstruct.mini.copying import Ids, copying_loss, recorded_cross_attention
 from vlinstruct.mini.guidance import FAMILY_QUERY, FOCUS_QUERIES, VERDICT_QUERY, guidance_loss, recorded_attention
@@ -23,6 +23,7 @@ from vlinstruct.mini.pixels import normalised
 from vlinstruct.mini.row_labels import FAMILY_NAMES, IGNORED, RowLabels
 from vlinstruct.mini.rows import VERDICTS
 from vlinstruct.mini.scene import COLOUR_NAMES, SHAPES
+from vlinstruct.mini.tokenising import Rows
 from vlinstruct.mini.words import MAX_LENGTH
 from vlinstruct.model.instructblip import InstructBlip
 from vlinstruct.model.t5 import T5
