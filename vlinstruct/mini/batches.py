@@ -1,7 +1,7 @@
 """Training batches: pictures, what is asked about them, and text-only rows; a pure function of seed and step.
 
 Legend: P pictures, R rows (questions), G patches per side, T prompt tokens, S target tokens. Token arrays are padded
-with 0 on the right; IGNORED marks what a loss leaves out.
+with 0 on the right.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What is minimised: the answers' cross-entropy, and auxiliary losses that show the way to them.
 
-All are means in nats over what is labelled. Legend: see `batches.py`.
+All are means in nats over what is labelled. Legend: see `tokenising.py`.
 """
 
 from __future__ import annotations
