@@ -83,4 +83,4 @@ def comparing_loss(recorded: Sequence[Tensor], looks: Sequence[Looks | None]) ->
             here = torch.from_numpy(wanted[:, layer]).to(log_probabilities.device)
             total = (here * log_probabilities.clamp(min=-30.0)).sum()
             losses.append(-total / here.sum().clamp(min=1))
-    return torch.stack(losses).mean() if losses else torch.zeros(())
+    return torch.stack(losses).mean() if losses else recorded[0].new_zeros(())
