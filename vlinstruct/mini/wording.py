@@ -120,8 +120,9 @@ def poor(
         split: whose styles and wordings are used.
         style: one of `styles_of(split)`; drawn when None, and half of what is drawn for training is garbled besides.
     """
-    chosen: Style = rng.choice(styles_of(split)) if style is None else style
-    assert chosen in styles_of(split), f"{chosen} is held out from {split}"
+    allowed = styles_of(split)
+    chosen: Style = rng.choice(allowed) if style is None else style
+    assert chosen in allowed, f"{chosen} is held out from {split}"
     wording = _poor_wording(family, chosen, rng, split)
     if style is None and split == "train" and rng.random() < _GARBLED_SHARE:
         wording = garbled(wording, rng)
