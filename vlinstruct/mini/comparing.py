@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import linear, log_softmax
 
+from vlinstruct.mini.recording import recording
 from vlinstruct.model.t5 import T5, T5Attention
 
 Looks = NDArray[np.float32]
@@ -60,12 +61,8 @@ def recorded_self_attention(language_model: T5) -> Iterator[list[Tensor]]:
         recorded.append(log_softmax(logits + bias[:, _GUIDED_HEAD], dim=-1))
 
     blocks = [language_model.encoder.block[layer] for layer in GUIDED_LAYERS]
-    handles = [block.get_submodule("layer.0.SelfAttention").register_forward_hook(record) for block in blocks]
-    try:
+    with recording((block.get_submodule("layer.0.SelfAttention") for block in blocks), record):
         yield recorded
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def comparing_loss(recorded: Sequence[Tensor], looks: Sequence[Looks | None]) -> Tensor:

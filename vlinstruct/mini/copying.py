@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import linear, log_softmax
 
+from vlinstruct.mini.recording import recording
 from vlinstruct.model.t5 import T5, T5Attention
 
 Ids = NDArray[np.int64]
@@ -117,12 +118,8 @@ def recorded_cross_attention(language_model: T5) -> Iterator[list[Tensor]]:
         recorded.append(log_softmax(logits, dim=-1).clamp(min=_LEAST_LOG_PROBABILITY))
 
     attentions = [block.get_submodule("layer.1.EncDecAttention") for block in language_model.decoder.block]
-    handles = [attention.register_forward_hook(record) for attention in attentions]
-    try:
+    with recording(attentions, record):
         yield recorded
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def copying_loss(recorded: Sequence[Tensor], sources: Sequence[Sources]) -> Tensor:

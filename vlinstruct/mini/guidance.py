@@ -22,6 +22,7 @@ from torch.nn.functional import linear, log_softmax
 
 from vlinstruct.mini.labels import HALVES, centre_cell
 from vlinstruct.mini.questions import Fact
+from vlinstruct.mini.recording import recording
 from vlinstruct.mini.scene import Scene
 from vlinstruct.mini.words import MAX_LENGTH
 from vlinstruct.model.qformer import QFormer, QueryKeyValue
@@ -86,12 +87,8 @@ def recorded_attention(qformer: QFormer) -> Iterator[list[tuple[Tensor, ...]]]:
             calls.append(tuple(pending))
             pending.clear()
 
-    handles = [attention.register_forward_hook(record) for attention in attentions]  # type: ignore[union-attr]
-    try:
+    with recording(attentions, record):  # type: ignore[arg-type]
         yield calls
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _log_probabilities(attention: QueryKeyValue, hidden: Tensor, context: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from vlinstruct.mini.copying import Ids, copying_loss, recorded_cross_attention
 from vlinstruct.mini.guidance import FAMILY_QUERY, FOCUS_QUERIES, VERDICT_QUERY, guidance_loss, recorded_attention
 from vlinstruct.mini.labels import CHARACTER_CLASSES, COLOUR_CLASSES, HALVES, INDEX_CLASSES, SHAPE_CLASSES
 from vlinstruct.mini.pixels import normalised
+from vlinstruct.mini.recording import recording
 from vlinstruct.mini.row_labels import FAMILY_NAMES, IGNORED, RowLabels
 from vlinstruct.mini.rows import VERDICTS
 from vlinstruct.mini.scene import COLOUR_NAMES, SHAPES
@@ -199,15 +200,14 @@ def _answer_losses(model: InstructBlip, heads: AuxiliaryHeads, image_embeds: Ten
     language_model = cast(T5, model.language_model)
     ids = (_tensor(ids, image_embeds) for ids in (batch.rewriting_prompt_ids, batch.rewriting_target_ids))
     encoded: list[Tensor] = []
-    reading = language_model.encoder.register_forward_hook(lambda module, inputs, output: encoded.append(output))
     with (
+        recording([language_model.encoder], lambda module, inputs, output: encoded.append(output)),
         recorded_attention(model.qformer) as attention,
         recorded_cross_attention(language_model) as cross_attention,
         recorded_self_attention(language_model) as self_attention,
     ):
         seen = [_rows_loss(model, image_embeds, rows) for rows in batch.visual]
         rewritten = _target_loss(model, None, *ids)
-    reading.remove()
     sources = [*(rows.sources for rows in batch.visual), batch.rewriting_sources]
     return {
         "target": torch.cat([losses for _, losses in seen]).mean(),
