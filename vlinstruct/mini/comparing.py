@@ -1,9 +1,9 @@
 """Where the language model's encoder should look to compare two scores: dense help, never used at inference.
 
 The first digit of each score looks at the other's, so that it can tell which is lower; a layer later every word of an
-instruction looks at its own score, and knows whether it stands in the better one. From answers alone it was not learned
-in 20,000 rows: the scores stand far apart, and where they cannot be read yet, half of the answers are right all the
-same.
+instruction looks at its own score, and knows whether it stands in the better one. Before this was guided, an hour of
+training had not taught it: the scores stand far apart, and where they cannot be read yet, half of the answers are right
+all the same.
 
 Legend: R rows, C context positions (queries, then prompt).
 """

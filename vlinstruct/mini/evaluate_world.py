@@ -12,7 +12,7 @@ from pathlib import Path
 import vlinstruct as vli
 from vlinstruct.mini.evaluate_answers import answer_all, family_shares, held_out_scenes, reading_shares
 from vlinstruct.mini.evaluate_instructions import comparison_shares, likelihoods, rewriting_shares
-from vlinstruct.mini.reading_curve import reading_curve, save_reading_curve
+from vlinstruct.mini.reading_curve import read_in_canonical_words, reading_curve, save_reading_curve
 from vlinstruct.mini.shares import table
 
 _FEWER = 500
@@ -35,7 +35,7 @@ def evaluate(backbone: str, num_scenes: int, curve: Path | None) -> str:
     own, other = (likelihoods(model, templates, fewer, exchanged=exchanged) for exchanged in (False, True))
     parts = [
         "### Answers to well-worded questions\n",
-        table([*family_shares(answered), *reading_shares(answered)]),
+        table([*family_shares(answered), *reading_shares(answered), read_in_canonical_words(model, scenes)]),
         "\n### Answers to poorly worded questions\n",
         table(family_shares(answer_all(model, fewer, poor_share=1.0))),
         "\n### Instructions\n",

@@ -2,8 +2,8 @@
 
 Query i reads character i of the printed text; the next queries find the things the question names, in its order; the
 last one looks at all of them at once, and at the class token, so that their number and their absence can be told from
-how its attention is shared out. A Q-Former that had to find this out from answers alone learned colours, but neither
-positions nor counts, from 193,000 pictures.
+how its attention is shared out. An earlier mini that had to find this out from answers alone learned colours, but
+neither positions nor counts, from 193,000 pictures; positions of two named things are not learned with it either.
 
 Legend: R rows, Q queries, P positions (class token + G*G patches), H heads, W width of a head.
 """

@@ -186,8 +186,8 @@ def _rows_loss(model: InstructBlip, image_embeds: Tensor, rows: Rows) -> tuple[T
 def all_losses(model: InstructBlip, heads: AuxiliaryHeads, batch: Batch) -> dict[str, Tensor]:
     """Returns the losses by their names in WEIGHTS, those of the patches alone where nothing is asked.
 
-    The vision tower learns from its dense labels alone: under the gradients of the answers, too, it forgot letters (its
-    character loss rose from 0.15 to 0.39 in ten minutes).
+    The vision tower learns from its dense labels alone. In ten minutes under the gradients of the answers, too (and
+    with fewer pages), the share of unseen words that its dense labels spell fell from 79 to 70 % (410 words, one run).
     """
     image_embeds = model.encode_image(normalised(_tensor(batch.pixels, model.query_tokens)))
     losses = heads.patch_losses(image_embeds, batch) | heads.place_losses(image_embeds)

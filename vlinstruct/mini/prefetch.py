@@ -1,6 +1,6 @@
 """Batches in their order, drawn ahead by other processes where drawing would be waited for.
 
-Two CPU cores draw five times as fast as they train; one accelerator trains faster than a core draws.
+On a CPU drawing is a small part of a training step; an accelerator would wait for it.
 """
 
 from __future__ import annotations

@@ -56,7 +56,8 @@ def scenes_of_height(height: float, fonts: Sequence[str] | None = None) -> Itera
             yield replace(scene, prints=(text,))
 
 
-def _reads(model: VisionLanguageModel, scenes: Sequence[Scene]) -> list[bool]:
+def reads(model: VisionLanguageModel, scenes: Sequence[Scene]) -> list[bool]:
+    """Asks what is written in canonical words; True where it is read exactly."""
     texts = [scene.prints[0].text.lower() for scene in scenes]
     questions = [canonical("number" if text.isdigit() else "reading", {}) for text in texts]
     answers = model.generate(model.encode([draw(scene) for scene in scenes]), questions, questions, _GENERATION)
@@ -64,13 +65,24 @@ def _reads(model: VisionLanguageModel, scenes: Sequence[Scene]) -> list[bool]:
 
 
 def reading_curve(model: VisionLanguageModel, items: int) -> list[ReadingPoint]:
-    """Asks for `items` texts of every height; a multiple of 25."""
+    """Asks for `items` texts of every height."""
     points = []
     for height in HEIGHTS:
         scenes = list(islice(scenes_of_height(height), items))
-        outcomes = [right for i in range(0, items, _BATCH) for right in _reads(model, scenes[i : i + _BATCH])]
-        points.append(ReadingPoint(height=height, read=share(f"letters 1/{1 / height:.0f} high", outcomes)))
+        points.append(ReadingPoint(height=height, read=_read_share(f"letters 1/{1 / height:.0f} high", model, scenes)))
     return points
+
+
+def _read_share(name: str, model: VisionLanguageModel, scenes: Sequence[Scene]) -> Share:
+    return share(name, (right for i in range(0, len(scenes), _BATCH) for right in reads(model, scenes[i : i + _BATCH])))
+
+
+def read_in_canonical_words(model: VisionLanguageModel, scenes: Sequence[Scene]) -> Share:
+    """Asks all scenes whose text is 1/6 to 1/3 of the picture high, whatever else they show."""
+    printed = [scene for scene in scenes if scene.prints and not is_label(scene.prints[0].text)]
+    heights = [layout(scene.prints[0], DEFAULT_SIZE).capital / DEFAULT_SIZE[1] for scene in printed]
+    inside = [scene for scene, height in zip(printed, heights, strict=True) if 1 / 6 <= height < 1 / 3]
+    return _read_share("reading in canonical words, letters 1/6 to 1/3 high", model, inside)
 
 
 def _place(height: float, rate: float) -> tuple[float, float]:
