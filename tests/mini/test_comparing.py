@@ -1,11 +1,6 @@
 import numpy as np
-import pytest
-import torch
-from torch import Tensor
 
-from vlinstruct.mini.architecture import mini_config, new_model
-from vlinstruct.mini.comparing import GUIDED_LAYERS, comparing_looks, comparing_loss, recorded_self_attention
-from vlinstruct.model.t5 import T5
+from vlinstruct.mini.comparing import comparing_looks
 
 
 def test_digits_look_at_each_other_and_words_at_their_own_digit() -> None:
@@ -13,34 +8,3 @@ def test_digits_look_at_each_other_and_words_at_their_own_digit() -> None:
     assert np.argwhere(looks[0]).tolist() == [[3, 7], [7, 3]]
     assert {(row, int(looks[1, row].argmax())) for row in (1, 2, 3)} == {(1, 3), (2, 3), (3, 3)}
     assert not looks[1, [0, 4, 8]].any()
-
-
-def test_the_recorded_attention_is_the_encoders_own() -> None:
-    model = new_model(mini_config(30, 30), seed=0).language_model
-    assert isinstance(model, T5)
-    embeds, mask, target = torch.randn(2, 6, 160), torch.ones(2, 6).long(), torch.randint(3, 30, (2, 4))
-    mask[1, 4:] = 0
-    values, attended = [], []
-    last = model.encoder.block[GUIDED_LAYERS[-1]].get_submodule("layer.0.SelfAttention")
-
-    def keep(module: torch.nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        values.append(inputs[2])
-
-    handles = [
-        last.register_forward_hook(keep),
-        last.get_submodule("o").register_forward_hook(lambda module, inputs, output: attended.append(inputs[0])),
-    ]
-    with recorded_self_attention(model) as recorded:
-        model.target_logits(embeds, mask, target)
-    for handle in handles:
-        handle.remove()
-    assert len(recorded) == len(GUIDED_LAYERS)
-    assert torch.allclose(recorded[-1].exp() @ values[0][:, 4], attended[0][..., 4 * 32 :], atol=1e-5)
-
-
-def test_the_loss_falls_with_attention_to_the_other_score() -> None:
-    looks = comparing_looks(2, [slice(0, 1), slice(1, 2)], [0, 1])[None]
-    right = [torch.tensor([[[0.1, 0.9], [0.9, 0.1]]]).log(), torch.tensor([[[0.9, 0.1], [0.1, 0.9]]]).log()]
-    assert comparing_loss(right, [looks]).item() == pytest.approx(-np.log(0.9), abs=1e-6)
-    assert comparing_loss(right, [looks]) < comparing_loss(right[::-1], [looks])
-    assert comparing_loss(right, [None]) == 0

@@ -1,13 +1,16 @@
 import random
 
+import pytest
+
 from vlinstruct.mini.draw import DEFAULT_SIZE
 from vlinstruct.mini.evaluate_answers import HEIGHT_BANDS, Answered, family_shares, held_out_scenes, reading_shares
 from vlinstruct.mini.evaluate_instructions import is_well_formed
 from vlinstruct.mini.fonts import BUILT_IN
 from vlinstruct.mini.questions import Fact, ask, facts, is_label
 from vlinstruct.mini.rewriting import sample_fact
+from vlinstruct.mini.split import Split
 from vlinstruct.mini.wording import canonical, clean
-from vlinstruct.mini.words import is_held_out
+from vlinstruct.mini.words import split_of
 from vlinstruct.mini.world import sample_scene
 
 COLOUR = Fact(family="colour", slots={"thing": "ring"}, answer="red")
@@ -27,9 +30,10 @@ def test_other_slots_families_or_spellings_are_not() -> None:
     assert not is_well_formed("Waht colour is the ring?", COLOUR)
 
 
-def test_scenes_of_the_evaluation_are_held_out() -> None:
-    prints = [text.text for scene in held_out_scenes(50) for text in scene.prints]
-    assert all(is_held_out(text) or is_label(text) for text in prints)
+@pytest.mark.parametrize("split", ["dev", "test"])
+def test_scenes_of_the_evaluation_are_the_parts_own(split: Split) -> None:
+    prints = [text.text for scene in held_out_scenes(50, split) for text in scene.prints]
+    assert {split_of(text) for text in prints if not is_label(text)} == {split}
 
 
 def _answered(answer: str) -> list[Answered]:

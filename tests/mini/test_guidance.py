@@ -40,7 +40,7 @@ def test_the_class_tokens_share_tells_the_count(count: int) -> None:
     fact = Fact(family="count", slots={}, answer="", counted=(STAR, RING)[:count])
     targets = attention_targets(fact, SCENE, NOTHING)
     assert not targets[list(FOCUS_QUERIES)].any()
-    assert targets[VERDICT_QUERY, 0] == pytest.approx(1 / (1 + count))
+    assert targets[VERDICT_QUERY, 0] == pytest.approx(3 / (3 + count))
     assert targets[VERDICT_QUERY].sum() == pytest.approx(1)
 
 

@@ -5,6 +5,7 @@ import pytest
 
 from vlinstruct.mini.questions import Fact, facts, names_only_what_is_there
 from vlinstruct.mini.scene import COLOURS, Print, Scene, Thing
+from vlinstruct.mini.split import Split
 from vlinstruct.mini.world import sample_scene
 
 STAR = Thing(shape="star", colour="red", rgb=COLOURS["red"], x=0.5, y=0.7, size=0.3)
@@ -12,10 +13,10 @@ SIGN = Print(text="Exit", colour="blue", rgb=COLOURS["blue"], font="pillow", x=0
 SCENE = Scene(background="white", background_rgb=(255, 255, 255), things=(STAR,), prints=(SIGN,))
 
 
-@pytest.mark.parametrize("split", ["train", "test"])
-def test_a_scenes_own_facts_fit_as_they_say(split: str) -> None:
+@pytest.mark.parametrize("split", ["train", "dev", "test"])
+def test_a_scenes_own_facts_fit_as_they_say(split: Split) -> None:
     rng = random.Random(0)
-    scenes = [sample_scene(seed, split=split, fonts=("pillow",)) for seed in range(200)]  # type: ignore[arg-type]
+    scenes = [sample_scene(seed, split=split, fonts=("pillow",)) for seed in range(200)]
     known = [(scene, fact) for scene in scenes for fact in facts(scene, rng)]
     assert all(names_only_what_is_there(fact, scene) == fact.is_fitting for scene, fact in known)
 

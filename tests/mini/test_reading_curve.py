@@ -7,14 +7,14 @@ from PIL import Image
 from vlinstruct.mini.draw import DEFAULT_SIZE, layout
 from vlinstruct.mini.reading_curve import HEIGHTS, ReadingPoint, save_reading_curve, scenes_of_height
 from vlinstruct.mini.shares import Share
-from vlinstruct.mini.words import is_held_out
+from vlinstruct.mini.words import split_of
 
 
 @pytest.mark.parametrize("height", [HEIGHTS[0], HEIGHTS[-1]])
 def test_texts_have_the_height_asked_for_and_are_held_out(height: float) -> None:
-    for scene in islice(scenes_of_height(height, ("pillow",)), 10):
+    for scene in islice(scenes_of_height(height, "dev", ("pillow",)), 10):
         assert layout(scene.prints[0], DEFAULT_SIZE).capital / DEFAULT_SIZE[1] == pytest.approx(height, rel=0.1)
-        assert is_held_out(scene.prints[0].text)
+        assert split_of(scene.prints[0].text) == "dev"
         assert not scene.things
 
 

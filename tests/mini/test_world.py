@@ -4,10 +4,11 @@ import pytest
 
 from vlinstruct.errors import ResourceError
 from vlinstruct.mini.draw import draw
-from vlinstruct.mini.fonts import HELD_OUT_FONTS, TRAIN_FONTS, load_font
+from vlinstruct.mini.fonts import FONTS, load_font
 from vlinstruct.mini.questions import is_label
 from vlinstruct.mini.scene import Scene
-from vlinstruct.mini.words import MAX_LENGTH, is_held_out
+from vlinstruct.mini.split import Split
+from vlinstruct.mini.words import MAX_LENGTH, split_of
 from vlinstruct.mini.world import sample_page, sample_scene
 
 SEEDS = range(60)
@@ -16,7 +17,7 @@ SEEDS = range(60)
 def test_a_scene_is_a_function_of_its_seed() -> None:
     assert [sample_scene(seed) for seed in SEEDS] == [sample_scene(seed) for seed in SEEDS]
     assert sample_scene(0) != sample_scene(1)
-    assert sample_scene(0) != sample_scene(0, split="test")
+    assert sample_scene(0, split="dev", fonts=("pillow",)) != sample_scene(0, split="test", fonts=("pillow",))
 
 
 def test_a_picture_is_a_function_of_its_scene() -> None:
@@ -29,19 +30,17 @@ def test_pictures_have_the_size_asked_for(size: tuple[int, int]) -> None:
     assert all(draw(sample_scene(seed, fonts=("pillow",)), size).size == size for seed in range(6))
 
 
-def test_training_scenes_never_show_held_out_words_or_fonts() -> None:
-    prints = [text for seed in range(500) for text in sample_scene(seed).prints]
+@pytest.mark.parametrize("split", FONTS)
+def test_every_part_shows_its_own_words_in_its_own_fonts(split: Split) -> None:
+    prints = [text for seed in range(500) for text in sample_scene(seed, split=split).prints]
     assert prints
-    assert not any(is_held_out(text.text) for text in prints if not is_label(text.text))
-    assert {text.font for text in prints} <= set(TRAIN_FONTS)
+    assert {split_of(text.text) for text in prints if not is_label(text.text)} == {split}
+    assert {text.font for text in prints} <= set(FONTS[split])
 
 
-def test_test_scenes_show_only_held_out_words_and_fonts() -> None:
-    prints = [text for seed in range(500) for text in sample_scene(seed, split="test").prints]
-    assert prints
-    assert all(is_held_out(text.text) for text in prints if not is_label(text.text))
-    assert {text.font for text in prints} <= set(HELD_OUT_FONTS)
-    assert not set(TRAIN_FONTS) & set(HELD_OUT_FONTS)
+def test_no_font_belongs_to_two_parts() -> None:
+    fonts = [font for own in FONTS.values() for font in own]
+    assert len(fonts) == len(set(fonts))
 
 
 def test_printed_texts_have_2_to_8_letters_or_digits() -> None:
@@ -73,7 +72,7 @@ def test_pages_are_full_of_training_words() -> None:
     pages = [sample_page(seed) for seed in range(100)]
     prints = [text for page in pages for text in page.prints]
     assert len(prints) > 250
-    assert not any(is_held_out(text.text) for text in prints)
+    assert {split_of(text.text) for text in prints} == {"train"}
     assert pages == [sample_page(seed) for seed in range(100)]
 
 
@@ -83,4 +82,5 @@ def _has_things_on_both_sides(scene: Scene) -> bool:
 
 def test_things_above_and_below_a_text_at_once_are_held_out() -> None:
     assert not any(_has_things_on_both_sides(sample_scene(seed)) for seed in range(500))
-    assert sum(_has_things_on_both_sides(sample_scene(seed, split="test")) for seed in range(500)) > 5
+    for split in ("dev", "test"):
+        assert sum(_has_things_on_both_sides(sample_scene(seed, split=split)) for seed in range(500)) > 5

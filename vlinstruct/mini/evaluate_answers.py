@@ -1,4 +1,4 @@
-"""How well a model answers about pictures that training could not show: held-out fonts, words and wordings."""
+"""How well a model answers about pictures that training could not show: fonts, words and wordings of dev or test."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from vlinstruct.mini.phrasings import TASKS
 from vlinstruct.mini.questions import Question, ask, facts
 from vlinstruct.mini.scene import Scene
 from vlinstruct.mini.shares import Share, share
+from vlinstruct.mini.split import Split
 from vlinstruct.mini.world import sample_scene
 from vlinstruct.model.vlm import VisionLanguageModel
 
@@ -38,34 +39,37 @@ class Answered:
         return self.answer == self.question.answer
 
 
-def held_out_scenes(count: int) -> list[Scene]:
-    """Returns scenes of held-out fonts and words."""
-    return [sample_scene(seed, split="test") for seed in range(count)]
+def held_out_scenes(count: int, split: Split) -> list[Scene]:
+    """Returns scenes of a part's own fonts and words."""
+    return [sample_scene(seed, split=split) for seed in range(count)]
 
 
-def _questions(scene: Scene, seed: int, poor_share: float) -> Iterator[Question]:
-    """Yields one question of every family that a scene allows, worded from the test part."""
+def _questions(scene: Scene, seed: int, split: Split, poor_share: float) -> Iterator[Question]:
+    """Yields one question of every family that a scene allows, in the part's wordings."""
     rng = random.Random(f"evaluation {seed}")
     by_family = defaultdict(list)
     for fact in facts(scene, rng):
         by_family[fact.family].append(fact)
     for found in by_family.values():
-        yield ask(rng.choice(found), rng, "test", poor_share)
+        yield ask(rng.choice(found), rng, split, poor_share)
 
 
-def answer_all(model: VisionLanguageModel, scenes: Sequence[Scene], poor_share: float = 0.0) -> list[Answered]:
+def answer_all(
+    model: VisionLanguageModel, scenes: Sequence[Scene], split: Split, poor_share: float = 0.0
+) -> list[Answered]:
     """Asks one question of every family about every scene.
 
     Args:
         model: is asked, greedily; sees every picture once.
         scenes: are drawn at the default size.
+        split: whose wordings the questions have.
         poor_share: share of poorly worded questions.
     """
     answered = []
     for start in range(0, len(scenes), _BATCH):
         chunk = scenes[start : start + _BATCH]
         percept = model.encode([draw(scene) for scene in chunk])
-        rows = [(i, one) for i, scene in enumerate(chunk) for one in _questions(scene, start + i, poor_share)]
+        rows = [(i, one) for i, scene in enumerate(chunk) for one in _questions(scene, start + i, split, poor_share)]
         texts = [question.instruction for _, question in rows]
         answers = model.generate(percept.select([i for i, _ in rows]), texts, texts, _GENERATION)
         answered += [Answered(scene=chunk[i], question=q, answer=a) for (i, q), a in zip(rows, answers, strict=True)]

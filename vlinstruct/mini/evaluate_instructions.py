@@ -1,4 +1,4 @@
-"""How well a model rewrites, scores and compares instructions: algorithm 2's three steps, measured on test wordings."""
+"""How well a model rewrites, scores and compares instructions: algorithm 2's three steps, in a part's wordings."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from vlinstruct.mini.rewriting import sample_fact, scored
 from vlinstruct.mini.rows import Pictured, mismatched_fact
 from vlinstruct.mini.scene import Scene
 from vlinstruct.mini.shares import Share, auc, share
+from vlinstruct.mini.split import Split
 from vlinstruct.mini.wording import canonical, clean, poor
 from vlinstruct.model.vlm import VisionLanguageModel
 from vlinstruct.values import Percept
@@ -56,11 +57,11 @@ def _rewrite(model: VisionLanguageModel, templates: Templates, texts: Sequence[s
     ]
 
 
-def rewriting_shares(model: VisionLanguageModel, templates: Templates, count: int) -> list[Share]:
-    """Returns how many poor test instructions become well-formed, keep their content, and how many good ones stay."""
+def rewriting_shares(model: VisionLanguageModel, templates: Templates, count: int, split: Split) -> list[Share]:
+    """Returns how many poor instructions become well-formed, keep their content, and how many good ones stay."""
     rng = random.Random("rewriting")
-    sampled = [sample_fact(rng, "test") for _ in range(count)]
-    sources = [poor(fact.family, fact.slots, rng, "test") for fact in sampled]
+    sampled = [sample_fact(rng, split) for _ in range(count)]
+    sources = [poor(fact.family, fact.slots, rng, split) for fact in sampled]
     best = [canonical(fact.family, fact.slots) for fact in sampled]
     rewritten = _rewrite(model, templates, sources)
     return [
@@ -81,24 +82,24 @@ def _ias(model: VisionLanguageModel, templates: Templates, percept: Percept, tex
     return [one.mean_nll for one in scores]
 
 
-def _contrast(picture: Pictured, rng: random.Random) -> tuple[str, ...]:
+def _contrast(picture: Pictured, rng: random.Random, split: Split) -> tuple[str, ...]:
     """Draws a fitting and a mismatched instruction in the same words: only what they name tells them apart.
 
     The mismatched one names something that is not there, or asks about what only another picture shows.
     """
     while True:
-        mismatched = mismatched_fact(picture, rng, "test")
+        mismatched = mismatched_fact(picture, rng, split)
         same_family = [fact for fact in picture.fitting if fact.family == mismatched.family]
         if same_family:
             break
     wording = rng.getrandbits(32)
     return tuple(
-        clean(fact.family, fact.slots, random.Random(wording), "test") for fact in (rng.choice(same_family), mismatched)
+        clean(fact.family, fact.slots, random.Random(wording), split) for fact in (rng.choice(same_family), mismatched)
     )
 
 
 def likelihoods(
-    model: VisionLanguageModel, templates: Templates, scenes: Sequence[Scene], *, exchanged: bool
+    model: VisionLanguageModel, templates: Templates, scenes: Sequence[Scene], split: Split, *, exchanged: bool
 ) -> Likelihoods:
     """Scores a fitting and a mismatched instruction for every scene.
 
@@ -106,12 +107,13 @@ def likelihoods(
         model: scores.
         templates: give the prompt.
         scenes: are drawn at the default size.
+        split: whose wordings the instructions have.
         exchanged: shows the model the next scene's picture in place of each scene's own: no more can be told then than
             wordings alone tell.
     """
     rng = random.Random("likelihoods")
     pictures = [Pictured(scene=scene, facts=facts(scene, rng)) for scene in scenes]
-    fitting, mismatched = zip(*(_contrast(picture, rng) for picture in pictures), strict=True)
+    fitting, mismatched = zip(*(_contrast(picture, rng, split) for picture in pictures), strict=True)
     percept = model.encode([draw(scene) for scene in scenes])
     if exchanged:
         percept = percept.select([(i + 1) % len(scenes) for i in range(len(scenes))])
@@ -124,13 +126,15 @@ def likelihoods(
     return Likelihoods(auc=auc(low, high), paired=share(name, (a < b for a, b in zip(low, high, strict=True))))
 
 
-def comparison_shares(model: VisionLanguageModel, templates: Templates, scenes: Sequence[Scene]) -> list[Share]:
+def comparison_shares(
+    model: VisionLanguageModel, templates: Templates, scenes: Sequence[Scene], split: Split
+) -> list[Share]:
     """Returns how often exchanging two scores, and how often exchanging two equal-scored places, changes the output."""
     rng = random.Random("comparisons")
     pairs = []
     for scene in scenes:
         first, second = rng.sample([fact for fact in facts(scene, rng) if fact.is_fitting], 2)
-        pairs.append(tuple(clean(fact.family, fact.slots, rng, "test") for fact in (first, second)))
+        pairs.append(tuple(clean(fact.family, fact.slots, rng, split) for fact in (first, second)))
     percept = model.encode([draw(scene) for scene in scenes])
 
     def compare(ordered: Sequence[tuple[str, ...]], scores: tuple[float, float]) -> list[str]:

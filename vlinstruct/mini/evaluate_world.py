@@ -1,6 +1,7 @@
-"""Measures a model on mini's world: `python -m vlinstruct.mini.evaluate_world [--backbone FOLDER] [--scenes N]`.
+"""Measures a model on mini's world: `python -m vlinstruct.mini.evaluate_world [--split dev] [--scenes N]`.
 
-Prints Markdown tables: shares with 95 % Wilson intervals on held-out fonts, words and wordings. The shipped weights'
+Prints Markdown tables: shares with 95 % Wilson intervals on fonts, words and wordings that training never sees.
+Tune on dev: test is for what is reported. The shipped weights'
 tables stand in CARD.md.
 """
 
@@ -14,35 +15,37 @@ from vlinstruct.mini.evaluate_answers import answer_all, family_shares, held_out
 from vlinstruct.mini.evaluate_instructions import comparison_shares, likelihoods, rewriting_shares
 from vlinstruct.mini.reading_curve import read_in_canonical_words, reading_curve, save_reading_curve
 from vlinstruct.mini.shares import table
+from vlinstruct.mini.split import Split
 
 _FEWER = 500
 _CURVE_ITEMS = 100
 
 
-def evaluate(backbone: str, num_scenes: int, curve: Path | None) -> str:
+def evaluate(backbone: str, split: Split, num_scenes: int, curve: Path | None) -> str:
     """Returns the report on a model.
 
     Args:
         backbone: a name or folder.
+        split: "test", or "dev" while mini is being improved.
         num_scenes: pictures for the answers; the other parts use at most 500.
         curve: PNG file for reading against the height of the letters, or None to leave that out.
     """
     pipeline = vli.load(backbone)
     model, templates = pipeline.model, pipeline.templates
-    scenes = held_out_scenes(num_scenes)
-    answered = answer_all(model, scenes)
+    scenes = held_out_scenes(num_scenes, split)
+    answered = answer_all(model, scenes, split)
     fewer = scenes[:_FEWER]
-    own, other = (likelihoods(model, templates, fewer, exchanged=exchanged) for exchanged in (False, True))
+    own, other = (likelihoods(model, templates, fewer, split, exchanged=exchanged) for exchanged in (False, True))
     parts = [
         "### Answers to well-worded questions\n",
         table([*family_shares(answered), *reading_shares(answered), read_in_canonical_words(model, scenes)]),
         "\n### Answers to poorly worded questions\n",
-        table(family_shares(answer_all(model, fewer, poor_share=1.0))),
+        table(family_shares(answer_all(model, fewer, split, poor_share=1.0))),
         "\n### Instructions\n",
         table(
             [
-                *rewriting_shares(model, templates, len(fewer)),
-                *comparison_shares(model, templates, fewer),
+                *rewriting_shares(model, templates, len(fewer), split),
+                *comparison_shares(model, templates, fewer, split),
                 own.paired,
                 other.paired,
             ]
@@ -50,7 +53,7 @@ def evaluate(backbone: str, num_scenes: int, curve: Path | None) -> str:
         f"\nAUC of IAS, fitting against mismatched instructions: {own.auc:.3f}; pictures exchanged: {other.auc:.3f}.",
     ]
     if curve is not None:
-        points = reading_curve(model, _CURVE_ITEMS)
+        points = reading_curve(model, _CURVE_ITEMS, split)
         save_reading_curve(points, curve)
         parts += ["\n### Reading against the height of the letters\n", table(point.read for point in points)]
     return "\n".join(parts)
@@ -59,7 +62,8 @@ def evaluate(backbone: str, num_scenes: int, curve: Path | None) -> str:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m vlinstruct.mini.evaluate_world", description="Measure a model.")
     parser.add_argument("--backbone", default="mini", help="name or folder (default: %(default)s)")
+    parser.add_argument("--split", choices=("dev", "test"), default="test", help="part (default: %(default)s)")
     parser.add_argument("--scenes", type=int, default=1000, help="pictures (default: %(default)s)")
     parser.add_argument("--curve", type=Path, help="PNG file: draw reading against the height of the letters")
     arguments = parser.parse_args()
-    print(evaluate(arguments.backbone, arguments.scenes, arguments.curve))
+    print(evaluate(arguments.backbone, arguments.split, arguments.scenes, arguments.curve))

@@ -13,11 +13,13 @@ from pathlib import Path
 from PIL import ImageFont
 
 from vlinstruct.errors import ResourceError
+from vlinstruct.mini.split import Split
 
 FONT_PACKAGES = (
     "fonts-dejavu fonts-liberation fonts-freefont-ttf fonts-roboto-unhinted fonts-open-sans fonts-lato fonts-noto-mono "
     "fonts-cantarell fonts-comfortaa fonts-inconsolata fonts-courier-prime fonts-crosextra-carlito "
-    "fonts-crosextra-caladea fonts-linuxlibertine fonts-hack fonts-firacode fonts-jetbrains-mono fonts-quicksand"
+    "fonts-crosextra-caladea fonts-linuxlibertine fonts-hack fonts-firacode fonts-jetbrains-mono fonts-quicksand "
+    "fonts-paratype fonts-cabin fonts-sil-charis fonts-karla"
 )
 BUILT_IN = "pillow"
 TRAIN_FONTS = (
@@ -35,11 +37,16 @@ TRAIN_FONTS = (
     *("FiraCode-Medium.ttf", "FiraCode-Bold.ttf", "JetBrainsMono-Medium.ttf", "JetBrainsMono-ExtraBold.ttf"),
     *("Quicksand-Medium.ttf", "Quicksand-Bold.ttf"),
 )
-HELD_OUT_FONTS = (
+DEV_FONTS = (
     *("OpenSans-Regular.ttf", "OpenSans-Bold.ttf", "OpenSans-ExtraBold.ttf", "OpenSans-CondBold.ttf"),
     *("Caladea-Regular.ttf", "Caladea-Bold.ttf", "Hack-Regular.ttf", "Hack-Bold.ttf"),
     *("Cantarell-Regular.otf", "Cantarell-Bold.otf", "Courier Prime Sans Bold.otf"),
 )
+TEST_FONTS = (
+    *("PTS55F.ttf", "PTS75F.ttf", "PTF55F.ttf", "PTF75F.ttf", "PTN77F.ttf", "Cabin-Regular.otf", "Cabin-Bold.otf"),
+    *("CharisSIL-Regular.ttf", "CharisSIL-Bold.ttf", "Karla-Regular.otf", "Karla-Bold.otf"),
+)
+FONTS: dict[Split, tuple[str, ...]] = {"train": TRAIN_FONTS, "dev": DEV_FONTS, "test": TEST_FONTS}
 _REFERENCE_PX = 200
 
 

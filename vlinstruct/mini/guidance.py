@@ -3,7 +3,7 @@
 Query i reads character i of the printed text; the next queries find the things the question names, in its order; the
 last one looks at all of them at once, and at the class token, so that their number and their absence can be told from
 how its attention is shared out. An earlier mini that had to find this out from answers alone learned colours, but
-neither positions nor counts, from 193,000 pictures; positions of two named things are not learned with it either.
+neither positions nor counts, from 193,000 pictures.
 
 Legend: R rows, Q queries, P positions (class token + G*G patches), H heads, W width of a head.
 """
@@ -34,6 +34,8 @@ VERDICT_QUERY = NUM_QUERY_TOKENS - 1
 READING_FAMILIES = ("reading", "number", "written", "ocr", "meme", "caption", "description")
 # Families that are answered by what is not there, too.
 _ABSENCE_FAMILIES = ("count", "exist", "answerable")
+# The class token's share beside one of each thing: far from equal, so that three things and four are told apart.
+_CLASS_SHARE = 3
 _GUIDED_HEADS = 3
 _FIRST_GUIDED_LAYER = 1
 
@@ -57,7 +59,8 @@ def attention_targets(fact: Fact, scene: Scene, index: NDArray[np.int64]) -> Tar
     for query, cell in zip(FOCUS_QUERIES, cells[: len(fact.focus)], strict=False):
         targets[query, cell] = 1
     if cells or fact.family in _ABSENCE_FAMILIES:
-        targets[VERDICT_QUERY, [0, *cells]] = 1 / (1 + len(cells))
+        targets[VERDICT_QUERY, 0] = _CLASS_SHARE / (_CLASS_SHARE + len(cells))
+        targets[VERDICT_QUERY, cells] = 1 / (_CLASS_SHARE + len(cells))
     return targets
 
 

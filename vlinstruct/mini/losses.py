@@ -5,6 +5,7 @@ All are means in nats over what is labelled. Legend: see `tokenising.py`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -15,13 +16,14 @@ from torch.nn.functional import cross_entropy
 
 from vlinstruct.mini.architecture import GRID
 from vlinstruct.mini.batches import Batch
-from vlinstruct.mini.comparing import comparing_loss, recorded_self_attention
 from vlinstruct.mini.copying import Ids, copying_loss, recorded_cross_attention
+from vlinstruct.mini.encoder_attention import encoder_attention_loss, recorded_self_attention
 from vlinstruct.mini.guidance import FAMILY_QUERY, FOCUS_QUERIES, VERDICT_QUERY, guidance_loss, recorded_attention
+from vlinstruct.mini.judging import IGNORED
 from vlinstruct.mini.labels import CHARACTER_CLASSES, COLOUR_CLASSES, HALVES, INDEX_CLASSES, SHAPE_CLASSES
 from vlinstruct.mini.pixels import normalised
 from vlinstruct.mini.recording import recording
-from vlinstruct.mini.row_labels import FAMILY_NAMES, IGNORED, RowLabels
+from vlinstruct.mini.row_labels import FAMILY_NAMES, RowLabels
 from vlinstruct.mini.rows import VERDICTS
 from vlinstruct.mini.scene import COLOUR_NAMES, SHAPES
 from vlinstruct.mini.tokenising import Rows
@@ -33,8 +35,10 @@ WEIGHTS = {
     "target": 1.0,
     "rewrite": 1.0,
     "copying": 0.6,
-    "comparing": 0.5,
-    "better": 0.5,
+    "encoder_attention": 0.5,
+    "encoder_better": 0.5,
+    "encoder_agrees": 0.5,
+    "encoder_verdict": 0.5,
     "patch_character": 1.0,
     "patch_index": 0.7,
     "patch_shape": 0.3,
@@ -59,7 +63,7 @@ _NO_CENTRE_WEIGHT = 0.5
 
 
 class AuxiliaryHeads(nn.Module):
-    """Linear classifiers on patches and queries; thrown away after training.
+    """Linear classifiers on patches, queries and the encoder's output; thrown away after training.
 
     Characters and their indices are told apart in a patch's left and right half. Query i names character i, the next
     ones name and place the things in focus; one tells what is asked; the verdict's query gives counts, colours, shapes,
@@ -89,7 +93,8 @@ class AuxiliaryHeads(nn.Module):
         }
         self.query = nn.ModuleDict({name: nn.Linear(query_width, count) for name, count in names.items()})
         self.place = nn.ModuleDict({name: nn.Linear(vision_width, GRID) for name in ("row", "column")})
-        self.better = nn.Linear(language_width, 2)
+        outputs = {"better": 2, "agrees": 2, "verdict": len(VERDICTS)}
+        self.encoder = nn.ModuleDict({name: nn.Linear(language_width, count) for name, count in outputs.items()})
 
     def patch_losses(self, image_embeds: Tensor, batch: Batch) -> dict[str, Tensor]:
         """Returns one loss per kind of patch label; image_embeds is (P, 1 + G*G, D)."""
@@ -112,15 +117,26 @@ class AuxiliaryHeads(nn.Module):
             f"patch_{name}": cross_entropy(logits[name], labels[name].flatten().repeat(pictures)) for name in labels
         }
 
-    def better_loss(self, encoded: list[Tensor], better: list[Ids]) -> Tensor:
-        """Returns the loss for which of two compared instructions each token of the prompt belongs to.
+    def encoder_losses(self, encoded: list[Tensor], groups: Sequence[Rows]) -> dict[str, Tensor]:
+        """Returns the losses on the language model's encoder's output.
 
         Args:
-            encoded: the language model's encoder's output, (R, Q + T, L) of each group of rows.
-            better: (R, Q + T) of each group.
+            encoded: (R, Q + T, L) of each group of rows.
+            groups: the rows; where they compare or judge, each position is labelled, and the verdict's has the verdict.
         """
-        tokens = torch.cat([embeds.flatten(0, 1) for embeds in encoded[: len(better)]])
-        return _classification(self.better(tokens), [labels.flatten() for labels in better])
+        tokens = torch.cat([embeds.flatten(0, 1) for embeds in encoded])
+        verdicts = torch.cat([embeds[:, VERDICT_QUERY] for embeds in encoded])
+        return {
+            "encoder_better": _classification(
+                self.encoder["better"](tokens), [rows.better.flatten() for rows in groups]
+            ),
+            "encoder_agrees": _classification(
+                self.encoder["agrees"](tokens), [rows.agrees.flatten() for rows in groups]
+            ),
+            "encoder_verdict": _classification(
+                self.encoder["verdict"](verdicts), [rows.labels.verdict for rows in groups]
+            ),
+        }
 
     def query_losses(self, query_embeds: Tensor, labels: list[RowLabels]) -> dict[str, Tensor]:
         """Returns the losses on the Q-Former's output (R, Q, D) of all rows, labelled group by group."""
@@ -214,8 +230,8 @@ def _answer_losses(model: InstructBlip, heads: AuxiliaryHeads, image_embeds: Ten
         "rewrite": rewritten.mean(),
         "query_attention": guidance_loss(attention, [rows.labels.attention for rows in batch.visual]),
         "copying": copying_loss(cross_attention, sources),
-        "comparing": comparing_loss(self_attention, [rows.looks for rows in batch.visual]),
-        "better": heads.better_loss(encoded, [rows.better for rows in batch.visual]),
+        "encoder_attention": encoder_attention_loss(self_attention, [rows.looks for rows in batch.visual]),
+        **heads.encoder_losses(encoded[: len(batch.visual)], batch.visual),
         **heads.query_losses(torch.cat([embeds for embeds, _ in seen]), [rows.labels for rows in batch.visual]),
     }
 

@@ -14,6 +14,7 @@ from vlinstruct.mini.draw import DEFAULT_SIZE, draw, layout
 from vlinstruct.mini.questions import is_label
 from vlinstruct.mini.scene import COLOURS, Scene
 from vlinstruct.mini.shares import Share, share
+from vlinstruct.mini.split import Split
 from vlinstruct.mini.wording import canonical
 from vlinstruct.mini.world import sample_scene
 from vlinstruct.model.vlm import VisionLanguageModel
@@ -40,15 +41,16 @@ class ReadingPoint:
     read: Share
 
 
-def scenes_of_height(height: float, fonts: Sequence[str] | None = None) -> Iterator[Scene]:
-    """Yields test scenes without things whose text is of a height; texts too wide for it are left out.
+def scenes_of_height(height: float, split: Split, fonts: Sequence[str] | None = None) -> Iterator[Scene]:
+    """Yields scenes without things whose text is of a height; texts too wide for it are left out.
 
     Args:
         height: of the capitals, as a fraction of the picture's.
-        fonts: file names to print with in place of the held-out ones.
+        split: whose fonts and words are used.
+        fonts: file names to print with in place of the part's own.
     """
     for seed in count():
-        scene = sample_scene(seed, split="test", fonts=fonts)
+        scene = sample_scene(seed, split=split, fonts=fonts)
         if scene.things or not scene.prints or is_label(scene.prints[0].text):
             continue
         text = replace(scene.prints[0], height=height, y=min(max(scene.prints[0].y, 0.1 + height), 0.9 - height))
@@ -64,11 +66,11 @@ def reads(model: VisionLanguageModel, scenes: Sequence[Scene]) -> list[bool]:
     return [answer == text for answer, text in zip(answers, texts, strict=True)]
 
 
-def reading_curve(model: VisionLanguageModel, items: int) -> list[ReadingPoint]:
+def reading_curve(model: VisionLanguageModel, items: int, split: Split) -> list[ReadingPoint]:
     """Asks for `items` texts of every height."""
     points = []
     for height in HEIGHTS:
-        scenes = list(islice(scenes_of_height(height), items))
+        scenes = list(islice(scenes_of_height(height, split), items))
         points.append(ReadingPoint(height=height, read=_read_share(f"letters 1/{1 / height:.0f} high", model, scenes)))
     return points
 

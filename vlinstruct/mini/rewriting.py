@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vlinstruct.instruction.templates import Templates, fill
-from vlinstruct.mini.phrasings import CLOSINGS, OPENINGS, Split
+from vlinstruct.mini.phrasings import CLOSINGS, OPENINGS
 from vlinstruct.mini.questions import Fact, facts
+from vlinstruct.mini.split import Split
 from vlinstruct.mini.wording import canonical, clean, poor
 from vlinstruct.mini.words import sample_text
 from vlinstruct.mini.world import sample_scene
@@ -69,7 +70,7 @@ class TextPair:
 
 def sample_fact(rng: random.Random, split: Split) -> Fact:
     """Draws a fact of a scene of its own, every family as often as any other that the scene allows."""
-    scene = sample_scene(rng.getrandbits(40), split="train" if split == "train" else "test", fonts=("pillow",))
+    scene = sample_scene(rng.getrandbits(40), split=split, fonts=("pillow",))
     found = facts(scene, rng)
     family = rng.choice(sorted({fact.family for fact in found}))
     return rng.choice([fact for fact in found if fact.family == family])

@@ -8,13 +8,13 @@ import numpy as np
 
 from vlinstruct.mini.copying import Ids
 from vlinstruct.mini.guidance import FOCUS_QUERIES, NUM_QUERY_TOKENS, READING_FAMILIES, Targets, attention_targets
+from vlinstruct.mini.judging import IGNORED
 from vlinstruct.mini.labels import PatchLabels, centre_cell, character_class
 from vlinstruct.mini.phrasings import FAMILIES
 from vlinstruct.mini.rows import VERDICTS, Row
 from vlinstruct.mini.scene import COLOUR_NAMES, SHAPES
 from vlinstruct.mini.words import MAX_LENGTH
 
-IGNORED = -100
 FAMILY_NAMES = tuple(FAMILIES)
 _LEAST_DISTANCE = 0.05
 

@@ -7,22 +7,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vlinstruct.instruction.templates import Templates
-from vlinstruct.mini.phrasings import Split
 from vlinstruct.mini.questions import Fact, ask, names_only_what_is_there
 from vlinstruct.mini.rewriting import TextPair, comparison_pair, sample_fact
 from vlinstruct.mini.scene import COLOURS, SHAPES, Scene
+from vlinstruct.mini.split import Split
 from vlinstruct.mini.wording import clean
 
 VERDICTS = (*"012345", "yes", "no", "true", "false", "unanswerable", *COLOURS, *SHAPES)
 # What is learned last is asked most; families that are not named here weigh 1.
 FAMILY_WEIGHTS = {
-    "reading": 4.0,
+    "reading": 5.0,
     "number": 3.0,
-    "position": 6.0,
-    "count": 4.0,
+    "position": 8.0,
+    "count": 6.0,
     "exist": 2.0,
-    "written": 1.5,
-    "same": 3.0,
+    "written": 5.0,
+    "same": 5.0,
     "relation": 1.5,
     "dialogue": 0.5,
     "choice": 0.5,

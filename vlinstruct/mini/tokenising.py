@@ -7,19 +7,21 @@ right.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from vlinstruct.mini.comparing import GUIDED_LAYERS, Looks, comparing_looks
+from vlinstruct.mini.comparing import comparing_looks
 from vlinstruct.mini.copying import Ids, Sources, name_sources, prompt_sources, query_sources, run_of
+from vlinstruct.mini.encoder_attention import Looks
 from vlinstruct.mini.guidance import FOCUS_QUERIES, NUM_QUERY_TOKENS, VERDICT_QUERY
+from vlinstruct.mini.judging import IGNORED, Judgement, judge_relation, judge_sameness, judge_spelling, no_judgement
 from vlinstruct.mini.labels import PatchLabels
 from vlinstruct.mini.rewriting import TextPair
-from vlinstruct.mini.row_labels import IGNORED, RowLabels, row_labels
+from vlinstruct.mini.row_labels import RowLabels, row_labels
 from vlinstruct.mini.rows import Row
 from vlinstruct.mini.scene import COLOUR_NAMES, SHAPES
 from vlinstruct.mini.tokenizers import QFORMER_SPECIALS, language_tokenizer, qformer_tokenizer
@@ -46,7 +48,8 @@ class Rows:
         target_ids: (R, S) what it should write, end token included.
         sources: (R, S, Q + T), where the decoder should look for what it copies (`copying.py`).
         better: (R, Q + T), 1 where a comparison's better instruction stands, 0 where the worse one does, else IGNORED.
-        looks: (R, 2, Q + T, Q + T), where compared scores should look (`comparing.py`); None where nothing is compared.
+        looks: (R, 2, Q + T, Q + T), where the encoder should look (`encoder_attention.py`).
+        agrees: (R, Q + T), 1 where what is read or seen agrees with the question's words, 0 where not, else IGNORED.
         labels: what the auxiliary losses want, stacked.
     """
 
@@ -56,7 +59,8 @@ class Rows:
     target_ids: Ids
     sources: Sources
     better: Ids
-    looks: Looks | None
+    looks: Looks
+    agrees: Ids
     labels: RowLabels
 
 
@@ -100,6 +104,7 @@ class RowTokeniser:
         from_prompt = sources_in(copied_ids, target_ids) * (from_queries.sum(axis=-1, keepdims=True) == 0)
         for i, row in enumerate(rows):
             self._read_relation(row, prompt_ids[i], from_queries[i], from_prompt[i])
+        judgements = [self._judgement(*pair) for pair in zip(rows, prompt_ids, strict=True)]
         return Rows(
             picture=np.array([row.picture for row in rows]),
             qformer_ids=padded([self._qformer_ids(row.qformer_text) for row in rows]),
@@ -107,14 +112,15 @@ class RowTokeniser:
             target_ids=target_ids,
             sources=np.concatenate([from_queries, from_prompt], axis=-1),
             better=np.stack([self._better(*pair) for pair in zip(rows, prompt_ids, strict=True)]),
-            looks=self._looks(rows, prompt_ids),
+            looks=np.stack([judgement.looks for judgement in judgements]),
+            agrees=np.stack([judgement.agrees for judgement in judgements]),
             labels=stacked([row_labels(row, patches[row.picture]) for row in rows]),
         )
 
     def _read_relation(self, row: Row, prompt_ids: Ids, from_queries: Sources, from_prompt: Sources) -> None:
         """Lets a verdict on a relation look as much at its word as at the query that knows how things stand."""
         if row.fact is not None and row.fact.family == "position" and row.verdict == row.pair.target:
-            word = row.fact.slots["relation"].removeprefix("to the ").removesuffix(" of")
+            word = relation_word(row.fact.slots["relation"])
             from_prompt += from_queries.sum(axis=-1, keepdims=True) * self._run(word, prompt_ids) / 2
             from_queries /= 2
 
@@ -135,23 +141,36 @@ class RowTokeniser:
             better[span] = label
         return better
 
+    def _places(self, text: str, prompt_ids: Ids) -> list[int]:
+        """Returns the positions, queries counted, at which a text first stands in a prompt."""
+        return [NUM_QUERY_TOKENS + int(place) for place in np.nonzero(self._run(text, prompt_ids))[0]]
+
     def _spans(self, row: Row, prompt_ids: Ids) -> list[slice]:
         """Returns where the worse and the better of two compared instructions stand, their scores included."""
         if row.pair.source == row.pair.rejected:
             return []
-        runs = [np.nonzero(self._run(text, prompt_ids))[0] for text in (row.pair.rejected, row.pair.source)]
-        return [slice(NUM_QUERY_TOKENS + run[0], NUM_QUERY_TOKENS + run[-1] + 1 + self.score_length) for run in runs]
+        runs = [self._places(text, prompt_ids) for text in (row.pair.rejected, row.pair.source)]
+        return [slice(run[0], run[-1] + 1 + self.score_length) for run in runs]
 
-    def _looks(self, rows: list[Row], prompt_ids: Ids) -> Looks | None:
-        if not rows[0].pair.source:
-            return None
-        length = NUM_QUERY_TOKENS + prompt_ids.shape[1]
-        looks = np.zeros((len(rows), len(GUIDED_LAYERS), length, length), np.float32)
-        for i, row in enumerate(rows):
-            spans = self._spans(row, prompt_ids[i])
-            if spans:
-                looks[i] = comparing_looks(length, spans, [span.stop - _AFTER_FIRST_DIGIT for span in spans])
-        return looks
+    def _judgement(self, row: Row, prompt_ids: Ids) -> Judgement:
+        """Returns where the encoder should look in a comparison, or to give a verdict."""
+        length = NUM_QUERY_TOKENS + len(prompt_ids)
+        spans = self._spans(row, prompt_ids)
+        if spans:
+            looks = comparing_looks(length, spans, [span.stop - _AFTER_FIRST_DIGIT for span in spans])
+            return replace(no_judgement(length), looks=looks)
+        if row.fact is None or row.pair.source or row.verdict != row.pair.target:
+            return no_judgement(length)
+        slots = row.fact.slots
+        match row.fact.family:
+            case "position":
+                return judge_relation(length, self._places(relation_word(slots["relation"]), prompt_ids))
+            case "same":
+                return judge_sameness(length, row.verdict == "yes")
+            case "written":
+                letters = self._places(f'"{slots["quote"]}"', prompt_ids)[-1 - len(slots["quote"]) : -1]
+                return judge_spelling(length, letters, slots["quote"], row.scene.prints[0].text.lower())
+        return no_judgement(length)
 
     def _query_sources(self, row: Row, target_ids: Ids) -> Sources:
         """Returns (S, Q): the queries that hold what is written, characters or the names of the things in focus."""
@@ -166,6 +185,15 @@ class RowTokeniser:
             return sources
         named = [[self.names[name] for name in (thing.shape, thing.colour)] for thing in row.fact.focus]
         return name_sources(target_ids, dict(zip(FOCUS_QUERIES, named, strict=False)), NUM_QUERY_TOKENS)
+
+
+def relation_word(relation: str) -> str:
+    """Returns the word that tells a relation from the others.
+
+    >>> relation_word("to the left of"), relation_word("above")
+    ('left', 'above')
+    """
+    return relation.removeprefix("to the ").removesuffix(" of")
 
 
 def sources_in(prompt_ids: Ids, target_ids: Ids) -> Sources:

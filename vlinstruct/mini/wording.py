@@ -18,10 +18,10 @@ from vlinstruct.mini.phrasings import (
     MISSPELLINGS,
     OFFICIAL_OPENINGS,
     OPENINGS,
-    Split,
     Style,
     styles_of,
 )
+from vlinstruct.mini.split import Split
 
 _GARBLED_SHARE = 0.5
 _MARKS = '?.,:"'

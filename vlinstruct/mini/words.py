@@ -1,19 +1,19 @@
-"""The words and numbers that are printed in pictures, and which of them no training picture may show.
+"""The words and numbers that are printed in pictures, and which part's pictures may show them.
 
 A third are English words of signs and labels, a third pronounceable inventions (so that reading cannot be replaced by
-guessing), a third numbers. Membership of the held-out part is a property of the text itself.
+guessing), a third numbers. Which part it belongs to is a property of the text itself.
 """
 
 from __future__ import annotations
 
 import random
 import zlib
-from typing import Literal
 
-Split = Literal["train", "test"]
+from vlinstruct.mini.split import Split
 
 MAX_LENGTH = 8
-_HELD_OUT_OF = 10
+_SPLIT_OF = 20
+_SPLITS: dict[int, Split] = {0: "dev", 10: "test"}
 
 _SIGN_TEXT = """
     exit open closed stop cafe hotel taxi bank park museum station airport ticket bakery pizza coffee tea menu sale shop
@@ -45,13 +45,13 @@ _VOWELS = _VOWEL_TEXT.split()
 _CODAS = ["", "", "", *_CODA_TEXT.split()]
 
 
-def is_held_out(text: str) -> bool:
-    """True when `text` belongs to the test pictures: one in ten, whatever its letter case.
+def split_of(text: str) -> Split:
+    """Returns the part whose pictures may show `text`, whatever its letter case: one in twenty for dev, one for test.
 
-    >>> is_held_out("Exit") == is_held_out("EXIT")
+    >>> split_of("Exit") == split_of("EXIT")
     True
     """
-    return zlib.crc32(text.lower().encode()) % _HELD_OUT_OF == 0
+    return _SPLITS.get(zlib.crc32(text.lower().encode()) % _SPLIT_OF, "train")
 
 
 def _invented(rng: random.Random) -> str:
@@ -74,11 +74,11 @@ def _sign_word(rng: random.Random) -> str:
 
 
 def sample_text(rng: random.Random, split: Split) -> str:
-    """Draws a text of 2 to 8 characters in lower case, held-out for "test" and never held-out for "train"."""
+    """Draws a text of 2 to 8 characters in lower case that belongs to a part."""
     draw = rng.choices((_sign_word, _invented, _scrambled, _number), (0.36, 0.28, 0.10, 0.26))[0]
     while True:
         text = draw(rng)
-        if 2 <= len(text) <= MAX_LENGTH and is_held_out(text) == (split == "test"):
+        if 2 <= len(text) <= MAX_LENGTH and split_of(text) == split:
             return text
 
 

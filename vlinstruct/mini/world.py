@@ -1,7 +1,7 @@
 """Samples scenes: which things and texts, in which colours and places. A pure function of the seed.
 
-"train" scenes use the training fonts and words, "test" scenes only fonts and words that no training scene contains
-(`fonts.py`, `words.py`), and at times a layout that none has: things above and below the text at once.
+"train" scenes use the training fonts and words, "dev" and "test" scenes only fonts and words of their own (`fonts.py`,
+`words.py`), and at times a layout that no training scene has: things above and below the text at once.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 
-from vlinstruct.mini.fonts import HELD_OUT_FONTS, TRAIN_FONTS
+from vlinstruct.mini.fonts import FONTS, TRAIN_FONTS
 from vlinstruct.mini.perspective import UNMOVED, Corners
 from vlinstruct.mini.scene import COLOURS, RGB, SHAPES, Print, Scene, Thing
-from vlinstruct.mini.words import Split, sample_text, with_case
+from vlinstruct.mini.split import Split
+from vlinstruct.mini.words import sample_text, with_case
 
 _JITTER = 22
 _LEAST_CONTRAST = 95.0
@@ -70,8 +71,8 @@ def _place(things: list[Thing], size: float, top: float, bottom: float, rng: ran
 def _things(count: int, bands: Sequence[Band], background: RGB, rng: random.Random) -> tuple[Thing, ...]:
     """Draws up to `count` things, band by band in turn; fewer kinds than things make counting a task, and
     colours repeat in half of the scenes."""
-    kinds = rng.sample(SHAPES, rng.choice((1, 2, 2, 3, 5)))
-    repeats = rng.choice((0.0, 0.3))
+    kinds = rng.sample(SHAPES, rng.choice((1, 2, 2, 3, 5, 8)))
+    repeats = rng.choice((0.0, 0.3, 0.7))
     things: list[Thing] = []
     for i in range(count):
         top, bottom = bands[i % len(bands)]
@@ -112,9 +113,9 @@ def _print(text: str, background: RGB, fonts: Sequence[str], rng: random.Random)
 
 
 def _bands_beside(text: Print, split: Split, rng: random.Random) -> list[Band]:
-    """Returns the larger of the free bands above and below a text; in test scenes at times both."""
+    """Returns the larger of the free bands above and below a text; but for training at times both."""
     above, below = text.y - 0.85 * text.height, text.y + 0.95 * text.height
-    if split == "test" and min(above, 1 - below) > _LEAST_BAND and rng.random() < 0.5:
+    if split != "train" and min(above, 1 - below) > _LEAST_BAND and rng.random() < 0.5:
         return [(0.0, above), (below, 1.0)]
     return [(0.0, above) if above > 1 - below else (below, 1.0)]
 
@@ -143,11 +144,11 @@ def sample_scene(seed: int, *, split: Split = "train", fonts: Sequence[str] | No
 
     Args:
         seed: any integer; the same seed gives the same scene on every machine.
-        split: "train", or "test" for held-out fonts, words and layouts.
+        split: whose fonts and words are used; "dev" and "test" have held-out layouts, too.
         fonts: file names to print with in place of the split's own.
     """
-    rng = random.Random(f"{split} scene {seed}")
-    fonts = fonts or (TRAIN_FONTS if split == "train" else HELD_OUT_FONTS)
+    rng = random.Random(f"{split} picture {seed}")
+    fonts = fonts or FONTS[split]
     background = rng.choice(tuple(COLOURS))
     rgb = _near(background, rng)
     kind = rng.choices(("text", "things", "both", "labelled"), (0.40, 0.28, 0.22, 0.10))[0]

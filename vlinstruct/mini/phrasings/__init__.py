@@ -21,7 +21,7 @@ from vlinstruct.mini.phrasings.manners import (
 )
 from vlinstruct.mini.phrasings.positions import POSITIONS
 from vlinstruct.mini.phrasings.texts import TEXTS
-from vlinstruct.mini.phrasings.wordings import STYLES, Family, Split, Style, Wordings, styles_of
+from vlinstruct.mini.phrasings.wordings import STYLES, Family, Style, Wordings, styles_of
 
 __all__ = [
     "CASUAL_CLOSINGS",
@@ -34,7 +34,6 @@ __all__ = [
     "STYLES",
     "TASKS",
     "Family",
-    "Split",
     "Style",
     "Wordings",
     "styles_of",

@@ -12,12 +12,12 @@ CAPTIONS: dict[str, Family] = {
                 "A short image description:",
                 "Describe the image.",
                 "What does the picture show?",
-                "Write a short description of the image.",
+                "Describe the image in a short text.",
                 "What can you see in the picture?",
                 "Give me one short sentence about the picture.",
             ),
-            dev=("A short description of the picture:",),
-            test=("What is in the image?", "Describe what you see."),
+            dev=("What is in the image?", "Describe what you see."),
+            test=("A short description of the picture:", "Say in one short sentence what you see."),
         ),
         poor={
             "verbose": Wordings(
@@ -27,16 +27,20 @@ CAPTIONS: dict[str, Family] = {
                     "There is a picture here and what I want to have is one short sentence that says what it is of.",
                     "If you can see this picture, could you write for me some short description of everything in it?",
                 ),
-                dev=("Please look at all of the picture and then say to me in some words what there is to see.",),
-                test=(
+                dev=(
                     "What I want to find out is just what there is in this picture, so please describe it to me.",
                     "As I can not see the image, I have to ask you for a sentence about what it shows.",
+                ),
+                test=(
+                    "Please look at all of the picture and then say to me in some words what there is to see.",
+                    "I am looking for a few words about this picture, so could you look at it for me and "
+                    "describe it to me?",
                 ),
             ),
             "vague": Wordings(
                 train=("what is this?", "say something about it", "and the picture?", "what do we have here?"),
-                dev=("what about this?",),
-                test=("so what do you see or so?", "tell me about this one"),
+                dev=("so what do you see or so?", "tell me about this one"),
+                test=("what about this?", "what have you got here?"),
             ),
             "keywords": Wordings(
                 train=(
@@ -45,8 +49,8 @@ CAPTIONS: dict[str, Family] = {
                     "image short description answer",
                     "short sentence picture",
                 ),
-                dev=("describe image short",),
-                test=("picture description sentence", "sentence describe image"),
+                dev=("picture description sentence", "sentence describe image"),
+                test=("describe image short", "sentence about image"),
             ),
         },
     ),
@@ -61,10 +65,13 @@ CAPTIONS: dict[str, Family] = {
                 "Write a description of the image with the place of each object.",
                 "Question: What is where in the picture? Short answer:",
             ),
-            dev=("Describe where each object is in the picture.",),
-            test=(
+            dev=(
                 "Which objects does the image show, and where are they?",
                 "Give a description that says at which place each object is.",
+            ),
+            test=(
+                "Describe where each object is in the picture.",
+                "Describe what the image shows and name the places of all objects.",
             ),
         ),
         poor={
@@ -75,16 +82,19 @@ CAPTIONS: dict[str, Family] = {
                     "There are some objects in this picture and what I want is a description with their places.",
                     "If you can see all the things in this picture, could you say for each one in which place it is?",
                 ),
-                dev=("Please look at all of the picture and then describe to me what there is and also where it is.",),
-                test=(
+                dev=(
                     "What I want to find out is just which things the picture shows and the place of each of them.",
                     "As I can not see the image, I have to ask you for a sentence with objects and their places.",
+                ),
+                test=(
+                    "Please look at all of the picture and then describe to me what there is and also where it is.",
+                    "I am looking for a description of this picture in which you say of each object where it is.",
                 ),
             ),
             "vague": Wordings(
                 train=("what is where?", "the objects, where or so?", "say something about it and the places"),
-                dev=("and what is at which place?",),
-                test=("things and where they are or so?", "so where is everything?"),
+                dev=("things and where they are or so?", "so where is everything?"),
+                test=("and what is at which place?", "so the objects and where, or what?"),
             ),
             "keywords": Wordings(
                 train=(
@@ -93,8 +103,8 @@ CAPTIONS: dict[str, Family] = {
                     "image describe object place answer",
                     "picture places",
                 ),
-                dev=("describe places image",),
-                test=("objects places picture", "where objects description"),
+                dev=("objects places picture", "where objects description"),
+                test=("describe places image", "image objects where"),
             ),
         },
     ),

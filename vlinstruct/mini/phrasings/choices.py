@@ -20,10 +20,13 @@ CHOICES: dict[str, Family] = {
                 "The options are {options}. What is the {asked}?",
                 "Name the {asked}, one of these: {options}",
             ),
-            dev=("Which option is the {asked}? Options: {options}",),
-            test=(
+            dev=(
                 "Give the {asked}. Options: {options}",
                 "Here are some options: {options}. Say which of them is the {asked}.",
+            ),
+            test=(
+                "Which option is the {asked}? Options: {options}",
+                "Which is the {asked} in the image? Options: {options}",
             ),
         ),
         poor={
@@ -34,10 +37,14 @@ CHOICES: dict[str, Family] = {
                     "There are some options for the {asked} and what I want to know is which of these it is {options}",
                     "Could you look at the whole picture for me and say which one of these is the {asked} {options}",
                 ),
-                dev=("Please look at what the {asked} in the picture really is and then choose it here {options}",),
-                test=(
+                dev=(
                     "What I want to find out is just which of these is the {asked} that the picture shows {options}",
                     "As I can not see the picture, I have to ask you to choose the {asked} for me {options}",
+                ),
+                test=(
+                    "Please look at what the {asked} in the picture really is and then choose it here {options}",
+                    "There are some options for the {asked} in the image, and the right one is what I ask you "
+                    "for {options}",
                 ),
             ),
             "vague": Wordings(
@@ -46,8 +53,8 @@ CHOICES: dict[str, Family] = {
                     "{asked}, what of these? {options}",
                     "and the {asked}? {options}",
                 ),
-                dev=("one of these for the {asked}? {options}",),
-                test=("the {asked} is what of these? {options}", "so which {asked} or so? {options}"),
+                dev=("the {asked} is what of these? {options}", "so which {asked} or so? {options}"),
+                test=("one of these for the {asked}? {options}", "{asked}, would that be one of these? {options}"),
             ),
             "keywords": Wordings(
                 train=(
@@ -56,8 +63,8 @@ CHOICES: dict[str, Family] = {
                     "choose {asked} {options}",
                     "picture {asked} answer options {options}",
                 ),
-                dev=("{asked} one of {options}",),
-                test=("options for {asked} {options}", "which {asked} {options}"),
+                dev=("options for {asked} {options}", "which {asked} {options}"),
+                test=("{asked} one of {options}", "image {asked} right option {options}"),
             ),
         },
     ),
@@ -73,10 +80,13 @@ CHOICES: dict[str, Family] = {
                 "Name what is like the {thing} in colour: {options}",
                 "Question: What has the same colour as the {thing}? Options: {options}. Short answer:",
             ),
-            dev=("Which option has the same colour as the {thing}? Options: {options}",),
-            test=(
+            dev=(
                 "What is as the {thing} in colour? Options: {options}",
                 "Here are some options: {options}. Say which of them has the colour of the {thing}.",
+            ),
+            test=(
+                "Which option has the same colour as the {thing}? Options: {options}",
+                "Which of the options is in colour like the {thing}? {options}",
             ),
         ),
         poor={
@@ -92,13 +102,15 @@ CHOICES: dict[str, Family] = {
                     "{options}",
                 ),
                 dev=(
-                    "Please look at the {thing} in the picture and then say which of these really has its colour "
-                    "{options}",
-                ),
-                test=(
                     "What I want to find out is just which of these has got the same colour that the {thing} has "
                     "{options}",
                     "As I can not see the picture, I have to ask you what is like the {thing} in colour here {options}",
+                ),
+                test=(
+                    "Please look at the {thing} in the picture and then say which of these really has its colour "
+                    "{options}",
+                    "There should be a {thing} in the image, and what of these is the same in colour is what I "
+                    "ask you for {options}",
                 ),
             ),
             "vague": Wordings(
@@ -107,10 +119,13 @@ CHOICES: dict[str, Family] = {
                     "what is like the {thing} in colour? {options}",
                     "which has that {thing} colour? {options}",
                 ),
-                dev=("the same as the {thing}, what of these? {options}",),
-                test=(
+                dev=(
                     "so what has the colour of that {thing}? {options}",
                     "like the {thing} in colour, which one? {options}",
+                ),
+                test=(
+                    "the same as the {thing}, what of these? {options}",
+                    "what would be like the {thing} in colour? {options}",
                 ),
             ),
             "keywords": Wordings(
@@ -120,8 +135,8 @@ CHOICES: dict[str, Family] = {
                     "colour like {thing} choose {options}",
                     "picture {thing} same color answer options {options}",
                 ),
-                dev=("same color {thing} {options}",),
-                test=("options same colour as {thing} {options}", "which like {thing} colour {options}"),
+                dev=("options same colour as {thing} {options}", "which like {thing} colour {options}"),
+                test=("same color {thing} {options}", "image {thing} like in color {options}"),
             ),
         },
     ),
@@ -137,10 +152,13 @@ CHOICES: dict[str, Family] = {
                 "What is the {asked}? If you can not see it, the question is unanswerable.",
                 "Question: What is the {asked}? Say unanswerable if the picture does not show it. Short answer:",
             ),
-            dev=("What is the {asked}? If there is no such thing, say unanswerable.",),
-            test=(
+            dev=(
                 "Give the {asked}, or answer unanswerable if you do not see it.",
                 "Say unanswerable if it is not in the image: what is the {asked}?",
+            ),
+            test=(
+                "What is the {asked}? If there is no such thing, say unanswerable.",
+                "Say what the {asked} is, or that it is unanswerable.",
             ),
         ),
         poor={
@@ -155,14 +173,16 @@ CHOICES: dict[str, Family] = {
                     "Could you look for the {asked} in the picture for me and say unanswerable if it is not there?",
                 ),
                 dev=(
-                    "Please look at the picture and then say what the {asked} really is, or unanswerable when it does "
-                    "not show this.",
-                ),
-                test=(
                     "What I want to find out is just the {asked}, and if the picture does not have it, then say that "
                     "it is unanswerable.",
                     "As I can not see the picture, I have to ask you for the {asked}, or for unanswerable if "
                     "you do not see it.",
+                ),
+                test=(
+                    "Please look at the picture and then say what the {asked} really is, or unanswerable when it does "
+                    "not show this.",
+                    "I am not sure if you can see the {asked} in the image, so answer that or say that it is "
+                    "unanswerable.",
                 ),
             ),
             "vague": Wordings(
@@ -171,8 +191,8 @@ CHOICES: dict[str, Family] = {
                     "{asked} or so, if it is there?",
                     "and the {asked}, unanswerable or not?",
                 ),
-                dev=("some {asked} or unanswerable?",),
-                test=("so the {asked} or what, unanswerable?", "the {asked}, or is it not there?"),
+                dev=("so the {asked} or what, unanswerable?", "the {asked}, or is it not there?"),
+                test=("some {asked} or unanswerable?", "would you know the {asked}, or is it unanswerable?"),
             ),
             "keywords": Wordings(
                 train=(
@@ -181,8 +201,8 @@ CHOICES: dict[str, Family] = {
                     "unanswerable {asked}",
                     "picture {asked} unanswerable answer",
                 ),
-                dev=("{asked} answer unanswerable",),
-                test=("what {asked} unanswerable picture", "{asked} not there unanswerable"),
+                dev=("what {asked} unanswerable picture", "{asked} not there unanswerable"),
+                test=("{asked} answer unanswerable", "image {asked} or say unanswerable"),
             ),
         },
     ),
@@ -198,10 +218,13 @@ CHOICES: dict[str, Family] = {
                 "There is {thing} in the image. What color is it?",
                 "Question: Is there {thing}? Answer: Yes. Question: What colour is it? Answer:",
             ),
-            dev=("Is {thing} there? Yes. Name its colour.",),
-            test=(
+            dev=(
                 "Do you see {thing}? Yes. Which color is it?",
                 "Does the image contain {thing}? Yes, it does. What colour does it have?",
+            ),
+            test=(
+                "Is {thing} there? Yes. Name its colour.",
+                "Is {thing} in the picture? Yes, it is. Say what colour it has.",
             ),
         ),
         poor={
@@ -216,13 +239,15 @@ CHOICES: dict[str, Family] = {
                     "If I ask if there is {thing} you say yes, and now what would you say is the colour of it?",
                 ),
                 dev=(
-                    "So yes, there is {thing}, and now please look at it and say which of all colours it really has.",
-                ),
-                test=(
                     "What I want to find out, now that you say yes, there is {thing}, is just the colour which it "
                     "has got.",
                     "As I can not see the picture, I ask if there is {thing}, you say yes, and so I have to ask "
                     "for its colour.",
+                ),
+                test=(
+                    "So yes, there is {thing}, and now please look at it and say which of all colours it really has.",
+                    "I ask you if there is {thing} in the image, you answer that yes, there is, and so I ask for "
+                    "its colour.",
                 ),
             ),
             "vague": Wordings(
@@ -231,8 +256,8 @@ CHOICES: dict[str, Family] = {
                     "{thing}, yes, and its colour?",
                     "yes, {thing}, but what colour is that?",
                 ),
-                dev=("{thing}, yes, in what colour?",),
-                test=("you say yes to {thing}, so which colour?", "and if there is {thing}, yes, some colour?"),
+                dev=("you say yes to {thing}, so which colour?", "and if there is {thing}, yes, some colour?"),
+                test=("{thing}, yes, in what colour?", "yes to {thing}, then its colour?"),
             ),
             "keywords": Wordings(
                 train=(
@@ -241,8 +266,8 @@ CHOICES: dict[str, Family] = {
                     "{thing} there colour it",
                     "picture {thing} yes color answer",
                 ),
-                dev=("see {thing} yes colour",),
-                test=("{thing} there yes color what", "is {thing} yes which colour"),
+                dev=("{thing} there yes color what", "is {thing} yes which colour"),
+                test=("see {thing} yes colour", "image {thing} yes which color"),
             ),
         },
     ),

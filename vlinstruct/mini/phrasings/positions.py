@@ -17,10 +17,13 @@ POSITIONS: dict[str, Family] = {
                 "Statement: The {first} is {relation} the {second}. True or false?",
                 "Question: Is this statement true or false? The {first} is {relation} the {second}. Short answer:",
             ),
-            dev=("The {first} is {relation} the {second}. Answer true or false.",),
-            test=(
+            dev=(
                 "Is the statement that the {first} is {relation} the {second} true or false?",
                 "Read the statement and say true or false. The {first} is {relation} the {second}.",
+            ),
+            test=(
+                "The {first} is {relation} the {second}. Answer true or false.",
+                "Which is it, true or false: the {first} is {relation} the {second}?",
             ),
         ),
         poor={
@@ -36,14 +39,16 @@ POSITIONS: dict[str, Family] = {
                     "{relation} the {second} in it?",
                 ),
                 dev=(
-                    "Please look at the picture and say true if you see that the {first} is {relation} the {second}, "
-                    "and if not, false.",
-                ),
-                test=(
                     "What I want to find out about this picture is just if the statement is true or false which says "
                     "that the {first} is {relation} the {second}.",
                     "As I can not see the picture, I have to ask you if the {first} is {relation} the {second}, "
                     "true or false.",
+                ),
+                test=(
+                    "Please look at the picture and say true if you see that the {first} is {relation} the {second}, "
+                    "and if not, false.",
+                    "I am not sure if the statement that the {first} stands {relation} the {second} is true, so "
+                    "say true or false.",
                 ),
             ),
             "vague": Wordings(
@@ -52,10 +57,13 @@ POSITIONS: dict[str, Family] = {
                     "is that {first} {relation} that {second} thing, true or not?",
                     "{first} {relation} the {second}, true or what?",
                 ),
-                dev=("so {first} is {relation} the {second}, is that false?",),
-                test=(
+                dev=(
                     "true, the {first} is {relation} the {second} or so?",
                     "that {first}, is it true that it is {relation} the {second}?",
+                ),
+                test=(
+                    "so {first} is {relation} the {second}, is that false?",
+                    "the {first} would be {relation} the {second}, true?",
                 ),
             ),
             "keywords": Wordings(
@@ -65,11 +73,11 @@ POSITIONS: dict[str, Family] = {
                     "statement {first} {relation} {second}",
                     "picture {first} {relation} {second} true answer",
                 ),
-                dev=("say true false {first} {relation} {second}",),
-                test=(
+                dev=(
                     "{first} {relation} {second} statement true",
                     "false or true {first} {relation} {second} picture",
                 ),
+                test=("say true false {first} {relation} {second}", "image {first} {relation} {second} true or false"),
             ),
         },
     ),
@@ -85,10 +93,13 @@ POSITIONS: dict[str, Family] = {
                 "Tell me the shape that is {relation} the {thing}.",
                 "Question: Which shape is {relation} the {thing}? Short answer:",
             ),
-            dev=("What kind of shape is there {relation} the {thing}?",),
-            test=(
+            dev=(
                 "Give the shape that you see {relation} the {thing}.",
                 "Which shape does the object {relation} the {thing} have?",
+            ),
+            test=(
+                "What kind of shape is there {relation} the {thing}?",
+                "What is the shape that is {relation} the {thing}?",
             ),
         ),
         poor={
@@ -103,11 +114,15 @@ POSITIONS: dict[str, Family] = {
                     "If there is an object {relation} the {thing} in the picture, could you say to me what its "
                     "shape is?",
                 ),
-                dev=("Please look at what you see {relation} the {thing} and then say which shape it really has.",),
-                test=(
+                dev=(
                     "What I want to find out about this picture is just which shape the object {relation} the {thing} "
                     "has got.",
                     "As I can not see the picture, I have to ask you for the shape of what is {relation} the {thing}.",
+                ),
+                test=(
+                    "Please look at what you see {relation} the {thing} and then say which shape it really has.",
+                    "There should be something {relation} the {thing} in the image, and the shape of it is what "
+                    "I ask you for.",
                 ),
             ),
             "vague": Wordings(
@@ -116,8 +131,11 @@ POSITIONS: dict[str, Family] = {
                     "what is that {relation} the {thing}?",
                     "the one {relation} the {thing}, what shape?",
                 ),
-                dev=("something {relation} the {thing}, what is it?",),
-                test=("and {relation} the {thing} is what?", "what thing or so {relation} that {thing}?"),
+                dev=("and {relation} the {thing} is what?", "what thing or so {relation} that {thing}?"),
+                test=(
+                    "something {relation} the {thing}, what is it?",
+                    "which sort of thing is {relation} the {thing}?",
+                ),
             ),
             "keywords": Wordings(
                 train=(
@@ -126,8 +144,8 @@ POSITIONS: dict[str, Family] = {
                     "object {relation} {thing}",
                     "picture {relation} {thing} shape answer",
                 ),
-                dev=("{relation} {thing} shape what",),
-                test=("what shape {relation} {thing} picture", "name shape {relation} {thing}"),
+                dev=("what shape {relation} {thing} picture", "name shape {relation} {thing}"),
+                test=("{relation} {thing} shape what", "image {relation} {thing} name shape"),
             ),
         },
     ),

@@ -15,10 +15,14 @@ TEXTS: dict[str, Family] = {
                 "What is written?",
                 "What word is in the picture?",
                 "What does the sign say?",
+                "What does it say in the image?",
+                "Tell me what the text in the picture says.",
+                "What can you read in the picture?",
+                "Name the word that is written.",
                 "Question: What is written in the picture? Short answer:",
             ),
-            dev=("Read the word in the image.",),
-            test=("What does the picture say?", "What is written on the sign?"),
+            dev=("What does the picture say?", "What is written on the sign?"),
+            test=("Read the word in the image.", "Which text can you see in the image?"),
         ),
         poor={
             "verbose": Wordings(
@@ -28,21 +32,24 @@ TEXTS: dict[str, Family] = {
                     "Looking very carefully at the picture, what would you say is the word that is written there?",
                     "Could you look for the text in this picture for me and say which word you can read there?",
                 ),
-                dev=("Please look for the text that is in the picture and then read to me what it says.",),
-                test=(
+                dev=(
                     "What I want to find out about this picture is just which word it is that is written there.",
                     "As I can not see the picture, I have to ask you to read the text in it to me.",
+                ),
+                test=(
+                    "Please look for the text that is in the picture and then read to me what it says.",
+                    "There should be a word somewhere in the image, and what I ask you is to read it to me.",
                 ),
             ),
             "vague": Wordings(
                 train=("the text there?", "says what?", "what about the text?", "and it says?"),
-                dev=("some text or so, what?",),
-                test=("the word there is what?", "so what does it say there?"),
+                dev=("the word there is what?", "so what does it say there?"),
+                test=("some text or so, what?", "can you read that or what?"),
             ),
             "keywords": Wordings(
                 train=("read text", "text picture", "word written picture answer", "what written"),
-                dev=("text read answer",),
-                test=("picture word text", "read word image"),
+                dev=("picture word text", "read word image"),
+                test=("text read answer", "image say word"),
             ),
         },
     ),
@@ -54,10 +61,12 @@ TEXTS: dict[str, Family] = {
                 "Read the number in the image.",
                 "What is the number on the sign?",
                 "Which number is written?",
+                "Tell me the number in the picture.",
+                "What number can you see?",
                 "Question: Which number is written in the picture? Short answer:",
             ),
-            dev=("Read the number that is written in the picture.",),
-            test=("What number does the picture show?", "Which number is on the sign?"),
+            dev=("What number does the picture show?", "Which number is on the sign?"),
+            test=("Read the number that is written in the picture.", "Say which number you see in the image."),
         ),
         poor={
             "verbose": Wordings(
@@ -67,21 +76,24 @@ TEXTS: dict[str, Family] = {
                     "Looking very carefully at the picture, what would you say is the number that is written there?",
                     "Could you look for the number in this picture for me and say which one you can read there?",
                 ),
-                dev=("Please look for the number that is in the picture and then read it to me.",),
-                test=(
+                dev=(
                     "What I want to find out about this picture is just which number it is that is written there.",
                     "As I can not see the picture, I have to ask you to read the number in it to me.",
+                ),
+                test=(
+                    "Please look for the number that is in the picture and then read it to me.",
+                    "There should be a number somewhere in the image, and what I ask you is to read it to me.",
                 ),
             ),
             "vague": Wordings(
                 train=("the number there?", "some number, what?", "what about the number?"),
-                dev=("number or so, what is it?",),
-                test=("the number there is what?", "so it says which number?"),
+                dev=("the number there is what?", "so it says which number?"),
+                test=("number or so, what is it?", "what sort of number is that?"),
             ),
             "keywords": Wordings(
                 train=("read number", "number picture", "number written picture answer", "which number"),
-                dev=("number read answer",),
-                test=("picture number text", "read number image"),
+                dev=("picture number text", "read number image"),
+                test=("number read answer", "image say number"),
             ),
         },
     ),
@@ -94,10 +106,12 @@ TEXTS: dict[str, Family] = {
                 'Does the text say "{quote}"? Answer yes or no.',
                 'Can you read "{quote}" in the picture?',
                 'Is the text in the image "{quote}"?',
+                'Tell me if it says "{quote}" in the picture.',
+                'Is the word "{quote}" on the sign?',
                 'Question: Is "{quote}" written in the picture? Short answer:',
             ),
-            dev=('Yes or no: is "{quote}" written there?',),
-            test=('Does the sign say "{quote}"?', 'Is it true that the picture says "{quote}"?'),
+            dev=('Does the sign say "{quote}"?', 'Is it true that the picture says "{quote}"?'),
+            test=('Yes or no: is "{quote}" written there?', 'Is the text in the picture "{quote}" or not?'),
         ),
         poor={
             "verbose": Wordings(
@@ -107,21 +121,25 @@ TEXTS: dict[str, Family] = {
                     'There is some text in this picture and what I want to know is if you can read "{quote}" there.',
                     'Could you read the text for me and say yes or no to the question if it is "{quote}"?',
                 ),
-                dev=('What I want to know is if there is really "{quote}" written somewhere in this picture.',),
-                test=(
+                dev=(
                     'Please look at the text in the picture and then say to me if it says "{quote}" or not.',
                     'As I can not see the picture, I have to ask you if "{quote}" is the text in it.',
+                ),
+                test=(
+                    'What I want to know is if there is really "{quote}" written somewhere in this picture.',
+                    'I am not sure if the sign in the image says "{quote}", so is that what is written there, '
+                    "yes or no?",
                 ),
             ),
             "vague": Wordings(
                 train=('"{quote}" or so there?', 'says "{quote}"?', 'the text, "{quote}" or not?'),
-                dev=('it is "{quote}" or what?',),
-                test=('so it says "{quote}"?', '"{quote}", can you read it or so?'),
+                dev=('so it says "{quote}"?', '"{quote}", can you read it or so?'),
+                test=('it is "{quote}" or what?', 'would that be "{quote}"?'),
             ),
             "keywords": Wordings(
                 train=('"{quote}" written yes no', 'text "{quote}"', 'picture "{quote}" text answer', 'read "{quote}"'),
-                dev=('read "{quote}" yes no',),
-                test=('"{quote}" in picture yes no', 'sign say "{quote}"'),
+                dev=('"{quote}" in picture yes no', 'sign say "{quote}"'),
+                test=('read "{quote}" yes no', 'image "{quote}" yes or no'),
             ),
         },
     ),
@@ -137,11 +155,11 @@ TEXTS: dict[str, Family] = {
                 "The tokens are {tokens}. What does the text say?",
                 "Question: What is written in the picture? OCR tokens: {tokens}. Short answer:",
             ),
-            dev=("OCR tokens: {tokens}. What does the picture say?",),
-            test=(
+            dev=(
                 "Here are some tokens: {tokens}. Which one does the image show?",
                 "Of the OCR tokens {tokens}, what is written on the sign?",
             ),
+            test=("OCR tokens: {tokens}. What does the picture say?", "Read the picture. The OCR tokens are {tokens}."),
         ),
         poor={
             "verbose": Wordings(
@@ -153,10 +171,14 @@ TEXTS: dict[str, Family] = {
                     "There is some text in this picture and what I want to know is which of the tokens {tokens} it is.",
                     "Could you read the text in the picture for me, for which the OCR tokens are {tokens}?",
                 ),
-                dev=("Please look at the tokens {tokens} and then read to me which of them the picture really says.",),
-                test=(
+                dev=(
                     "What I want to find out is just which of the OCR tokens {tokens} it is that is written there.",
                     "As I can not see the picture, I have to ask you to read which of these tokens is in it, {tokens}.",
+                ),
+                test=(
+                    "Please look at the tokens {tokens} and then read to me which of them the picture really says.",
+                    "There are the OCR tokens {tokens} for the image, and which of them is written there is what "
+                    "I ask you for.",
                 ),
             ),
             "vague": Wordings(
@@ -165,8 +187,8 @@ TEXTS: dict[str, Family] = {
                     "tokens {tokens}, what is there?",
                     "the text, some of {tokens}?",
                 ),
-                dev=("one of {tokens} is written, what?",),
-                test=("so which token, {tokens}?", "{tokens} or so, what does it say?"),
+                dev=("so which token, {tokens}?", "{tokens} or so, what does it say?"),
+                test=("one of {tokens} is written, what?", "what would it say of {tokens}?"),
             ),
             "keywords": Wordings(
                 train=(
@@ -175,8 +197,8 @@ TEXTS: dict[str, Family] = {
                     "read text OCR tokens {tokens}",
                     "picture tokens {tokens} answer",
                 ),
-                dev=("text tokens {tokens} what",),
-                test=("OCR tokens {tokens} picture word", "{tokens} tokens read"),
+                dev=("OCR tokens {tokens} picture word", "{tokens} tokens read"),
+                test=("text tokens {tokens} what", "image {tokens} which token"),
             ),
         },
     ),
@@ -192,10 +214,13 @@ TEXTS: dict[str, Family] = {
                 'Do the picture and the text "{quote}" on it fit?',
                 'Question: This is a picture with "{quote}" written on it. Does the text fit it? Short answer:',
             ),
-            dev=('Yes or no: does the word "{quote}" fit this picture?',),
-            test=(
+            dev=(
                 'This image says "{quote}". Does the text fit what it shows?',
                 'Is it true that the text "{quote}" fits the picture?',
+            ),
+            test=(
+                'Yes or no: does the word "{quote}" fit this picture?',
+                'Is "{quote}" a text that does fit the picture it is on?',
             ),
         ),
         poor={
@@ -211,18 +236,20 @@ TEXTS: dict[str, Family] = {
                     'word "{quote}" does fit?',
                 ),
                 dev=(
-                    'Please look at the picture with "{quote}" written on it and say if this does really fit or not.',
-                ),
-                test=(
                     'What I want to find out about this picture is just if the word "{quote}" on it does fit the '
                     "things that there are to see.",
                     'As I can not see the picture, I have to ask you if "{quote}" is a text that fits it.',
                 ),
+                test=(
+                    'Please look at the picture with "{quote}" written on it and say if this does really fit or not.',
+                    'I am not sure if "{quote}" is a good text for this image, so does it fit what is there, yes '
+                    "or no?",
+                ),
             ),
             "vague": Wordings(
                 train=('"{quote}" and the picture, fit or so?', 'does that "{quote}" fit?', '"{quote}" fits or not?'),
-                dev=('and "{quote}", does it fit or what?',),
-                test=('so "{quote}" fits the picture?', '"{quote}" on that, is it a fit or so?'),
+                dev=('so "{quote}" fits the picture?', '"{quote}" on that, is it a fit or so?'),
+                test=('and "{quote}", does it fit or what?', 'would "{quote}" fit or not?'),
             ),
             "keywords": Wordings(
                 train=(
@@ -231,8 +258,8 @@ TEXTS: dict[str, Family] = {
                     'fit "{quote}" picture',
                     'picture with "{quote}" fit answer',
                 ),
-                dev=('read "{quote}" fit',),
-                test=('image with "{quote}" fits yes no', 'word "{quote}" fit image'),
+                dev=('image with "{quote}" fits yes no', 'word "{quote}" fit image'),
+                test=('read "{quote}" fit', 'image "{quote}" fit yes or no'),
             ),
         },
     ),

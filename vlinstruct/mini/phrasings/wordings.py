@@ -6,17 +6,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-Split = Literal["train", "dev", "test"]
+from vlinstruct.mini.split import Split
+
 Style = Literal["verbose", "vague", "keywords", "polite", "misspelt", "casual", "telegram", "official"]
 STYLES: tuple[Style, ...] = ("verbose", "vague", "keywords", "polite", "misspelt", "casual")
-_HELD_OUT_STYLES: dict[Split, tuple[Style, ...]] = {"train": (), "dev": ("telegram",), "test": ("official",)}
+_HELD_OUT_STYLES: dict[Split, tuple[Style, ...]] = {"train": (), "dev": ("official",), "test": ("telegram",)}
 
 
 def styles_of(split: Split) -> tuple[Style, ...]:
     """Returns the poor styles a part may use: those of training, and in dev and test one that training never sees.
 
     >>> styles_of("test")[-1]
-    'official'
+    'telegram'
     """
     return STYLES + _HELD_OUT_STYLES[split]
 

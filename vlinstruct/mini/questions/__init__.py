@@ -9,7 +9,6 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from vlinstruct.mini.phrasings import Split
 from vlinstruct.mini.questions import attributes, choices, positions, texts
 from vlinstruct.mini.questions.captions import caption, captions, description
 from vlinstruct.mini.questions.choices import NOUNS_BY_COLOUR
@@ -18,6 +17,7 @@ from vlinstruct.mini.questions.positions import RELATIONS
 from vlinstruct.mini.questions.presence import names_only_what_is_there
 from vlinstruct.mini.questions.texts import is_label
 from vlinstruct.mini.scene import Scene
+from vlinstruct.mini.split import Split
 from vlinstruct.mini.wording import clean, poor
 
 __all__ = [

@@ -6,7 +6,7 @@ import random
 
 from vlinstruct.mini.questions.fact import Fact
 from vlinstruct.mini.scene import COLOURS, SHAPES, Scene
-from vlinstruct.mini.words import is_held_out, sample_text
+from vlinstruct.mini.words import sample_text, split_of
 
 _NEAR_MISS_SHARE = 0.25
 
@@ -39,7 +39,7 @@ def _near_miss(text: str, rng: random.Random) -> str:
 
 def _other_word(text: str, rng: random.Random) -> str:
     """Draws another text of the same part, so that being new does not give the answer away."""
-    other = sample_text(rng, "test" if is_held_out(text) else "train")
+    other = sample_text(rng, split_of(text))
     return other if other != text else _other_word(text, rng)
 
 

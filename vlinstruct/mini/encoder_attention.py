@@ -1,0 +1,63 @@
+"""How one head of the language model's encoder is taught where to look: dense help, never used at inference.
+
+`comparing.py` says where it should look to compare two scores, `judging.py` to judge what the Q-Former has seen by the
+words of the question. Where the answer is one of two and depends on two things that stand far apart, half of the
+answers are right before either is read, and an hour of training on the answers alone taught neither.
+
+Legend: R rows, C context positions (queries, then prompt).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.functional import linear, log_softmax
+
+from vlinstruct.mini.recording import recording
+from vlinstruct.model.t5 import T5, T5Attention
+
+Looks = NDArray[np.float32]
+
+GUIDED_LAYERS = (1, 2)
+_GUIDED_HEAD = 4
+# For masked positions, whose log-probability is minus infinity and whose target is zero.
+_LEAST_LOG_PROBABILITY = -30.0
+
+
+@contextmanager
+def recorded_self_attention(language_model: T5) -> Iterator[list[Tensor]]:
+    """Collects the guided head's attention as log-probabilities (R, C, C), the guided layers of each call in turn."""
+    recorded: list[Tensor] = []
+
+    def record(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
+        assert isinstance(module, T5Attention)
+        hidden, keys, _, bias = inputs
+        rows = slice(_GUIDED_HEAD * module.head_size, (_GUIDED_HEAD + 1) * module.head_size)
+        logits = (linear(hidden, module.q.weight[rows]) @ keys[:, _GUIDED_HEAD].transpose(-1, -2)).float()
+        recorded.append(log_softmax(logits + bias[:, _GUIDED_HEAD], dim=-1))
+
+    blocks = [language_model.encoder.block[layer] for layer in GUIDED_LAYERS]
+    with recording((block.get_submodule("layer.0.SelfAttention") for block in blocks), record):
+        yield recorded
+
+
+def encoder_attention_loss(recorded: Sequence[Tensor], looks: Sequence[Looks]) -> Tensor:
+    """Returns the cross-entropy, in nats, of the attention to where it should look: the mean of the calls' means.
+
+    Args:
+        recorded: of `recorded_self_attention`.
+        looks: (R, 2, C, C) of each call, zeros where the head may look anywhere; calls after them are not guided.
+    """
+    losses = []
+    for call, wanted in enumerate(looks):
+        layers = recorded[len(GUIDED_LAYERS) * call :][: len(GUIDED_LAYERS)]
+        here = torch.from_numpy(wanted).to(layers[0].device)
+        total = (here * torch.stack([*layers], dim=1).clamp(min=_LEAST_LOG_PROBABILITY)).sum()
+        losses.append(-total / here.sum().clamp(min=1))
+    return torch.stack(losses).mean()
