@@ -9,6 +9,9 @@ from typing import Any
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
+from vlinstruct.model.configuration import InstructBlipConfig
+from vlinstruct.model.instructblip import InstructBlip
+
 VISION = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
 VISION |= {"image_size": 28, "patch_size": 14}
 QFORMER = {"hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 4, "num_attention_heads": 4}
@@ -75,6 +78,14 @@ def hf_model(kind: str, seed: int = 0) -> Any:
         head = torch.nn.Parameter(torch.randn(T5_TEXT["vocab_size"], T5_TEXT["d_model"]) * 0.3)
         model.language_model.lm_head.weight = head
     return model.eval()
+
+
+def our_model(kind: str, seed: int = 0) -> InstructBlip:
+    """Builds our model with transformers' weights of the same seed."""
+    model = InstructBlip(InstructBlipConfig.from_dict(tiny_config(kind))).eval()
+    state = hf_model(kind, seed).state_dict()
+    model.load_state_dict({name: state[name] for name in model.state_dict()})
+    return model
 
 
 def write_folder(kind: str, folder: Path, seed: int = 0) -> Any:

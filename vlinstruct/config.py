@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -57,6 +58,18 @@ class GenerationConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DraftedGeneration(GenerationConfig):
+    """Settings that come with a guess at what is written.
+
+    Args:
+        drafts: per row a text that the output probably repeats. A model may use it to be faster, and never writes
+            anything else for it.
+    """
+
+    drafts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class OptimizationConfig:
     """How instructions are optimized (algorithm 2).
 
@@ -76,6 +89,6 @@ class OptimizationConfig:
         }
         _refuse([problem for problem, holds in checks.items() if not holds])
 
-    def generation(self) -> GenerationConfig:
-        """Returns the greedy settings with which instructions are rewritten and compared."""
-        return GenerationConfig(max_new_tokens=self.max_new_tokens)
+    def generation(self, drafts: Sequence[str] = ()) -> DraftedGeneration:
+        """Returns the greedy settings with which instructions are rewritten and compared; `drafts` are per row."""
+        return DraftedGeneration(max_new_tokens=self.max_new_tokens, drafts=tuple(drafts))

@@ -22,9 +22,16 @@ class Percept:
 
     Args:
         image_embeds: the encoder's output, (N, P, D).
+        prefixes: per item, what the model has made of it for each text that its Q-Former has read: a memory that the
+            model fills and that items at the same image share.
     """
 
     image_embeds: Tensor
+    prefixes: tuple[dict[str, Tensor], ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.prefixes:
+            object.__setattr__(self, "prefixes", tuple({} for _ in range(len(self))))
 
     def __len__(self) -> int:
         return int(self.image_embeds.shape[0])
@@ -33,7 +40,8 @@ class Percept:
         """Returns the percept of the items at `indices`; an index may occur more than once."""
         if list(indices) == list(range(len(self))):
             return self
-        return Percept(image_embeds=self.image_embeds[list(indices)])
+        prefixes = tuple(self.prefixes[index] for index in indices)
+        return Percept(image_embeds=self.image_embeds[list(indices)], prefixes=prefixes)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -111,10 +111,24 @@ def test_cached_logits_equal_fresh_ones(kind: str) -> None:
     context, model = pair.context(), pair.ours.language_model
     fresh = model.target_logits(context.inputs_embeds, context.attention_mask, pair.targets)
     first, state = model.prefill(context.inputs_embeds, context.attention_mask)
-    steps = [first[:, None]]
+    steps = [first]
     steps += [model.decode(pair.targets[:, :2], state), model.decode(pair.targets[:, 2:3], state)]
     steps += [model.decode(pair.targets[:, 3:5], state)]
     torch.testing.assert_close(torch.cat(steps, dim=1), fresh, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_that_drop_tokens_go_on_as_if_they_had_not_read_them(kind: str) -> None:
+    pair = Pair(kind, 4, seed=1)
+    context, model = pair.context(), pair.ours.language_model
+    fresh = model.target_logits(context.inputs_embeds, context.attention_mask, pair.targets)
+    first, state = model.prefill(context.inputs_embeds, context.attention_mask, pair.targets[:, :3])
+    torch.testing.assert_close(first, fresh[:, :4], atol=1e-5, rtol=0)
+    kept = [0, 3, 1, 2]
+    state.drop([3 - count for count in kept])
+    following = torch.stack([row[count : count + 2] for row, count in zip(pair.targets, kept, strict=True)])
+    expected = torch.stack([row[count + 1 : count + 3] for row, count in zip(fresh, kept, strict=True)])
+    torch.testing.assert_close(model.decode(following, state), expected, atol=1e-5, rtol=0)
 
 
 SETTINGS = [

@@ -32,7 +32,7 @@ def rewrite(
     unique = list(dict.fromkeys(instructions))
     if not unique:
         return []
-    outputs = model.generate_text([templates.rewrite_prompt(text) for text in unique], config.generation())
+    outputs = model.generate_text([templates.rewrite_prompt(text) for text in unique], config.generation(unique))
     drafts = {
         text: settle(output, fallback=text, notice=EMPTY_REWRITING)
         for text, output in zip(unique, outputs, strict=True)

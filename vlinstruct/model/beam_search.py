@@ -113,7 +113,8 @@ def beam_search(
         config: `num_beams`, `max_new_tokens`, `length_penalty`, `repetition_penalty`.
         stop_ids: ids that end a text.
     """
-    logits, state = language_model.prefill(context.inputs_embeds, context.attention_mask)
+    first_logits, state = language_model.prefill(context.inputs_embeds, context.attention_mask)
+    logits = first_logits[:, -1]
     num_beams = config.num_beams
     first = torch.arange(len(logits), device=logits.device).repeat_interleave(num_beams)
     beams = Beams(len(logits), config, stop_ids, logits.device)

@@ -49,7 +49,7 @@ def candidate_nll(
     target_ids = _pad_right(targets, device)
     first_logits, state = language_model.prefill(context.inputs_embeds, context.attention_mask)
     state.select(rows)
-    logits = first_logits[rows, None]  # (K, 1, V)
+    logits = first_logits[rows]  # (K, 1, V)
     if target_ids.shape[1] > 1:
         logits = torch.cat([logits, language_model.decode(target_ids[:, :-1], state)], dim=1)
     scores = iter(_token_nll(logits, target_ids, targets))

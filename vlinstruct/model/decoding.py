@@ -15,10 +15,15 @@ from vlinstruct.config import GenerationConfig
 from vlinstruct.model.beam_search import beam_search
 from vlinstruct.model.language_model import Context, LanguageModel
 from vlinstruct.model.logits import penalize_repetition, require_finite, seen_tokens
+from vlinstruct.model.speculative import generate_from_drafts
 
 
 def generate(
-    language_model: LanguageModel, context: Context, config: GenerationConfig, stop_ids: Sequence[int]
+    language_model: LanguageModel,
+    context: Context,
+    config: GenerationConfig,
+    stop_ids: Sequence[int],
+    sources: Sequence[Sequence[int]] = (),
 ) -> list[list[int]]:
     """Continues every row of `context`.
 
@@ -27,6 +32,7 @@ def generate(
         context: what it reads first.
         config: how it writes.
         stop_ids: ids that end a text.
+        sources: per row the ids of a text that it probably repeats, or none at all; they change the speed alone.
 
     Returns:
         The new ids of every row, without the stop id.
@@ -36,6 +42,8 @@ def generate(
     """
     if config.num_beams > 1:
         texts = beam_search(language_model, context, config, stop_ids)
+    elif sources and not config.do_sample and config.repetition_penalty == 1.0:
+        texts = generate_from_drafts(language_model, context, sources, config.max_new_tokens, stop_ids)
     else:
         texts = _step_by_step(language_model, context, config, stop_ids)
     return [_before_stop(ids, stop_ids) for ids in texts]
@@ -44,7 +52,8 @@ def generate(
 def _step_by_step(
     language_model: LanguageModel, context: Context, config: GenerationConfig, stop_ids: Sequence[int]
 ) -> list[list[int]]:
-    logits, state = language_model.prefill(context.inputs_embeds, context.attention_mask)
+    first_logits, state = language_model.prefill(context.inputs_embeds, context.attention_mask)
+    logits = first_logits[:, -1]
     seen = seen_tokens(context.seen_ids, logits)
     choose = _Sampler(config, len(logits), logits.device) if config.do_sample else _likeliest
     stops = torch.tensor(stop_ids, device=logits.device)

@@ -9,6 +9,7 @@ Legend: B rows, C context positions, S fed tokens, L the model's width, V the vo
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -34,6 +35,10 @@ class Context:
 class DecoderState(Protocol):
     """Keys and values of everything read so far; `decode` appends to it."""
 
+    def drop(self, counts: Sequence[int]) -> None:
+        """Forgets the last tokens that were fed, `counts[b]` of them in row b; rows may then be of different length."""
+        ...
+
     def select(self, rows: Tensor) -> None:
         """Keeps the rows at `rows` (N,), in that order; a row may occur more than once (beams, candidates)."""
         ...
@@ -47,15 +52,19 @@ class LanguageModel(nn.Module, ABC):
         """(B, S) -> (B, S, L)."""
 
     @abstractmethod
-    def prefill(self, inputs_embeds: Tensor, attention_mask: Tensor) -> tuple[Tensor, DecoderState]:
-        """Reads a context.
+    def prefill(
+        self, inputs_embeds: Tensor, attention_mask: Tensor, draft_ids: Tensor | None = None
+    ) -> tuple[Tensor, DecoderState]:
+        """Reads a context, and what perhaps follows it.
 
         Args:
             inputs_embeds: (B, C, L), padded on the left.
             attention_mask: (B, C), nonzero where a position is no padding.
+            draft_ids: (B, S) tokens that are fed in the same pass.
 
         Returns:
-            The logits of the first token to generate, (B, V), and the state to go on from.
+            The logits of the first token to generate and of the one after each draft token, (B, 1 + S, V), and the
+            state to go on from.
         """
 
     @abstractmethod

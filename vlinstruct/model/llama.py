@@ -9,6 +9,8 @@ Source: Llama (Touvron et al., 2023); rotary positions (Su et al., 2021).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -52,10 +54,12 @@ class LlamaAttention(nn.Module):
         self.v_proj = nn.Linear(config.hidden_size, config.key_value_heads * config.head_size, bias=bias)
         self.o_proj = nn.Linear(config.num_attention_heads * config.head_size, config.hidden_size, bias=bias)
 
-    def forward(self, hidden: Tensor, rotation: Rotation, mask: Tensor, cache: KeyValues) -> Tensor:
+    def forward(
+        self, hidden: Tensor, rotation: Rotation, mask: Tensor, cache: KeyValues, starts: Sequence[int]
+    ) -> Tensor:
         query = rotation.rotate(split_heads(self.q_proj(hidden), self.head_size))
         key = rotation.rotate(split_heads(self.k_proj(hidden), self.head_size))
-        keys, values = cache.append(key, split_heads(self.v_proj(hidden), self.head_size))
+        keys, values = cache.append(key, split_heads(self.v_proj(hidden), self.head_size), starts)
         return self.o_proj(attend(query, keys, values, mask=mask))
 
 
@@ -83,8 +87,10 @@ class LlamaLayer(nn.Module):
         self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
-    def forward(self, hidden: Tensor, rotation: Rotation, mask: Tensor, cache: KeyValues) -> Tensor:
-        hidden = hidden + self.self_attn(self.input_layernorm(hidden), rotation, mask, cache)
+    def forward(
+        self, hidden: Tensor, rotation: Rotation, mask: Tensor, cache: KeyValues, starts: Sequence[int]
+    ) -> Tensor:
+        hidden = hidden + self.self_attn(self.input_layernorm(hidden), rotation, mask, cache, starts)
         return hidden + self.mlp(self.post_attention_layernorm(hidden))
 
 
@@ -93,33 +99,41 @@ class LlamaState:
 
     Args:
         caches: keys and values per layer.
-        attention_mask: (B, K), True where a position is no padding.
+        num_padded: (B,), how many positions at a row's beginning are padding.
     """
 
-    def __init__(self, caches: list[KeyValues], attention_mask: Tensor) -> None:
+    def __init__(self, caches: list[KeyValues], num_padded: Tensor) -> None:
         self.caches = caches
-        self.attention_mask = attention_mask
+        self.num_padded = num_padded
+        self.lengths = [0] * len(num_padded)
+
+    def drop(self, counts: Sequence[int]) -> None:
+        self.lengths = [length - count for length, count in zip(self.lengths, counts, strict=True)]
 
     def select(self, rows: Tensor) -> None:
         for cache in self.caches:
             cache.select(rows)
-        self.attention_mask = self.attention_mask.index_select(0, rows)
+        self.num_padded = self.num_padded.index_select(0, rows)
+        self.lengths = [self.lengths[row] for row in rows.tolist()]
 
-    def extend(self, num_new: int) -> None:
-        """Makes room for `num_new` real tokens in every row."""
-        new = self.attention_mask.new_ones(len(self.attention_mask), num_new)
-        self.attention_mask = torch.cat([self.attention_mask, new], dim=1)
+    def next_positions(self, num_new: int) -> Tensor:
+        """(B, S): where the next tokens stand, padding counted."""
+        starts = torch.tensor(self.lengths, device=self.num_padded.device)
+        return starts[:, None] + torch.arange(num_new, device=starts.device)
 
 
-def causal_mask(attention_mask: Tensor, num_new: int) -> Tensor:
-    """Returns (B, 1, S, K), True where a key may be seen by each of the last `num_new` positions.
+def causal_mask(num_padded: Tensor, positions: Tensor) -> Tensor:
+    """Returns (B, 1, S, K), True where a key may be seen from each position, K the last of them.
 
     A padded position sees itself: a row of nothing but False would make its softmax NaN.
+
+    Args:
+        num_padded: (B,), padded positions at each row's beginning.
+        positions: (B, S), padding counted.
     """
-    num_keys = attention_mask.shape[1]
-    keys = torch.arange(num_keys, device=attention_mask.device)
-    queries = keys[num_keys - num_new :, None]
-    return ((keys <= queries) & attention_mask[:, None, None, :]) | (keys == queries)
+    keys = torch.arange(int(positions.max()) + 1, device=positions.device)
+    queries = positions[:, None, :, None]
+    return ((keys <= queries) & (keys >= num_padded[:, None, None, None])) | (keys == queries)
 
 
 class LlamaLayers(nn.Module):
@@ -133,14 +147,15 @@ class LlamaLayers(nn.Module):
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
     def forward(self, inputs_embeds: Tensor, state: LlamaState) -> Tensor:
-        """Reads the last positions of `state`: (B, S, L) -> (B, S, L)."""
+        """Reads what follows `state`, and moves it on: (B, S, L) -> (B, S, L)."""
         num_new = inputs_embeds.shape[1]
-        positions = (state.attention_mask.long().cumsum(dim=1) - 1).clamp(min=0)[:, -num_new:]
-        rotation = Rotation(positions, self.config, inputs_embeds.dtype)
-        mask = causal_mask(state.attention_mask, num_new)
+        positions = state.next_positions(num_new)
+        rotation = Rotation((positions - state.num_padded[:, None]).clamp(min=0), self.config, inputs_embeds.dtype)
+        mask = causal_mask(state.num_padded, positions)
         hidden = inputs_embeds
         for layer, cache in zip(self.layers, state.caches, strict=True):
-            hidden = layer(hidden, rotation, mask, cache)
+            hidden = layer(hidden, rotation, mask, cache, state.lengths)
+        state.lengths = [length + num_new for length in state.lengths]
         return self.norm(hidden)
 
 
@@ -157,21 +172,25 @@ class Llama(LanguageModel):
 
     def begin(self, inputs_embeds: Tensor, attention_mask: Tensor) -> tuple[Tensor, LlamaState]:
         """Reads the context: the last layer's output, (B, C, L), and the state."""
-        state = LlamaState([KeyValues() for _ in self.model.layers], attention_mask.bool())
+        num_padded = (attention_mask == 0).sum(dim=1)
+        state = LlamaState([KeyValues() for _ in self.model.layers], num_padded)
         return self.model(inputs_embeds, state), state
 
-    def prefill(self, inputs_embeds: Tensor, attention_mask: Tensor) -> tuple[Tensor, DecoderState]:
+    def prefill(
+        self, inputs_embeds: Tensor, attention_mask: Tensor, draft_ids: Tensor | None = None
+    ) -> tuple[Tensor, DecoderState]:
+        num_drafted = 0 if draft_ids is None else draft_ids.shape[1]
+        if draft_ids is not None:
+            inputs_embeds = torch.cat([inputs_embeds, self.embed_tokens(draft_ids)], dim=1)
         hidden, state = self.begin(inputs_embeds, attention_mask)
-        return self.lm_head(hidden[:, -1]), state
+        return self.lm_head(hidden[:, -1 - num_drafted :]), state
 
     def decode(self, input_ids: Tensor, state: DecoderState) -> Tensor:
         assert isinstance(state, LlamaState)
-        state.extend(input_ids.shape[1])
         return self.lm_head(self.model(self.embed_tokens(input_ids), state))
 
     def target_logits(self, inputs_embeds: Tensor, attention_mask: Tensor, target_ids: Tensor) -> Tensor:
         num_targets = target_ids.shape[1]
         embeds = torch.cat([inputs_embeds, self.embed_tokens(target_ids[:, :-1])], dim=1)
-        mask = torch.cat([attention_mask, attention_mask.new_ones(len(target_ids), num_targets - 1)], dim=1)
-        hidden, _ = self.begin(embeds, mask)
+        hidden, _ = self.begin(embeds, attention_mask)
         return self.lm_head(hidden[:, -num_targets:])

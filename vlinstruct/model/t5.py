@@ -10,6 +10,7 @@ Source: T5 (Raffel et al., 2020), version 1.1 with gated feed-forward and a head
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -63,9 +64,9 @@ class T5Attention(nn.Module):
         return split_heads(self.k(context), self.head_size), split_heads(self.v(context), self.head_size)
 
     def relative_position_bias(self, distance: Tensor, *, is_bidirectional: bool) -> Tensor:
-        """(queries, keys) of key position minus query position -> (1, H, queries, keys)."""
+        """(..., queries, keys) of key position minus query position -> (..., H, queries, keys)."""
         buckets = relative_position_bucket(distance, self.config, is_bidirectional=is_bidirectional)
-        return self.relative_attention_bias(buckets).permute(2, 0, 1)[None]
+        return self.relative_attention_bias(buckets).movedim(-1, -3)
 
     def forward(self, hidden: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
         return self.o(attend(split_heads(self.q(hidden), self.head_size), keys, values, mask=bias, scale=1.0))
@@ -106,9 +107,9 @@ class SelfAttentionLayer(nn.Module):
         self.SelfAttention = T5Attention(config, has_position_bias=has_position_bias)
         self.layer_norm = RMSNorm(config.d_model, config.layer_norm_epsilon)
 
-    def forward(self, hidden: Tensor, bias: Tensor, cache: KeyValues) -> Tensor:
+    def forward(self, hidden: Tensor, bias: Tensor, cache: KeyValues, starts: Sequence[int]) -> Tensor:
         normed = self.layer_norm(hidden)
-        keys, values = cache.append(*self.SelfAttention.keys_values(normed))
+        keys, values = cache.append(*self.SelfAttention.keys_values(normed), starts)
         return hidden + self.SelfAttention(normed, keys, values, bias)
 
 
@@ -147,7 +148,7 @@ class EncoderBlock(nn.Module):
 
     def forward(self, hidden: Tensor, bias: Tensor) -> Tensor:
         attend_self, feed_forward = self.layer
-        return feed_forward(attend_self(hidden, bias, KeyValues()))
+        return feed_forward(attend_self(hidden, bias, KeyValues(), (0,)))
 
 
 class DecoderBlock(nn.Module):
@@ -158,9 +159,10 @@ class DecoderBlock(nn.Module):
         attention = SelfAttentionLayer(config, has_position_bias=has_position_bias)
         self.layer = nn.ModuleList([attention, CrossAttentionLayer(config), FeedForwardLayer(config)])
 
-    def forward(self, hidden: Tensor, bias: Tensor, own: KeyValues, context: KeyValues, context_bias: Tensor) -> Tensor:
+    def forward(self, hidden: Tensor, bias: Tensor, block: int, state: T5State) -> Tensor:
         attend_self, attend_context, feed_forward = self.layer
-        return feed_forward(attend_context(attend_self(hidden, bias, own), context, context_bias))
+        hidden = attend_self(hidden, bias, state.own[block], state.lengths)
+        return feed_forward(attend_context(hidden, state.context[block], state.context_bias))
 
 
 class T5State:
@@ -175,24 +177,32 @@ class T5State:
         self.own = [KeyValues() for _ in context]
         self.context = context
         self.context_bias = context_bias
-        self.length = 0
+        self.lengths = [0] * len(context_bias)
+
+    def drop(self, counts: Sequence[int]) -> None:
+        self.lengths = [length - count for length, count in zip(self.lengths, counts, strict=True)]
 
     def select(self, rows: Tensor) -> None:
         for key_values in (*self.own, *self.context):
             key_values.select(rows)
         self.context_bias = self.context_bias.index_select(0, rows)
+        self.lengths = [self.lengths[row] for row in rows.tolist()]
 
 
-def position_bias(blocks: nn.ModuleList, num_queries: int, num_keys: int, *, is_bidirectional: bool) -> Tensor:
-    """Returns the bias that all blocks of a stack add to their attention logits, (1, H, queries, keys).
+def position_bias(blocks: nn.ModuleList, distance: Tensor, *, is_bidirectional: bool) -> Tensor:
+    """Returns the bias that all blocks of a stack add to their attention logits.
 
-    The queries are the last of the keys' positions; where not bidirectional, later keys get -inf.
+    Args:
+        blocks: the stack's.
+        distance: key position minus query position, (..., queries, keys).
+        is_bidirectional: where not, later keys get -inf.
+
+    Returns:
+        (H, queries, keys) with the leading dimensions of `distance` in front.
     """
     attention = cast(T5Attention, blocks[0].get_submodule("layer.0.SelfAttention"))
-    keys = torch.arange(num_keys, device=attention.relative_attention_bias.weight.device)
-    distance = keys[None, :] - keys[num_keys - num_queries :, None]
     bias = attention.relative_position_bias(distance, is_bidirectional=is_bidirectional)
-    return bias if is_bidirectional else bias.masked_fill(distance > 0, -torch.inf)
+    return bias if is_bidirectional else bias.masked_fill((distance > 0).unsqueeze(-3), -torch.inf)
 
 
 class T5Encoder(nn.Module):
@@ -204,8 +214,8 @@ class T5Encoder(nn.Module):
         self.final_layer_norm = RMSNorm(config.d_model, config.layer_norm_epsilon)
 
     def forward(self, inputs_embeds: Tensor, context_bias: Tensor) -> Tensor:
-        num_positions = inputs_embeds.shape[1]
-        bias = position_bias(self.block, num_positions, num_positions, is_bidirectional=True) + context_bias
+        positions = torch.arange(inputs_embeds.shape[1], device=inputs_embeds.device)
+        bias = position_bias(self.block, positions - positions[:, None], is_bidirectional=True) + context_bias
         hidden = inputs_embeds
         for block in self.block:
             hidden = block(hidden, bias)
@@ -227,11 +237,19 @@ class T5Decoder(nn.Module):
         return [KeyValues(*attention.keys_values(encoded)) for attention in attentions]
 
     def forward(self, hidden: Tensor, state: T5State) -> Tensor:
-        state.length += hidden.shape[1]
-        bias = position_bias(self.block, hidden.shape[1], state.length, is_bidirectional=False)
-        for block, own, context in zip(self.block, state.own, state.context, strict=True):
-            hidden = block(hidden, bias, own, context, state.context_bias)
+        num_new = hidden.shape[1]
+        bias = position_bias(self.block, _distances(state.lengths, num_new, hidden.device), is_bidirectional=False)
+        for index, block in enumerate(self.block):
+            hidden = block(hidden, bias, index, state)
+        state.lengths = [length + num_new for length in state.lengths]
         return self.final_layer_norm(hidden)
+
+
+def _distances(starts: Sequence[int], num_new: int, device: torch.device) -> Tensor:
+    """Returns key position minus query position for new positions, (B, S, K); (1, S, K) where all rows start alike."""
+    rows = starts[:1] if len(set(starts)) == 1 else starts
+    queries = torch.tensor(rows, device=device)[:, None] + torch.arange(num_new, device=device)
+    return torch.arange(max(starts) + num_new, device=device) - queries[..., None]
 
 
 class T5(LanguageModel):
@@ -260,9 +278,12 @@ class T5(LanguageModel):
         """The decoder's start token for every row of `like`, (B, 1)."""
         return torch.full((len(like), 1), self.config.decoder_start_token_id, device=like.device)
 
-    def prefill(self, inputs_embeds: Tensor, attention_mask: Tensor) -> tuple[Tensor, DecoderState]:
+    def prefill(
+        self, inputs_embeds: Tensor, attention_mask: Tensor, draft_ids: Tensor | None = None
+    ) -> tuple[Tensor, DecoderState]:
         state = self.begin(inputs_embeds, attention_mask)
-        return self.decode(self.start_ids(inputs_embeds), state)[:, -1], state
+        first_ids = self.start_ids(inputs_embeds)
+        return self.decode(first_ids if draft_ids is None else torch.cat([first_ids, draft_ids], dim=1), state), state
 
     def decode(self, input_ids: Tensor, state: DecoderState) -> Tensor:
         assert isinstance(state, T5State)

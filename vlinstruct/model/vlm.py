@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from vlinstruct.config import GenerationConfig
+from vlinstruct.config import DraftedGeneration, GenerationConfig
 from vlinstruct.errors import TextError
 from vlinstruct.model.candidates import candidate_nll, target_nll
 from vlinstruct.model.configuration import LlamaConfig
@@ -116,16 +116,28 @@ class VisionLanguageModel:
 
     def _generate(self, context: Context, config: GenerationConfig) -> list[str]:
         stop_ids = (self.tokenizer.eos_id,)
-        texts = generate(self.model.language_model, context, config, stop_ids)
+        drafts = config.drafts if isinstance(config, DraftedGeneration) else ()
+        sources = [self.tokenizer.target_ids(draft) for draft in drafts]
+        texts = generate(self.model.language_model, context, config, stop_ids, sources)
         return [self.tokenizer.decode(ids).strip() for ids in texts]
 
-    def _image_prefix(self, percept: Percept, qformer_texts: Sequence[str]) -> Tensor:
-        """Returns the projected queries of every row, (B, Q, L), or (B, 2Q, L) under EMA."""
+    def _image_prefix(self, percept: Percept, qformer_texts: Sequence[str]) -> Sequence[Tensor]:
+        """Returns every row's projected queries, (Q, L), or (2Q, L) under EMA; none is computed twice for a percept."""
+        pairs = list(zip(percept.prefixes, qformer_texts, strict=True))
+        new = {(id(memory), text): row for row, (memory, text) in enumerate(pairs) if text not in memory}
+        if new:
+            rows = list(new.values())
+            computed = self._compute_image_prefix(percept.select(rows), [qformer_texts[row] for row in rows])
+            for row, prefix in zip(rows, computed, strict=True):
+                percept.prefixes[row][qformer_texts[row]] = prefix
+        return [memory[text] for memory, text in pairs]
+
+    def _compute_image_prefix(self, percept: Percept, qformer_texts: Sequence[str]) -> Tensor:
         ids = [torch.tensor(self.qformer_tokenizer.encode(text), device=self.device) for text in qformer_texts]
         mask = pad_sequence([torch.ones_like(row) for row in ids], batch_first=True)
         return self.model.image_prefix(percept.image_embeds, pad_sequence(ids, batch_first=True), mask)
 
-    def _context(self, prompts: Sequence[str], prefix: Tensor | None) -> Context:
+    def _context(self, prompts: Sequence[str], prefix: Sequence[Tensor] | None) -> Context:
         """Joins each row's prefix and prompt and pads on the left, so that the two stay neighbours."""
         ids = [self._prompt_ids(prompt) for prompt in prompts]
         embed = self.model.language_model.embed_tokens
