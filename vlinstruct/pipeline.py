@@ -30,6 +30,7 @@ from vlinstruct.data.text import check_instruction, error_line
 from vlinstruct.errors import InputError, ScoreError, VlinstructError
 from vlinstruct.instruction import Templates, score_per_image
 from vlinstruct.instruction import optimize as optimize_instructions
+from vlinstruct.instruction.rewrite import Rewritings
 from vlinstruct.model.configuration import T5Config
 from vlinstruct.model.vlm import VisionLanguageModel
 from vlinstruct.values import Answer, Choice, Optimization, Percept, ScoredInstruction, TokenScores
@@ -37,6 +38,8 @@ from vlinstruct.values import Answer, Choice, Optimization, Percept, ScoredInstr
 T = TypeVar("T")
 ImageLike = str | PathLike[str] | bytes | Image.Image
 
+# A folder has one instruction or a few, a data set perhaps one per picture: far more than these are not worth keeping.
+_MOST_REMEMBERED = 4096
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -114,6 +117,7 @@ class Pipeline:
     def __init__(self, model: VisionLanguageModel, *, templates: Templates | None = None) -> None:
         self.model = model
         self.templates = templates or Templates.default()
+        self._rewritings: Rewritings = {}
 
     def see(self, *images: ImageLike) -> Percept:
         """Runs the vision tower over pictures, once for all that follows.
@@ -190,7 +194,11 @@ class Pipeline:
         """
         _check_texts(instructions, "instruction")
         config = optimization or OptimizationConfig()
-        return optimize_instructions(self.model, percept, instructions, templates=self.templates, config=config)
+        if len(self._rewritings) > _MOST_REMEMBERED:
+            self._rewritings.clear()
+        return optimize_instructions(
+            self.model, percept, instructions, templates=self.templates, config=config, known=self._rewritings
+        )
 
     def score_each(
         self, percept: Percept, instructions: Sequence[Sequence[str]]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from vlinstruct.config import OptimizationConfig
@@ -42,3 +44,18 @@ def test_what_a_user_types_reaches_the_model_literally(fake, templates, hostile)
     model = fake()
     rewrite(model, [hostile], templates, CONFIG)
     assert f"There is the text {hostile}. Please" in model.calls[0].prompts[0]
+
+
+def test_what_is_known_is_not_rewritten_again(fake, templates):
+    model, known = fake(), {}
+    first = rewrite(model, ["a", "b"], templates, CONFIG, known)
+    assert rewrite(model, ["b", "c", "a"], templates, CONFIG, known)[::2] == first[::-1]
+    assert [call.prompts for call in model.calls[1:]] == [(templates.rewrite_prompt("c"),)]
+
+
+def test_another_template_or_length_rewrites_anew(fake, templates):
+    model, known = fake(), {}
+    rewrite(model, ["a"], templates, CONFIG, known)
+    rewrite(model, ["a"], replace(templates, rewrite="Again: {instruction}"), CONFIG, known)
+    rewrite(model, ["a"], templates, replace(CONFIG, max_new_tokens=3), known)
+    assert len(model.calls) == 3

@@ -18,7 +18,7 @@ from vlinstruct.instruction.compare import compare
 from vlinstruct.instruction.draft import Draft
 from vlinstruct.instruction.protocol import InstructionModel
 from vlinstruct.instruction.rank import is_finite, no_finite_ias
-from vlinstruct.instruction.rewrite import rewrite
+from vlinstruct.instruction.rewrite import Rewritings, rewrite
 from vlinstruct.instruction.score import check_rows, score, score_per_image
 from vlinstruct.instruction.templates import Templates
 from vlinstruct.values import Optimization, Percept, ScoredInstruction
@@ -31,6 +31,7 @@ def optimize(
     *,
     templates: Templates,
     config: OptimizationConfig,
+    known: Rewritings | None = None,
 ) -> list[Optimization | ScoreError]:
     """Optimizes one instruction per image (algorithm 2).
 
@@ -40,6 +41,7 @@ def optimize(
         instructions: the filled-in instructions, question and options included, B; none blank.
         templates: the texts that the model is sent.
         config: how the instruction is chosen, and the most tokens of a generated one.
+        known: rewritings of earlier calls with this model; gets this one's.
 
     Returns:
         One outcome per row, B. A row without a finite score gets a ScoreError in its place, returned and not raised: it
@@ -49,7 +51,7 @@ def optimize(
         UsageError: the numbers of images and instructions differ.
     """
     check_rows(percept, instructions)
-    rewritings = rewrite(model, instructions, templates, config)
+    rewritings = rewrite(model, instructions, templates, config, known)
     texts = [(text, rewriting.text) for text, rewriting in zip(instructions, rewritings, strict=True)]
     pairs = score_per_image(model, percept, texts, templates)
     rows = [row for row, pair in enumerate(pairs) if any(map(is_finite, pair))]

@@ -26,6 +26,8 @@ _WIDTH = 160
 _HEAD_WIDTH = 32
 _VISION_HEADS = len(OFFSETS)
 _STATISTICS_PICTURES = 200
+# Where transformers marks the image's places in the prompt: <unk>, which no text is read as. Ours needs no marks.
+_PLACEHOLDER_ID = 2
 
 
 def mini_config(vocab_size: int, qformer_vocab_size: int) -> InstructBlipConfig:
@@ -62,7 +64,7 @@ def mini_config(vocab_size: int, qformer_vocab_size: int) -> InstructBlipConfig:
             tie_word_embeddings=False,
         ),
         num_query_tokens=NUM_QUERY_TOKENS,
-        image_token_index=vocab_size,
+        image_token_index=_PLACEHOLDER_ID,
     )
 
 
