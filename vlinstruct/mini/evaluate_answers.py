@@ -86,14 +86,11 @@ def _band_name(low: float, high: float) -> str:
     return f"letters {f'1/{1 / low:.0f}' if low else '0'} to 1/{1 / high:.0f} high"
 
 
-def read_in_band(answered: Sequence[Answered], low: float, high: float) -> Share:
-    """Returns the exact readings of texts whose capitals are `low` to `high` of the picture's height."""
-    inside = (one.is_right for one in answered if _reads(one) and low <= _text_height(one.scene) < high)
-    return share(f"reading, {_band_name(low, high)}", inside)
-
-
-def _reads(answered: Answered) -> bool:
-    return answered.question.family in _READING_FAMILIES
+def right_in_band(answered: Sequence[Answered], families: Sequence[str], low: float, high: float) -> Share:
+    """Returns the right answers of some families on texts of capitals `low` to `high` of the picture's height."""
+    asked = (one for one in answered if one.question.family in families)
+    inside = (one.is_right for one in asked if low <= _text_height(one.scene) < high)
+    return share(f"{families[0]}, {_band_name(low, high)}", inside)
 
 
 def reading_shares(answered: Sequence[Answered]) -> list[Share]:
@@ -101,11 +98,12 @@ def reading_shares(answered: Sequence[Answered]) -> list[Share]:
     characters = (
         place < len(one.answer) and one.answer[place] == wanted
         for one in answered
-        if _reads(one)
+        if one.question.family in _READING_FAMILIES
         for place, wanted in enumerate(one.question.answer)
     )
-    bands = [read_in_band(answered, low, high) for low, high in (*HEIGHT_BANDS, _REQUIRED_BAND)]
-    return [*bands, share("characters read in their place, all heights", characters)]
+    bands = [right_in_band(answered, _READING_FAMILIES, low, high) for low, high in (*HEIGHT_BANDS, _REQUIRED_BAND)]
+    written = right_in_band(answered, ("written",), *_REQUIRED_BAND)
+    return [*bands, written, share("characters read in their place, all heights", characters)]
 
 
 def family_shares(answered: Sequence[Answered]) -> list[Share]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from vlinstruct.config import GenerationConfig
 from vlinstruct.instruction.content import content_changes
@@ -21,6 +22,7 @@ from vlinstruct.mini.wording import canonical, clean, poor
 from vlinstruct.model.vlm import VisionLanguageModel
 from vlinstruct.values import Percept
 
+Words = Literal["canonical", "drawn"]
 _GREEDY = GenerationConfig(max_new_tokens=64)
 _BATCH = 50
 
@@ -82,8 +84,8 @@ def _ias(model: VisionLanguageModel, templates: Templates, percept: Percept, tex
     return [one.mean_nll for one in scores]
 
 
-def _contrast(picture: Pictured, rng: random.Random, split: Split) -> tuple[str, ...]:
-    """Draws a fitting and a mismatched instruction in the same words: only what they name tells them apart.
+def _contrast(picture: Pictured, rng: random.Random, split: Split) -> tuple[Fact, Fact]:
+    """Draws a fitting and a mismatched fact of one family: only what they name tells them apart.
 
     The mismatched one names something that is not there, or asks about what only another picture shows.
     """
@@ -91,15 +93,25 @@ def _contrast(picture: Pictured, rng: random.Random, split: Split) -> tuple[str,
         mismatched = mismatched_fact(picture, rng, split)
         same_family = [fact for fact in picture.fitting if fact.family == mismatched.family]
         if same_family:
-            break
+            return rng.choice(same_family), mismatched
+
+
+def _worded_alike(pair: tuple[Fact, Fact], words: Words, rng: random.Random, split: Split) -> tuple[str, ...]:
+    """Puts two facts of one family into the same words."""
+    if words == "canonical":
+        return tuple(canonical(fact.family, fact.slots) for fact in pair)
     wording = rng.getrandbits(32)
-    return tuple(
-        clean(fact.family, fact.slots, random.Random(wording), split) for fact in (rng.choice(same_family), mismatched)
-    )
+    return tuple(clean(fact.family, fact.slots, random.Random(wording), split) for fact in pair)
 
 
 def likelihoods(
-    model: VisionLanguageModel, templates: Templates, scenes: Sequence[Scene], split: Split, *, exchanged: bool
+    model: VisionLanguageModel,
+    templates: Templates,
+    scenes: Sequence[Scene],
+    split: Split,
+    *,
+    words: Words,
+    exchanged: bool = False,
 ) -> Likelihoods:
     """Scores a fitting and a mismatched instruction for every scene.
 
@@ -107,22 +119,20 @@ def likelihoods(
         model: scores.
         templates: give the prompt.
         scenes: are drawn at the default size.
-        split: whose wordings the instructions have.
+        split: whose wordings and mismatched facts are used.
+        words: both instructions in their family's canonical words, or both in one wording drawn for every picture.
         exchanged: shows the model the next scene's picture in place of each scene's own: no more can be told then than
             wordings alone tell.
     """
     rng = random.Random("likelihoods")
     pictures = [Pictured(scene=scene, facts=facts(scene, rng)) for scene in scenes]
-    fitting, mismatched = zip(*(_contrast(picture, rng, split) for picture in pictures), strict=True)
+    contrasts = [_contrast(picture, rng, split) for picture in pictures]
+    fitting, mismatched = zip(*(_worded_alike(pair, words, rng, split) for pair in contrasts), strict=True)
     percept = model.encode([draw(scene) for scene in scenes])
     if exchanged:
         percept = percept.select([(i + 1) % len(scenes) for i in range(len(scenes))])
     low, high = (_ias(model, templates, percept, texts) for texts in (fitting, mismatched))
-    name = (
-        "fitting instruction has the lower IAS, pictures exchanged"
-        if exchanged
-        else "fitting instruction has the lower IAS"
-    )
+    name = f"fitting instruction has the lower IAS, {words} words{', pictures exchanged' if exchanged else ''}"
     return Likelihoods(auc=auc(low, high), paired=share(name, (a < b for a, b in zip(low, high, strict=True))))
 
 

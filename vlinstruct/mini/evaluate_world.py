@@ -12,13 +12,14 @@ from pathlib import Path
 
 import vlinstruct as vli
 from vlinstruct.mini.evaluate_answers import answer_all, family_shares, held_out_scenes, reading_shares
-from vlinstruct.mini.evaluate_instructions import comparison_shares, likelihoods, rewriting_shares
+from vlinstruct.mini.evaluate_instructions import Words, comparison_shares, likelihoods, rewriting_shares
 from vlinstruct.mini.reading_curve import read_in_canonical_words, reading_curve, save_reading_curve
 from vlinstruct.mini.shares import table
 from vlinstruct.mini.split import Split
 
 _FEWER = 500
 _CURVE_ITEMS = 100
+_WORDS: tuple[Words, ...] = ("canonical", "drawn")
 
 
 def evaluate(backbone: str, split: Split, num_scenes: int, curve: Path | None) -> str:
@@ -35,7 +36,11 @@ def evaluate(backbone: str, split: Split, num_scenes: int, curve: Path | None) -
     scenes = held_out_scenes(num_scenes, split)
     answered = answer_all(model, scenes, split)
     fewer = scenes[:_FEWER]
-    own, other = (likelihoods(model, templates, fewer, split, exchanged=exchanged) for exchanged in (False, True))
+    told = {
+        (words, exchanged): likelihoods(model, templates, fewer, split, words=words, exchanged=exchanged)
+        for words in _WORDS
+        for exchanged in (False, True)
+    }
     parts = [
         "### Answers to well-worded questions\n",
         table([*family_shares(answered), *reading_shares(answered), read_in_canonical_words(model, scenes)]),
@@ -46,11 +51,15 @@ def evaluate(backbone: str, split: Split, num_scenes: int, curve: Path | None) -
             [
                 *rewriting_shares(model, templates, len(fewer), split),
                 *comparison_shares(model, templates, fewer, split),
-                own.paired,
-                other.paired,
+                *(one.paired for one in told.values()),
             ]
         ),
-        f"\nAUC of IAS, fitting against mismatched instructions: {own.auc:.3f}; pictures exchanged: {other.auc:.3f}.",
+        "\nAUC of IAS, fitting against mismatched instructions over all pictures: "
+        + "; ".join(
+            f"{words} words {told[words, False].auc:.3f}, pictures exchanged {told[words, True].auc:.3f}"
+            for words in _WORDS
+        )
+        + ".",
     ]
     if curve is not None:
         points = reading_curve(model, _CURVE_ITEMS, split)
