@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cache
 from typing import cast
 
 import torch
@@ -45,6 +46,15 @@ def relative_position_bucket(distance: Tensor, config: T5Config, *, is_bidirecti
     return offset + torch.where(steps < num_exact, steps, large)
 
 
+@cache
+def _all_buckets(config: T5Config, is_bidirectional: bool, device: torch.device) -> Tensor:
+    """Returns the buckets of all distances from minus to plus the largest; beyond, they are the same as at the ends."""
+    farthest = config.relative_attention_max_distance
+    with torch.inference_mode(False):  # a training may be the next to use it
+        distance = torch.arange(-farthest, farthest + 1, device=device)
+        return relative_position_bucket(distance, config, is_bidirectional=is_bidirectional)
+
+
 class T5Attention(nn.Module):
     """Attention without scale or bias; the first layer of a stack holds the position bias of all."""
 
@@ -65,7 +75,9 @@ class T5Attention(nn.Module):
 
     def relative_position_bias(self, distance: Tensor, *, is_bidirectional: bool) -> Tensor:
         """(..., queries, keys) of key position minus query position -> (..., H, queries, keys)."""
-        buckets = relative_position_bucket(distance, self.config, is_bidirectional=is_bidirectional)
+        farthest = self.config.relative_attention_max_distance
+        known = _all_buckets(self.config, is_bidirectional, distance.device)
+        buckets = known[distance.clamp(-farthest, farthest) + farthest]
         return self.relative_attention_bias(buckets).movedim(-1, -3)
 
     def forward(self, hidden: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
