@@ -16,6 +16,7 @@ from typer.core import TyperCommand
 
 from vlinstruct.cli.ask import ask
 from vlinstruct.cli.backbones import backbones
+from vlinstruct.cli.bench import bench
 from vlinstruct.cli.optimize import optimize
 from vlinstruct.cli.score import score
 from vlinstruct.cli.terminal import say
@@ -40,7 +41,7 @@ class _Command(TyperCommand):
         return ["[OPTIONS]", *(str(one.metavar) for one in arguments)]
 
 
-for command in (ask, optimize, score, backbones):
+for command in (ask, optimize, score, backbones, bench):
     app.command(cls=_Command)(command)
 
 

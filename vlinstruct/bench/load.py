@@ -1,0 +1,47 @@
+"""Loads a backbone twice: as ours, and as transformers' model of the same folder."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from vlinstruct.checkpoints.registry import default_backbone, locate
+from vlinstruct.errors import ResourceError
+from vlinstruct.pipeline import Pipeline, load
+
+
+def use_threads(threads: int | None) -> None:
+    """Gives torch so many CPU threads, or leaves it its own choice."""
+    if threads is not None:
+        torch.set_num_threads(threads)
+
+
+def load_both(backbone: str | None, *, device: str, dtype: str, offline: bool) -> tuple[Pipeline, Any]:
+    """Loads both models.
+
+    Args:
+        backbone: a name, a folder or a hub id; `$VLINSTRUCT_BACKBONE` or mini if None.
+        device: as `vlinstruct.load` takes it.
+        dtype: as `vlinstruct.load` takes it.
+        offline: use what is cached, open no connection.
+
+    Raises:
+        ResourceError: transformers is not installed.
+    """
+    try:
+        from transformers import InstructBlipForConditionalGeneration
+        from transformers.utils import logging
+    except ImportError:
+        raise ResourceError(
+            "bench compares with transformers, which is not installed: pip install 'vlinstruct[hub-tokenizers]'."
+        ) from None
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    pipeline = load(backbone, device=device, dtype=dtype, offline=offline)
+    folder = locate(backbone or default_backbone(), offline=offline)
+    architecture: Any = InstructBlipForConditionalGeneration
+    theirs = architecture.from_pretrained(
+        folder, dtype=pipeline.model.dtype, local_files_only=True, use_safetensors=True
+    )
+    return pipeline, theirs.to(pipeline.model.device).eval()

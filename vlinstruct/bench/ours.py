@@ -1,0 +1,84 @@
+"""Our arms: the plain answer, and instruction optimization with the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from PIL import Image
+
+from vlinstruct.bench.replay import ReplayedLanguageModel
+from vlinstruct.bench.workload import ANSWER, INSTRUCTION, OPTIMIZED, REWRITTEN, Workload
+from vlinstruct.config import DraftedGeneration, GenerationConfig, OptimizationConfig
+from vlinstruct.model.vlm import VisionLanguageModel
+from vlinstruct.pipeline import Pipeline
+from vlinstruct.values import Percept
+
+
+class _ReplayedModel(VisionLanguageModel):
+    """A model whose drafts are those of the workload: of what will be written, and right in a share of their words."""
+
+    def __init__(self, model: VisionLanguageModel, workload: Workload) -> None:
+        super().__init__(
+            model.model,
+            image_processor=model.image_processor,
+            tokenizer=model.tokenizer,
+            qformer_tokenizer=model.qformer_tokenizer,
+        )
+        self.workload = workload
+
+    def generate_text(self, prompts: Sequence[str], config: GenerationConfig) -> list[str]:
+        return super().generate_text(prompts, self._drafted(config, REWRITTEN))
+
+    def generate(
+        self, percept: Percept, prompts: Sequence[str], qformer_texts: Sequence[str], config: GenerationConfig
+    ) -> list[str]:
+        return super().generate(percept, prompts, qformer_texts, self._drafted(config, OPTIMIZED))
+
+    def _drafted(self, config: GenerationConfig, written: str) -> GenerationConfig:
+        if not isinstance(config, DraftedGeneration):
+            return config
+        return replace(config, drafts=(self.workload.draft_of(written),) * len(config.drafts))
+
+
+class OurArms:
+    """Both arms on one loaded model, whose language model becomes a replayed one.
+
+    Args:
+        pipeline: the model.
+        images: one per row.
+        workload: what is asked and written.
+    """
+
+    def __init__(self, pipeline: Pipeline, images: Sequence[Image.Image], workload: Workload) -> None:
+        model = pipeline.model
+        if not isinstance(model.model.language_model, ReplayedLanguageModel):
+            model.model.language_model = ReplayedLanguageModel(model.model.language_model)
+        self.language_model = model.model.language_model
+        self.model = _ReplayedModel(model, workload)
+        self.images = images
+        self.generation = GenerationConfig(max_new_tokens=workload.answer_tokens)
+        target_ids = model.tokenizer.target_ids
+        self.instructions = [target_ids(text) for text in (REWRITTEN, OPTIMIZED)]
+        self.answer = model.tokenizer.encode(ANSWER)
+
+    def plain(self) -> None:
+        """Answers."""
+        pipeline = Pipeline(self.model)
+        self.language_model.replay([self.answer])
+        pipeline.ask_each(pipeline.see(*self.images), self._questions(), generation=self.generation)
+
+    def optimized(self) -> None:
+        """Rewrites, scores, compares, scores and answers; nothing is known from earlier runs."""
+        pipeline = Pipeline(self.model)
+        self.language_model.replay([*self.instructions, self.answer])
+        pipeline.ask_each(
+            pipeline.see(*self.images),
+            self._questions(),
+            optimize=True,
+            optimization=OptimizationConfig(select="safe"),
+            generation=self.generation,
+        )
+
+    def _questions(self) -> list[str]:
+        return [INSTRUCTION] * len(self.images)
