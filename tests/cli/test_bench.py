@@ -11,7 +11,9 @@ from vlinstruct.bench.compare import ARMS
 
 
 def test_bench_times_every_arm_and_keeps_every_run() -> None:
-    (record,) = vli("bench", "--backbone", "mini", "--runs", "2", "--json", "--device", "cpu").records
+    (record,) = vli(
+        "bench", "--backbone", "mini", "--runs", "2", "--acceptance", "1", "--json", "--device", "cpu"
+    ).records
     assert (record["schema"], record["id"], record["status"]) == ("vlinstruct.bench/1", "mini", "ok")
     assert [one["answer_tokens"] for one in record["comparisons"]] == [2, 15]
     for one in record["comparisons"]:

@@ -10,6 +10,7 @@ from vlinstruct.cli.options import Dtype
 from vlinstruct.cli.terminal import show
 
 _ANSWERS_OF = (2, 15)
+_ITEMS = 60
 
 
 def bench(
@@ -21,7 +22,15 @@ def bench(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.", envvar="VLINSTRUCT_DEVICE")] = "auto",
     dtype: Annotated[Dtype, typer.Option(help="What the models compute in.")] = "auto",
     batch_size: Annotated[int, typer.Option(min=1, max=1024, help="Pictures that are asked about together.")] = 1,
-    acceptance: Annotated[float, typer.Option(min=0, max=1, help="Share of the words of drafts that are right.")] = 1.0,
+    acceptance: Annotated[
+        list[float] | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Share of the words of drafts that are right; may be given several times.",
+            show_default="0, what mini reaches, and 1",
+        ),
+    ] = None,
     runs: Annotated[int, typer.Option(min=2, max=10_000, help="Runs of every arm, in turns.")] = 9,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; torch's own choice if not given.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print every run's seconds as JSON.")] = False,
@@ -30,13 +39,19 @@ def bench(
 ) -> None:
     """Measure plain and optimized answers beside transformers: same weights, same tokens, in turns."""
     from vlinstruct.bench import Workload, as_record, as_table, compare
+    from vlinstruct.bench.acceptance import measured_acceptance
     from vlinstruct.bench.load import load_both, use_threads
     from vlinstruct.checkpoints.registry import default_backbone
     from vlinstruct.data.records import json_line
 
     use_threads(threads)
     pipeline, theirs = load_both(backbone, device=device, dtype=dtype, offline=offline)
-    workloads = [Workload(answer_tokens=n, batch=batch_size, acceptance=acceptance) for n in _ANSWERS_OF]
+    shares = acceptance or [0.0, measured_acceptance(_ITEMS), 1.0]
+    workloads = [
+        Workload(answer_tokens=answer_tokens, batch=batch_size, acceptance=share)
+        for answer_tokens in _ANSWERS_OF
+        for share in shares
+    ]
     compared = compare(pipeline, theirs, workloads, runs)
     if as_json:
         show(json_line(as_record(backbone or default_backbone(), compared)).decode().rstrip("\n"))
