@@ -89,6 +89,10 @@ class OptimizationConfig:
         }
         _refuse([problem for problem, holds in checks.items() if not holds])
 
-    def generation(self, drafts: Sequence[str] = ()) -> DraftedGeneration:
-        """Returns the greedy settings with which instructions are rewritten and compared; `drafts` are per row."""
+    def generation(self) -> GenerationConfig:
+        """Returns the greedy settings with which instructions are rewritten and compared."""
+        return GenerationConfig(max_new_tokens=self.max_new_tokens)
+
+    def drafted(self, drafts: Sequence[str]) -> DraftedGeneration:
+        """Returns the same settings with a draft for every row."""
         return DraftedGeneration(max_new_tokens=self.max_new_tokens, drafts=tuple(drafts))

@@ -46,7 +46,7 @@ def compare(
         return []
     fallbacks = [best(row).text for row in candidates]
     prompts = [templates.compare_prompt(rank([one for one in row if is_finite(one)])) for row in candidates]
-    outputs = model.generate(percept, prompts, [row[0].text for row in candidates], config.generation(fallbacks))
+    outputs = model.generate(percept, prompts, [row[0].text for row in candidates], config.drafted(fallbacks))
     return [
         settle(output, fallback=fallback, notice=EMPTY_COMPARISON)
         for output, fallback in zip(outputs, fallbacks, strict=True)

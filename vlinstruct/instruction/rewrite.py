@@ -43,7 +43,7 @@ def rewrite(
     new = [key[-1] for key in dict.fromkeys(keys) if key not in known]
     if new:
         prompts = [templates.rewrite_prompt(text) for text in new]
-        outputs = model.generate_text(prompts, config.generation(drafts=new))
+        outputs = model.generate_text(prompts, config.drafted(new))
         for text, output in zip(new, outputs, strict=True):
             draft = settle(output, fallback=text, notice=EMPTY_REWRITING)
             known[templates.rewrite, config.max_new_tokens, text] = draft

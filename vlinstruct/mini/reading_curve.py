@@ -26,6 +26,7 @@ _BATCH = 25
 _GENERATION = GenerationConfig(max_new_tokens=16)
 _SIZE = (720, 400)
 _MARGIN = 60
+_LABEL_WIDTH = 28
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,11 +106,14 @@ def save_reading_curve(points: Sequence[ReadingPoint], picture: Path) -> None:
     for rate in (0.0, 0.2, 0.4, 0.6, 0.8, 1.0):
         pen.line((*_place(0, rate), *_place(HEIGHTS[-1], rate)), fill=(225, 225, 225))
         pen.text((_MARGIN - 8, _place(0, rate)[1]), f"{100 * rate:.0f} %", fill="black", font=font, anchor="rm")
+    near_labels: list[float] = []
     for point in points:
         ends = [_place(point.height, rate) for rate in point.read.interval()]
         pen.line(ends, fill=COLOURS["grey"], width=3)
         label = (ends[0][0], _SIZE[1] - _MARGIN + 8)
-        pen.text(label, f"1/{1 / point.height:.0f}", fill="black", font=font, anchor="mt")
+        if not near_labels or label[0] - near_labels[-1] > _LABEL_WIDTH:
+            near_labels.append(label[0])
+            pen.text(label, f"1/{1 / point.height:.0f}", fill="black", font=font, anchor="mt")
     pen.line([_place(point.height, point.read.rate) for point in points], fill=COLOURS["blue"], width=2)
     below = (_SIZE[0] / 2, _SIZE[1] - 18)
     pen.text(below, "height of capitals / height of picture", fill="black", font=font, anchor="mm")
