@@ -36,6 +36,10 @@ def test_a_letter_that_is_not_read_decides_alone() -> None:
     assert np.nonzero(judgement.looks[1, VERDICT_QUERY])[0].tolist() == [16, 17]
 
 
+def test_a_letter_that_stands_elsewhere_does_not_agree() -> None:
+    assert judge_spelling(LENGTH, [14, 15, 16], "abc", "bac").agrees[14:17].tolist() == [0, 0, 1]
+
+
 def test_a_longer_quotation_finds_nothing_behind_what_is_read() -> None:
     assert judge_spelling(LENGTH, [14, 15, 16], "ace", "ac").agrees[14:17].tolist() == [1, 1, 0]
 

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 import vlinstruct as vli
-from vlinstruct.config import GenerationConfig
+from vlinstruct.config import GenerationConfig, OptimizationConfig
 from vlinstruct.errors import CheckpointError, TextError
 from vlinstruct.model.image_processor import ImageProcessor
 from vlinstruct.model.instructblip import InstructBlip
@@ -125,3 +125,28 @@ def test_text_alone_needs_no_picture(model: Pipeline) -> None:
     prompts = ["rewrite this", "a longer prompt than that"]
     together = model.model.generate_text(prompts, config)
     assert together == [model.model.generate_text([prompt], config)[0] for prompt in prompts]
+
+
+def test_a_picture_is_read_once_for_each_text(model: Pipeline) -> None:
+    percept, rows = model.see(picture(0), picture(1)), []
+    handle = model.model.model.qformer.register_forward_hook(lambda module, inputs, output: rows.append(len(output[0])))
+    generation = GenerationConfig(max_new_tokens=6)
+    first = model.model.generate(percept, ["a", "a"], ["a", "a"], generation)
+    again = model.model.generate(percept.select([1, 0, 1]), ["a"] * 3, ["a", "b", "a"], generation)
+    handle.remove()
+    assert rows == [2, 1]
+    fresh = model.see(picture(1), picture(0), picture(1))
+    assert again == model.model.generate(fresh, ["a"] * 3, ["a", "b", "a"], generation)
+    assert [first[1]] == again[:1]
+
+
+def test_drafts_change_no_optimization(model: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = ["what colour is it?", "read the 3 words", "a b c d e f g"]
+    percept = model.see(*(picture(seed) for seed in range(3)))
+    config = OptimizationConfig(max_new_tokens=12)
+    drafted = model.optimize_each(percept, texts, optimization=config)
+    monkeypatch.setattr(OptimizationConfig, "drafted", lambda self, drafts: self.generation())
+    plain = Pipeline(model.model).optimize_each(percept, texts, optimization=config)
+    assert [(one.rewritten.text, one.optimized.text) for one in drafted] == [
+        (one.rewritten.text, one.optimized.text) for one in plain
+    ]
