@@ -3,29 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 
+from vlinstruct.bench.drafts import num_passes
 from vlinstruct.mini.draw import draw
 from vlinstruct.mini.questions import ask, facts
 from vlinstruct.mini.world import sample_scene
-from vlinstruct.model.speculative import DraftedRow
 from vlinstruct.pipeline import load
 
 _POOR_SHARE = 0.5
-
-
-def num_passes(draft: Sequence[int], written: Sequence[int]) -> int:
-    """Returns how many passes a model takes to write a text from a draft.
-
-    >>> num_passes([5, 6, 7, 1], [5, 6, 7, 1]), num_passes([5, 9, 7, 1], [5, 6, 7, 1]), num_passes([], [5, 6, 7, 1])
-    (1, 2, 4)
-    """
-    row, passes = DraftedRow(draft, len(written), (written[-1],)), 0
-    while not row.is_finished:
-        done = len(row.written)
-        row.accept(written[done : done + 1 + len(row.proposed)])
-        passes += 1
-    return passes
 
 
 def measured_acceptance(items: int) -> float:

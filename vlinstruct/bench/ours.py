@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from PIL import Image
 
+from vlinstruct.bench.drafts import draft_of
 from vlinstruct.bench.replay import ReplayedLanguageModel
 from vlinstruct.bench.workload import ANSWER, INSTRUCTION, OPTIMIZED, REWRITTEN, Workload
 from vlinstruct.config import DraftedGeneration, GenerationConfig, OptimizationConfig
@@ -16,7 +17,7 @@ from vlinstruct.values import Percept
 
 
 class _ReplayedModel(VisionLanguageModel):
-    """A model whose drafts are those of the workload: of what will be written, and right in a share of their words."""
+    """A model whose drafts are those of the workload: of what will be written, and right in its share."""
 
     def __init__(self, model: VisionLanguageModel, workload: Workload) -> None:
         super().__init__(
@@ -25,7 +26,8 @@ class _ReplayedModel(VisionLanguageModel):
             tokenizer=model.tokenizer,
             qformer_tokenizer=model.qformer_tokenizer,
         )
-        self.workload = workload
+        target_ids = model.tokenizer.target_ids
+        self.drafts = {text: draft_of(text, workload.acceptance, target_ids) for text in (REWRITTEN, OPTIMIZED)}
 
     def generate_text(self, prompts: Sequence[str], config: GenerationConfig) -> list[str]:
         return super().generate_text(prompts, self._drafted(config, REWRITTEN))
@@ -38,7 +40,7 @@ class _ReplayedModel(VisionLanguageModel):
     def _drafted(self, config: GenerationConfig, written: str) -> GenerationConfig:
         if not isinstance(config, DraftedGeneration):
             return config
-        return replace(config, drafts=(self.workload.draft_of(written),) * len(config.drafts))
+        return replace(config, drafts=(self.drafts[written],) * len(config.drafts))
 
 
 class OurArms:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-INSTRUCTION = "Tell me what is the number of all the objects that you can see in the picture, if any?"
+INSTRUCTION = "Tell me what is the number of all the objects in the picture, if there are some."
 REWRITTEN = "What is the number of the objects that you can see in the picture, if there are some?"
 OPTIMIZED = "Count the objects in the picture and say what the number of them is, one number as answer."
 ANSWER = "the picture shows a red star on the left and a blue ring in the middle of it"
@@ -21,20 +21,9 @@ class Workload:
     Args:
         answer_tokens: how long the answer is; it never ends before.
         batch: how many pictures are asked about at once.
-        acceptance: share of the words of drafts that are right, 0 to 1.
+        acceptance: share of the tokens of instructions that drafts give, 0 to 1 (`drafts.py`).
     """
 
     answer_tokens: int = 2
     batch: int = 1
     acceptance: float = 1.0
-
-    def draft_of(self, text: str) -> str:
-        """Returns a draft of a text: its words, but for a share of them, evenly spread, that are wrong.
-
-        >>> Workload(acceptance=0.5).draft_of("a b c d"), Workload(acceptance=1.0).draft_of("a b c d")
-        ('~ b ~ d', 'a b c d')
-        """
-        share_wrong = 1 - self.acceptance
-        words = text.split(" ")
-        is_wrong = [int((i + 1) * share_wrong + 0.5) > int(i * share_wrong + 0.5) for i in range(len(words))]
-        return " ".join("~" if wrong else word for word, wrong in zip(words, is_wrong, strict=True))

@@ -27,7 +27,7 @@ def bench(
         typer.Option(
             min=0,
             max=1,
-            help="Share of the words of drafts that are right; may be given several times.",
+            help="Share of the tokens of instructions that drafts give; may be given several times.",
             show_default="0, what mini reaches, and 1",
         ),
     ] = None,
