@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from vlinstruct.data.images import DEFAULT_LIMITS, ImageLimits
 from vlinstruct.data.inputs import Source, load_source
+from vlinstruct.data.read_ahead import read_ahead
 from vlinstruct.data.records import RecordWriter, error_record
 from vlinstruct.errors import InputError, NetworkError, VlinstructError
 from vlinstruct.operations import Fields, Operation
@@ -68,6 +69,7 @@ class _Row:
     item: BatchItem | BadItem
     image: Image.Image | None = None
     error: VlinstructError | None = None
+    notices: tuple[str, ...] = ()
     is_done: bool = False
 
 
@@ -106,14 +108,18 @@ class Batch:
         load = functools.cache(self.load_pipeline)
         chunk: list[_Row] = []
         num_places = 0
-        for item in items:
-            row = _Row(item=item, is_done=True) if is_done(item.id) else self._read(item)
+        for row in read_ahead(items, functools.partial(self._row, is_done), num_ahead=self.batch_size):
+            for notice in row.notices:
+                self.notify(notice)
             chunk.append(row)
             num_places += row.error is None
             if num_places in (0, self.batch_size):
                 yield from self._run(chunk, load)
                 chunk, num_places = [], 0
         yield from self._run(chunk, load)
+
+    def _row(self, is_done: Callable[[str | int], bool], item: BatchItem | BadItem) -> _Row:
+        return _Row(item=item, is_done=True) if is_done(item.id) else self._read(item)
 
     def _read(self, item: BatchItem | BadItem) -> _Row:
         if isinstance(item, BadItem):
@@ -122,9 +128,7 @@ class Batch:
             loaded = load_source(item.source, name=item.image, limits=self.limits)
         except (InputError, NetworkError) as error:
             return _Row(item=item, error=error)
-        for notice in loaded.notices:
-            self.notify(notice)
-        return _Row(item=item, image=loaded.image)
+        return _Row(item=item, image=loaded.image, notices=tuple(loaded.notices))
 
     def _run(self, chunk: Sequence[_Row], load: Callable[[], Pipeline]) -> Iterator[Outcome]:
         todo = [row for row in chunk if not row.is_done]

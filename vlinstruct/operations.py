@@ -117,7 +117,7 @@ class Optimize:
     ) -> list[Fields | VlinstructError]:
         outcomes = pipeline.optimize_each(percept, [row[0] for row in texts], optimization=self.optimization)
         rows: list[Fields | VlinstructError] = [
-            outcome if isinstance(outcome, VlinstructError) else _optimization_fields(outcome) for outcome in outcomes
+            outcome if isinstance(outcome, VlinstructError) else optimization_fields(outcome) for outcome in outcomes
         ]
         return self._with_answers(pipeline, percept, rows) if self.answer else rows
 
@@ -157,11 +157,12 @@ def _answer_fields(answer: Answer) -> Fields:
             for one in answer.choices
         ]
     if answer.optimization is not None:
-        fields["optimization"] = _optimization_fields(answer.optimization)
+        fields["optimization"] = optimization_fields(answer.optimization)
     return fields
 
 
-def _optimization_fields(outcome: Optimization) -> Fields:
+def optimization_fields(outcome: Optimization) -> Fields:
+    """Returns what a record says of an optimization."""
     versions = {
         role: {"text": scored.text, "ias": _rounded(scored.ias)}
         for role, scored in (

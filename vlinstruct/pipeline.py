@@ -12,7 +12,7 @@ Legend: B rows, one picture each; K texts per row.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from os import PathLike
 from typing import Any, TypeVar
@@ -31,6 +31,7 @@ from vlinstruct.errors import InputError, ScoreError, VlinstructError
 from vlinstruct.instruction import Templates, score_per_image
 from vlinstruct.instruction import optimize as optimize_instructions
 from vlinstruct.instruction.rewrite import Rewritings
+from vlinstruct.instruction.shared import optimize_shared
 from vlinstruct.model.configuration import T5Config
 from vlinstruct.model.vlm import VisionLanguageModel
 from vlinstruct.values import Answer, Choice, Optimization, Percept, ScoredInstruction, TokenScores
@@ -66,19 +67,24 @@ def load(
         InputError: no such device or dtype here.
         ResourceError: its weights do not fit into the memory that is free.
     """
-    where = _device(device)
-    compute_dtype = _dtype(dtype, where)
+    where = compute_device(device)
+    number_type = compute_dtype(dtype, where)
     folder = locate(backbone or default_backbone(), offline=offline)
     if where.type == "cpu":
-        require_memory(folder, bytes_per_weight=compute_dtype.itemsize)
-    model = load_model(folder, device=where, dtype=compute_dtype)
+        require_memory(folder, bytes_per_weight=number_type.itemsize)
+    model = load_model(folder, device=where, dtype=number_type)
     _refuse_narrow_t5(model)
     if adapter is not None:
         load_adapter(locate(str(adapter), offline=offline, what="adapter"), model.model)
     return Pipeline(model)
 
 
-def _device(name: str) -> torch.device:
+def compute_device(name: str) -> torch.device:
+    """Returns the device that `load` means by a name.
+
+    Raises:
+        InputError: there is none here.
+    """
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
@@ -91,7 +97,12 @@ def _device(name: str) -> torch.device:
     return torch.device("cpu") if device.type == "cpu" else device  # safetensors knows no cpu:0
 
 
-def _dtype(name: str, device: torch.device) -> torch.dtype:
+def compute_dtype(name: str, device: torch.device) -> torch.dtype:
+    """Returns the dtype that `load` means by a name.
+
+    Raises:
+        InputError: there is no such dtype.
+    """
     if name == "auto":
         return torch.float32 if device.type == "cpu" else torch.bfloat16
     if name not in _DTYPES:
@@ -194,10 +205,49 @@ class Pipeline:
         """
         _check_texts(instructions, "instruction")
         config = optimization or OptimizationConfig()
-        if len(self._rewritings) > _MOST_REMEMBERED:
-            self._rewritings.clear()
         return optimize_instructions(
-            self.model, percept, instructions, templates=self.templates, config=config, known=self._rewritings
+            self.model, percept, instructions, templates=self.templates, config=config, known=self._known()
+        )
+
+    def optimize_shared(
+        self,
+        instruction: str,
+        images: Sequence[ImageLike],
+        *,
+        batch_size: int = 16,
+        optimization: OptimizationConfig | None = None,
+    ) -> Optimization:
+        """Optimizes one instruction for many pictures together: every IAS is the mean over all of them.
+
+        Args:
+            instruction: options included.
+            images: at least one.
+            batch_size: pictures that go through the model together.
+            optimization: how the instruction is chosen.
+
+        Raises:
+            ImageError: a picture cannot be read.
+            ScoreError: no instruction has a finite score on every picture.
+        """
+        starts = range(0, len(images), batch_size)
+        return self.optimize_over(
+            instruction,
+            lambda: (self.see(*images[start : start + batch_size]) for start in starts),
+            optimization=optimization,
+        )
+
+    def optimize_over(
+        self,
+        instruction: str,
+        percepts: Callable[[], Iterable[Percept]],
+        *,
+        optimization: OptimizationConfig | None = None,
+    ) -> Optimization:
+        """Does the same for pictures that come in percepts; `percepts` gives them once more if it is called again."""
+        _check_texts([instruction], "instruction")
+        config = optimization or OptimizationConfig()
+        return optimize_shared(
+            self.model, percepts, instruction, templates=self.templates, config=config, known=self._known()
         )
 
     def score_each(
@@ -211,6 +261,11 @@ class Pipeline:
         _check_texts([text for row in instructions for text in row], "instruction")
         scored = score_per_image(self.model, percept, instructions, self.templates)
         return [row if any(math.isfinite(one.ias) for one in row) else _no_finite_score() for row in scored]
+
+    def _known(self) -> Rewritings:
+        if len(self._rewritings) > _MOST_REMEMBERED:
+            self._rewritings.clear()
+        return self._rewritings
 
     def _percept(self, image: ImageLike | Percept) -> Percept:
         return image if isinstance(image, Percept) else self.see(image)

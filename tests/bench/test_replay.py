@@ -59,7 +59,7 @@ def test_all_arms_run_and_are_reported(kind: str, batch: int, tiny_folders: dict
     (compared,) = compare(pipeline, tiny_models.hf_model(kind), [workload], runs=2)
     assert [timing.arm for timing in compared.timings] == list(ARMS)
     assert all(len(timing.seconds) == 2 and timing.median_s > 0 for timing in compared.timings)
-    record = as_record("tiny", [compared])
+    record = as_record("tiny", [compared], (), {})
     assert record["comparisons"][0]["median_ratio_to_transformers_plain"][ARMS[0]] == 1.0
     assert all(arm in as_table([compared]) for arm in ARMS)
 

@@ -2,29 +2,62 @@
 
 from __future__ import annotations
 
+import importlib.util
+import shutil
 import sys
+from pathlib import Path
 
 import pytest
 from command_line import vli
+from PIL import Image
 
+from vlinstruct.bench.cold_start import COLD_ARMS
 from vlinstruct.bench.compare import ARMS
+
+QUICK = ("bench", "--backbone", "mini", "--runs", "2", "--device", "cpu", "--cold-runs", "0")
 
 
 def test_bench_times_every_arm_and_keeps_every_run() -> None:
-    (record,) = vli(
-        "bench", "--backbone", "mini", "--runs", "2", "--acceptance", "1", "--json", "--device", "cpu"
-    ).records
+    (record,) = vli(*QUICK[:-1], 2, "--acceptance", "1", "--json").records
     assert (record["schema"], record["id"], record["status"]) == ("vlinstruct.bench/1", "mini", "ok")
     assert [one["answer_tokens"] for one in record["comparisons"]] == [2, 15]
     for one in record["comparisons"]:
         assert list(one["seconds"]) == list(ARMS)
         assert {len(seconds) for seconds in one["seconds"].values()} == {2}
+    assert list(record["cold_start"]["seconds"]) == list(COLD_ARMS)
+    assert {len(seconds) for seconds in record["cold_start"]["seconds"].values()} == {2}
+    assert record["environment"]["device"] == "cpu"
 
 
-def test_bench_prints_a_table_per_length() -> None:
-    text = vli("bench", "--backbone", "mini", "--runs", "2", "--acceptance", "0.5", "--device", "cpu").text
+def test_bench_prints_a_table_per_length_and_draws_it(tmp_path: Path) -> None:
+    plot = tmp_path / "bench.png"
+    text = vli(*QUICK, "--acceptance", "0.5", "--plot", plot).text
     assert text.count("50 % of drafts right") == 2
     assert all(text.count(arm) == 2 for arm in ARMS)
+    with Image.open(plot) as picture:
+        assert picture.width > 500
+
+
+@pytest.mark.parametrize("kind", ["t5", "llama"])
+def test_random_weights_need_no_more_than_a_configuration(
+    kind: str, tmp_path: Path, tiny_folders: dict[str, Path]
+) -> None:
+    shutil.copy(tiny_folders[kind] / "config.json", tmp_path)
+    text = vli("bench", "--backbone", tmp_path, *QUICK[3:], "--acceptance", "1", "--random-weights").text
+    assert all(text.count(arm) == 2 for arm in ARMS)
+
+
+def test_random_weights_of_nothing_known_are_refused(tmp_path: Path) -> None:
+    assert "config.json" in vli("bench", "--backbone", tmp_path, "--random-weights").refusal(5)
+
+
+def test_a_plot_needs_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert "pip install 'vlinstruct[plots]'" in vli("bench", "--plot", "a.png").refusal(6)
+
+
+def test_a_plot_of_an_unknown_kind_is_refused_after_the_table(tmp_path: Path) -> None:
+    assert "cannot write plot" in vli(*QUICK, "--acceptance", "1", "--plot", tmp_path / "a.xyz").refusal(6)
 
 
 def test_bench_needs_transformers(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,6 +65,9 @@ def test_bench_needs_transformers(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "pip install 'vlinstruct[hub-tokenizers]'" in vli("bench").refusal(6)
 
 
-@pytest.mark.parametrize("wrong", [("--runs", "1"), ("--acceptance", "2"), ("--batch-size", "0"), ("--threads", "0")])
-def test_bench_refuses_what_it_cannot_do(wrong: tuple[str, str]) -> None:
-    vli("bench", *wrong).refusal(2)
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--runs", "1"), ("--acceptance", "2"), ("--batch-size", "0"), ("--threads", "0"), ("--cold-runs", "1")],
+)
+def test_bench_refuses_what_it_cannot_do(option: str, value: str) -> None:
+    vli("bench", option, value).refusal(2)

@@ -27,10 +27,12 @@ class Timing:
     Args:
         arm: one of ARMS.
         seconds: of every run.
+        peak_bytes: the most memory that torch held on the accelerator in a run, weights included; None on a CPU.
     """
 
     arm: str
     seconds: tuple[float, ...]
+    peak_bytes: int | None = None
 
     @property
     def median_s(self) -> float:
@@ -57,23 +59,38 @@ class Comparison:
         return medians[arm] / medians[to]
 
 
-def _picture() -> Image.Image:
+def picture() -> Image.Image:
     """Returns what is asked about; what it shows makes no difference to anybody."""
     return Image.radial_gradient("L").convert("RGB")
 
 
 def timed_in_turns(arms: Mapping[str, Callable[[], None]], runs: int) -> tuple[Timing, ...]:
     """Runs every arm `runs` times, all of them in each turn, after two turns that are not counted."""
-    seconds: dict[str, list[float]] = {arm: [] for arm in arms}
+    measured: dict[str, list[tuple[float, int | None]]] = {arm: [] for arm in arms}
     for turn in range(_WARM_UPS + runs):
         for arm, run in arms.items():
-            begin = time.perf_counter()
-            run()
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
+            cost = _cost(run)
             if turn >= _WARM_UPS:
-                seconds[arm].append(time.perf_counter() - begin)
-    return tuple(Timing(arm=arm, seconds=tuple(values)) for arm, values in seconds.items())
+                measured[arm].append(cost)
+    return tuple(_timing(arm, costs) for arm, costs in measured.items())
+
+
+def _cost(run: Callable[[], None]) -> tuple[float, int | None]:
+    """Returns a run's seconds and its peak memory on the accelerator."""
+    if not torch.cuda.is_available():
+        begin = time.perf_counter()
+        run()
+        return time.perf_counter() - begin, None
+    torch.cuda.reset_peak_memory_stats()
+    begin = time.perf_counter()
+    run()
+    torch.cuda.synchronize()
+    return time.perf_counter() - begin, torch.cuda.max_memory_allocated()
+
+
+def _timing(arm: str, costs: Sequence[tuple[float, int | None]]) -> Timing:
+    peaks = [peak for _, peak in costs if peak is not None]
+    return Timing(arm=arm, seconds=tuple(seconds for seconds, _ in costs), peak_bytes=max(peaks, default=None))
 
 
 def compare(pipeline: Pipeline, theirs: Any, workloads: Sequence[Workload], runs: int) -> list[Comparison]:
@@ -87,7 +104,7 @@ def compare(pipeline: Pipeline, theirs: Any, workloads: Sequence[Workload], runs
     """
     compared = []
     for workload in workloads:
-        images = [_picture()] * workload.batch
+        images = [picture()] * workload.batch
         ours, other = OurArms(pipeline, images, workload), TheirArms(theirs, pipeline.model, images, workload)
         runnable = (other.plain, other.optimized, ours.plain, ours.optimized)
         timings = timed_in_turns(dict(zip(ARMS, runnable, strict=True)), runs)

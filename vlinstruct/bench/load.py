@@ -17,14 +17,8 @@ def use_threads(threads: int | None) -> None:
         torch.set_num_threads(threads)
 
 
-def load_both(backbone: str | None, *, device: str, dtype: str, offline: bool) -> tuple[Pipeline, Any]:
-    """Loads both models.
-
-    Args:
-        backbone: a name, a folder or a hub id; `$VLINSTRUCT_BACKBONE` or mini if None.
-        device: as `vlinstruct.load` takes it.
-        dtype: as `vlinstruct.load` takes it.
-        offline: use what is cached, open no connection.
+def architecture() -> Any:
+    """Returns transformers' InstructBLIP class, its log lines and progress bars switched off.
 
     Raises:
         ResourceError: transformers is not installed.
@@ -38,10 +32,25 @@ def load_both(backbone: str | None, *, device: str, dtype: str, offline: bool) -
         ) from None
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    return InstructBlipForConditionalGeneration
+
+
+def load_both(backbone: str | None, *, device: str, dtype: str, offline: bool) -> tuple[Pipeline, Any]:
+    """Loads both models.
+
+    Args:
+        backbone: a name, a folder or a hub id; `$VLINSTRUCT_BACKBONE` or mini if None.
+        device: as `vlinstruct.load` takes it.
+        dtype: as `vlinstruct.load` takes it.
+        offline: use what is cached, open no connection.
+
+    Raises:
+        ResourceError: transformers is not installed.
+    """
+    model_class = architecture()
     pipeline = load(backbone, device=device, dtype=dtype, offline=offline)
     folder = locate(backbone or default_backbone(), offline=offline)
-    architecture: Any = InstructBlipForConditionalGeneration
-    theirs = architecture.from_pretrained(
+    theirs = model_class.from_pretrained(
         folder, dtype=pipeline.model.dtype, local_files_only=True, use_safetensors=True
     )
     return pipeline, theirs.to(pipeline.model.device).eval()

@@ -119,7 +119,7 @@ def _load_image_processor(folder: Path, config: InstructBlipConfig) -> ImageProc
 
 
 def _load_tokenizer(folder: Path, config: InstructBlipConfig) -> TextTokenizer:
-    text, tokenizer = config.text_config, _read_tokenizer(folder)
+    text, tokenizer = config.text_config, read_tokenizer(folder)
     if tokenizer.get_vocab_size() > text.vocab_size:
         raise CheckpointError(
             f"the tokenizer in {folder} has {tokenizer.get_vocab_size()} tokens, the language model {text.vocab_size}: "
@@ -140,10 +140,15 @@ def _bos_id(folder: Path, text: LlamaConfig, tokenizer: Tokenizer) -> int:
 
 def _load_qformer_tokenizer(folder: Path, config: InstructBlipConfig) -> QFormerTokenizer:
     max_length = config.qformer_config.max_position_embeddings
-    return QFormerTokenizer(_read_tokenizer(folder / "qformer_tokenizer"), max_length=max_length)
+    return QFormerTokenizer(read_tokenizer(folder / "qformer_tokenizer"), max_length=max_length)
 
 
-def _read_tokenizer(folder: Path) -> Tokenizer:
+def read_tokenizer(folder: Path) -> Tokenizer:
+    """Reads a folder's tokenizer.json; where there is only an old file, transformers converts it.
+
+    Raises:
+        CheckpointError: it is missing or damaged.
+    """
     path = folder / "tokenizer.json"
     if not path.exists():
         return _tokenizer_through_transformers(folder)

@@ -27,6 +27,9 @@ def optimize(
     answer: Annotated[
         bool, typer.Option("--answer", help="Also answer the initial and the chosen instruction.")
     ] = False,
+    shared: Annotated[
+        bool, typer.Option("--shared", help="One instruction for all pictures: every IAS is the mean over them.")
+    ] = False,
     show_templates: Annotated[
         bool, typer.Option("--show-templates", help="Print the templates, to be edited and given to --templates.")
     ] = False,
@@ -38,24 +41,37 @@ def optimize(
     """Optimize an instruction for a picture.
 
     Prints the initial, the rewritten and the optimized instruction with their IAS (lower fits the picture better) and
-    which of them is chosen. Several pictures or a folder are a batch: one JSON line each.
+    which of them is chosen. Several pictures or a folder are a batch: one JSON line each; with --shared they get one
+    instruction together, to be asked of each of them afterwards.
     """
     if show_templates:
         _show_templates()
         return
     if instruction is None or not images:
         raise UsageError(f"an instruction and a picture are needed. Type: {_USAGE}")
-    from vlinstruct.cli.run import refuse_swapped, run, typed_work
+    from vlinstruct.cli.run import refuse_swapped, run, run_shared, typed_work
     from vlinstruct.operations import Optimize
 
     refuse_swapped(images, [instruction], _USAGE)
     check_instruction(instruction)
     talk = Talk(quiet=options.quiet)
+    if shared:
+        _refuse_with_shared(answer, options, generation)
+        work = typed_work(images, (instruction,), options, talk)
+        run_shared(instruction, work, options=options, talk=talk, render=_render, optimization=optimization)
+        return
     operation = Optimize(optimization=optimization.config(), answer=answer, generation=generation.config())
     if not answer and generation != GenerationOptions():
         talk.notice("the options of generation change nothing without --answer.")
     work = typed_work(images, (instruction,), options, talk)
     run(operation, work, options=options, talk=talk, render=_render, optimization=optimization)
+
+
+def _refuse_with_shared(answer: bool, options: RunOptions, generation: GenerationOptions) -> None:
+    if answer or generation != GenerationOptions():
+        raise UsageError("--shared answers nothing: ask the chosen instruction with vlinstruct ask.")
+    if options.output is not None or options.max_failures is not None:
+        raise UsageError("--shared prints one record: no --output, no --max-failures. Type --json > FILE to keep it.")
 
 
 def _show_templates() -> None:
@@ -67,6 +83,8 @@ def _show_templates() -> None:
 def _render(record: Fields) -> str:
     lines = [_row(role, record) for role in _ROLES]
     lines += [f"chosen     {record['chosen']}: {record['reason']}"]
+    if "images" in record:
+        lines += [f"pictures   {record['images']}, every IAS is the mean over them"]
     if "answer" in record:
         lines += [f"answer     {record['initial_answer']}  (as typed)", f"answer     {record['answer']}  (chosen)"]
     return "\n".join(lines)

@@ -24,6 +24,7 @@ from vlinstruct.data.records import RecordWriter
 from vlinstruct.errors import BatchError, InputError, UsageError
 from vlinstruct.instruction.templates import Templates
 from vlinstruct.operations import Fields, Operation
+from vlinstruct.shared import Pictures, optimize_shared
 
 if TYPE_CHECKING:
     from vlinstruct.pipeline import Pipeline
@@ -132,6 +133,43 @@ def run(
             _run_one(batch, work.items, options, talk, render)
 
 
+def run_shared(
+    instruction: str,
+    work: Work,
+    *,
+    options: RunOptions,
+    talk: Talk,
+    render: Callable[[Fields], str],
+    optimization: OptimizationOptions,
+) -> None:
+    """Optimizes one instruction for all typed pictures together and prints the one record.
+
+    Raises:
+        VlinstructError: no picture can be read, or at least one cannot (after printing).
+    """
+    backbone = default_backbone() if options.backbone is None else options.backbone
+    pictures = Pictures(
+        items=[item for item in work.items if isinstance(item, BatchItem)],
+        batch_size=options.batch_size,
+        limits=ImageLimits(max_pixels=options.max_pixels),
+        notify=talk.notice,
+    )
+    with talk.listening():
+        record = optimize_shared(
+            instruction,
+            pictures,
+            backbone=backbone,
+            load_pipeline=functools.partial(_load, backbone, options, optimization.load_templates()),
+            optimization=optimization.config(),
+        )
+    _print_record(record, options, talk, render)
+    if pictures.failed:
+        raise BatchError(
+            f"{len(pictures.failed)} of {len(pictures.items)} pictures cannot be read and do not count: "
+            f"{pictures.failed[min(pictures.failed)].message}"
+        )
+
+
 def _load(backbone: str, options: RunOptions, templates: Templates | None) -> Pipeline:
     from vlinstruct.pipeline import load
 
@@ -149,12 +187,16 @@ def _run_one(
     (outcome,) = batch.outcomes(items)
     if outcome.error is not None:
         raise outcome.error
-    for notice in outcome.record.get("optimization", outcome.record).get("notices", ()):
+    _print_record(outcome.record, options, talk, render)
+
+
+def _print_record(record: Fields, options: RunOptions, talk: Talk, render: Callable[[Fields], str]) -> None:
+    for notice in record.get("optimization", record).get("notices", ()):
         talk.notice(notice)
     if options.as_json:
-        RecordWriter(sys.stdout.buffer).write(outcome.record)
+        RecordWriter(sys.stdout.buffer).write(record)
     else:
-        show(render(outcome.record))
+        show(render(record))
 
 
 def _run_batch(batch: Batch, items: Sequence[Item], writer: RecordWriter, options: RunOptions, talk: Talk) -> None:

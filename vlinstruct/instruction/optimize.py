@@ -59,7 +59,7 @@ def optimize(
     comparisons = compare(model, percept.select(rows), scored, templates, config)
     optimized = _score_optimized(model, percept.select(rows), scored, comparisons, templates)
     outcomes: dict[int, Optimization | ScoreError] = {
-        row: _outcome(rewritings[row], pairs[row], comparison, last, templates, config)
+        row: join(rewritings[row], pairs[row], comparison, last, templates, config)
         for row, comparison, last in zip(rows, comparisons, optimized, strict=True)
     }
     return [outcomes.get(row) or no_finite_ias() for row in range(len(instructions))]
@@ -81,7 +81,7 @@ def _score_optimized(
     return [known[row][draft.text] for row, draft in enumerate(comparisons)]
 
 
-def _outcome(
+def join(
     rewriting: Draft,
     pair: Sequence[ScoredInstruction],
     comparison: Draft,
@@ -89,7 +89,7 @@ def _outcome(
     templates: Templates,
     config: OptimizationConfig,
 ) -> Optimization | ScoreError:
-    """Joins what happened to one row."""
+    """Joins what happened to one row: the outcome, or a ScoreError where nothing can be chosen."""
     initial, rewritten = pair
     try:
         decision = choose(initial, rewritten, optimized, templates=templates, select=config.select)

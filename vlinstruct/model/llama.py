@@ -122,16 +122,17 @@ class LlamaState:
         return starts[:, None] + torch.arange(num_new, device=starts.device)
 
 
-def causal_mask(num_padded: Tensor, positions: Tensor) -> Tensor:
-    """Returns (B, 1, S, K), True where a key may be seen from each position, K the last of them.
+def causal_mask(num_padded: Tensor, positions: Tensor, num_keys: int) -> Tensor:
+    """Returns (B, 1, S, K), True where a key may be seen from each position.
 
     A padded position sees itself: a row of nothing but False would make its softmax NaN.
 
     Args:
         num_padded: (B,), padded positions at each row's beginning.
         positions: (B, S), padding counted.
+        num_keys: K, one more than the last position.
     """
-    keys = torch.arange(int(positions.max()) + 1, device=positions.device)
+    keys = torch.arange(num_keys, device=positions.device)
     queries = positions[:, None, :, None]
     return ((keys <= queries) & (keys >= num_padded[:, None, None, None])) | (keys == queries)
 
@@ -151,7 +152,7 @@ class LlamaLayers(nn.Module):
         num_new = inputs_embeds.shape[1]
         positions = state.next_positions(num_new)
         rotation = Rotation((positions - state.num_padded[:, None]).clamp(min=0), self.config, inputs_embeds.dtype)
-        mask = causal_mask(state.num_padded, positions)
+        mask = causal_mask(state.num_padded, positions, max(state.lengths) + num_new)
         hidden = inputs_embeds
         for layer, cache in zip(self.layers, state.caches, strict=True):
             hidden = layer(hidden, rotation, mask, cache, state.lengths)

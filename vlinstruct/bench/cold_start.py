@@ -1,0 +1,70 @@
+"""From the shell to an answer: seconds and peak memory of whole processes, in turns."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vlinstruct.bench.compare import Timing, picture
+from vlinstruct.bench.workload import INSTRUCTION
+from vlinstruct.errors import ResourceError
+
+COLD_ARMS = ("import torch", "transformers, plain", "vlinstruct ask", "vlinstruct ask -O")
+_BYTES_OF_MAXRSS = 1 if sys.platform == "darwin" else 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Run:
+    seconds: float
+    peak_bytes: int
+
+
+def cold_starts(folder: Path, runs: int) -> tuple[Timing, ...]:
+    """Starts every arm `runs` times on the CPU, all of them in each turn, after one turn that is not counted.
+
+    Args:
+        folder: the backbone's.
+        runs: of every arm, at least 2.
+
+    Raises:
+        ResourceError: a process failed.
+    """
+    with tempfile.TemporaryDirectory() as workplace:
+        path = Path(workplace) / "picture.png"
+        picture().save(path)
+        commands = dict(zip(COLD_ARMS, _commands(folder, path), strict=True))
+        turns = [{arm: _run(command) for arm, command in commands.items()} for _ in range(1 + runs)][1:]
+    return tuple(
+        Timing(
+            arm=arm,
+            seconds=tuple(turn[arm].seconds for turn in turns),
+            peak_bytes=max(turn[arm].peak_bytes for turn in turns) or None,
+        )
+        for arm in COLD_ARMS
+    )
+
+
+def _commands(folder: Path, path: Path) -> list[list[str]]:
+    ask = ["-m", "vlinstruct", "ask", str(path), INSTRUCTION, "--backbone", str(folder), "--device", "cpu", "--offline"]
+    theirs = ["-m", "vlinstruct.bench.cold_transformers", str(folder), str(path), INSTRUCTION]
+    return [[sys.executable, *arguments] for arguments in (["-c", "import torch"], theirs, ask, [*ask, "-O"])]
+
+
+def _run(command: Sequence[str]) -> _Run:
+    begin = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    peak_bytes = 0
+    if hasattr(os, "wait4"):
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        peak_bytes = usage.ru_maxrss * _BYTES_OF_MAXRSS
+    seconds = time.perf_counter() - begin
+    if process.wait() != 0:
+        raise ResourceError(f"the process {' '.join(command[1:4])} failed with exit code {process.returncode}.")
+    return _Run(seconds=seconds, peak_bytes=peak_bytes)

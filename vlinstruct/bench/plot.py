@@ -1,0 +1,67 @@
+"""Comparisons as a picture: one panel per workload, a bar per arm, quartiles as whiskers."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+
+from vlinstruct.bench.compare import ARMS, Comparison, Timing
+from vlinstruct.bench.report import heading
+from vlinstruct.data.text import error_line
+from vlinstruct.errors import ResourceError
+
+_COLOURS = dict(zip(ARMS, ("#b0b0b0", "#808080", "#7fb3d5", "#1f77b4"), strict=True))
+
+
+def require_plots() -> None:
+    """Refuses a plot that could not be drawn, before anything is measured.
+
+    Raises:
+        ResourceError: matplotlib is not installed.
+    """
+    if importlib.util.find_spec("matplotlib") is None:
+        raise ResourceError("--plot needs matplotlib, which is not installed: pip install 'vlinstruct[plots]'.")
+
+
+def save_plot(compared: Sequence[Comparison], path: Path) -> None:
+    """Draws comparisons.
+
+    Args:
+        compared: one panel each.
+        path: the file to write; its ending chooses the format.
+
+    Raises:
+        ResourceError: it cannot be written.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 0.6 + 1.9 * len(compared)), layout="constrained")
+    for axes, one in zip(figure.subplots(len(compared), squeeze=False)[:, 0], compared, strict=True):
+        _draw(axes, one)
+    try:
+        figure.savefig(path, dpi=120)
+    except (OSError, ValueError) as error:
+        raise ResourceError(error_line("cannot write plot", path, str(error), "Give a .png, .svg or .pdf")) from error
+
+
+def _draw(axes: object, one: Comparison) -> None:
+    from matplotlib.axes import Axes
+
+    assert isinstance(axes, Axes)
+    medians = [1e3 * timing.median_s for timing in one.timings]
+    spreads = list(zip(*(_whiskers(timing) for timing in one.timings), strict=True))
+    arms = [timing.arm for timing in one.timings]
+    axes.barh(arms, medians, xerr=spreads, color=[_COLOURS[arm] for arm in arms], capsize=3)
+    for place, (arm, median) in enumerate(zip(arms, medians, strict=True)):
+        axes.annotate(f"{median:.1f} ms, {one.ratio(arm, ARMS[0]):.2f}x", (median, place), (8, 0), va="center",
+                      textcoords="offset points", fontsize=8)  # fmt: skip
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1.25 * max(medians))
+    axes.set_title(heading(one), fontsize=10, loc="left")
+    axes.set_xlabel("milliseconds, median and quartiles")
+
+
+def _whiskers(timing: Timing) -> tuple[float, float]:
+    low, high = timing.quartiles_s
+    return 1e3 * (timing.median_s - low), 1e3 * (high - timing.median_s)

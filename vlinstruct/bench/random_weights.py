@@ -1,0 +1,92 @@
+"""A backbone's real shapes with random weights: its speed and memory without a download.
+
+The tokenizers are mini's, whose ids every vocabulary has; what is written is laid down anyway.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vlinstruct.bench.load import architecture
+from vlinstruct.checkpoints.json_files import read_json_object
+from vlinstruct.checkpoints.load import empty_model, read_tokenizer
+from vlinstruct.checkpoints.registry import BACKBONES, mini_folder
+from vlinstruct.data.text import error_line
+from vlinstruct.errors import CheckpointError
+from vlinstruct.model.configuration import InstructBlipConfig, T5Config
+from vlinstruct.model.image_processor import ImageProcessor
+from vlinstruct.model.instructblip import InstructBlip
+from vlinstruct.model.tokenization import QFormerTokenizer, TextTokenizer
+from vlinstruct.model.vlm import VisionLanguageModel
+from vlinstruct.pipeline import Pipeline, compute_device, compute_dtype
+
+_SPREAD = 0.02
+
+
+def load_both_random(backbone: str, *, device: str, dtype: str) -> tuple[Pipeline, Any]:
+    """Builds both models on the same random weights.
+
+    Args:
+        backbone: a known name, or a folder with a config.json.
+        device: as `vlinstruct.load` takes it.
+        dtype: as `vlinstruct.load` takes it.
+
+    Raises:
+        CheckpointError: there is no such configuration.
+        ResourceError: transformers is not installed.
+    """
+    model_class = architecture()
+    where = compute_device(device)
+    values = _configuration(backbone)
+    model = random_model(InstructBlipConfig.from_dict(values), where, compute_dtype(dtype, where))
+    settings = model_class.config_class.from_dict(values)
+    theirs = model_class.from_pretrained(
+        None, config=settings, state_dict=model.state_dict(), dtype=model.query_tokens.dtype
+    )
+    return Pipeline(_with_minis_tokenizers(model)), theirs.to(where).eval()
+
+
+def random_model(config: InstructBlipConfig, device: torch.device, dtype: torch.dtype) -> InstructBlip:
+    """Builds a model with normally distributed matrices; gains are 1 and biases 0, so that everything stays finite."""
+    model = empty_model(config).to(dtype).to_empty(device=device).requires_grad_(False).eval()
+    for name, parameter in model.named_parameters():
+        _fill(name, parameter)
+    return model
+
+
+def _fill(name: str, parameter: Tensor) -> None:
+    if parameter.ndim > 1:
+        parameter.normal_(0, _SPREAD)
+    else:
+        parameter.fill_(1.0 if name.endswith("weight") else 0.0)
+
+
+def _configuration(backbone: str) -> dict[str, Any]:
+    if backbone in BACKBONES:
+        return BACKBONES[backbone].config()
+    path = Path(backbone) / "config.json"
+    if not path.is_file():
+        advice = f"Give a folder with a config.json, or {', '.join(BACKBONES)}"
+        raise CheckpointError(error_line("unknown backbone", backbone, "its shapes are not known here", advice))
+    return read_json_object(path)
+
+
+def _with_minis_tokenizers(model: InstructBlip) -> VisionLanguageModel:
+    config = model.config
+    is_t5 = isinstance(config.text_config, T5Config)
+    eos_id = config.text_config.eos_token_id
+    return VisionLanguageModel(
+        model,
+        image_processor=ImageProcessor(image_size=config.vision_config.image_size),
+        tokenizer=TextTokenizer(
+            read_tokenizer(mini_folder()), bos_id=None if is_t5 else eos_id, eos_id=eos_id, prompt_has_eos=is_t5
+        ),
+        qformer_tokenizer=QFormerTokenizer(
+            read_tokenizer(mini_folder() / "qformer_tokenizer"),
+            max_length=config.qformer_config.max_position_embeddings,
+        ),
+    )
