@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -42,9 +43,17 @@ def test_bench_prints_a_table_per_length_and_draws_it(tmp_path: Path) -> None:
 def test_random_weights_need_no_more_than_a_configuration(
     kind: str, tmp_path: Path, tiny_folders: dict[str, Path]
 ) -> None:
-    shutil.copy(tiny_folders[kind] / "config.json", tmp_path)
+    values = json.loads((tiny_folders[kind] / "config.json").read_text())
+    for part in ("text_config", "qformer_config"):
+        values[part]["vocab_size"] = 1000
+    (tmp_path / "config.json").write_text(json.dumps(values))
     text = vli("bench", "--backbone", tmp_path, *QUICK[3:], "--acceptance", "1", "--random-weights").text
     assert all(text.count(arm) == 2 for arm in ARMS)
+
+
+def test_a_vocabulary_that_lacks_the_written_tokens_is_refused(tmp_path: Path, tiny_folders: dict[str, Path]) -> None:
+    shutil.copy(tiny_folders["t5"] / "config.json", tmp_path)
+    assert "vocabulary" in vli("bench", "--backbone", tmp_path, "--random-weights").refusal(5)
 
 
 def test_random_weights_of_nothing_known_are_refused(tmp_path: Path) -> None:
@@ -56,8 +65,8 @@ def test_a_plot_needs_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "pip install 'vlinstruct[plots]'" in vli("bench", "--plot", "a.png").refusal(6)
 
 
-def test_a_plot_of_an_unknown_kind_is_refused_after_the_table(tmp_path: Path) -> None:
-    assert "cannot write plot" in vli(*QUICK, "--acceptance", "1", "--plot", tmp_path / "a.xyz").refusal(6)
+def test_a_plot_of_an_unknown_kind_is_refused_before_anything_is_measured() -> None:
+    assert "unknown ending" in vli("bench", "--plot", "a.xyz").refusal(2)
 
 
 def test_bench_needs_transformers(monkeypatch: pytest.MonkeyPatch) -> None:

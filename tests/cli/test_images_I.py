@@ -252,19 +252,19 @@ def test_I27_a_picture_without_permission_is_one_line(
 def test_I28_a_picture_that_vanishes_during_the_run_fails_alone(
     pictures: Callable[..., list[Path]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first, second, third = pictures(3)
-    whole = vli("optimize", ASKED, first, second, third)
+    first, second, third, fourth = pictures(4)
+    whole = vli("optimize", ASKED, first, second, third, fourth)
     original = VisionLanguageModel.encode
 
     def encode_and_delete(self: VisionLanguageModel, images: Any) -> Any:
-        second.unlink(missing_ok=True)
+        third.unlink(missing_ok=True)  # the second is being read ahead
         return original(self, images)
 
     monkeypatch.setattr(VisionLanguageModel, "encode", encode_and_delete)
-    result = vli("optimize", ASKED, first, second, third)
+    result = vli("optimize", ASKED, first, second, third, fourth)
     assert result.exit_code == 3
-    assert [record.get("code") for record in result.records] == [None, "image_missing", None]
-    assert result.stdout.splitlines()[::2] == whole.stdout.splitlines()[::2]
+    assert [record.get("code") for record in result.records] == [None, None, "image_missing", None]
+    assert result.stdout.splitlines()[::3] == whole.stdout.splitlines()[::3]
 
 
 def test_I30_a_picture_named_twice_is_read_once_and_said(picture: Path, num_seen: list[int]) -> None:

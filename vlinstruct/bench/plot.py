@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from vlinstruct.bench.compare import ARMS, Comparison, Timing
 from vlinstruct.bench.report import heading
 from vlinstruct.data.text import error_line
-from vlinstruct.errors import ResourceError
+from vlinstruct.errors import ResourceError, UsageError
 
+_FORMATS = (".png", ".svg", ".pdf")
 _COLOURS = dict(zip(ARMS, ("#b0b0b0", "#808080", "#7fb3d5", "#1f77b4"), strict=True))
 
 
-def require_plots() -> None:
+def require_plots(path: Path) -> None:
     """Refuses a plot that could not be drawn, before anything is measured.
 
     Raises:
+        UsageError: the file's ending is none of a picture's.
         ResourceError: matplotlib is not installed.
     """
+    if path.suffix.lower() not in _FORMATS:
+        raise UsageError(error_line("cannot write --plot", path, "unknown ending", f"Give {', '.join(_FORMATS)}"))
     if importlib.util.find_spec("matplotlib") is None:
         raise ResourceError("--plot needs matplotlib, which is not installed: pip install 'vlinstruct[plots]'.")
 
@@ -41,8 +46,9 @@ def save_plot(compared: Sequence[Comparison], path: Path) -> None:
         _draw(axes, one)
     try:
         figure.savefig(path, dpi=120)
-    except (OSError, ValueError) as error:
-        raise ResourceError(error_line("cannot write plot", path, str(error), "Give a .png, .svg or .pdf")) from error
+    except OSError as error:
+        why = os.strerror(error.errno or 0)
+        raise ResourceError(error_line("cannot write plot", path, why, "Give another path")) from error
 
 
 def _draw(axes: object, one: Comparison) -> None:

@@ -36,13 +36,15 @@ def load_both_random(backbone: str, *, device: str, dtype: str) -> tuple[Pipelin
         dtype: as `vlinstruct.load` takes it.
 
     Raises:
-        CheckpointError: there is no such configuration.
+        CheckpointError: there is no such configuration, or its vocabularies are smaller than mini's.
         ResourceError: transformers is not installed.
     """
     model_class = architecture()
     where = compute_device(device)
     values = _configuration(backbone)
-    model = random_model(InstructBlipConfig.from_dict(values), where, compute_dtype(dtype, where))
+    config = InstructBlipConfig.from_dict(values)
+    _require_minis_ids(config, backbone)
+    model = random_model(config, where, compute_dtype(dtype, where))
     settings = model_class.config_class.from_dict(values)
     theirs = model_class.from_pretrained(
         None, config=settings, state_dict=model.state_dict(), dtype=model.query_tokens.dtype
@@ -73,6 +75,15 @@ def _configuration(backbone: str) -> dict[str, Any]:
         advice = f"Give a folder with a config.json, or {', '.join(BACKBONES)}"
         raise CheckpointError(error_line("unknown backbone", backbone, "its shapes are not known here", advice))
     return read_json_object(path)
+
+
+def _require_minis_ids(config: InstructBlipConfig, backbone: str) -> None:
+    mini = InstructBlipConfig.from_dict(BACKBONES["mini"].config())
+    for part in ("text_config", "qformer_config"):
+        got, needed = getattr(config, part).vocab_size, getattr(mini, part).vocab_size
+        if got < needed:
+            why = f"the vocabulary of its {part} has {got} tokens, the texts that are written need mini's {needed}"
+            raise CheckpointError(error_line("cannot measure backbone", backbone, why, "Give a larger vocab_size"))
 
 
 def _with_minis_tokenizers(model: InstructBlip) -> VisionLanguageModel:

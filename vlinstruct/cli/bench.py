@@ -61,7 +61,7 @@ def bench(
     if cold_runs == 1:
         raise UsageError("--cold-runs takes 2 or more, for a spread, or 0 for none.")
     if plot is not None:
-        require_plots()
+        require_plots(plot)
     use_threads(threads)
     name = backbone or default_backbone()
     if random_weights:
