@@ -27,6 +27,8 @@ def test_bench_times_every_arm_and_keeps_every_run() -> None:
         assert {len(seconds) for seconds in one["seconds"].values()} == {2}
     assert list(record["cold_start"]["seconds"]) == list(COLD_ARMS)
     assert {len(seconds) for seconds in record["cold_start"]["seconds"].values()} == {2}
+    peaks = record["cold_start"]["peak_bytes"]
+    assert peaks["import torch"] < peaks["vlinstruct ask"] < peaks["transformers, plain"]
     assert record["environment"]["device"] == "cpu"
 
 

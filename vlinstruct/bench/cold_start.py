@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +14,23 @@ from vlinstruct.bench.workload import INSTRUCTION
 from vlinstruct.errors import ResourceError
 
 COLD_ARMS = ("import torch", "transformers, plain", "vlinstruct ask", "vlinstruct ask -O")
+
+# A process inherits its parent's peak of memory until it has become another program, so a small one starts and measures
+# the arms. Windows has no such count.
+_LAUNCHER = """
+import subprocess, sys, time
+begin = time.perf_counter()
+quiet = subprocess.DEVNULL
+code = subprocess.run(sys.argv[1:], stdout=quiet, stderr=quiet).returncode
+seconds = time.perf_counter() - begin
+try:
+    import resource
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+except ImportError:
+    peak = 0
+print(seconds, peak)
+sys.exit(code)
+"""
 _BYTES_OF_MAXRSS = 1 if sys.platform == "darwin" else 1024
 
 
@@ -57,14 +72,8 @@ def _commands(folder: Path, path: Path) -> list[list[str]]:
 
 
 def _run(command: Sequence[str]) -> _Run:
-    begin = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    peak_bytes = 0
-    if hasattr(os, "wait4"):
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        peak_bytes = usage.ru_maxrss * _BYTES_OF_MAXRSS
-    seconds = time.perf_counter() - begin
-    if process.wait() != 0:
-        raise ResourceError(f"the process {' '.join(command[1:4])} failed with exit code {process.returncode}.")
-    return _Run(seconds=seconds, peak_bytes=peak_bytes)
+    launched = subprocess.run([sys.executable, "-I", "-c", _LAUNCHER, *command], capture_output=True, text=True)
+    if launched.returncode != 0:
+        raise ResourceError(f"the process {' '.join(command[1:4])} failed with exit code {launched.returncode}.")
+    seconds, peak = launched.stdout.split()
+    return _Run(seconds=float(seconds), peak_bytes=int(peak) * _BYTES_OF_MAXRSS)

@@ -60,7 +60,7 @@ def _draw(axes: object, one: Comparison) -> None:
     arms = [timing.arm for timing in one.timings]
     axes.barh(arms, medians, xerr=spreads, color=[_COLOURS[arm] for arm in arms], capsize=3)
     for place, (arm, median) in enumerate(zip(arms, medians, strict=True)):
-        axes.annotate(f"{median:.1f} ms, {one.ratio(arm, ARMS[0]):.2f}x", (median, place), (8, 0), va="center",
+        axes.annotate(f"{median:.1f} ms, {one.ratio(arm, ARMS[0]):.2f}x", (1e3 * one.timings[place].quartiles_s[1], place), (8, 0), va="center",
                       textcoords="offset points", fontsize=8)  # fmt: skip
     axes.invert_yaxis()
     axes.set_xlim(0, 1.25 * max(medians))
