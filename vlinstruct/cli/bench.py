@@ -56,6 +56,7 @@ def bench(
     from vlinstruct.bench.plot import require_plots, save_plot
     from vlinstruct.bench.random_weights import load_both_random
     from vlinstruct.checkpoints.registry import default_backbone, locate
+    from vlinstruct.cli.run import collect_garbage_from_here
     from vlinstruct.data.records import json_line
 
     if cold_runs == 1:
@@ -68,6 +69,7 @@ def bench(
         pipeline, theirs = load_both_random(name, device=device, dtype=dtype)
     else:
         pipeline, theirs = load_both(name, device=device, dtype=dtype, offline=offline)
+    collect_garbage_from_here()
     shares = acceptance or [0.0, measured_acceptance(_ITEMS), 1.0]
     workloads = [
         Workload(answer_tokens=answer_tokens, batch=batch_size, acceptance=share)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -80,6 +81,7 @@ def _stop(number: int, frame: FrameType | None) -> None:
 
 def main() -> None:
     """Runs the command line of this process and exits with its code."""
+    gc.disable()  # until a model is loaded: walking what imports make takes 0.2 s of 1.5 s, and all of it stays
     signal.signal(signal.SIGINT, _stop)
     signal.signal(signal.SIGTERM, _stop)
     if not sys.warnoptions:

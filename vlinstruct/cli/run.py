@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -178,7 +179,14 @@ def _load(backbone: str, options: RunOptions, templates: Templates | None) -> Pi
     )
     if templates is not None:
         pipeline.templates = templates
+    collect_garbage_from_here()
     return pipeline
+
+
+def collect_garbage_from_here() -> None:
+    """Ends what `main` began: what is loaded by now stays, and is never walked again."""
+    gc.freeze()
+    gc.enable()
 
 
 def _run_one(
