@@ -83,6 +83,13 @@ class ResourceError(VlinstructError):
     default_code = "resources"
 
 
+class DivergedError(VlinstructError):
+    """Training brought forth a loss that is not finite."""
+
+    exit_code = 7
+    default_code = "diverged"
+
+
 class OutputInUseError(VlinstructError):
     """Another process writes the same output."""
 

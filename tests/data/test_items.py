@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from vlinstruct.data.fetch import Url
-from vlinstruct.data.items import Item, ItemError, ItemOptions, read_items
+from vlinstruct.data.items import Item, ItemError, read_items
+from vlinstruct.data.json_lines import ItemOptions
 from vlinstruct.errors import DataError, InputError, TextError
 
 GOOD = '{"image": "a.png", "question": "what?"}'

@@ -18,6 +18,7 @@ from typer.core import TyperCommand
 from vlinstruct.cli.ask import ask
 from vlinstruct.cli.backbones import backbones
 from vlinstruct.cli.bench import bench
+from vlinstruct.cli.finetune import finetune
 from vlinstruct.cli.optimize import optimize
 from vlinstruct.cli.score import score
 from vlinstruct.cli.terminal import say
@@ -42,7 +43,7 @@ class _Command(TyperCommand):
         return ["[OPTIONS]", *(str(one.metavar) for one in arguments)]
 
 
-for command in (ask, optimize, score, backbones, bench):
+for command in (ask, optimize, score, finetune, backbones, bench):
     app.command(cls=_Command)(command)
 
 
@@ -100,7 +101,8 @@ def run_command(arguments: Sequence[str]) -> int:
         arguments: what was typed after `vlinstruct`.
 
     Returns:
-        The exit code: 0 ok, 1 our bug, 2 usage, 3 some items failed, 4 input, 5 model, 6 resources, 8 output in use,
+        The exit code: 0 ok, 1 our bug, 2 usage, 3 some items failed, 4 input, 5 model, 6 resources, 7 training diverged,
+        8 output in use,
         9 network, 130 Ctrl-C, 141 nobody reads our stdout, 143 SIGTERM.
     """
     try:

@@ -19,7 +19,8 @@ from vlinstruct.cli.options import DataOptions, OptimizationOptions, RunOptions
 from vlinstruct.cli.terminal import Talk, progress, show
 from vlinstruct.data.images import ImageLimits
 from vlinstruct.data.inputs import ListingOptions, has_image_extension, list_images
-from vlinstruct.data.items import ItemError, ItemOptions, read_items
+from vlinstruct.data.items import ItemError, read_items
+from vlinstruct.data.json_lines import ItemOptions
 from vlinstruct.data.record_files import open_records
 from vlinstruct.data.records import RecordWriter
 from vlinstruct.errors import BatchError, InputError, UsageError

@@ -9,10 +9,11 @@ from collections.abc import Iterable, Mapping
 from typing import BinaryIO
 
 from vlinstruct.data.files import PathLike
+from vlinstruct.data.lock import lock
 from vlinstruct.data.record_resume import Earlier, Target, earlier_notices, lines, scan
 from vlinstruct.data.records import RecordWriter, cannot_write, write_all
-from vlinstruct.data.text import error_line, printable
-from vlinstruct.errors import InputError, OutputInUseError
+from vlinstruct.data.text import error_line
+from vlinstruct.errors import InputError
 
 _MODE = 0o666  # before the umask
 
@@ -87,7 +88,7 @@ def _open_locked(target: Target) -> tuple[BinaryIO, tuple[str, ...]]:
     while True:
         stream = _open_to_append(target.real, os.O_CREAT)
         try:
-            notices = _lock(stream, target.name)
+            notices = lock(stream, target.name)
             if _is_at(stream, target.real):
                 return stream, notices
         except BaseException:
@@ -106,34 +107,6 @@ def _is_at(stream: BinaryIO, path: str) -> bool:
 def _open_to_append(real: str, flags: int) -> BinaryIO:
     flags |= os.O_RDWR | os.O_APPEND | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
     return os.fdopen(os.open(real, flags, _MODE), "r+b", buffering=0)
-
-
-def _lock(stream: BinaryIO, name: str) -> tuple[str, ...]:
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        return (f"{printable(name)}: files cannot be locked here, let only one run write it",)
-    try:
-        fcntl.flock(stream.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        why = f"{_lock_holder(stream)} writes to it"
-        message = error_line("cannot write output", name, why, "Wait for it, or name another file")
-        raise OutputInUseError(message) from error
-    except OSError:  # a network file system without locks
-        return (f"{printable(name)}: its file system has no locks, let only one run write it",)
-    return ()
-
-
-def _lock_holder(stream: BinaryIO) -> str:
-    """Names the process that holds the lock, where Linux tells: `1: FLOCK ADVISORY WRITE 4242 fe:01:99 0 EOF`."""
-    inode = str(os.fstat(stream.fileno()).st_ino)
-    try:
-        with open("/proc/locks", encoding="ascii") as locks:
-            fields = [line.split() for line in locks]
-    except OSError:
-        return "another process"
-    pids = [field[4] for field in fields if field[1] == "FLOCK" and field[5].rpartition(":")[2] == inode]
-    return f"process {pids[0]}" if pids and pids[0].isdigit() and pids[0] != "0" else "another process"
 
 
 def _resume(stream: BinaryIO, target: Target, overwrite: bool, notices: tuple[str, ...]) -> RecordWriter:
@@ -168,7 +141,7 @@ def _replaced(old: BinaryIO, target: Target, earlier: Earlier) -> BinaryIO:
         os.unlink(temporary)  # left by a run that was killed here
     new = _open_to_append(temporary, os.O_CREAT | os.O_EXCL)
     try:
-        _lock(new, target.name)
+        lock(new, target.name)
         _copy_kept(target.real, new, earlier)
         os.fchmod(new.fileno(), stat.S_IMODE(os.fstat(old.fileno()).st_mode))
         os.replace(temporary, target.real)

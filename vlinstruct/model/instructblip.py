@@ -62,7 +62,9 @@ class InstructBlip(nn.Module):
             input_ids: what the Q-Former reads, (B, T).
             attention_mask: (B, T), nonzero where `input_ids` is no padding.
         """
+        return self.project(self.alignment_input(image_embeds, input_ids, attention_mask))
+
+    def alignment_input(self, image_embeds: Tensor, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Returns what the projection reads: (B, Q, D), or (B, 2Q, D) under EMA; the arguments are `image_prefix`'s."""
         query_embeds, text_embeds = self.query(image_embeds, input_ids, attention_mask)
-        if self.use_ema:
-            query_embeds = with_alignment(query_embeds, text_embeds, attention_mask)
-        return self.project(query_embeds)
+        return with_alignment(query_embeds, text_embeds, attention_mask) if self.use_ema else query_embeds

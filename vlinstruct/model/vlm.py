@@ -75,21 +75,21 @@ class VisionLanguageModel:
     @torch.inference_mode()
     def generate_text(self, prompts: Sequence[str], config: GenerationConfig) -> list[str]:
         """Continues every prompt with the language model alone; no picture, no Q-Former."""
-        return self._generate(self._context(prompts, None), config)
+        return self._generate(self.context(prompts, None), config)
 
     @torch.inference_mode()
     def generate(
         self, percept: Percept, prompts: Sequence[str], qformer_texts: Sequence[str], config: GenerationConfig
     ) -> list[str]:
         """Continues every prompt given its row's picture; `qformer_texts` is what the Q-Former reads."""
-        return self._generate(self._context(prompts, self._image_prefix(percept, qformer_texts)), config)
+        return self._generate(self.context(prompts, self._image_prefix(percept, qformer_texts)), config)
 
     @torch.inference_mode()
     def token_nll(
         self, percept: Percept, prompts: Sequence[str], qformer_texts: Sequence[str], targets: Sequence[str]
     ) -> list[TokenScores]:
         """Scores every target, end token included, as the continuation of its row's prompt; nats, one batch."""
-        context = self._context(prompts, self._image_prefix(percept, qformer_texts))
+        context = self.context(prompts, self._image_prefix(percept, qformer_texts))
         target_ids = [self.tokenizer.target_ids(target) for target in targets]
         scores = target_nll(self.model.language_model, context, target_ids)
         return [self._scores(ids, nll) for ids, nll in zip(target_ids, scores, strict=True)]
@@ -103,7 +103,7 @@ class VisionLanguageModel:
         candidates: Sequence[Sequence[str]],
     ) -> list[list[TokenScores]]:
         """Scores every candidate of every row; a row's picture and prompt are read once for all its candidates."""
-        context = self._context(prompts, self._image_prefix(percept, qformer_texts))
+        context = self.context(prompts, self._image_prefix(percept, qformer_texts))
         candidate_ids = [[self.tokenizer.target_ids(text) for text in row] for row in candidates]
         scores = candidate_nll(self.model.language_model, context, candidate_ids)
         return [
@@ -132,13 +132,24 @@ class VisionLanguageModel:
                 percept.prefixes[row][qformer_texts[row]] = prefix
         return [memory[text] for memory, text in pairs]
 
+    @torch.inference_mode()
+    def alignment_input(self, percept: Percept, qformer_text: str) -> Tensor:
+        """Returns what the projection reads for one picture and text, (Q, D), or (2Q, D) under EMA."""
+        ids = torch.tensor([self.qformer_tokenizer.encode(qformer_text)], device=self.device)
+        return self.model.alignment_input(percept.image_embeds, ids, torch.ones_like(ids))[0]
+
     def _compute_image_prefix(self, percept: Percept, qformer_texts: Sequence[str]) -> Tensor:
         ids = [torch.tensor(self.qformer_tokenizer.encode(text), device=self.device) for text in qformer_texts]
         mask = pad_sequence([torch.ones_like(row) for row in ids], batch_first=True)
         return self.model.image_prefix(percept.image_embeds, pad_sequence(ids, batch_first=True), mask)
 
-    def _context(self, prompts: Sequence[str], prefix: Sequence[Tensor] | None) -> Context:
-        """Joins each row's prefix and prompt and pads on the left, so that the two stay neighbours."""
+    def context(self, prompts: Sequence[str], prefix: Sequence[Tensor] | None) -> Context:
+        """Joins each row's prefix and prompt and pads on the left, so that the two stay neighbours.
+
+        Args:
+            prompts: one per row.
+            prefix: per row what stands in front of it, (2Q, L) or (Q, L); differentiable. None for the text alone.
+        """
         ids = [self._prompt_ids(prompt) for prompt in prompts]
         embed = self.model.language_model.embed_tokens
         rows = [embed(torch.tensor(row, device=self.device)) for row in ids]

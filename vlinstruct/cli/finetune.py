@@ -1,0 +1,199 @@
+"""`vlinstruct finetune`: trains the alignment layers (EMA) into an adapter."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from vlinstruct.cli.options import Dtype
+from vlinstruct.cli.terminal import Talk, progress, show
+from vlinstruct.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from vlinstruct.data.conversations import TrainingSample
+    from vlinstruct.training.finetune import Finetuned, Plan
+    from vlinstruct.training.recipe import FinetuneConfig
+
+_EXAMPLE_PICTURES = 200
+
+
+def finetune(
+    *,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="JSON lines, LLaVA's JSON or chat messages; on mini an example set is drawn if not given."),
+    ] = None,
+    image_root: Annotated[
+        Path | None, typer.Option(help="The folder that picture paths start from; the data's own if not given.")
+    ] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The adapter's folder.")] = Path("adapter"),
+    backbone: Annotated[
+        str | None,
+        typer.Option(
+            help="mini, flant5-xl, flant5-xxl, vicuna-7b, vicuna-13b, a folder or a hub id.",
+            show_default="mini",
+            envvar="VLINSTRUCT_BACKBONE",
+        ),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint in --output.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and do nothing.")] = False,
+    check_data: Annotated[bool, typer.Option("--check-data", help="List what is wrong with --data, and stop.")] = False,
+    ema: Annotated[bool, typer.Option("--ema/--no-ema", help="With CMAA, or the plain projection.")] = True,
+    learning_rate: Annotated[float | None, typer.Option(help="After the warm-up.", show_default="1e-5")] = None,
+    weight_decay: Annotated[float | None, typer.Option(help="AdamW's, on matrices.", show_default="0.05")] = None,
+    warmup_steps: Annotated[
+        int | None, typer.Option(help="Updates up to --learning-rate.", show_default="1000")
+    ] = None,
+    num_train_epochs: Annotated[int | None, typer.Option(help="Passes over the data.", show_default="3")] = None,
+    max_steps: Annotated[int | None, typer.Option(help="Updates at most.")] = None,
+    per_device_train_batch_size: Annotated[
+        int | None, typer.Option(help="Samples that go through the model together.", show_default="8")
+    ] = None,
+    gradient_accumulation_steps: Annotated[
+        int | None, typer.Option(help="Such batches per update.", show_default="the paper's batch / 8")
+    ] = None,
+    answers: Annotated[
+        Literal["last", "all"] | None, typer.Option(help="Which answers of a conversation are learned.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of the data's order.", show_default="0")] = None,
+    save_steps: Annotated[int | None, typer.Option(help="Updates between checkpoints.", show_default="500")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.", envvar="VLINSTRUCT_DEVICE")] = "auto",
+    dtype: Annotated[
+        Dtype, typer.Option(help="What the frozen parts compute in; the projection has float32.")
+    ] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the plan or the result as JSON.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Open no connection; use what is cached.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No notices, no progress.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Print tracebacks.")] = False,
+) -> None:
+    """Train the alignment layers of a backbone on pictures with instructions and answers.
+
+    Only the projection learns; pictures and instructions go through the frozen parts once. Defaults are the paper's
+    recipe of the backbone, or a short one on mini. Stopped in any way, it goes on with --resume and ends with the same
+    bits.
+    """
+    from vlinstruct.checkpoints.registry import default_backbone, locate
+    from vlinstruct.checkpoints.safetensors_files import fingerprint
+    from vlinstruct.training.recipe import RECIPES, FinetuneConfig
+
+    name = backbone or default_backbone()
+    given = {one.name: value for one in fields(FinetuneConfig) if (value := locals().get(one.name)) is not None}
+    config = FinetuneConfig(**{**RECIPES.get(name, {}), **given})
+    talk = Talk(quiet=quiet)
+    if check_data:
+        _check(data, image_root)
+        return
+    samples = _samples(data, image_root, name, output, config)
+    from vlinstruct.cli.run import collect_garbage_from_here
+    from vlinstruct.pipeline import load
+    from vlinstruct.training.finetune import plan
+
+    model = load(name, device=device, dtype=dtype, offline=offline).model
+    collect_garbage_from_here()
+    if dry_run:
+        _show_plan(plan(model, samples, config), as_json)
+        return
+    weights = fingerprint(locate(name, offline=offline))
+    outcome, number = _train(model, samples, output, config, weights, resume, talk)
+    if number is not None and not outcome.is_complete:
+        talk.done(
+            f"stopped after update {outcome.step} of {outcome.num_steps}, which is saved. To go on, type the same "
+            "command with --resume."
+        )
+        raise typer.Exit(128 + number)
+    _show_result(outcome, output, as_json)
+
+
+def _check(data: Path | None, image_root: Path | None) -> None:
+    from vlinstruct.data.conversations import problems_of
+    from vlinstruct.errors import DataError
+
+    if data is None:
+        raise UsageError("--check-data needs --data FILE.")
+    problems = list(problems_of(data, image_root=image_root))
+    if problems:
+        show("\n".join(problems))
+        raise DataError(f"{len(problems)} records of {data} cannot be used. They are listed on stdout.")
+    show(f"nothing is wrong with {data}")
+
+
+def _samples(
+    data: Path | None, image_root: Path | None, backbone: str, output: Path, config: FinetuneConfig
+) -> list[TrainingSample]:
+    from vlinstruct.data.conversations import read_conversations
+
+    if data is None and backbone != "mini":
+        raise UsageError(
+            "--data is needed: the paper trains on LLaVA-Instruct-150K (llava_instruct_150k.json of "
+            "huggingface.co/datasets/liuhaotian/LLaVA-Instruct-150K, CC BY-NC 4.0 and OpenAI's terms) and COCO's pictures."
+        )
+    if data is None:
+        from vlinstruct.mini.example_data import write_example_data
+
+        data = write_example_data(output / "example-data", pictures=_EXAMPLE_PICTURES, seed=config.seed)
+    return read_conversations(data, image_root=image_root, answers=config.answers)
+
+
+def _train(
+    model: Any,
+    samples: Sequence[TrainingSample],
+    output: Path,
+    config: FinetuneConfig,
+    weights: str,
+    resume: bool,
+    talk: Talk,
+) -> tuple[Finetuned, int | None]:
+    """Returns how it ended, and the signal that stopped it."""
+    from vlinstruct.training import finetune as training
+    from vlinstruct.training.stopping import stop_request
+
+    total = len(samples) + training.plan(model, samples, config).num_steps
+    with stop_request() as request, progress(total, quiet=talk.quiet) as advance:
+        outcome = training.finetune(
+            model,
+            samples,
+            output,
+            config,
+            weights=weights,
+            resume=resume,
+            progress=training.Progress(
+                on_feature=advance,
+                on_step=lambda record: advance(),
+                notify=talk.notice,
+                should_stop=request,
+            ),
+        )
+    return outcome, request.number
+
+
+def _show_plan(planned: Plan, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from vlinstruct.data.records import RecordWriter
+
+    if as_json:
+        record = {"schema": "vlinstruct.finetune_plan/1", "id": "plan", "status": "ok", **asdict(planned)}
+        RecordWriter(sys.stdout.buffer).write(record)
+        return
+    lines = [f"learns      {name}: {count:,} numbers" for name, count in planned.learning.items()]
+    lines += [f"samples     {planned.num_samples:,}"]
+    lines += [f"updates     {planned.num_steps:,} of {planned.batch_size} samples"]
+    lines += [f"disk        {planned.features_bytes / 1e6:,.1f} MB of frozen features"]
+    lines += [f"            {planned.checkpoint_bytes / 1e6:,.1f} MB per checkpoint, two are kept"]
+    show("\n".join(lines))
+
+
+def _show_result(outcome: Finetuned, output: Path, as_json: bool) -> None:
+    from vlinstruct.data.records import RecordWriter
+
+    if as_json:
+        record = {"schema": "vlinstruct.finetune/1", "id": str(output), "status": "ok", "adapter": str(output)}
+        RecordWriter(sys.stdout.buffer).write({**record, "num_steps": outcome.num_steps})
+    else:
+        show(f"{output}")

@@ -1,0 +1,59 @@
+"""The training's log: one JSON line per update, without clocks, so that a resumed run's equals an uninterrupted one's."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from vlinstruct.checkpoints.atomic import written_atomically
+from vlinstruct.data.text import error_line
+from vlinstruct.errors import ResourceError
+
+
+class Log:
+    """Appends lines; use it as a context manager.
+
+    Args:
+        path: the file.
+        last_step: what the file says of later updates, and half a line, is dropped.
+    """
+
+    def __init__(self, path: Path, *, last_step: int) -> None:
+        self.path = path
+        if path.exists():
+            _cut(path, last_step)
+        self.file = path.open("ab")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.file.close()
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Appends a line.
+
+        Raises:
+            ResourceError: the disk is full.
+        """
+        try:
+            self.file.write(json.dumps(record, allow_nan=False).encode() + b"\n")
+            self.file.flush()
+        except OSError as error:
+            why = os.strerror(error.errno or 0)
+            raise ResourceError(error_line("cannot write", self.path, why, "Free some space, then --resume")) from error
+
+    def sync(self) -> None:
+        """Brings it to the disk, before the checkpoint that counts on it."""
+        os.fsync(self.file.fileno())
+
+
+def _cut(path: Path, last_step: int) -> None:
+    lines = [line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+    kept = b"".join(line for line in lines if json.loads(line)["step"] <= last_step)
+    if kept != path.read_bytes():
+        with written_atomically(path) as temporary:
+            temporary.write_bytes(kept)

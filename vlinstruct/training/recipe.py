@@ -1,0 +1,102 @@
+"""The settings of a training, with the paper's recipe as defaults (appendix C.3). No torch.
+
+Names are transformers' TrainingArguments' where it has one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from vlinstruct.data.conversations import Answers
+from vlinstruct.errors import UsageError
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneConfig:
+    """How the alignment layers are trained.
+
+    Args:
+        ema: whether CMAA's U_mm follows the queries.
+        learning_rate: at its highest, after the warm-up.
+        weight_decay: AdamW's, on matrices; biases have none (as in LAVIS).
+        warmup_steps: from 1e-8 up to the learning rate, linearly; then down to 0 along a cosine.
+        num_train_epochs: passes over the data.
+        max_steps: ends the training earlier, and the cosine with it; None for all epochs.
+        per_device_train_batch_size: samples that go through the model together.
+        gradient_accumulation_steps: such batches per update.
+        answers: whether the last answer of a conversation is learned or all of them.
+        seed: of the data's order.
+        save_steps: updates between checkpoints.
+    """
+
+    ema: bool = True
+    learning_rate: float = 1e-5
+    weight_decay: float = 0.05
+    warmup_steps: int = 1000
+    num_train_epochs: int = 3
+    max_steps: int | None = None
+    per_device_train_batch_size: int = 8
+    gradient_accumulation_steps: int = 4
+    answers: Answers = "last"
+    seed: int = 0
+    save_steps: int = 500
+
+    def __post_init__(self) -> None:
+        counts = {
+            "num_train_epochs": self.num_train_epochs,
+            "per_device_train_batch_size": self.per_device_train_batch_size,
+            "gradient_accumulation_steps": self.gradient_accumulation_steps,
+            "save_steps": self.save_steps,
+            "max_steps": 1 if self.max_steps is None else self.max_steps,
+        }
+        problems = [f"{name} must be 1 to 1,000,000,000, got {n}" for name, n in counts.items() if not 1 <= n <= 10**9]
+        checks = {
+            f"learning_rate must be above 0 and finite, got {self.learning_rate}": 0 < self.learning_rate < math.inf,
+            f"weight_decay must be 0 to 1, got {self.weight_decay}": 0 <= self.weight_decay <= 1,
+            f"warmup_steps must be 0 or more, got {self.warmup_steps}": 0 <= self.warmup_steps <= 10**9,
+            f"seed must be 0 to 2^63 - 1, got {self.seed}": 0 <= self.seed < 2**63,
+            f"answers must be last or all, got {self.answers!r}": self.answers in ("last", "all"),
+        }
+        problems += [problem for problem, holds in checks.items() if not holds]
+        if problems:
+            raise UsageError("; ".join(problems))
+
+    @property
+    def batch_size(self) -> int:
+        """Samples of one update."""
+        return self.per_device_train_batch_size * self.gradient_accumulation_steps
+
+
+# The paper's batches of 128 (FlanT5-XL), 256 (FlanT5-XXL) and 32 (Vicuna). mini's own: it learns within minutes.
+RECIPES: Mapping[str, Mapping[str, Any]] = {
+    "flant5-xl": {"gradient_accumulation_steps": 16},
+    "flant5-xxl": {"gradient_accumulation_steps": 32},
+    "vicuna-7b": {},
+    "vicuna-13b": {},
+    "mini": {
+        "learning_rate": 1e-4,
+        "warmup_steps": 20,
+        "num_train_epochs": 1,
+        "per_device_train_batch_size": 16,
+        "gradient_accumulation_steps": 1,
+        "save_steps": 50,
+    },
+}
+
+_FIRST_RATE = 1e-8
+
+
+def learning_rate_at(step: int, num_steps: int, config: FinetuneConfig) -> float:
+    """Returns the rate of update `step`, from 0: linear warm-up, then a cosine to 0 at `num_steps`.
+
+    >>> config = FinetuneConfig(learning_rate=1.0, warmup_steps=2)
+    >>> [round(learning_rate_at(step, 6, config), 3) for step in range(7)]
+    [0.0, 0.5, 1.0, 0.854, 0.5, 0.146, 0.0]
+    """
+    if step < config.warmup_steps:
+        return _FIRST_RATE + (config.learning_rate - _FIRST_RATE) * step / config.warmup_steps
+    share = (step - config.warmup_steps) / max(1, num_steps - config.warmup_steps)
+    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, share)))

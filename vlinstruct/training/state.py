@@ -1,0 +1,178 @@
+"""Checkpoints that are whole or not there: what a training needs to go on as if it had never stopped.
+
+    checkpoints/step-00000120/   learning.safetensors  optimizer.safetensors  state.json  manifest.json
+
+Written into `.tmp-…`, every file synced, the manifest with their checksums last; then renamed, and only then older ones
+go. At the start the newest checkpoint whose manifest holds is taken.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+from torch.optim import Optimizer
+
+from vlinstruct.checkpoints.json_files import read_json_object
+from vlinstruct.checkpoints.safetensors_files import tensors
+from vlinstruct.data.text import error_line
+from vlinstruct.errors import CheckpointError, ResourceError
+
+_KEPT = 2
+_PREFIX, _TEMPORARY = "step-", ".tmp-"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingState:
+    """Where a training stands.
+
+    Args:
+        step: updates done.
+        learning: what learns, by name.
+        optimizer: AdamW's moments and counts, `exp_avg.NAME`, `exp_avg_sq.NAME`, `step.NAME`.
+        facts: what must be the same when it goes on: settings, data, weights.
+    """
+
+    step: int
+    learning: Mapping[str, Tensor]
+    optimizer: Mapping[str, Tensor]
+    facts: Mapping[str, Any]
+
+
+def optimizer_tensors(optimizer: Optimizer, learning: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Returns an optimizer's state by name."""
+    states = {name: optimizer.state[parameter] for name, parameter in learning.items()}
+    return {f"{kind}.{name}": value for name, state in states.items() for kind, value in state.items()}
+
+
+def restore_optimizer(optimizer: Optimizer, learning: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
+    """Puts back what `optimizer_tensors` returned."""
+    for key, value in values.items():
+        kind, _, name = key.partition(".")
+        optimizer.state[learning[name]][kind] = value.clone().to("cpu" if kind == "step" else learning[name].device)
+
+
+def save_state(folder: Path, state: TrainingState) -> None:
+    """Writes a checkpoint and removes older ones than the last two.
+
+    Raises:
+        ResourceError: the disk is full or not writable; earlier checkpoints are as they were.
+    """
+    target = folder / f"{_PREFIX}{state.step:08}"
+    temporary = folder / f"{_TEMPORARY}{target.name}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _clean(folder)
+        _write_files(temporary, state)
+        if target.exists():  # of a run that was stopped between its rename and its log
+            shutil.rmtree(target)
+        temporary.rename(target)
+        _sync(folder)
+        for old in _checkpoints(folder)[:-_KEPT]:
+            _remove(old)
+    except OSError as error:
+        why = os.strerror(error.errno or 0)
+        raise ResourceError(
+            error_line("cannot save checkpoint", target, why, "Free some space, then --resume")
+        ) from error
+
+
+def newest_state(folder: Path) -> tuple[TrainingState | None, list[str]]:
+    """Returns the newest checkpoint that is whole, and notices of damaged ones that were passed over.
+
+    Raises:
+        CheckpointError: there are checkpoints, and all of them are damaged.
+    """
+    found = _checkpoints(folder)
+    notices: list[str] = []
+    for path in reversed(found):
+        problem = _what_is_wrong(path)
+        if problem is None:
+            return _read(path), notices
+        notices.append(f"the checkpoint {path} is damaged ({problem}), an older one is taken")
+    if found:
+        raise CheckpointError(f"all checkpoints in {folder} are damaged. Nothing was changed; start in another folder.")
+    return None, []
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    return sorted(folder.glob(f"{_PREFIX}*")) if folder.is_dir() else []
+
+
+def _clean(folder: Path) -> None:
+    for left in folder.glob(f"{_TEMPORARY}*"):
+        shutil.rmtree(left)
+
+
+def _remove(checkpoint: Path) -> None:
+    """Renames first, so that half a checkpoint never has a checkpoint's name."""
+    doomed = checkpoint.with_name(f"{_TEMPORARY}old-{checkpoint.name}")
+    checkpoint.rename(doomed)
+    shutil.rmtree(doomed)
+
+
+def _write_files(folder: Path, state: TrainingState) -> None:
+    from safetensors.torch import save_file
+
+    folder.mkdir()
+    for name, values in (("learning", state.learning), ("optimizer", state.optimizer)):
+        save_file(
+            {key: value.detach().cpu().contiguous() for key, value in values.items()}, folder / f"{name}.safetensors"
+        )
+    _write_json(folder / "state.json", {"step": state.step, "facts": state.facts})
+    sums = {path.name: _sha256(path) for path in sorted(folder.iterdir())}
+    for name in sums:
+        (folder / name).chmod(0o666 & ~_umask())
+        _sync(folder / name)
+    _write_json(folder / "manifest.json", sums)
+    _sync(folder / "manifest.json")
+    _sync(folder)
+
+
+def _read(path: Path) -> TrainingState:
+    values = read_json_object(path / "state.json")
+    return TrainingState(
+        step=values["step"],
+        learning=dict(tensors(path / "learning.safetensors")),
+        optimizer=dict(tensors(path / "optimizer.safetensors")),
+        facts=values["facts"],
+    )
+
+
+def _what_is_wrong(path: Path) -> str | None:
+    try:
+        sums = read_json_object(path / "manifest.json")
+        wrong = [name for name, digest in sums.items() if _sha256(path / name) != digest]
+    except (CheckpointError, OSError) as error:
+        return getattr(error, "message", None) or "a file is missing"
+    return f"{wrong[0]} has another checksum" if wrong else None
+
+
+def _write_json(path: Path, values: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _umask() -> int:
+    umask = os.umask(0)
+    os.umask(umask)
+    return umask
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
