@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from vlinstruct.cli.options import Dtype
+from vlinstruct.cli.options import Dtype, takes
 from vlinstruct.cli.terminal import Talk, progress, show
 from vlinstruct.errors import UsageError
 
@@ -23,6 +23,37 @@ if TYPE_CHECKING:
 _EXAMPLE_PICTURES = 200
 
 
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions:
+    """FinetuneConfig's fields; what is not given is the recipe's."""
+
+    ema: Annotated[bool, typer.Option("--ema/--no-ema", help="With CMAA, or the plain projection.")] = True
+    learning_rate: Annotated[float | None, typer.Option(help="After the warm-up.", show_default="1e-5")] = None
+    weight_decay: Annotated[float | None, typer.Option(help="AdamW's, on matrices.", show_default="0.05")] = None
+    warmup_steps: Annotated[int | None, typer.Option(help="Updates up to --learning-rate.", show_default="1000")] = None
+    num_train_epochs: Annotated[int | None, typer.Option(help="Passes over the data.", show_default="3")] = None
+    max_steps: Annotated[int | None, typer.Option(help="Updates at most.")] = None
+    per_device_train_batch_size: Annotated[
+        int | None, typer.Option(help="Samples that go through the model together.", show_default="8")
+    ] = None
+    gradient_accumulation_steps: Annotated[
+        int | None, typer.Option(help="Such batches per update.", show_default="the paper's batch / 8")
+    ] = None
+    answers: Annotated[
+        Literal["last", "all"] | None, typer.Option(help="Which answers of a conversation are learned.")
+    ] = None
+    seed: Annotated[int | None, typer.Option(help="Of the data's order.", show_default="0")] = None
+    save_steps: Annotated[int | None, typer.Option(help="Updates between checkpoints.", show_default="500")] = None
+
+    def config(self, backbone: str) -> FinetuneConfig:
+        """Returns the checked settings."""
+        from vlinstruct.training.recipe import RECIPES, FinetuneConfig
+
+        given = {field.name: value for field in fields(self) if (value := getattr(self, field.name)) is not None}
+        return FinetuneConfig(**{**RECIPES.get(backbone, {}), **given})
+
+
+@takes(TrainingOptions)
 def finetune(
     *,
     data: Annotated[
@@ -44,25 +75,6 @@ def finetune(
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint in --output.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and do nothing.")] = False,
     check_data: Annotated[bool, typer.Option("--check-data", help="List what is wrong with --data, and stop.")] = False,
-    ema: Annotated[bool, typer.Option("--ema/--no-ema", help="With CMAA, or the plain projection.")] = True,
-    learning_rate: Annotated[float | None, typer.Option(help="After the warm-up.", show_default="1e-5")] = None,
-    weight_decay: Annotated[float | None, typer.Option(help="AdamW's, on matrices.", show_default="0.05")] = None,
-    warmup_steps: Annotated[
-        int | None, typer.Option(help="Updates up to --learning-rate.", show_default="1000")
-    ] = None,
-    num_train_epochs: Annotated[int | None, typer.Option(help="Passes over the data.", show_default="3")] = None,
-    max_steps: Annotated[int | None, typer.Option(help="Updates at most.")] = None,
-    per_device_train_batch_size: Annotated[
-        int | None, typer.Option(help="Samples that go through the model together.", show_default="8")
-    ] = None,
-    gradient_accumulation_steps: Annotated[
-        int | None, typer.Option(help="Such batches per update.", show_default="the paper's batch / 8")
-    ] = None,
-    answers: Annotated[
-        Literal["last", "all"] | None, typer.Option(help="Which answers of a conversation are learned.")
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of the data's order.", show_default="0")] = None,
-    save_steps: Annotated[int | None, typer.Option(help="Updates between checkpoints.", show_default="500")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.", envvar="VLINSTRUCT_DEVICE")] = "auto",
     dtype: Annotated[
         Dtype, typer.Option(help="What the frozen parts compute in; the projection has float32.")
@@ -71,6 +83,7 @@ def finetune(
     offline: Annotated[bool, typer.Option("--offline", help="Open no connection; use what is cached.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No notices, no progress.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Print tracebacks.")] = False,
+    training: TrainingOptions,
 ) -> None:
     """Train the alignment layers of a backbone on pictures with instructions and answers.
 
@@ -80,11 +93,9 @@ def finetune(
     """
     from vlinstruct.checkpoints.registry import default_backbone, locate
     from vlinstruct.checkpoints.safetensors_files import fingerprint
-    from vlinstruct.training.recipe import RECIPES, FinetuneConfig
 
     name = backbone or default_backbone()
-    given = {one.name: value for one in fields(FinetuneConfig) if (value := locals().get(one.name)) is not None}
-    config = FinetuneConfig(**{**RECIPES.get(name, {}), **given})
+    config = training.config(name)
     talk = Talk(quiet=quiet)
     if check_data:
         _check(data, image_root)
@@ -130,8 +141,8 @@ def _samples(
 
     if data is None and backbone != "mini":
         raise UsageError(
-            "--data is needed: the paper trains on LLaVA-Instruct-150K (llava_instruct_150k.json of "
-            "huggingface.co/datasets/liuhaotian/LLaVA-Instruct-150K, CC BY-NC 4.0 and OpenAI's terms) and COCO's pictures."
+            "--data is needed: the paper trains on LLaVA-Instruct-150K and COCO's pictures. See "
+            "huggingface.co/datasets/liuhaotian/LLaVA-Instruct-150K (its licence, CC BY-NC 4.0, is there)."
         )
     if data is None:
         from vlinstruct.mini.example_data import write_example_data
@@ -150,19 +161,19 @@ def _train(
     talk: Talk,
 ) -> tuple[Finetuned, int | None]:
     """Returns how it ended, and the signal that stopped it."""
-    from vlinstruct.training import finetune as training
+    from vlinstruct.training import finetune as room
     from vlinstruct.training.stopping import stop_request
 
-    total = len(samples) + training.plan(model, samples, config).num_steps
+    total = len(samples) + room.plan(model, samples, config).num_steps
     with stop_request() as request, progress(total, quiet=talk.quiet) as advance:
-        outcome = training.finetune(
+        outcome = room.finetune(
             model,
             samples,
             output,
             config,
             weights=weights,
             resume=resume,
-            progress=training.Progress(
+            progress=room.Progress(
                 on_feature=advance,
                 on_step=lambda record: advance(),
                 notify=talk.notice,

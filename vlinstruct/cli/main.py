@@ -101,9 +101,8 @@ def run_command(arguments: Sequence[str]) -> int:
         arguments: what was typed after `vlinstruct`.
 
     Returns:
-        The exit code: 0 ok, 1 our bug, 2 usage, 3 some items failed, 4 input, 5 model, 6 resources, 7 training diverged,
-        8 output in use,
-        9 network, 130 Ctrl-C, 141 nobody reads our stdout, 143 SIGTERM.
+        The exit code: 0 ok, 1 our bug, 2 usage, 3 some items failed, 4 input, 5 model, 6 resources, 7 training
+        diverged, 8 output in use, 9 network, 130 Ctrl-C, 141 nobody reads our stdout, 143 SIGTERM.
     """
     try:
         if sys.stdout is None:

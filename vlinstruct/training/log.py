@@ -1,4 +1,4 @@
-"""The training's log: one JSON line per update, without clocks, so that a resumed run's equals an uninterrupted one's."""
+"""The training's log: one JSON line per update, without clocks: a resumed run's equals an uninterrupted one's."""
 
 from __future__ import annotations
 

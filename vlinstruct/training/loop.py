@@ -99,11 +99,11 @@ class Loop:
             record = self._update()
             log.write(record)
             self.step += 1
+            on_step(record)
             is_last = should_stop() or self.step == self.task.num_steps
             if is_last or self.step % self.task.config.save_steps == 0:
                 log.sync()
                 self.save()
-            on_step(record)
             if is_last:
                 return
 
@@ -154,17 +154,18 @@ class Loop:
         """Adds a part's gradients, and returns its share of the batch's mean loss per token, in nats."""
         samples = [self.task.samples[index] for index in part]
         loss = answer_nll(self.task.model, self.task.features.read(part), samples) / num_tokens
-        self._require_finite(float(loss), part, "loss")
-        loss.backward()
-        return float(loss)
+        value = loss.item()
+        self._require_finite(value, part, "loss")
+        loss.backward()  # type: ignore[no-untyped-call]
+        return value
 
     def _require_finite(self, value: float, indices: Sequence[int], what: str) -> None:
         if not torch.isfinite(torch.tensor(value)):
             ids = ", ".join(self.task.samples[index].id for index in indices[:_SHOWN_IDS])
             more = f" and {len(indices) - _SHOWN_IDS} more" if len(indices) > _SHOWN_IDS else ""
             raise DivergedError(
-                f"the {what} of update {self.step + 1} is not finite (samples {ids}{more}). Nothing was updated with it. "
-                "Check these samples, or use a lower --learning-rate or --dtype float32."
+                f"the {what} of update {self.step + 1} is not finite (samples {ids}{more}). Nothing was updated with "
+                "it. Check these samples, or use a lower --learning-rate or --dtype float32."
             )
 
 

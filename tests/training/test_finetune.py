@@ -1,0 +1,299 @@
+"""The laws of training: resumed equals uninterrupted, cached equals fresh, ours equals transformers."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny_models
+import torch
+
+from vlinstruct.checkpoints.adapter import load_adapter
+from vlinstruct.data.lock import lock
+from vlinstruct.errors import CheckpointError, DivergedError, InputError, OutputInUseError, ResourceError
+from vlinstruct.model.vlm import VisionLanguageModel
+from vlinstruct.training.features import Features, compute_features, feature_shape
+from vlinstruct.training.finetune import Progress, finetune, plan
+from vlinstruct.training.freeze import unfreeze_projection
+from vlinstruct.training.objective import answer_nll
+from vlinstruct.training.order import epoch_batches
+from vlinstruct.training.recipe import FinetuneConfig
+
+from .training_set import CONFIG, model, result, samples
+
+
+def train(
+    backbone: Path,
+    folder: Path,
+    data: Path,
+    *,
+    config: FinetuneConfig = CONFIG,
+    stop_after: int | None = None,
+    **more: Any,
+) -> list[str]:
+    """Trains, and stops after so many updates of this call; returns the notices."""
+    notices: list[str] = []
+    updates: list[Mapping[str, Any]] = []
+    progress = Progress(
+        on_step=updates.append,
+        notify=notices.append,
+        should_stop=lambda: stop_after is not None and len(updates) >= stop_after,
+    )
+    finetune(model(backbone), samples(data), folder, config, weights="w", progress=progress, **more)
+    return notices
+
+
+@pytest.fixture(scope="module", params=["t5", "llama"])
+def whole(
+    request: pytest.FixtureRequest, tiny_folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Path, Path]:
+    """A backbone, a finished training of it, and its data."""
+    root = tmp_path_factory.mktemp("whole")
+    backbone = tiny_folders[request.param]
+    train(backbone, root / "adapter", root / "data")
+    return backbone, root / "adapter", root / "data"
+
+
+@pytest.mark.parametrize("stop_after", range(1, 11))
+def test_resumed_equals_uninterrupted_at_every_update(
+    stop_after: int, whole: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    backbone, adapter, data = whole
+    train(backbone, tmp_path, data, stop_after=stop_after)
+    assert not (tmp_path / "alignment.safetensors").exists()
+    train(backbone, tmp_path, data, resume=True)
+    assert result(tmp_path) == result(adapter)
+
+
+def test_stopped_after_every_single_update_it_ends_the_same(whole: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    backbone, adapter, data = whole
+    for _ in range(CONFIG.max_steps or 0):
+        train(backbone, tmp_path, data, stop_after=1, resume=True)
+    assert result(tmp_path) == result(adapter)
+
+
+def test_updates_after_the_last_checkpoint_are_done_again(whole: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    backbone, adapter, data = whole
+    train(backbone, tmp_path, data, stop_after=7)
+    shutil.rmtree(tmp_path / "checkpoints" / "step-00000007")
+    with (tmp_path / "log.jsonl").open("ab") as log:
+        log.write(b'{"step": 8, "lo')
+    train(backbone, tmp_path, data, resume=True)
+    assert result(tmp_path) == result(adapter)
+
+
+def test_a_damaged_checkpoint_is_passed_over_and_said(whole: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    backbone, adapter, data = whole
+    train(backbone, tmp_path, data, stop_after=7)
+    damaged = tmp_path / "checkpoints" / "step-00000007" / "learning.safetensors"
+    damaged.write_bytes(damaged.read_bytes()[:-1] + b"?")
+    (notice,) = train(backbone, tmp_path, data, resume=True)
+    assert "step-00000007 is damaged" in notice
+    assert result(tmp_path) == result(adapter)
+
+
+def test_nothing_but_damaged_checkpoints_is_refused(whole: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    backbone, _, data = whole
+    train(backbone, tmp_path, data, stop_after=2)
+    (tmp_path / "checkpoints" / "step-00000002" / "manifest.json").unlink()
+    with pytest.raises(CheckpointError, match="all checkpoints"):
+        train(backbone, tmp_path, data, resume=True)
+
+
+def test_a_finished_training_is_left_alone(whole: tuple[Path, Path, Path]) -> None:
+    backbone, adapter, data = whole
+    before = {path: path.stat().st_mtime_ns for path in adapter.rglob("*") if path.is_file()}
+    (notice,) = train(backbone, adapter, data, resume=True)
+    assert "already complete" in notice
+    assert before == {path: path.stat().st_mtime_ns for path in adapter.rglob("*") if path.is_file()}
+
+
+def test_a_run_is_not_overwritten_without_resume(whole: tuple[Path, Path, Path]) -> None:
+    backbone, adapter, data = whole
+    with pytest.raises(InputError, match="it holds a run"):
+        train(backbone, adapter, data)
+
+
+def test_other_settings_are_not_resumed(whole: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    backbone, _, data = whole
+    train(backbone, tmp_path, data, stop_after=2)
+    with pytest.raises(InputError, match=r"learning_rate was 0.01, is 0.02"):
+        train(backbone, tmp_path, data, resume=True, config=replace(CONFIG, learning_rate=0.02))
+
+
+def test_changed_data_is_not_resumed(whole: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    backbone, _, _ = whole
+    train(backbone, tmp_path / "a", tmp_path / "data", stop_after=2)
+    changed = [replace(one, answer="other") for one in samples(tmp_path / "data")]
+    with pytest.raises(InputError, match="data was"):
+        finetune(model(backbone), changed, tmp_path / "a", CONFIG, weights="w", resume=True)
+
+
+def test_resume_without_a_checkpoint_starts_anew_and_says_so(whole: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    backbone, adapter, data = whole
+    (notice,) = train(backbone, tmp_path, data, resume=True)
+    assert "starts anew" in notice
+    assert result(tmp_path) == result(adapter)
+
+
+def test_two_runs_do_not_share_a_folder(whole: tuple[Path, Path, Path]) -> None:
+    backbone, adapter, data = whole
+    with (adapter / ".lock").open("ab") as stream:
+        lock(stream, "other")
+        with pytest.raises(OutputInUseError):
+            train(backbone, adapter, data, resume=True)
+
+
+@pytest.mark.parametrize("ema", [True, False])
+def test_the_adapter_answers_as_the_trained_model(ema: bool, whole: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    backbone, _, data = whole
+    trained, loaded = model(backbone), model(backbone)
+    config = replace(CONFIG, ema=ema, max_steps=2)
+    finetune(trained, samples(data), tmp_path, config, weights="w")
+    assert load_adapter(tmp_path, loaded.model).use_ema is ema
+    for name, value in loaded.model.state_dict().items():
+        assert torch.equal(value, trained.model.state_dict()[name]), name
+
+
+def test_only_the_projection_learns(whole: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    backbone, _, data = whole
+    before, after = model(backbone), model(backbone)
+    finetune(after, samples(data), tmp_path, CONFIG, weights="w")
+    old = before.model.state_dict()
+    changed = [name for name, value in after.model.state_dict().items() if not torch.equal(value, old[name])]
+    assert sorted(changed) == ["language_projection.bias", "language_projection.weight"]
+
+
+def test_cached_features_are_bit_for_bit_the_fresh_ones(whole: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    backbone, _, data = whole
+    ours, learned = model(backbone), samples(data)
+    ours.model.use_ema = True
+    shape = feature_shape(ours)
+    features = Features(tmp_path, fingerprint="f", num_samples=len(learned), shape=shape, dtype=ours.dtype)
+    assert compute_features(ours, learned, features)
+    again = Features(tmp_path, fingerprint="f", num_samples=len(learned), shape=shape, dtype=ours.dtype)
+    assert again.missing() == []
+    for index, sample in enumerate(learned):
+        from PIL import Image
+
+        with Image.open(sample.image) as image:
+            fresh = ours.alignment_input(ours.encode([image.convert("RGB")]), sample.instruction)
+        assert torch.equal(again.read([index])[0], fresh)
+
+
+def test_features_of_something_else_are_computed_anew(tmp_path: Path) -> None:
+    first = Features(tmp_path, fingerprint="a", num_samples=2, shape=(1, 2), dtype=torch.float32)
+    first.write(0, torch.ones(1, 2))
+    assert first.missing() == [1]
+    second = Features(tmp_path, fingerprint="b", num_samples=2, shape=(1, 2), dtype=torch.float32)
+    assert second.missing() == [0, 1]
+
+
+def test_a_batch_has_the_gradients_of_one_by_one(whole: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    """Accumulation changes nothing but the last bits."""
+    backbone, _, data = whole
+    logs = []
+    for rows, parts in ((1, 4), (2, 2), (4, 1)):
+        folder = tmp_path / str(rows)
+        config = replace(CONFIG, per_device_train_batch_size=rows, gradient_accumulation_steps=parts, max_steps=3)
+        train(backbone, folder, data, config=config)
+        logs.append([json.loads(line)["loss"] for line in (folder / "log.jsonl").read_text().splitlines()])
+    assert logs[1] == pytest.approx(logs[0], abs=1e-5)
+    assert logs[2] == pytest.approx(logs[0], abs=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["t5", "llama"])
+def test_gradients_equal_those_of_transformers(kind: str, tiny_folders: dict[str, Path], tmp_path: Path) -> None:
+    ours, theirs = model(tiny_folders[kind]), tiny_models.hf_model(kind)
+    sample = samples(tmp_path)[3]
+    learning = unfreeze_projection(ours.model)
+    from vlinstruct.data.images import load_image
+
+    percept = ours.encode([load_image(sample.image).image])
+    answer_nll(ours, ours.alignment_input(percept, sample.instruction)[None].clone(), [sample]).backward()
+    prompt, target = ours.tokenizer.prompt_ids(sample.prompt), ours.tokenizer.target_ids(sample.answer)
+    marks = [tiny_models.IMAGE_TOKEN_INDEX] * tiny_models.NUM_QUERY_TOKENS
+    given = marks + prompt + (target if kind == "llama" else [])
+    labels = [-100] * (len(given) - len(target)) + target if kind == "llama" else target
+    qformer_ids = torch.tensor([ours.qformer_tokenizer.encode(sample.instruction)])
+    theirs(
+        pixel_values=ours.image_processor([load_image(sample.image).image]),
+        input_ids=torch.tensor([given]),
+        attention_mask=torch.ones(1, len(given), dtype=torch.long),
+        qformer_input_ids=qformer_ids,
+        qformer_attention_mask=torch.ones_like(qformer_ids),
+        labels=torch.tensor([labels]),
+    ).loss.backward()
+    for name, parameter in theirs.language_projection.named_parameters():
+        mine = learning[f"language_projection.{name}"].grad / len(target)
+        torch.testing.assert_close(mine, parameter.grad, atol=1e-5, rtol=1e-4)
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_update(
+    whole: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backbone, _, data = whole
+    original, calls = answer_nll, []
+
+    def poisoned(ours: VisionLanguageModel, *rest: Any) -> torch.Tensor:
+        calls.append(rest)
+        return original(ours, *rest) * (float("nan") if len(calls) == 9 else 1.0)
+
+    monkeypatch.setattr("vlinstruct.training.loop.answer_nll", poisoned)
+    with pytest.raises(DivergedError, match=r"update 5 is not finite \(samples s\d\)"):
+        train(backbone, tmp_path, data)
+    monkeypatch.undo()
+    assert [path.name for path in sorted((tmp_path / "checkpoints").iterdir())] == ["step-00000003"]
+    train(backbone, tmp_path, data, resume=True)
+    assert result(tmp_path) == result(whole[1])
+
+
+def test_a_full_disk_keeps_the_last_checkpoint(
+    whole: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backbone, adapter, data = whole
+    train(backbone, tmp_path, data, stop_after=4)
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    with pytest.raises(ResourceError, match="No space left"):
+        train(backbone, tmp_path, data, resume=True)
+    monkeypatch.undo()
+    train(backbone, tmp_path, data, resume=True)
+    assert result(tmp_path) == result(adapter)
+
+
+def test_too_small_a_disk_is_refused_before_anything_is_computed(
+    whole: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda path: shutil._ntuple_diskusage(10, 9, 1))
+    with pytest.raises(ResourceError, match="are needed"):
+        train(whole[0], tmp_path, whole[2])
+    assert not (tmp_path / "features").exists()
+
+
+def test_the_plan_counts_what_learns(whole: tuple[Path, Path, Path]) -> None:
+    backbone, _, data = whole
+    planned = plan(model(backbone), samples(data), CONFIG)
+    width = (tiny_models.T5_TEXT if backbone.name == "t5" else tiny_models.LLAMA_TEXT).get("d_model", 32)
+    assert planned.learning == {"language_projection.weight": 24 * width, "language_projection.bias": width}
+    assert (planned.num_samples, planned.num_steps, planned.batch_size) == (7, 11, 2)
+    assert planned.features_bytes == 7 * 2 * 4 * 24 * 4
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 100])
+def test_an_epoch_has_every_sample_once(size: int) -> None:
+    lengths = [(7 * number) % 13 for number in range(41)]
+    epochs = [epoch_batches(lengths, size, seed=3, epoch=epoch) for epoch in range(2)]
+    for batches in epochs:
+        assert sorted(index for batch in batches for index in batch) == list(range(41))
+        assert max(map(len, batches)) <= size
+    assert epochs[0] != epochs[1]
+    assert epochs[0] == epoch_batches(lengths, size, seed=3, epoch=0)
