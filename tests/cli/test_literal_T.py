@@ -41,7 +41,7 @@ class Read:
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[Read]:
     """Collects every row that the language model read."""
     seen: list[Read] = []
-    prompt_ids, context = VisionLanguageModel._prompt_ids, VisionLanguageModel._context
+    prompt_ids, context = VisionLanguageModel._prompt_ids, VisionLanguageModel.context
     rows: list[list[int]] = []
 
     def spy_ids(self: VisionLanguageModel, prompt: str) -> list[int]:
@@ -56,7 +56,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[Read]:
         return result
 
     monkeypatch.setattr(VisionLanguageModel, "_prompt_ids", spy_ids)
-    monkeypatch.setattr(VisionLanguageModel, "_context", spy_context)
+    monkeypatch.setattr(VisionLanguageModel, "context", spy_context)
     return seen
 
 
