@@ -17,6 +17,7 @@ def unfreeze_projection(model: InstructBlip) -> dict[str, Parameter]:
     model.language_projection.float().requires_grad_(True)
     learning = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     inner, outer = model.config.qformer_config.hidden_size, model.config.text_config.hidden_size
-    assert sorted(learning) == ["language_projection.bias", "language_projection.weight"]
-    assert sum(parameter.numel() for parameter in learning.values()) == inner * outer + outer
+    names, count = sorted(learning), sum(parameter.numel() for parameter in learning.values())
+    assert names == ["language_projection.bias", "language_projection.weight"]
+    assert count == inner * outer + outer
     return learning
