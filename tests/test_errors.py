@@ -32,6 +32,7 @@ def test_exit_codes_are_those_of_the_design() -> None:
         "ScoreError": 4,
         "CheckpointError": 5,
         "ResourceError": 6,
+        "DivergedError": 7,
         "OutputInUseError": 8,
         "NetworkError": 9,
     }

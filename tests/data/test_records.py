@@ -373,7 +373,7 @@ def test_P03_the_lock_holds_after_a_rewrite(output, refused):
 
 def test_P03_a_file_replaced_before_it_was_locked_is_opened_again(output, monkeypatch):
     _run(output, made=range(2))
-    real, content, locked = record_files._lock, output.read_bytes(), []
+    real, content, locked = record_files.lock, output.read_bytes(), []
 
     def replaced_first(stream, name):
         if not locked:
@@ -382,7 +382,7 @@ def test_P03_a_file_replaced_before_it_was_locked_is_opened_again(output, monkey
         locked.append(name)
         return real(stream, name)
 
-    monkeypatch.setattr(record_files, "_lock", replaced_first)
+    monkeypatch.setattr(record_files, "lock", replaced_first)
     _run(output)
     assert len(locked) == 2
     assert len(_records(output)) == len(KEYS)
