@@ -52,6 +52,12 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(data: Path, tmp_path: Path
     assert not (tmp_path / "a").exists()
 
 
+def test_a_dry_run_on_minis_examples_writes_nothing_either(tmp_path: Path) -> None:
+    text = vli("finetune", "--backbone", "mini", "-o", tmp_path / "a", "--dry-run", "--device", "cpu").text
+    assert "updates     50 of 16 samples" in text
+    assert not (tmp_path / "a").exists()
+
+
 def test_without_data_only_mini_has_something_to_learn(tmp_path: Path) -> None:
     line = vli("finetune", "-o", tmp_path / "a").refusal(2)
     assert "LLaVA-Instruct-150K" in line

@@ -6,7 +6,6 @@ alignment.safetensors    the trained layers, with transformers' parameter names
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -20,6 +19,7 @@ from vlinstruct.checkpoints.atomic import written_atomically
 from vlinstruct.checkpoints.json_files import read_json_object
 from vlinstruct.checkpoints.load import require_same_tensors
 from vlinstruct.checkpoints.safetensors_files import tensors
+from vlinstruct.data.durable import file_sha256
 from vlinstruct.errors import CheckpointError
 from vlinstruct.model.configuration import InstructBlipConfig
 from vlinstruct.model.instructblip import InstructBlip
@@ -140,7 +140,6 @@ def _require_same_architecture(config: AdapterConfig, backbone: InstructBlipConf
 
 def _sha256(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_sha256(path)
     except OSError as error:
         raise CheckpointError(f"cannot read {path}: {os.strerror(error.errno or 0)}.") from error

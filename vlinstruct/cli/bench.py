@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from vlinstruct.cli.options import Dtype
+from vlinstruct.cli.options import BackboneOption, DeviceOption, Dtype
 from vlinstruct.cli.terminal import show
 from vlinstruct.errors import UsageError
 
@@ -17,11 +17,8 @@ _ITEMS = 60
 
 def bench(
     *,
-    backbone: Annotated[
-        str | None,
-        typer.Option(help="mini, a folder or a hub id.", show_default="mini", envvar="VLINSTRUCT_BACKBONE"),
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.", envvar="VLINSTRUCT_DEVICE")] = "auto",
+    backbone: BackboneOption = None,
+    device: DeviceOption = "auto",
     dtype: Annotated[Dtype, typer.Option(help="What the models compute in.")] = "auto",
     batch_size: Annotated[int, typer.Option(min=1, max=1024, help="Pictures that are asked about together.")] = 1,
     acceptance: Annotated[

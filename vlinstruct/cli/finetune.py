@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from vlinstruct.cli.options import Dtype, takes
+from vlinstruct.cli.options import BackboneOption, DeviceOption, Dtype, takes
 from vlinstruct.cli.terminal import Talk, progress, show
 from vlinstruct.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from vlinstruct.data.conversations import TrainingSample
+    from vlinstruct.model.vlm import VisionLanguageModel
     from vlinstruct.training.finetune import Finetuned, Plan
     from vlinstruct.training.recipe import FinetuneConfig
 
@@ -64,18 +66,11 @@ def finetune(
         Path | None, typer.Option(help="The folder that picture paths start from; the data's own if not given.")
     ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="The adapter's folder.")] = Path("adapter"),
-    backbone: Annotated[
-        str | None,
-        typer.Option(
-            help="mini, flant5-xl, flant5-xxl, vicuna-7b, vicuna-13b, a folder or a hub id.",
-            show_default="mini",
-            envvar="VLINSTRUCT_BACKBONE",
-        ),
-    ] = None,
+    backbone: BackboneOption = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint in --output.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and do nothing.")] = False,
     check_data: Annotated[bool, typer.Option("--check-data", help="List what is wrong with --data, and stop.")] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.", envvar="VLINSTRUCT_DEVICE")] = "auto",
+    device: DeviceOption = "auto",
     dtype: Annotated[
         Dtype, typer.Option(help="What the frozen parts compute in; the projection has float32.")
     ] = "auto",
@@ -93,6 +88,9 @@ def finetune(
     """
     from vlinstruct.checkpoints.registry import default_backbone, locate
     from vlinstruct.checkpoints.safetensors_files import fingerprint
+    from vlinstruct.cli.run import collect_garbage_from_here
+    from vlinstruct.pipeline import load
+    from vlinstruct.training.finetune import plan
 
     name = backbone or default_backbone()
     config = training.config(name)
@@ -100,11 +98,8 @@ def finetune(
     if check_data:
         _check(data, image_root)
         return
-    samples = _samples(data, image_root, name, output, config)
-    from vlinstruct.cli.run import collect_garbage_from_here
-    from vlinstruct.pipeline import load
-    from vlinstruct.training.finetune import plan
-
+    with _example_place(output, is_kept=not dry_run) as place:
+        samples = _samples(data, image_root, name, place, config)
     model = load(name, device=device, dtype=dtype, offline=offline).model
     collect_garbage_from_here()
     if dry_run:
@@ -134,8 +129,18 @@ def _check(data: Path | None, image_root: Path | None) -> None:
     show(f"nothing is wrong with {data}")
 
 
+@contextmanager
+def _example_place(output: Path, *, is_kept: bool) -> Iterator[Path]:
+    """Gives the folder for mini's example set: in the output, or one that goes again."""
+    if is_kept:
+        yield output / "example-data"
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
 def _samples(
-    data: Path | None, image_root: Path | None, backbone: str, output: Path, config: FinetuneConfig
+    data: Path | None, image_root: Path | None, backbone: str, examples: Path, config: FinetuneConfig
 ) -> list[TrainingSample]:
     from vlinstruct.data.conversations import read_conversations
 
@@ -147,12 +152,12 @@ def _samples(
     if data is None:
         from vlinstruct.mini.example_data import write_example_data
 
-        data = write_example_data(output / "example-data", pictures=_EXAMPLE_PICTURES, seed=config.seed)
+        data = write_example_data(examples, pictures=_EXAMPLE_PICTURES, seed=config.seed)
     return read_conversations(data, image_root=image_root, answers=config.answers)
 
 
 def _train(
-    model: Any,
+    model: VisionLanguageModel,
     samples: Sequence[TrainingSample],
     output: Path,
     config: FinetuneConfig,

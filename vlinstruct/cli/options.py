@@ -23,6 +23,15 @@ if TYPE_CHECKING:
 
 C = TypeVar("C", bound=Callable[..., None])
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+BackboneOption = Annotated[
+    str | None,
+    typer.Option(
+        help="mini, flant5-xl, flant5-xxl, vicuna-7b, vicuna-13b, a folder or a hub id.",
+        show_default="mini",
+        envvar="VLINSTRUCT_BACKBONE",
+    ),
+]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.", envvar="VLINSTRUCT_DEVICE")]
 
 
 def takes(*kinds: type) -> Callable[[C], C]:
@@ -63,16 +72,9 @@ def _parameters(kind: type) -> list[inspect.Parameter]:
 class RunOptions:
     """How a command runs: on which model, where, and what becomes of the records."""
 
-    backbone: Annotated[
-        str | None,
-        typer.Option(
-            help="mini, flant5-xl, flant5-xxl, vicuna-7b, vicuna-13b, a folder or a hub id.",
-            show_default="mini",
-            envvar="VLINSTRUCT_BACKBONE",
-        ),
-    ] = None
+    backbone: BackboneOption = None
     adapter: Annotated[str | None, typer.Option(help="A folder with trained alignment layers.")] = None
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.", envvar="VLINSTRUCT_DEVICE")] = "auto"
+    device: DeviceOption = "auto"
     dtype: Annotated[Dtype, typer.Option(help="What the model computes in; auto: float32 on a CPU, else bfloat16.")] = (
         "auto"
     )

@@ -10,7 +10,6 @@ put before the last question, spelled "Question:" and "Answer:".
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,10 +22,12 @@ from vlinstruct.data.json_lines import (
     BOM,
     MAX_LINE_BYTES,
     ItemOptions,
+    as_object,
     bad_record,
     image_place,
     numbered_lines,
     parse_record,
+    parse_strictly,
     record_id,
     text_field,
 )
@@ -48,7 +49,6 @@ class TrainingSample:
         instruction: what the Q-Former reads: the last question.
         prompt: what the language model reads: earlier turns and the last question.
         answer: what it shall write.
-        place: file and record, for messages.
     """
 
     id: str
@@ -56,7 +56,17 @@ class TrainingSample:
     instruction: str
     prompt: str
     answer: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Record:
     place: str
+    content: object
+
+    def fields(self) -> dict[str, object]:
+        if isinstance(self.content, bytes):
+            return parse_record(self.content, self.place, MAX_LINE_BYTES)
+        return as_object(self.content, self.place)
 
 
 def read_conversations(
@@ -70,16 +80,15 @@ def read_conversations(
         answers: whether the last answer of a conversation is learned, or all of them, a sample each.
 
     Raises:
-        DataError: the file or one of its records cannot be used; the first five bad records are named with their count.
+        DataError: the file or one of its records cannot be used; the first bad record is named, with the count.
     """
     name = os.fspath(path)
     root = os.fspath(image_root) if image_root is not None else os.path.dirname(name)
     samples: list[TrainingSample] = []
     problems: list[InputError] = []
-    for place, record in _records(path):
+    for record in _records(path):
         try:
-            values = parse_record(record, place, MAX_LINE_BYTES)
-            samples.extend(_samples(values, place, root, answers, fallback=len(samples)))
+            samples.extend(_samples(record.fields(), record.place, root, answers, fallback=len(samples)))
         except InputError as error:
             problems.append(error)
     if problems:
@@ -94,32 +103,28 @@ def problems_of(path: PathLike, *, image_root: PathLike | None) -> Iterator[str]
     """Yields what is wrong with each bad record of a file, a line each; pictures are looked for, not decoded."""
     name = os.fspath(path)
     root = os.fspath(image_root) if image_root is not None else os.path.dirname(name)
-    for place, record in _records(path):
+    for record in _records(path):
         try:
-            found = _samples(parse_record(record, place, MAX_LINE_BYTES), place, root, "all", fallback=0)
+            found = _samples(record.fields(), record.place, root, "all", fallback=0)
         except InputError as error:
             yield error.message
             continue
         if not found[0].image.is_file():
-            yield error_line("cannot use item", place, f"there is no picture {found[0].image}", "Check the path")
+            yield error_line("cannot use item", record.place, f"there is no picture {found[0].image}", "Check the path")
 
 
-def _records(path: PathLike) -> Iterator[tuple[str, bytes]]:
-    """Yields every record's bytes with its place."""
+def _records(path: PathLike) -> Iterator[_Record]:
+    """Yields every record's place and bytes, or what was parsed of it where the file is one list."""
     name = os.fspath(path)
     with open_regular(path, kind="data") as stream:
-        is_list = stream.peek(64)[:64].removeprefix(BOM).lstrip().startswith(b"[")
-        if not is_list:
+        if not stream.peek(64)[:64].removeprefix(BOM).lstrip().startswith(b"["):
             for number, line in numbered_lines(stream, MAX_LINE_BYTES):
-                yield f"{name} line {number}", line
+                yield _Record(place=f"{name} line {number}", content=line)
             return
-        try:
-            records = json.loads(stream.read().decode("utf-8-sig"))
-        except (ValueError, RecursionError) as error:
-            why = f"its JSON list is damaged ({str(error)[:80]})"
-            raise DataError(error_line("cannot read data", name, why, "Correct the file")) from error
+        records = parse_strictly(stream.read().removeprefix(BOM), name)
+    assert isinstance(records, list)
     for number, record in enumerate(records, start=1):
-        yield f"{name} record {number}", json.dumps(record).encode()
+        yield _Record(place=f"{name} record {number}", content=record)
 
 
 def _samples(
@@ -137,7 +142,6 @@ def _samples(
             instruction=turns[turn][0],
             prompt=_prompt(turns[: turn + 1]),
             answer=turns[turn][1],
-            place=place,
         )
         for turn in learned
     ]

@@ -66,14 +66,27 @@ def parse_record(line: bytes, place: str, max_line_bytes: int) -> dict[str, obje
     """
     if len(line) > max_line_bytes:
         raise bad_record(place, "line_too_long", f"more than {max_line_bytes:,} bytes", "Shorten the line")
+    return as_object(parse_strictly(line, place), place)
+
+
+def parse_strictly(content: bytes, place: str) -> object:
+    """Parses JSON: UTF-8, no field twice, no NaN, no number or nesting without end.
+
+    Raises:
+        DataError: it is anything else.
+    """
     try:
-        record = json.loads(line.decode("utf-8"), parse_constant=_refuse_constant, object_pairs_hook=_unique_fields)
+        return json.loads(content.decode("utf-8"), parse_constant=_refuse_constant, object_pairs_hook=_unique_fields)
     except UnicodeDecodeError as error:
         raise bad_record(place, "encoding", "it is not UTF-8", "Save the file as UTF-8") from error
     except RecursionError as error:
         raise bad_record(place, "bad_json", "it is nested too deeply") from error
     except ValueError as error:
         raise bad_record(place, "bad_json", _json_problem(error)) from error
+
+
+def as_object(record: object, place: str) -> dict[str, object]:
+    """Returns the record, which must be a JSON object."""
     if not isinstance(record, dict):
         raise bad_record(place, "bad_json", "it is no JSON object")
     return record

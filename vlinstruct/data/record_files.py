@@ -8,6 +8,7 @@ import stat
 from collections.abc import Iterable, Mapping
 from typing import BinaryIO
 
+from vlinstruct.data.durable import sync
 from vlinstruct.data.files import PathLike
 from vlinstruct.data.lock import lock
 from vlinstruct.data.record_resume import Earlier, Target, earlier_notices, lines, scan
@@ -149,7 +150,7 @@ def _replaced(old: BinaryIO, target: Target, earlier: Earlier) -> BinaryIO:
         new.close()
         os.unlink(temporary)
         raise
-    _sync_folder(folder)
+    sync(folder)
     old.close()
     return new
 
@@ -163,11 +164,3 @@ def _copy_kept(path: str, new: BinaryIO, earlier: Earlier) -> None:
         if number not in earlier.dropped:
             write_all(new.fileno(), line)
     os.fsync(new.fileno())
-
-
-def _sync_folder(folder: str) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from vlinstruct.checkpoints.atomic import written_atomically
 from vlinstruct.data.conversations import TrainingSample
+from vlinstruct.data.durable import file_sha256
 from vlinstruct.data.images import load_image
 from vlinstruct.data.read_ahead import read_ahead
 from vlinstruct.model.vlm import VisionLanguageModel
@@ -92,16 +93,15 @@ def features_fingerprint(samples: Sequence[TrainingSample], model: VisionLanguag
     pictures: dict[Path, str] = {}
     for sample in samples:
         if sample.image not in pictures:
-            pictures[sample.image] = _sha256(sample.image)
+            pictures[sample.image] = _picture_sha256(sample.image)
         digest.update(json.dumps([pictures[sample.image], sample.instruction]).encode())
     return digest.hexdigest()
 
 
-def _sha256(path: Path) -> str:
+def _picture_sha256(path: Path) -> str:
     """Returns a picture's checksum; one that cannot be read is reported when its turn comes."""
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_sha256(path)
     except OSError:
         return "unreadable"
 

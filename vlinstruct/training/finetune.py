@@ -6,6 +6,7 @@ OUTPUT/  alignment_config.json  alignment.safetensors  README.md     the finishe
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -208,8 +209,6 @@ def _facts(samples: Sequence[TrainingSample], config: FinetuneConfig, fingerprin
 
 
 def _digest(values: object) -> str:
-    import hashlib
-
     return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:16]
 
 

@@ -7,6 +7,7 @@ functions of `n`. So a run that goes on from a checkpoint ends with the same bit
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,9 +76,10 @@ class Loop:
         self.learning = unfreeze_projection(task.model.model)
         self.optimizer = _optimizer(self.learning, task.config)
         self.step = 0
-        target_ids = task.model.tokenizer.target_ids
-        self.target_lengths = [len(target_ids(sample.answer)) for sample in task.samples]
-        self.lengths = sample_lengths(task.model, task.samples)
+        tokenizer = task.model.tokenizer
+        self.target_lengths = [len(tokenizer.target_ids(sample.answer)) for sample in task.samples]
+        prompts = (len(tokenizer.prompt_ids(sample.prompt)) for sample in task.samples)
+        self.lengths = [sum(pair) for pair in zip(prompts, self.target_lengths, strict=True)]
         self.batches = functools.lru_cache(maxsize=1)(self._batches)
         if state is not None:
             self._restore(state)
@@ -128,7 +130,6 @@ class Loop:
         config = self.task.config
         epoch, place = divmod(self.step, num_batches(len(self.task.samples), config.batch_size))
         batch = self.batches(epoch)[place]
-        torch.manual_seed(hash((config.seed, self.step)) % 2**63)
         num_tokens = sum(self.target_lengths[index] for index in batch)
         rows = config.per_device_train_batch_size
         parts = [batch[start : start + rows] for start in range(0, len(batch), rows)]
@@ -160,19 +161,13 @@ class Loop:
         return value
 
     def _require_finite(self, value: float, indices: Sequence[int], what: str) -> None:
-        if not torch.isfinite(torch.tensor(value)):
+        if not math.isfinite(value):
             ids = ", ".join(self.task.samples[index].id for index in indices[:_SHOWN_IDS])
             more = f" and {len(indices) - _SHOWN_IDS} more" if len(indices) > _SHOWN_IDS else ""
             raise DivergedError(
                 f"the {what} of update {self.step + 1} is not finite (samples {ids}{more}). Nothing was updated with "
                 "it. Check these samples, or use a lower --learning-rate or --dtype float32."
             )
-
-
-def sample_lengths(model: VisionLanguageModel, samples: Sequence[TrainingSample]) -> list[int]:
-    """Returns every sample's prompt and answer in tokens."""
-    tokenizer = model.tokenizer
-    return [len(tokenizer.prompt_ids(one.prompt)) + len(tokenizer.target_ids(one.answer)) for one in samples]
 
 
 def _optimizer(learning: Mapping[str, Parameter], config: FinetuneConfig) -> torch.optim.AdamW:

@@ -38,14 +38,3 @@ def epoch_batches(lengths: Sequence[int], batch_size: int, *, seed: int, epoch: 
 def num_batches(num_samples: int, batch_size: int) -> int:
     """Returns how many batches an epoch has."""
     return -(-num_samples // batch_size)
-
-
-def padding_share(lengths: Sequence[int], batches: Sequence[Sequence[int]], rows: int) -> float:
-    """Returns the share of padding among all positions when `rows` samples go through the model together, 0 to 1."""
-    filled = padded = 0
-    for batch in batches:
-        for start in range(0, len(batch), rows):
-            row_lengths = [lengths[index] for index in batch[start : start + rows]]
-            filled += sum(row_lengths)
-            padded += max(row_lengths) * len(row_lengths)
-    return 1 - filled / padded

@@ -8,7 +8,6 @@ go. At the start the newest checkpoint whose manifest holds is taken.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -22,6 +21,7 @@ from torch.optim import Optimizer
 
 from vlinstruct.checkpoints.json_files import read_json_object
 from vlinstruct.checkpoints.safetensors_files import tensors
+from vlinstruct.data.durable import file_sha256, mode_under_umask, sync
 from vlinstruct.data.text import error_line
 from vlinstruct.errors import CheckpointError, ResourceError
 
@@ -74,7 +74,7 @@ def save_state(folder: Path, state: TrainingState) -> None:
         if target.exists():  # of a run that was stopped between its rename and its log
             shutil.rmtree(target)
         temporary.rename(target)
-        _sync(folder)
+        sync(folder)
         for old in _checkpoints(folder)[:-_KEPT]:
             _remove(old)
     except OSError as error:
@@ -127,13 +127,13 @@ def _write_files(folder: Path, state: TrainingState) -> None:
             {key: value.detach().cpu().contiguous() for key, value in values.items()}, folder / f"{name}.safetensors"
         )
     _write_json(folder / "state.json", {"step": state.step, "facts": state.facts})
-    sums = {path.name: _sha256(path) for path in sorted(folder.iterdir())}
+    sums = {path.name: file_sha256(path) for path in sorted(folder.iterdir())}
     for name in sums:
-        (folder / name).chmod(0o666 & ~_umask())
-        _sync(folder / name)
+        (folder / name).chmod(mode_under_umask())
+        sync(folder / name)
     _write_json(folder / "manifest.json", sums)
-    _sync(folder / "manifest.json")
-    _sync(folder)
+    sync(folder / "manifest.json")
+    sync(folder)
 
 
 def _read(path: Path) -> TrainingState:
@@ -149,7 +149,7 @@ def _read(path: Path) -> TrainingState:
 def _what_is_wrong(path: Path) -> str | None:
     try:
         sums = read_json_object(path / "manifest.json")
-        wrong = [name for name, digest in sums.items() if _sha256(path / name) != digest]
+        wrong = [name for name, digest in sums.items() if file_sha256(path / name) != digest]
     except (CheckpointError, OSError) as error:
         return getattr(error, "message", None) or "a file is missing"
     return f"{wrong[0]} has another checksum" if wrong else None
@@ -157,22 +157,3 @@ def _what_is_wrong(path: Path) -> str | None:
 
 def _write_json(path: Path, values: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _umask() -> int:
-    umask = os.umask(0)
-    os.umask(umask)
-    return umask
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
