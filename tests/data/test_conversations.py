@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -91,11 +92,58 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
             read_conversations(path, image_root=None)
 
 
-def test_a_check_lists_every_problem(tmp_path: Path) -> None:
-    (tmp_path / "a.png").write_bytes(b"x")
+def test_a_conversation_of_the_system_alone_has_nothing_to_learn(tmp_path: Path) -> None:
+    path = write(tmp_path / "d.jsonl", {"image": "a.png", "messages": [{"role": "system", "content": "be kind"}]})
+    with pytest.raises(DataError, match="do not alternate"):
+        read_conversations(path, image_root=None)
+
+
+def test_both_names_of_the_question_are_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "d.jsonl", {"image": "a.png", "question": "q", "instruction": "i", "answer": "2"})
+    with pytest.raises(DataError, match="both 'question' and 'instruction' are given"):
+        read_conversations(path, image_root=None)
+
+
+def test_samples_without_ids_are_called_by_their_place(tmp_path: Path) -> None:
+    record = {"image": "a.png", "question": "q", "answer": "2"}
+    path = tmp_path / "d.jsonl"
+    path.write_text(f"{json.dumps(record)}\n\n{json.dumps(record)}\n")
+    assert [sample.id for sample in read_conversations(path, image_root=None)] == ["line-1", "line-3"]
+    path = write(tmp_path / "d.json", record, record, as_list=True)
+    assert [sample.id for sample in read_conversations(path, image_root=None)] == ["record-1", "record-2"]
+
+
+def test_a_damaged_list_is_named_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "d.json"
+    path.write_text('[\n {"image": "a.png"},\n {"image" "b.png"}\n]\n')
+    with pytest.raises(DataError, match="line 3") as caught:
+        read_conversations(path, image_root=None)
+    assert "not valid JSON at column 11" in caught.value.message
+
+
+def test_a_check_lists_every_problem(tmp_path: Path, image_file: Callable[..., Path]) -> None:
+    image_file("a.png")
+    image_file("text.png", b"a plain text, no picture")
     good = {"id": "good", "image": "a.png", "question": "q", "answer": "2"}
-    path = write(tmp_path / "d.jsonl", good, {"image": "a.png"}, {**good, "image": "b.png"})
-    missing, lost = problems_of(path, image_root=None)
-    assert "line 2" in missing
-    assert "line 3" in lost
-    assert "no picture" in lost
+    records = [good, {"image": "a.png"}, {**good, "id": "b", "image": "no.png"}, {**good, "id": "c"}]
+    path = write(tmp_path / "d.jsonl", *records)
+    with path.open("a") as file:
+        file.write('{"image"\n')
+        file.write(json.dumps({**good, "id": "text", "image": "text.png"}) + "\n")
+        file.write(json.dumps(good) + "\n")
+        file.write(json.dumps({"id": [], "image": "../a.png", "question": "q", "answer": ""}) + "\n")
+    expected = [
+        (2, "fields 'question' and 'answer' are missing"),
+        (3, "no such file"),
+        (5, "not valid JSON at column"),
+        (6, "not an image (looks like text)"),
+        (7, "its id 'good' is that of line 1 too"),
+        (8, "field 'id' is neither text nor a whole number"),
+        (8, "outside the image folder"),
+        (8, "field 'answer' is no text"),
+    ]
+    problems = list(problems_of(path, image_root=None))
+    assert len(problems) == len(expected)
+    for problem, (line, why) in zip(problems, expected, strict=True):
+        assert f"d.jsonl line {line}): " in problem
+        assert why in problem

@@ -12,19 +12,23 @@ from typing import Any
 import pytest
 import tiny_models
 import torch
+from PIL import Image
 
 from vlinstruct.checkpoints.adapter import load_adapter
+from vlinstruct.data.images import load_image
 from vlinstruct.data.lock import lock
 from vlinstruct.errors import CheckpointError, DivergedError, InputError, OutputInUseError, ResourceError
 from vlinstruct.model.vlm import VisionLanguageModel
-from vlinstruct.training.features import Features, compute_features, feature_shape
+from vlinstruct.training.devices import Devices
+from vlinstruct.training.features import FeatureRows, Features, compute_features
 from vlinstruct.training.finetune import Progress, finetune, plan
-from vlinstruct.training.freeze import unfreeze_projection
+from vlinstruct.training.freeze import unfreeze
+from vlinstruct.training.frontier import frontier
 from vlinstruct.training.objective import answer_nll
 from vlinstruct.training.order import epoch_batches
 from vlinstruct.training.recipe import FinetuneConfig
 
-from .training_set import CONFIG, model, result, samples
+from .training_set import CONFIG, DROPPING, model, order, result, samples
 
 
 def train(
@@ -39,12 +43,14 @@ def train(
     """Trains, and stops after so many updates of this call; returns the notices."""
     notices: list[str] = []
     updates: list[Mapping[str, Any]] = []
-    progress = Progress(
-        on_step=updates.append,
-        notify=notices.append,
-        should_stop=lambda: stop_after is not None and len(updates) >= stop_after,
-    )
-    finetune(model(backbone), samples(data), folder, config, weights="w", progress=progress, **more)
+
+    def should_stop() -> bool:
+        is_training = (folder / "log.jsonl").exists()  # and no longer computing features
+        return stop_after is not None and is_training and len(updates) >= stop_after - 1
+
+    progress = Progress(on_step=updates.append, notify=notices.append, should_stop=should_stop)
+    wanted = order(model(backbone), samples(data), folder, config, **more)
+    finetune(wanted, devices=Devices(cpu=True), progress=progress)
     return notices
 
 
@@ -59,7 +65,18 @@ def whole(
     return backbone, root / "adapter", root / "data"
 
 
-@pytest.mark.parametrize("stop_after", range(1, 11))
+@pytest.fixture(scope="module", params=["t5", "llama"])
+def dropping(
+    request: pytest.FixtureRequest, tiny_folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Path, Path]:
+    """The same with all that can learn: LoRA with dropout, ln_vision, CMAA; and with validations."""
+    root = tmp_path_factory.mktemp("dropping")
+    backbone, data = tiny_folders[request.param], root / "data"
+    train(backbone, root / "adapter", data, config=replace(CONFIG, **DROPPING), validation=samples(data)[:3])
+    return backbone, root / "adapter", data
+
+
+@pytest.mark.parametrize("stop_after", range(1, 12))
 def test_resumed_equals_uninterrupted_at_every_update(
     stop_after: int, whole: tuple[Path, Path, Path], tmp_path: Path
 ) -> None:
@@ -68,6 +85,19 @@ def test_resumed_equals_uninterrupted_at_every_update(
     assert not (tmp_path / "alignment.safetensors").exists()
     train(backbone, tmp_path, data, resume=True)
     assert result(tmp_path) == result(adapter)
+
+
+@pytest.mark.parametrize("stop_after", range(1, 12))
+def test_resumed_equals_uninterrupted_with_dropout(
+    stop_after: int, dropping: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    backbone, adapter, data = dropping
+    config = replace(CONFIG, **DROPPING)
+    validation = samples(data)[:3]
+    train(backbone, tmp_path, data, config=config, validation=validation, stop_after=stop_after)
+    train(backbone, tmp_path, data, config=config, validation=validation, resume=True)
+    assert result(tmp_path) == result(adapter)
+    assert len(result(adapter)) == 7  # log, adapter, best, LoRA in both, the checkpoint's two
 
 
 def test_stopped_after_every_single_update_it_ends_the_same(whole: tuple[Path, Path, Path], tmp_path: Path) -> None:
@@ -131,7 +161,7 @@ def test_changed_data_is_not_resumed(whole: tuple[Path, Path, Path], tmp_path: P
     train(backbone, tmp_path / "a", tmp_path / "data", stop_after=2)
     changed = [replace(one, answer="other") for one in samples(tmp_path / "data")]
     with pytest.raises(InputError, match="data was"):
-        finetune(model(backbone), changed, tmp_path / "a", CONFIG, weights="w", resume=True)
+        finetune(order(model(backbone), changed, tmp_path / "a", CONFIG, resume=True), devices=Devices(cpu=True))
 
 
 def test_resume_without_a_checkpoint_starts_anew_and_says_so(whole: tuple[Path, Path, Path], tmp_path: Path) -> None:
@@ -154,7 +184,7 @@ def test_the_adapter_answers_as_the_trained_model(ema: bool, whole: tuple[Path, 
     backbone, _, data = whole
     trained, loaded = model(backbone), model(backbone)
     config = replace(CONFIG, ema=ema, max_steps=2)
-    finetune(trained, samples(data), tmp_path, config, weights="w")
+    finetune(order(trained, samples(data), tmp_path, config), devices=Devices(cpu=True))
     assert load_adapter(tmp_path, loaded.model).use_ema is ema
     for name, value in loaded.model.state_dict().items():
         assert torch.equal(value, trained.model.state_dict()[name]), name
@@ -163,34 +193,55 @@ def test_the_adapter_answers_as_the_trained_model(ema: bool, whole: tuple[Path, 
 def test_only_the_projection_learns(whole: tuple[Path, Path, Path], tmp_path: Path) -> None:
     backbone, _, data = whole
     before, after = model(backbone), model(backbone)
-    finetune(after, samples(data), tmp_path, CONFIG, weights="w")
+    finetune(order(after, samples(data), tmp_path, CONFIG), devices=Devices(cpu=True))
     old = before.model.state_dict()
     changed = [name for name, value in after.model.state_dict().items() if not torch.equal(value, old[name])]
     assert sorted(changed) == ["language_projection.bias", "language_projection.weight"]
 
 
-def test_cached_features_are_bit_for_bit_the_fresh_ones(whole: tuple[Path, Path, Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("more", [{}, {"ema": False}, {"learned_cmaa": True}, {"ln_vision": True}])
+def test_cached_features_are_bit_for_bit_the_fresh_ones(
+    more: dict[str, bool], whole: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
     backbone, _, data = whole
-    ours, learned = model(backbone), samples(data)
-    ours.model.use_ema = True
-    shape = feature_shape(ours)
-    features = Features(tmp_path, fingerprint="f", num_samples=len(learned), shape=shape, dtype=ours.dtype)
-    assert compute_features(ours, learned, features)
-    again = Features(tmp_path, fingerprint="f", num_samples=len(learned), shape=shape, dtype=ours.dtype)
+    ours, learned, config = model(backbone), samples(data), replace(CONFIG, **more)
+    unfreeze(ours.model, config)
+    of = frontier(ours, config.layers, [sample.instruction for sample in learned])
+    rows = FeatureRows.of(learned, is_per_picture=of.is_per_picture)
+    num_rows = len(rows.firsts)
+    features = Features(tmp_path, fingerprint="f", num_rows=num_rows, shape=of.shape, dtype=ours.dtype)
+    compute_features(of, rows, features)
+    again = Features(tmp_path, fingerprint="f", num_rows=num_rows, shape=of.shape, dtype=ours.dtype)
     assert again.missing() == []
-    for index, sample in enumerate(learned):
-        from PIL import Image
+    assert num_rows == (5 if config.ln_vision else 7)
+    for sample, row in zip(learned, rows.of_sample, strict=True):
+        with Image.open(sample.image) as image, torch.inference_mode():
+            fresh = of.row(of.read(image.convert("RGB")), sample.instruction)
+        assert torch.equal(again.read([row])[0], fresh)
 
-        with Image.open(sample.image) as image:
-            fresh = ours.alignment_input(ours.encode([image.convert("RGB")]), sample.instruction)
-        assert torch.equal(again.read([index])[0], fresh)
+
+@pytest.mark.parametrize("more", [{}, {"ema": False}, {"learned_cmaa": True}, {"ln_vision": True}])
+def test_the_prefix_from_the_cache_is_the_models_own(
+    more: dict[str, bool], whole: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    backbone, _, data = whole
+    ours, learned, config = model(backbone), samples(data), replace(CONFIG, **more)
+    unfreeze(ours.model, config)
+    texts = [sample.instruction for sample in learned]
+    of = frontier(ours, config.layers, texts)
+    with Image.open(learned[0].image) as image, torch.inference_mode():
+        reading = of.read(image.convert("RGB"))
+        rows = torch.stack([of.row(reading, text) for text in texts])
+        pixels = ours.pixel_values([image.convert("RGB")] * len(texts))
+        expected = ours.model.image_prefix(ours.model.encode_image(pixels), *ours.qformer_ids(texts)).clone()
+    torch.testing.assert_close(of.prefix(rows.clone(), texts), expected, atol=1e-5, rtol=1e-4)
 
 
 def test_features_of_something_else_are_computed_anew(tmp_path: Path) -> None:
-    first = Features(tmp_path, fingerprint="a", num_samples=2, shape=(1, 2), dtype=torch.float32)
+    first = Features(tmp_path, fingerprint="a", num_rows=2, shape=(1, 2), dtype=torch.float32)
     first.write(0, torch.ones(1, 2))
     assert first.missing() == [1]
-    second = Features(tmp_path, fingerprint="b", num_samples=2, shape=(1, 2), dtype=torch.float32)
+    second = Features(tmp_path, fingerprint="b", num_rows=2, shape=(1, 2), dtype=torch.float32)
     assert second.missing() == [0, 1]
 
 
@@ -211,12 +262,12 @@ def test_a_batch_has_the_gradients_of_one_by_one(whole: tuple[Path, Path, Path],
 def test_gradients_equal_those_of_transformers(kind: str, tiny_folders: dict[str, Path], tmp_path: Path) -> None:
     ours, theirs = model(tiny_folders[kind]), tiny_models.hf_model(kind)
     sample = samples(tmp_path)[3]
-    learning = unfreeze_projection(ours.model)
-    from vlinstruct.data.images import load_image
-
+    learning = unfreeze(ours.model, replace(CONFIG, ema=False))
+    of = frontier(ours, ("projection",), [])
     percept = ours.encode([load_image(sample.image).image])
-    answer_nll(ours, ours.alignment_input(percept, sample.instruction)[None].clone(), [sample]).backward()
+    prefix = of.prefix(ours.alignment_input(percept, sample.instruction)[None].clone(), [sample.instruction])
     prompt, target = ours.tokenizer.prompt_ids(sample.prompt), ours.tokenizer.target_ids(sample.answer)
+    answer_nll(ours, prefix, [prompt], [target]).backward()
     marks = [tiny_models.IMAGE_TOKEN_INDEX] * tiny_models.NUM_QUERY_TOKENS
     given = marks + prompt + (target if kind == "llama" else [])
     labels = [-100] * (len(given) - len(target)) + target if kind == "llama" else target
@@ -244,7 +295,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_update(
         calls.append(rest)
         return original(ours, *rest) * (float("nan") if len(calls) == 9 else 1.0)
 
-    monkeypatch.setattr("vlinstruct.training.loop.answer_nll", poisoned)
+    monkeypatch.setattr("vlinstruct.training.examples.answer_nll", poisoned)
     with pytest.raises(DivergedError, match=r"update 5 is not finite \(samples s\d\)"):
         train(backbone, tmp_path, data)
     monkeypatch.undo()
@@ -279,21 +330,21 @@ def test_too_small_a_disk_is_refused_before_anything_is_computed(
     assert not (tmp_path / "features").exists()
 
 
-def test_the_plan_counts_what_learns(whole: tuple[Path, Path, Path]) -> None:
+def test_the_plan_counts_what_learns(whole: tuple[Path, Path, Path], tmp_path: Path) -> None:
     backbone, _, data = whole
-    planned = plan(model(backbone), samples(data), CONFIG)
+    planned = plan(order(model(backbone), samples(data), tmp_path, CONFIG))
     width = (tiny_models.T5_TEXT if backbone.name == "t5" else tiny_models.LLAMA_TEXT).get("d_model", 32)
     assert planned.learning == {"language_projection.weight": 24 * width, "language_projection.bias": width}
-    assert (planned.num_samples, planned.num_steps, planned.batch_size) == (7, 11, 2)
+    assert (planned.num_samples, planned.num_steps, planned.batch_size) == (7, 12, 2)
     assert planned.features_bytes == 7 * 2 * 4 * 24 * 4
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 100])
 def test_an_epoch_has_every_sample_once(size: int) -> None:
-    lengths = [(7 * number) % 13 for number in range(41)]
+    lengths = [((7 * number) % 13, number % 5) for number in range(41)]
     epochs = [epoch_batches(lengths, size, seed=3, epoch=epoch) for epoch in range(2)]
     for batches in epochs:
         assert sorted(index for batch in batches for index in batch) == list(range(41))
         assert max(map(len, batches)) <= size
-    assert epochs[0] != epochs[1]
+    assert size == 100 or epochs[0] != epochs[1]
     assert epochs[0] == epoch_batches(lengths, size, seed=3, epoch=0)

@@ -1,32 +1,40 @@
 """Adapters: the trained alignment layers in a folder of a few megabytes.
 
-alignment_config.json    what it was made for, whether EMA is on, how it was trained, the tensors' checksum
+alignment_config.json    what it was made for, whether EMA is on, which layers, how it was trained, the checksum
 alignment.safetensors    the trained layers, with transformers' parameter names
+lora/                    LoRA on the language model in PEFT's format, where it was trained
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch.nn import Parameter
 
 from vlinstruct.checkpoints.atomic import written_atomically
 from vlinstruct.checkpoints.json_files import read_json_object
 from vlinstruct.checkpoints.load import require_same_tensors
+from vlinstruct.checkpoints.lora import load_lora, save_lora
 from vlinstruct.checkpoints.safetensors_files import tensors
 from vlinstruct.data.durable import file_sha256
-from vlinstruct.errors import CheckpointError
+from vlinstruct.errors import CheckpointError, VlinstructError
 from vlinstruct.model.configuration import InstructBlipConfig
 from vlinstruct.model.instructblip import InstructBlip
 
 CONFIG_FILE = "alignment_config.json"
 TENSORS_FILE = "alignment.safetensors"
+LORA_FOLDER = "lora"
 FORMAT = 1
+LAYERS: Mapping[str, str] = {
+    "projection": "language_projection",
+    "ln_vision": "vision_model.post_layernorm",
+    "cmaa": "cmaa",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +45,8 @@ class AdapterConfig:
         backbone: the architecture it was trained on, see `architecture`.
         use_ema: whether CMAA's U_mm follows the queries.
         sha256: of `alignment.safetensors`.
+        layers: which layers that holds, keys of `LAYERS`.
+        lora: whether there is `lora/`.
         training: facts for people, e.g. data, steps, learning rate.
         format: of this folder.
     """
@@ -44,6 +54,8 @@ class AdapterConfig:
     backbone: Mapping[str, Any]
     use_ema: bool
     sha256: str
+    layers: Sequence[str] = ("projection",)
+    lora: bool = False
     training: Mapping[str, Any] = field(default_factory=dict)
     format: int = FORMAT
 
@@ -60,8 +72,22 @@ def architecture(config: InstructBlipConfig) -> dict[str, Any]:
     }
 
 
-def save_adapter(folder: Path, model: InstructBlip, *, training: Mapping[str, Any] | None = None) -> None:
-    """Writes the model's projection and EMA flag as an adapter; each file is whole or as it was.
+def save_adapter(
+    folder: Path,
+    model: InstructBlip,
+    *,
+    layers: Sequence[str] = ("projection",),
+    lora: bool = False,
+    training: Mapping[str, Any] | None = None,
+) -> None:
+    """Writes trained layers and the EMA flag as an adapter; each file is whole or as it was.
+
+    Args:
+        folder: where to; made if it is missing.
+        model: what was trained.
+        layers: which of its layers, keys of `LAYERS`.
+        lora: whether LoRA was trained on the language model.
+        training: facts for people.
 
     Raises:
         ResourceError: the disk is full or not writable.
@@ -69,13 +95,17 @@ def save_adapter(folder: Path, model: InstructBlip, *, training: Mapping[str, An
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
-    trained = {name: tensor.detach().contiguous() for name, tensor in _trainable(model).items()}
+    if lora:
+        save_lora(folder / LORA_FOLDER, model.language_model)
+    trained = {name: tensor.detach().contiguous() for name, tensor in layer_parameters(model, layers).items()}
     with written_atomically(folder / TENSORS_FILE) as path:
         save_file(trained, path, metadata={"format": "pt"})
     config = AdapterConfig(
         backbone=architecture(model.config),
         use_ema=model.use_ema,
         sha256=_sha256(folder / TENSORS_FILE),
+        layers=list(layers),
+        lora=lora,
         training=dict(training or {}),
     )
     with written_atomically(folder / CONFIG_FILE) as path:
@@ -92,9 +122,19 @@ def load_adapter(folder: Path, model: InstructBlip) -> AdapterConfig:
     _require_same_architecture(config, model.config, folder)
     if _sha256(folder / TENSORS_FILE) != config.sha256:
         raise CheckpointError(f"damaged adapter: {folder / TENSORS_FILE} does not have the checksum of {CONFIG_FILE}.")
-    current = _trainable(model)
     trained = dict(tensors(folder / TENSORS_FILE))
-    require_same_tensors(trained, current, str(folder))
+    cmaa_before = model.cmaa
+    model.cmaa = None
+    if "cmaa" in config.layers:
+        model.learn_cmaa().requires_grad_(False)
+    current = layer_parameters(model, config.layers)
+    try:
+        require_same_tensors(trained, current, str(folder))
+        if config.lora:
+            load_lora(folder / LORA_FOLDER, model.language_model)
+    except VlinstructError:
+        model.cmaa = cmaa_before
+        raise
     for name, tensor in trained.items():
         current[name].data.copy_(tensor)
     model.use_ema = config.use_ema
@@ -117,14 +157,28 @@ def read_adapter_config(folder: Path) -> AdapterConfig:
     wrong = [name for name, kind in wanted.items() if not isinstance(values.get(name), kind)]
     if wrong:
         raise CheckpointError(f"{folder / CONFIG_FILE} is damaged: {', '.join(wrong)} missing or of the wrong type.")
-    training = values.get("training") or {}
+    layers = values.get("layers", ["projection"])
+    unknown = [str(layer) for layer in layers if layer not in LAYERS] if isinstance(layers, list) else [repr(layers)]
+    if unknown:
+        raise CheckpointError(f"{folder / CONFIG_FILE} names unknown layers: {', '.join(unknown)}. Update vlinstruct.")
     return AdapterConfig(
-        backbone=values["backbone"], use_ema=values["use_ema"], sha256=values["sha256"], training=training
+        backbone=values["backbone"],
+        use_ema=values["use_ema"],
+        sha256=values["sha256"],
+        layers=layers,
+        lora=bool(values.get("lora", False)),
+        training=values.get("training") or {},
     )
 
 
-def _trainable(model: InstructBlip) -> dict[str, Tensor]:
-    return {f"language_projection.{name}": tensor for name, tensor in model.language_projection.named_parameters()}
+def layer_parameters(model: InstructBlip, layers: Sequence[str]) -> dict[str, Parameter]:
+    """Returns the parameters of layers, keys of `LAYERS`, by transformers' name."""
+    places = [LAYERS[layer] for layer in layers]
+    return {
+        f"{place}.{name}": parameter
+        for place in places
+        for name, parameter in model.get_submodule(place).named_parameters()
+    }
 
 
 def _require_same_architecture(config: AdapterConfig, backbone: InstructBlipConfig, folder: Path) -> None:

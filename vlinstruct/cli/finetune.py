@@ -2,57 +2,30 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from vlinstruct.cli.options import BackboneOption, DeviceOption, Dtype, takes
-from vlinstruct.cli.terminal import Talk, progress, show
-from vlinstruct.errors import UsageError
+from vlinstruct.cli.terminal import Talk, show
+from vlinstruct.cli.training_options import TrainingOptions
+from vlinstruct.cli.training_progress import training_progress
+from vlinstruct.errors import ResourceError, UsageError
 
 if TYPE_CHECKING:
     from vlinstruct.data.conversations import TrainingSample
-    from vlinstruct.model.vlm import VisionLanguageModel
-    from vlinstruct.training.finetune import Finetuned, Plan
+    from vlinstruct.training.devices import Devices
+    from vlinstruct.training.finetune import Finetuned, Order
+    from vlinstruct.training.plan import Plan
     from vlinstruct.training.recipe import FinetuneConfig
 
-_EXAMPLE_PICTURES = 200
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingOptions:
-    """FinetuneConfig's fields; what is not given is the recipe's."""
-
-    ema: Annotated[bool, typer.Option("--ema/--no-ema", help="With CMAA, or the plain projection.")] = True
-    learning_rate: Annotated[float | None, typer.Option(help="After the warm-up.", show_default="1e-5")] = None
-    weight_decay: Annotated[float | None, typer.Option(help="AdamW's, on matrices.", show_default="0.05")] = None
-    warmup_steps: Annotated[int | None, typer.Option(help="Updates up to --learning-rate.", show_default="1000")] = None
-    num_train_epochs: Annotated[int | None, typer.Option(help="Passes over the data.", show_default="3")] = None
-    max_steps: Annotated[int | None, typer.Option(help="Updates at most.")] = None
-    per_device_train_batch_size: Annotated[
-        int | None, typer.Option(help="Samples that go through the model together.", show_default="8")
-    ] = None
-    gradient_accumulation_steps: Annotated[
-        int | None, typer.Option(help="Such batches per update.", show_default="the paper's batch / 8")
-    ] = None
-    answers: Annotated[
-        Literal["last", "all"] | None, typer.Option(help="Which answers of a conversation are learned.")
-    ] = None
-    seed: Annotated[int | None, typer.Option(help="Of the data's order.", show_default="0")] = None
-    save_steps: Annotated[int | None, typer.Option(help="Updates between checkpoints.", show_default="500")] = None
-
-    def config(self, backbone: str) -> FinetuneConfig:
-        """Returns the checked settings."""
-        from vlinstruct.training.recipe import RECIPES, FinetuneConfig
-
-        given = {field.name: value for field in fields(self) if (value := getattr(self, field.name)) is not None}
-        return FinetuneConfig(**{**RECIPES.get(backbone, {}), **given})
+_EXAMPLE_PICTURES, _EXAMPLE_EVAL_PICTURES = 200, 25
 
 
 @takes(TrainingOptions)
@@ -60,20 +33,31 @@ def finetune(
     *,
     data: Annotated[
         Path | None,
-        typer.Option(help="JSON lines, LLaVA's JSON or chat messages; on mini an example set is drawn if not given."),
+        typer.Option(
+            help="JSON lines, LLaVA's JSON, chat messages, or a folder of pictures with metadata.jsonl or .csv; on "
+            "mini an example set is drawn if not given."
+        ),
     ] = None,
     image_root: Annotated[
         Path | None, typer.Option(help="The folder that picture paths start from; the data's own if not given.")
     ] = None,
+    eval_data: Annotated[Path | None, typer.Option(help="What is validated on, in any of these formats.")] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="The adapter's folder.")] = Path("adapter"),
     backbone: BackboneOption = None,
+    config: Annotated[
+        Path | None, typer.Option(help="A YAML file of settings, named as the options below; options override it.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint in --output.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and do nothing.")] = False,
     check_data: Annotated[bool, typer.Option("--check-data", help="List what is wrong with --data, and stop.")] = False,
+    report_to: Annotated[
+        Literal["none", "tensorboard"], typer.Option(help="Where curves go beside log.jsonl and curve.png.")
+    ] = "none",
+    push_to_hub: Annotated[
+        str | None, typer.Option(metavar="OWNER/NAME", help="Upload the finished adapter, private, to this repository.")
+    ] = None,
     device: DeviceOption = "auto",
-    dtype: Annotated[
-        Dtype, typer.Option(help="What the frozen parts compute in; the projection has float32.")
-    ] = "auto",
+    dtype: Annotated[Dtype, typer.Option(help="What the frozen parts compute in; what learns has float32.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print the plan or the result as JSON.")] = False,
     offline: Annotated[bool, typer.Option("--offline", help="Open no connection; use what is cached.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No notices, no progress.")] = False,
@@ -84,36 +68,54 @@ def finetune(
 
     Only the projection learns; pictures and instructions go through the frozen parts once. Defaults are the paper's
     recipe of the backbone, or a short one on mini. Stopped in any way, it goes on with --resume and ends with the same
-    bits.
+    bits. `accelerate launch -m vlinstruct finetune ...` or torchrun train on several devices.
     """
-    from vlinstruct.checkpoints.registry import default_backbone, locate
-    from vlinstruct.checkpoints.safetensors_files import fingerprint
-    from vlinstruct.cli.run import collect_garbage_from_here
-    from vlinstruct.pipeline import load
-    from vlinstruct.training.finetune import plan
+    from vlinstruct.checkpoints.registry import default_backbone
 
     name = backbone or default_backbone()
-    config = training.config(name)
-    talk = Talk(quiet=quiet)
+    settings = training.config(name, config)
     if check_data:
         _check(data, image_root)
         return
+    _require_before_training(report_to, push_to_hub, offline)
+    from vlinstruct.training.devices import Devices
+
+    devices = Devices(
+        cpu=device == "cpu", report_to=None if report_to == "none" else report_to, folder=None if dry_run else output
+    )
+    talk = Talk(quiet=quiet or not devices.is_main)
     with _example_place(output, is_kept=not dry_run) as place:
-        samples = _samples(data, image_root, name, place, config)
-    model = load(name, device=device, dtype=dtype, offline=offline).model
-    collect_garbage_from_here()
-    if dry_run:
-        _show_plan(plan(model, samples, config), as_json)
-        return
-    weights = fingerprint(locate(name, offline=offline))
-    outcome, number = _train(model, samples, output, config, weights, resume, talk)
+        with devices.main_first():
+            sets = _samples(data, eval_data, image_root, name, place, settings)
+        order = _order(name, devices.device(device), dtype, offline, settings, sets, output, resume)
+        if dry_run:
+            _show_plan(order, devices, as_json)
+            return
+    outcome, number = _train(order, devices, talk)
+    devices.end()
     if number is not None and not outcome.is_complete:
         talk.done(
             f"stopped after update {outcome.step} of {outcome.num_steps}, which is saved. To go on, type the same "
             "command with --resume."
         )
         raise typer.Exit(128 + number)
-    _show_result(outcome, output, as_json)
+    if devices.is_main:
+        _push(output, push_to_hub, talk)
+        _show_result(outcome, output, as_json)
+
+
+def _require_before_training(report_to: str, push_to_hub: str | None, offline: bool) -> None:
+    if report_to == "tensorboard" and importlib.util.find_spec("tensorboard") is None:
+        raise ResourceError(
+            "--report-to needs tensorboard, which is not installed: pip install 'vlinstruct[tensorboard]'."
+        )
+    if push_to_hub is None:
+        return
+    if offline:
+        raise UsageError("--push-to-hub and --offline contradict each other.")
+    from vlinstruct.checkpoints.hub import require_login
+
+    require_login()
 
 
 def _check(data: Path | None, image_root: Path | None) -> None:
@@ -121,11 +123,11 @@ def _check(data: Path | None, image_root: Path | None) -> None:
     from vlinstruct.errors import DataError
 
     if data is None:
-        raise UsageError("--check-data needs --data FILE.")
+        raise UsageError("--check-data needs --data, a file or a folder.")
     problems = list(problems_of(data, image_root=image_root))
     if problems:
         show("\n".join(problems))
-        raise DataError(f"{len(problems)} records of {data} cannot be used. They are listed on stdout.")
+        raise DataError(f"{len(problems)} problems in {data}. They are listed on stdout.")
     show(f"nothing is wrong with {data}")
 
 
@@ -140,8 +142,14 @@ def _example_place(output: Path, *, is_kept: bool) -> Iterator[Path]:
 
 
 def _samples(
-    data: Path | None, image_root: Path | None, backbone: str, examples: Path, config: FinetuneConfig
-) -> list[TrainingSample]:
+    data: Path | None,
+    eval_data: Path | None,
+    image_root: Path | None,
+    backbone: str,
+    examples: Path,
+    config: FinetuneConfig,
+) -> tuple[list[TrainingSample], list[TrainingSample]]:
+    """Returns what is learned and what is validated on."""
     from vlinstruct.data.conversations import read_conversations
 
     if data is None and backbone != "mini":
@@ -152,57 +160,99 @@ def _samples(
     if data is None:
         from vlinstruct.mini.example_data import write_example_data
 
-        data = write_example_data(examples, pictures=_EXAMPLE_PICTURES, seed=config.seed)
-    return read_conversations(data, image_root=image_root, answers=config.answers)
+        data = write_example_data(examples, "train", pictures=_EXAMPLE_PICTURES, seed=config.seed)
+        if eval_data is None:
+            eval_data = write_example_data(examples, "dev", pictures=_EXAMPLE_EVAL_PICTURES, seed=config.seed)
+    learned = read_conversations(data, image_root=image_root, answers=config.answers)
+    if eval_data is None:
+        return learned, []
+    return learned, read_conversations(eval_data, image_root=image_root, answers=config.answers)
 
 
-def _train(
-    model: VisionLanguageModel,
-    samples: Sequence[TrainingSample],
-    output: Path,
+def _order(
+    backbone: str,
+    device: str,
+    dtype: Dtype,
+    offline: bool,
     config: FinetuneConfig,
-    weights: str,
+    sets: Sequence[list[TrainingSample]],
+    output: Path,
     resume: bool,
-    talk: Talk,
-) -> tuple[Finetuned, int | None]:
+) -> Order:
+    from vlinstruct.checkpoints.registry import locate
+    from vlinstruct.checkpoints.safetensors_files import fingerprint
+    from vlinstruct.cli.run import collect_garbage_from_here
+    from vlinstruct.pipeline import load
+    from vlinstruct.training.finetune import Order
+
+    model = load(backbone, device=device, dtype=dtype, offline=offline).model
+    collect_garbage_from_here()
+    weights = fingerprint(locate(backbone, offline=offline))
+    samples, validation = sets
+    return Order(
+        model=model,
+        samples=samples,
+        validation=validation,
+        folder=output,
+        config=config,
+        weights=weights,
+        resume=resume,
+    )
+
+
+def _train(order: Order, devices: Devices, talk: Talk) -> tuple[Finetuned, int | None]:
     """Returns how it ended, and the signal that stopped it."""
-    from vlinstruct.training import finetune as room
+    from vlinstruct.training.finetune import Progress
+    from vlinstruct.training.finetune import finetune as train
     from vlinstruct.training.stopping import stop_request
 
-    total = len(samples) + room.plan(model, samples, config).num_steps
-    with stop_request() as request, progress(total, quiet=talk.quiet) as advance:
-        outcome = room.finetune(
-            model,
-            samples,
-            output,
-            config,
-            weights=weights,
-            resume=resume,
-            progress=room.Progress(
-                on_feature=advance,
-                on_step=lambda record: advance(),
-                notify=talk.notice,
-                should_stop=request,
-            ),
+    with stop_request() as request, training_progress(talk) as shown:
+        progress = Progress(
+            on_plan=shown.begin,
+            on_feature=shown.feature,
+            on_step=shown.step,
+            on_validation=shown.validation,
+            notify=talk.notice,
+            should_stop=request,
         )
-    return outcome, request.number
+        return train(order, devices=devices, progress=progress), request.number
 
 
-def _show_plan(planned: Plan, as_json: bool) -> None:
+def _push(output: Path, repository: str | None, talk: Talk) -> None:
+    if repository is not None:
+        from vlinstruct.checkpoints.hub import push_adapter
+
+        talk.done(f"uploaded to {push_adapter(output, repository)}")
+
+
+def _show_plan(order: Order, devices: Devices, as_json: bool) -> None:
     from dataclasses import asdict
 
     from vlinstruct.data.records import RecordWriter
+    from vlinstruct.training.finetune import plan
 
+    planned = plan(order, num_processes=devices.num_processes)
+    if not devices.is_main:
+        return
     if as_json:
         record = {"schema": "vlinstruct.finetune_plan/1", "id": "plan", "status": "ok", **asdict(planned)}
         RecordWriter(sys.stdout.buffer).write(record)
         return
+    show("\n".join(_plan_lines(planned, order)))
+
+
+def _plan_lines(planned: Plan, order: Order) -> list[str]:
     lines = [f"learns      {name}: {count:,} numbers" for name, count in planned.learning.items()]
-    lines += [f"samples     {planned.num_samples:,}"]
-    lines += [f"updates     {planned.num_steps:,} of {planned.batch_size} samples"]
+    lines += [f"            {sum(planned.learning.values()):,} numbers in all"]
+    lines += [f"samples     {planned.num_samples:,}, and {len(order.validation):,} to validate on"]
+    lines += [f"updates     {planned.num_steps:,} of {planned.batch_size} samples, {planned.num_processes} process(es)"]
+    lines += [f"memory      {planned.weights_bytes / 1e6:,.1f} MB of frozen weights"]
+    lines += [f"            {planned.learning_bytes / 1e6:,.1f} MB of what learns, with gradients and optimizer"]
+    rows = order.config.per_device_train_batch_size
+    lines += [f"            and the activations of {rows} samples at once"]
     lines += [f"disk        {planned.features_bytes / 1e6:,.1f} MB of frozen features"]
     lines += [f"            {planned.checkpoint_bytes / 1e6:,.1f} MB per checkpoint, two are kept"]
-    show("\n".join(lines))
+    return lines
 
 
 def _show_result(outcome: Finetuned, output: Path, as_json: bool) -> None:
@@ -210,6 +260,7 @@ def _show_result(outcome: Finetuned, output: Path, as_json: bool) -> None:
 
     if as_json:
         record = {"schema": "vlinstruct.finetune/1", "id": str(output), "status": "ok", "adapter": str(output)}
-        RecordWriter(sys.stdout.buffer).write({**record, "num_steps": outcome.num_steps})
+        best = {"best_step": outcome.best_step, "best_eval_loss": outcome.best_loss}
+        RecordWriter(sys.stdout.buffer).write({**record, "num_steps": outcome.num_steps, **best})
     else:
         show(f"{output}")

@@ -34,7 +34,7 @@ def show(text: str) -> None:
         raise ResourceError(error_line("cannot write output", "stdout", why, "Free some space")) from error
 
 
-def say(kind: Literal["error", "notice", "done"], message: str) -> None:
+def say(kind: Literal["error", "notice", "done", "progress"], message: str) -> None:
     """Writes one line of talk to stderr: `error: ...`."""
     line = f"{kind}: {shortened(message, _MAX_LINE - len(kind) - 2)}"
     print(line.encode("ascii", "backslashreplace").decode() if _is_narrow() else line, file=sys.stderr)
@@ -61,6 +61,11 @@ class Talk:
         """Says how it went."""
         if not self.quiet:
             say("done", message)
+
+    def progress(self, message: str) -> None:
+        """Says how far it is."""
+        if not self.quiet:
+            say("progress", message)
 
     @contextmanager
     def listening(self) -> Iterator[None]:

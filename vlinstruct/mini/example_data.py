@@ -9,43 +9,48 @@ from pathlib import Path
 from vlinstruct.checkpoints.atomic import written_atomically
 from vlinstruct.mini.draw import draw
 from vlinstruct.mini.questions import ask, facts
+from vlinstruct.mini.split import Split
 from vlinstruct.mini.world import sample_scene
 
 _QUESTIONS_PER_PICTURE = 4
 _POOR_SHARE = 0.5
-FILE = "train.jsonl"
 
 
-def write_example_data(folder: Path, *, pictures: int, seed: int) -> Path:
-    """Draws pictures of the train part and writes a line per question; what is there already stays.
+def write_example_data(folder: Path, part: Split, *, pictures: int, seed: int) -> Path:
+    """Draws pictures of a part of mini's world and writes a line per question; what is there already stays.
 
     Args:
         folder: where to.
+        part: train, dev or test; also the file's name.
         pictures: how many; each is asked about four times, half of the time poorly.
         seed: of the pictures and the questions.
 
     Returns:
         The file of lines.
     """
-    path = folder / FILE
+    path = folder / f"{part}.jsonl"
     if path.exists():
         return path
     folder.mkdir(parents=True, exist_ok=True)
-    lines = [line for number in range(pictures) for line in _picture_lines(folder, seed, number)]
+    lines = [line for number in range(pictures) for line in _picture_lines(folder, part, seed, number)]
     with written_atomically(path) as temporary:
         temporary.write_text("".join(lines), encoding="utf-8")
     return path
 
 
-def _picture_lines(folder: Path, seed: int, number: int) -> list[str]:
-    rng = random.Random(f"example/{seed}/{number}")
-    scene = sample_scene(rng.randrange(2**32), split="train", fonts=("pillow",))
-    name = f"{number:04}.png"
+def _picture_lines(folder: Path, part: Split, seed: int, number: int) -> list[str]:
+    rng = random.Random(f"example/{part}/{seed}/{number}")
+    scene = sample_scene(rng.randrange(2**32), split=part, fonts=("pillow",))
+    name = f"{part}-{number:04}.png"
     draw(scene).save(folder / name)
     fitting = [fact for fact in facts(scene, rng) if fact.is_fitting]
     chosen = rng.sample(fitting, min(_QUESTIONS_PER_PICTURE, len(fitting)))
     records = [
-        {"id": f"{number:04}-{turn}", "image": name, "instruction": ask(fact, rng, "train", _POOR_SHARE).instruction}
+        {
+            "id": f"{part}-{number:04}-{turn}",
+            "image": name,
+            "instruction": ask(fact, rng, part, _POOR_SHARE).instruction,
+        }
         | {"answer": fact.answer}
         for turn, fact in enumerate(chosen)
     ]

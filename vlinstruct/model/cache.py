@@ -45,6 +45,13 @@ class KeyValues:
             self.keys, self.values = self.keys.index_select(0, rows), self.values.index_select(0, rows)
 
 
+class PassingKeyValues(KeyValues):
+    """Keeps nothing: for a sequence that is read in one pass, which may be computed twice."""
+
+    def append(self, keys: Tensor, values: Tensor, starts: Sequence[int]) -> tuple[Tensor, Tensor]:
+        return keys, values
+
+
 def _reserved(memory: Tensor, length: int) -> Tensor:
     """Returns memory for `length` positions at least, what is there kept; the rest is finite, for masks to hide."""
     if memory.shape[2] >= length:

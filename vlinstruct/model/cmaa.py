@@ -11,10 +11,12 @@ Legend: B rows, Q queries, T instruction tokens, D the Q-Former's width.
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
-def cross_modal_alignment_attention(query_embeds: Tensor, text_embeds: Tensor, attention_mask: Tensor) -> Tensor:
+def cross_modal_alignment_attention(
+    query_embeds: Tensor, text_embeds: Tensor, attention_mask: Tensor, values: Tensor | None = None
+) -> Tensor:
     """Computes U_mm (eq. 1).
 
     [CLS] and [SEP] take part like any other token; the softmax runs in float32 at least.
@@ -23,6 +25,7 @@ def cross_modal_alignment_attention(query_embeds: Tensor, text_embeds: Tensor, a
         query_embeds: E_que, (B, Q, D).
         text_embeds: E_text, (B, T, D).
         attention_mask: (B, T), nonzero where a token is no padding; padding never counts. Every row has a token.
+        values: what is summed, (B, T, D); E_text itself where None, as in the paper.
 
     Returns:
         U_mm, (B, Q, D), in the dtype of `query_embeds`.
@@ -35,11 +38,45 @@ def cross_modal_alignment_attention(query_embeds: Tensor, text_embeds: Tensor, a
     queries, text = query_embeds.to(accumulate), text_embeds.to(accumulate)
     padding = ~attention_mask.bool()
     text = text.masked_fill(padding[..., None], 0.0)  # 0 * NaN would let a padded position through
+    summed = text if values is None else values.to(accumulate).masked_fill(padding[..., None], 0.0)
     logits = (queries @ text.mT).masked_fill(padding[:, None, :], -torch.inf)  # (B, Q, T)
-    return (logits.softmax(dim=-1) @ text).to(query_embeds.dtype)
+    return (logits.softmax(dim=-1) @ summed).to(query_embeds.dtype)
 
 
-def with_alignment(query_embeds: Tensor, text_embeds: Tensor, attention_mask: Tensor) -> Tensor:
-    """Returns the queries followed by U_mm, (B, 2Q, D): what the projection reads under EMA (algorithm 1)."""
-    aligned = cross_modal_alignment_attention(query_embeds, text_embeds, attention_mask)
+class CrossModalAlignmentAttention(nn.Module):
+    """CMAA with learned projections, which the paper does not have: softmax(E_que Q (E_text K)^T) E_text V.
+
+    All three begin as the identity, so that training starts from the paper's formula.
+
+    Args:
+        width: D.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.q_proj, self.k_proj, self.v_proj = (nn.Linear(width, width, bias=False) for _ in range(3))
+        for projection in (self.q_proj, self.k_proj, self.v_proj):
+            nn.init.eye_(projection.weight)
+
+    def forward(self, query_embeds: Tensor, text_embeds: Tensor, attention_mask: Tensor) -> Tensor:
+        """The arguments and the result are `cross_modal_alignment_attention`'s; computes in its weights' dtype."""
+        dtype = self.q_proj.weight.dtype
+        text = text_embeds.to(dtype).masked_fill(~attention_mask.bool()[..., None], 0.0)
+        queries = self.q_proj(query_embeds.to(dtype))
+        return cross_modal_alignment_attention(queries, self.k_proj(text), attention_mask, self.v_proj(text))
+
+
+def with_alignment(
+    query_embeds: Tensor, text_embeds: Tensor, attention_mask: Tensor, cmaa: CrossModalAlignmentAttention | None = None
+) -> Tensor:
+    """Returns the queries followed by U_mm, (B, 2Q, D): what the projection reads under EMA (algorithm 1).
+
+    Args:
+        query_embeds: E_que, (B, Q, D).
+        text_embeds: E_text, (B, T, D).
+        attention_mask: (B, T), nonzero where a token is no padding.
+        cmaa: None for the paper's formula.
+    """
+    attend = cmaa or cross_modal_alignment_attention
+    aligned = attend(query_embeds, text_embeds, attention_mask).to(query_embeds.dtype)
     return torch.cat([query_embeds, aligned], dim=1)

@@ -101,4 +101,8 @@ class VisionEncoder(nn.Module):
         Returns:
             image_embeds, (B, P, D).
         """
-        return self.post_layernorm(self.encoder(self.embeddings(pixel_values)))
+        return self.post_layernorm(self.hidden_states(pixel_values))
+
+    def hidden_states(self, pixel_values: Tensor) -> Tensor:
+        """Returns what the last layer norm (ln_vision in LAVIS) reads, (B, P, D)."""
+        return self.encoder(self.embeddings(pixel_values))

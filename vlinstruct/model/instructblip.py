@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from vlinstruct.model.cmaa import with_alignment
+from vlinstruct.model.cmaa import CrossModalAlignmentAttention, with_alignment
 from vlinstruct.model.configuration import InstructBlipConfig, T5Config, TextConfig
 from vlinstruct.model.encoder import VisionEncoder
 from vlinstruct.model.language_model import LanguageModel
@@ -39,12 +39,19 @@ class InstructBlip(nn.Module):
         self.vision_model = VisionEncoder(config.vision_config)
         self.query_tokens = nn.Parameter(torch.zeros(1, config.num_query_tokens, config.qformer_config.hidden_size))
         self.qformer = QFormer(config.qformer_config, config.vision_config.hidden_size)
+        self.cmaa: CrossModalAlignmentAttention | None = None  # the paper's has nothing to learn
         self.language_projection = language_projection(config)
         self.language_model = _language_model(config.text_config)
 
     def encode_image(self, pixel_values: Tensor) -> Tensor:
         """(B, 3, image_size, image_size) -> image_embeds (B, P, D_vision)."""
         return self.vision_model(pixel_values)
+
+    def learn_cmaa(self) -> CrossModalAlignmentAttention:
+        """Gives CMAA learned projections, which begin as the paper's formula; returns them."""
+        weight = self.language_projection.weight
+        self.cmaa = CrossModalAlignmentAttention(weight.shape[1]).to(weight.device, weight.dtype)
+        return self.cmaa
 
     def query(self, image_embeds: Tensor, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
         """Returns query_embeds (E_que), (B, Q, D), and text_embeds (E_text), (B, T, D)."""
@@ -67,4 +74,10 @@ class InstructBlip(nn.Module):
     def alignment_input(self, image_embeds: Tensor, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Returns what the projection reads: (B, Q, D), or (B, 2Q, D) under EMA; the arguments are `image_prefix`'s."""
         query_embeds, text_embeds = self.query(image_embeds, input_ids, attention_mask)
-        return with_alignment(query_embeds, text_embeds, attention_mask) if self.use_ema else query_embeds
+        return self.align(query_embeds, text_embeds, attention_mask)
+
+    def align(self, query_embeds: Tensor, text_embeds: Tensor, attention_mask: Tensor) -> Tensor:
+        """Returns `alignment_input` from what the Q-Former returned."""
+        if not self.use_ema:
+            return query_embeds
+        return with_alignment(query_embeds, text_embeds, attention_mask, self.cmaa)

@@ -11,8 +11,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
+import torch
 from torch import Tensor, nn
 
 
@@ -45,7 +46,20 @@ class DecoderState(Protocol):
 
 
 class LanguageModel(nn.Module, ABC):
-    """A language model that reads embeddings and continues with tokens."""
+    """A language model that reads embeddings and continues with tokens.
+
+    Attributes:
+        gradient_checkpointing: whether `target_logits` keeps only the blocks' inputs for the backward pass, in which
+            the rest is computed anew; without gradients it changes nothing.
+    """
+
+    _no_split_modules: ClassVar[list[str]]  # accelerate reads it: the classes whose weights FSDP gathers as one
+    gradient_checkpointing: bool = False
+
+    @property
+    def is_checkpointing(self) -> bool:
+        """Whether a pass that begins now is one that keeps only the blocks' inputs."""
+        return self.gradient_checkpointing and torch.is_grad_enabled()
 
     @abstractmethod
     def embed_tokens(self, input_ids: Tensor) -> Tensor:

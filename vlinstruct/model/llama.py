@@ -9,13 +9,15 @@ Source: Llama (Touvron et al., 2023); rotary positions (Su et al., 2021).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from vlinstruct.model.attention import activation, attend, split_heads
-from vlinstruct.model.cache import KeyValues
+from vlinstruct.model.cache import KeyValues, PassingKeyValues
+from vlinstruct.model.checkpointing import Block, checkpointed
 from vlinstruct.model.configuration import LlamaConfig
 from vlinstruct.model.language_model import DecoderState, LanguageModel
 from vlinstruct.model.rms_norm import RMSNorm
@@ -100,11 +102,13 @@ class LlamaState:
     Args:
         caches: keys and values per layer.
         num_padded: (B,), how many positions at a row's beginning are padding.
+        is_checkpointed: whether the layers that read on are checkpointed; `caches` then keep nothing.
     """
 
-    def __init__(self, caches: list[KeyValues], num_padded: Tensor) -> None:
+    def __init__(self, caches: Sequence[KeyValues], num_padded: Tensor, *, is_checkpointed: bool = False) -> None:
         self.caches = caches
         self.num_padded = num_padded
+        self.is_checkpointed = is_checkpointed
         self.lengths = [0] * len(num_padded)
 
     def drop(self, counts: Sequence[int]) -> None:
@@ -154,7 +158,8 @@ class LlamaLayers(nn.Module):
         rotation = Rotation((positions - state.num_padded[:, None]).clamp(min=0), self.config, inputs_embeds.dtype)
         mask = causal_mask(state.num_padded, positions, max(state.lengths) + num_new)
         hidden = inputs_embeds
-        for layer, cache in zip(self.layers, state.caches, strict=True):
+        layers: Iterable[Block] = checkpointed(self.layers) if state.is_checkpointed else self.layers
+        for layer, cache in zip(layers, state.caches, strict=True):
             hidden = layer(hidden, rotation, mask, cache, state.lengths)
         state.lengths = [length + num_new for length in state.lengths]
         return self.norm(hidden)
@@ -162,6 +167,8 @@ class LlamaLayers(nn.Module):
 
 class Llama(LanguageModel):
     """The language model (`language_model` in a checkpoint)."""
+
+    _no_split_modules: ClassVar[list[str]] = ["LlamaLayer"]  # FSDP's units
 
     def __init__(self, config: LlamaConfig) -> None:
         super().__init__()
@@ -171,10 +178,13 @@ class Llama(LanguageModel):
     def embed_tokens(self, input_ids: Tensor) -> Tensor:
         return self.model.embed_tokens(input_ids)
 
-    def begin(self, inputs_embeds: Tensor, attention_mask: Tensor) -> tuple[Tensor, LlamaState]:
+    def begin(
+        self, inputs_embeds: Tensor, attention_mask: Tensor, *, is_checkpointed: bool = False
+    ) -> tuple[Tensor, LlamaState]:
         """Reads the context: the last layer's output, (B, C, L), and the state."""
         num_padded = (attention_mask == 0).sum(dim=1)
-        state = LlamaState([KeyValues() for _ in self.model.layers], num_padded)
+        cache = PassingKeyValues if is_checkpointed else KeyValues
+        state = LlamaState([cache() for _ in self.model.layers], num_padded, is_checkpointed=is_checkpointed)
         return self.model(inputs_embeds, state), state
 
     def prefill(
@@ -193,5 +203,5 @@ class Llama(LanguageModel):
     def target_logits(self, inputs_embeds: Tensor, attention_mask: Tensor, target_ids: Tensor) -> Tensor:
         num_targets = target_ids.shape[1]
         embeds = torch.cat([inputs_embeds, self.embed_tokens(target_ids[:, :-1])], dim=1)
-        hidden, _ = self.begin(embeds, attention_mask)
+        hidden, _ = self.begin(embeds, attention_mask, is_checkpointed=self.is_checkpointing)
         return self.lm_head(hidden[:, -num_targets:])

@@ -10,15 +10,16 @@ Source: T5 (Raffel et al., 2020), version 1.1 with gated feed-forward and a head
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
-from typing import cast
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 
 from vlinstruct.model.attention import activation, attend, split_heads
-from vlinstruct.model.cache import KeyValues
+from vlinstruct.model.cache import KeyValues, PassingKeyValues
+from vlinstruct.model.checkpointing import Block, checkpointed
 from vlinstruct.model.configuration import T5Config
 from vlinstruct.model.language_model import DecoderState, LanguageModel
 from vlinstruct.model.rms_norm import RMSNorm
@@ -171,6 +172,10 @@ class DecoderBlock(nn.Module):
         attention = SelfAttentionLayer(config, has_position_bias=has_position_bias)
         self.layer = nn.ModuleList([attention, CrossAttentionLayer(config), FeedForwardLayer(config)])
 
+    def read_context(self, encoded: Tensor) -> tuple[Tensor, Tensor]:
+        """Computes the cross-attention's keys and values of the encoder's output."""
+        return cast(T5Attention, self.get_submodule("layer.1.EncDecAttention")).keys_values(encoded)
+
     def forward(self, hidden: Tensor, bias: Tensor, block: int, state: T5State) -> Tensor:
         attend_self, attend_context, feed_forward = self.layer
         hidden = attend_self(hidden, bias, state.own[block], state.lengths)
@@ -183,12 +188,14 @@ class T5State:
     Args:
         context: per block, keys and values of the encoder's output; computed once.
         context_bias: (B, 1, 1, C), 0 where a context position may be seen, else -inf.
+        is_checkpointed: whether the blocks that read on are checkpointed; they then remember nothing of their own.
     """
 
-    def __init__(self, context: list[KeyValues], context_bias: Tensor) -> None:
-        self.own = [KeyValues() for _ in context]
+    def __init__(self, context: list[KeyValues], context_bias: Tensor, *, is_checkpointed: bool = False) -> None:
+        self.own = [PassingKeyValues() if is_checkpointed else KeyValues() for _ in context]
         self.context = context
         self.context_bias = context_bias
+        self.is_checkpointed = is_checkpointed
         self.lengths = [0] * len(context_bias)
 
     def drop(self, counts: Sequence[int]) -> None:
@@ -225,11 +232,12 @@ class T5Encoder(nn.Module):
         self.block = nn.ModuleList(EncoderBlock(config, has_position_bias=i == 0) for i in range(config.num_layers))
         self.final_layer_norm = RMSNorm(config.d_model, config.layer_norm_epsilon)
 
-    def forward(self, inputs_embeds: Tensor, context_bias: Tensor) -> Tensor:
+    def forward(self, inputs_embeds: Tensor, context_bias: Tensor, *, is_checkpointed: bool = False) -> Tensor:
         positions = torch.arange(inputs_embeds.shape[1], device=inputs_embeds.device)
         bias = position_bias(self.block, positions - positions[:, None], is_bidirectional=True) + context_bias
         hidden = inputs_embeds
-        for block in self.block:
+        blocks: Iterable[Block] = checkpointed(self.block) if is_checkpointed else self.block
+        for block in blocks:
             hidden = block(hidden, bias)
         return self.final_layer_norm(hidden)
 
@@ -243,15 +251,16 @@ class T5Decoder(nn.Module):
         self.block = nn.ModuleList(DecoderBlock(config, has_position_bias=i == 0) for i in range(num_layers))
         self.final_layer_norm = RMSNorm(config.d_model, config.layer_norm_epsilon)
 
-    def read_context(self, encoded: Tensor) -> list[KeyValues]:
+    def read_context(self, encoded: Tensor, *, is_checkpointed: bool = False) -> list[KeyValues]:
         """Computes every block's keys and values of the encoder's output, once per context."""
-        attentions = (cast(T5Attention, block.get_submodule("layer.1.EncDecAttention")) for block in self.block)
-        return [KeyValues(*attention.keys_values(encoded)) for attention in attentions]
+        reads = [cast(DecoderBlock, block).read_context for block in self.block]
+        return [KeyValues(*read(encoded)) for read in (checkpointed(reads) if is_checkpointed else reads)]
 
     def forward(self, hidden: Tensor, state: T5State) -> Tensor:
         num_new = hidden.shape[1]
         bias = position_bias(self.block, _distances(state.lengths, num_new, hidden.device), is_bidirectional=False)
-        for index, block in enumerate(self.block):
+        blocks: Iterable[Block] = checkpointed(self.block) if state.is_checkpointed else self.block
+        for index, block in enumerate(blocks):
             hidden = block(hidden, bias, index, state)
         state.lengths = [length + num_new for length in state.lengths]
         return self.final_layer_norm(hidden)
@@ -267,6 +276,8 @@ def _distances(starts: Sequence[int], num_new: int, device: torch.device) -> Ten
 class T5(LanguageModel):
     """The language model (`language_model` in a checkpoint)."""
 
+    _no_split_modules: ClassVar[list[str]] = ["EncoderBlock", "DecoderBlock"]  # FSDP's units
+
     def __init__(self, config: T5Config) -> None:
         super().__init__()
         self.config = config
@@ -279,12 +290,13 @@ class T5(LanguageModel):
     def embed_tokens(self, input_ids: Tensor) -> Tensor:
         return self.shared(input_ids)
 
-    def begin(self, inputs_embeds: Tensor, attention_mask: Tensor) -> T5State:
+    def begin(self, inputs_embeds: Tensor, attention_mask: Tensor, *, is_checkpointed: bool = False) -> T5State:
         """Encodes the context and computes the decoder's cross-attention keys and values."""
         seen = attention_mask.bool()[:, None, None, :]
         context_bias = torch.zeros_like(seen, dtype=inputs_embeds.dtype).masked_fill(~seen, -torch.inf)
-        encoded = self.encoder(inputs_embeds, context_bias)
-        return T5State(self.decoder.read_context(encoded), context_bias)
+        encoded = self.encoder(inputs_embeds, context_bias, is_checkpointed=is_checkpointed)
+        context = self.decoder.read_context(encoded, is_checkpointed=is_checkpointed)
+        return T5State(context, context_bias, is_checkpointed=is_checkpointed)
 
     def start_ids(self, like: Tensor) -> Tensor:
         """The decoder's start token for every row of `like`, (B, 1)."""
@@ -303,4 +315,5 @@ class T5(LanguageModel):
 
     def target_logits(self, inputs_embeds: Tensor, attention_mask: Tensor, target_ids: Tensor) -> Tensor:
         shifted = torch.cat([self.start_ids(target_ids), target_ids[:, :-1]], dim=1)
-        return self.decode(shifted, self.begin(inputs_embeds, attention_mask))
+        state = self.begin(inputs_embeds, attention_mask, is_checkpointed=self.is_checkpointing)
+        return self.decode(shifted, state)

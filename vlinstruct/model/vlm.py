@@ -69,8 +69,11 @@ class VisionLanguageModel:
         Returns:
             A percept with one item per picture.
         """
-        pixel_values = self.image_processor(media).to(self.device, self.dtype)
-        return Percept(image_embeds=self.model.encode_image(pixel_values))
+        return Percept(image_embeds=self.model.encode_image(self.pixel_values(media)))
+
+    def pixel_values(self, media: Sequence[Image.Image]) -> Tensor:
+        """Returns what the vision tower reads, (B, 3, image_size, image_size)."""
+        return self.image_processor(media).to(self.device, self.dtype)
 
     @torch.inference_mode()
     def generate_text(self, prompts: Sequence[str], config: GenerationConfig) -> list[str]:
@@ -135,13 +138,21 @@ class VisionLanguageModel:
     @torch.inference_mode()
     def alignment_input(self, percept: Percept, qformer_text: str) -> Tensor:
         """Returns what the projection reads for one picture and text, (Q, D), or (2Q, D) under EMA."""
-        ids = torch.tensor([self.qformer_tokenizer.encode(qformer_text)], device=self.device)
-        return self.model.alignment_input(percept.image_embeds, ids, torch.ones_like(ids))[0]
+        return self.model.alignment_input(percept.image_embeds, *self.qformer_ids([qformer_text]))[0]
+
+    @torch.inference_mode()
+    def query(self, percept: Percept, qformer_texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Returns query_embeds (E_que), (B, Q, D), and text_embeds (E_text), (B, T, D)."""
+        return self.model.query(percept.image_embeds, *self.qformer_ids(qformer_texts))
+
+    def qformer_ids(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Returns what the Q-Former reads, (B, T), and its mask, (B, T), 1 where it is no padding."""
+        ids = [torch.tensor(self.qformer_tokenizer.encode(text), device=self.device) for text in texts]
+        mask = pad_sequence([torch.ones_like(row) for row in ids], batch_first=True)
+        return pad_sequence(ids, batch_first=True), mask
 
     def _compute_image_prefix(self, percept: Percept, qformer_texts: Sequence[str]) -> Tensor:
-        ids = [torch.tensor(self.qformer_tokenizer.encode(text), device=self.device) for text in qformer_texts]
-        mask = pad_sequence([torch.ones_like(row) for row in ids], batch_first=True)
-        return self.model.image_prefix(percept.image_embeds, pad_sequence(ids, batch_first=True), mask)
+        return self.model.image_prefix(percept.image_embeds, *self.qformer_ids(qformer_texts))
 
     def context(self, prompts: Sequence[str], prefix: Sequence[Tensor] | None) -> Context:
         """Joins each row's prefix and prompt and pads on the left, so that the two stay neighbours.
@@ -150,7 +161,10 @@ class VisionLanguageModel:
             prompts: one per row.
             prefix: per row what stands in front of it, (2Q, L) or (Q, L); differentiable. None for the text alone.
         """
-        ids = [self._prompt_ids(prompt) for prompt in prompts]
+        return self.context_of_ids([self.prompt_ids(prompt) for prompt in prompts], prefix)
+
+    def context_of_ids(self, ids: Sequence[Sequence[int]], prefix: Sequence[Tensor] | None) -> Context:
+        """Does what `context` does, with prompts that `prompt_ids` made."""
         embed = self.model.language_model.embed_tokens
         rows = [embed(torch.tensor(row, device=self.device)) for row in ids]
         if prefix is not None:
@@ -162,7 +176,12 @@ class VisionLanguageModel:
             seen_ids=tuple(self._seen_ids(row) for row in ids),
         )
 
-    def _prompt_ids(self, prompt: str) -> list[int]:
+    def prompt_ids(self, prompt: str) -> list[int]:
+        """Returns a prompt's token ids.
+
+        Raises:
+            TextError: it has more tokens than the language model takes.
+        """
         ids, config = self.tokenizer.prompt_ids(prompt), self.model.config.text_config
         if isinstance(config, LlamaConfig) and len(ids) > config.max_position_embeddings:
             raise TextError(

@@ -1,9 +1,9 @@
-"""What is frozen is computed once: the projection's input for every sample, in a file that is mapped into memory.
+"""What is frozen is computed once and kept in a file that is mapped into memory.
 
-The vision tower, the Q-Former and CMAA's U_mm are constants of this training. Each sample is computed alone, in eval
-mode, so that a cached row is bit for bit what would be computed anew.
+The vision tower, the Q-Former and CMAA's U_mm are constants of this training unless they are asked to learn. Each row
+is computed alone, in eval mode, so that a cached one is bit for bit what would be computed anew.
 
-Legend: N samples, P prefix positions (Q, or 2Q under EMA), D the Q-Former's width.
+Legend: N rows, R x W a row's shape (see `frontier`).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Literal
@@ -25,6 +26,7 @@ from vlinstruct.data.durable import file_sha256
 from vlinstruct.data.images import load_image
 from vlinstruct.data.read_ahead import read_ahead
 from vlinstruct.model.vlm import VisionLanguageModel
+from vlinstruct.training.frontier import Frontier
 
 _READ_AHEAD = 4
 
@@ -35,33 +37,34 @@ class Features:
     Args:
         folder: where the files are; made if it is missing.
         fingerprint: of everything that the rows depend on; files of another one are computed anew.
-        num_samples: N.
-        shape: (P, D).
+        num_rows: N.
+        shape: (R, W).
         dtype: of the rows.
     """
 
     def __init__(
-        self, folder: Path, *, fingerprint: str, num_samples: int, shape: tuple[int, int], dtype: torch.dtype
+        self, folder: Path, *, fingerprint: str, num_rows: int, shape: tuple[int, int], dtype: torch.dtype
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.shape, self.dtype = shape, dtype
         self.row_bytes = row_bytes(shape, dtype)
-        marks, mark = folder / "features.json", {"fingerprint": fingerprint, "rows": num_samples, "dtype": str(dtype)}
+        marks = folder / "features.json"
+        mark = {"fingerprint": fingerprint, "rows": num_rows, "shape": list(shape), "dtype": str(dtype)}
         is_known = marks.exists() and json.loads(marks.read_text(encoding="utf-8")) == mark
         mode: Literal["r+", "w+"] = "r+" if is_known else "w+"
-        self.rows = np.memmap(folder / "features.bin", np.uint8, mode, shape=(num_samples, self.row_bytes))
-        self.is_computed = np.memmap(folder / "computed.bin", np.uint8, mode, shape=(num_samples,))
+        self.rows = np.memmap(folder / "features.bin", np.uint8, mode, shape=(num_rows, self.row_bytes))
+        self.is_computed = np.memmap(folder / "computed.bin", np.uint8, mode, shape=(num_rows,))
         if not is_known:
             self.is_computed.flush()
             with written_atomically(marks) as path:
                 path.write_text(json.dumps(mark), encoding="utf-8")
 
     def missing(self) -> list[int]:
-        """Returns the samples that are not computed yet."""
+        """Returns the rows that are not computed yet."""
         return [int(index) for index in np.flatnonzero(self.is_computed == 0)]
 
     def write(self, index: int, row: Tensor) -> None:
-        """Keeps a sample's row, (P, D)."""
+        """Keeps a row, (R, W)."""
         self.rows[index] = row.detach().cpu().to(self.dtype).contiguous().view(torch.uint8).flatten().numpy()
         self.is_computed[index] = 1
 
@@ -71,20 +74,36 @@ class Features:
         self.is_computed.flush()
 
     def read(self, indices: Sequence[int]) -> Tensor:
-        """Returns the rows of samples, (len(indices), P, D)."""
+        """Returns rows, (len(indices), R, W), on the CPU."""
         return torch.from_numpy(np.array(self.rows[list(indices)])).view(self.dtype).view(len(indices), *self.shape)
 
 
 def row_bytes(shape: tuple[int, int], dtype: torch.dtype) -> int:
-    """Returns the bytes of one sample."""
+    """Returns the bytes of one row."""
     return shape[0] * shape[1] * dtype.itemsize
 
 
-def feature_shape(model: VisionLanguageModel) -> tuple[int, int]:
-    """Returns (P, D)."""
-    config = model.model.config
-    positions = config.num_query_tokens * (2 if model.model.use_ema else 1)
-    return positions, config.qformer_config.hidden_size
+@dataclass(frozen=True, kw_only=True)
+class FeatureRows:
+    """Which rows there are, and whose.
+
+    Args:
+        of_sample: per sample its row.
+        firsts: per row the first sample that it belongs to.
+    """
+
+    of_sample: Sequence[int]
+    firsts: Sequence[TrainingSample]
+
+    @classmethod
+    def of(cls, samples: Sequence[TrainingSample], *, is_per_picture: bool) -> FeatureRows:
+        """Gives every sample a row, or every picture."""
+        if not is_per_picture:
+            return cls(of_sample=range(len(samples)), firsts=samples)
+        numbers: dict[Path, int] = {}
+        of_sample = [numbers.setdefault(sample.image, len(numbers)) for sample in samples]
+        firsts = {sample.image: sample for sample in reversed(samples)}
+        return cls(of_sample=of_sample, firsts=[firsts[path] for path in numbers])
 
 
 def features_fingerprint(samples: Sequence[TrainingSample], model: VisionLanguageModel, weights: str) -> str:
@@ -106,39 +125,38 @@ def _picture_sha256(path: Path) -> str:
         return "unreadable"
 
 
+@torch.inference_mode()
 def compute_features(
-    model: VisionLanguageModel,
-    samples: Sequence[TrainingSample],
+    frontier: Frontier,
+    rows: FeatureRows,
     features: Features,
     *,
+    share: tuple[int, int] = (0, 1),
     on_progress: Callable[[], None] = lambda: None,
     should_stop: Callable[[], bool] = lambda: False,
-) -> bool:
-    """Computes the missing rows; a picture that several samples share goes through the vision tower once.
+) -> None:
+    """Computes missing rows; a picture that several samples share goes through the vision tower once.
 
     Args:
-        model: frozen, in eval mode.
-        samples: all of them.
+        frontier: computes a row; its model is frozen, in eval mode.
+        rows: all of them.
         features: gets the rows.
+        share: the number of this process and of all: each takes pictures of its own.
         on_progress: called for every row.
-        should_stop: asked before every picture.
-
-    Returns:
-        Whether all rows are there.
+        should_stop: asked before every picture; some rows stay missing then.
 
     Raises:
         ImageError: a picture cannot be read.
     """
-    missing = sorted(features.missing(), key=lambda index: (str(samples[index].image), index))
-    pictures = [(path, list(rows)) for path, rows in groupby(missing, key=lambda index: samples[index].image)]
+    missing = sorted(features.missing(), key=lambda row: (str(rows.firsts[row].image), row))
+    pictures = [(path, list(group)) for path, group in groupby(missing, key=lambda row: rows.firsts[row].image)]
+    pictures = pictures[share[0] :: share[1]]
     loaded = read_ahead([path for path, _ in pictures], lambda path: load_image(path).image, num_ahead=_READ_AHEAD)
-    for (_, rows), image in zip(pictures, loaded, strict=True):
+    for (_, group), image in zip(pictures, loaded, strict=True):
         if should_stop():
-            features.flush()
-            return False
-        percept = model.encode([image])
-        for index in rows:
-            features.write(index, model.alignment_input(percept, samples[index].instruction))
+            break
+        reading = frontier.read(image)
+        for row in group:
+            features.write(row, frontier.row(reading, rows.firsts[row].instruction))
             on_progress()
     features.flush()
-    return True

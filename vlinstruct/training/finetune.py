@@ -1,7 +1,8 @@
 """Trains the alignment layers of a loaded model into an adapter folder.
 
-OUTPUT/  alignment_config.json  alignment.safetensors  README.md     the finished adapter
-         log.jsonl  checkpoints/  features/  .lock                   what a stopped run goes on from
+OUTPUT/  alignment_config.json  alignment.safetensors  lora/  README.md  curve.png     the finished adapter
+         best/                                                   the one of the best validation, where there are any
+         log.jsonl  checkpoints/  features/  .lock               what a stopped run goes on from
 """
 
 from __future__ import annotations
@@ -10,11 +11,14 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from torch.nn import Parameter
 
 from vlinstruct.checkpoints.adapter import CONFIG_FILE, save_adapter
 from vlinstruct.checkpoints.atomic import written_atomically
@@ -24,54 +28,28 @@ from vlinstruct.data.text import error_line
 from vlinstruct.errors import InputError, ResourceError
 from vlinstruct.model.vlm import VisionLanguageModel
 from vlinstruct.training.card import card
-from vlinstruct.training.features import Features, compute_features, feature_shape, features_fingerprint, row_bytes
+from vlinstruct.training.curve import save_curve
+from vlinstruct.training.devices import Devices
+from vlinstruct.training.examples import Examples
+from vlinstruct.training.features import FeatureRows, Features, compute_features, features_fingerprint
+from vlinstruct.training.freeze import unfreeze
+from vlinstruct.training.frontier import frontier
 from vlinstruct.training.log import Log
-from vlinstruct.training.loop import Loop, Task, num_steps
+from vlinstruct.training.loop import Loop, Task, Watch
+from vlinstruct.training.plan import Plan, plan_of
 from vlinstruct.training.recipe import FinetuneConfig
 from vlinstruct.training.state import TrainingState, newest_state
 
-_LEARNING_COPIES = 3  # the weights and AdamW's two moments
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What a training will do.
-
-    Args:
-        learning: what learns, by name with its count.
-        num_samples: N.
-        num_steps: updates.
-        batch_size: samples of one update.
-        features_bytes: of the cache of frozen features.
-        checkpoint_bytes: of one checkpoint.
-    """
-
-    learning: Mapping[str, int]
-    num_samples: int
-    num_steps: int
-    batch_size: int
-    features_bytes: int
-    checkpoint_bytes: int
-
-    @property
-    def disk_bytes(self) -> int:
-        """What has to be free: the cache, two checkpoints and one being written."""
-        return self.features_bytes + 3 * self.checkpoint_bytes
-
-
-def plan(model: VisionLanguageModel, samples: Sequence[TrainingSample], config: FinetuneConfig) -> Plan:
-    """Works out a training before it begins; sets the model's EMA flag."""
-    model.model.use_ema = config.ema
-    projection = model.model.language_projection
-    learning = {f"language_projection.{name}": one.numel() for name, one in projection.named_parameters()}
-    return Plan(
-        learning=learning,
-        num_samples=len(samples),
-        num_steps=num_steps(len(samples), config),
-        batch_size=config.batch_size,
-        features_bytes=len(samples) * row_bytes(feature_shape(model), model.dtype),
-        checkpoint_bytes=_LEARNING_COPIES * 4 * sum(learning.values()),
-    )
+BEST_FOLDER = "best"
+# What decides when files are written or how a batch is computed, but not what is learned.
+_MAY_CHANGE = (
+    "save_steps",
+    "per_device_train_batch_size",
+    "gradient_accumulation_steps",
+    "gradient_checkpointing",
+    "auto_find_batch_size",
+    "skip_nonfinite",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,14 +57,18 @@ class Progress:
     """Who is told how it goes, and who may stop it.
 
     Args:
-        on_feature: called for every sample whose frozen features were computed.
+        on_plan: called with the plan and the number of updates that are done already.
+        on_feature: called for every row of frozen features that was computed.
         on_step: called with every update's line of the log.
+        on_validation: called with every validation's line of the log.
         notify: is told what a user should know.
         should_stop: asked after every update.
     """
 
+    on_plan: Callable[[Plan, int], None] = lambda plan, step: None
     on_feature: Callable[[], None] = lambda: None
     on_step: Callable[[Mapping[str, Any]], None] = lambda record: None
+    on_validation: Callable[[Mapping[str, Any]], None] = lambda record: None
     notify: Callable[[str], None] = lambda notice: None
     should_stop: Callable[[], bool] = lambda: False
 
@@ -98,10 +80,14 @@ class Finetuned:
     Args:
         step: updates done.
         num_steps: updates of the whole training.
+        best_step: after which update the validation was best; None without validations.
+        best_loss: what it was, in nats per token.
     """
 
     step: int
     num_steps: int
+    best_step: int | None = None
+    best_loss: float | None = None
 
     @property
     def is_complete(self) -> bool:
@@ -109,116 +95,234 @@ class Finetuned:
         return self.step == self.num_steps
 
 
-def finetune(
-    model: VisionLanguageModel,
-    samples: Sequence[TrainingSample],
-    folder: Path,
-    config: FinetuneConfig,
-    *,
-    weights: str,
-    resume: bool = False,
-    progress: Progress = Progress(),
-) -> Finetuned:
-    """Trains, from the beginning or from where an earlier run in the same folder stopped.
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """A training that was asked for.
 
     Args:
-        model: the backbone; its projection is what learns.
+        model: the backbone, in eval mode.
         samples: what is learned.
+        validation: what is predicted every `eval_steps`; may be empty.
         folder: the adapter's.
         config: the settings.
         weights: the backbone's fingerprint.
         resume: go on from the newest checkpoint.
+    """
+
+    model: VisionLanguageModel
+    samples: Sequence[TrainingSample]
+    validation: Sequence[TrainingSample] = ()
+    folder: Path
+    config: FinetuneConfig
+    weights: str
+    resume: bool = False
+
+    @property
+    def instructions(self) -> list[str]:
+        """What the Q-Former reads, of all samples."""
+        return [sample.instruction for sample in (*self.samples, *self.validation)]
+
+
+def finetune(order: Order, *, devices: Devices, progress: Progress = Progress()) -> Finetuned:
+    """Trains, from the beginning or from where an earlier run in the same folder stopped.
+
+    Args:
+        order: what is asked for.
+        devices: the processes that train; all of them call this.
         progress: who is told.
 
     Raises:
         InputError: the folder holds a run and `resume` is off; or it was another run's, with other settings or data.
         OutputInUseError: another process trains in this folder.
         DivergedError: a loss is not finite.
-        ResourceError: the disk is full.
+        ResourceError: the disk is full, or memory ended.
     """
+    with _locked(order.folder, devices, progress):
+        return _finetune(order, devices, progress)
+
+
+@contextmanager
+def _locked(folder: Path, devices: Devices, progress: Progress) -> Iterator[None]:
+    if not devices.is_main:
+        devices.wait()
+        yield
+        return
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("ab") as stream:
         for notice in lock(stream, str(folder)):
             progress.notify(notice)
-        return _finetune(model, samples, folder, config, weights, resume, progress)
+        devices.wait()
+        yield
 
 
-def _finetune(
-    model: VisionLanguageModel,
-    samples: Sequence[TrainingSample],
-    folder: Path,
-    config: FinetuneConfig,
-    weights: str,
-    resume: bool,
+def plan(order: Order, *, num_processes: int = 1) -> Plan:
+    """Works out a training before it begins; the model is prepared to learn."""
+    return plan_of(order.model, unfreeze(order.model.model, order.config), _rows(order), order.config, num_processes)
+
+
+def _rows(order: Order) -> list[FeatureRows]:
+    of = frontier(order.model, order.config.layers, order.instructions)
+    sets = [order.samples, order.validation] if order.validation else [order.samples]
+    return [FeatureRows.of(samples, is_per_picture=of.is_per_picture) for samples in sets]
+
+
+def _finetune(order: Order, devices: Devices, progress: Progress) -> Finetuned:
+    learning = unfreeze(order.model.model, order.config)
+    rows = _rows(order)
+    planned = plan_of(order.model, learning, rows, order.config, devices.num_processes)
+    fingerprints = [
+        features_fingerprint(samples, order.model, order.weights) for samples in (order.samples, order.validation)
+    ]
+    facts = _facts(order, fingerprints, planned, devices)
+    devices.require_same(facts)
+    state = _earlier(order, facts, progress)
+    if state is not None and state.step == planned.num_steps and (order.folder / CONFIG_FILE).exists():
+        progress.notify("this training is already complete, nothing was changed.")
+        return _outcome(state.step, planned, state.standing.best_step, state.standing.best_loss)
+    _require_disk(order.folder, planned)
+    progress.on_plan(planned, 0 if state is None else state.step)
+    names = ["features", "features-eval"][: len(rows)]
+    examples = [
+        _examples(order, samples, order.folder / name, fingerprint, one, devices, progress)
+        for samples, name, fingerprint, one in zip(
+            (order.samples, order.validation), names, fingerprints, rows, strict=False
+        )
+    ]
+    if devices.any(any(one.features.missing() for one in examples)):  # asked to stop
+        return _outcome(0 if state is None else state.step, planned)
+    order.model.model.language_model.gradient_checkpointing = order.config.gradient_checkpointing
+    devices.shard(order.model.model.language_model, learning.values())
+    return _train(order, learning, examples, planned, facts, state, devices, progress)
+
+
+def _train(
+    order: Order,
+    learning: Mapping[str, Parameter],
+    examples: Sequence[Examples],
+    planned: Plan,
+    facts: Mapping[str, Any],
+    state: TrainingState | None,
+    devices: Devices,
     progress: Progress,
 ) -> Finetuned:
-    planned = plan(model, samples, config)
-    state = _earlier(folder, resume, progress)
-    fingerprint = features_fingerprint(samples, model, weights)
-    facts = _facts(samples, config, fingerprint)
-    if state is not None:
-        _require_same(state.facts, facts, progress)
-        if state.step == planned.num_steps and (folder / CONFIG_FILE).exists():
-            progress.notify("this training is already complete, nothing was changed.")
-            return Finetuned(step=state.step, num_steps=planned.num_steps)
-    _require_disk(folder, planned)
-    features = Features(
-        folder / "features",
-        fingerprint=fingerprint,
-        num_samples=len(samples),
-        shape=feature_shape(model),
-        dtype=model.dtype,
-    )
     task = Task(
-        model=model,
-        samples=samples,
-        features=features,
-        config=config,
-        checkpoints=folder / "checkpoints",
+        model=order.model,
+        learning=learning,
+        examples=examples[0],
+        validation=examples[1] if len(examples) > 1 else None,
+        config=order.config,
+        devices=devices,
+        checkpoints=order.folder / "checkpoints",
         facts=facts,
     )
-    if not compute_features(
-        model, samples, features, on_progress=progress.on_feature, should_stop=progress.should_stop
-    ):
-        return Finetuned(step=0 if state is None else state.step, num_steps=planned.num_steps)
-    loop = Loop(task, state)
-    with Log(folder / "log.jsonl", last_step=loop.step) as log:
-        loop.run(log, on_step=progress.on_step, should_stop=progress.should_stop)
-    if loop.step == planned.num_steps:
-        _finish(folder, model, planned, config)
-    return Finetuned(step=loop.step, num_steps=planned.num_steps)
+    loop = Loop(task, _watch(order, planned, devices, progress), state)
+    log_file = order.folder / "log.jsonl" if devices.is_main else None
+    devices.begin_tracking(loop.step)
+    with Log(log_file, last_step=loop.step) as log:
+        loop.run(log)
+    outcome = _outcome(loop.step, planned, loop.standing.best_step, loop.standing.best_loss)
+    if outcome.is_complete and devices.is_main:
+        _finish(order, planned, outcome, progress)
+    devices.wait()
+    return outcome
 
 
-def _earlier(folder: Path, resume: bool, progress: Progress) -> TrainingState | None:
-    state, notices = newest_state(folder / "checkpoints")
+def _watch(order: Order, planned: Plan, devices: Devices, progress: Progress) -> Watch:
+    def on_step(record: Mapping[str, Any]) -> None:
+        shown = ("loss", "learning_rate", "grad_norm", "padding")
+        devices.track({f"train/{name}": record[name] for name in shown if record[name] is not None}, record["step"])
+        progress.on_step(record)
+
+    def on_validation(record: Mapping[str, Any]) -> None:
+        devices.track({"eval/loss": record["eval_loss"]}, record["step"])
+        progress.on_validation(record)
+
+    def on_best() -> None:
+        if devices.is_main:
+            _save(order, order.folder / BEST_FOLDER, planned)
+
+    return Watch(
+        on_step=on_step,
+        on_validation=on_validation,
+        on_best=on_best,
+        notify=progress.notify,
+        should_stop=progress.should_stop,
+    )
+
+
+def _examples(
+    order: Order,
+    samples: Sequence[TrainingSample],
+    folder: Path,
+    fingerprint: str,
+    rows: FeatureRows,
+    devices: Devices,
+    progress: Progress,
+) -> Examples:
+    """Computes what is missing of a set's frozen features, each process a share, and tokenises the rest."""
+    of = frontier(order.model, order.config.layers, order.instructions)
+    with devices.main_first():
+        features = Features(
+            folder, fingerprint=fingerprint, num_rows=len(rows.firsts), shape=of.shape, dtype=order.model.dtype
+        )
+    compute_features(
+        of,
+        rows,
+        features,
+        share=(devices.rank, devices.num_processes),
+        on_progress=progress.on_feature,
+        should_stop=progress.should_stop,
+    )
+    devices.wait()
+    return Examples(order.model, samples, of, features, rows)
+
+
+def _outcome(step: int, planned: Plan, best_step: int | None = None, best_loss: float | None = None) -> Finetuned:
+    return Finetuned(step=step, num_steps=planned.num_steps, best_step=best_step, best_loss=best_loss)
+
+
+def _earlier(order: Order, facts: Mapping[str, Any], progress: Progress) -> TrainingState | None:
+    """Returns where an earlier run of the same training stopped."""
+    state, notices = newest_state(order.folder / "checkpoints")
     for notice in notices:
         progress.notify(notice)
-    if state is not None and not resume:
+    if state is not None and not order.resume:
         advice = "Go on with --resume, or name another folder"
-        raise InputError(error_line("cannot train into", folder, "it holds a run", advice), code="output_not_empty")
-    if state is None and resume:
-        progress.notify(f"no checkpoint in {folder} yet, the training starts anew.")
-    return state
+        raise InputError(
+            error_line("cannot train into", order.folder, "it holds a run", advice), code="output_not_empty"
+        )
+    if state is None:
+        if order.resume:
+            progress.notify(f"no checkpoint in {order.folder} yet, the training starts anew.")
+        return None
+    _require_same(state.facts, facts, progress)
+    is_split_alike = state.facts.get("split") == facts["split"]
+    rows = state.standing.rows if is_split_alike else order.config.per_device_train_batch_size
+    return replace(state, standing=state.standing.with_rows(rows))
 
 
-def _facts(samples: Sequence[TrainingSample], config: FinetuneConfig, fingerprint: str) -> dict[str, Any]:
+def _facts(order: Order, fingerprints: Sequence[str], planned: Plan, devices: Devices) -> dict[str, Any]:
     """Returns what decides every bit of the result."""
-    answers = [[sample.id, sample.prompt, sample.answer] for sample in samples]
-    settings = {name: value for name, value in asdict(config).items() if name != "save_steps"}
-    return {**settings, "data": _digest([fingerprint, answers]), "torch": version("torch")}
-
-
-def _digest(values: object) -> str:
-    return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:16]
+    config = order.config
+    answers = [[one.id, one.prompt, one.answer] for one in (*order.samples, *order.validation)]
+    return {
+        **{name: value for name, value in asdict(config).items() if name not in _MAY_CHANGE},
+        "batch_size": planned.batch_size,
+        "data": hashlib.sha256(json.dumps([*fingerprints, answers]).encode()).hexdigest()[:16],
+        "torch": version("torch"),
+        "split": [config.per_device_train_batch_size, config.gradient_accumulation_steps, devices.num_processes],
+    }
 
 
 def _require_same(before: Mapping[str, Any], now: Mapping[str, Any], progress: Progress) -> None:
     if before.get("torch") != now["torch"]:
         progress.notify(f"it began with torch {before.get('torch')}, this is {now['torch']}: the last bits may differ.")
+    if before.get("split") != now["split"]:
+        progress.notify("its batches were split otherwise over steps and processes: the last bits may differ.")
     changed = [
         f"{name} was {before.get(name)}, is {value}"
         for name, value in now.items()
-        if name != "torch" and before.get(name) != value
+        if name not in ("torch", "split") and before.get(name) != value
     ]
     if changed:
         raise InputError(
@@ -228,16 +332,29 @@ def _require_same(before: Mapping[str, Any], now: Mapping[str, Any], progress: P
 
 
 def _require_disk(folder: Path, planned: Plan) -> None:
-    there = folder / "features" / "features.bin"
-    needed = planned.disk_bytes - (there.stat().st_size if there.exists() else 0)
+    there = [folder / name / "features.bin" for name in ("features", "features-eval")]
+    needed = planned.disk_bytes - sum(path.stat().st_size for path in there if path.exists())
     free = shutil.disk_usage(folder).free
     if needed > free:
         why = f"{needed / 1e9:.2f} GB are needed (features and checkpoints), {free / 1e9:.2f} GB are free"
         raise ResourceError(error_line("cannot train into", folder, why, "Free some space"), code="disk_full")
 
 
-def _finish(folder: Path, model: VisionLanguageModel, planned: Plan, config: FinetuneConfig) -> None:
-    facts = {**asdict(config), "num_samples": planned.num_samples, "num_steps": planned.num_steps}
-    with written_atomically(folder / "README.md") as path:
-        path.write_text(card(facts, planned.learning, os.fspath(folder)), encoding="utf-8")
-    save_adapter(folder, model.model, training=facts)
+def _finish(order: Order, planned: Plan, outcome: Finetuned, progress: Progress) -> None:
+    notice = save_curve(order.folder / "log.jsonl", order.folder / "curve.png")
+    if notice is not None:
+        progress.notify(notice)
+    facts = {**_training_facts(order, planned), "best_step": outcome.best_step, "best_eval_loss": outcome.best_loss}
+    with written_atomically(order.folder / "README.md") as path:
+        path.write_text(card(facts, planned.learning, os.fspath(order.folder)), encoding="utf-8")
+    _save(order, order.folder, planned)
+
+
+def _save(order: Order, folder: Path, planned: Plan) -> None:
+    config = order.config
+    facts = _training_facts(order, planned)
+    save_adapter(folder, order.model.model, layers=config.layers, lora=config.lora, training=facts)
+
+
+def _training_facts(order: Order, planned: Plan) -> dict[str, Any]:
+    return {**asdict(order.config), "num_samples": planned.num_samples, "num_steps": planned.num_steps}

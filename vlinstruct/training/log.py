@@ -17,15 +17,15 @@ class Log:
     """Appends lines; use it as a context manager.
 
     Args:
-        path: the file.
+        path: the file; None writes nothing, on processes that are not the main one.
         last_step: what the file says of later updates, and half a line, is dropped.
     """
 
-    def __init__(self, path: Path, *, last_step: int) -> None:
+    def __init__(self, path: Path | None, *, last_step: int) -> None:
         self.path = path
-        if path.exists():
+        if path is not None and path.exists():
             _cut(path, last_step)
-        self.file = path.open("ab")
+        self.file = open(os.devnull if path is None else path, "ab")  # noqa: SIM115
 
     def __enter__(self) -> Self:
         return self
@@ -44,7 +44,9 @@ class Log:
             self.file.flush()
         except OSError as error:
             why = os.strerror(error.errno or 0)
-            raise ResourceError(error_line("cannot write", self.path, why, "Free some space, then --resume")) from error
+            raise ResourceError(
+                error_line("cannot write", str(self.path), why, "Free some space, then --resume")
+            ) from error
 
     def sync(self) -> None:
         """Brings it to the disk, before the checkpoint that counts on it."""

@@ -1,6 +1,6 @@
 """The loss: cross-entropy of the answer's tokens and of nothing else (eq. 2), a sum in nats over a batch.
 
-Legend: B samples, P prefix positions, D the Q-Former's width, L the language model's, S target tokens, V vocabulary.
+Legend: B samples, P prefix positions, L the language model's width, S target tokens, V vocabulary.
 """
 
 from __future__ import annotations
@@ -12,24 +12,28 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
-from vlinstruct.data.conversations import TrainingSample
 from vlinstruct.model.vlm import VisionLanguageModel
 
 _NO_TARGET = -100
 
 
-def answer_nll(model: VisionLanguageModel, features: Tensor, samples: Sequence[TrainingSample]) -> Tensor:
+def answer_nll(
+    model: VisionLanguageModel,
+    prefix: Tensor,
+    prompt_ids: Sequence[Sequence[int]],
+    target_ids: Sequence[Sequence[int]],
+) -> Tensor:
     """Returns the negative log-likelihood of all answers' tokens, end tokens included, summed, in nats.
 
     Args:
-        model: whose projection learns.
-        features: what the projection reads, (B, P, D).
-        samples: B.
+        model: whose language model reads and writes.
+        prefix: what stands in front of the prompts, (B, P, L).
+        prompt_ids: B prompts.
+        target_ids: B answers.
     """
-    projected = model.model.language_projection(features.to(model.device).float()).to(model.dtype)  # (B, P, L)
-    context = model.context([sample.prompt for sample in samples], list(projected))
-    targets = [torch.tensor(model.tokenizer.target_ids(sample.answer), device=model.device) for sample in samples]
-    target_ids = pad_sequence(targets, batch_first=True)
-    logits = model.model.language_model.target_logits(context.inputs_embeds, context.attention_mask, target_ids)
+    context = model.context_of_ids(prompt_ids, list(prefix))
+    targets = [torch.tensor(ids, device=model.device) for ids in target_ids]
+    fed = pad_sequence(targets, batch_first=True)
+    logits = model.model.language_model.target_logits(context.inputs_embeds, context.attention_mask, fed)
     labels = pad_sequence(targets, batch_first=True, padding_value=_NO_TARGET)
     return F.cross_entropy(logits.float().flatten(0, 1), labels.flatten(), ignore_index=_NO_TARGET, reduction="sum")

@@ -20,19 +20,35 @@ class FinetuneConfig:
 
     Args:
         ema: whether CMAA's U_mm follows the queries.
+        learned_cmaa: whether CMAA gets learned projections, which the paper does not have.
+        ln_vision: whether the vision tower's last layer norm learns, as in the authors' code.
+        lora: whether LoRA learns on the language model.
+        lora_r: its rank.
+        lora_alpha: its scale is alpha / rank.
+        lora_dropout: of its input, while training.
         learning_rate: at its highest, after the warm-up.
         weight_decay: AdamW's, on matrices; biases have none (as in LAVIS).
         warmup_steps: from 1e-8 up to the learning rate, linearly; then down to 0 along a cosine.
         num_train_epochs: passes over the data.
         max_steps: ends the training earlier, and the cosine with it; None for all epochs.
-        per_device_train_batch_size: samples that go through the model together.
+        per_device_train_batch_size: samples that go through the model together, on each process.
         gradient_accumulation_steps: such batches per update.
+        gradient_checkpointing: compute the language model's activations again in the backward pass; less memory.
+        auto_find_batch_size: halve what goes through together when memory ends; the updates stay the same.
+        skip_nonfinite: updates that may be left out because their loss is not finite, before the training stops.
         answers: whether the last answer of a conversation is learned or all of them.
         seed: of the data's order.
         save_steps: updates between checkpoints.
+        eval_steps: updates between validations.
     """
 
     ema: bool = True
+    learned_cmaa: bool = False
+    ln_vision: bool = False
+    lora: bool = False
+    lora_r: int = 8
+    lora_alpha: int = 16
+    lora_dropout: float = 0.05
     learning_rate: float = 1e-5
     weight_decay: float = 0.05
     warmup_steps: int = 1000
@@ -40,9 +56,13 @@ class FinetuneConfig:
     max_steps: int | None = None
     per_device_train_batch_size: int = 8
     gradient_accumulation_steps: int = 4
+    gradient_checkpointing: bool = False
+    auto_find_batch_size: bool = False
+    skip_nonfinite: int = 0
     answers: Answers = "last"
     seed: int = 0
     save_steps: int = 500
+    eval_steps: int = 500
 
     def __post_init__(self) -> None:
         counts = {
@@ -50,12 +70,18 @@ class FinetuneConfig:
             "per_device_train_batch_size": self.per_device_train_batch_size,
             "gradient_accumulation_steps": self.gradient_accumulation_steps,
             "save_steps": self.save_steps,
+            "eval_steps": self.eval_steps,
+            "lora_r": self.lora_r,
+            "lora_alpha": self.lora_alpha,
             "max_steps": 1 if self.max_steps is None else self.max_steps,
         }
         problems = [f"{name} must be 1 to 1,000,000,000, got {n}" for name, n in counts.items() if not 1 <= n <= 10**9]
         checks = {
             f"learning_rate must be above 0 and finite, got {self.learning_rate}": 0 < self.learning_rate < math.inf,
             f"weight_decay must be 0 to 1, got {self.weight_decay}": 0 <= self.weight_decay <= 1,
+            f"lora_dropout must be 0 to below 1, got {self.lora_dropout}": 0 <= self.lora_dropout < 1,
+            f"skip_nonfinite must be 0 or more, got {self.skip_nonfinite}": 0 <= self.skip_nonfinite <= 10**9,
+            "learned_cmaa needs ema": self.ema or not self.learned_cmaa,
             f"warmup_steps must be 0 or more, got {self.warmup_steps}": 0 <= self.warmup_steps <= 10**9,
             f"seed must be 0 to 2^63 - 1, got {self.seed}": 0 <= self.seed < 2**63,
             f"answers must be last or all, got {self.answers!r}": self.answers in ("last", "all"),
@@ -65,9 +91,13 @@ class FinetuneConfig:
             raise UsageError("; ".join(problems))
 
     @property
-    def batch_size(self) -> int:
-        """Samples of one update."""
-        return self.per_device_train_batch_size * self.gradient_accumulation_steps
+    def layers(self) -> tuple[str, ...]:
+        """The layers that learn whole, keys of `checkpoints.adapter.LAYERS`."""
+        return ("projection",) + ("ln_vision",) * self.ln_vision + ("cmaa",) * self.learned_cmaa
+
+    def batch_size(self, num_processes: int = 1) -> int:
+        """Returns the samples of one update."""
+        return self.per_device_train_batch_size * self.gradient_accumulation_steps * num_processes
 
 
 # The paper's batches of 128 (FlanT5-XL), 256 (FlanT5-XXL) and 32 (Vicuna). mini's own: it learns within minutes.
@@ -83,6 +113,7 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
         "per_device_train_batch_size": 16,
         "gradient_accumulation_steps": 1,
         "save_steps": 50,
+        "eval_steps": 25,
     },
 }
 

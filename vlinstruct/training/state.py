@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,39 @@ _PREFIX, _TEMPORARY = "step-", ".tmp-"
 
 
 @dataclass(frozen=True, kw_only=True)
+class Standing:
+    """What a training has to remember beside its weights.
+
+    Args:
+        rows: samples that go through the model together, fewer than asked for once memory had ended.
+        skipped: updates that were left out because their loss was not finite.
+        validated: the update after which was validated last; 0 for none.
+        best_loss: the best validation's.
+        best_step: after which update that was.
+    """
+
+    rows: int
+    skipped: int = 0
+    validated: int = 0
+    best_loss: float | None = None
+    best_step: int | None = None
+
+    def with_rows(self, rows: int) -> Standing:
+        """Returns it with another number of rows."""
+        return replace(self, rows=rows)
+
+    def with_one_more_skipped(self) -> Standing:
+        """Returns it with one more update left out."""
+        return replace(self, skipped=self.skipped + 1)
+
+    def with_validation(self, step: int, loss: float) -> Standing:
+        """Returns it after a validation."""
+        if self.best_loss is not None and loss >= self.best_loss:
+            return replace(self, validated=step)
+        return replace(self, validated=step, best_loss=loss, best_step=step)
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainingState:
     """Where a training stands.
 
@@ -38,12 +71,14 @@ class TrainingState:
         learning: what learns, by name.
         optimizer: AdamW's moments and counts, `exp_avg.NAME`, `exp_avg_sq.NAME`, `step.NAME`.
         facts: what must be the same when it goes on: settings, data, weights.
+        standing: what else it remembers.
     """
 
     step: int
     learning: Mapping[str, Tensor]
     optimizer: Mapping[str, Tensor]
     facts: Mapping[str, Any]
+    standing: Standing
 
 
 def optimizer_tensors(optimizer: Optimizer, learning: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -126,7 +161,8 @@ def _write_files(folder: Path, state: TrainingState) -> None:
         save_file(
             {key: value.detach().cpu().contiguous() for key, value in values.items()}, folder / f"{name}.safetensors"
         )
-    _write_json(folder / "state.json", {"step": state.step, "facts": state.facts})
+    standing = asdict(state.standing)
+    _write_json(folder / "state.json", {"step": state.step, "facts": state.facts, "standing": standing})
     sums = {path.name: file_sha256(path) for path in sorted(folder.iterdir())}
     for name in sums:
         (folder / name).chmod(mode_under_umask())
@@ -143,6 +179,7 @@ def _read(path: Path) -> TrainingState:
         learning=dict(tensors(path / "learning.safetensors")),
         optimizer=dict(tensors(path / "optimizer.safetensors")),
         facts=values["facts"],
+        standing=Standing(**values["standing"]),
     )
 
 

@@ -1,0 +1,93 @@
+"""FinetuneConfig's fields as options; what is not given is the settings file's, else the recipe's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from vlinstruct.data.text import error_line
+from vlinstruct.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from vlinstruct.training.recipe import FinetuneConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions:
+    """The options, named as in transformers' TrainingArguments where it has one."""
+
+    ema: Annotated[bool | None, typer.Option("--ema/--no-ema", help="With CMAA, or the plain projection.")] = None
+    learned_cmaa: Annotated[
+        bool | None, typer.Option("--learned-cmaa/--no-learned-cmaa", help="CMAA with projections that learn.")
+    ] = None
+    ln_vision: Annotated[
+        bool | None,
+        typer.Option(
+            "--ln-vision/--no-ln-vision", help="The vision tower's last norm learns, as in the authors' code."
+        ),
+    ] = None
+    lora: Annotated[bool | None, typer.Option("--lora/--no-lora", help="LoRA on the language model (needs peft).")] = (
+        None
+    )
+    lora_r: Annotated[int | None, typer.Option(help="Its rank.", show_default="8")] = None
+    lora_alpha: Annotated[int | None, typer.Option(help="Its scale is alpha / rank.", show_default="16")] = None
+    lora_dropout: Annotated[float | None, typer.Option(help="Of its input.", show_default="0.05")] = None
+    learning_rate: Annotated[float | None, typer.Option(help="After the warm-up.", show_default="1e-5")] = None
+    weight_decay: Annotated[float | None, typer.Option(help="AdamW's, on matrices.", show_default="0.05")] = None
+    warmup_steps: Annotated[int | None, typer.Option(help="Updates up to --learning-rate.", show_default="1000")] = None
+    num_train_epochs: Annotated[int | None, typer.Option(help="Passes over the data.", show_default="3")] = None
+    max_steps: Annotated[int | None, typer.Option(help="Updates at most.")] = None
+    per_device_train_batch_size: Annotated[
+        int | None, typer.Option(help="Samples that go through the model together.", show_default="8")
+    ] = None
+    gradient_accumulation_steps: Annotated[
+        int | None, typer.Option(help="Such batches per update.", show_default="the paper's batch / 8")
+    ] = None
+    gradient_checkpointing: Annotated[
+        bool | None,
+        typer.Option("--gradient-checkpointing/--no-gradient-checkpointing", help="Less memory, a third slower."),
+    ] = None
+    auto_find_batch_size: Annotated[
+        bool | None,
+        typer.Option("--auto-find-batch-size/--no-auto-find-batch-size", help="Out of memory: go on with half of it."),
+    ] = None
+    skip_nonfinite: Annotated[
+        int | None, typer.Option(help="Updates without a finite loss that may be left out.", show_default="0")
+    ] = None
+    answers: Annotated[
+        Literal["last", "all"] | None,
+        typer.Option(help="Which answers of a conversation are learned.", show_default="last"),
+    ] = None
+    seed: Annotated[int | None, typer.Option(help="Of the data's order and the dropout.", show_default="0")] = None
+    save_steps: Annotated[int | None, typer.Option(help="Updates between checkpoints.", show_default="500")] = None
+    eval_steps: Annotated[int | None, typer.Option(help="Updates between validations.", show_default="500")] = None
+
+    def config(self, backbone: str, settings: Path | None) -> FinetuneConfig:
+        """Returns the checked settings.
+
+        Args:
+            backbone: whose recipe holds where nothing else is said.
+            settings: a YAML file of the same names, which options override.
+
+        Raises:
+            UsageError: an option is out of range.
+            DataError: the file cannot be used.
+        """
+        from vlinstruct.training.recipe import RECIPES, FinetuneConfig
+
+        values = dict(RECIPES.get(backbone, {}))
+        if settings is not None:
+            from vlinstruct.data.settings_file import read_settings
+
+            values |= read_settings(settings, FinetuneConfig)
+            try:
+                FinetuneConfig(**values)
+            except UsageError as error:
+                raise DataError(
+                    error_line("cannot use settings", settings, error.message, "Correct the file")
+                ) from error
+        given = {field.name: value for field in fields(self) if (value := getattr(self, field.name)) is not None}
+        return FinetuneConfig(**{**values, **given})

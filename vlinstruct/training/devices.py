@@ -1,0 +1,155 @@
+"""The processes that train together, through accelerate: one on a laptop, or what torchrun or accelerate launched.
+
+What learns lies whole on every process, and its gradients are summed in one vector: so the sums are the same whenever a
+run is resumed, a batch may be split unevenly, and what all processes must agree on travels along. What is frozen may be
+sharded (FSDP): only the language model is, which holds nearly all of the weights.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+from vlinstruct.errors import InputError, UsageError
+from vlinstruct.model.language_model import LanguageModel
+
+
+def is_main_process() -> bool:
+    """Returns whether this process speaks for all; known before anything is set up."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+class Devices:
+    """The processes of a training.
+
+    Args:
+        cpu: compute on the CPU even where there is an accelerator.
+        report_to: `tensorboard`, or None for no tracker.
+        folder: where a tracker writes.
+    """
+
+    def __init__(self, *, cpu: bool = False, report_to: str | None = None, folder: Path | None = None) -> None:
+        from accelerate import Accelerator
+
+        self.accelerator = Accelerator(cpu=cpu or not _has_accelerator(), log_with=report_to, project_dir=folder)
+        self.report_to = report_to
+
+    @property
+    def rank(self) -> int:
+        """This process' number, from 0."""
+        return self.accelerator.process_index
+
+    @property
+    def num_processes(self) -> int:
+        """How many there are."""
+        return self.accelerator.num_processes
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes the files and speaks."""
+        return self.accelerator.is_main_process
+
+    def device(self, asked: str) -> str:
+        """Returns where this process computes, given what was asked for."""
+        return asked if self.num_processes == 1 else str(self.accelerator.device)
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Returns the sum over all processes."""
+        total = self.accelerator.reduce(values, reduction="sum")
+        assert isinstance(total, Tensor)
+        return total
+
+    def sum_floats(self, values: Sequence[float]) -> Tensor:
+        """Returns the sums over all processes, (len(values),), on the CPU."""
+        return self.sum(torch.tensor(values, device=self.accelerator.device, dtype=torch.float32)).cpu()
+
+    def any(self, claim: bool) -> bool:
+        """Returns whether any process says so."""
+        return bool(self.sum_floats([float(claim)])[0] > 0)
+
+    def wait(self) -> None:
+        """Waits for all."""
+        self.accelerator.wait_for_everyone()
+
+    @contextmanager
+    def main_first(self) -> Iterator[None]:
+        """Lets the others begin when the main process is through."""
+        with self.accelerator.main_process_first():
+            yield
+
+    def require_same(self, facts: Mapping[str, Any]) -> None:
+        """Makes sure that all processes train the same.
+
+        Raises:
+            InputError: they read other data or settings.
+        """
+        from accelerate.utils import gather_object
+
+        told = gather_object([dict(facts)])
+        differing = sorted({name for other in told for name in facts if other.get(name) != told[0].get(name)})
+        if differing:
+            raise InputError(
+                f"the processes do not train the same: {', '.join(differing)} differ. Give all of them one command.",
+                code="processes_differ",
+            )
+
+    def shard(self, language_model: LanguageModel, learning: Iterable[Parameter]) -> None:
+        """Distributes the frozen weights of a language model over the processes, where accelerate was told to (FSDP).
+
+        Raises:
+            UsageError: it was told to use FSDP's first version, which cannot leave out what learns.
+        """
+        if self.accelerator.is_fsdp2:
+            fully_sharded(language_model, set(learning), self.accelerator.state.fsdp_plugin)
+        elif str(self.accelerator.distributed_type).endswith("FSDP"):
+            raise UsageError("FSDP's version 1 is not supported. Add --fsdp_version 2 to accelerate launch.")
+
+    def begin_tracking(self, step: int) -> None:
+        """Opens the tracker; what it holds of updates after `step` no longer counts."""
+        if self.report_to is not None:
+            self.accelerator.init_trackers(self.report_to, init_kwargs={self.report_to: {"purge_step": step + 1}})
+
+    def track(self, values: Mapping[str, float], step: int) -> None:
+        """Hands numbers to the tracker."""
+        if self.report_to is not None:
+            self.accelerator.log(dict(values), step=step)
+
+    def end(self) -> None:
+        """Closes the tracker and parts from the other processes."""
+        self.accelerator.end_training()
+
+
+def _has_accelerator() -> bool:
+    return torch.cuda.is_available() or torch.backends.mps.is_available()
+
+
+def fully_sharded(language_model: LanguageModel, learning: set[Parameter], plugin: Any) -> None:
+    """Shards a language model's weights with FSDP's second version, block by block.
+
+    Args:
+        language_model: the model; changed in place.
+        learning: what stays whole.
+        plugin: accelerate's settings.
+    """
+    from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+
+    # T5's position bias belongs to a first block, but is read before any: a few hundred numbers that stay whole, too.
+    shared = {one for name, one in language_model.named_parameters() if "relative_attention_bias" in name}
+    settings: dict[str, Any] = {"ignored_params": learning | shared}
+    if plugin.cpu_offload:
+        settings["offload_policy"] = plugin.cpu_offload
+    for block in list(language_model.modules()):
+        if type(block).__name__ in language_model._no_split_modules:
+            fully_shard(block, reshard_after_forward=plugin.reshard_after_forward, **settings)
+            if hasattr(block, "read_context"):  # T5's decoder blocks read the encoder's output ahead
+                register_fsdp_forward_method(block, "read_context")
+    fully_shard(language_model, **settings)
+    for method in ("embed_tokens", "target_logits"):
+        register_fsdp_forward_method(language_model, method)
