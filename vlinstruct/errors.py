@@ -102,3 +102,19 @@ class NetworkError(VlinstructError):
 
     exit_code = 9
     default_code = "network"
+
+
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "alloc_failed", "not enough memory")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Returns whether an error says that memory ended.
+
+    PyTorch has a class of its own for CUDA's, and plain RuntimeErrors for the rest.
+
+    >>> is_out_of_memory(RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"))
+    True
+    """
+    text = str(error).lower()
+    said = isinstance(error, RuntimeError) and any(words in text for words in _OUT_OF_MEMORY)
+    return said or isinstance(error, MemoryError)

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
 from torch.nn import Parameter
 
 from vlinstruct.checkpoints.atomic import written_atomically
@@ -30,6 +32,7 @@ CONFIG_FILE = "alignment_config.json"
 TENSORS_FILE = "alignment.safetensors"
 LORA_FOLDER = "lora"
 FORMAT = 1
+_ATTEMPTS, _PAUSE_S = 4, 0.02
 LAYERS: Mapping[str, str] = {
     "projection": "language_projection",
     "ln_vision": "vision_model.post_layernorm",
@@ -118,11 +121,8 @@ def load_adapter(folder: Path, model: InstructBlip) -> AdapterConfig:
     Raises:
         CheckpointError: it was made for another backbone, is damaged or incomplete; the model is unchanged then.
     """
-    config = read_adapter_config(folder)
+    config, trained = _read_adapter(folder)
     _require_same_architecture(config, model.config, folder)
-    if _sha256(folder / TENSORS_FILE) != config.sha256:
-        raise CheckpointError(f"damaged adapter: {folder / TENSORS_FILE} does not have the checksum of {CONFIG_FILE}.")
-    trained = dict(tensors(folder / TENSORS_FILE))
     cmaa_before = model.cmaa
     model.cmaa = None
     if "cmaa" in config.layers:
@@ -139,6 +139,19 @@ def load_adapter(folder: Path, model: InstructBlip) -> AdapterConfig:
         current[name].data.copy_(tensor)
     model.use_ema = config.use_ema
     return config
+
+
+def _read_adapter(folder: Path) -> tuple[AdapterConfig, dict[str, Tensor]]:
+    """Reads the configuration and the tensors that belong to it, also while a training replaces both."""
+    for attempt in range(_ATTEMPTS):
+        time.sleep(attempt * _PAUSE_S)
+        config = read_adapter_config(folder)
+        if _sha256(folder / TENSORS_FILE) != config.sha256:
+            continue
+        trained = dict(tensors(folder / TENSORS_FILE))
+        if _sha256(folder / TENSORS_FILE) == config.sha256:
+            return config, trained
+    raise CheckpointError(f"damaged adapter: {folder / TENSORS_FILE} does not have the checksum of {CONFIG_FILE}.")
 
 
 def read_adapter_config(folder: Path) -> AdapterConfig:

@@ -22,9 +22,7 @@ from vlinstruct.cli.finetune import finetune
 from vlinstruct.cli.optimize import optimize
 from vlinstruct.cli.score import score
 from vlinstruct.cli.terminal import say
-from vlinstruct.errors import ResourceError, VlinstructError
-
-_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "alloc_failed")
+from vlinstruct.errors import ResourceError, VlinstructError, is_out_of_memory
 
 app = typer.Typer(
     name="vlinstruct",
@@ -148,7 +146,7 @@ def _report(error: Exception) -> int:
         return error.exit_code
     if hasattr(error, "format_message"):  # Typer's usage errors; their classes are vendored and private
         return _report_usage(error)
-    if _is_out_of_memory(error):
+    if is_out_of_memory(error):
         say("error", "out of memory. Use a smaller --backbone or --batch-size, or another --device.")
         return ResourceError.exit_code
     if isinstance(error, OSError):
@@ -157,14 +155,6 @@ def _report(error: Exception) -> int:
         return ResourceError.exit_code
     say("error", f"this is a bug of ours: {_place(error)}. Run again with --debug and report it.")
     return 1
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """PyTorch has a class of its own for CUDA's, and plain RuntimeErrors for the rest."""
-    text = str(error).lower()
-    return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and any(words in text for words in _OUT_OF_MEMORY)
-    )
 
 
 def _place(error: Exception) -> str:

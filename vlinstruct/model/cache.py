@@ -46,7 +46,10 @@ class KeyValues:
 
 
 class PassingKeyValues(KeyValues):
-    """Keeps nothing: for a sequence that is read in one pass, which may be computed twice."""
+    """Keeps nothing, for a sequence that is read in one pass: a checkpointed block may append twice.
+
+    What a block kept would hold its graph, which holds the block's arguments: a circle that is never freed.
+    """
 
     def append(self, keys: Tensor, values: Tensor, starts: Sequence[int]) -> tuple[Tensor, Tensor]:
         return keys, values

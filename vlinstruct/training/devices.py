@@ -116,10 +116,21 @@ class Devices:
         if self.report_to is not None:
             self.accelerator.init_trackers(self.report_to, init_kwargs={self.report_to: {"purge_step": step + 1}})
 
-    def track(self, values: Mapping[str, float], step: int) -> None:
-        """Hands numbers to the tracker."""
-        if self.report_to is not None:
+    def track(self, values: Mapping[str, float], step: int) -> str | None:
+        """Hands numbers to the tracker.
+
+        Returns:
+            What a user should know when it fails; it is not tried again then.
+        """
+        if self.report_to is None:
+            return None
+        try:
             self.accelerator.log(dict(values), step=step)
+        except Exception as error:
+            notice = f"{self.report_to} failed ({type(error).__name__}): the training goes on without it."
+            self.report_to = None
+            return notice
+        return None
 
     def end(self) -> None:
         """Closes the tracker and parts from the other processes."""

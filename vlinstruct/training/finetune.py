@@ -228,13 +228,19 @@ def _train(
 
 
 def _watch(order: Order, planned: Plan, devices: Devices, progress: Progress) -> Watch:
+    def track(values: Mapping[str, float | None], step: int) -> None:
+        known = {name: value for name, value in values.items() if value is not None}
+        notice = devices.track(known, step)
+        if notice is not None:
+            progress.notify(notice)
+
     def on_step(record: Mapping[str, Any]) -> None:
         shown = ("loss", "learning_rate", "grad_norm", "padding")
-        devices.track({f"train/{name}": record[name] for name in shown if record[name] is not None}, record["step"])
+        track({f"train/{name}": record[name] for name in shown}, record["step"])
         progress.on_step(record)
 
     def on_validation(record: Mapping[str, Any]) -> None:
-        devices.track({"eval/loss": record["eval_loss"]}, record["step"])
+        track({"eval/loss": record["eval_loss"]}, record["step"])
         progress.on_validation(record)
 
     def on_best() -> None:

@@ -18,12 +18,11 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from vlinstruct.errors import DivergedError, ResourceError
+from vlinstruct.errors import DivergedError, ResourceError, is_out_of_memory
 from vlinstruct.model.vlm import VisionLanguageModel
 from vlinstruct.training.devices import Devices
 from vlinstruct.training.examples import Examples
 from vlinstruct.training.log import Log
-from vlinstruct.training.memory import is_out_of_memory
 from vlinstruct.training.order import epoch_batches, micro_batches, num_batches
 from vlinstruct.training.recipe import FinetuneConfig, learning_rate_at
 from vlinstruct.training.state import Standing, TrainingState, optimizer_tensors, restore_optimizer, save_state
@@ -200,7 +199,7 @@ class Loop:
         if rows == 1 or not self.task.config.auto_find_batch_size or self.task.devices.num_processes > 1:
             raise ResourceError(
                 f"{what}; the longest is {name} with {length} tokens. Try --resume with "
-                " --gradient-checkpointing, --auto-find-batch-size or a smaller --per-device-train-batch-size."
+                "--gradient-checkpointing, --auto-find-batch-size or a smaller --per-device-train-batch-size."
             ) from error
         self.standing = self.standing.with_rows(rows // 2)
         self.watch.notify(f"{what}: from here on {rows // 2}, more of them per update.")

@@ -103,7 +103,7 @@ def save_state(folder: Path, state: TrainingState) -> None:
     target = folder / f"{_PREFIX}{state.step:08}"
     temporary = folder / f"{_TEMPORARY}{target.name}"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(exist_ok=True)  # without the output's folder: who deletes that does not want it back
         _clean(folder)
         _write_files(temporary, state)
         if target.exists():  # of a run that was stopped between its rename and its log
@@ -115,7 +115,7 @@ def save_state(folder: Path, state: TrainingState) -> None:
     except OSError as error:
         why = os.strerror(error.errno or 0)
         raise ResourceError(
-            error_line("cannot save checkpoint", target, why, "Free some space, then --resume")
+            error_line("cannot save checkpoint", target, why, "Make it writable again, then --resume")
         ) from error
 
 
