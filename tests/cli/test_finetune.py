@@ -137,3 +137,160 @@ def test_sigterm_saves_and_says_how_to_go_on(data: Path, tmp_path: Path, tiny_fo
     (checkpoint, *_) = sorted((tmp_path / "a" / "checkpoints").glob("step-*"), reverse=True)
     lines = (tmp_path / "a" / "log.jsonl").read_text().splitlines()
     assert json.loads(lines[-1])["step"] == int(checkpoint.name.removeprefix("step-"))
+
+
+def test_a_settings_file_is_read_and_options_override_it(data: Path, tmp_path: Path) -> None:
+    settings = tmp_path / "mine.yaml"
+    settings.write_text("learning_rate: 1e-3\nmax_steps: 2\nema: false\nper_device_train_batch_size: 2\n")
+    asked = ("finetune", "--data", data, "-o", tmp_path / "a", "--config", settings, "--max-steps", "3")
+    assert vli(*asked).exit_code == 0
+    training = json.loads((tmp_path / "a" / "alignment_config.json").read_text())["training"]
+    assert (training["learning_rate"], training["max_steps"], training["ema"]) == (1e-3, 3, False)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("learning_rte: 1\n", "unknown key learning_rte; did you mean learning_rate?"),
+        ("learning_rate: -1\n", "learning_rate must be above 0 and finite, got -1"),
+        ("per_device_train_batch_size: 0\n", "per_device_train_batch_size must be 1 to 1,000,000,000, got 0"),
+        ("num_train_epochs: 1e9\n", "num_train_epochs must be an integer like 10"),
+    ],
+)
+def test_C06_settings_out_of_range_are_refused_by_name(text: str, said: str, data: Path, tmp_path: Path) -> None:
+    settings = tmp_path / "mine.yaml"
+    settings.write_text(text)
+    line = vli("finetune", "--data", data, "-o", tmp_path / "a", "--config", settings).refusal(4)
+    assert said in line
+    assert "mine.yaml" in line
+    assert not (tmp_path / "a").exists()
+
+
+def test_C10_a_resume_with_other_settings_names_them(data: Path, tmp_path: Path) -> None:
+    vli("finetune", "--data", data, "-o", tmp_path / "a", *QUICK, "--max-steps", "2")
+    asked = ("finetune", "--data", data, "-o", tmp_path / "a", *QUICK, "--max-steps", "2", "--resume")
+    line = vli(*asked, "--learning-rate", "0.5", "--seed", "4").refusal(4)
+    assert "learning_rate was 0.01, is 0.5; seed was 3, is 4" in line
+
+
+def test_validations_are_said_and_the_best_adapter_can_be_asked(data: Path, tmp_path: Path) -> None:
+    adapter = tmp_path / "a"
+    asked = ("finetune", "--data", data, "-o", adapter, *QUICK, "--eval-data", data, "--eval-steps", "8")
+    done = vli(*asked, "--json")
+    (record,) = done.records
+    validations = [json.loads(line) for line in (adapter / "log.jsonl").read_text().splitlines() if "eval" in line]
+    best = min(validations, key=lambda one: one["eval_loss"])
+    assert (record["best_step"], record["best_eval_loss"]) == (best["step"], best["eval_loss"])
+    assert sum("validation after update" in line for line in done.lines) == 3
+    assert vli("ask", data.parent / "0.png", "what is 0?", "--adapter", adapter / "best").exit_code == 0
+    assert (adapter / "curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("more", [["--lora", "--lora-r", "2"], ["--ln-vision"], ["--learned-cmaa"]])
+def test_what_learns_beside_the_projection_is_in_the_adapter(more: list[str], data: Path, tmp_path: Path) -> None:
+    adapter = tmp_path / "a"
+    assert vli("finetune", "--data", data, "-o", adapter, *QUICK, "--learning-rate", "0.3", *more).exit_code == 0
+    plain, tuned = (
+        vli("score", data.parent / "0.png", "what is 0?", "--json", *adapters).records[0]["scores"][0]["ias"]
+        for adapters in ((), ("--adapter", adapter))
+    )
+    assert plain != tuned
+
+
+def test_L14_a_missing_peft_is_named(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "peft", None)
+    line = vli("finetune", "--data", data, "-o", tmp_path / "a", *QUICK, "--lora").refusal(6)
+    assert "pip install 'vlinstruct[lora]'" in line
+
+
+def test_only_the_adapter_is_pushed_and_only_when_asked(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[tuple[str, object]] = []
+
+    class Hub:
+        def whoami(self) -> None:
+            calls.append(("whoami", None))
+
+        def create_repo(self, name: str, *, private: bool, exist_ok: bool) -> str:
+            calls.append(("create", (name, private)))
+            return f"https://huggingface.co/{name}"
+
+        def upload_folder(self, *, repo_id: str, folder_path: Path, allow_patterns: list[str]) -> None:
+            found = {path.relative_to(folder_path) for one in allow_patterns for path in folder_path.glob(one)}
+            calls.append(("upload", sorted(map(str, found))))
+
+    monkeypatch.setattr("huggingface_hub.HfApi", Hub)
+    vli("finetune", "--data", data, "-o", tmp_path / "a", *QUICK, "--max-steps", "2")
+    assert calls == []
+    done = vli("finetune", "--data", data, "-o", tmp_path / "b", *QUICK, "--max-steps", "2", "--push-to-hub", "me/mine")
+    assert done.exit_code == 0
+    assert calls == [
+        ("whoami", None),
+        ("create", ("me/mine", True)),
+        ("upload", ["README.md", "alignment.safetensors", "alignment_config.json", "curve.png", "log.jsonl"]),
+    ]
+    assert "done: uploaded to https://huggingface.co/me/mine" in done.lines
+
+
+def test_who_is_not_logged_in_is_told_before_anything_is_trained(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Hub:
+        def whoami(self) -> None:
+            raise ConnectionError("token hf_secret")
+
+    monkeypatch.setattr("huggingface_hub.HfApi", Hub)
+    asked = ("finetune", "--data", data, "-o", tmp_path / "a", *QUICK)
+    line = vli(*asked, "--push-to-hub", "me/mine").refusal(9)
+    assert "hf auth login" in line
+    assert "hf_secret" not in line
+    assert not (tmp_path / "a").exists()
+    assert "contradict" in vli(*asked, "--push-to-hub", "me/mine", "--offline").refusal(2)
+
+
+def test_P01_of_two_runs_in_one_folder_one_is_refused(
+    data: Path, tmp_path: Path, tiny_folders: dict[str, Path]
+) -> None:
+    asked = command(data, tmp_path / "a", tiny_folders["t5"])
+    both = [subprocess.Popen(asked, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [process.communicate(timeout=60)[1] for process in both]
+    codes = sorted(process.returncode for process in both)
+    assert codes[0] == 0
+    if codes[1] != 0:  # else the second one came when the first was through
+        assert codes[1] == 8
+        (refused,) = [text for text, process in zip(said, both, strict=True) if process.returncode == 8]
+        assert "process " in refused
+
+
+def test_R05_ctrl_c_saves_and_a_second_one_ends_at_once(
+    data: Path, tmp_path: Path, tiny_folders: dict[str, Path]
+) -> None:
+    asked = command(data, tmp_path / "a", tiny_folders["t5"])
+    asked[asked.index("--num-train-epochs") + 1] = "100000"
+    process = subprocess.Popen(asked, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and not list((tmp_path / "a" / "checkpoints").glob("step-*")):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    assert "--resume" in process.communicate(timeout=30)[1].splitlines()[-1]
+    assert process.returncode == 130
+
+
+def test_R21_a_finished_run_says_so_and_exits_well(data: Path, tmp_path: Path) -> None:
+    asked = ("finetune", "--data", data, "-o", tmp_path / "a", *QUICK, "--max-steps", "2")
+    vli(*asked)
+    done = vli(*asked, "--resume")
+    assert done.exit_code == 0
+    assert any("already complete" in line for line in done.lines)
+
+
+def test_a_folder_has_the_recipe_of_the_backbone_whose_shape_it_has(tmp_path: Path) -> None:
+    from vlinstruct.checkpoints.registry import BACKBONES, known_as
+
+    for name, backbone in BACKBONES.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "config.json").write_text(json.dumps(backbone.config()))
+        assert known_as(str(folder)) == name
+    (folder / "config.json").write_text("{}")
+    assert known_as(str(folder)) == str(folder)

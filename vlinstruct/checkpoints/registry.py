@@ -12,6 +12,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from vlinstruct.checkpoints.json_files import read_json_object
 from vlinstruct.data.text import error_line, printable
 from vlinstruct.errors import CheckpointError, NetworkError
 
@@ -59,6 +60,27 @@ BACKBONES: Mapping[str, Backbone] = {
         Backbone(name="vicuna-13b", hub_id="Salesforce/instructblip-vicuna-13b", parameters=14.19, download_gb=57),
     )
 }
+
+
+def known_as(backbone: str, *, offline: bool = False) -> str:
+    """Returns the name of the known backbone whose architecture one has; its own where it has none's.
+
+    Args:
+        backbone: what `locate` takes.
+        offline: use what is cached, open no connection.
+    """
+    if backbone in BACKBONES:
+        return backbone
+    path = locate(backbone, offline=offline) / "config.json"
+    shape = _shape(read_json_object(path)) if path.exists() else None
+    return next((name for name, known in BACKBONES.items() if _shape(known.config()) == shape), backbone)
+
+
+def _shape(config: Mapping[str, Any]) -> list[Any]:
+    """Returns what tells the known backbones apart."""
+    text = config.get("text_config")
+    values = text if isinstance(text, dict) else {}
+    return [values.get(name) for name in ("model_type", "d_model", "hidden_size", "num_layers", "num_hidden_layers")]
 
 
 def default_backbone() -> str:

@@ -70,13 +70,13 @@ def finetune(
     recipe of the backbone, or a short one on mini. Stopped in any way, it goes on with --resume and ends with the same
     bits. `accelerate launch -m vlinstruct finetune ...` or torchrun train on several devices.
     """
-    from vlinstruct.checkpoints.registry import default_backbone
+    from vlinstruct.checkpoints.registry import default_backbone, known_as
 
-    name = backbone or default_backbone()
-    settings = training.config(name, config)
     if check_data:
         _check(data, image_root)
         return
+    name = backbone or default_backbone()
+    settings = training.config(known_as(name, offline=offline), config)
     _require_before_training(report_to, push_to_hub, offline)
     from vlinstruct.training.devices import Devices
 

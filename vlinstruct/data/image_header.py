@@ -8,7 +8,7 @@ from io import BufferedReader
 from PIL import Image
 
 from vlinstruct.data.files import PathLike, open_regular, refusal, too_many_bytes
-from vlinstruct.data.images import DEFAULT_LIMITS, ImageLimits, _check_size, _identify
+from vlinstruct.data.images import DEFAULT_LIMITS, ImageLimits, check_size, image_format_of
 from vlinstruct.data.quiet import quiet_pillow, silence_lines
 
 _HEAD_BYTES = 1024
@@ -29,8 +29,8 @@ def check_image_header(path: PathLike, *, limits: ImageLimits = DEFAULT_LIMITS) 
         size_bytes = os.fstat(stream.fileno()).st_size
         if size_bytes > limits.max_bytes:
             raise too_many_bytes("image", place, size_bytes, limits.max_bytes)
-        image_format = _identify(stream.peek(_HEAD_BYTES)[:_HEAD_BYTES], place)
-        _check_size(_size(stream, image_format, place), place, limits)
+        image_format = image_format_of(stream.peek(_HEAD_BYTES)[:_HEAD_BYTES], place)
+        check_size(_size(stream, image_format, place), place, limits)
 
 
 def _size(stream: BufferedReader, image_format: str, place: str) -> tuple[int, int]:

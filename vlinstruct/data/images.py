@@ -102,10 +102,19 @@ def load_image(
     else:
         place = name or os.fspath(source)
         content = read_regular(source, kind="image", max_bytes=limits.max_bytes)
-    return _decode(content, _identify(content, place), place, limits)
+    return _decode(content, image_format_of(content, place), place, limits)
 
 
-def _identify(content: bytes, place: str) -> ImageFormat:
+def image_format_of(content: bytes, place: str) -> ImageFormat:
+    """Returns a picture's format from its first bytes.
+
+    Args:
+        content: the file's beginning at least.
+        place: what to call it in messages.
+
+    Raises:
+        ImageError: it is empty or none of the formats that are read.
+    """
     if not content:
         raise refusal("image", place, "empty", "empty file", "Check where it came from")
     found = identify(content)
@@ -116,7 +125,7 @@ def _identify(content: bytes, place: str) -> ImageFormat:
 
 def _decode(content: bytes, image_format: ImageFormat, place: str, limits: ImageLimits) -> LoadedImage:
     with _pillow(content, image_format, place), Image.open(BytesIO(content), formats=[image_format]) as image:
-        _check_size(image.size, place, limits)
+        check_size(image.size, place, limits)
         if image_format == "BMP" and image.info.get("compression") in _BMP_RUN_LENGTH:
             _check_run_length(image.size, len(content), place)
         image.load()
@@ -127,7 +136,12 @@ def _decode(content: bytes, image_format: ImageFormat, place: str, limits: Image
         return LoadedImage(image=upright, image_format=image_format, notices=_notices(image, image_format, place))
 
 
-def _check_size(size: tuple[int, int], place: str, limits: ImageLimits) -> None:
+def check_size(size: tuple[int, int], place: str, limits: ImageLimits) -> None:
+    """Refuses a picture by its width and height, before anything is decoded.
+
+    Raises:
+        ImageError: it has no pixels, too many, or too extreme an aspect.
+    """
     width, height = size
     if width < 1 or height < 1:
         why = f"not a readable image ({width} x {height} pixels)"

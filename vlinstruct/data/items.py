@@ -22,13 +22,11 @@ from vlinstruct.data.json_lines import (
     numbered_lines,
     parse_record,
     record_id,
+    require_text,
     text_field,
 )
 from vlinstruct.data.text import check_instruction, error_line, shortened
 from vlinstruct.errors import DataError, InputError
-
-_COMPRESSED = (b"\x1f\x8b", b"PK\x03\x04", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"7z\xbc\xaf")
-_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,10 +85,7 @@ def read_items(path: PathLike, *, options: ItemOptions = DEFAULT_ITEM_OPTIONS) -
 
 
 def _check_start(start: bytes, path: PathLike) -> None:
-    if start.startswith(_COMPRESSED):
-        raise _refuse_file(path, "compressed", "compressed input not supported", "Unpack it first")
-    if start.startswith(_UTF_16):
-        raise _refuse_file(path, "encoding", "it is UTF-16", "Save it as UTF-8")
+    require_text(start, path, action="cannot read items")
     if start.removeprefix(BOM).lstrip().startswith(b"["):
         raise _refuse_file(path, "json_list", "it is one JSON list", "Write one object per line (jq -c '.[]' FILE)")
 

@@ -17,6 +17,8 @@ from vlinstruct.errors import DataError
 
 MAX_LINE_BYTES = 1_000_000
 BOM = b"\xef\xbb\xbf"
+_COMPRESSED = (b"\x1f\x8b", b"PK\x03\x04", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"7z\xbc\xaf")
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +39,24 @@ class ItemOptions:
 
 
 DEFAULT_ITEM_OPTIONS = ItemOptions()
+
+
+def require_text(start: bytes, path: PathLike, *, action: str) -> None:
+    """Refuses a file that its first bytes show to be no UTF-8 text.
+
+    Args:
+        start: its first bytes, six at least.
+        path: the file.
+        action: what it cannot be used for, in a message.
+
+    Raises:
+        DataError: it is compressed or UTF-16.
+    """
+    if start.startswith(_COMPRESSED):
+        why, advice = "compressed input not supported", "Unpack it first"
+        raise DataError(error_line(action, os.fspath(path), why, advice), code="compressed")
+    if start.startswith(_UTF_16):
+        raise DataError(error_line(action, os.fspath(path), "it is UTF-16", "Save it as UTF-8"), code="encoding")
 
 
 def numbered_lines(stream: BinaryIO, max_line_bytes: int) -> Iterator[tuple[int, bytes]]:

@@ -96,7 +96,7 @@ def check_instruction(text: str, *, what: str = "instruction", max_characters: i
     Raises:
         TextError: it is not valid Unicode (`text_not_unicode`), too long (`text_too_long`) or blank (`text_empty`).
     """
-    if any("\ud800" <= c <= "\udfff" for c in text):
+    if not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text):
         advice = "Pass UTF-8 text; check the terminal's locale or the file's encoding"
         raise TextError(error_line("cannot use text", what, "not valid Unicode", advice), code="text_not_unicode")
     if len(text) > max_characters:

@@ -12,7 +12,6 @@ from io import BufferedReader
 from vlinstruct.data.csv_rows import columns_of, csv_rows
 from vlinstruct.data.files import PathLike, open_regular
 from vlinstruct.data.image_folder import is_metadata, metadata_file
-from vlinstruct.data.items import _COMPRESSED, _UTF_16
 from vlinstruct.data.json_lines import (
     BOM,
     MAX_LINE_BYTES,
@@ -21,6 +20,7 @@ from vlinstruct.data.json_lines import (
     numbered_lines,
     parse_record,
     parse_strictly,
+    require_text,
 )
 from vlinstruct.data.text import error_line
 from vlinstruct.errors import DataError
@@ -77,20 +77,13 @@ def training_records(file: str) -> Iterator[TrainingRecord]:
 def _records(file: str) -> Iterator[TrainingRecord]:
     with open_regular(file, kind="data") as stream:
         start = stream.peek(_HEAD_BYTES)[:_HEAD_BYTES]
-        _check_start(start, file)
+        require_text(start, file, action="cannot read data")
         if file.lower().endswith(".csv"):
             yield from _table_records(stream, file)
         elif start.removeprefix(BOM).lstrip().startswith(b"["):
             yield from _list_records(stream, file)
         else:
             yield from _line_records(stream, file)
-
-
-def _check_start(start: bytes, file: str) -> None:
-    if start.startswith(_COMPRESSED):
-        raise _refuse_file(file, "compressed", "compressed input not supported", "Unpack it first")
-    if start.startswith(_UTF_16):
-        raise _refuse_file(file, "encoding", "it is UTF-16", "Save it as UTF-8")
 
 
 def _refuse_file(file: str, code: str, why: str, advice: str) -> DataError:
