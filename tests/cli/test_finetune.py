@@ -146,6 +146,9 @@ def test_a_settings_file_is_read_and_options_override_it(data: Path, tmp_path: P
     assert vli(*asked).exit_code == 0
     training = json.loads((tmp_path / "a" / "alignment_config.json").read_text())["training"]
     assert (training["learning_rate"], training["max_steps"], training["ema"]) == (1e-3, 3, False)
+    again = ("finetune", "--data", data, "-o", tmp_path / "b", "--config", tmp_path / "a" / "settings.yaml")
+    assert vli(*again).exit_code == 0
+    assert (tmp_path / "b" / "log.jsonl").read_bytes() == (tmp_path / "a" / "log.jsonl").read_bytes()
 
 
 @pytest.mark.parametrize(

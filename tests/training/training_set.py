@@ -52,7 +52,7 @@ def samples(folder: Path) -> list[TrainingSample]:
 def order(
     ours: VisionLanguageModel, learned: list[TrainingSample], folder: Path, config: FinetuneConfig, **more: Any
 ) -> Order:
-    return Order(model=ours, samples=learned, folder=folder, config=config, weights="w", **more)
+    return Order(model=ours, samples=learned, folder=folder, config=config, backbone="tiny", weights="w", **more)
 
 
 def model(folder: Path) -> VisionLanguageModel:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import re
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -75,9 +77,9 @@ def finetune(
     if check_data:
         _check(data, image_root)
         return
-    name = backbone or default_backbone()
-    settings = training.config(known_as(name, offline=offline), config)
     _require_before_training(report_to, push_to_hub, offline)
+    name = backbone or default_backbone()
+    settings = training.config(known_as(name, offline=offline), config, int(os.environ.get("WORLD_SIZE", "1")))
     from vlinstruct.training.devices import Devices
 
     devices = Devices(
@@ -195,6 +197,7 @@ def _order(
         validation=validation,
         folder=output,
         config=config,
+        backbone=backbone,
         weights=weights,
         resume=resume,
     )
@@ -242,7 +245,7 @@ def _show_plan(order: Order, devices: Devices, as_json: bool) -> None:
 
 
 def _plan_lines(planned: Plan, order: Order) -> list[str]:
-    lines = [f"learns      {name}: {count:,} numbers" for name, count in planned.learning.items()]
+    lines = [f"learns      {line}" for line in _grouped(planned.learning)]
     lines += [f"            {sum(planned.learning.values()):,} numbers in all"]
     lines += [f"samples     {planned.num_samples:,}, and {len(order.validation):,} to validate on"]
     lines += [f"updates     {planned.num_steps:,} of {planned.batch_size} samples, {planned.num_processes} process(es)"]
@@ -253,6 +256,21 @@ def _plan_lines(planned: Plan, order: Order) -> list[str]:
     lines += [f"disk        {planned.features_bytes / 1e6:,.1f} MB of frozen features"]
     lines += [f"            {planned.checkpoint_bytes / 1e6:,.1f} MB per checkpoint, two are kept"]
     return lines
+
+
+def _grouped(learning: Mapping[str, int]) -> list[str]:
+    """Returns a line for all layers of a kind.
+
+    >>> _grouped({"projection.bias": 5, "block.0.q": 7, "block.1.q": 7})
+    ['projection.bias: 5 numbers', 'block.*.q: 2 times 7 numbers']
+    """
+    kinds: dict[str, list[int]] = {}
+    for name, count in learning.items():
+        kinds.setdefault(re.sub(r"\.\d+\.", ".*.", name), []).append(count)
+    return [
+        f"{kind}: {counts[0]:,} numbers" if len(counts) == 1 else f"{kind}: {len(counts)} times {counts[0]:,} numbers"
+        for kind, counts in kinds.items()
+    ]
 
 
 def _show_result(outcome: Finetuned, output: Path, as_json: bool) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -44,7 +44,7 @@ class TrainingOptions:
         int | None, typer.Option(help="Samples that go through the model together.", show_default="8")
     ] = None
     gradient_accumulation_steps: Annotated[
-        int | None, typer.Option(help="Such batches per update.", show_default="the paper's batch / 8")
+        int | None, typer.Option(help="Such batches per update.", show_default="as the paper's batch needs")
     ] = None
     gradient_checkpointing: Annotated[
         bool | None,
@@ -65,29 +65,34 @@ class TrainingOptions:
     save_steps: Annotated[int | None, typer.Option(help="Updates between checkpoints.", show_default="500")] = None
     eval_steps: Annotated[int | None, typer.Option(help="Updates between validations.", show_default="500")] = None
 
-    def config(self, backbone: str, settings: Path | None) -> FinetuneConfig:
+    def config(self, backbone: str, settings: Path | None, num_processes: int) -> FinetuneConfig:
         """Returns the checked settings.
 
         Args:
             backbone: whose recipe holds where nothing else is said.
             settings: a YAML file of the same names, which options override.
+            num_processes: that train together.
 
         Raises:
             UsageError: an option is out of range.
             DataError: the file cannot be used.
         """
-        from vlinstruct.training.recipe import RECIPES, FinetuneConfig
+        from vlinstruct.training.recipe import with_recipe
 
-        values = dict(RECIPES.get(backbone, {}))
-        if settings is not None:
-            from vlinstruct.data.settings_file import read_settings
-
-            values |= read_settings(settings, FinetuneConfig)
-            try:
-                FinetuneConfig(**values)
-            except UsageError as error:
-                raise DataError(
-                    error_line("cannot use settings", settings, error.message, "Correct the file")
-                ) from error
         given = {field.name: value for field in fields(self) if (value := getattr(self, field.name)) is not None}
-        return FinetuneConfig(**{**values, **given})
+        return with_recipe({**_read(settings), **given}, backbone, num_processes)
+
+
+def _read(settings: Path | None) -> dict[str, Any]:
+    """Returns a file's settings, checked without the options: what is wrong with them is the file's fault."""
+    if settings is None:
+        return {}
+    from vlinstruct.data.settings_file import read_settings
+    from vlinstruct.training.recipe import FinetuneConfig
+
+    values = read_settings(settings, FinetuneConfig)
+    try:
+        FinetuneConfig(**values)
+    except UsageError as error:
+        raise DataError(error_line("cannot use settings", settings, error.message, "Correct the file")) from error
+    return values

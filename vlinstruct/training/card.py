@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 _CARD = """---
@@ -14,10 +13,13 @@ tags:
 - vislinginstruct
 ---
 
-# Alignment layers
+# {name}
 
-Trained with `vlinstruct finetune` (VisLingInstruct, section 3.1); load them with `--adapter FOLDER`. The backbone and
-the training data have licences of their own.
+Alignment layers for `{backbone}`, trained with `vlinstruct finetune` (VisLingInstruct, section 3.1).
+
+    vlinstruct ask IMAGE QUESTION --backbone {backbone} --adapter FOLDER
+
+The backbone and the training data have licences of their own.
 
 | what learned | numbers |
 |---|---|
@@ -31,18 +33,19 @@ the training data have licences of their own.
 """
 
 
-def card(facts: Mapping[str, Any], learning: Mapping[str, int], folder: str) -> str:
+def card(facts: Mapping[str, Any], learning: Mapping[str, int], *, name: str, backbone: str) -> str:
     """Returns the README.md of an adapter folder.
 
     Args:
         facts: the settings, the number of samples and of updates.
         learning: what learned, by name with its count.
-        folder: whose name is the title.
+        name: the title.
+        backbone: what it was trained on, as people call it.
     """
-    rows = {"learning": _rows(learning), "settings": _rows(facts)}
-    text = _CARD.replace("# Alignment layers", f"# {Path(folder).resolve().name}", 1)
-    for name, value in rows.items():
-        text = text.replace(f"{{{name}}}", value)
+    text = _CARD
+    values = {"name": name, "backbone": backbone, "learning": _rows(learning), "settings": _rows(facts)}
+    for key, value in values.items():
+        text = text.replace(f"{{{key}}}", value)
     return text
 
 

@@ -7,7 +7,6 @@ sharded (FSDP): only the language model is, which holds nearly all of the weight
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,11 +18,6 @@ from torch.nn import Parameter
 
 from vlinstruct.errors import InputError, UsageError
 from vlinstruct.model.language_model import LanguageModel
-
-
-def is_main_process() -> bool:
-    """Returns whether this process speaks for all; known before anything is set up."""
-    return os.environ.get("RANK", "0") == "0"
 
 
 class Devices:

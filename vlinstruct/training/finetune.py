@@ -2,6 +2,7 @@
 
 OUTPUT/  alignment_config.json  alignment.safetensors  lora/  README.md  curve.png     the finished adapter
          best/                                                   the one of the best validation, where there are any
+         settings.yaml                                           the settings, for --config
          log.jsonl  checkpoints/  features/  .lock               what a stopped run goes on from
 """
 
@@ -9,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -105,6 +105,7 @@ class Order:
         validation: what is predicted every `eval_steps`; may be empty.
         folder: the adapter's.
         config: the settings.
+        backbone: what people call it.
         weights: the backbone's fingerprint.
         resume: go on from the newest checkpoint.
     """
@@ -114,6 +115,7 @@ class Order:
     validation: Sequence[TrainingSample] = ()
     folder: Path
     config: FinetuneConfig
+    backbone: str
     weights: str
     resume: bool = False
 
@@ -181,6 +183,8 @@ def _finetune(order: Order, devices: Devices, progress: Progress) -> Finetuned:
         return _outcome(state.step, planned, state.standing.best_step, state.standing.best_loss)
     _require_disk(order.folder, planned)
     progress.on_plan(planned, 0 if state is None else state.step)
+    if devices.is_main:
+        _write_settings(order)
     names = ["features", "features-eval"][: len(rows)]
     examples = [
         _examples(order, samples, order.folder / name, fingerprint, one, devices, progress)
@@ -346,13 +350,20 @@ def _require_disk(folder: Path, planned: Plan) -> None:
         raise ResourceError(error_line("cannot train into", folder, why, "Free some space"), code="disk_full")
 
 
+def _write_settings(order: Order) -> None:
+    import yaml
+
+    with written_atomically(order.folder / "settings.yaml") as path:
+        path.write_text(yaml.safe_dump(asdict(order.config), sort_keys=False), encoding="utf-8")
+
+
 def _finish(order: Order, planned: Plan, outcome: Finetuned, progress: Progress) -> None:
     notice = save_curve(order.folder / "log.jsonl", order.folder / "curve.png")
     if notice is not None:
         progress.notify(notice)
     facts = {**_training_facts(order, planned), "best_step": outcome.best_step, "best_eval_loss": outcome.best_loss}
     with written_atomically(order.folder / "README.md") as path:
-        path.write_text(card(facts, planned.learning, os.fspath(order.folder)), encoding="utf-8")
+        path.write_text(card(facts, planned.learning, name=order.folder.resolve().name, backbone=order.backbone), encoding="utf-8")
     _save(order, order.folder, planned)
 
 
@@ -363,4 +374,5 @@ def _save(order: Order, folder: Path, planned: Plan) -> None:
 
 
 def _training_facts(order: Order, planned: Plan) -> dict[str, Any]:
-    return {**asdict(order.config), "num_samples": planned.num_samples, "num_steps": planned.num_steps}
+    counts = {"num_samples": planned.num_samples, "num_steps": planned.num_steps, "batch_size": planned.batch_size}
+    return {"backbone": order.backbone, "weights": order.weights, **asdict(order.config), **counts}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from vlinstruct.data.conversations import Answers
@@ -100,22 +100,43 @@ class FinetuneConfig:
         return self.per_device_train_batch_size * self.gradient_accumulation_steps * num_processes
 
 
-# The paper's batches of 128 (FlanT5-XL), 256 (FlanT5-XXL) and 32 (Vicuna). mini's own: it learns within minutes.
+# mini's own is one of ours: it learns within seconds.
 RECIPES: Mapping[str, Mapping[str, Any]] = {
-    "flant5-xl": {"gradient_accumulation_steps": 16},
-    "flant5-xxl": {"gradient_accumulation_steps": 32},
-    "vicuna-7b": {},
-    "vicuna-13b": {},
     "mini": {
         "learning_rate": 1e-4,
         "warmup_steps": 20,
         "num_train_epochs": 1,
         "per_device_train_batch_size": 16,
-        "gradient_accumulation_steps": 1,
         "save_steps": 50,
         "eval_steps": 25,
     },
 }
+_BATCH_SIZES = {"flant5-xl": 128, "flant5-xxl": 256, "mini": 16}
+_BATCH_SIZE = 32  # Vicuna's, and what we do not know
+
+
+def with_recipe(given: Mapping[str, Any], backbone: str, num_processes: int = 1) -> FinetuneConfig:
+    """Returns the settings that were given, with a backbone's recipe for the rest.
+
+    The batch of an update is the paper's, however many samples and processes it is made of, unless
+    `gradient_accumulation_steps` is given.
+
+    Args:
+        given: fields of FinetuneConfig.
+        backbone: a known name; others get Vicuna's recipe.
+        num_processes: that train together.
+
+    Raises:
+        UsageError: a value is out of range.
+
+    >>> [with_recipe({}, "flant5-xl", n).gradient_accumulation_steps for n in (1, 8, 1000)]
+    [16, 2, 1]
+    """
+    config = FinetuneConfig(**{**RECIPES.get(backbone, {}), **given})
+    together = config.per_device_train_batch_size * num_processes
+    steps = max(1, _BATCH_SIZES.get(backbone, _BATCH_SIZE) // together)
+    return config if "gradient_accumulation_steps" in given else replace(config, gradient_accumulation_steps=steps)
+
 
 _FIRST_RATE = 1e-8
 
