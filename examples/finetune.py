@@ -21,7 +21,7 @@ order = Order(
     model=vli.load("mini", device="cpu").model,
     samples=read_conversations(folder / "data.jsonl", image_root=pictures),
     folder=folder,
-    config=FinetuneConfig(learning_rate=1e-2, warmup_steps=5, num_train_epochs=60),
+    config=FinetuneConfig(learning_rate=1e-2, warmup_steps=5, num_train_epochs=40),
     backbone="mini",
     weights="mini",
 )

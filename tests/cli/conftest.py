@@ -45,13 +45,13 @@ def picture(pictures: Pictures) -> Path:
 def prompts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Collects every prompt that the language model is sent."""
     seen: list[str] = []
-    original = VisionLanguageModel._prompt_ids
+    original = VisionLanguageModel.prompt_ids
 
     def spy(self: VisionLanguageModel, prompt: str) -> list[int]:
         seen.append(prompt)
         return original(self, prompt)
 
-    monkeypatch.setattr(VisionLanguageModel, "_prompt_ids", spy)
+    monkeypatch.setattr(VisionLanguageModel, "prompt_ids", spy)
     return seen
 
 

@@ -41,7 +41,7 @@ class Read:
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[Read]:
     """Collects every row that the language model read."""
     seen: list[Read] = []
-    prompt_ids, context = VisionLanguageModel._prompt_ids, VisionLanguageModel.context
+    prompt_ids, context = VisionLanguageModel.prompt_ids, VisionLanguageModel.context
     rows: list[list[int]] = []
 
     def spy_ids(self: VisionLanguageModel, prompt: str) -> list[int]:
@@ -55,7 +55,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[Read]:
         seen.extend(Read(ids=ids, num_image_tokens=length - len(ids)) for ids, length in zip(rows, lengths))  # noqa: B905
         return result
 
-    monkeypatch.setattr(VisionLanguageModel, "_prompt_ids", spy_ids)
+    monkeypatch.setattr(VisionLanguageModel, "prompt_ids", spy_ids)
     monkeypatch.setattr(VisionLanguageModel, "context", spy_context)
     return seen
 

@@ -12,14 +12,14 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import fields
-from difflib import get_close_matches
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
 from vlinstruct.data.files import PathLike, read_regular
-from vlinstruct.data.text import error_line, shortened
+from vlinstruct.data.plain_yaml import compose_plain, line_of, nearest
+from vlinstruct.data.text import error_line, joined, shortened
 from vlinstruct.errors import DataError
 
 MAX_FILE_BYTES = 32 * 1024
@@ -80,30 +80,11 @@ def parse_settings(source: str, kind: type) -> dict[str, Any]:
             try:
                 settings[name] = _typed(value, types[name])
             except DataError as error:
-                problems.append((_line(value), f"{name} {error.message}"))
+                problems.append((line_of(value), f"{name} {error.message}"))
     if problems:
         in_order = [text for _, text in sorted(problems)]
         raise DataError(joined(in_order, max_characters=_MAX_WHY_CHARACTERS), code="settings_wrong")
     return settings
-
-
-def joined(problems: list[str], *, max_characters: int) -> str:
-    """Joins problems to one line: the first, those that fit behind it, and the number of the others.
-
-    >>> joined(["abcd", "efgh", "ijkl"], max_characters=16), joined(["abcd", "efgh"], max_characters=16)
-    ('abcd; and 2 more', 'abcd; efgh')
-    """
-    line = problems[0]
-    for number, problem in enumerate(problems[1:], start=2):
-        rest = len(problems) - number
-        if len(f"{line}; {problem}" + _and_more(rest)) > max_characters:
-            return line + _and_more(rest + 1)
-        line = f"{line}; {problem}"
-    return line
-
-
-def _and_more(num_problems: int) -> str:
-    return f"; and {num_problems} more" if num_problems else ""
 
 
 def _decoded(content: bytes) -> str:
@@ -118,64 +99,12 @@ def _mapping(source: str) -> yaml.MappingNode:
     """Returns the file's one mapping, whose keys are scalars."""
     root = compose_plain(source, max_depth=MAX_DEPTH)
     if not isinstance(root, yaml.MappingNode):
-        got = f"{_KINDS[type(root)]} (line {_line(root)})" if root else "nothing"
+        got = f"{_KINDS[type(root)]} (line {line_of(root)})" if root else "nothing"
         raise DataError(f"it must be a mapping, lines of name: value, got {got}", code="settings_no_mapping")
     for key, _ in root.value:
         if not isinstance(key, yaml.ScalarNode):
-            raise DataError(f"a key must be a name, got {_shown(key)} (line {_line(key)})", code="settings_wrong")
+            raise DataError(f"a key must be a name, got {_shown(key)} (line {line_of(key)})", code="settings_wrong")
     return root
-
-
-def compose_plain(source: str, *, max_depth: int) -> yaml.Node | None:
-    """Returns the root of a YAML text that has no tags, anchors or aliases; nothing is constructed.
-
-    Args:
-        source: one YAML document, or nothing.
-        max_depth: how many lists and mappings may lie in each other.
-
-    Returns:
-        The root; None where the text holds nothing.
-
-    Raises:
-        DataError: anything else; says the line.
-    """
-    try:
-        _check_events(yaml.SafeLoader(source), max_depth)
-        return yaml.compose(source, Loader=yaml.SafeLoader)
-    except yaml.YAMLError as error:
-        raise DataError(_yaml_problem(error, source), code="settings_not_yaml") from error
-
-
-def _check_events(loader: Any, max_depth: int) -> None:
-    """Refuses what a settings file never needs, on the flat event stream: depth costs no stack here."""
-    depth = 0
-    try:
-        while loader.check_event():
-            event = loader.get_event()
-            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-            if why := _event_problem(event, depth, max_depth):
-                raise DataError(f"{why} (line {event.start_mark.line + 1})", code="settings_not_allowed")
-    except (ValueError, OverflowError) as error:
-        # PyYAML 6.0.3 lets Python's own errors pass: of the escape \U00110000, of a %YAML version of 5,000 digits.
-        why = f"it is not valid YAML (line {loader.line + 1}): a number is out of range"
-        raise DataError(why, code="settings_not_yaml") from error
-
-
-def _event_problem(event: yaml.Event, depth: int, max_depth: int) -> str | None:
-    if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
-        return "YAML anchors and aliases (& and *) are not allowed"
-    if getattr(event, "tag", None) is not None:
-        return "YAML tags (!) are not allowed"
-    return f"lists and mappings are nested more than {max_depth} deep" if depth > max_depth else None
-
-
-def _yaml_problem(error: yaml.YAMLError, source: str) -> str:
-    """Returns YAML's complaint with its line: a mark, or the position of a character it does not allow."""
-    mark = getattr(error, "problem_mark", None)
-    before = source[: getattr(error, "position", 0)]
-    line = mark.line + 1 if mark else len(f"{before}.".splitlines())
-    problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "cannot be parsed"
-    return f"it is not valid YAML (line {line}): {shortened(problem, 100)}"
 
 
 def _field_types(kind: type) -> dict[str, Any]:
@@ -233,21 +162,15 @@ def _key_problems(root: yaml.MappingNode, names: Collection[str]) -> list[tuple[
     """Returns the keys that are unknown or there twice, with their lines."""
     lines = defaultdict(list)
     for key, _ in root.value:
-        lines[key.value].append(_line(key))
+        lines[key.value].append(line_of(key))
     problems = [
         (at[1], f"duplicate key {_word(key)} (lines {at[0]} and {at[1]})") for key, at in lines.items() if len(at) > 1
     ]
     unknown = [key for key in lines if key not in names]
     for number, key in enumerate(unknown):
-        guess = _nearest(key, names) if number < _MAX_GUESSES else ""
+        guess = nearest(key, names) if number < _MAX_GUESSES else ""
         problems.append((lines[key][0], f"unknown key {_word(key)}{guess} (line {lines[key][0]})"))
     return problems
-
-
-def _nearest(key: str, names: Collection[str]) -> str:
-    """Returns a guess at what was meant, or nothing."""
-    near = get_close_matches(key, names, n=1)
-    return f"; did you mean {near[0]}?" if near else ""
 
 
 def _typed(node: yaml.Node, hint: Any) -> Any:
@@ -258,14 +181,14 @@ def _typed(node: yaml.Node, hint: Any) -> Any:
     """
     inner = _without_none(hint)
     if _is_plain(node) and not node.value:
-        raise DataError(f"has no value (line {_line(node)})")
+        raise DataError(f"has no value (line {line_of(node)})")
     if inner != hint and _is_plain(node) and node.value in _NULLS:
         return None
     if inner == tuple[str, ...] and isinstance(node, yaml.SequenceNode):
         return tuple(_typed(item, str) for item in node.value)
     value = _scalar(node, inner) if isinstance(node, yaml.ScalarNode) else None
     if value is None:
-        raise DataError(f"must be {_expected(hint)}, got {_shown(node)} (line {_line(node)})")
+        raise DataError(f"must be {_expected(hint)}, got {_shown(node)} (line {line_of(node)})")
     return value
 
 
@@ -282,7 +205,7 @@ def _scalar(node: yaml.ScalarNode, hint: Any) -> bool | int | float | str | None
 
 def _text(node: yaml.ScalarNode) -> str | None:
     if _UNUSABLE.search(node.value):
-        raise DataError(f"holds a NUL or half a character (line {_line(node)})")
+        raise DataError(f"holds a NUL or half a character (line {line_of(node)})")
     return None if _is_plain(node) and node.value.lower() in _LIKE_NULL else node.value
 
 
@@ -309,10 +232,6 @@ _CONVERTERS: Mapping[type, Callable[[str], bool | int | float | None]] = {
 def _is_plain(node: yaml.Node) -> bool:
     """Says whether it is a scalar without quotes."""
     return isinstance(node, yaml.ScalarNode) and node.style is None
-
-
-def _line(node: yaml.Node) -> int:
-    return node.start_mark.line + 1
 
 
 def _shown(node: yaml.Node) -> str:

@@ -106,3 +106,22 @@ def check_instruction(text: str, *, what: str = "instruction", max_characters: i
         why = "it is empty or blank"
         raise TextError(error_line("cannot use text", what, why, "Type some words"), code="text_empty")
     return text
+
+
+def joined(problems: list[str], *, max_characters: int) -> str:
+    """Joins problems to one line: the first, those that fit behind it, and the number of the others.
+
+    >>> joined(["abcd", "efgh", "ijkl"], max_characters=16), joined(["abcd", "efgh"], max_characters=16)
+    ('abcd; and 2 more', 'abcd; efgh')
+    """
+    line = problems[0]
+    for number, problem in enumerate(problems[1:], start=2):
+        rest = len(problems) - number
+        if len(f"{line}; {problem}" + _and_more(rest)) > max_characters:
+            return line + _and_more(rest + 1)
+        line = f"{line}; {problem}"
+    return line
+
+
+def _and_more(num_problems: int) -> str:
+    return f"; and {num_problems} more" if num_problems else ""

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from vlinstruct.data.text import error_line, shortened
+from vlinstruct.data.text import error_line, joined, shortened
 from vlinstruct.errors import DataError
-from vlinstruct.instruction.templates_file import one_line, parse_texts, read_text
+from vlinstruct.instruction.templates_file import MAX_WHY_CHARACTERS, parse_texts, read_text
 from vlinstruct.values import ScoredInstruction
 
 TEMPLATE_FIELDS = {
@@ -85,7 +85,7 @@ class Templates:
     def __post_init__(self) -> None:
         problems = [problem for name, text in asdict(self).items() for problem in _problems(name, text)]
         if problems:
-            raise DataError(one_line(problems))
+            raise DataError(joined(problems, max_characters=MAX_WHY_CHARACTERS))
 
     @classmethod
     def default(cls) -> Templates:

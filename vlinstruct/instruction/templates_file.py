@@ -11,24 +11,15 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vlinstruct.data.text import shortened
+from vlinstruct.data.text import joined, shortened
 from vlinstruct.errors import DataError
 
 if TYPE_CHECKING:
     import yaml
 
 MAX_FILE_BYTES = 64 * 1024
+MAX_WHY_CHARACTERS = 210
 _STRING = "tag:yaml.org,2002:str"
-
-
-def one_line(problems: list[str]) -> str:
-    """Joins problems to one line, the first two by name: a message has room for no more.
-
-    >>> one_line(["a", "b"]), one_line(["a", "b", "c"])
-    ('a; b', 'a; b; and 1 more')
-    """
-    shown, hidden = problems[:2], len(problems) - 2
-    return "; ".join([*shown, f"and {hidden} more"] if hidden > 0 else shown)
 
 
 def read_text(path: str | Path) -> str:
@@ -65,60 +56,34 @@ def parse_texts(source: str, *, names: Collection[str]) -> dict[str, str]:
     """
     import yaml
 
-    try:
-        _refuse_nesting(source)
-        root = yaml.compose(source, Loader=yaml.SafeLoader)
-    except yaml.YAMLError as error:
-        raise DataError(_yaml_problem(error)) from error
+    from vlinstruct.data.plain_yaml import compose_plain
+
+    root = compose_plain(source, max_depth=1)
     if not isinstance(root, yaml.MappingNode):
         raise DataError(f"it must be a mapping with the keys {', '.join(names)}")
     problems = _key_problems(root, names) or _type_problems(root)
     if problems:
-        raise DataError(one_line(problems))
+        raise DataError(joined(problems, max_characters=MAX_WHY_CHARACTERS))
     return {key.value: text.value.strip() for key, text in root.value}
-
-
-def _refuse_nesting(source: str) -> None:
-    """Refuses aliases and anything below the top level, on the flat event stream: depth costs no stack here."""
-    import yaml
-
-    depth = 0
-    for event in yaml.parse(source, Loader=yaml.SafeLoader):
-        if isinstance(event, yaml.AliasEvent):
-            raise DataError(f"{_line(event)}: YAML aliases (*) are not allowed, write the text out")
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > 1:
-            raise DataError(f"{_line(event)}: a text is expected here, not a list or mapping")
-
-
-def _line(event: yaml.Event) -> str:
-    """Returns where the event is; yaml's types allow a missing place, its reader does not."""
-    return f"line {event.start_mark.line + 1}" if event.start_mark else "the file"
 
 
 def _key_problems(root: yaml.MappingNode, names: Collection[str]) -> list[str]:
     """Returns the keys that are missing, unknown or there twice."""
+    from vlinstruct.data.plain_yaml import line_of, nearest
+
     lines = defaultdict(list)
     for key, _ in root.value:
-        lines[key.value].append(key.start_mark.line + 1)
+        lines[key.value].append(line_of(key))
     missing = [key for key in names if key not in lines]
     return [
         *(f"key {_shown(key)} occurs twice (lines {at[0]} and {at[1]})" for key, at in lines.items() if len(at) > 1),
-        *(f"unknown key {_shown(key)}{_nearest(key, names)}" for key in lines if key not in names),
+        *(f"unknown key {_shown(key)}{nearest(key, names)}" for key in lines if key not in names),
         *([f"missing: {', '.join(missing)}"] if missing else []),
     ]
 
 
 def _shown(text: str) -> str:
     return repr(shortened(text, 40))
-
-
-def _nearest(key: str, names: Collection[str]) -> str:
-    """Returns a guess at what was meant, or nothing."""
-    from difflib import get_close_matches
-
-    near = get_close_matches(key, names, n=1)
-    return f" (did you mean {near[0]!r}?)" if near else ""
 
 
 def _type_problems(root: yaml.MappingNode) -> list[str]:
@@ -128,10 +93,3 @@ def _type_problems(root: yaml.MappingNode) -> list[str]:
         for key, text in root.value
         if text.tag != _STRING
     ]
-
-
-def _yaml_problem(error: yaml.YAMLError) -> str:
-    """Returns YAML's complaint as one line with its place."""
-    mark = getattr(error, "problem_mark", None)
-    problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "cannot be parsed"
-    return f"it is not valid YAML{f' (line {mark.line + 1})' if mark else ''}: {problem}"

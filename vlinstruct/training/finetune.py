@@ -362,8 +362,9 @@ def _finish(order: Order, planned: Plan, outcome: Finetuned, progress: Progress)
     if notice is not None:
         progress.notify(notice)
     facts = {**_training_facts(order, planned), "best_step": outcome.best_step, "best_eval_loss": outcome.best_loss}
+    text = card(facts, planned.learning, name=order.folder.resolve().name, backbone=order.backbone)
     with written_atomically(order.folder / "README.md") as path:
-        path.write_text(card(facts, planned.learning, name=order.folder.resolve().name, backbone=order.backbone), encoding="utf-8")
+        path.write_text(text, encoding="utf-8")
     _save(order, order.folder, planned)
 
 
