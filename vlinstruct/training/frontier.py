@@ -86,9 +86,9 @@ class QFormerOutput:
         return F.pad(both, (0, 0, 0, self.shape[0] - len(both)))
 
     def prefix(self, rows: Tensor, instructions: Sequence[str]) -> Tensor:
-        lengths = rows.new_tensor([self.num_tokens[text] for text in instructions])
+        lengths = torch.tensor([self.num_tokens[text] for text in instructions], device=rows.device)
         text_embeds = rows[:, self.num_queries :]
-        mask = lengths.new_ones(len(rows), text_embeds.shape[1]).cumsum(dim=1) <= lengths[:, None]
+        mask = torch.arange(text_embeds.shape[1], device=rows.device) < lengths[:, None]
         return _projected(self.model, self.model.model.align(rows[:, : self.num_queries], text_embeds, mask))
 
 

@@ -215,8 +215,9 @@ class Loop:
         for number, shares in enumerate(parts):
             torch.manual_seed(self._random_seed(number))
             mine = shares[devices.rank]
+            # A process without a sample takes part all the same: sharded weights need every one.
             loss = self.task.examples.nll(mine or shares[0]) / num_tokens
-            (loss * (1.0 if mine else 0.0)).backward()  # type: ignore[no-untyped-call]  # sharded weights need every process to take part
+            (loss * (1.0 if mine else 0.0)).backward()  # type: ignore[no-untyped-call]
             if mine:
                 losses[number, devices.rank] = loss.detach()
         gradients = [_gradient(parameter) for parameter in self.task.learning.values()]
