@@ -35,6 +35,13 @@ def architecture() -> Any:
     return InstructBlipForConditionalGeneration
 
 
+def image_processor(image_size: int) -> Any:
+    """Returns transformers' image processor for pictures that become squares, with whichever backend it has here."""
+    from transformers import BlipImageProcessor
+
+    return BlipImageProcessor(size={"height": image_size, "width": image_size})
+
+
 def load_both(backbone: str | None, *, device: str, dtype: str, offline: bool) -> tuple[Pipeline, Any]:
     """Loads both models.
 

@@ -1,9 +1,10 @@
-"""`vlinstruct bench`: speed here, beside plain transformers."""
+"""`vlinstruct bench`: speed here, of answers or of training, beside plain transformers."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,8 +12,13 @@ from vlinstruct.cli.options import BackboneOption, DeviceOption, Dtype
 from vlinstruct.cli.terminal import show
 from vlinstruct.errors import UsageError
 
+if TYPE_CHECKING:
+    from vlinstruct.pipeline import Pipeline
+
 _ANSWERS_OF = (2, 15)
 _ITEMS = 60
+_COLD_RUNS = 3
+_TRAINING_BATCH = 8
 
 
 def bench(
@@ -20,7 +26,18 @@ def bench(
     backbone: BackboneOption = None,
     device: DeviceOption = "auto",
     dtype: Annotated[Dtype, typer.Option(help="What the models compute in.")] = "auto",
-    batch_size: Annotated[int, typer.Option(min=1, max=1024, help="Pictures that are asked about together.")] = 1,
+    training: Annotated[
+        bool, typer.Option("--training", help="Measure finetune, beside a plain training loop, in place of answers.")
+    ] = False,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=1024,
+            help="Pictures that are asked about together; samples of an update.",
+            show_default="1, in training 8",
+        ),
+    ] = None,
     acceptance: Annotated[
         list[float] | None,
         typer.Option(
@@ -30,10 +47,13 @@ def bench(
             show_default="0, what mini reaches, and 1",
         ),
     ] = None,
-    runs: Annotated[int, typer.Option(min=2, max=10_000, help="Runs of every arm, in turns.")] = 9,
+    runs: Annotated[int, typer.Option(min=2, max=10_000, help="Runs of every arm, in turns; in training epochs.")] = 9,
     cold_runs: Annotated[
-        int, typer.Option(min=0, max=1000, help="Starts of every cold process, 2 or more; 0 for none.")
-    ] = 3,
+        int | None,
+        typer.Option(
+            min=0, max=1000, help="Starts of every cold process, 2 or more; 0 for none.", show_default=str(_COLD_RUNS)
+        ),
+    ] = None,
     random_weights: Annotated[
         bool,
         typer.Option("--random-weights", help="The backbone's shapes with random weights; no download, no cold start."),
@@ -44,7 +64,7 @@ def bench(
     offline: Annotated[bool, typer.Option("--offline", help="Open no connection; use what is cached.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Print tracebacks.")] = False,
 ) -> None:
-    """Measure plain and optimized answers beside transformers: same weights, same tokens, in turns."""
+    """Measure plain and optimized answers, or training, beside transformers: same weights, same tokens, in turns."""
     from vlinstruct.bench import Workload, as_record, as_table, compare
     from vlinstruct.bench.acceptance import measured_acceptance
     from vlinstruct.bench.cold_start import cold_starts
@@ -54,10 +74,11 @@ def bench(
     from vlinstruct.bench.random_weights import load_both_random
     from vlinstruct.checkpoints.registry import default_backbone, locate
     from vlinstruct.cli.run import collect_garbage_from_here
-    from vlinstruct.data.records import json_line
 
     if cold_runs == 1:
         raise UsageError("--cold-runs takes 2 or more, for a spread, or 0 for none.")
+    if training:
+        _refuse_for_training({"--acceptance": acceptance, "--plot": plot, "--cold-runs": cold_runs})
     if plot is not None:
         require_plots(plot)
     use_threads(threads)
@@ -67,18 +88,43 @@ def bench(
     else:
         pipeline, theirs = load_both(name, device=device, dtype=dtype, offline=offline)
     collect_garbage_from_here()
+    if training:
+        table, record = _training(name, pipeline, theirs, batch_size=batch_size or _TRAINING_BATCH, runs=runs)
+        _print(table, record, as_json=as_json)
+        return
     shares = acceptance or [0.0, measured_acceptance(_ITEMS), 1.0]
     workloads = [
-        Workload(answer_tokens=answer_tokens, batch=batch_size, acceptance=share)
+        Workload(answer_tokens=answer_tokens, batch=batch_size or 1, acceptance=share)
         for answer_tokens in _ANSWERS_OF
         for share in shares
     ]
     compared = compare(pipeline, theirs, workloads, runs)
-    cold = cold_starts(locate(name, offline=offline), cold_runs) if cold_runs and not random_weights else ()
-    if as_json:
-        record = as_record(name, compared, cold, environment(pipeline.model))
-        show(json_line(record).decode().rstrip("\n"))
-    else:
-        show(as_table(compared, cold))
+    starts = _COLD_RUNS if cold_runs is None else cold_runs
+    cold = cold_starts(locate(name, offline=offline), starts) if starts and not random_weights else ()
+    record = as_record(name, compared, cold, environment(pipeline.model))
+    _print(as_table(compared, cold), record, as_json=as_json)
     if plot is not None:
         save_plot(compared, plot)
+
+
+def _print(table: str, record: Mapping[str, Any], *, as_json: bool) -> None:
+    from vlinstruct.data.records import json_line
+
+    show(json_line(dict(record)).decode().rstrip("\n") if as_json else table)
+
+
+def _refuse_for_training(given: Mapping[str, object]) -> None:
+    names = [name for name, value in given.items() if value]
+    if names:
+        raise UsageError(f"{', '.join(names)}: nothing that --training measures. Leave it out.")
+
+
+def _training(name: str, pipeline: Pipeline, theirs: Any, *, batch_size: int, runs: int) -> tuple[str, dict[str, Any]]:
+    """Returns the table and the record."""
+    from vlinstruct.bench.environment import environment
+    from vlinstruct.bench.training import compare_training
+    from vlinstruct.bench.training_report import training_record, training_table
+    from vlinstruct.bench.training_workload import training_workloads
+
+    compared = compare_training(pipeline.model, theirs, training_workloads(batch_size), runs)
+    return training_table(compared), training_record(name, compared, environment(pipeline.model))

@@ -165,14 +165,16 @@ class VisionLanguageModel:
 
     def context_of_ids(self, ids: Sequence[Sequence[int]], prefix: Sequence[Tensor] | None) -> Context:
         """Does what `context` does, with prompts that `prompt_ids` made."""
-        embed = self.model.language_model.embed_tokens
-        rows = [embed(torch.tensor(row, device=self.device)) for row in ids]
+        flat = torch.tensor([token for row in ids for token in row], device=self.device)
+        rows = list(torch.split(self.model.language_model.embed_tokens(flat), [len(row) for row in ids]))
         if prefix is not None:
             rows = [torch.cat(pair) for pair in zip(prefix, rows, strict=True)]
-        mask = [torch.ones(len(row), dtype=torch.bool, device=self.device) for row in rows]
+        lengths = torch.tensor([len(row) for row in rows], device=self.device)
+        inputs_embeds = pad_sequence(rows, batch_first=True, padding_side="left")
+        num_positions = inputs_embeds.shape[1]
         return Context(
-            inputs_embeds=pad_sequence(rows, batch_first=True, padding_side="left"),
-            attention_mask=pad_sequence(mask, batch_first=True, padding_side="left"),
+            inputs_embeds=inputs_embeds,
+            attention_mask=torch.arange(num_positions, device=self.device) >= num_positions - lengths[:, None],
             seen_ids=tuple(self._seen_ids(row) for row in ids),
         )
 

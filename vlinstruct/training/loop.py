@@ -123,14 +123,23 @@ class Loop:
         self.task.model.model.language_model.train()  # LoRA has a dropout, nothing else has
         self._validate_if_due(log)
         while self.step < self.task.num_steps and not self.is_stopped:
-            record = self._update()
-            log.write(record)
-            self.step += 1
-            self.watch.on_step(record)
+            self.advance(log)
             self._validate_if_due(log)
             if self.is_stopped or self.step == self.task.num_steps or self.step % self.task.config.save_steps == 0:
                 self._save(log)
         self.task.model.model.language_model.eval()
+
+    def advance(self, log: Log) -> None:
+        """Makes one update and writes its line.
+
+        Raises:
+            DivergedError: a loss or a gradient is not finite; nothing was updated with it.
+            ResourceError: memory ended.
+        """
+        record = self._update()
+        log.write(record)
+        self.step += 1
+        self.watch.on_step(record)
 
     def _save(self, log: Log) -> None:
         if self.task.devices.is_main:

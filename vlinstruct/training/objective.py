@@ -32,8 +32,8 @@ def answer_nll(
         target_ids: B answers.
     """
     context = model.context_of_ids(prompt_ids, list(prefix))
-    targets = [torch.tensor(ids, device=model.device) for ids in target_ids]
-    fed = pad_sequence(targets, batch_first=True)
+    targets = [torch.tensor(ids) for ids in target_ids]
+    fed = pad_sequence(targets, batch_first=True).to(model.device)
     logits = model.model.language_model.target_logits(context.inputs_embeds, context.attention_mask, fed)
-    labels = pad_sequence(targets, batch_first=True, padding_value=_NO_TARGET)
+    labels = pad_sequence(targets, batch_first=True, padding_value=_NO_TARGET).to(model.device)
     return F.cross_entropy(logits.float().flatten(0, 1), labels.flatten(), ignore_index=_NO_TARGET, reduction="sum")

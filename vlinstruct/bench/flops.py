@@ -1,0 +1,171 @@
+"""The compute of a training, worked out from the configuration: the floating-point operations of matrix products.
+
+A product of (m, k) and (k, n) counts 2mnk. Backward through frozen weights costs one more product per weight, for the
+gradients of its input, and two per attention product, both of whose sides have gradients. What no gradient flows
+through is left out: the vision tower, the Q-Former, and what T5's decoder does before it first reads the encoder.
+Kernels that compute something again (checkpointing, fused attention) do more than is counted.
+
+Legend: P image positions, Q queries, T instruction tokens, C context positions, S target positions, N positions of a
+decoder-only sequence, D a part's width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from statistics import fmean
+
+from vlinstruct.model.configuration import InstructBlipConfig, LlamaConfig, QFormerConfig, T5Config, VisionConfig
+
+_CHANNELS = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flops:
+    """Operations of one batch or one sample, by part.
+
+    Args:
+        vision: the vision tower, forward.
+        qformer: the Q-Former, forward.
+        forward: projection and language model.
+        backward: the same backward, with the gradients of the projection's weights.
+    """
+
+    vision: float = 0.0
+    qformer: float = 0.0
+    forward: float = 0.0
+    backward: float = 0.0
+
+    @property
+    def total(self) -> float:
+        """All parts."""
+        return self.vision + self.qformer + self.forward + self.backward
+
+    def __add__(self, other: Flops) -> Flops:
+        return Flops(**{part: value + getattr(other, part) for part, value in asdict(self).items()})
+
+    def __mul__(self, factor: float) -> Flops:
+        return Flops(**{part: value * factor for part, value in asdict(self).items()})
+
+
+def mean_flops(samples: Sequence[Flops]) -> Flops:
+    """Returns the mean of every part."""
+    return Flops(**{field.name: fmean(getattr(one, field.name) for one in samples) for field in fields(Flops)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class PaddedBatch:
+    """The lengths that one row of a batch is padded to.
+
+    Args:
+        prefix: projected positions in front of the prompt, Q or 2Q.
+        prompt: the longest prompt's tokens.
+        target: the longest answer's.
+        both: the most that prompt and answer of one sample have together.
+    """
+
+    prefix: int
+    prompt: int
+    target: int
+    both: int
+
+
+def our_row(config: InstructBlipConfig, batch: PaddedBatch) -> Flops:
+    """Returns a row's operations in `training.objective.answer_nll`; prompts and answers are padded on their own."""
+    context, text = batch.prefix + batch.prompt, config.text_config
+    if isinstance(text, T5Config):
+        language = _t5(text, context, batch.target)
+    else:
+        language = _llama(text, context + batch.target - 1, batch.target)
+    return _projection(config, batch.prefix) + language
+
+
+def plain_row(config: InstructBlipConfig, batch: PaddedBatch) -> Flops:
+    """Returns a row's operations in transformers' language model; a decoder-only one has logits at every position."""
+    text, whole = config.text_config, batch.prefix + batch.both
+    if isinstance(text, T5Config):
+        language = _t5(text, batch.prefix + batch.prompt, batch.target)
+    else:
+        language = _llama(text, whole, whole)
+    return _projection(config, batch.prefix) + language
+
+
+def frozen_row(config: InstructBlipConfig, num_tokens: int) -> Flops:
+    """Returns the operations of the vision tower and the Q-Former for one picture and T instruction tokens."""
+    return Flops(vision=_vision(config.vision_config), qformer=_qformer(config, num_tokens))
+
+
+def _product(rows: float, inner: float, columns: float) -> float:
+    return 2.0 * rows * inner * columns
+
+
+def _vision(config: VisionConfig) -> float:
+    positions, width = config.num_positions, config.hidden_size
+    patches = _product(positions - 1, _CHANNELS * config.patch_size**2, width)
+    weights = _product(positions, width, 4 * width + 2 * config.intermediate_size)
+    attention = 2 * _product(positions, width, positions)
+    return patches + config.num_hidden_layers * (weights + attention)
+
+
+def _qformer(config: InstructBlipConfig, num_tokens: int) -> float:
+    of = config.qformer_config
+    layers = of.num_hidden_layers * _qformer_layer(of, config.num_query_tokens + num_tokens)
+    num_readers = -(-of.num_hidden_layers // of.cross_attention_frequency)
+    return layers + num_readers * _image_reading(config)
+
+
+def _qformer_layer(config: QFormerConfig, positions: int) -> float:
+    width = config.hidden_size
+    weights = _product(positions, width, 4 * width + 2 * config.intermediate_size)
+    return weights + 2 * _product(positions, width, positions)
+
+
+def _image_reading(config: InstructBlipConfig) -> float:
+    queries, width, vision = config.num_query_tokens, config.qformer_config.hidden_size, config.vision_config
+    keys_values = _product(vision.num_positions, vision.hidden_size, 2 * width)
+    return _product(queries, width, 2 * width) + keys_values + 2 * _product(queries, width, vision.num_positions)
+
+
+def _projection(config: InstructBlipConfig, positions: int) -> Flops:
+    """Its input has no gradient, its weights have."""
+    once = _product(positions, config.qformer_config.hidden_size, config.text_config.hidden_size)
+    return Flops(forward=once, backward=once)
+
+
+def _t5(config: T5Config, context: int, targets: int) -> Flops:
+    encoder = _t5_attention(config, context, context) + _t5_feed_forward(config, context)
+    own = _t5_attention(config, targets, targets)
+    reading = _t5_attention(config, targets, context)
+    decoder = own + reading + _t5_feed_forward(config, targets)
+    head = _product(targets, config.d_model, config.vocab_size)
+    whole = encoder * config.num_layers + decoder * config.num_decoder_layers + Flops(forward=head, backward=head)
+    inner = config.num_heads * config.d_kv
+    query = _product(targets, config.d_model, inner) + _product(targets, inner, context)
+    return whole + Flops(backward=-own.backward - query)  # the first block's, where no gradient arrives yet
+
+
+def _t5_attention(config: T5Config, queries: int, keys: int) -> Flops:
+    inner = config.num_heads * config.d_kv
+    weights = _product(queries, config.d_model, 2 * inner) + _product(keys, config.d_model, 2 * inner)
+    return _weights(weights) + _attention(queries, keys, inner)
+
+
+def _t5_feed_forward(config: T5Config, positions: int) -> Flops:
+    num_matrices = 3 if config.feed_forward_proj.startswith("gated-") else 2
+    return _weights(_product(positions, config.d_model, num_matrices * config.d_ff))
+
+
+def _llama(config: LlamaConfig, positions: int, num_logits: int) -> Flops:
+    width, inner = config.hidden_size, config.num_attention_heads * config.head_size
+    columns = 2 * inner + 2 * config.key_value_heads * config.head_size + 3 * config.intermediate_size
+    layer = _weights(_product(positions, width, columns)) + _attention(positions, positions, inner)
+    return layer * config.num_hidden_layers + _weights(_product(num_logits, width, config.vocab_size))
+
+
+def _weights(forward: float) -> Flops:
+    return Flops(forward=forward, backward=forward)
+
+
+def _attention(queries: int, keys: int, width: int) -> Flops:
+    forward = 2 * _product(queries, width, keys)
+    return Flops(forward=forward, backward=2 * forward)
