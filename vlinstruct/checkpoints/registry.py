@@ -17,6 +17,7 @@ from vlinstruct.data.text import error_line, printable
 from vlinstruct.errors import CheckpointError, NetworkError
 
 DEFAULT_BACKBONE = "mini"
+ADAPTERS = ("mini-ema", "mini-projection")  # mini's that ship in the package: EMA, and without CMAA to compare it with
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 # Weights as safetensors and text files; never pickles, never code.
 _HUB_FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "qformer_tokenizer/*")
@@ -97,7 +98,8 @@ def locate(backbone: str, *, offline: bool = False, what: str = "backbone") -> P
     """Finds the folder of a backbone or an adapter, downloading it when it must be.
 
     Args:
-        backbone: a shipped name, a local folder or a hub id; a name wins over a folder of that name (`./mini`).
+        backbone: a shipped name, a local folder or a hub id; a name wins over a folder of that name (`./mini`). Of an
+            adapter one of ADAPTERS, a folder or a hub id.
         offline: use what is cached, open no connection.
         what: what to call it in messages.
 
@@ -111,6 +113,8 @@ def locate(backbone: str, *, offline: bool = False, what: str = "backbone") -> P
     known = BACKBONES.get(backbone)
     if known is not None:
         return mini_folder() if known.hub_id is None else _download(known.hub_id, offline=offline)
+    if what == "adapter" and backbone in ADAPTERS:
+        return mini_folder().parent / "adapters" / backbone
     folder = Path(backbone).expanduser()
     if backbone and folder.is_dir():
         return folder

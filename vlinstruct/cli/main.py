@@ -18,6 +18,7 @@ from typer.core import TyperCommand
 from vlinstruct.cli.ask import ask
 from vlinstruct.cli.backbones import backbones
 from vlinstruct.cli.bench import bench
+from vlinstruct.cli.evaluate import evaluate
 from vlinstruct.cli.finetune import finetune
 from vlinstruct.cli.optimize import optimize
 from vlinstruct.cli.score import score
@@ -41,7 +42,7 @@ class _Command(TyperCommand):
         return ["[OPTIONS]", *(str(one.metavar) for one in arguments)]
 
 
-for command in (ask, optimize, score, finetune, backbones, bench):
+for command in (ask, optimize, score, finetune, evaluate, backbones, bench):
     app.command(cls=_Command)(command)
 
 

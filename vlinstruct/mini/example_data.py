@@ -1,7 +1,11 @@
-"""A small set to try `vlinstruct finetune` on: pictures of mini's world with questions and answers."""
+"""A set to try `vlinstruct finetune` on: pictures of mini's world with questions and answers.
+
+python -m vlinstruct.mini.example_data FOLDER --pictures 200
+"""
 
 from __future__ import annotations
 
+import argparse
 import json
 import random
 from pathlib import Path
@@ -55,3 +59,18 @@ def _picture_lines(folder: Path, part: Split, seed: int, number: int) -> list[st
         for turn, fact in enumerate(chosen)
     ]
     return [json.dumps(record) + "\n" for record in records]
+
+
+def main() -> None:
+    """Writes a larger set, and one to validate on."""
+    parser = argparse.ArgumentParser(description="Draw pictures of mini's world with questions and answers.")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--pictures", type=int, default=200, help="of the train part; a tenth of it of the dev part")
+    parser.add_argument("--seed", type=int, default=0)
+    asked = parser.parse_args()
+    print(write_example_data(asked.folder, "train", pictures=asked.pictures, seed=asked.seed))
+    print(write_example_data(asked.folder, "dev", pictures=max(1, asked.pictures // 10), seed=asked.seed))
+
+
+if __name__ == "__main__":
+    main()

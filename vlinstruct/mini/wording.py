@@ -46,6 +46,11 @@ def clean(family: str, slots: Mapping[str, str], rng: random.Random, split: Spli
     return fill(_good_wording(family, rng, split), **slots)
 
 
+def paraphrased(family: str, slots: Mapping[str, str], rng: random.Random, split: Split = "train") -> str:
+    """Draws an instruction that is as good as the canonical one."""
+    return fill(rng.choice(FAMILIES[family].paraphrases.of(split)), **slots)
+
+
 def _with_small_letter(wording: str) -> str:
     """Makes the first letter small, unless it begins an abbreviation."""
     return wording if wording[1].isupper() else wording[0].lower() + wording[1:]

@@ -1,0 +1,56 @@
+"""`vlinstruct evaluate` from the shell: a small table, the same bytes again, and an interrupted run that goes on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from command_line import vli
+
+TASKS = ("mini/gqa", "mini/iconqa", "mini/visdial", "mini/flickr30k", "mini/textvqa", "mini/hatefulmemes")
+SMALL = ("evaluate", *TASKS, "--backbone", "mini", "--device", "cpu", "--limit", "4", "--split", "dev")
+
+
+def test_every_metric_runs_on_mini_and_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
+    first = vli(*SMALL, "-o", tmp_path / "a", "--batch-size", "4", "--json")
+    second = vli(*SMALL, "-o", tmp_path / "b", "--batch-size", "4", "--json")
+    records = [(tmp_path / name / "records.jsonl").read_bytes() for name in "ab"]
+    assert records[0] == records[1]
+    assert len(records[0].splitlines()) == len(TASKS) * 3 * 4
+    (table,), (again,) = first.records, second.records
+    assert set(table["cells"][0]["tasks"]) == {name.removeprefix("mini/") for name in TASKS}
+    for one, other in zip(table["cells"], again["cells"], strict=True):
+        assert one["average"] == other["average"]
+    assert table["cells"][0]["average"]["value"] == 100
+
+
+def test_an_interrupted_run_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
+    vli(*SMALL, "-o", tmp_path, "--batch-size", "2")
+    path = tmp_path / "records.jsonl"
+    whole = path.read_bytes()
+    lines = whole.splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:31]) + lines[31][:20])
+    assert vli(*SMALL, "-o", tmp_path, "--batch-size", "2").exit_code == 0
+    assert path.read_bytes() == whole
+
+
+def test_a_record_says_what_was_asked_scored_and_answered(tmp_path: Path) -> None:
+    vli("evaluate", "mini/gqa", *SMALL[7:], "-o", tmp_path)
+    for line in (tmp_path / "records.jsonl").read_text().splitlines():
+        record = json.loads(line)
+        assert record["schema"] == "vlinstruct.evaluation/1"
+        for role in ("initial", "rewritten", "optimized"):
+            assert record[role].keys() == {"text", "ias", "answer"}
+        assert record["chosen"] in ("initial", "rewritten", "optimized")
+        assert record["reason"]
+
+
+def test_another_run_in_the_same_folder_is_refused(tmp_path: Path) -> None:
+    vli("evaluate", "mini/gqa", *SMALL[7:], "-o", tmp_path)
+    line = vli("evaluate", "mini/gqa", *SMALL[7:], "-o", tmp_path, "--max-new-tokens", "9").refusal(4)
+    assert str(tmp_path) in line
+
+
+def test_unknown_benchmarks_and_contradictions_are_usage(tmp_path: Path) -> None:
+    assert "mini/gqa" in vli("evaluate", "minni", "-o", tmp_path).refusal(2)
+    assert "--adapter" in vli("evaluate", "mini", "--ablation", "--adapter", "mini-ema", "-o", tmp_path).refusal(2)

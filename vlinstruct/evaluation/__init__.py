@@ -1,0 +1,1 @@
+"""The evaluation room: predictions of a benchmark -> metrics with their intervals."""

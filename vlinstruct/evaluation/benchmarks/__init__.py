@@ -1,0 +1,1 @@
+"""What can be evaluated on: one file per benchmark, each of which makes items."""

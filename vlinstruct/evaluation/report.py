@@ -1,0 +1,120 @@
+"""A table for people and for programs: every cell with its interval and its cost, and what the issue is about.
+
+The first block is the paper's table 2 in points relative to vanilla; the others say what follows from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from vlinstruct.evaluation.columns import COLUMNS, Column
+from vlinstruct.evaluation.item import WORDS, Words
+from vlinstruct.evaluation.metrics.bootstrap import Interval
+from vlinstruct.evaluation.table import Cell, Table
+
+_LEAST_LOSS = 3.0  # points; below it "share recovered" would divide by next to nothing
+
+
+def as_text(table: Table) -> str:
+    """Returns the table as lines for a terminal."""
+    blocks = [_averages(table, words) for words in WORDS]
+    blocks += [_conclusions(table), _tasks(table)]
+    return "\n\n".join("\n".join(block) for block in blocks)
+
+
+def as_record(table: Table, facts: dict[str, Any]) -> dict[str, Any]:
+    """Returns the table as one JSON object.
+
+    Args:
+        table: the scores.
+        facts: what they were measured on and with.
+    """
+    cells = [Cell(model, words, column) for model in table.models for words in WORDS for column in COLUMNS]
+    return {
+        "schema": "vlinstruct.evaluation_table/1",
+        "id": facts["id"],
+        "status": "ok",
+        **facts,
+        "cells": [
+            {
+                "model": cell.model,
+                "words": cell.words,
+                "column": cell.column,
+                "average": _pair(table.average(cell)),
+                "seconds_per_item": table.seconds[cell],
+                "tasks": {task.name: _pair(table.task_score(cell, task.name)) for task in table.tasks},
+            }
+            for cell in cells
+        ],
+        "findings": {name: _pair(found) for name, found in findings(table).items()},
+    }
+
+
+def findings(table: Table) -> dict[str, Interval]:
+    """Returns what the table is made for: differences of averages in points, with intervals."""
+    found: dict[str, Interval] = {}
+    for model in table.models:
+        plain, safe = Cell(model, "poor", "plain"), Cell(model, "poor", "AIO safe")
+        best = Cell(model, "canonical", "plain")
+        found[f"{model}: poor words against canonical ones"] = table.difference(plain, best)
+        found[f"{model}: AIO (safe) on poor words"] = table.difference(safe, plain)
+        found[f"{model}: AIO (safe) on canonical words"] = table.difference(Cell(model, "canonical", "AIO safe"), best)
+        if found[f"{model}: poor words against canonical ones"].value <= -_LEAST_LOSS:
+            found[f"{model}: share of the loss that AIO (safe) wins back"] = table.recovered(model, "AIO safe")
+    for model in table.models[1:]:
+        for words in ("canonical", "poor"):
+            first = Cell(table.models[0], words, "plain")
+            found[f"{model}, plain against {table.models[0]}, {words} words"] = table.difference(
+                Cell(model, words, "plain"), first
+            )
+            found[f"{model} + AIO (safe) against {table.models[0]}, {words} words"] = table.difference(
+                Cell(model, words, "AIO safe"), first
+            )
+        found[f"{model} x AIO (safe), poor words"] = table.interaction(model, "poor", "AIO safe")
+    return found
+
+
+def _averages(table: Table, words: Words) -> list[str]:
+    lines = [f"{words} words: average over {len(table.tasks)} tasks, {table.base.model} on canonical words = 100"]
+    width = max(len(model) for model in table.models)
+    for model in table.models:
+        for column in COLUMNS:
+            cell = Cell(model, words, column)
+            cost = f"{1e3 * table.seconds[cell]:7.1f} ms"
+            lines.append(f"  {model:{width}}  {column:16}  {spelled(table.average(cell))}  {cost}")
+    return lines
+
+
+def _conclusions(table: Table) -> list[str]:
+    found = findings(table)
+    width = max(len(name) for name in found)
+    lines = ["points, with 95 % intervals over resampled items (shares: 1 is all)"]
+    return [*lines, *(f"  {name:{width}}  {spelled(one, signed=True)}" for name, one in found.items())]
+
+
+def _tasks(table: Table) -> list[str]:
+    """Shows each task's own metric for the cells that matter most."""
+    ways: Sequence[tuple[Words, Column]] = (("canonical", "plain"), ("poor", "plain"), ("poor", "AIO safe"))
+    shown = [
+        (f"{model}, {words}, {column}", Cell(model, words, column)) for model in table.models for words, column in ways
+    ]
+    lines = ["each task's own metric"]
+    for task in table.tasks:
+        lines.append(f"  {task.name} ({task.metric})")
+        lines += [f"    {name:36} {spelled(table.task_score(cell, task.name), digits=3)}" for name, cell in shown]
+    return lines
+
+
+def spelled(one: Interval, *, signed: bool = False, digits: int = 2) -> str:
+    """Returns a value with its interval.
+
+    >>> spelled(Interval(value=1.0, low=-0.5, high=2.0), signed=True)
+    '+1.00 [-0.50, +2.00]'
+    """
+    sign = "+" if signed else ""
+    return f"{one.value:{sign}.{digits}f} [{one.low:{sign}.{digits}f}, {one.high:{sign}.{digits}f}]"
+
+
+def _pair(one: Interval) -> dict[str, float]:
+    return {"value": one.value, "low": one.low, "high": one.high}
