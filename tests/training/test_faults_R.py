@@ -291,7 +291,7 @@ def test_P05_an_adapter_can_be_read_while_a_training_replaces_it(backbone: Path,
         while not is_done.is_set():
             for written in (second, first):
                 save_adapter(tmp_path, written)
-                time.sleep(0.005)
+                time.sleep(0.05)
 
     writer = threading.Thread(target=write)
     writer.start()

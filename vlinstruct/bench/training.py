@@ -183,7 +183,7 @@ class OurTraining(Loop):
     def epoch(self) -> None:
         """Learns every sample once, as `run` does it."""
         self.model.model.use_ema = self.config.ema
-        with Log(self.folder / "log.jsonl", last_step=self.step) as log:
+        with Log(self.folder / "log.jsonl", last_step=self.step, last_validation=0) as log:
             for _ in range(num_batches(len(self.samples), self.task.batch_size)):
                 self.advance(log)
 

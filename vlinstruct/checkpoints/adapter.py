@@ -22,7 +22,7 @@ from vlinstruct.checkpoints.atomic import written_atomically
 from vlinstruct.checkpoints.json_files import read_json_object
 from vlinstruct.checkpoints.load import require_same_tensors
 from vlinstruct.checkpoints.lora import load_lora, save_lora
-from vlinstruct.checkpoints.safetensors_files import tensors
+from vlinstruct.checkpoints.safetensors_files import tensors, write_tensors
 from vlinstruct.data.durable import file_sha256
 from vlinstruct.errors import CheckpointError, VlinstructError
 from vlinstruct.model.configuration import InstructBlipConfig
@@ -32,7 +32,7 @@ CONFIG_FILE = "alignment_config.json"
 TENSORS_FILE = "alignment.safetensors"
 LORA_FOLDER = "lora"
 FORMAT = 1
-_ATTEMPTS, _PAUSE_S = 4, 0.02
+_ATTEMPTS, _PAUSE_S = 8, 0.02
 LAYERS: Mapping[str, str] = {
     "projection": "language_projection",
     "ln_vision": "vision_model.post_layernorm",
@@ -95,14 +95,11 @@ def save_adapter(
     Raises:
         ResourceError: the disk is full or not writable.
     """
-    from safetensors.torch import save_file
-
     folder.mkdir(parents=True, exist_ok=True)
     if lora:
         save_lora(folder / LORA_FOLDER, model.language_model)
-    trained = {name: tensor.detach().contiguous() for name, tensor in layer_parameters(model, layers).items()}
     with written_atomically(folder / TENSORS_FILE) as path:
-        save_file(trained, path, metadata={"format": "pt"})
+        write_tensors(layer_parameters(model, layers), path, metadata={"format": "pt"})
     config = AdapterConfig(
         backbone=architecture(model.config),
         use_ema=model.use_ema,

@@ -25,7 +25,7 @@ from torch.nn import Parameter
 from vlinstruct.checkpoints.atomic import written_atomically
 from vlinstruct.checkpoints.json_files import read_json_object
 from vlinstruct.checkpoints.load import require_same_tensors
-from vlinstruct.checkpoints.safetensors_files import tensors
+from vlinstruct.checkpoints.safetensors_files import tensors, write_tensors
 from vlinstruct.data.text import error_line, shortened
 from vlinstruct.errors import CheckpointError, ResourceError, UsageError
 from vlinstruct.model.language_model import LanguageModel
@@ -113,18 +113,16 @@ def save_lora(folder: Path, language_model: LanguageModel) -> None:
     Raises:
         ResourceError: the disk is full or not writable.
     """
-    from safetensors.torch import save_file
-
     parameters = lora_parameters(language_model)
     assert len(parameters) > 0
-    trained = {_file_name(name): parameter.detach().contiguous() for name, parameter in parameters.items()}
+    trained = {_file_name(name): parameter for name, parameter in parameters.items()}
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise ResourceError(error_line("cannot write LoRA", folder, reason, "Give another folder")) from error
     with written_atomically(folder / TENSORS_FILE) as path:
-        save_file(trained, path, metadata={"format": "pt"})
+        write_tensors(trained, path, metadata={"format": "pt"})
     with written_atomically(folder / CONFIG_FILE) as path:
         path.write_text(json.dumps(_config_values(language_model), indent=2, sort_keys=True), encoding="utf-8")
 

@@ -86,8 +86,9 @@ class Table:
 
     def task_difference(self, cell: Cell, other: Cell, task: str) -> Interval:
         """Returns by how many points, relative to the base, a cell is above another on one task."""
-        base = self.scores[self.base, task]
-        return _interval(_PERCENT * (self.scores[cell, task] - self.scores[other, task]) / base)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            share = (self.scores[cell, task] - self.scores[other, task]) / self.scores[self.base, task]
+        return _interval(_PERCENT * share)
 
     def interaction(self, model: str, words: Words, column: Column) -> Interval:
         """Returns what a way to choose gains with a model more than with the first one, in points."""
@@ -102,10 +103,11 @@ class Table:
         poor, best = self._relative(Cell(model, "poor", "plain")), self._relative(Cell(model, "canonical", "plain"))
         won = self._relative(Cell(model, "poor", column)) - poor
         with np.errstate(divide="ignore", invalid="ignore"):
-            return _interval(np.nan_to_num(won / (best - poor), nan=0.0, posinf=0.0, neginf=0.0))
+            return _interval(won / (best - poor))
 
     def _relative(self, cell: Cell) -> NDArray[np.float64]:
-        shares = [self.scores[cell, task.name] / self.scores[self.base, task.name] for task in self.tasks]
+        with np.errstate(divide="ignore", invalid="ignore"):  # a resample of few items may hold no right answer
+            shares = [self.scores[cell, task.name] / self.scores[self.base, task.name] for task in self.tasks]
         mean: NDArray[np.float64] = _PERCENT * np.mean(shares, axis=0)
         return mean
 
@@ -209,5 +211,7 @@ def _seconds(path: Path, models: Sequence[str]) -> dict[Cell, float]:
 
 
 def _interval(values: NDArray[np.float64]) -> Interval:
-    low, high = np.percentile(values[1:], (2.5, 97.5))
+    """Returns the value on the items themselves, and where 95 % of the resamples lie on which it exists."""
+    resampled = values[1:][np.isfinite(values[1:])]
+    low, high = np.percentile(resampled, (2.5, 97.5)) if len(resampled) else (np.nan, np.nan)
     return Interval(value=float(values[0]), low=float(low), high=float(high))

@@ -153,8 +153,16 @@ def _locked(folder: Path, devices: Devices, progress: Progress) -> Iterator[None
     with (folder / ".lock").open("ab") as stream:
         for notice in lock(stream, str(folder)):
             progress.notify(notice)
+        _clean(folder)
         devices.wait()
         yield
+
+
+def _clean(folder: Path) -> None:
+    """Removes what a killed run was about to write."""
+    for place in ("", "lora", BEST_FOLDER, f"{BEST_FOLDER}/lora", "features", "features-eval"):
+        for left in (folder / place).glob(".tmp*"):  # ours, and safetensors' own
+            left.unlink()
 
 
 def plan(order: Order, *, num_processes: int = 1) -> Plan:
@@ -222,7 +230,7 @@ def _train(
     loop = Loop(task, _watch(order, planned, devices, progress), state)
     log_file = order.folder / "log.jsonl" if devices.is_main else None
     devices.begin_tracking(loop.step)
-    with Log(log_file, last_step=loop.step) as log:
+    with Log(log_file, last_step=loop.step, last_validation=loop.standing.validated) as log:
         loop.run(log)
     outcome = _outcome(loop.step, planned, loop.standing.best_step, loop.standing.best_loss)
     if outcome.is_complete and devices.is_main:

@@ -19,12 +19,13 @@ class Log:
     Args:
         path: the file; None writes nothing, on processes that are not the main one.
         last_step: what the file says of later updates, and half a line, is dropped.
+        last_validation: and of validations after later updates than this.
     """
 
-    def __init__(self, path: Path | None, *, last_step: int) -> None:
+    def __init__(self, path: Path | None, *, last_step: int, last_validation: int) -> None:
         self.path = path
         if path is not None and path.exists():
-            _cut(path, last_step)
+            _cut(path, last_step, last_validation)
         self.file = open(os.devnull if path is None else path, "ab")  # noqa: SIM115
 
     def __enter__(self) -> Self:
@@ -53,9 +54,16 @@ class Log:
         os.fsync(self.file.fileno())
 
 
-def _cut(path: Path, last_step: int) -> None:
-    lines = [line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
-    kept = b"".join(line for line in lines if json.loads(line)["step"] <= last_step)
+def _cut(path: Path, last_step: int, last_validation: int) -> None:
+    kept = b"".join(
+        line
+        for line in path.read_bytes().splitlines(keepends=True)
+        if line.endswith(b"\n") and _counts(json.loads(line), last_step, last_validation)
+    )
     if kept != path.read_bytes():
         with written_atomically(path) as temporary:
             temporary.write_bytes(kept)
+
+
+def _counts(record: dict[str, Any], last_step: int, last_validation: int) -> bool:
+    return bool(record["step"] <= (last_validation if "eval_loss" in record else last_step))

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from vlinstruct.checkpoints.json_files import read_json_object
-from vlinstruct.checkpoints.safetensors_files import tensors
+from vlinstruct.checkpoints.safetensors_files import tensors, write_tensors
 from vlinstruct.data.durable import file_sha256, mode_under_umask, sync
 from vlinstruct.data.text import error_line
 from vlinstruct.errors import CheckpointError, ResourceError
@@ -97,6 +97,9 @@ def restore_optimizer(optimizer: Optimizer, learning: Mapping[str, Tensor], valu
 def save_state(folder: Path, state: TrainingState) -> None:
     """Writes a checkpoint and removes older ones than the last two.
 
+    One of the same update that is whole stays: it holds the same weights, and until it were replaced there would be
+    none.
+
     Raises:
         ResourceError: the disk is full or not writable; earlier checkpoints are as they were.
     """
@@ -105,8 +108,10 @@ def save_state(folder: Path, state: TrainingState) -> None:
     try:
         folder.mkdir(exist_ok=True)  # without the output's folder: who deletes that does not want it back
         _clean(folder)
+        if target.exists() and _what_is_wrong(target) is None:
+            return
         _write_files(temporary, state)
-        if target.exists():  # of a run that was stopped between its rename and its log
+        if target.exists():
             shutil.rmtree(target)
         temporary.rename(target)
         sync(folder)
@@ -154,13 +159,9 @@ def _remove(checkpoint: Path) -> None:
 
 
 def _write_files(folder: Path, state: TrainingState) -> None:
-    from safetensors.torch import save_file
-
     folder.mkdir()
     for name, values in (("learning", state.learning), ("optimizer", state.optimizer)):
-        save_file(
-            {key: value.detach().cpu().contiguous() for key, value in values.items()}, folder / f"{name}.safetensors"
-        )
+        write_tensors(values, folder / f"{name}.safetensors")
     standing = asdict(state.standing)
     _write_json(folder / "state.json", {"step": state.step, "facts": state.facts, "standing": standing})
     sums = {path.name: file_sha256(path) for path in sorted(folder.iterdir())}

@@ -5,6 +5,7 @@ In: one comparison per item. Out: true or false per item, and their mean.
 
 from __future__ import annotations
 
+import string
 from collections.abc import Sequence
 
 from vlinstruct.data.text import error_line
@@ -20,7 +21,7 @@ def normalized(answer: str) -> str:
     >>> normalized(" Yes, it is. ")
     'yes, it is'
     """
-    return answer.lower().rstrip(_FINAL_PUNCTUATION + " \t\n\r").strip()
+    return answer.strip().lower().rstrip(_FINAL_PUNCTUATION + string.whitespace).rstrip()
 
 
 def is_exact_match(prediction: str, answer: str) -> bool:

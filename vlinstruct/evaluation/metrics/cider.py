@@ -2,8 +2,8 @@
 
 In: tokenized captions and their references. Out: a score per item, 0 to 10; papers print the mean times 100.
 
-What pycocoevalcap calls CIDEr is CIDEr-D of the paper (Vedantam et al. 2015, section 5.2, https://arxiv.org/abs/1411.5726):
-n-grams of 1 to 4 words, clipped, under a Gaussian of the difference in length, sigma 6. Its length counts bigrams.
+What pycocoevalcap calls CIDEr is CIDEr-D of the paper (Vedantam et al. 2015, https://arxiv.org/abs/1411.5726):
+n-grams of 1 to 4 words, clipped, under a Gaussian of the difference in length, sigma 6.
 
 Legend: N items.
 """
@@ -45,7 +45,7 @@ class CiderScores:
 
 @dataclass(frozen=True, kw_only=True)
 class _Vector:
-    """The tf-idf weights of a caption: by n-gram, their norm per order, and how many bigrams the caption has."""
+    """The tf-idf weights of a caption: by n-gram, their norm per order, and the number of words."""
 
     weights: dict[Ngram, float]
     norms: tuple[float, ...]
@@ -105,7 +105,7 @@ def _vector(tokens: Tokens, idf: Callable[[Ngram], float]) -> _Vector:
     squares = [0.0 for _ in _ORDERS]
     for ngram, weight in weights.items():
         squares[len(ngram) - 1] += weight**2
-    return _Vector(weights=weights, norms=tuple(map(math.sqrt, squares)), length=max(len(tokens) - 1, 0))
+    return _Vector(weights=weights, norms=tuple(map(math.sqrt, squares)), length=len(tokens))
 
 
 def _score(caption: Tokens, references: Sequence[Tokens], idf: Callable[[Ngram], float]) -> float:

@@ -30,7 +30,7 @@ _TOKEN = re.compile(
     | (?-i: [A-Z]+ (?: &[A-Z]+ )+ )                    # R&B
     | (?: can(?=not\b) | gon(?=na\b) | wan(?=na\b) | got(?=ta\b) | gim(?=me\b) | lem(?=me\b)
       | 't(?=is\b|was\b) | y'(?=all\b|know\b) )        # the first half of two words written as one
-    | n't\b | '(?:s|m|d|ll|re|ve)\b | 'n' | 'n(?!\w) | '(?:em|cause)\b | '\d0s\b
+    | '(?:s|m|d|ll|re|ve)\b | 'n' | 'n(?!\w) | '(?:em|cause)\b | '\d0s\b
     | (?: [#@](?=[^\W\d_]) | (?<!\S)-(?=\.?\d) | (?<!\S)\.(?=\d) )? [^\W_]
       (?: (?! n't\b | '(?:s|m|d|ll|re|ve)\b | 'n' )    # a word ends before its clitic
         (?: \w | [-/.@](?=[^\W_]) | (?<=[^\W\d_])'(?=[^\W\d_]) | (?<=\d)[,:](?=\d) ) )*
