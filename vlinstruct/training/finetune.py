@@ -159,7 +159,9 @@ def _locked(folder: Path, devices: Devices, progress: Progress) -> Iterator[None
 
 
 def _clean(folder: Path) -> None:
-    """Removes what a killed run was about to write."""
+    """Removes what a killed run was about to write, or to remove."""
+    for left in (folder / "checkpoints").glob(".tmp*"):
+        shutil.rmtree(left)
     for place in ("", "lora", BEST_FOLDER, f"{BEST_FOLDER}/lora", "features", "features-eval"):
         for left in (folder / place).glob(".tmp*"):  # ours, and safetensors' own
             left.unlink()
