@@ -20,8 +20,7 @@ TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node"]
 
 
 def launched(num_processes: int, *arguments: str) -> list[str]:
-    port = ["--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0"]
-    return [*TORCHRUN, str(num_processes), *port, *arguments]
+    return [*TORCHRUN, str(num_processes), "--standalone", *arguments]  # a meeting place of its own, never a closed one
 
 
 def asked(backbone: Path, data: Path, output: Path, *more: str) -> list[str]:
