@@ -7,7 +7,8 @@ from pathlib import Path
 import vlinstruct as vli
 from vlinstruct.data.conversations import read_conversations
 from vlinstruct.training.devices import Devices
-from vlinstruct.training.finetune import Order, finetune
+from vlinstruct.training.finetune import finetune
+from vlinstruct.training.job import Job
 from vlinstruct.training.recipe import FinetuneConfig
 
 folder, pictures = Path(tempfile.mkdtemp()), Path(__file__).parent / "pictures"
@@ -17,7 +18,7 @@ lines = [
 ]
 (folder / "data.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
-order = Order(
+job = Job(
     model=vli.load("mini", device="cpu").model,
     samples=read_conversations(folder / "data.jsonl", image_root=pictures),
     folder=folder,
@@ -25,7 +26,7 @@ order = Order(
     backbone="mini",
     weights="mini",
 )
-outcome = finetune(order, devices=Devices(cpu=True))
+outcome = finetune(job, devices=Devices(cpu=True))
 for adapter in (None, folder):
     print(vli.load("mini", adapter=adapter).ask(pictures / "star.png", "what shape is it?"))
 print(f"after {outcome.step} updates; the adapter is in {folder}")

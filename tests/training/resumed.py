@@ -10,9 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from vlinstruct.training.devices import Devices
-from vlinstruct.training.finetune import Progress, finetune
+from vlinstruct.training.finetune import finetune
+from vlinstruct.training.job import Progress
 
-from .training_set import CONFIG, DROPPING, model, order, result, samples, write_data
+from .training_set import CONFIG, DROPPING, job, model, result, samples, write_data
 
 WHOLE = replace(CONFIG, **DROPPING, per_device_train_batch_size=1, gradient_accumulation_steps=2, max_steps=12)
 
@@ -34,7 +35,7 @@ def train(backbone: Path, folder: Path, data: Path, devices: Devices, stop_after
         begun = (folder / "features" / "features.json").exists()
 
     progress = Progress(on_step=on_step, on_plan=on_plan, should_stop=should_stop)
-    wanted = order(model(backbone), samples(data), folder, WHOLE, validation=samples(data)[:3], resume=True)
+    wanted = job(model(backbone), samples(data), folder, WHOLE, validation=samples(data)[:3], resume=True)
     finetune(wanted, devices=devices, progress=progress)
 
 

@@ -16,10 +16,11 @@ import torch
 
 from vlinstruct.errors import ResourceError
 from vlinstruct.training.devices import Devices
-from vlinstruct.training.finetune import Progress, finetune
+from vlinstruct.training.finetune import finetune
+from vlinstruct.training.job import Progress
 from vlinstruct.training.state import Standing, TrainingState, newest_state, save_state
 
-from .training_set import CONFIG, DROPPING, model, order, result, samples
+from .training_set import CONFIG, DROPPING, job, model, result, samples
 
 TESTS = Path(__file__).parent.parent
 EVERY = 97  # a prime: about eight of some eight hundred, of every kind
@@ -48,7 +49,7 @@ def test_stopped_while_validating_and_then_killed_it_logs_the_validation_once(
 
     def train(name: str, **watching: Any) -> None:
         learned, backbone = samples(tmp_path / "data"), model(tiny_folders["t5"])
-        wanted = order(backbone, learned, tmp_path / name, config, validation=learned[:3], resume=True)
+        wanted = job(backbone, learned, tmp_path / name, config, validation=learned[:3], resume=True)
         finetune(wanted, devices=Devices(cpu=True), progress=Progress(**watching))
 
     updates: list[Mapping[str, Any]] = []

@@ -22,10 +22,11 @@ from vlinstruct.checkpoints.adapter import load_adapter, save_adapter
 from vlinstruct.data.conversations import read_conversations
 from vlinstruct.errors import DivergedError, ImageError, InputError, ResourceError
 from vlinstruct.training.devices import Devices
-from vlinstruct.training.finetune import Progress, finetune
+from vlinstruct.training.finetune import finetune
+from vlinstruct.training.job import Progress
 from vlinstruct.training.objective import answer_nll
 
-from .training_set import CONFIG, model, order, result, samples
+from .training_set import CONFIG, job, model, result, samples
 
 Nll = Callable[..., torch.Tensor]
 ACCUMULATED = replace(CONFIG, per_device_train_batch_size=2, gradient_accumulation_steps=1)
@@ -48,7 +49,7 @@ def train(backbone: Path, folder: Path, config: Any = CONFIG, **more: Any) -> li
     progress = Progress(on_step=steps.append, notify=notices.append, should_stop=should_stop)
     devices = more.pop("devices", None) or Devices(cpu=True)
     learned = more.pop("samples", None) or samples(folder.parent / "data")
-    finetune(order(model(backbone), learned, folder, config, **more), devices=devices, progress=progress)
+    finetune(job(model(backbone), learned, folder, config, **more), devices=devices, progress=progress)
     return notices
 
 
@@ -309,7 +310,7 @@ def test_P08_a_deleted_output_stops_the_training_at_the_next_save(backbone: Path
     learned = samples(tmp_path / "data")
     progress = Progress(on_step=lambda record: shutil.rmtree(tmp_path / "a", ignore_errors=True))
     with pytest.raises(ResourceError, match="cannot save checkpoint"):
-        finetune(order(model(backbone), learned, tmp_path / "a", CONFIG), devices=Devices(cpu=True), progress=progress)
+        finetune(job(model(backbone), learned, tmp_path / "a", CONFIG), devices=Devices(cpu=True), progress=progress)
     assert not (tmp_path / "a").exists()
 
 

@@ -21,14 +21,15 @@ from vlinstruct.errors import CheckpointError, DivergedError, InputError, Output
 from vlinstruct.model.vlm import VisionLanguageModel
 from vlinstruct.training.devices import Devices
 from vlinstruct.training.features import FeatureRows, Features, compute_features
-from vlinstruct.training.finetune import Progress, finetune, plan
+from vlinstruct.training.finetune import finetune, plan
 from vlinstruct.training.freeze import unfreeze
 from vlinstruct.training.frontier import frontier
+from vlinstruct.training.job import Progress
 from vlinstruct.training.objective import answer_nll
 from vlinstruct.training.order import epoch_batches
 from vlinstruct.training.recipe import FinetuneConfig
 
-from .training_set import CONFIG, DROPPING, model, order, result, samples
+from .training_set import CONFIG, DROPPING, job, model, result, samples
 
 
 def train(
@@ -49,7 +50,7 @@ def train(
         return stop_after is not None and is_training and len(updates) >= stop_after - 1
 
     progress = Progress(on_step=updates.append, notify=notices.append, should_stop=should_stop)
-    wanted = order(model(backbone), samples(data), folder, config, **more)
+    wanted = job(model(backbone), samples(data), folder, config, **more)
     finetune(wanted, devices=Devices(cpu=True), progress=progress)
     return notices
 
@@ -161,7 +162,7 @@ def test_changed_data_is_not_resumed(whole: tuple[Path, Path, Path], tmp_path: P
     train(backbone, tmp_path / "a", tmp_path / "data", stop_after=2)
     changed = [replace(one, answer="other") for one in samples(tmp_path / "data")]
     with pytest.raises(InputError, match="data was"):
-        finetune(order(model(backbone), changed, tmp_path / "a", CONFIG, resume=True), devices=Devices(cpu=True))
+        finetune(job(model(backbone), changed, tmp_path / "a", CONFIG, resume=True), devices=Devices(cpu=True))
 
 
 def test_resume_without_a_checkpoint_starts_anew_and_says_so(whole: tuple[Path, Path, Path], tmp_path: Path) -> None:
@@ -184,7 +185,7 @@ def test_the_adapter_answers_as_the_trained_model(ema: bool, whole: tuple[Path, 
     backbone, _, data = whole
     trained, loaded = model(backbone), model(backbone)
     config = replace(CONFIG, ema=ema, max_steps=2)
-    finetune(order(trained, samples(data), tmp_path, config), devices=Devices(cpu=True))
+    finetune(job(trained, samples(data), tmp_path, config), devices=Devices(cpu=True))
     assert load_adapter(tmp_path, loaded.model).use_ema is ema
     for name, value in loaded.model.state_dict().items():
         assert torch.equal(value, trained.model.state_dict()[name]), name
@@ -193,7 +194,7 @@ def test_the_adapter_answers_as_the_trained_model(ema: bool, whole: tuple[Path, 
 def test_only_the_projection_learns(whole: tuple[Path, Path, Path], tmp_path: Path) -> None:
     backbone, _, data = whole
     before, after = model(backbone), model(backbone)
-    finetune(order(after, samples(data), tmp_path, CONFIG), devices=Devices(cpu=True))
+    finetune(job(after, samples(data), tmp_path, CONFIG), devices=Devices(cpu=True))
     old = before.model.state_dict()
     changed = [name for name, value in after.model.state_dict().items() if not torch.equal(value, old[name])]
     assert sorted(changed) == ["language_projection.bias", "language_projection.weight"]
@@ -332,7 +333,7 @@ def test_too_small_a_disk_is_refused_before_anything_is_computed(
 
 def test_the_plan_counts_what_learns(whole: tuple[Path, Path, Path], tmp_path: Path) -> None:
     backbone, _, data = whole
-    planned = plan(order(model(backbone), samples(data), tmp_path, CONFIG))
+    planned = plan(job(model(backbone), samples(data), tmp_path, CONFIG))
     width = (tiny_models.T5_TEXT if backbone.name == "t5" else tiny_models.LLAMA_TEXT).get("d_model", 32)
     assert planned.learning == {"language_projection.weight": 24 * width, "language_projection.bias": width}
     assert (planned.num_samples, planned.num_steps, planned.batch_size) == (7, 12, 2)

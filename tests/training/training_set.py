@@ -11,7 +11,7 @@ from PIL import Image
 import vlinstruct as vli
 from vlinstruct.data.conversations import TrainingSample, read_conversations
 from vlinstruct.model.vlm import VisionLanguageModel
-from vlinstruct.training.finetune import Order
+from vlinstruct.training.job import Job
 from vlinstruct.training.recipe import FinetuneConfig
 
 CONFIG = FinetuneConfig(
@@ -49,10 +49,10 @@ def samples(folder: Path) -> list[TrainingSample]:
     return read_conversations(write_data(folder), image_root=None)
 
 
-def order(
+def job(
     ours: VisionLanguageModel, learned: list[TrainingSample], folder: Path, config: FinetuneConfig, **more: Any
-) -> Order:
-    return Order(model=ours, samples=learned, folder=folder, config=config, backbone="tiny", weights="w", **more)
+) -> Job:
+    return Job(model=ours, samples=learned, folder=folder, config=config, backbone="tiny", weights="w", **more)
 
 
 def model(folder: Path) -> VisionLanguageModel:

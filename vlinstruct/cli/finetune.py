@@ -23,7 +23,7 @@ from vlinstruct.errors import ResourceError, UsageError
 if TYPE_CHECKING:
     from vlinstruct.data.conversations import TrainingSample
     from vlinstruct.training.devices import Devices
-    from vlinstruct.training.finetune import Finetuned, Order
+    from vlinstruct.training.job import Finetuned, Job
     from vlinstruct.training.plan import Plan
     from vlinstruct.training.recipe import FinetuneConfig
 
@@ -89,11 +89,11 @@ def finetune(
     with _example_place(output, is_kept=not dry_run) as place:
         with devices.main_first():
             sets = _samples(data, eval_data, image_root, name, place, settings)
-        order = _order(name, devices.device(device), dtype, offline, settings, sets, output, resume)
+        job = _job(name, devices.device(device), dtype, offline, settings, sets, output, resume)
         if dry_run:
-            _show_plan(order, devices, as_json)
+            _show_plan(job, devices, as_json)
             return
-    outcome, number = _train(order, devices, talk)
+    outcome, number = _train(job, devices, talk)
     devices.end()
     if number is not None and not outcome.is_complete:
         talk.done(
@@ -171,7 +171,7 @@ def _samples(
     return learned, read_conversations(eval_data, image_root=image_root, answers=config.answers)
 
 
-def _order(
+def _job(
     backbone: str,
     device: str,
     dtype: Dtype,
@@ -180,18 +180,18 @@ def _order(
     sets: Sequence[list[TrainingSample]],
     output: Path,
     resume: bool,
-) -> Order:
+) -> Job:
     from vlinstruct.checkpoints.registry import locate
     from vlinstruct.checkpoints.safetensors_files import fingerprint
     from vlinstruct.cli.run import collect_garbage_from_here
     from vlinstruct.pipeline import load
-    from vlinstruct.training.finetune import Order
+    from vlinstruct.training.job import Job
 
     model = load(backbone, device=device, dtype=dtype, offline=offline).model
     collect_garbage_from_here()
     weights = fingerprint(locate(backbone, offline=offline))
     samples, validation = sets
-    return Order(
+    return Job(
         model=model,
         samples=samples,
         validation=validation,
@@ -203,10 +203,10 @@ def _order(
     )
 
 
-def _train(order: Order, devices: Devices, talk: Talk) -> tuple[Finetuned, int | None]:
+def _train(job: Job, devices: Devices, talk: Talk) -> tuple[Finetuned, int | None]:
     """Returns how it ended, and the signal that stopped it."""
-    from vlinstruct.training.finetune import Progress
     from vlinstruct.training.finetune import finetune as train
+    from vlinstruct.training.job import Progress
     from vlinstruct.training.stopping import stop_request
 
     with stop_request() as request, training_progress(talk) as shown:
@@ -218,7 +218,7 @@ def _train(order: Order, devices: Devices, talk: Talk) -> tuple[Finetuned, int |
             notify=talk.notice,
             should_stop=request,
         )
-        return train(order, devices=devices, progress=progress), request.number
+        return train(job, devices=devices, progress=progress), request.number
 
 
 def _push(output: Path, repository: str | None, talk: Talk) -> None:
@@ -228,30 +228,30 @@ def _push(output: Path, repository: str | None, talk: Talk) -> None:
         talk.done(f"uploaded to {push_adapter(output, repository)}")
 
 
-def _show_plan(order: Order, devices: Devices, as_json: bool) -> None:
+def _show_plan(job: Job, devices: Devices, as_json: bool) -> None:
     from dataclasses import asdict
 
     from vlinstruct.data.records import RecordWriter
     from vlinstruct.training.finetune import plan
 
-    planned = plan(order, num_processes=devices.num_processes)
+    planned = plan(job, num_processes=devices.num_processes)
     if not devices.is_main:
         return
     if as_json:
         record = {"schema": "vlinstruct.finetune_plan/1", "id": "plan", "status": "ok", **asdict(planned)}
         RecordWriter(sys.stdout.buffer).write(record)
         return
-    show("\n".join(_plan_lines(planned, order)))
+    show("\n".join(_plan_lines(planned, job)))
 
 
-def _plan_lines(planned: Plan, order: Order) -> list[str]:
+def _plan_lines(planned: Plan, job: Job) -> list[str]:
     lines = [f"learns      {line}" for line in _grouped(planned.learning)]
     lines += [f"            {sum(planned.learning.values()):,} numbers in all"]
-    lines += [f"samples     {planned.num_samples:,}, and {len(order.validation):,} to validate on"]
+    lines += [f"samples     {planned.num_samples:,}, and {len(job.validation):,} to validate on"]
     lines += [f"updates     {planned.num_steps:,} of {planned.batch_size} samples, {planned.num_processes} process(es)"]
     lines += [f"memory      {planned.weights_bytes / 1e6:,.1f} MB of frozen weights"]
     lines += [f"            {planned.learning_bytes / 1e6:,.1f} MB of what learns, with gradients and optimizer"]
-    rows = order.config.per_device_train_batch_size
+    rows = job.config.per_device_train_batch_size
     lines += [f"            and the activations of {rows} samples at once"]
     lines += [f"disk        {planned.features_bytes / 1e6:,.1f} MB of frozen features"]
     lines += [f"            {planned.checkpoint_bytes / 1e6:,.1f} MB per checkpoint, two are kept"]

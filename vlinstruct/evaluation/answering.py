@@ -89,24 +89,14 @@ def answer(
         generation: how answers are generated, where they are not ranked.
     """
     texts = [item.instructions[words] for item in items]
-    percept, see = _timed(lambda: pipeline.see(*(item.draw() for item in items)))
+    pictures = [item.draw() for item in items]
+    percept, see = _timed(lambda: pipeline.see(*pictures))
     first, answering = _timed(lambda: _answers(pipeline, percept, items, texts, generation))
     clock = _Clock(pipeline.model)
     watched = Pipeline(clock, templates=pipeline.templates)  # type: ignore[arg-type]
     outcomes = watched.optimize_each(percept, texts, optimization=OptimizationConfig(select="safe"))
     known = [{text: found} for text, found in zip(texts, first, strict=True)]
-    new = [
-        (row, text)
-        for row, outcome in enumerate(outcomes)
-        if isinstance(outcome, Optimization)
-        for text in dict.fromkeys((outcome.rewritten.text, outcome.optimized.text))
-        if text not in known[row]
-    ]
-    rows = [row for row, _ in new]
-    asked = [text for _, text in new]
-    found = _answers(pipeline, percept.select(rows), [items[row] for row in rows], asked, generation)
-    for (row, text), value in zip(new, found, strict=True):
-        known[row][text] = value
+    _answer_others(pipeline, percept, items, outcomes, known, generation)
     records = [
         _record(item, words, prefix, outcome, answers)
         for item, outcome, answers in zip(items, outcomes, known, strict=True)
@@ -115,6 +105,28 @@ def answer(
     return Answered(
         records=records, times=Times(**dict(zip(_STAGES, (one / len(items) for one in taken), strict=True)))
     )
+
+
+def _answer_others(
+    pipeline: Pipeline,
+    percept: Percept,
+    items: Sequence[Item],
+    outcomes: Sequence[Optimization | Exception],
+    known: Sequence[dict[str, Any]],
+    generation: GenerationConfig,
+) -> None:
+    """Adds to each row's answers those of the wordings that optimization brought forth."""
+    new = [
+        (row, text)
+        for row, outcome in enumerate(outcomes)
+        if isinstance(outcome, Optimization)
+        for text in dict.fromkeys((outcome.rewritten.text, outcome.optimized.text))
+        if text not in known[row]
+    ]
+    rows, asked = [row for row, _ in new], [text for _, text in new]
+    found = _answers(pipeline, percept.select(rows), [items[row] for row in rows], asked, generation)
+    for (row, text), value in zip(new, found, strict=True):
+        known[row][text] = value
 
 
 _STAGES = ("see", "answer", "rewrite", "score", "compare")

@@ -8,128 +8,56 @@ OUTPUT/  alignment_config.json  alignment.safetensors  lora/  README.md  curve.p
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
-from importlib.metadata import version
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch.nn import Parameter
 
-from vlinstruct.checkpoints.adapter import CONFIG_FILE, save_adapter
-from vlinstruct.checkpoints.atomic import written_atomically
-from vlinstruct.data.conversations import TrainingSample
+from vlinstruct.checkpoints.adapter import CONFIG_FILE
 from vlinstruct.data.lock import lock
-from vlinstruct.data.text import error_line
-from vlinstruct.errors import InputError, ResourceError
-from vlinstruct.model.vlm import VisionLanguageModel
-from vlinstruct.training.card import card
-from vlinstruct.training.curve import save_curve
+from vlinstruct.training.adapter_folder import finish, save, write_settings
 from vlinstruct.training.devices import Devices
 from vlinstruct.training.examples import Examples
 from vlinstruct.training.features import FeatureRows, Features, compute_features, features_fingerprint
 from vlinstruct.training.freeze import unfreeze
-from vlinstruct.training.frontier import frontier
+from vlinstruct.training.frontier import Frontier, frontier
+from vlinstruct.training.job import UNWATCHED, Finetuned, Job, Progress
 from vlinstruct.training.log import Log
 from vlinstruct.training.loop import Loop, Task, Watch
 from vlinstruct.training.plan import Plan, plan_of
-from vlinstruct.training.recipe import FinetuneConfig
-from vlinstruct.training.state import TrainingState, newest_state
+from vlinstruct.training.resuming import earlier, facts_of, require_disk
+from vlinstruct.training.state import TrainingState
 
 BEST_FOLDER = "best"
-# What decides when files are written or how a batch is computed, but not what is learned.
-_MAY_CHANGE = (
-    "save_steps",
-    "per_device_train_batch_size",
-    "gradient_accumulation_steps",
-    "gradient_checkpointing",
-    "auto_find_batch_size",
-    "skip_nonfinite",
-)
+_FEATURES_FOLDERS = ("features", "features-eval")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Progress:
-    """Who is told how it goes, and who may stop it.
+class _Prepared:
+    """A model that is ready to learn.
 
     Args:
-        on_plan: called with the plan and the number of updates that are done already.
-        on_feature: called for every row of frozen features that was computed.
-        on_step: called with every update's line of the log.
-        on_validation: called with every validation's line of the log.
-        notify: is told what a user should know.
-        should_stop: asked after every update.
+        learning: what learns of it, by name.
+        frontier: where what is frozen ends.
+        rows: of each set's features.
+        plan: what lies ahead.
     """
 
-    on_plan: Callable[[Plan, int], None] = lambda plan, step: None
-    on_feature: Callable[[], None] = lambda: None
-    on_step: Callable[[Mapping[str, Any]], None] = lambda record: None
-    on_validation: Callable[[Mapping[str, Any]], None] = lambda record: None
-    notify: Callable[[str], None] = lambda notice: None
-    should_stop: Callable[[], bool] = lambda: False
+    learning: Mapping[str, Parameter]
+    frontier: Frontier
+    rows: Sequence[FeatureRows]
+    plan: Plan
 
 
-@dataclass(frozen=True, kw_only=True)
-class Finetuned:
-    """How a training ended.
-
-    Args:
-        step: updates done.
-        num_steps: updates of the whole training.
-        best_step: after which update the validation was best; None without validations.
-        best_loss: what it was, in nats per token.
-    """
-
-    step: int
-    num_steps: int
-    best_step: int | None = None
-    best_loss: float | None = None
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether the adapter is finished."""
-        return self.step == self.num_steps
-
-
-@dataclass(frozen=True, kw_only=True)
-class Order:
-    """A training that was asked for.
-
-    Args:
-        model: the backbone, in eval mode.
-        samples: what is learned.
-        validation: what is predicted every `eval_steps`; may be empty.
-        folder: the adapter's.
-        config: the settings.
-        backbone: what people call it.
-        weights: the backbone's fingerprint.
-        resume: go on from the newest checkpoint.
-    """
-
-    model: VisionLanguageModel
-    samples: Sequence[TrainingSample]
-    validation: Sequence[TrainingSample] = ()
-    folder: Path
-    config: FinetuneConfig
-    backbone: str
-    weights: str
-    resume: bool = False
-
-    @property
-    def instructions(self) -> list[str]:
-        """What the Q-Former reads, of all samples."""
-        return [sample.instruction for sample in (*self.samples, *self.validation)]
-
-
-def finetune(order: Order, *, devices: Devices, progress: Progress = Progress()) -> Finetuned:
+def finetune(job: Job, *, devices: Devices, progress: Progress = UNWATCHED) -> Finetuned:
     """Trains, from the beginning or from where an earlier run in the same folder stopped.
 
     Args:
-        order: what is asked for.
+        job: what is asked for.
         devices: the processes that train; all of them call this.
         progress: who is told.
 
@@ -139,8 +67,8 @@ def finetune(order: Order, *, devices: Devices, progress: Progress = Progress())
         DivergedError: a loss is not finite.
         ResourceError: the disk is full, or memory ended.
     """
-    with _locked(order.folder, devices, progress):
-        return _finetune(order, devices, progress)
+    with _locked(job.folder, devices, progress):
+        return _finetune(job, devices, progress)
 
 
 @contextmanager
@@ -162,86 +90,93 @@ def _clean(folder: Path) -> None:
     """Removes what a killed run was about to write, or to remove."""
     for left in (folder / "checkpoints").glob(".tmp*"):
         shutil.rmtree(left)
-    for place in ("", "lora", BEST_FOLDER, f"{BEST_FOLDER}/lora", "features", "features-eval"):
+    for place in ("", "lora", BEST_FOLDER, f"{BEST_FOLDER}/lora", *_FEATURES_FOLDERS):
         for left in (folder / place).glob(".tmp*"):  # ours, and safetensors' own
             left.unlink()
 
 
-def plan(order: Order, *, num_processes: int = 1) -> Plan:
+def plan(job: Job, *, num_processes: int = 1) -> Plan:
     """Works out a training before it begins; the model is prepared to learn."""
-    return plan_of(order.model, unfreeze(order.model.model, order.config), _rows(order), order.config, num_processes)
+    return _prepared(job, num_processes).plan
 
 
-def _rows(order: Order) -> list[FeatureRows]:
-    of = frontier(order.model, order.config.layers, order.instructions)
-    sets = [order.samples, order.validation] if order.validation else [order.samples]
-    return [FeatureRows.of(samples, is_per_picture=of.is_per_picture) for samples in sets]
+def _prepared(job: Job, num_processes: int) -> _Prepared:
+    learning = unfreeze(job.model.model, job.config)
+    of = frontier(job.model, job.config.layers, job.instructions)
+    rows = [FeatureRows.of(samples, is_per_picture=of.is_per_picture) for samples in job.sets]
+    planned = plan_of(job.model, learning, rows, of.shape, job.config, num_processes)
+    return _Prepared(learning=learning, frontier=of, rows=rows, plan=planned)
 
 
-def _finetune(order: Order, devices: Devices, progress: Progress) -> Finetuned:
-    learning = unfreeze(order.model.model, order.config)
-    rows = _rows(order)
-    planned = plan_of(order.model, learning, rows, order.config, devices.num_processes)
-    fingerprints = [
-        features_fingerprint(samples, order.model, order.weights) for samples in (order.samples, order.validation)
-    ]
-    facts = _facts(order, fingerprints, planned, devices)
+def _finetune(job: Job, devices: Devices, progress: Progress) -> Finetuned:
+    prepared = _prepared(job, devices.num_processes)
+    fingerprints = [features_fingerprint(samples, job.model, job.weights) for samples in job.sets]
+    facts = facts_of(job, fingerprints, prepared.plan)
     devices.require_same(facts)
-    state = _earlier(order, facts, progress)
-    if state is not None and state.step == planned.num_steps and (order.folder / CONFIG_FILE).exists():
+    state = earlier(job, facts, progress)
+    if state is not None and state.step == prepared.plan.num_steps and (job.folder / CONFIG_FILE).exists():
         progress.notify("this training is already complete, nothing was changed.")
-        return _outcome(state.step, planned, state.standing.best_step, state.standing.best_loss)
-    _require_disk(order.folder, planned)
-    progress.on_plan(planned, 0 if state is None else state.step)
+        return _outcome(state.step, prepared.plan, state.standing.best_step, state.standing.best_loss)
+    require_disk(job.folder, prepared.plan)
+    step = 0 if state is None else state.step
+    progress.on_plan(prepared.plan, step)
     if devices.is_main:
-        _write_settings(order)
-    names = ["features", "features-eval"][: len(rows)]
-    examples = [
-        _examples(order, samples, order.folder / name, fingerprint, one, devices, progress)
-        for samples, name, fingerprint, one in zip(
-            (order.samples, order.validation), names, fingerprints, rows, strict=False
-        )
-    ]
+        write_settings(job)
+    examples = [_examples(job, prepared, number, one, devices, progress) for number, one in enumerate(fingerprints)]
     if devices.any(any(one.features.missing() for one in examples)):  # asked to stop
-        return _outcome(0 if state is None else state.step, planned)
-    order.model.model.language_model.gradient_checkpointing = order.config.gradient_checkpointing
-    devices.shard(order.model.model.language_model, learning.values())
-    return _train(order, learning, examples, planned, facts, state, devices, progress)
-
-
-def _train(
-    order: Order,
-    learning: Mapping[str, Parameter],
-    examples: Sequence[Examples],
-    planned: Plan,
-    facts: Mapping[str, Any],
-    state: TrainingState | None,
-    devices: Devices,
-    progress: Progress,
-) -> Finetuned:
+        return _outcome(step, prepared.plan)
+    job.model.model.language_model.gradient_checkpointing = job.config.gradient_checkpointing
+    devices.shard(job.model.model.language_model, prepared.learning.values())
     task = Task(
-        model=order.model,
-        learning=learning,
+        model=job.model,
+        learning=prepared.learning,
         examples=examples[0],
         validation=examples[1] if len(examples) > 1 else None,
-        config=order.config,
+        config=job.config,
         devices=devices,
-        checkpoints=order.folder / "checkpoints",
+        checkpoints=job.folder / "checkpoints",
         facts=facts,
     )
-    loop = Loop(task, _watch(order, planned, devices, progress), state)
-    log_file = order.folder / "log.jsonl" if devices.is_main else None
+    return _train(job, task, prepared.plan, state, progress)
+
+
+def _examples(
+    job: Job, prepared: _Prepared, number: int, fingerprint: str, devices: Devices, progress: Progress
+) -> Examples:
+    """Computes what is missing of a set's frozen features, each process a share, and tokenises the rest."""
+    of, rows = prepared.frontier, prepared.rows[number]
+    folder = job.folder / _FEATURES_FOLDERS[number]
+    with devices.main_first():
+        features = Features(
+            folder, fingerprint=fingerprint, num_rows=len(rows.firsts), shape=of.shape, dtype=job.model.dtype
+        )
+    compute_features(
+        of,
+        rows,
+        features,
+        share=(devices.rank, devices.num_processes),
+        on_progress=progress.on_feature,
+        should_stop=progress.should_stop,
+    )
+    devices.wait()
+    return Examples(job.model, job.sets[number], of, features, rows)
+
+
+def _train(job: Job, task: Task, planned: Plan, state: TrainingState | None, progress: Progress) -> Finetuned:
+    devices = task.devices
+    loop = Loop(task, _watch(job, planned, devices, progress), state)
+    log_file = job.folder / "log.jsonl" if devices.is_main else None
     devices.begin_tracking(loop.step)
     with Log(log_file, last_step=loop.step, last_validation=loop.standing.validated) as log:
         loop.run(log)
     outcome = _outcome(loop.step, planned, loop.standing.best_step, loop.standing.best_loss)
     if outcome.is_complete and devices.is_main:
-        _finish(order, planned, outcome, progress)
+        finish(job, planned, outcome, progress)
     devices.wait()
     return outcome
 
 
-def _watch(order: Order, planned: Plan, devices: Devices, progress: Progress) -> Watch:
+def _watch(job: Job, planned: Plan, devices: Devices, progress: Progress) -> Watch:
     def track(values: Mapping[str, float | None], step: int) -> None:
         known = {name: value for name, value in values.items() if value is not None}
         notice = devices.track(known, step)
@@ -259,7 +194,7 @@ def _watch(order: Order, planned: Plan, devices: Devices, progress: Progress) ->
 
     def on_best() -> None:
         if devices.is_main:
-            _save(order, order.folder / BEST_FOLDER, planned)
+            save(job, job.folder / BEST_FOLDER, planned)
 
     return Watch(
         on_step=on_step,
@@ -270,120 +205,5 @@ def _watch(order: Order, planned: Plan, devices: Devices, progress: Progress) ->
     )
 
 
-def _examples(
-    order: Order,
-    samples: Sequence[TrainingSample],
-    folder: Path,
-    fingerprint: str,
-    rows: FeatureRows,
-    devices: Devices,
-    progress: Progress,
-) -> Examples:
-    """Computes what is missing of a set's frozen features, each process a share, and tokenises the rest."""
-    of = frontier(order.model, order.config.layers, order.instructions)
-    with devices.main_first():
-        features = Features(
-            folder, fingerprint=fingerprint, num_rows=len(rows.firsts), shape=of.shape, dtype=order.model.dtype
-        )
-    compute_features(
-        of,
-        rows,
-        features,
-        share=(devices.rank, devices.num_processes),
-        on_progress=progress.on_feature,
-        should_stop=progress.should_stop,
-    )
-    devices.wait()
-    return Examples(order.model, samples, of, features, rows)
-
-
 def _outcome(step: int, planned: Plan, best_step: int | None = None, best_loss: float | None = None) -> Finetuned:
     return Finetuned(step=step, num_steps=planned.num_steps, best_step=best_step, best_loss=best_loss)
-
-
-def _earlier(order: Order, facts: Mapping[str, Any], progress: Progress) -> TrainingState | None:
-    """Returns where an earlier run of the same training stopped."""
-    state, notices = newest_state(order.folder / "checkpoints")
-    for notice in notices:
-        progress.notify(notice)
-    if state is not None and not order.resume:
-        advice = "Go on with --resume, or name another folder"
-        raise InputError(
-            error_line("cannot train into", order.folder, "it holds a run", advice), code="output_not_empty"
-        )
-    if state is None:
-        if order.resume:
-            progress.notify(f"no checkpoint in {order.folder} yet, the training starts anew.")
-        return None
-    _require_same(state.facts, facts, progress)
-    is_split_alike = state.facts.get("split") == facts["split"]
-    rows = state.standing.rows if is_split_alike else order.config.per_device_train_batch_size
-    return replace(state, standing=state.standing.with_rows(rows))
-
-
-def _facts(order: Order, fingerprints: Sequence[str], planned: Plan, devices: Devices) -> dict[str, Any]:
-    """Returns what decides every bit of the result."""
-    config = order.config
-    answers = [[one.id, one.prompt, one.answer] for one in (*order.samples, *order.validation)]
-    return {
-        **{name: value for name, value in asdict(config).items() if name not in _MAY_CHANGE},
-        "batch_size": planned.batch_size,
-        "data": hashlib.sha256(json.dumps([*fingerprints, answers]).encode()).hexdigest()[:16],
-        "torch": version("torch"),
-        "split": [config.per_device_train_batch_size, config.gradient_accumulation_steps, devices.num_processes],
-    }
-
-
-def _require_same(before: Mapping[str, Any], now: Mapping[str, Any], progress: Progress) -> None:
-    if before.get("torch") != now["torch"]:
-        progress.notify(f"it began with torch {before.get('torch')}, this is {now['torch']}: the last bits may differ.")
-    if before.get("split") != now["split"]:
-        progress.notify("its batches were split otherwise over steps and processes: the last bits may differ.")
-    changed = [
-        f"{name} was {before.get(name)}, is {value}"
-        for name, value in now.items()
-        if name not in ("torch", "split") and before.get(name) != value
-    ]
-    if changed:
-        raise InputError(
-            error_line("cannot resume", "the run", "; ".join(changed), "Give what it began with, or another --output"),
-            code="other_run",
-        )
-
-
-def _require_disk(folder: Path, planned: Plan) -> None:
-    there = [folder / name / "features.bin" for name in ("features", "features-eval")]
-    needed = planned.disk_bytes - sum(path.stat().st_size for path in there if path.exists())
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        why = f"{needed / 1e9:.2f} GB are needed (features and checkpoints), {free / 1e9:.2f} GB are free"
-        raise ResourceError(error_line("cannot train into", folder, why, "Free some space"), code="disk_full")
-
-
-def _write_settings(order: Order) -> None:
-    import yaml
-
-    with written_atomically(order.folder / "settings.yaml") as path:
-        path.write_text(yaml.safe_dump(asdict(order.config), sort_keys=False), encoding="utf-8")
-
-
-def _finish(order: Order, planned: Plan, outcome: Finetuned, progress: Progress) -> None:
-    notice = save_curve(order.folder / "log.jsonl", order.folder / "curve.png")
-    if notice is not None:
-        progress.notify(notice)
-    facts = {**_training_facts(order, planned), "best_step": outcome.best_step, "best_eval_loss": outcome.best_loss}
-    text = card(facts, planned.learning, name=order.folder.resolve().name, backbone=order.backbone)
-    with written_atomically(order.folder / "README.md") as path:
-        path.write_text(text, encoding="utf-8")
-    _save(order, order.folder, planned)
-
-
-def _save(order: Order, folder: Path, planned: Plan) -> None:
-    config = order.config
-    facts = _training_facts(order, planned)
-    save_adapter(folder, order.model.model, layers=config.layers, lora=config.lora, training=facts)
-
-
-def _training_facts(order: Order, planned: Plan) -> dict[str, Any]:
-    counts = {"num_samples": planned.num_samples, "num_steps": planned.num_steps, "batch_size": planned.batch_size}
-    return {"backbone": order.backbone, "weights": order.weights, **asdict(order.config), **counts}

@@ -9,7 +9,6 @@ from torch.nn import Parameter
 
 from vlinstruct.model.vlm import VisionLanguageModel
 from vlinstruct.training.features import FeatureRows, row_bytes
-from vlinstruct.training.frontier import frontier
 from vlinstruct.training.loop import num_steps
 from vlinstruct.training.recipe import FinetuneConfig
 
@@ -54,6 +53,7 @@ def plan_of(
     model: VisionLanguageModel,
     learning: Mapping[str, Parameter],
     rows: Sequence[FeatureRows],
+    shape: tuple[int, int],
     config: FinetuneConfig,
     num_processes: int,
 ) -> Plan:
@@ -63,11 +63,10 @@ def plan_of(
         model: what is trained.
         learning: what learns of it.
         rows: of the training's and the validation's features.
+        shape: of a row.
         config: the settings.
         num_processes: that train together.
     """
-    instructions = [sample.instruction for one in rows for sample in one.firsts]
-    shape = frontier(model, config.layers, instructions).shape
     num_samples, count = len(rows[0].of_sample), sum(parameter.numel() for parameter in learning.values())
     frozen = [parameter for parameter in model.model.parameters() if not parameter.requires_grad]
     return Plan(

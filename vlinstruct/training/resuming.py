@@ -1,0 +1,106 @@
+"""Whether a training may begin or go on in its folder: nothing is mixed that does not belong together."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from vlinstruct.data.text import error_line
+from vlinstruct.errors import InputError, ResourceError
+from vlinstruct.training.job import Job, Progress
+from vlinstruct.training.plan import Plan
+from vlinstruct.training.state import TrainingState, newest_state
+
+# What decides when files are written or how a batch is computed, but not what is learned.
+_MAY_CHANGE = (
+    "save_steps",
+    "per_device_train_batch_size",
+    "gradient_accumulation_steps",
+    "gradient_checkpointing",
+    "auto_find_batch_size",
+    "skip_nonfinite",
+)
+
+
+def earlier(job: Job, facts: Mapping[str, Any], progress: Progress) -> TrainingState | None:
+    """Returns where an earlier run of the same training stopped; None where there is none.
+
+    Args:
+        job: what is asked for.
+        facts: what decides every bit of it, see `facts_of`.
+        progress: is told what a user should know.
+
+    Raises:
+        InputError: there is one and `resume` is off, or it was another run's.
+        CheckpointError: there are checkpoints, and all of them are damaged.
+    """
+    state, notices = newest_state(job.folder / "checkpoints")
+    for notice in notices:
+        progress.notify(notice)
+    if state is not None and not job.resume:
+        advice = "Go on with --resume, or name another folder"
+        raise InputError(error_line("cannot train into", job.folder, "it holds a run", advice), code="output_not_empty")
+    if state is None:
+        if job.resume:
+            progress.notify(f"no checkpoint in {job.folder} yet, the training starts anew.")
+        return None
+    _require_same(state.facts, facts, progress)
+    is_split_alike = state.facts.get("split") == facts["split"]
+    rows = state.standing.rows if is_split_alike else job.config.per_device_train_batch_size
+    return replace(state, standing=state.standing.with_rows(rows))
+
+
+def facts_of(job: Job, fingerprints: Sequence[str], planned: Plan) -> dict[str, Any]:
+    """Returns what decides every bit of the result.
+
+    Args:
+        job: what is asked for.
+        fingerprints: of the features of each of its sets.
+        planned: the batch and the processes.
+    """
+    config = job.config
+    answers = [[one.id, one.prompt, one.answer] for one in (*job.samples, *job.validation)]
+    return {
+        **{name: value for name, value in asdict(config).items() if name not in _MAY_CHANGE},
+        "batch_size": planned.batch_size,
+        "data": hashlib.sha256(json.dumps([*fingerprints, answers]).encode()).hexdigest()[:16],
+        "torch": version("torch"),
+        "split": [config.per_device_train_batch_size, config.gradient_accumulation_steps, planned.num_processes],
+    }
+
+
+def _require_same(before: Mapping[str, Any], now: Mapping[str, Any], progress: Progress) -> None:
+    if before.get("torch") != now["torch"]:
+        progress.notify(f"it began with torch {before.get('torch')}, this is {now['torch']}: the last bits may differ.")
+    if before.get("split") != now["split"]:
+        progress.notify("its batches were split otherwise over steps and processes: the last bits may differ.")
+    changed = [
+        f"{name} was {before.get(name)}, is {value}"
+        for name, value in now.items()
+        if name not in ("torch", "split") and before.get(name) != value
+    ]
+    if changed:
+        raise InputError(
+            error_line("cannot resume", "the run", "; ".join(changed), "Give what it began with, or another --output"),
+            code="other_run",
+        )
+
+
+def require_disk(folder: Path, planned: Plan) -> None:
+    """Refuses a training that would fill the disk, before anything is computed.
+
+    Raises:
+        ResourceError: what is free is less than the features and the checkpoints need.
+    """
+    there = [folder / name / "features.bin" for name in ("features", "features-eval")]
+    needed = planned.disk_bytes - sum(path.stat().st_size for path in there if path.exists())
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        why = f"{needed / 1e9:.2f} GB are needed (features and checkpoints), {free / 1e9:.2f} GB are free"
+        raise ResourceError(error_line("cannot train into", folder, why, "Free some space"), code="disk_full")
