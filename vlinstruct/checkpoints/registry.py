@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import resources
@@ -120,14 +120,14 @@ def locate(backbone: str, *, offline: bool = False, what: str = "backbone") -> P
         return folder
     if _HUB_ID.fullmatch(backbone) and not folder.parent.is_dir():
         return _download(backbone, offline=offline)
-    why, advice = "no name, folder or hub id", _advice(backbone) if what == "backbone" else "Give its folder"
-    raise CheckpointError(error_line(f"unknown {what}", backbone, why, advice))
+    advice = _advice(backbone, ADAPTERS if what == "adapter" else tuple(BACKBONES))
+    raise CheckpointError(error_line(f"unknown {what}", backbone, "no name, folder or hub id", advice))
 
 
-def _advice(backbone: str) -> str:
-    near = get_close_matches(backbone, BACKBONES, n=1)
+def _advice(asked: str, names: Sequence[str]) -> str:
+    near = get_close_matches(asked, names, n=1)
     guess = f"Did you mean {near[0]}? " if near else ""
-    return f"{guess}Names are {', '.join(BACKBONES)}"
+    return f"{guess}Names are {', '.join(names)}"
 
 
 def is_cached(backbone: Backbone) -> bool:

@@ -73,7 +73,9 @@ class RunOptions:
     """How a command runs: on which model, where, and what becomes of the records."""
 
     backbone: BackboneOption = None
-    adapter: Annotated[str | None, typer.Option(help="A folder with trained alignment layers.")] = None
+    adapter: Annotated[str | None, typer.Option(help="Trained alignment layers: a folder, a hub id or mini-ema.")] = (
+        None
+    )
     device: DeviceOption = "auto"
     dtype: Annotated[Dtype, typer.Option(help="What the model computes in; auto: float32 on a CPU, else bfloat16.")] = (
         "auto"

@@ -48,7 +48,7 @@ class TrainingOptions:
     ] = None
     gradient_checkpointing: Annotated[
         bool | None,
-        typer.Option("--gradient-checkpointing/--no-gradient-checkpointing", help="Less memory, a third slower."),
+        typer.Option("--gradient-checkpointing/--no-gradient-checkpointing", help="Less memory, but slower."),
     ] = None
     auto_find_batch_size: Annotated[
         bool | None,
