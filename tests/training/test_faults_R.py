@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,13 @@ import torch
 
 from vlinstruct.checkpoints.adapter import load_adapter, save_adapter
 from vlinstruct.data.conversations import read_conversations
-from vlinstruct.errors import DivergedError, ImageError, InputError, ResourceError
+from vlinstruct.errors import DivergedError, ImageError, InputError, ResourceError, UsageError
+from vlinstruct.mini.example_data import write_example_data
 from vlinstruct.training.devices import Devices
 from vlinstruct.training.finetune import finetune
 from vlinstruct.training.job import Progress
 from vlinstruct.training.objective import answer_nll
+from vlinstruct.training.recipe import learning_rate_at
 
 from .training_set import CONFIG, job, model, result, samples
 
@@ -314,6 +317,20 @@ def test_P08_a_deleted_output_stops_the_training_at_the_next_save(backbone: Path
     assert not (tmp_path / "a").exists()
 
 
+def test_P08_a_checkpoint_that_the_output_does_not_take_goes_elsewhere_and_can_be_gone_on_with(
+    backbone: Path, tmp_path: Path
+) -> None:
+    learned, first, second = samples(tmp_path / "data"), tmp_path / "a", tmp_path / "elsewhere" / "b"
+    train(backbone, tmp_path / "whole", samples=learned)
+    progress = Progress(on_step=lambda record: shutil.rmtree(first, ignore_errors=True))
+    asked = job(model(backbone), learned, first, CONFIG, save_to=second)
+    with pytest.raises(ResourceError, match=r"cannot save checkpoint .* Update 3 is saved in .*elsewhere/b: --resume"):
+        finetune(asked, devices=Devices(cpu=True), progress=progress)
+    train(backbone, second, samples=learned, resume=True)
+    adapters = [(folder / "alignment.safetensors").read_bytes() for folder in (second, tmp_path / "whole")]
+    assert adapters[0] == adapters[1]
+
+
 def test_C10_the_split_of_a_batch_may_change_and_is_said(backbone: Path, tmp_path: Path) -> None:
     train(backbone, tmp_path / "whole")
     train(backbone, tmp_path / "a", stop_after=4)
@@ -327,3 +344,35 @@ def test_C10_another_batch_is_refused(backbone: Path, tmp_path: Path) -> None:
     train(backbone, tmp_path / "a", stop_after=4)
     with pytest.raises(InputError, match="batch_size was 2, is 4"):
         train(backbone, tmp_path / "a", replace(CONFIG, gradient_accumulation_steps=4), resume=True)
+
+
+def test_C10_a_setting_may_be_overridden_by_name_and_is_said(backbone: Path, tmp_path: Path) -> None:
+    train(backbone, tmp_path / "a", stop_after=4)
+    other = replace(CONFIG, learning_rate=2e-2, weight_decay=0.1)
+    with pytest.raises(InputError, match=r"learning_rate was 0\.01, is 0\.02\. .*--override NAME"):
+        train(backbone, tmp_path / "a", other, resume=True, override=["weight_decay"])
+    notices = train(backbone, tmp_path / "a", other, resume=True, override=["weight_decay", "learning_rate"])
+    assert "learning_rate was 0.01, is 0.02, as --override asks." in notices
+    rates = [record["learning_rate"] for record in records(tmp_path / "a")]
+    assert rates[2] == CONFIG.learning_rate
+    assert rates[4:] == [2 * learning_rate_at(step, 12, CONFIG) for step in range(4, 12)]
+
+
+@pytest.mark.parametrize("name", ["seed", "ema", "batch_size", "data", "nonsense"])
+def test_C10_what_decides_the_order_or_what_learns_cannot_be_overridden(
+    name: str, backbone: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match=f"cannot change {name}: it can change learning_rate, "):
+        train(backbone, tmp_path / "a", resume=True, override=[name])
+
+
+def test_P06_two_writers_of_one_set_leave_the_set_of_one(tmp_path: Path) -> None:
+    write_example_data(tmp_path / "alone", "train", pictures=4, seed=0)
+    write = partial(write_example_data, tmp_path / "both", "train", pictures=4, seed=0)
+    writers = [threading.Thread(target=write) for _ in range(2)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    alone, both = ({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("alone", "both"))
+    assert both == alone

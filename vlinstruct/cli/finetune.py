@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -50,6 +51,13 @@ def finetune(
         Path | None, typer.Option(help="A YAML file of settings, named as the options below; options override it.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint in --output.")] = False,
+    override: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="With --resume: this setting may be another one than before; repeatable."),
+    ] = None,
+    save_to: Annotated[
+        Path | None, typer.Option(help="Where a checkpoint goes that --output does not take: a full or lost disk.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and do nothing.")] = False,
     check_data: Annotated[bool, typer.Option("--check-data", help="List what is wrong with --data, and stop.")] = False,
     report_to: Annotated[
@@ -89,7 +97,8 @@ def finetune(
     with _example_place(output, is_kept=not dry_run) as place:
         with devices.main_first():
             sets = _samples(data, eval_data, image_root, name, place, settings)
-        job = _job(name, devices.device(device), dtype, offline, settings, sets, output, resume)
+        job = _job(name, devices.device(device), dtype, offline, settings, sets, output)
+        job = replace(job, resume=resume, override=tuple(override or ()), save_to=save_to)
         if dry_run:
             _show_plan(job, devices, as_json)
             return
@@ -179,7 +188,6 @@ def _job(
     config: FinetuneConfig,
     sets: Sequence[list[TrainingSample]],
     output: Path,
-    resume: bool,
 ) -> Job:
     from vlinstruct.checkpoints.registry import locate
     from vlinstruct.checkpoints.safetensors_files import fingerprint
@@ -199,7 +207,6 @@ def _job(
         config=config,
         backbone=backbone,
         weights=weights,
-        resume=resume,
     )
 
 

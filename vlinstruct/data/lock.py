@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 from typing import BinaryIO
+from weakref import WeakSet
 
 from vlinstruct.data.text import error_line, printable
 from vlinstruct.errors import OutputInUseError
@@ -34,7 +36,24 @@ def lock(stream: BinaryIO, name: str) -> tuple[str, ...]:
         raise OutputInUseError(message) from error
     except OSError:  # a network file system without locks
         return (f"{printable(name)}: its file system has no locks, let only one run write it",)
+    _parted_in_children().add(stream)
     return ()
+
+
+@cache
+def _parted_in_children() -> WeakSet[BinaryIO]:
+    """Returns a set of files that a forked child parts from: it would keep them locked when this process is gone."""
+    files: WeakSet[BinaryIO] = WeakSet()
+
+    def part() -> None:
+        nothing = os.open(os.devnull, os.O_RDWR)
+        for stream in files:
+            if not stream.closed:
+                os.dup2(nothing, stream.fileno(), inheritable=False)
+        os.close(nothing)
+
+    os.register_at_fork(after_in_child=part)
+    return files
 
 
 def _lock_holder(stream: BinaryIO) -> str:

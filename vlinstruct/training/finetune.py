@@ -136,6 +136,7 @@ def _finetune(job: Job, devices: Devices, progress: Progress) -> Finetuned:
         devices=devices,
         checkpoints=job.folder / "checkpoints",
         facts=facts,
+        save_to=job.save_to,
     )
     return _train(job, task, prepared.plan, state, progress)
 

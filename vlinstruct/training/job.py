@@ -72,6 +72,8 @@ class Job:
         backbone: what people call it.
         weights: the backbone's fingerprint.
         resume: go on from the newest checkpoint.
+        override: settings that may be others than the checkpoint's, see `resuming.MAY_BE_OVERRIDDEN`.
+        save_to: another folder, which a checkpoint goes to when this one cannot be written.
     """
 
     model: VisionLanguageModel
@@ -82,6 +84,8 @@ class Job:
     backbone: str
     weights: str
     resume: bool = False
+    override: Sequence[str] = ()
+    save_to: Path | None = None
 
     @property
     def instructions(self) -> list[str]:

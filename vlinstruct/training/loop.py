@@ -45,6 +45,7 @@ class Task:
         devices: the processes.
         checkpoints: where checkpoints go.
         facts: what is written into them.
+        save_to: where a checkpoint goes that cannot be written there; None for nowhere.
     """
 
     model: VisionLanguageModel
@@ -55,6 +56,7 @@ class Task:
     devices: Devices
     checkpoints: Path
     facts: Mapping[str, Any]
+    save_to: Path | None = None
 
     @property
     def batch_size(self) -> int:
@@ -152,7 +154,20 @@ class Loop:
                 facts=self.task.facts,
                 standing=self.standing,
             )
-            save_state(self.task.checkpoints, state)
+            try:
+                save_state(self.task.checkpoints, state)
+            except ResourceError as error:
+                self._rescue(state, error)
+
+    def _rescue(self, state: TrainingState, error: ResourceError) -> None:
+        """Saves elsewhere, where that was asked for, and ends the training all the same."""
+        save_to = self.task.save_to
+        if save_to is None:
+            raise error
+        (save_to / "checkpoints").parent.mkdir(parents=True, exist_ok=True)
+        save_state(save_to / "checkpoints", state)
+        what, _, _ = error.message.rpartition(". ")
+        raise ResourceError(f"{what}. Update {state.step} is saved in {save_to}: --resume there (-o).") from error
 
     def _restore(self, state: TrainingState) -> None:
         for name, parameter in self.task.learning.items():

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vlinstruct.data.text import error_line
-from vlinstruct.errors import InputError, ResourceError
+from vlinstruct.errors import InputError, ResourceError, UsageError
 from vlinstruct.training.job import Job, Progress
 from vlinstruct.training.plan import Plan
 from vlinstruct.training.state import TrainingState, newest_state
@@ -26,6 +26,16 @@ _MAY_CHANGE = (
     "auto_find_batch_size",
     "skip_nonfinite",
 )
+# What may change when that is asked for: neither what learns nor in which order it meets the data.
+MAY_BE_OVERRIDDEN = (
+    "learning_rate",
+    "weight_decay",
+    "warmup_steps",
+    "num_train_epochs",
+    "max_steps",
+    "lora_dropout",
+    "eval_steps",
+)
 
 
 def earlier(job: Job, facts: Mapping[str, Any], progress: Progress) -> TrainingState | None:
@@ -38,8 +48,12 @@ def earlier(job: Job, facts: Mapping[str, Any], progress: Progress) -> TrainingS
 
     Raises:
         InputError: there is one and `resume` is off, or it was another run's.
+        UsageError: a setting that was named cannot be overridden.
         CheckpointError: there are checkpoints, and all of them are damaged.
     """
+    fixed = [name for name in job.override if name not in MAY_BE_OVERRIDDEN]
+    if fixed:
+        raise UsageError(f"--override cannot change {fixed[0]}: it can change {', '.join(MAY_BE_OVERRIDDEN)}.")
     state, notices = newest_state(job.folder / "checkpoints")
     for notice in notices:
         progress.notify(notice)
@@ -50,7 +64,7 @@ def earlier(job: Job, facts: Mapping[str, Any], progress: Progress) -> TrainingS
         if job.resume:
             progress.notify(f"no checkpoint in {job.folder} yet, the training starts anew.")
         return None
-    _require_same(state.facts, facts, progress)
+    _require_same(state.facts, facts, job.override, progress)
     is_split_alike = state.facts.get("split") == facts["split"]
     rows = state.standing.rows if is_split_alike else job.config.per_device_train_batch_size
     return replace(state, standing=state.standing.with_rows(rows))
@@ -75,21 +89,25 @@ def facts_of(job: Job, fingerprints: Sequence[str], planned: Plan) -> dict[str, 
     }
 
 
-def _require_same(before: Mapping[str, Any], now: Mapping[str, Any], progress: Progress) -> None:
+def _require_same(
+    before: Mapping[str, Any], now: Mapping[str, Any], override: Sequence[str], progress: Progress
+) -> None:
     if before.get("torch") != now["torch"]:
         progress.notify(f"it began with torch {before.get('torch')}, this is {now['torch']}: the last bits may differ.")
     if before.get("split") != now["split"]:
         progress.notify("its batches were split otherwise over steps and processes: the last bits may differ.")
-    changed = [
-        f"{name} was {before.get(name)}, is {value}"
+    changed = {
+        name: f"{name} was {before.get(name)}, is {value}"
         for name, value in now.items()
         if name not in ("torch", "split") and before.get(name) != value
-    ]
-    if changed:
-        raise InputError(
-            error_line("cannot resume", "the run", "; ".join(changed), "Give what it began with, or another --output"),
-            code="other_run",
-        )
+    }
+    refused = [said for name, said in changed.items() if name not in override]
+    if refused:
+        able = " --override NAME," if set(changed) <= {*MAY_BE_OVERRIDDEN} else ""
+        advice = f"Give what it began with,{able} or another --output"
+        raise InputError(error_line("cannot resume", "the run", "; ".join(refused), advice), code="other_run")
+    for said in changed.values():
+        progress.notify(f"{said}, as --override asks.")
 
 
 def require_disk(folder: Path, planned: Plan) -> None:
