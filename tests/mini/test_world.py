@@ -1,13 +1,16 @@
 import math
+from pathlib import Path
 
 import pytest
 
 from vlinstruct.errors import ResourceError
+from vlinstruct.mini import fonts
 from vlinstruct.mini.draw import draw
 from vlinstruct.mini.fonts import FONTS, load_font
 from vlinstruct.mini.questions import is_label
 from vlinstruct.mini.scene import Scene
 from vlinstruct.mini.split import Split
+from vlinstruct.mini.subset_fonts import SOURCES
 from vlinstruct.mini.words import MAX_LENGTH, split_of
 from vlinstruct.mini.world import sample_page, sample_scene
 
@@ -43,6 +46,11 @@ def test_no_font_belongs_to_two_parts() -> None:
     assert len(fonts) == len(set(fonts))
 
 
+def test_the_test_parts_fonts_ship() -> None:
+    shipped = {path.name for path in (Path(fonts.__file__).parent / "test_fonts").glob("*.?tf")}
+    assert shipped == set(FONTS["test"]) == set(SOURCES)
+
+
 def test_printed_texts_have_2_to_8_letters_or_digits() -> None:
     texts = [text.text for seed in range(300) for text in sample_scene(seed).prints]
     assert all(2 <= len(text) <= MAX_LENGTH and text.isascii() and text.isalnum() for text in texts)
@@ -64,7 +72,7 @@ def test_noise_blur_and_jpeg_change_the_picture() -> None:
 
 
 def test_a_missing_font_is_named_with_its_remedy() -> None:
-    with pytest.raises(ResourceError, match=r"font Nowhere\.ttf not found; install: apt-get install fonts-dejavu"):
+    with pytest.raises(ResourceError, match=r"font Nowhere\.ttf not found\. Install the open fonts: apt-get install"):
         load_font("Nowhere.ttf", 20)
 
 

@@ -1,7 +1,7 @@
-"""Finds the fonts that scenes name, by file, among the system's font directories.
+"""Finds the fonts that scenes name, by file: the test part's ship, the others are the system's.
 
-The fonts are open-licensed Debian packages; FONT_PACKAGES is the line to install them all. Nothing is looked up at
-import; a missing font is an error only when text is drawn in it.
+Training and tuning need open-licensed Debian packages: `apt-get install $(python -m vlinstruct.mini.fonts)`. Nothing is
+looked up at import; a missing font is an error only when text is drawn in it.
 """
 
 from __future__ import annotations
@@ -42,18 +42,25 @@ DEV_FONTS = (
     *("Caladea-Regular.ttf", "Caladea-Bold.ttf", "Hack-Regular.ttf", "Hack-Bold.ttf"),
     *("Cantarell-Regular.otf", "Cantarell-Bold.otf", "Courier Prime Sans Bold.otf"),
 )
+# What they are made from: `subset_fonts.py`.
 TEST_FONTS = (
-    *("PTS55F.ttf", "PTS75F.ttf", "PTF55F.ttf", "PTF75F.ttf", "PTN77F.ttf", "Cabin-Regular.otf", "Cabin-Bold.otf"),
-    *("CharisSIL-Regular.ttf", "CharisSIL-Bold.ttf", "Karla-Regular.otf", "Karla-Bold.otf"),
+    *("test-a.ttf", "test-b.ttf", "test-c.ttf", "test-d.ttf", "test-e.ttf", "test-f.otf", "test-g.otf"),
+    *("test-h.ttf", "test-i.ttf", "test-j.otf", "test-k.otf"),
 )
 FONTS: dict[Split, tuple[str, ...]] = {"train": TRAIN_FONTS, "dev": DEV_FONTS, "test": TEST_FONTS}
 _REFERENCE_PX = 200
 
 
 def font_directories() -> list[Path]:
-    """Returns the directories searched; $VLINSTRUCT_FONTS, where set, comes first."""
+    """Returns the directories searched: what ships, then $VLINSTRUCT_FONTS, then the system's."""
     own = [Path(p) for p in os.environ.get("VLINSTRUCT_FONTS", "").split(os.pathsep) if p]
-    return [*own, Path("/usr/share/fonts"), Path("/usr/local/share/fonts"), Path.home() / ".fonts"]
+    return [
+        Path(__file__).parent / "test_fonts",
+        *own,
+        Path("/usr/share/fonts"),
+        Path("/usr/local/share/fonts"),
+        Path.home() / ".fonts",
+    ]
 
 
 @cache
@@ -86,7 +93,8 @@ def load_font(name: str, size_px: int) -> ImageFont.FreeTypeFont:
         assert isinstance(font, ImageFont.FreeTypeFont), "Pillow was built without FreeType"
         return font
     if name not in _installed():
-        raise ResourceError(f"font {name} not found; install: apt-get install {FONT_PACKAGES}", code="font_missing")
+        advice = "apt-get install $(python -m vlinstruct.mini.fonts)"
+        raise ResourceError(f"font {name} not found. Install the open fonts: {advice}", code="font_missing")
     return ImageFont.truetype(str(_installed()[name]), size_px)
 
 
@@ -101,3 +109,7 @@ def capital_ratio(name: str) -> float:
 def advance(name: str, character: str) -> float:
     """Returns how far a character moves the pen, as a fraction of the em."""
     return load_font(name, _REFERENCE_PX).getlength(character) / _REFERENCE_PX
+
+
+if __name__ == "__main__":
+    print(FONT_PACKAGES)
