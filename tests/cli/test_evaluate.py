@@ -22,6 +22,8 @@ def test_every_metric_runs_on_mini_and_the_same_seed_gives_the_same_bytes(tmp_pa
     for one, other in zip(table["cells"], again["cells"], strict=True):
         assert one["average"] == other["average"]
     assert table["cells"][0]["average"]["value"] == 100
+    assert (tmp_path / "a" / "report.html").read_text().count("<img ") == 12
+    assert f"report: {tmp_path / 'a' / 'report.html'}" in " ".join(first.lines)
 
 
 def test_an_interrupted_run_goes_on_to_the_same_bytes(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ def record(name: str, initial: Any, rewritten: Any, optimized: Any, *, chosen: s
         "optimized": said("o", 1.5, optimized),
     }
     task = name.rsplit("/", 1)[1].split("-")[0]
-    return {"id": name, "task": task, "references": ["yes"], **roles, "chosen": chosen}
+    return {"id": name, "task": task, "references": ["yes"], **roles, "chosen": chosen, "reason": "why"}
 
 
 def write(folder: Path, records: list[dict[str, Any]]) -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from vlinstruct.evaluation.item import Task
     from vlinstruct.evaluation.runner import Model
 
+_PAGE_FILE = "report.html"
 _ROWS: tuple[tuple[str, str | None], ...] = (("vanilla", None), ("projection", "mini-projection"), ("EMA", "mini-ema"))
 
 
@@ -44,15 +45,19 @@ def evaluate(
 ) -> None:
     """Measure a model on tasks, asked in canonical, paraphrased and poor words, with and without optimization.
 
-    The records of every item are kept, with the instructions, their IAS, the answers and the reasons.
+    The records of every item are kept, with the instructions, their IAS, the answers and the reasons, and a report is
+    drawn with a dozen cases to look at.
     """
+    from vlinstruct.checkpoints.atomic import written_atomically
     from vlinstruct.checkpoints.registry import default_backbone
     from vlinstruct.config import GenerationConfig
     from vlinstruct.evaluation.benchmarks.mini import items
+    from vlinstruct.evaluation.cases import draw_cases
     from vlinstruct.evaluation.item import WORDS
+    from vlinstruct.evaluation.page import as_html
     from vlinstruct.evaluation.report import as_record, as_text
     from vlinstruct.evaluation.runner import run
-    from vlinstruct.evaluation.table import read_table
+    from vlinstruct.evaluation.table import read_records, read_table
 
     if ablation and adapter is not None:
         raise UsageError("--ablation has adapters of its own: leave --adapter out.")
@@ -77,6 +82,11 @@ def evaluate(
         )
     table = read_table(output, tasks, [model.name for model in models], seed=seed)
     facts = {"id": f"{name}/{split}", "backbone": name, "split": split, "seed": seed, "items_per_task": limit}
+    every_item = [item for task in sets.values() for item in task]
+    cases = draw_cases(read_records(output), every_item, model=models[-1].name, seed=seed)
+    with written_atomically(output / _PAGE_FILE) as path:
+        path.write_text(as_html(table, cases, facts), encoding="utf-8")
+    talk.done(f"report: {output / _PAGE_FILE}")
     if as_json:
         _print_json(as_record(table, facts))
     else:

@@ -121,7 +121,7 @@ def read_table(folder: Path, tasks: Sequence[Task], models: Sequence[str], *, se
         models: the rows.
         seed: of the resamples.
     """
-    records = _records(folder / RECORDS_FILE)
+    records = _grouped(read_records(folder))
     scores: dict[tuple[Cell, str], NDArray[np.float64]] = {}
     for task in tasks:
         rows = _resamples(len(records[models[0], "canonical", task.name]), seed)
@@ -135,14 +135,18 @@ def _cells(models: Sequence[str]) -> list[Cell]:
     return [Cell(model, words, column) for model in models for words in WORDS for column in COLUMNS]
 
 
-def _records(path: Path) -> Records:
+def read_records(folder: Path) -> list[Mapping[str, Any]]:
+    """Returns the records that `runner.run` wrote, in the order in which it did."""
+    return [json.loads(line) for line in (folder / RECORDS_FILE).read_text(encoding="utf-8").splitlines()]
+
+
+def _grouped(records: Sequence[Mapping[str, Any]]) -> Records:
     found: dict[tuple[str, Words, str], list[Mapping[str, Any]]] = defaultdict(list)
-    for line in path.read_text(encoding="utf-8").splitlines():
-        record = json.loads(line)
+    for record in records:
         model, words, _ = record["id"].rsplit("/", 2)
         found[model, words, record["task"]].append(record)
-    for records in found.values():
-        records.sort(key=lambda record: str(record["id"]))
+    for group in found.values():
+        group.sort(key=lambda record: str(record["id"]))
     return found
 
 

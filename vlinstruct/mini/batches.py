@@ -55,7 +55,7 @@ class BatchShape:
 
 # The dense labels need no questions: at first the vision tower learns alone, from more pictures a second.
 SEEING = BatchShape(pictures=12, pages=7)
-ANSWERING = BatchShape(pictures=18, pages=4, asked=56, scored=12, rewritten=12, compared=6)
+ANSWERING = BatchShape(pictures=18, pages=4, asked=56, scored=12, rewritten=20, compared=6)
 
 
 @dataclass(frozen=True, kw_only=True)

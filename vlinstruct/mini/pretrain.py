@@ -113,7 +113,7 @@ class Trainer:
     def update(self) -> None:
         """Applies the gradients at the learning rates of the time."""
         nn.utils.clip_grad_norm_(self.learning(), self.settings.gradient_norm)
-        warm = warmth(self.progress, self.settings)
+        warm = self.settings.rates * warmth(self.progress, self.settings)
         self.optimizers.step(warm * self.settings.muon_rate, warm * self.settings.adamw_rate)
         self.step += 1
 
@@ -178,6 +178,7 @@ def _settings() -> Settings:
     parser.add_argument("--seed", type=int, default=Settings.seed)
     parser.add_argument("--start", type=Path, help="folder of an exported model to go on training from")
     parser.add_argument("--seeing", type=float, default=Settings.seeing, help="share of the vision tower alone")
+    parser.add_argument("--rates", type=float, default=Settings.rates, help="share of the peak learning rates")
     parser.add_argument("--resume", action="store_true", help="go on from the folder's checkpoint")
     given = parser.parse_args()
     processes, workers = (2, 0) if given.device == "cpu" else (1, os.cpu_count() or 1)
@@ -187,6 +188,7 @@ def _settings() -> Settings:
         resume=given.resume,
         start=given.start,
         seeing=given.seeing,
+        rates=given.rates,
         seed=given.seed,
         device=given.device,
         processes=processes if given.processes is None else given.processes,

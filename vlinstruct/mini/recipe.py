@@ -15,6 +15,7 @@ class Settings:
         minutes: of training, start-up not counted.
         resume: go on from the folder's checkpoint.
         start: an exported model's folder, whose weights a new training starts from; None for untrained ones.
+        rates: share of the peak learning rates; below 1 where good weights go on.
         seed: of parameters and data.
         device: "cpu", or an accelerator as torch names it.
         processes: on a CPU, one thread each; each makes its own batch.
@@ -34,6 +35,7 @@ class Settings:
     minutes: float = 128.0
     resume: bool = False
     start: Path | None = None
+    rates: float = 1.0
     seed: int = 0
     device: str = "cpu"
     processes: int = 2

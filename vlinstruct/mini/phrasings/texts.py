@@ -108,6 +108,7 @@ TEXTS: dict[str, Family] = {
                 'Is the text in the image "{quote}"?',
                 'Tell me if it says "{quote}" in the picture.',
                 'Is the word "{quote}" on the sign?',
+                'Does the image say "{quote}"?',
                 'Question: Is "{quote}" written in the picture? Short answer:',
             ),
             dev=('Does the sign say "{quote}"?', 'Is it true that the picture says "{quote}"?'),
@@ -153,6 +154,7 @@ TEXTS: dict[str, Family] = {
                 "What is written in the picture? OCR tokens: {tokens}.",
                 "Which of these tokens is in the picture? {tokens}.",
                 "The tokens are {tokens}. What does the text say?",
+                "Of the tokens {tokens}, which one does the text say?",
                 "Question: What is written in the picture? OCR tokens: {tokens}. Short answer:",
             ),
             dev=(
