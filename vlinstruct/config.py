@@ -10,6 +10,7 @@ from typing import Literal
 from vlinstruct.errors import UsageError
 
 Select = Literal["safe", "paper"]
+Quantization = Literal["8bit", "4bit"]
 
 
 def _refuse(problems: list[str]) -> None:

@@ -21,10 +21,11 @@ import torch
 from PIL import Image
 
 from vlinstruct.checkpoints.adapter import load_adapter
+from vlinstruct.checkpoints.devices import place
 from vlinstruct.checkpoints.load import load_model
-from vlinstruct.checkpoints.memory import require_memory
+from vlinstruct.checkpoints.quantization import require_quantization
 from vlinstruct.checkpoints.registry import default_backbone, locate
-from vlinstruct.config import GenerationConfig, OptimizationConfig
+from vlinstruct.config import GenerationConfig, OptimizationConfig, Quantization
 from vlinstruct.data.images import load_image
 from vlinstruct.data.text import check_instruction, error_line
 from vlinstruct.errors import InputError, ScoreError, VlinstructError
@@ -50,6 +51,7 @@ def load(
     adapter: str | PathLike[str] | None = None,
     device: str = "auto",
     dtype: str = "auto",
+    quantize: Quantization | None = None,
     offline: bool = False,
 ) -> Pipeline:
     """Loads a model.
@@ -57,8 +59,10 @@ def load(
     Args:
         backbone: `mini`, a paper backbone's name, a local folder or a hub id; `$VLINSTRUCT_BACKBONE` or mini if None.
         adapter: a folder of trained alignment layers; it brings its EMA flag with it.
-        device: `auto` takes CUDA, then MPS, then the CPU; or a torch device.
+        device: `auto` takes CUDA (all GPUs and memory, where one is too small), then MPS, then the CPU; or a torch
+            device.
         dtype: `auto` is float32 on the CPU and bfloat16 elsewhere; or float32, bfloat16, float16.
+        quantize: `8bit` or `4bit` for the language model's layers; everything else keeps its precision.
         offline: use what is cached, open no connection.
 
     Raises:
@@ -69,10 +73,11 @@ def load(
     """
     where = compute_device(device)
     number_type = compute_dtype(dtype, where)
+    if quantize is not None:
+        require_quantization(quantize, where)
     folder = locate(backbone or default_backbone(), offline=offline)
-    if where.type == "cpu":
-        require_memory(folder, bytes_per_weight=number_type.itemsize)
-    model = load_model(folder, device=where, dtype=number_type)
+    placement = place(folder, where, itemsize=number_type.itemsize, quantize=quantize, may_spread=device == "auto")
+    model = load_model(folder, device=where, dtype=number_type, quantize=quantize, placement=placement)
     _refuse_narrow_t5(model)
     if adapter is not None:
         load_adapter(locate(str(adapter), offline=offline, what="adapter"), model.model)

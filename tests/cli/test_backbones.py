@@ -43,7 +43,7 @@ def test_backbones_are_listed_by_name_with_size_and_source(hub_cache: Path) -> N
     lines = vli("backbones").text.splitlines()
     assert [line.split()[0] for line in lines] == ["mini", *PAPER]
     words = " ".join(lines[1].split())
-    assert words == "flant5-xl 4.02 B 16 GB to download Salesforce/instructblip-flan-t5-xl"
+    assert words == "flant5-xl 4.02 B 16 GB to download Salesforce/instructblip-flan-t5-xl MIT"
 
 
 def test_backbones_are_records_too(hub_cache: Path) -> None:
@@ -56,8 +56,44 @@ def test_backbones_are_records_too(hub_cache: Path) -> None:
         "source": "Salesforce/instructblip-vicuna-13b",
         "parameters_billion": 14.19,
         "download_gb": 57,
+        "licence": "Vicuna's: non-commercial",
         "is_here": False,
     }
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_a_plan_needs_nothing_but_the_name(hub_cache: Path, name: str) -> None:
+    (record,) = vli("backbones", name, "--json").records
+    listed = next(one for one in vli("backbones", "--json").records if one["id"] == name)
+    assert round(sum(record["parameters"].values()) / 1e9, 2) == listed["parameters_billion"]
+    sizes = {(one["dtype"], one["quantize"]): one["weights_bytes"] for one in record["settings"]}
+    assert sizes["float32", None] == 2 * sizes["bfloat16", None] == 4 * sum(record["parameters"].values())
+    assert sizes["bfloat16", None] > sizes["bfloat16", "8bit"] > sizes["bfloat16", "4bit"]
+    assert ("float16", None) in sizes or "t5" in name
+    for one in record["settings"]:
+        assert one["total_bytes"] == one["weights_bytes"] + one["cache_bytes"] + one["activation_bytes"]
+        assert one["fits_on"] == [place for place, has in record["free_bytes"].items() if one["total_bytes"] <= has]
+
+
+def test_a_plan_is_a_table_that_fits_a_terminal(tiny_folders: dict[str, Path]) -> None:
+    lines = vli("backbones", tiny_folders["llama"], "--batch-size", "4").text.splitlines()
+    assert "free here: cpu " in lines[1]
+    assert lines[2].startswith("4 x (128 + 64) tokens at once")
+    assert [line.split()[:2] for line in lines[4:7]] == [["float32", "-"], ["float32", "8bit"], ["float32", "4bit"]]
+    assert all(len(line) <= 100 for line in lines[1:])
+
+
+def test_a_plan_of_something_unknown_names_what_is_known() -> None:
+    assert "flant5-xl" in vli("backbones", "nonsense").refusal(5)
+
+
+def test_a_quantized_model_answers_and_is_told_apart(picture: Path) -> None:
+    whole, small = (
+        vli("score", picture, "what?", "--json", *more).records[0]["scores"][0]["ias"]
+        for more in ((), ("--quantize", "8bit"))
+    )
+    assert whole != small
+    assert small == pytest.approx(whole, rel=0.1)
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "model.safetensors.index.json"])

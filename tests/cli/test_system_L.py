@@ -20,7 +20,7 @@ import pytest
 from command_line import assert_is_error_line, vli
 
 import vlinstruct
-from vlinstruct.checkpoints import memory
+from vlinstruct.checkpoints import devices
 from vlinstruct.cli import main as cli_main
 
 Pictures = Callable[..., list[Path]]
@@ -77,7 +77,7 @@ def wait_until(condition: Callable[[], bool], process: subprocess.Popen[bytes]) 
         (["ask", "a.png", ASKED, "--select", "best"], "'safe', 'paper'"),
         (["ask", "a.png", ASKED, "--device"], "requires an argument"),
         (["ask", "a.png", "-what is it?"], "goes after '--'"),
-        (["backbones", "all"], "unexpected extra argument"),
+        (["backbones", "mini", "all"], "unexpected extra argument"),
     ],
 )
 def test_L01_a_mistyped_command_line_is_one_line_with_the_way_out(
@@ -280,7 +280,7 @@ def test_L10_float16_is_refused_for_t5_and_taken_for_llama(picture: Path, tiny_f
 def test_L11_a_model_larger_than_the_free_memory_is_refused_before_it_is_loaded(
     pictures: Pictures, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(memory, "available_bytes", lambda: 100_000)
+    monkeypatch.setattr(devices, "available_bytes", lambda: 100_000)
     monkeypatch.setattr("vlinstruct.pipeline.load_model", lambda *_, **__: pytest.fail("the model was loaded"))
     line = vli("ask", *pictures(2), ASKED).refusal(6)
     assert "of memory are free" in line

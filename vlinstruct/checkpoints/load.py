@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from tokenizers import Tokenizer
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from vlinstruct.checkpoints.json_files import read_json_object
+from vlinstruct.checkpoints.placement import Placement, add_transfers
+from vlinstruct.checkpoints.quantization import quantized_linear, replace_linears
 from vlinstruct.checkpoints.safetensors_files import shards, tensors
+from vlinstruct.checkpoints.weight_count import is_quantizable
+from vlinstruct.config import Quantization
 from vlinstruct.errors import CheckpointError
 from vlinstruct.model.configuration import InstructBlipConfig, LlamaConfig, T5Config
 from vlinstruct.model.image_processor import ImageProcessor
@@ -30,20 +34,51 @@ _HEAD = "language_model.lm_head.weight"
 _EMBEDDINGS = {T5Config: "language_model.shared.weight", LlamaConfig: "language_model.model.embed_tokens.weight"}
 
 
-def load_model(folder: Path, *, device: torch.device, dtype: torch.dtype) -> VisionLanguageModel:
+class Shaped(Protocol):
+    """What has a shape: a tensor, or a weight that is still in its file."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its size in every dimension."""
+        ...
+
+
+def is_redundant(name: str) -> bool:
+    """Says whether a tensor of a file repeats another one or is a constant; it is not loaded."""
+    return name in _REDUNDANT
+
+
+def vocabulary_tables(config: InstructBlipConfig) -> tuple[str, str]:
+    """Returns the names of the language model's embedding and of its head, which is the embedding where it is missing."""
+    return _EMBEDDINGS[type(config.text_config)], _HEAD
+
+
+def load_model(
+    folder: Path,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+    quantize: Quantization | None = None,
+    placement: Placement | None = None,
+) -> VisionLanguageModel:
     """Loads a folder.
 
     Args:
         folder: config.json, safetensors (one file or shards), tokenizer.json, qformer_tokenizer/.
         device: where the model will compute.
         dtype: what it will compute in; the files may hold another floating type.
+        quantize: how the language model is stored.
+        placement: where its layers lie, if not all on the device.
 
     Raises:
         CheckpointError: something is missing, damaged, of another shape or not an InstructBLIP.
     """
-    config = InstructBlipConfig.from_dict(read_json_object(folder / "config.json"))
+    values = read_json_object(folder / "config.json")
+    config = InstructBlipConfig.from_dict(values)
+    model = _load_weights(config, folder, placement or Placement(main=device), dtype, quantize)
+    model.use_ema = values.get("use_ema") is True  # only a folder that an adapter was merged into says so
     return VisionLanguageModel(
-        _load_weights(config, folder, device, dtype),
+        model,
         image_processor=_load_image_processor(folder, config),
         tokenizer=_load_tokenizer(folder, config),
         qformer_tokenizer=_load_qformer_tokenizer(folder, config),
@@ -68,32 +103,51 @@ def empty_model(config: InstructBlipConfig) -> InstructBlip:
         return InstructBlip(config)
 
 
-def _load_weights(config: InstructBlipConfig, folder: Path, device: torch.device, dtype: torch.dtype) -> InstructBlip:
+def _load_weights(
+    config: InstructBlipConfig,
+    folder: Path,
+    placement: Placement,
+    dtype: torch.dtype,
+    quantize: Quantization | None,
+) -> InstructBlip:
     model = empty_model(config)
-    state = _read_state(folder, device, dtype)
+    expected = model.state_dict()
+    layers: dict[str, nn.Module] = {}
+    state: dict[str, Tensor] = {}
+    for name, tensor in _stored_tensors(folder, placement):
+        if quantize is not None and name in expected and is_quantizable(name, tensor.shape):
+            layers[name.removesuffix(".weight")] = quantized_linear(
+                _floating(name, tensor), quantize, device=placement.main, dtype=dtype
+            )
+            state[name] = torch.empty(tensor.shape, device="meta")
+        else:
+            state[name] = _floating(name, tensor).to(dtype)
     if _HEAD not in state:
         state[_HEAD] = state.get(_EMBEDDINGS[type(config.text_config)], torch.empty(0))
-    require_same_tensors(state, model.state_dict(), str(folder))
+    require_same_tensors(state, expected, str(folder))
     model.load_state_dict(state, assign=True)
+    replace_linears(model, layers)
+    if placement.elsewhere or placement.offloaded:
+        add_transfers(model, placement)
     return model.requires_grad_(False).eval()
 
 
-def _read_state(folder: Path, device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
-    state: dict[str, Tensor] = {}
+def _stored_tensors(folder: Path, placement: Placement) -> Iterator[tuple[str, Tensor]]:
+    """Yields what the files hold, on the devices where it will lie; on the CPU as views of the mapped files."""
+    is_spread = bool(placement.elsewhere or placement.offloaded)
     for path in shards(folder):
-        for name, tensor in tensors(path, str(device)):
+        for name, tensor in tensors(path, "cpu" if is_spread else str(placement.main)):
             if name not in _REDUNDANT:
-                state[name] = _as_dtype(name, tensor, dtype)
-    return state
+                yield name, tensor.to(placement.device_of(name)) if is_spread else tensor
 
 
-def _as_dtype(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
+def _floating(name: str, tensor: Tensor) -> Tensor:
     if not tensor.is_floating_point():
         raise CheckpointError(f"tensor {name} holds {tensor.dtype}: weights must be floating point numbers.")
-    return tensor.to(dtype)
+    return tensor
 
 
-def require_same_tensors(got: Mapping[str, Tensor], expected: Mapping[str, Tensor], where: str) -> None:
+def require_same_tensors(got: Mapping[str, Shaped], expected: Mapping[str, Shaped], where: str) -> None:
     """Refuses missing, unexpected and wrongly shaped tensors, all named together.
 
     Raises:

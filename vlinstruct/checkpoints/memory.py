@@ -1,48 +1,72 @@
-"""Says before anything is loaded whether a model fits into memory, from its files' headers. No torch."""
+"""Says before anything is loaded whether a model fits into memory, and what would make it fit. No torch."""
 
 from __future__ import annotations
 
-import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
-from vlinstruct.checkpoints.safetensors_files import header, shards
+from vlinstruct.checkpoints.weight_count import WeightCount
+from vlinstruct.config import Quantization
 from vlinstruct.data.text import error_line
-from vlinstruct.errors import CheckpointError, ResourceError
+from vlinstruct.errors import ResourceError
 
 _MEMINFO = Path("/proc/meminfo")
 _GB = 10**9
+# What may be tried, the least loss of precision first: what is typed, bytes per number, quantization.
+_REMEDIES: Sequence[tuple[str, int | None, Quantization | None]] = (
+    ("--dtype bfloat16", 2, None),
+    ("--quantize 8bit", None, "8bit"),
+    ("--quantize 8bit --dtype bfloat16", 2, "8bit"),
+    ("--quantize 4bit", None, "4bit"),
+    ("--quantize 4bit --dtype bfloat16", 2, "4bit"),
+)
 
 
-def require_memory(folder: Path, *, bytes_per_weight: int) -> None:
-    """Refuses a model whose weights alone are larger than the memory that is free.
+def require_memory(
+    weights: WeightCount,
+    name: object,
+    *,
+    itemsize: int,
+    quantize: Quantization | None = None,
+    available: int | None,
+    working: int = 0,
+) -> None:
+    """Refuses a model that is larger than the memory that is free.
 
     Args:
-        folder: its safetensors files.
-        bytes_per_weight: of the dtype that it will compute in, e.g. 4 for float32.
+        weights: its numbers.
+        name: what to call it.
+        itemsize: bytes of a number in the dtype that it computes in, e.g. 4 for float32.
+        quantize: how its language model is quantized.
+        available: bytes that are free; None where the system does not tell: then nothing is refused.
+        working: bytes that it takes while it computes.
 
     Raises:
-        ResourceError: it does not fit. Where the system does not tell what is free, nothing is refused.
-        CheckpointError: a file is missing or damaged.
+        ResourceError: it does not fit; says what would.
     """
-    needed, available = num_weights(folder) * bytes_per_weight, available_bytes()
-    if available is not None and needed > available:
-        why = f"its weights take {needed / _GB:.1f} GB, {available / _GB:.1f} GB of memory are free"
-        advice = "Close other programs, or use a smaller --backbone or --dtype bfloat16"
-        raise ResourceError(error_line("cannot load model", folder, why, advice), code="out_of_memory")
+    needed = weights.num_bytes(itemsize, quantize)
+    if available is None or needed + working <= available:
+        return
+    why = f"its weights take {needed / _GB:.1f} GB, {available / _GB:.1f} GB of memory are free"
+    fits = remedies(weights, itemsize=itemsize, quantize=quantize, available=available - working)
+    advice = f"Use {' or '.join(fits)}" if fits else "Close other programs, or use a smaller --backbone"
+    raise ResourceError(error_line("cannot load model", name, why, advice), code="out_of_memory")
 
 
-def num_weights(folder: Path) -> int:
-    """Counts the numbers in a folder's tensors.
+def remedies(weights: WeightCount, *, itemsize: int, quantize: Quantization | None, available: int) -> list[str]:
+    """Returns the options that would make a model fit, at most two, the most precise first.
 
-    Raises:
-        CheckpointError: a file is missing or damaged.
+    >>> weights = WeightCount(parts={"language_model": 100}, quantizable=100)
+    >>> remedies(weights, itemsize=4, quantize=None, available=210)
+    ['--dtype bfloat16 (0.0 GB)', '--quantize 8bit (0.0 GB)']
     """
-    try:
-        tensors = [values for path in shards(folder) for name, values in header(path).items() if name != "__metadata__"]
-        return sum(math.prod(values["shape"]) for values in tensors)
-    except (AttributeError, KeyError, TypeError) as error:
-        raise CheckpointError(f"the safetensors header in {folder} is damaged. Download or copy it again.") from error
+    now, found = weights.num_bytes(itemsize, quantize), []
+    for typed, other, quantized in _REMEDIES:
+        size = weights.num_bytes(itemsize if other is None else min(other, itemsize), quantized)
+        if size <= available and size < now:
+            found.append(f"{typed} ({size / _GB:.1f} GB)")
+    return found[:2]
 
 
 def available_bytes() -> int | None:

@@ -32,12 +32,14 @@ class Backbone:
         hub_id: its Hugging Face repository; None for the one that ships in the package.
         parameters: all of them, in billions.
         download_gb: what the hub's files take, in gigabytes; 0 for the shipped one.
+        licence: as its model card says.
     """
 
     name: str
     hub_id: str | None
     parameters: float
     download_gb: float
+    licence: str
 
     def config(self) -> dict[str, Any]:
         """Returns its transformers configuration, which ships in the package."""
@@ -52,13 +54,13 @@ class Backbone:
 
 # Parameters as loaded; sizes are those of the hub's float32 files.
 BACKBONES: Mapping[str, Backbone] = {
-    backbone.name: backbone
-    for backbone in (
-        Backbone(name="mini", hub_id=None, parameters=0.005, download_gb=0),
-        Backbone(name="flant5-xl", hub_id="Salesforce/instructblip-flan-t5-xl", parameters=4.02, download_gb=16),
-        Backbone(name="flant5-xxl", hub_id="Salesforce/instructblip-flan-t5-xxl", parameters=12.31, download_gb=49),
-        Backbone(name="vicuna-7b", hub_id="Salesforce/instructblip-vicuna-7b", parameters=7.91, download_gb=32),
-        Backbone(name="vicuna-13b", hub_id="Salesforce/instructblip-vicuna-13b", parameters=14.19, download_gb=57),
+    name: Backbone(name=name, hub_id=hub_id, parameters=parameters, download_gb=download_gb, licence=licence)
+    for name, hub_id, parameters, download_gb, licence in (
+        ("mini", None, 0.005, 0, "Apache-2.0"),
+        ("flant5-xl", "Salesforce/instructblip-flan-t5-xl", 4.02, 16, "MIT"),
+        ("flant5-xxl", "Salesforce/instructblip-flan-t5-xxl", 12.31, 49, "MIT"),
+        ("vicuna-7b", "Salesforce/instructblip-vicuna-7b", 7.91, 32, "Vicuna's: non-commercial"),
+        ("vicuna-13b", "Salesforce/instructblip-vicuna-13b", 14.19, 57, "Vicuna's: non-commercial"),
     )
 }
 

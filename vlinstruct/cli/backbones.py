@@ -1,4 +1,4 @@
-"""`vlinstruct backbones`: the models that are known by name."""
+"""`vlinstruct backbones`: the models that are known by name, and what one of them takes in memory."""
 
 from __future__ import annotations
 
@@ -9,20 +9,41 @@ import typer
 from vlinstruct.cli.terminal import show
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from vlinstruct.checkpoints.memory_plan import MemoryPlan, Setting
     from vlinstruct.checkpoints.registry import Backbone
+    from vlinstruct.checkpoints.working_memory import Load
 
 
 def backbones(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="One of them, or a folder: what it takes in memory.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, max=1024, help="Pictures that go through it together.")] = 1,
+    prompt_tokens: Annotated[int, typer.Option(min=1, max=100_000, help="Of each instruction.")] = 128,
+    max_new_tokens: Annotated[int, typer.Option(min=1, max=4096, help="Of each answer.")] = 64,
     as_json: Annotated[bool, typer.Option("--json", help="Print records as JSON.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Print tracebacks.")] = False,
 ) -> None:
-    """List the models that --backbone takes by name."""
+    """List the models that --backbone takes by name; with a name, plan its memory before anything is loaded."""
     from vlinstruct.checkpoints.registry import BACKBONES
+
+    if name is not None:
+        from vlinstruct.checkpoints.memory_plan import memory_plan
+        from vlinstruct.checkpoints.working_memory import Load
+
+        load = Load(rows=batch_size, prompt_tokens=prompt_tokens, new_tokens=max_new_tokens)
+        _show_plan(name, memory_plan(name, load), load, as_json)
+        return
+    records = [_record(backbone) for backbone in BACKBONES.values()]
+    show("\n".join(_json(record) if as_json else _line(record) for record in records))
+
+
+def _json(record: dict[str, object]) -> str:
     from vlinstruct.data.records import json_line
 
-    records = [_record(backbone) for backbone in BACKBONES.values()]
-    lines = [json_line(record).decode().rstrip("\n") if as_json else _line(record) for record in records]
-    show("\n".join(lines))
+    return json_line(record).decode().rstrip("\n")
 
 
 def _record(backbone: Backbone) -> dict[str, object]:
@@ -35,10 +56,43 @@ def _record(backbone: Backbone) -> dict[str, object]:
         "source": backbone.hub_id or "in this package",
         "parameters_billion": backbone.parameters,
         "download_gb": backbone.download_gb,
+        "licence": backbone.licence,
         "is_here": is_cached(backbone),
     }
 
 
 def _line(record: dict[str, object]) -> str:
     here = "here" if record["is_here"] else f"{record['download_gb']} GB to download"
-    return f"{record['id']:11} {record['parameters_billion']:>6} B  {here:20} {record['source']}"
+    size = f"{record['parameters_billion']:>6} B"
+    return f"{record['id']:11} {size}  {here:20} {record['source']:35} {record['licence']}"
+
+
+def _show_plan(name: str, plan: MemoryPlan, load: Load, as_json: bool) -> None:
+    if not as_json:
+        show("\n".join(_plan_lines(plan, load)))
+        return
+    from dataclasses import asdict
+
+    record: dict[str, object] = {"schema": "vlinstruct.memory_plan/1", "id": name, "status": "ok"}
+    settings = [{**asdict(one), "total_bytes": one.total_bytes} for one in plan.settings]
+    show(_json({**record, "parameters": plan.weights.parts, "free_bytes": plan.free, "settings": settings}))
+
+
+def _plan_lines(plan: MemoryPlan, load: Load) -> Iterator[str]:
+    parts = ", ".join(f"{part} {count / 1e6:,.1f} M" for part, count in plan.weights.parts.items())
+    yield f"{plan.weights.total / 1e9:.2f} B parameters: {parts}"
+    free = [f"{device} {'?' if has is None else _gb(has)}" for device, has in plan.free.items()]
+    yield f"free here: {', '.join(free)}"
+    at_once = f"{load.rows} x ({load.prompt_tokens} + {load.new_tokens}) tokens at once"
+    yield f"{at_once}; caches and activations are estimates"
+    yield f"{'--dtype':10}{'--quantize':12}{'weights':>11}{'caches':>10}{'activations':>13}{'in all':>11}  fits on"
+    yield from (_setting_line(one) for one in plan.settings)
+
+
+def _setting_line(one: Setting) -> str:
+    sizes = f"{_gb(one.weights_bytes):>11}{_gb(one.cache_bytes):>10}{_gb(one.activation_bytes):>13}"
+    return f"{one.dtype:10}{one.quantize or '-':12}{sizes}{_gb(one.total_bytes):>11}  {', '.join(one.fits_on) or '-'}"
+
+
+def _gb(size: int) -> str:
+    return f"{size / 1e9:.2f} GB"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from vlinstruct.cli.options import BackboneOption, DeviceOption, Dtype
+from vlinstruct.cli.options import BackboneOption, DeviceOption, Dtype, QuantizeOption
 from vlinstruct.cli.terminal import Talk, progress, show
 from vlinstruct.errors import UsageError
 
@@ -36,6 +36,7 @@ def evaluate(
     adapter: Annotated[str | None, typer.Option(help="Trained alignment layers: a folder, or mini-ema.")] = None,
     device: DeviceOption = "auto",
     dtype: Annotated[Dtype, typer.Option(help="What the model computes in.")] = "auto",
+    quantize: QuantizeOption = None,
     batch_size: Annotated[int, typer.Option(min=1, max=1024, help="Items that go through the model together.")] = 16,
     max_new_tokens: Annotated[int, typer.Option(help="Most tokens of an answer.")] = 48,
     as_json: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
@@ -65,7 +66,8 @@ def evaluate(
     tasks = _tasks(benchmarks)
     name = backbone or default_backbone()
     rows = _ROWS if ablation else ((adapter or "vanilla", adapter),)
-    models = [_model(row, name, one, device=device, dtype=dtype, offline=offline) for row, one in rows]
+    settings = {"device": device, "dtype": dtype, "quantize": quantize, "offline": offline}
+    models = [_model(row, name, one, settings) for row, one in rows]
     sets = {task.name: items(task, limit, split=split, seed=seed) for task in tasks}
     output.mkdir(parents=True, exist_ok=True)
     talk = Talk(quiet=quiet)
@@ -104,20 +106,29 @@ def _tasks(benchmarks: Sequence[str]) -> list[Task]:
     return [task for name, task in known.items() if "mini" in benchmarks or name in benchmarks]
 
 
-def _model(row: str, backbone: str, adapter: str | None, *, device: str, dtype: Dtype, offline: bool) -> Model:
+def _model(row: str, backbone: str, adapter: str | None, settings: dict[str, Any]) -> Model:
+    """Returns a row of the table.
+
+    Args:
+        row: what it is called.
+        backbone: what is loaded.
+        adapter: what is put onto it.
+        settings: the rest of what `vlinstruct.load` takes.
+    """
     from vlinstruct.checkpoints.adapter import read_adapter_config
     from vlinstruct.checkpoints.registry import locate
     from vlinstruct.checkpoints.safetensors_files import fingerprint
     from vlinstruct.evaluation.runner import Model
     from vlinstruct.pipeline import load
 
-    weights = fingerprint(locate(backbone, offline=offline))
+    offline = settings["offline"]
+    weights = "/".join([fingerprint(locate(backbone, offline=offline)), settings["dtype"], str(settings["quantize"])])
     if adapter is not None:
         weights += read_adapter_config(locate(adapter, offline=offline, what="adapter")).sha256
     return Model(
         name=row,
         fingerprint=weights,
-        load=lambda: load(backbone, adapter=adapter, device=device, dtype=dtype, offline=offline),
+        load=lambda: load(backbone, adapter=adapter, **settings),
     )
 
 

@@ -192,10 +192,11 @@ def _job(
     from vlinstruct.checkpoints.registry import locate
     from vlinstruct.checkpoints.safetensors_files import fingerprint
     from vlinstruct.cli.run import collect_garbage_from_here
-    from vlinstruct.pipeline import load
+    from vlinstruct.pipeline import compute_device, load
     from vlinstruct.training.job import Job
 
-    model = load(backbone, device=device, dtype=dtype, offline=offline).model
+    where = str(compute_device(device))  # named, so that nothing is spread over several: what learns is on one
+    model = load(backbone, device=where, dtype=dtype, offline=offline).model
     collect_garbage_from_here()
     weights = fingerprint(locate(backbone, offline=offline))
     samples, validation = sets

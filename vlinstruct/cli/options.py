@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_type_hin
 
 import typer
 
-from vlinstruct.config import GenerationConfig, OptimizationConfig, Select
+from vlinstruct.config import GenerationConfig, OptimizationConfig, Quantization, Select
 from vlinstruct.errors import UsageError
 
 if TYPE_CHECKING:
@@ -32,6 +32,11 @@ BackboneOption = Annotated[
     ),
 ]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.", envvar="VLINSTRUCT_DEVICE")]
+
+
+QuantizeOption = Annotated[
+    Quantization | None, typer.Option(help="Store the language model's layers in fewer bits (vlinstruct[quantize]).")
+]
 
 
 def takes(*kinds: type) -> Callable[[C], C]:
@@ -80,6 +85,7 @@ class RunOptions:
     dtype: Annotated[Dtype, typer.Option(help="What the model computes in; auto: float32 on a CPU, else bfloat16.")] = (
         "auto"
     )
+    quantize: QuantizeOption = None
     batch_size: Annotated[int, typer.Option(min=1, max=1024, help="Pictures that go through the model together.")] = 1
     recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Enter the subfolders of a folder.")] = False
     follow_symlinks: Annotated[

@@ -176,7 +176,12 @@ def _load(backbone: str, options: RunOptions, templates: Templates | None) -> Pi
     from vlinstruct.pipeline import load
 
     pipeline = load(
-        backbone, adapter=options.adapter, device=options.device, dtype=options.dtype, offline=options.offline
+        backbone,
+        adapter=options.adapter,
+        device=options.device,
+        dtype=options.dtype,
+        quantize=options.quantize,
+        offline=options.offline,
     )
     if templates is not None:
         pipeline.templates = templates

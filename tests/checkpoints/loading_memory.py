@@ -1,0 +1,78 @@
+"""How much memory of its own loading a folder takes, the mapped files not counted.
+
+PYTHONPATH=tests python -m checkpoints.loading_memory FOLDER --layers 24 --load-dtype bfloat16
+
+Writes a random Llama-type folder in bfloat16 if there is none, loads it, and prints one JSON object: bytes of the
+weights as stored, and anonymous resident memory (Linux's RssAnon) above what it was before, at the end and at most.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import tiny_models
+import torch
+
+from vlinstruct.bench.random_weights import random_model
+from vlinstruct.checkpoints.load import load_model
+from vlinstruct.checkpoints.safetensors_files import write_tensors
+from vlinstruct.model.configuration import InstructBlipConfig
+
+_WIDE: dict[str, Any] = {"hidden_size": 1024, "intermediate_size": 4096, "num_attention_heads": 8}
+_STATUS = Path("/proc/self/status")
+
+
+def anonymous_bytes() -> int:
+    """Returns this process' resident memory that no file stands behind."""
+    lines = _STATUS.read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon:"))
+
+
+def write_folder(folder: Path, layers: int) -> None:
+    """Writes about 34 MB of bfloat16 weights per layer."""
+    tiny_models.write_folder("llama", folder)
+    values = tiny_models.tiny_config("llama")
+    values["text_config"] = {**values["text_config"], **_WIDE, "num_hidden_layers": layers}
+    (folder / "config.json").write_text(json.dumps(values))
+    model = random_model(InstructBlipConfig.from_dict(values), torch.device("cpu"), torch.bfloat16)
+    write_tensors(model.state_dict(), folder / "model.safetensors")
+
+
+def main() -> None:
+    """Writes, loads and measures; writing is another process' work."""
+    parser = argparse.ArgumentParser(description="Measure what loading takes.")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--layers", type=int, default=4)
+    parser.add_argument("--load-dtype", default="bfloat16")
+    parser.add_argument("--write", action="store_true", help="only write the folder")
+    asked = parser.parse_args()
+    if asked.write:
+        shutil.rmtree(asked.folder, ignore_errors=True)
+        write_folder(asked.folder, asked.layers)
+        return
+    before, highest, is_done = anonymous_bytes(), [0], threading.Event()
+
+    def watch() -> None:
+        while not is_done.is_set():
+            highest[0] = max(highest[0], anonymous_bytes())
+            time.sleep(0.002)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    model = load_model(asked.folder, device=torch.device("cpu"), dtype=getattr(torch, asked.load_dtype))
+    after = anonymous_bytes()
+    is_done.set()
+    watcher.join()
+    numbers = sum(parameter.numel() for parameter in model.model.parameters())
+    found = {"weights": 2 * numbers, "loaded": numbers * model.dtype.itemsize}
+    print(json.dumps({**found, "anonymous": after - before, "peak": max(highest[0], after) - before}))
+
+
+if __name__ == "__main__":
+    main()
