@@ -78,7 +78,7 @@ def evaluate(
             sets,
             output,
             batch_size=batch_size,
-            generation=generation,
+            generation=dict.fromkeys(sets, generation),
             on_item=advance,
             notify=talk.notice,
         )

@@ -35,7 +35,7 @@ class Answer:
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """An item that was asked poorly.
+    """An item as it was asked: poorly, where it was.
 
     Args:
         item: with its picture.
@@ -67,7 +67,8 @@ def draw_cases(records: Iterable[Mapping[str, Any]], items: Sequence[Item], *, m
         seed: another one draws others.
     """
     by_id = {str(record["id"]): record for record in records}
-    prefix = f"{model}/poor"
+    words = "poor" if any("poor" in item.instructions for item in items) else "canonical"
+    prefix = f"{model}/{words}"
     cases = [
         _case(item, by_id[f"{prefix}/{item.id}"], by_id[f"{model}/canonical/{item.id}"])
         for item in items

@@ -7,7 +7,6 @@ import math
 from collections.abc import Iterator
 
 from vlinstruct.evaluation.columns import COLUMNS
-from vlinstruct.evaluation.item import WORDS
 from vlinstruct.evaluation.metrics.bootstrap import Interval
 from vlinstruct.evaluation.table import Cell, Table
 
@@ -19,14 +18,14 @@ def as_svg(table: Table) -> str:
     """Returns the drawing: a panel per kind of words, a line per way to choose, a colour per model."""
     low, high = _range(table)
     panel = _HEAD + len(COLUMNS) * (len(table.models) * _ROW + 6)
-    height = len(WORDS) * panel + _MARGIN + 20
+    height = len(table.words) * panel + _MARGIN + 20
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_LEFT + _WIDTH + 120} {height}" '
         'font-family="sans-serif" font-size="11">',
         f'<rect width="{_LEFT + _WIDTH + 120}" height="{height}" fill="white"/>',
-        *_grid(low, high, len(WORDS) * panel),
+        *_grid(low, high, len(table.words) * panel),
     ]
-    for number, words in enumerate(WORDS):
+    for number, words in enumerate(table.words):
         top = number * panel + 16
         lines.append(f'<text x="4" y="{top}" font-weight="bold">{words} words</text>')
         for place, column in enumerate(COLUMNS):
@@ -42,7 +41,10 @@ def as_svg(table: Table) -> str:
 def _range(table: Table) -> tuple[float, float]:
     """Returns whole numbers that all intervals lie between."""
     shown = [
-        table.average(Cell(model, words, column)) for model in table.models for words in WORDS for column in COLUMNS
+        table.average(Cell(model, words, column))
+        for model in table.models
+        for words in table.words
+        for column in COLUMNS
     ]
     ends = [end for one in shown for end in (one.low, one.value, one.high) if math.isfinite(end)]
     return (math.floor(min(ends)) - 1, math.ceil(max(ends)) + 1) if ends else (0, 100)

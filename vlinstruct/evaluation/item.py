@@ -36,7 +36,7 @@ class Item:
         id: unique in its task.
         task: the benchmark's name.
         draw: gives the picture.
-        instructions: how it is asked, by kind of words.
+        instructions: how it is asked, by kind of words; official benchmarks have canonical ones only.
         references: right answers.
         candidates: what is ranked, where the task ranks.
     """

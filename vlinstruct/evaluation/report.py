@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from vlinstruct.evaluation.columns import COLUMNS, Column
-from vlinstruct.evaluation.item import WORDS, Words
+from vlinstruct.evaluation.item import Words
 from vlinstruct.evaluation.metrics.bootstrap import Interval
 from vlinstruct.evaluation.table import Cell, Table
 
@@ -18,7 +18,7 @@ _LEAST_LOSS = 3.0  # points; below it "share recovered" would divide by next to 
 
 def as_text(table: Table) -> str:
     """Returns the table as lines for a terminal."""
-    blocks = [_averages(table, words) for words in WORDS]
+    blocks = [_averages(table, words) for words in table.words]
     blocks += [_conclusions(table), _tasks(table)]
     return "\n\n".join("\n".join(block) for block in blocks)
 
@@ -30,7 +30,7 @@ def as_record(table: Table, facts: dict[str, Any]) -> dict[str, Any]:
         table: the scores.
         facts: what they were measured on and with.
     """
-    cells = [Cell(model, words, column) for model in table.models for words in WORDS for column in COLUMNS]
+    cells = [Cell(model, words, column) for model in table.models for words in table.words for column in COLUMNS]
     return {
         "schema": "vlinstruct.evaluation_table/1",
         "id": facts["id"],
@@ -55,24 +55,38 @@ def findings(table: Table) -> dict[str, Interval]:
     """Returns what the table is made for: differences of averages in points, with intervals."""
     found: dict[str, Interval] = {}
     for model in table.models:
-        plain, safe = Cell(model, "poor", "plain"), Cell(model, "poor", "AIO safe")
+        if "poor" in table.words:
+            found |= _poor_words(table, model)
         best = Cell(model, "canonical", "plain")
-        found[f"{model}: poor words against canonical ones"] = table.difference(plain, best)
-        found[f"{model}: AIO (safe) on poor words"] = table.difference(safe, plain)
         found[f"{model}: AIO (safe) on canonical words"] = table.difference(Cell(model, "canonical", "AIO safe"), best)
-        if found[f"{model}: poor words against canonical ones"].value <= -_LEAST_LOSS:
-            found[f"{model}: share of the loss that AIO (safe) wins back"] = table.recovered(model, "AIO safe")
     for model in table.models[1:]:
-        for words in ("canonical", "poor"):
-            first = Cell(table.models[0], words, "plain")
-            found[f"{model}, plain against {table.models[0]}, {words} words"] = table.difference(
-                Cell(model, words, "plain"), first
-            )
-            found[f"{model} + AIO (safe) against {table.models[0]}, {words} words"] = table.difference(
-                Cell(model, words, "AIO safe"), first
-            )
-        found[f"{model} x AIO (safe), poor words"] = table.interaction(model, "poor", "AIO safe")
+        for words in table.words:
+            found |= _against_first(table, model, words)
     return found
+
+
+def _poor_words(table: Table, model: str) -> dict[str, Interval]:
+    """Returns what poor words cost a model, and what is won back."""
+    plain, safe = Cell(model, "poor", "plain"), Cell(model, "poor", "AIO safe")
+    loss = table.difference(plain, Cell(model, "canonical", "plain"))
+    found = {
+        f"{model}: poor words against canonical ones": loss,
+        f"{model}: AIO (safe) on poor words": table.difference(safe, plain),
+    }
+    if loss.value <= -_LEAST_LOSS:
+        found[f"{model}: share of the loss that AIO (safe) wins back"] = table.recovered(model, "AIO safe")
+    return found
+
+
+def _against_first(table: Table, model: str, words: Words) -> dict[str, Interval]:
+    """Returns what a model gains over the first one, and whether its training and AIO strengthen each other."""
+    base = table.models[0]
+    first, plain, safe = Cell(base, words, "plain"), Cell(model, words, "plain"), Cell(model, words, "AIO safe")
+    return {
+        f"{model}, plain against {base}, {words} words": table.difference(plain, first),
+        f"{model} + AIO (safe) against {base}, {words} words": table.difference(safe, first),
+        f"{model} x AIO (safe), {words} words": table.interaction(model, words, "AIO safe"),
+    }
 
 
 def _averages(table: Table, words: Words) -> list[str]:
@@ -95,7 +109,9 @@ def _conclusions(table: Table) -> list[str]:
 
 def _tasks(table: Table) -> list[str]:
     """Shows each task's own metric for the cells that matter most."""
-    ways: Sequence[tuple[Words, Column]] = (("canonical", "plain"), ("poor", "plain"), ("poor", "AIO safe"))
+    ways: Sequence[tuple[Words, Column]] = [
+        (words, column) for words in table.words if words != "paraphrased" for column in ("plain", "AIO safe")
+    ]
     shown = [
         (f"{model}, {words}, {column}", Cell(model, words, column)) for model in table.models for words, column in ways
     ]

@@ -48,7 +48,7 @@ def run(
     folder: Path,
     *,
     batch_size: int,
-    generation: GenerationConfig,
+    generation: Mapping[str, GenerationConfig],
     on_item: Callable[[], None] = lambda: None,
     notify: Callable[[str], None] = lambda notice: None,
 ) -> None:
@@ -61,7 +61,7 @@ def run(
         tasks: items by task.
         folder: where the records go; exists.
         batch_size: items that go through a model together.
-        generation: how answers are generated.
+        generation: how answers are generated, by task.
         on_item: called for every item that is finished.
         notify: is told what a user should know.
 
@@ -71,7 +71,7 @@ def run(
     """
     chunks = list(_chunks(tasks, batch_size))
     keys = {
-        f"{model.name}/{chunk.words}/{item.id}": _key(model, chunk, item, generation)
+        f"{model.name}/{chunk.words}/{item.id}": _key(model, chunk, item, generation[item.task])
         for model in models
         for chunk in chunks
         for item in chunk.items
@@ -88,7 +88,8 @@ def run(
                 new = [item for item in chunk.items if not writer.is_done(f"{model.name}/{chunk.words}/{item.id}")]
                 if new:
                     pipeline = pipeline or model.load()
-                    answered = answer(pipeline, chunk.items, chunk.words, prefix=model.name, generation=generation)
+                    how = generation[chunk.items[0].task]
+                    answered = answer(pipeline, chunk.items, chunk.words, prefix=model.name, generation=how)
                     for record in answered.records:
                         if not writer.is_done(record["id"]):
                             writer.write(record)
@@ -102,8 +103,9 @@ def run(
 def _chunks(tasks: Mapping[str, Sequence[Item]], batch_size: int) -> Iterator[_Chunk]:
     for words in WORDS:
         for items in tasks.values():
-            for start in range(0, len(items), batch_size):
-                yield _Chunk(words=words, items=items[start : start + batch_size])
+            asked = [item for item in items if words in item.instructions]
+            for start in range(0, len(asked), batch_size):
+                yield _Chunk(words=words, items=asked[start : start + batch_size])
 
 
 def _key(model: Model, chunk: _Chunk, item: Item, generation: GenerationConfig) -> str:

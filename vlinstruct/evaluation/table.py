@@ -58,12 +58,14 @@ class Table:
     Args:
         tasks: the benchmarks.
         models: the rows; the first is what the others are relative to.
+        words: how the items were asked, canonical words first.
         scores: by cell and task.
         seconds: per item, by cell.
     """
 
     tasks: Sequence[Task]
     models: Sequence[str]
+    words: Sequence[Words]
     scores: Mapping[tuple[Cell, str], NDArray[np.float64]]
     seconds: Mapping[Cell, float]
 
@@ -122,17 +124,16 @@ def read_table(folder: Path, tasks: Sequence[Task], models: Sequence[str], *, se
         seed: of the resamples.
     """
     records = _grouped(read_records(folder))
+    asked = [words for words in WORDS if any(words == found for _, found, _ in records)]
+    cells = [Cell(model, words, column) for model in models for words in asked for column in COLUMNS]
     scores: dict[tuple[Cell, str], NDArray[np.float64]] = {}
     for task in tasks:
         rows = _resamples(len(records[models[0], "canonical", task.name]), seed)
-        for cell in _cells(models):
+        for cell in cells:
             words = "canonical" if cell.column == "always canonical" else cell.words
             scores[cell, task.name] = _task_scores(task, records[cell.model, words, task.name], cell.column, rows)
-    return Table(tasks=tasks, models=models, scores=scores, seconds=_seconds(folder / TIMES_FILE, models))
-
-
-def _cells(models: Sequence[str]) -> list[Cell]:
-    return [Cell(model, words, column) for model in models for words in WORDS for column in COLUMNS]
+    seconds = _seconds(folder / TIMES_FILE, cells)
+    return Table(tasks=tasks, models=models, words=asked, scores=scores, seconds=seconds)
 
 
 def read_records(folder: Path) -> list[Mapping[str, Any]]:
@@ -197,14 +198,14 @@ def _auc(labels: NDArray[np.bool_], margins: NDArray[np.float64]) -> float:
     return 0.5 if labels.all() or not labels.any() else roc_auc(labels, margins)
 
 
-def _seconds(path: Path, models: Sequence[str]) -> dict[Cell, float]:
+def _seconds(path: Path, cells: Sequence[Cell]) -> dict[Cell, float]:
     """Returns the mean time per item of every cell: the mean over the tasks of a chunk's median."""
     stages: dict[tuple[str, str], dict[str, list[Mapping[str, Any]]]] = defaultdict(lambda: defaultdict(list))
     for line in path.read_text(encoding="utf-8").splitlines():
         taken = json.loads(line)
         stages[taken["model"], taken["words"]][taken["task"]].append(taken)
     seconds = {}
-    for cell in _cells(models):
+    for cell in cells:
         words = "canonical" if cell.column == "always canonical" else cell.words
         medians = [
             sum(float(np.median([one[stage] for one in chunks])) for stage in STAGES[cell.column])
