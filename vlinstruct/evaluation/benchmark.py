@@ -1,0 +1,42 @@
+"""What an official benchmark is: where its files come from, what they hold, and how it is asked and scored. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from vlinstruct.config import GenerationConfig
+from vlinstruct.evaluation.item import Item, Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Benchmark:
+    """A benchmark that its authors publish as files.
+
+    Args:
+        task: its name, its metric, and whether it ranks candidates.
+        part: which part of it is scored, in its authors' words.
+        num_items: how many items that part has.
+        instruction: what is asked, with the fields that an item fills.
+        source: where people get it.
+        licence: of its annotations, as its authors say.
+        files: what is read, by path in the benchmark's folder, and what each is; a path that ends with a slash is a
+            folder of pictures.
+        example: one record of its annotations, as its authors write it.
+        generation: how its answers are generated.
+        generation_source: where these settings come from.
+        read: yields all items of the part, given the benchmark's folder.
+    """
+
+    task: Task
+    part: str
+    num_items: int
+    instruction: str
+    source: str
+    licence: str
+    files: Mapping[str, str]
+    example: str
+    generation: GenerationConfig
+    generation_source: str
+    read: Callable[[Path], Iterator[Item]]
