@@ -1,4 +1,4 @@
-"""What an official benchmark is: where its files come from, what they hold, and how it is asked and scored. No torch."""
+"""What an official benchmark is: where its files come from, what they hold, how it is asked and scored. No torch."""
 
 from __future__ import annotations
 
