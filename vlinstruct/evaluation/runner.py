@@ -10,15 +10,20 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
+from typing import TextIO
 
 from vlinstruct.config import GenerationConfig
 from vlinstruct.data.record_files import open_records
+from vlinstruct.data.record_resume import Target, scan
+from vlinstruct.data.records import RecordWriter
 from vlinstruct.evaluation.answering import SCHEMA, answer
 from vlinstruct.evaluation.item import WORDS, Item, Words
+from vlinstruct.evaluation.parts import ALONE, RECORDS_FILE, Processes, gather, records_file
 from vlinstruct.pipeline import Pipeline
 
-RECORDS_FILE, TIMES_FILE = "records.jsonl", "times.jsonl"
+TIMES_FILE = "times.jsonl"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +54,7 @@ def run(
     *,
     batch_size: int,
     generation: Mapping[str, GenerationConfig],
+    processes: Processes = ALONE,
     on_item: Callable[[], None] = lambda: None,
     notify: Callable[[str], None] = lambda notice: None,
 ) -> None:
@@ -62,6 +68,7 @@ def run(
         folder: where the records go; exists.
         batch_size: items that go through a model together.
         generation: how answers are generated, by task.
+        processes: that share the chunks; all of them call this. The records are the same for any number.
         on_item: called for every item that is finished.
         notify: is told what a user should know.
 
@@ -76,28 +83,43 @@ def run(
         for chunk in chunks
         for item in chunk.items
     }
+    gather(folder, keys, processes)
+    done = _done(folder, keys) if processes.count > 1 else frozenset()
     with (
-        open_records(folder / RECORDS_FILE, schema=SCHEMA, keys=keys) as writer,
+        open_records(records_file(folder, processes), schema=SCHEMA, keys=keys) as writer,
         (folder / TIMES_FILE).open("a", encoding="utf-8") as times,
     ):
         for notice in writer.notices:
             notify(notice)
         for model in models:
-            pipeline: Pipeline | None = None
-            for chunk in chunks:
-                new = [item for item in chunk.items if not writer.is_done(f"{model.name}/{chunk.words}/{item.id}")]
-                if new:
-                    pipeline = pipeline or model.load()
-                    how = generation[chunk.items[0].task]
-                    answered = answer(pipeline, chunk.items, chunk.words, prefix=model.name, generation=how)
-                    for record in answered.records:
-                        if not writer.is_done(record["id"]):
-                            writer.write(record)
-                    taken = {"model": model.name, "words": chunk.words, "task": chunk.items[0].task}
-                    times.write(json.dumps({**taken, **asdict(answered.times)}) + "\n")
-                    times.flush()
+            load = cache(model.load)
+            for chunk in chunks[processes.rank :: processes.count]:
+                names = [f"{model.name}/{chunk.words}/{item.id}" for item in chunk.items]
+                if not all(keys[name] in done or writer.is_done(name) for name in names):
+                    _answer(load(), model, chunk, generation[chunk.items[0].task], writer, times)
                 for _ in chunk.items:
                     on_item()
+    gather(folder, keys, processes)
+
+
+def _answer(
+    pipeline: Pipeline, model: Model, chunk: _Chunk, how: GenerationConfig, writer: RecordWriter, times: TextIO
+) -> None:
+    answered = answer(pipeline, chunk.items, chunk.words, prefix=model.name, generation=how)
+    for record in answered.records:
+        if not writer.is_done(record["id"]):
+            writer.write(record)
+    taken = {"model": model.name, "words": chunk.words, "task": chunk.items[0].task}
+    times.write(json.dumps({**taken, **asdict(answered.times)}) + "\n")
+    times.flush()
+
+
+def _done(folder: Path, keys: Mapping[str, str]) -> frozenset[str]:
+    """Returns the keys of the records that all processes may skip."""
+    path = folder / RECORDS_FILE
+    if not path.exists():
+        return frozenset()
+    return scan(Target(name=str(path), real=str(path), schema=SCHEMA, keys=keys)).done
 
 
 def _chunks(tasks: Mapping[str, Sequence[Item]], batch_size: int) -> Iterator[_Chunk]:

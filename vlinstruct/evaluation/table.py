@@ -28,7 +28,8 @@ from vlinstruct.evaluation.metrics.mrr import target_rank
 from vlinstruct.evaluation.metrics.ptb import ptb_tokens
 from vlinstruct.evaluation.metrics.roc_auc import roc_auc
 from vlinstruct.evaluation.metrics.vqa_accuracy import vqa_accuracy
-from vlinstruct.evaluation.runner import RECORDS_FILE, TIMES_FILE
+from vlinstruct.evaluation.parts import RECORDS_FILE
+from vlinstruct.evaluation.runner import TIMES_FILE
 
 NUM_RESAMPLES = 2000
 _PERCENT = 100.0

@@ -1,0 +1,69 @@
+"""What several processes write of one evaluation, and how it becomes the file that one alone would have written.
+
+Every process writes the chunks that are its own into `records-RANK.part.jsonl`; when all are through, the main one puts
+the records into the order of the chunks. Parts that a killed run left are gathered first, by however many processes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from vlinstruct.checkpoints.atomic import written_atomically
+
+RECORDS_FILE = "records.jsonl"
+_PART = "records-{}.part.jsonl"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Processes:
+    """The processes that share an evaluation.
+
+    Args:
+        rank: this one's number, from 0; that one is the main one.
+        count: how many there are.
+        wait: waits for all.
+    """
+
+    rank: int = 0
+    count: int = 1
+    wait: Callable[[], None] = lambda: None
+
+
+ALONE = Processes()
+
+
+def records_file(folder: Path, processes: Processes) -> Path:
+    """Returns the file that this process writes."""
+    return folder / (RECORDS_FILE if processes.count == 1 else _PART.replace("{}", str(processes.rank)))
+
+
+def gather(folder: Path, keys: Mapping[str, str], processes: Processes) -> None:
+    """Puts the records of all parts into one file, in the order of `keys`; the parts go. All processes call this.
+
+    Args:
+        folder: the evaluation's.
+        keys: every record's key by its id, in the order in which one process alone would write them.
+        processes: the main one does it, the others wait.
+    """
+    processes.wait()
+    parts = sorted(folder.glob(_PART.replace("{}", "*")))
+    if processes.rank == 0 and parts:
+        whole = [folder / RECORDS_FILE, *parts]
+        lines = {name: line for path in whole if path.exists() for name, line in _lines(path).items()}
+        order = {name: place for place, name in enumerate(keys)}
+        with written_atomically(folder / RECORDS_FILE) as path:
+            path.write_bytes(
+                b"".join(lines[name] for name in sorted(lines, key=lambda name: order.get(name, len(order))))
+            )
+        for part in parts:
+            part.unlink()
+    processes.wait()
+
+
+def _lines(path: Path) -> dict[str, bytes]:
+    """Returns a file's whole lines by their records' id; half a last line does not count."""
+    whole = (line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n"))
+    return {str(json.loads(line)["id"]): line for line in whole}
