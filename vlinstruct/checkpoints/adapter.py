@@ -118,8 +118,8 @@ def load_adapter(folder: Path, model: InstructBlip) -> AdapterConfig:
     Raises:
         CheckpointError: it was made for another backbone, is damaged or incomplete; the model is unchanged then.
     """
-    config, trained = _read_adapter(folder)
-    _require_same_architecture(config, model.config, folder)
+    config, trained = read_adapter(folder)
+    require_same_architecture(config, model.config, folder)
     cmaa_before = model.cmaa
     model.cmaa = None
     if "cmaa" in config.layers:
@@ -138,8 +138,12 @@ def load_adapter(folder: Path, model: InstructBlip) -> AdapterConfig:
     return config
 
 
-def _read_adapter(folder: Path) -> tuple[AdapterConfig, dict[str, Tensor]]:
-    """Reads the configuration and the tensors that belong to it, also while a training replaces both."""
+def read_adapter(folder: Path) -> tuple[AdapterConfig, dict[str, Tensor]]:
+    """Reads the configuration and the tensors that belong to it, also while a training replaces both.
+
+    Raises:
+        CheckpointError: it is damaged or incomplete.
+    """
     for attempt in range(_ATTEMPTS):
         time.sleep(attempt * _PAUSE_S)
         config = read_adapter_config(folder)
@@ -191,7 +195,12 @@ def layer_parameters(model: InstructBlip, layers: Sequence[str]) -> dict[str, Pa
     }
 
 
-def _require_same_architecture(config: AdapterConfig, backbone: InstructBlipConfig, folder: Path) -> None:
+def require_same_architecture(config: AdapterConfig, backbone: InstructBlipConfig, folder: Path) -> None:
+    """Refuses an adapter of another backbone.
+
+    Raises:
+        CheckpointError: with every difference.
+    """
     expected = architecture(backbone)
     differences = [
         f"{name} {config.backbone.get(name)} instead of {value}"

@@ -49,7 +49,7 @@ def is_redundant(name: str) -> bool:
 
 
 def vocabulary_tables(config: InstructBlipConfig) -> tuple[str, str]:
-    """Returns the names of the language model's embedding and of its head, which is the embedding where it is missing."""
+    """Returns the names of the language model's embedding and of its head; a missing head is the embedding."""
     return _EMBEDDINGS[type(config.text_config)], _HEAD
 
 

@@ -20,7 +20,7 @@ from vlinstruct.errors import CheckpointError
 if TYPE_CHECKING:
     from torch import Tensor
 
-_INDEX = "model.safetensors.index.json"
+INDEX_FILE = "model.safetensors.index.json"
 _MAX_HEADER_BYTES = 100_000_000  # safetensors' own limit
 _NUM_SAMPLES, _SAMPLE_BYTES = 64, 4096
 
@@ -31,10 +31,10 @@ def shards(folder: Path) -> list[Path]:
     Raises:
         CheckpointError: there is none, or a shard that the index names is missing or lies elsewhere.
     """
-    if (folder / _INDEX).exists():
-        names = sorted(set(read_json_object(folder / _INDEX).get("weight_map", {}).values()))
+    if (folder / INDEX_FILE).exists():
+        names = sorted(set(read_json_object(folder / INDEX_FILE).get("weight_map", {}).values()))
         if any(not isinstance(name, str) or Path(name).name != name for name in names):
-            raise CheckpointError(f"{folder / _INDEX} names a file outside of its folder. Download the model again.")
+            raise CheckpointError(f"{folder}/{INDEX_FILE} names a file outside of its folder. Download it again.")
     else:
         names = ["model.safetensors"]
     missing = [name for name in names if not (folder / name).is_file()]
@@ -63,6 +63,11 @@ def tensors(path: Path, device: str = "cpu") -> Iterator[tuple[str, Tensor]]:
 
 
 def _what_is_wrong(path: Path) -> str:
+    return what_it_is_instead(path) or "damaged: not a complete safetensors file"
+
+
+def what_it_is_instead(path: Path) -> str | None:
+    """Recognises what a download leaves in place of a checkpoint; None if it is nothing of that kind."""
     with path.open("rb") as file:
         start = file.read(64)
     if not start:
@@ -70,23 +75,31 @@ def _what_is_wrong(path: Path) -> str:
     if start.startswith(b"version https://git-lfs"):
         return "a Git LFS pointer, not the file itself (run git lfs pull)"
     if start.lstrip().lower().startswith((b"<!doctype", b"<html")):
-        return "a web page, not a safetensors file"
-    return "damaged: not a complete safetensors file"
+        return "a web page, not a checkpoint"
+    return None
 
 
 def header(path: Path) -> dict[str, Any]:
     """Reads a file's header without its tensors.
 
     Raises:
-        CheckpointError: the file is damaged or no safetensors file.
+        CheckpointError: the file is damaged or no safetensors file, or names a tensor twice.
     """
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len(dict(pairs)) < len(pairs):
+            raise CheckpointError(f"{path} is damaged: its header has a name twice. Download or copy it again.")
+        return dict(pairs)
+
     with path.open("rb") as file:
         size = int.from_bytes(file.read(8), "little")
         content = file.read(size) if 0 < size <= _MAX_HEADER_BYTES else b""
     try:
-        values: dict[str, Any] = json.loads(content)
-    except ValueError:
-        raise CheckpointError(f"{path} is {_what_is_wrong(path)}. Download or copy it again.") from None
+        values = json.loads(content, object_pairs_hook=unique)
+    except (ValueError, RecursionError):
+        values = None
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{path} is {_what_is_wrong(path)}. Download or copy it again.")
     return values
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -10,109 +13,194 @@ import typer
 
 from vlinstruct.cli.options import BackboneOption, DeviceOption, Dtype, QuantizeOption
 from vlinstruct.cli.terminal import Talk, progress, show
-from vlinstruct.errors import UsageError
+from vlinstruct.errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    from vlinstruct.evaluation.item import Task
+    from vlinstruct.evaluation.benchmarks.rows import Row
+    from vlinstruct.evaluation.benchmarks.selection import Selection
+    from vlinstruct.evaluation.parts import Processes
     from vlinstruct.evaluation.runner import Model
+    from vlinstruct.evaluation.table import Table
 
 _PAGE_FILE = "report.html"
-_ROWS: tuple[tuple[str, str | None], ...] = (("vanilla", None), ("projection", "mini-projection"), ("EMA", "mini-ema"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Run:
+    """What all tables of a command have in common."""
+
+    backbone: str
+    settings: dict[str, Any]
+    batch_size: int
+    seed: int
+    as_json: bool
+    talk: Talk
+    processes: Processes
 
 
 def evaluate(
-    benchmarks: Annotated[list[str], typer.Argument(metavar="BENCHMARK...", help="mini, or a task of it: mini/gqa.")],
+    benchmarks: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="BENCHMARK...", help="gqa, textvqa, ... (--list); mini, or a task of it: mini/gqa."),
+    ] = None,
     *,
+    data: Annotated[
+        Path | None, typer.Option(help="The official benchmarks' files: DIR/gqa, DIR/textvqa, ...", metavar="DIR")
+    ] = None,
+    listing: Annotated[bool, typer.Option("--list", help="List the official benchmarks and their files.")] = False,
+    check_data: Annotated[bool, typer.Option("--check-data", help="List what is wrong with --data, and stop.")] = False,
     ablation: Annotated[
-        bool, typer.Option("--ablation", help="mini without and with its tuned projection, and with EMA.")
+        bool, typer.Option("--ablation", help="Without and with each --adapter; mini's are its projection and EMA.")
     ] = False,
-    limit: Annotated[int, typer.Option(min=2, max=100_000, help="Items of each task.")] = 500,
+    limit: Annotated[
+        int | None,
+        typer.Option(min=2, max=100_000, help="The first so many items of each.", show_default="all; 500 of mini's"),
+    ] = None,
     split: Annotated[Literal["dev", "test"], typer.Option(help="Which part of mini's world.")] = "test",
-    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of the items and the resamples.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of mini's items and the resamples.")] = 0,
     output: Annotated[
         Path, typer.Option("--output", "-o", help="The folder of the records; an earlier run is gone on with.")
     ] = Path("evaluation"),
     backbone: BackboneOption = None,
-    adapter: Annotated[str | None, typer.Option(help="Trained alignment layers: a folder, or mini-ema.")] = None,
+    adapter: Annotated[
+        list[str] | None,
+        typer.Option(help="Trained alignment layers: a folder, or mini-ema; with --ablation several times."),
+    ] = None,
     device: DeviceOption = "auto",
     dtype: Annotated[Dtype, typer.Option(help="What the model computes in.")] = "auto",
     quantize: QuantizeOption = None,
     batch_size: Annotated[int, typer.Option(min=1, max=1024, help="Items that go through the model together.")] = 16,
-    max_new_tokens: Annotated[int, typer.Option(help="Most tokens of an answer.")] = 48,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
+    num_beams: Annotated[
+        int | None, typer.Option(help="Beams of the search for an answer.", show_default="the benchmark's own")
+    ] = None,
+    max_new_tokens: Annotated[
+        int | None, typer.Option(help="Most tokens of an answer.", show_default="the benchmark's own")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print records as JSON.")] = False,
     offline: Annotated[bool, typer.Option("--offline", help="Open no connection; use what is cached.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No notices, no progress.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Print tracebacks.")] = False,
 ) -> None:
-    """Measure a model on tasks, asked in canonical, paraphrased and poor words, with and without optimization.
+    """Measure a model on benchmarks, with and without optimization; on mini's in three kinds of words.
 
     The records of every item are kept, with the instructions, their IAS, the answers and the reasons, and a report is
-    drawn with a dozen cases to look at.
+    drawn with a dozen cases to look at. The ten official benchmarks are read from the files that their authors publish.
+    `accelerate launch -m vlinstruct evaluate ...` or torchrun share the items; the records are the same for any number.
     """
-    from vlinstruct.checkpoints.atomic import written_atomically
     from vlinstruct.checkpoints.registry import default_backbone
-    from vlinstruct.config import GenerationConfig
-    from vlinstruct.evaluation.benchmarks.mini import items
+    from vlinstruct.evaluation.benchmarks.rows import rows
+    from vlinstruct.evaluation.benchmarks.selection import Options, kinds, select
+
+    names = benchmarks or []
+    if listing:
+        _show_list(names, as_json)
+        return
+    if not names:
+        raise UsageError("name a benchmark: mini, or an official one (--list).")
+    if check_data:
+        _check(names, data, as_json)
+        return
+    name = backbone or default_backbone()
+    options = Options(
+        data=data, split=split, seed=seed, limit=limit, num_beams=num_beams, max_new_tokens=max_new_tokens
+    )
+    of_kind = {kind: rows(kind, ablation=ablation, adapters=adapter or [], backbone=name) for kind in kinds(names)}
+    processes, device = _processes(device)
+    settings = {"device": device, "dtype": dtype, "quantize": quantize, "offline": offline}
+    talk = Talk(quiet=quiet or processes.rank > 0)
+    run = _Run(
+        backbone=name,
+        settings=settings,
+        batch_size=batch_size,
+        seed=seed,
+        as_json=as_json,
+        talk=talk,
+        processes=processes,
+    )
+    selections = list(select(names, options))
+    for selection in selections:
+        folder = output / selection.kind if len(selections) > 1 else output
+        _measure(selection, of_kind[selection.kind], folder, run)
+
+
+def _processes(device: str) -> tuple[Processes, str]:
+    """Returns the processes that torchrun or accelerate launched, and where this one computes."""
+    from vlinstruct.evaluation.parts import ALONE, Processes
+
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return ALONE, device
+    from vlinstruct.training.devices import Devices
+
+    devices = Devices(cpu=device == "cpu")
+    return Processes(rank=devices.rank, count=devices.num_processes, wait=devices.wait), devices.device(device)
+
+
+def _measure(selection: Selection, rows: Sequence[Row], folder: Path, run: _Run) -> None:
+    """Answers everything, and prints the table."""
+    from vlinstruct.checkpoints.atomic import written_atomically
     from vlinstruct.evaluation.cases import draw_cases
-    from vlinstruct.evaluation.item import WORDS
     from vlinstruct.evaluation.page import as_html
-    from vlinstruct.evaluation.report import as_record, as_text
-    from vlinstruct.evaluation.runner import run
+    from vlinstruct.evaluation.runner import run as answer_all
     from vlinstruct.evaluation.table import read_records, read_table
 
-    if ablation and adapter is not None:
-        raise UsageError("--ablation has adapters of its own: leave --adapter out.")
-    generation = GenerationConfig(max_new_tokens=max_new_tokens)
-    tasks = _tasks(benchmarks)
-    name = backbone or default_backbone()
-    rows = _ROWS if ablation else ((adapter or "vanilla", adapter),)
-    settings = {"device": device, "dtype": dtype, "quantize": quantize, "offline": offline}
-    models = [_model(row, name, one, settings) for row, one in rows]
-    sets = {task.name: items(task, limit, split=split, seed=seed) for task in tasks}
-    output.mkdir(parents=True, exist_ok=True)
-    talk = Talk(quiet=quiet)
-    total = len(models) * len(WORDS) * len(tasks) * limit
-    with progress(total, quiet=quiet) as advance:
-        run(
+    for notice in selection.notices:
+        run.talk.notice(notice)
+    models = [_model(row, run.backbone, run.settings) for row in rows]
+    folder.mkdir(parents=True, exist_ok=True)
+    every_item = [item for items in selection.items.values() for item in items]
+    total = len(models) * sum(len(item.instructions) for item in every_item)
+    with run.talk.listening(), progress(total, quiet=run.talk.quiet) as advance:
+        answer_all(
             models,
-            sets,
-            output,
-            batch_size=batch_size,
-            generation=dict.fromkeys(sets, generation),
+            selection.items,
+            folder,
+            batch_size=run.batch_size,
+            generation=selection.generation,
+            processes=run.processes,
             on_item=advance,
-            notify=talk.notice,
+            notify=run.talk.notice,
         )
-    table = read_table(output, tasks, [model.name for model in models], seed=seed)
-    facts = {"id": f"{name}/{split}", "backbone": name, "split": split, "seed": seed, "items_per_task": limit}
-    every_item = [item for task in sets.values() for item in task]
-    cases = draw_cases(read_records(output), every_item, model=models[-1].name, seed=seed)
-    with written_atomically(output / _PAGE_FILE) as path:
+    if run.processes.rank > 0:
+        return
+    table = read_table(folder, selection.tasks, [model.name for model in models], seed=run.seed)
+    split = selection.facts.get("split", selection.kind)
+    facts = {"id": f"{run.backbone}/{split}", "backbone": run.backbone, **selection.facts}
+    cases = draw_cases(read_records(folder), every_item, model=models[-1].name, seed=run.seed)
+    with written_atomically(folder / _PAGE_FILE) as path:
         path.write_text(as_html(table, cases, facts), encoding="utf-8")
-    talk.done(f"report: {output / _PAGE_FILE}")
-    if as_json:
-        _print_json(as_record(table, facts))
-    else:
-        show(as_text(table))
+    run.talk.done(f"report: {folder / _PAGE_FILE}")
+    _show_table(table, selection, facts, run)
 
 
-def _tasks(benchmarks: Sequence[str]) -> list[Task]:
-    """Returns the tasks that were named, in mini's order."""
-    from vlinstruct.evaluation.benchmarks.mini import TASKS
+def _show_table(table: Table, selection: Selection, facts: dict[str, Any], run: _Run) -> None:
+    """Prints the table, with what the paper has of it."""
+    from dataclasses import asdict
 
-    known = {f"mini/{task.name}": task for task in TASKS}
-    unknown = [name for name in benchmarks if name != "mini" and name not in known]
-    if unknown:
-        raise UsageError(f"unknown benchmark {unknown[0]!r}: known are mini, {', '.join(known)}.")
-    return [task for name, task in known.items() if "mini" in benchmarks or name in benchmarks]
+    from vlinstruct.checkpoints.registry import known_as
+    from vlinstruct.evaluation.published import as_lines, published
+    from vlinstruct.evaluation.report import as_record, as_text
+    from vlinstruct.evaluation.table import Cell
+
+    known = known_as(run.backbone, offline=run.settings["offline"])
+    figures = published(known, [task.name for task in selection.tasks]) if selection.kind == "official" else {}
+    if run.as_json:
+        generation = {name: asdict(one) for name, one in selection.generation.items()}
+        record = as_record(table, {**facts, "generation": generation})
+        _show_json({**record, "published": {name: asdict(one) for name, one in figures.items()}})
+        return
+    plain = {
+        name: {model: table.task_score(Cell(model, "canonical", "plain"), name).value for model in table.models}
+        for name in figures
+    }
+    show("\n".join([as_text(table), *(["", *as_lines(figures, plain)] if figures else [])]))
 
 
-def _model(row: str, backbone: str, adapter: str | None, settings: dict[str, Any]) -> Model:
-    """Returns a row of the table.
+def _model(row: Row, backbone: str, settings: dict[str, Any]) -> Model:
+    """Returns what runs for a row of the table.
 
     Args:
-        row: what it is called.
+        row: its name and its adapter.
         backbone: what is loaded.
-        adapter: what is put onto it.
         settings: the rest of what `vlinstruct.load` takes.
     """
     from vlinstruct.checkpoints.adapter import read_adapter_config
@@ -123,16 +211,62 @@ def _model(row: str, backbone: str, adapter: str | None, settings: dict[str, Any
 
     offline = settings["offline"]
     weights = "/".join([fingerprint(locate(backbone, offline=offline)), settings["dtype"], str(settings["quantize"])])
-    if adapter is not None:
-        weights += read_adapter_config(locate(adapter, offline=offline, what="adapter")).sha256
+    if row.adapter is not None:
+        weights += read_adapter_config(locate(row.adapter, offline=offline, what="adapter")).sha256
     return Model(
-        name=row,
+        name=row.name,
         fingerprint=weights,
-        load=lambda: load(backbone, adapter=adapter, **settings),
+        load=lambda: load(backbone, adapter=row.adapter, **settings),
     )
 
 
-def _print_json(record: dict[str, Any]) -> None:
+def _show_list(names: Sequence[str], as_json: bool) -> None:
+    from vlinstruct.evaluation.benchmarks.listing import MINI_LINE, as_lines, as_records
+    from vlinstruct.evaluation.benchmarks.official import BENCHMARKS
+    from vlinstruct.evaluation.benchmarks.selection import official
+
+    found = official(names) if names else list(BENCHMARKS.values())
+    if as_json:
+        for record in as_records(found):
+            _show_json(record)
+    else:
+        show("\n".join([*as_lines(found), MINI_LINE]))
+
+
+def _check(names: Sequence[str], data: Path | None, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from vlinstruct.evaluation.benchmarks.selection import official
+    from vlinstruct.evaluation.checking import check
+
+    benchmarks = official(names)
+    if not benchmarks or data is None:
+        raise UsageError("--check-data needs --data DIR and official benchmarks; mini's items are drawn, not read.")
+    num_wrong = 0
+    for benchmark in benchmarks:
+        found = check(benchmark, data / benchmark.task.name)
+        num_wrong += bool(found.problems)
+        if as_json:
+            status = "error" if found.problems else "ok"
+            head = {"schema": "vlinstruct.benchmark_data/1", "id": found.name, "status": status}
+            _show_json({**head, **asdict(found)})
+        else:
+            good = f"nothing is wrong: {found.num_items:,} items, {found.num_pictures:,} pictures"
+            show("\n".join(f"{found.name}: {line}" for line in found.problems or [good]))
+    if num_wrong:
+        raise DataError(f"the data of {num_wrong} of {len(benchmarks)} benchmarks is not as it should be. See stdout.")
+
+
+def _show_json(record: dict[str, Any]) -> None:
     from vlinstruct.data.records import json_line
 
-    show(json_line(record).decode().rstrip("\n"))
+    show(json_line(_finite(record)).decode().rstrip("\n"))
+
+
+def _finite(value: Any) -> Any:
+    """Returns a value with null for what is no number: a score relative to none at all."""
+    if isinstance(value, dict):
+        return {name: _finite(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -18,8 +18,12 @@ from typer.core import TyperCommand
 from vlinstruct.cli.ask import ask
 from vlinstruct.cli.backbones import backbones
 from vlinstruct.cli.bench import bench
+from vlinstruct.cli.chat import chat
+from vlinstruct.cli.convert import convert
+from vlinstruct.cli.doctor import doctor
 from vlinstruct.cli.evaluate import evaluate
 from vlinstruct.cli.finetune import finetune
+from vlinstruct.cli.lmms_tasks import lmms_tasks
 from vlinstruct.cli.optimize import optimize
 from vlinstruct.cli.score import score
 from vlinstruct.cli.terminal import say
@@ -42,7 +46,7 @@ class _Command(TyperCommand):
         return ["[OPTIONS]", *(str(one.metavar) for one in arguments)]
 
 
-for command in (ask, optimize, score, finetune, evaluate, backbones, bench):
+for command in (ask, chat, optimize, score, finetune, evaluate, backbones, convert, doctor, bench, lmms_tasks):
     app.command(cls=_Command)(command)
 
 

@@ -156,7 +156,7 @@ def _record(
     record: dict[str, Any] = {"schema": SCHEMA, "id": f"{prefix}/{words}/{item.id}", "status": "ok", "task": item.task}
     if item.candidates:
         record["candidates"] = list(item.candidates)
-    record["references"] = list(dict.fromkeys(item.references))
+    record["references"] = list(item.references if len(set(item.references)) > 1 else item.references[:1])
     initial = item.instructions[words]
     if not isinstance(outcome, Optimization):
         return {**record, "initial": _said(initial, None, answers), "chosen": "initial", "reason": str(outcome)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,8 +21,8 @@ class Benchmark:
         instruction: what is asked, with the fields that an item fills.
         source: where people get it.
         licence: of its annotations, as its authors say.
-        files: what is read, by path in the benchmark's folder, and what each is; a path that ends with a slash is a
-            folder of pictures.
+        forms: what is read, by path in the benchmark's folder, and what each is; a path that ends with a slash is a
+            folder. One mapping for each form in which it is published: any of them is enough.
         example: one record of its annotations, as its authors write it.
         generation: how its answers are generated.
         generation_source: where these settings come from.
@@ -35,7 +35,7 @@ class Benchmark:
     instruction: str
     source: str
     licence: str
-    files: Mapping[str, str]
+    forms: Sequence[Mapping[str, str]]
     example: str
     generation: GenerationConfig
     generation_source: str

@@ -181,7 +181,9 @@ def _item_scores(task: Task, records: Sequence[Mapping[str, Any]], answers: Sequ
     if task.metric == "accuracy":
         return [float(is_exact_match(answer, row[0])) for answer, row in pairs]
     if task.metric == "vqa_accuracy":
-        return [vqa_accuracy(answer, row * _ANSWERS_PER_QUESTION) for answer, row in pairs]
+        # Where all people say the same, the record has it once.
+        rows = [row if len(row) > 1 else row * _ANSWERS_PER_QUESTION for row in references]
+        return [vqa_accuracy(answer, row) for answer, row in zip(answers, rows, strict=True)]
     targets = [record["candidates"].index(record["references"][0]) for record in records]
     if task.metric == "mrr":
         return [1 / target_rank(nll, target) for nll, target in zip(answers, targets, strict=True)]

@@ -6,7 +6,8 @@ Semantics: transformers' `GenerationMixin` (`early_stopping=False`), checked aga
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -16,6 +17,9 @@ from vlinstruct.model.beam_search import beam_search
 from vlinstruct.model.language_model import Context, LanguageModel
 from vlinstruct.model.logits import penalize_repetition, require_finite, seen_tokens
 from vlinstruct.model.speculative import generate_from_drafts
+from vlinstruct.model.tokenization import TextTokenizer
+
+_BYTE_OR_NOTHING = re.compile("(<0x[0-9A-Fa-f]{2}>)?")
 
 
 def generate(
@@ -45,27 +49,71 @@ def generate(
     elif sources and not config.do_sample and config.repetition_penalty == 1.0:
         texts = generate_from_drafts(language_model, context, sources, config.max_new_tokens, stop_ids)
     else:
-        texts = _step_by_step(language_model, context, config, stop_ids)
+        steps = _step_by_step(language_model, context, config, stop_ids)
+        texts = torch.stack(list(steps), dim=1).tolist()
     return [_before_stop(ids, stop_ids) for ids in texts]
+
+
+def stream(
+    language_model: LanguageModel, context: Context, config: GenerationConfig, stop_ids: Sequence[int]
+) -> Iterator[int]:
+    """Continues the only row of `context`, and yields every id of what `generate` returns as soon as it is chosen.
+
+    Beams come at the end, all ids together: until then another beam may win.
+
+    Raises:
+        CheckpointError: the model's logits are not finite.
+    """
+    if config.num_beams > 1:
+        yield from generate(language_model, context, config, stop_ids)[0]
+        return
+    for next_ids in _step_by_step(language_model, context, config, stop_ids):
+        token = int(next_ids)
+        if token in stop_ids:
+            return
+        yield token
+
+
+def text_pieces(tokenizer: TextTokenizer, ids: Iterable[int]) -> Iterator[str]:
+    """Decodes ids one by one; the pieces joined are the text of all ids, stripped.
+
+    What a later id may still change is held back: white space at the end, which strip removes, a character whose bytes
+    are not all there, and bytes of sentencepiece's fallback, which are decoded as a run: one that is no UTF-8 as a
+    whole becomes replacement characters, also where it began well.
+    """
+    written: list[int] = []
+    num_shown = 0
+    for token in ids:
+        written.append(token)
+        (piece,) = tokenizer.pieces([token])
+        if token in tokenizer.literal.special or _BYTE_OR_NOTHING.fullmatch(piece):
+            continue
+        text = tokenizer.decode(written).lstrip().rstrip("\ufffd").rstrip()
+        if len(text) > num_shown:
+            yield text[num_shown:]
+            num_shown = len(text)
+    rest = tokenizer.decode(written).strip()[num_shown:]
+    if rest:
+        yield rest
 
 
 def _step_by_step(
     language_model: LanguageModel, context: Context, config: GenerationConfig, stop_ids: Sequence[int]
-) -> list[list[int]]:
+) -> Iterator[Tensor]:
+    """Yields every row's next id, (B,), until all rows have stopped; a row that stopped earlier goes on unread."""
     first_logits, state = language_model.prefill(context.inputs_embeds, context.attention_mask)
     logits = first_logits[:, -1]
     seen = seen_tokens(context.seen_ids, logits)
     choose = _Sampler(config, len(logits), logits.device) if config.do_sample else _likeliest
     stops = torch.tensor(stop_ids, device=logits.device)
     is_finished = torch.zeros(len(logits), dtype=torch.bool, device=logits.device)
-    written: list[Tensor] = []
-    while True:
+    for num_written in range(1, config.max_new_tokens + 1):
         require_finite(logits)
         next_ids = choose(penalize_repetition(logits.float(), seen, config.repetition_penalty))
-        written.append(next_ids)
+        yield next_ids
         is_finished |= torch.isin(next_ids, stops)
-        if len(written) == config.max_new_tokens or bool(is_finished.all()):
-            return torch.stack(written, dim=1).tolist()
+        if num_written == config.max_new_tokens or bool(is_finished.all()):
+            return
         seen.scatter_(1, next_ids[:, None], True)
         logits = language_model.decode(next_ids[:, None], state)[:, -1]
 

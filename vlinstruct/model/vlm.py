@@ -7,7 +7,7 @@ Legend: B rows, C context positions, L the language model's width, T Q-Former to
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from PIL import Image
@@ -18,12 +18,14 @@ from vlinstruct.config import DraftedGeneration, GenerationConfig
 from vlinstruct.errors import TextError
 from vlinstruct.model.candidates import candidate_nll, target_nll
 from vlinstruct.model.configuration import LlamaConfig
-from vlinstruct.model.decoding import generate
+from vlinstruct.model.decoding import generate, stream, text_pieces
 from vlinstruct.model.image_processor import ImageProcessor
 from vlinstruct.model.instructblip import InstructBlip
 from vlinstruct.model.language_model import Context
 from vlinstruct.model.tokenization import QFormerTokenizer, TextTokenizer
 from vlinstruct.values import Percept, TokenScores
+
+_T5_TRAINING_TOKENS = 512
 
 
 class VisionLanguageModel:
@@ -86,6 +88,13 @@ class VisionLanguageModel:
     ) -> list[str]:
         """Continues every prompt given its row's picture; `qformer_texts` is what the Q-Former reads."""
         return self._generate(self.context(prompts, self._image_prefix(percept, qformer_texts)), config)
+
+    @torch.inference_mode()
+    def stream(self, percept: Percept, prompt: str, qformer_text: str, config: GenerationConfig) -> Iterator[str]:
+        """Continues one prompt given its picture, piece by piece; the pieces joined are what `generate` returns."""
+        context = self.context([prompt], self._image_prefix(percept, [qformer_text]))
+        ids = stream(self.model.language_model, context, config, (self.tokenizer.eos_id,))
+        yield from text_pieces(self.tokenizer, ids)
 
     @torch.inference_mode()
     def token_nll(
@@ -192,6 +201,22 @@ class VisionLanguageModel:
                 code="text_too_long",
             )
         return ids
+
+    def num_prompt_tokens(self, max_new_tokens: int) -> int:
+        """Returns how many tokens a prompt may have that tells what was said before.
+
+        Args:
+            max_new_tokens: room that is left for what is written after it.
+
+        Returns:
+            For Llama what its positions leave beside the image's tokens, 0 or below where they leave none. T5 has no
+            last position: 512, the length it was trained with.
+        """
+        config = self.model.config
+        if not isinstance(config.text_config, LlamaConfig):
+            return _T5_TRAINING_TOKENS
+        num_image_tokens = config.num_query_tokens * (2 if self.model.use_ema else 1)
+        return config.text_config.max_position_embeddings - num_image_tokens - max_new_tokens
 
     def _seen_ids(self, prompt_ids: Sequence[int]) -> tuple[int, ...]:
         """Returns what a repetition penalty counts as written: transformers' rule for each kind of model."""

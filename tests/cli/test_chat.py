@@ -1,0 +1,424 @@
+"""`vlinstruct chat`: piped questions are data, typed ones a talk; commands, Ctrl-C, exit codes."""
+
+from __future__ import annotations
+
+import io
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from command_line import Result, vli
+
+import vlinstruct
+from vlinstruct.chat import Chat, ChatConfig
+from vlinstruct.cli import main as cli_main
+from vlinstruct.config import GenerationConfig
+from vlinstruct.model.vlm import VisionLanguageModel
+
+from .conftest import Pictures
+
+TALK = b"what?\nwhy is it?\n"
+HINT = "notice: type a question, or /help."
+
+
+@pytest.fixture(scope="module")
+def model(tiny_folders: dict[str, Path]) -> vlinstruct.Pipeline:
+    return vlinstruct.load(str(tiny_folders["t5"]), device="cpu")
+
+
+@pytest.fixture
+def types(picture: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """Runs a chat at a terminal, which does not echo here, so that stdout has prompts and answers."""
+
+    def run(*lines: str, options: tuple[object, ...] = (), stdout_is_terminal: bool = True) -> Result:
+        def isatty(stream: object) -> bool:
+            return stdout_is_terminal or stream is not sys.stdout
+
+        monkeypatch.setattr("command_line._Stream.isatty", isatty)
+        typed = "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape")
+        return vli("chat", picture, *options, stdin=typed)
+
+    return run
+
+
+@pytest.fixture
+def says(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Makes the model write pieces whatever it is asked; a signal among them arrives when its turn comes."""
+
+    def set_pieces(*pieces: str | signal.Signals) -> None:
+        def stream(self: VisionLanguageModel, *rest: object) -> Iterator[str]:
+            for piece in pieces:
+                if isinstance(piece, signal.Signals):
+                    signal.raise_signal(piece)
+                else:
+                    yield piece
+
+        monkeypatch.setattr(VisionLanguageModel, "stream", stream)
+
+    return set_pieces
+
+
+def answers(model: vlinstruct.Pipeline, picture: Path, *questions: str, **settings: object) -> list[str]:
+    chat = Chat(model, picture, config=ChatConfig(**settings))  # type: ignore[arg-type]
+    return [chat.ask(question).text for question in questions]
+
+
+# Piped
+
+
+def test_piped_questions_are_answered_a_line_each(
+    picture: Path, model: vlinstruct.Pipeline, num_seen: list[int], prompts: list[str]
+) -> None:
+    result = vli("chat", picture, stdin=TALK)
+    assert num_seen == [1]
+    assert prompts[1].startswith("Question: what? Answer: ")
+    assert result.text.splitlines() == answers(model, picture, "what?", "why is it?")
+    assert result.stderr == ""
+
+
+def test_a_line_ends_as_on_any_system_and_is_verbatim_otherwise(picture: Path) -> None:
+    records = vli("chat", picture, "--json", stdin=b" a  b? \r\n\tc\n{0} </s> <image>").records
+    assert [record["question"] for record in records] == [" a  b? ", "\tc", "{0} </s> <image>"]
+
+
+def test_a_record_has_the_fields_of_the_readme(
+    picture: Path, model: vlinstruct.Pipeline, tiny_folders: dict[str, Path]
+) -> None:
+    first, second = vli("chat", picture, "--json", stdin=TALK).records
+    assert second == {
+        "schema": "vlinstruct.chat/1",
+        "id": "turn-2",
+        "status": "ok",
+        "image": str(picture),
+        "question": "why is it?",
+        "answer": answers(model, picture, "what?", "why is it?")[1],
+        "backbone": str(tiny_folders["t5"]),
+        "turns_cut": 0,
+    }
+    assert list(first)[:3] == ["schema", "id", "status"]
+
+
+BAD = {
+    "empty": (b"", "text_empty"),
+    "blank": (b" \xe2\x80\x8b", "text_empty"),
+    "not_unicode": (b"caf\xe9?", "text_not_unicode"),
+    "too_long": (b"a" * 20_001, "text_too_long"),
+    "a_line_without_end": (b"a" * 1_200_000, "text_too_long"),
+    "unknown_command": (b"/optimise what?", "unknown_command"),
+    "nothing_to_optimize": (b"/optimize", "no_question"),
+}
+
+
+@pytest.mark.parametrize(("line", "code"), BAD.values(), ids=BAD)
+def test_a_bad_line_costs_its_record_and_the_chat_goes_on(picture: Path, line: bytes, code: str) -> None:
+    result = vli("chat", picture, "--json", stdin=line + b"\nwhat?\n")
+    bad, good = result.records
+    assert (bad["schema"], bad["status"], bad["code"]) == ("vlinstruct.chat/1", "error", code)
+    assert bad["message"].isprintable()
+    assert good["question"] == "what?"
+    assert bad["id"] != good["id"]
+    assert "1 of 2 lines failed" in result.refusal(3, stdout=result.stdout)
+
+
+def test_the_lines_of_answers_are_those_of_the_questions_also_where_some_fail(picture: Path) -> None:
+    result = vli("chat", picture, stdin=b"what?\n\n/nothing\nwhat?\n")
+    first, failed, last = result.stdout.decode().splitlines()
+    assert first
+    assert last
+    assert failed == ""
+    assert result.exit_code == 3
+    assert [line.split(" (")[0] for line in result.lines[:2]] == ["error: cannot use text", "error: cannot do"]
+
+
+def test_an_answer_of_several_lines_is_one_line_in_a_pipe(picture: Path, says: Callable[..., None]) -> None:
+    says("one\n", "\ttwo\x1b[2J")
+    assert vli("chat", picture, stdin=b"what?\n").stdout == b"one\\n\ttwo\x1b[2J\n"
+    assert vli("chat", picture, "--json", stdin=b"what?\n").records[0]["answer"] == "one\n\ttwo\x1b[2J"
+
+
+@pytest.mark.parametrize("stdin", [b"", b"/quit\nwhat?\n"])
+def test_a_chat_in_which_nothing_is_asked_prints_nothing(picture: Path, stdin: bytes) -> None:
+    result = vli("chat", picture, stdin=stdin)
+    assert (result.text, result.stderr) == ("", "")
+
+
+def test_ctrl_c_ends_a_piped_chat(
+    picture: Path, says: Callable[..., None], monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    says("some", signal.SIGINT)
+    assert exit_code_of_main(monkeypatch, picture, io.TextIOWrapper(io.BytesIO(TALK))) == 130
+
+
+def exit_code_of_main(monkeypatch: pytest.MonkeyPatch, picture: Path, stdin: object) -> object:
+    before = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)}
+    monkeypatch.setattr(sys, "stdin", stdin)
+    monkeypatch.setattr(sys, "argv", ["vlinstruct", "chat", str(picture)])
+    try:
+        with pytest.raises(SystemExit) as ended:
+            cli_main.main()
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+    return ended.value.code
+
+
+# Commands
+
+
+def test_optimize_prints_what_the_command_prints_and_is_no_turn(picture: Path, prompts: list[str]) -> None:
+    expected = vli("optimize", "what?", picture).text
+    result = vli("chat", picture, stdin=b"what?\n/optimize\n/optimize what?\nwhy?\n")
+    answer, *shown, last = result.text.splitlines()
+    assert shown == expected.splitlines() * 2
+    assert prompts[-1] == f"Question: what? Answer: {answer} Question: why? Answer:"
+    assert last
+
+
+def test_optimizing_is_recorded_with_the_question_and_by_itself(picture: Path) -> None:
+    arguments = ("-O", "--select", "paper", "--json")
+    turn, alone = vli("chat", picture, *arguments, stdin=b"what?\n/optimize\n").records
+    (asked,) = vli("ask", picture, "what?", *arguments).records
+    assert {name: turn[name] for name in ("question", "answer", "optimization")}.items() <= asked.items()
+    assert (alone["schema"], alone["id"], alone["status"]) == ("vlinstruct.optimize/1", "command-1", "ok")
+    assert {name: alone[name] for name in ("chosen", "instruction", "reason")}.items() <= asked["optimization"].items()
+    assert alone["chosen"] == "optimized"
+
+
+def test_another_picture_begins_a_new_talk(
+    pictures: Pictures, model: vlinstruct.Pipeline, num_seen: list[int], tmp_path: Path
+) -> None:
+    one, other = pictures(2)
+    other = other.rename(tmp_path / "with a space.png")
+    first, second = vli("chat", one, "--json", stdin=f"what?\n/image {other}\nwhat?\n".encode()).records
+    assert num_seen == [1, 1]
+    assert (first["image"], second["image"]) == (str(one), str(other))
+    assert [second["answer"]] == answers(model, other, "what?")
+
+
+def test_a_piped_chat_ends_where_its_next_picture_cannot_be_read(picture: Path) -> None:
+    result = vli("chat", picture, "--json", stdin=b"what?\n/image none.png\nwhat?\n")
+    first, failed = result.records
+    assert (first["status"], failed["id"], failed["code"]) == ("ok", "command-1", "image_missing")
+    assert "no such file" in result.refusal(4, stdout=result.stdout)
+
+
+@pytest.mark.parametrize(
+    ("image", "words"),
+    [
+        ("-", "stdin brings the questions"),
+        (".", "it may be several pictures"),
+        ("*.png", "it may be several pictures"),
+        ("https://example.org/a.png", "URLs are fetched where they are typed"),
+        ("", "this is no command. Commands are /optimize [TEXT], /image PATH"),
+    ],
+)
+def test_a_picture_that_cannot_be_talked_about_is_refused(
+    image: str, words: str, picture: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(picture.parent)
+    assert words in vli("chat", picture, stdin=f"/image {image}\n".encode()).refusal(4)
+
+
+@pytest.mark.usefixtures("no_model")
+@pytest.mark.parametrize(
+    ("arguments", "exit_code", "words"),
+    [
+        (("none.png",), 4, "no such file"),
+        (("-",), 4, "stdin brings the questions"),
+        ((), 2, "Missing argument 'IMAGE'"),
+        (("none.png", "what?"), 2, "unexpected extra argument"),
+        (("none.png", "--num-beams", 0), 2, "num_beams must be 1 to 64, got 0"),
+        (("none.png", "--num-beams", 2, "--do-sample"), 2, "sampling needs num_beams 1"),
+        (("none.png", "--templates", "none.yaml"), 4, "none.yaml"),
+        (("https://example.org/a.png", "--offline"), 9, "--offline forbids fetching"),
+    ],
+)
+def test_what_cannot_begin_is_refused_before_the_model_is_loaded(
+    arguments: tuple[object, ...], exit_code: int, words: str
+) -> None:
+    assert words in vli("chat", *arguments, stdin=TALK).refusal(exit_code)
+
+
+def test_reset_forgets_the_talk(picture: Path, prompts: list[str]) -> None:
+    result = vli("chat", picture, stdin=b"what?\n/reset\nwhy?\n")
+    assert prompts == ["what?", "why?"]
+    assert result.stderr == "done: turns forgotten: 1.\n"
+    assert vli("chat", picture, "-q", stdin=b"/reset\n").stderr == ""
+
+
+def test_help_is_talk_and_names_every_command(picture: Path) -> None:
+    result = vli("chat", picture, "--json", stdin=b"/help\n/help\n")
+    assert result.text == ""
+    assert result.stderr.count("/optimize [TEXT]") == 2
+    unknown = vli("chat", picture, stdin=b"/x\n")
+    for command in ("/optimize", "/image", "/reset", "/help", "/quit", "//"):
+        assert command in result.stderr
+        assert command in unknown.lines[0]
+
+
+@pytest.mark.parametrize("line", ["/", "/reset all", "/help me", "/quit smoking", "/optimize\tx", "/\x1b[2J"])
+def test_a_line_that_is_no_command_is_one_printable_line(line: str, picture: Path) -> None:
+    result = vli("chat", picture, stdin=line.encode() + b"\n")
+    assert (result.exit_code, result.stdout) == (3, b"")
+    assert result.lines[0].startswith("error: cannot do (/")
+    assert result.lines[0].isprintable()
+    assert len(result.lines[0]) <= 300
+
+
+def test_two_slashes_begin_a_question_with_one(picture: Path) -> None:
+    (record,) = vli("chat", picture, "--json", stdin=b"//etc/passwd is what?\n").records
+    assert record["question"] == "/etc/passwd is what?"
+
+
+# Typed
+
+
+def test_answers_stream_to_a_terminal(
+    types: Callable[..., Result], picture: Path, model: vlinstruct.Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writes: list[str] = []
+    original = io.TextIOWrapper.write
+    monkeypatch.setattr(
+        "command_line._Stream.write", lambda self, text: (writes.append(text), original(self, text))[1], raising=False
+    )
+    result = types("what?", "why is it?")
+    first, second = answers(model, picture, "what?", "why is it?")
+    assert result.text == f"> {first}\n> {second}\n> "
+    assert result.lines == [HINT, ""]
+    assert len(writes) > 10
+
+
+def test_what_streams_is_escaped(types: Callable[..., Result], says: Callable[..., None]) -> None:
+    says("a\x1b", "[2J", "\u202e", "b\n\tc\r")
+    assert types("what?").text == "> a\\x1b[2J\\u202eb\n\tc\\r\n> "
+
+
+@pytest.mark.parametrize("options", [("--json",), ("--json", "--num-beams", 2)])
+def test_a_terminal_gets_whole_records(types: Callable[..., Result], options: tuple[object, ...]) -> None:
+    result = types("what?", "\udcff", options=options, stdout_is_terminal=False)
+    assert [record["status"] for record in result.records] == ["ok", "error"]
+    assert result.exit_code == 0
+    assert result.lines[-1] == "> > > "
+
+
+def test_a_prompt_is_no_data(types: Callable[..., Result], picture: Path, model: vlinstruct.Pipeline) -> None:
+    result = types("what?", stdout_is_terminal=False)
+    assert result.text.splitlines() == answers(model, picture, "what?")
+    assert result.lines == [HINT, "> > "]
+
+
+def test_beams_answer_as_a_whole_with_a_notice(
+    types: Callable[..., Result], picture: Path, model: vlinstruct.Pipeline
+) -> None:
+    result = types("what?", options=("--num-beams", 3))
+    (answer,) = answers(model, picture, "what?", generation=GenerationConfig(num_beams=3))
+    assert result.text == f"> {answer}\n> "
+    assert "--num-beams 1 only" in result.lines[0]
+
+
+def test_beams_need_no_notice_where_nothing_streams(picture: Path) -> None:
+    assert vli("chat", picture, "--num-beams", 3, stdin=b"what?\n").stderr == ""
+
+
+def test_enter_asks_nothing_and_what_fails_at_a_terminal_ends_with_zero(types: Callable[..., Result]) -> None:
+    result = types("", "  ", "/nothing", "caf\udce9?", "/image none.png", "what?")
+    assert result.exit_code == 0
+    assert [line.split(":")[0] for line in result.lines] == ["notice", "error", "error", "error", ""]
+    assert result.text.count("> ") == 7
+
+
+def test_a_picture_that_cannot_be_read_leaves_a_typed_chat_as_it_was(
+    types: Callable[..., Result], prompts: list[str]
+) -> None:
+    types("what?", "/image none.png", "why?")
+    assert prompts[-1].startswith("Question: what? Answer: ")
+
+
+def test_ctrl_c_stops_an_answer_and_keeps_the_chat(
+    types: Callable[..., Result], says: Callable[..., None], prompts: list[str]
+) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    says("some", signal.SIGINT, "more")
+    result = types("what?", "what?")
+    assert result.text == "> some> some> "
+    assert [line for line in result.lines if line] == [
+        HINT,
+        "notice: stopped: turn-1 is not kept.",
+        "notice: stopped: turn-2 is not kept.",
+    ]
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_stopped_turn_is_not_part_of_the_talk(
+    types: Callable[..., Result], prompts: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = VisionLanguageModel.stream
+
+    def stream(self: VisionLanguageModel, percept: object, prompt: str, *rest: object) -> Iterator[str]:
+        for piece in original(self, percept, prompt, *rest):  # type: ignore[arg-type]
+            yield piece
+            if "stop" in prompt:
+                signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(VisionLanguageModel, "stream", stream)
+    result = types("one?", "stop me?", "two?")
+    assert result.exit_code == 0
+    first, stopped, second = prompts
+    assert "stop me?" in stopped
+    assert second.startswith("Question: one? Answer: ")
+    assert "stop me?" not in second
+    assert first == "one?"
+
+
+def test_ctrl_c_at_the_prompt_ends_with_130(
+    picture: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+        def readline(self, size: int | None = -1, /) -> str:
+            signal.raise_signal(signal.SIGINT)
+            return ""
+
+    assert exit_code_of_main(monkeypatch, picture, Terminal()) == 130
+    assert capsys.readouterr().err.endswith("> \n")
+
+
+def test_turns_that_no_longer_fit_are_counted(picture: Path) -> None:
+    result = vli("chat", picture, "--json", stdin=f"{'x' * 300}?\n{'y' * 300}?\nz?\n".encode())
+    assert [record["turns_cut"] for record in result.records] == [0, 1, 1]
+    assert result.stderr == "notice: the prompt has no room for the first turns, they are left out: 1\n"
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"max_new_tokens": 6, "num_beams": 3, "length_penalty": -1.0},
+        {"max_new_tokens": 6, "do_sample": True, "temperature": 0.3, "top_p": 0.5, "seed": 7},
+    ],
+)
+def test_options_of_generation_reach_the_model(
+    settings: dict[str, float], picture: Path, model: vlinstruct.Pipeline
+) -> None:
+    typed = [
+        part
+        for name, value in settings.items()
+        for part in (f"--{name.replace('_', '-')}", *([] if value is True else [value]))
+    ]
+    config = GenerationConfig(**settings)  # type: ignore[arg-type]
+    expected = answers(model, picture, "what?", "why is it?", generation=config)
+    assert vli("chat", picture, *typed, stdin=TALK).text.splitlines() == expected
+
+
+def test_asking_for_help_imports_nothing_heavy() -> None:
+    code = """
+import sys
+import vlinstruct.chat, vlinstruct.cli.chat, vlinstruct.cli.main
+print(sorted({"torch", "numpy", "PIL", "tokenizers", "readline"} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

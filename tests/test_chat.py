@@ -1,0 +1,256 @@
+"""A chat as Python sees it: what each of the two language readers gets, what is kept, what is cut."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny_models import NUM_QUERY_TOKENS
+
+import vlinstruct as vli
+from vlinstruct import chat as chat_module
+from vlinstruct.chat import Chat, ChatConfig
+from vlinstruct.config import GenerationConfig, OptimizationConfig
+from vlinstruct.data.turns import prompt_of
+from vlinstruct.errors import TextError
+from vlinstruct.model.instructblip import InstructBlip
+from vlinstruct.model.vlm import VisionLanguageModel
+from vlinstruct.values import Optimization, Percept
+
+BRIEF = ChatConfig(generation=GenerationConfig(max_new_tokens=6))
+Read = list[tuple[str, str]]
+
+
+@pytest.fixture(scope="module")
+def loaded(tiny_folders: dict[str, Path]) -> dict[str, vli.Pipeline]:
+    return {kind: vli.load(str(folder), device="cpu") for kind, folder in tiny_folders.items()}
+
+
+@pytest.fixture(params=["t5", "llama"])
+def model(request: pytest.FixtureRequest, loaded: dict[str, vli.Pipeline]) -> vli.Pipeline:
+    return loaded[request.param]
+
+
+@pytest.fixture
+def image() -> Image.Image:
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 30, 3), dtype=np.uint8))
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> Read:
+    """Collects what the language model and the Q-Former read in each turn."""
+    seen: Read = []
+    original = VisionLanguageModel.stream
+
+    def spy(
+        self: VisionLanguageModel, percept: Percept, prompt: str, text: str, config: GenerationConfig
+    ) -> Iterator[str]:
+        seen.append((prompt, text))
+        return original(self, percept, prompt, text, config)
+
+    monkeypatch.setattr(VisionLanguageModel, "stream", spy)
+    return seen
+
+
+def test_the_first_answer_is_the_one_of_ask(model: vli.Pipeline, image: Image.Image) -> None:
+    answer = Chat(model, image, config=BRIEF).ask("what is it?")
+    assert answer == model.ask(image, "what is it?", generation=BRIEF.generation)
+
+
+def test_the_second_answer_is_the_spelled_talks_with_the_qformer_at_the_last_question(
+    model: vli.Pipeline, image: Image.Image
+) -> None:
+    chat, percept = Chat(model, image, config=BRIEF), model.see(image)
+    first, second, third = (chat.ask(question).text for question in ("what?", "which {colour}?", "why </s>?"))
+    for said, question, answer in (
+        ([("what?", first)], "which {colour}?", second),
+        ([("what?", first), ("which {colour}?", second)], "why </s>?", third),
+    ):
+        prompt = prompt_of([*said, (question, "")])
+        assert prompt.endswith(f"Question: {question} Answer:")
+        assert [answer] == model.model.generate(percept, [prompt], [question], BRIEF.generation)
+
+
+def test_the_language_model_reads_the_talk_and_the_qformer_the_question(
+    model: vli.Pipeline, image: Image.Image, read: Read
+) -> None:
+    chat = Chat(model, image, config=BRIEF)
+    said = chat.ask("what?").text
+    chat.ask("why?")
+    assert read == [("what?", "what?"), (f"Question: what? Answer: {said} Question: why? Answer:", "why?")]
+
+
+def test_the_picture_is_encoded_once(model: vli.Pipeline, image: Image.Image, monkeypatch: pytest.MonkeyPatch) -> None:
+    original, passes = InstructBlip.encode_image, []
+
+    def counted(self: InstructBlip, pixel_values: object) -> object:
+        passes.append(pixel_values)
+        return original(self, pixel_values)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(InstructBlip, "encode_image", counted)
+    chat = Chat(model, image, config=BRIEF)
+    for question in ("a?", "b?", "a?"):
+        chat.ask(question)
+    chat.optimize("what?")
+    chat.reset()
+    chat.ask("c?")
+    assert len(passes) == 1
+    Chat(model, chat.percept, config=BRIEF).ask("d?")
+    assert len(passes) == 1
+
+
+@pytest.mark.parametrize("settings", [{}, {"do_sample": True, "temperature": 3.0, "seed": 5}, {"num_beams": 3}])
+def test_the_pieces_joined_are_the_answer(model: vli.Pipeline, image: Image.Image, settings: dict[str, float]) -> None:
+    config = ChatConfig(generation=GenerationConfig(max_new_tokens=12, **settings))  # type: ignore[arg-type]
+    asking, streaming = Chat(model, image, config=config), Chat(model, image, config=config)
+    for question in ("what?", "why?"):
+        assert "".join(streaming.stream(question)) == asking.ask(question).text
+    assert streaming.turns == asking.turns
+    assert [turn.question for turn in asking.turns] == ["what?", "why?"]
+
+
+def test_a_turn_whose_answer_was_not_taken_to_its_end_is_not_kept(model: vli.Pipeline, image: Image.Image) -> None:
+    chat = Chat(model, image, config=ChatConfig(generation=GenerationConfig(max_new_tokens=12)))
+    pieces = chat.stream("what?")
+    assert next(pieces)
+    pieces.close()  # type: ignore[attr-defined]
+    assert (chat.turns, chat.question) == ((), "what?")
+    assert chat.ask("why?") == model.ask(image, "why?", generation=chat.config.generation)
+
+
+@pytest.mark.parametrize("text", ["", " \n", "\u200b", "\udcff", "a" * 20_001])
+def test_a_question_that_cannot_be_asked_leaves_the_chat_as_it_was(
+    text: str, model: vli.Pipeline, image: Image.Image
+) -> None:
+    chat = Chat(model, image, config=BRIEF)
+    chat.ask("what?")
+    before = chat.turns
+    with pytest.raises(TextError):
+        chat.ask(text)
+    assert (chat.turns, chat.question) == (before, "what?")
+
+
+def test_reset_forgets_what_was_said(model: vli.Pipeline, image: Image.Image) -> None:
+    chat = Chat(model, image, config=BRIEF)
+    first = chat.ask("what?")
+    chat.ask("why?")
+    chat.reset()
+    assert (chat.turns, chat.question) == ((), None)
+    assert chat.ask("what?") == first
+
+
+# The prompt's room
+
+
+@pytest.mark.parametrize("length", [40, 300])
+def test_whole_turns_are_cut_from_the_left_and_the_question_stays_whole(
+    length: int,
+    model: vli.Pipeline,
+    image: Image.Image,
+    read: Read,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(VisionLanguageModel, "num_prompt_tokens", lambda self, max_new_tokens: 500)
+    chat = Chat(model, image, config=BRIEF)
+    for number in range(9):
+        chat.ask(f"{number} " + "x" * length)
+    pairs = [(turn.question, turn.answer.text) for turn in chat.turns]
+    tokenizer = model.model.tokenizer
+    for number, (turn, (prompt, _)) in enumerate(zip(chat.turns, read, strict=True)):
+        cut = turn.num_turns_cut
+        assert prompt == prompt_of([*pairs[cut:number], (turn.question, "")])
+        assert cut == number or len(tokenizer.prompt_ids(prompt)) <= 500
+        one_more = prompt_of([*pairs[max(cut - 1, 0) : number], (turn.question, "")])
+        assert cut == 0 or len(tokenizer.prompt_ids(one_more)) > 500
+    assert chat.turns[-1].num_turns_cut > 0
+    assert f"they are left out: {chat.turns[-1].num_turns_cut}" in caplog.messages[-1]
+
+
+@pytest.mark.parametrize(("kind", "room"), [("t5", 512), ("llama", 2048 - NUM_QUERY_TOKENS - 6)])
+def test_a_talk_may_fill_the_prompt_to_its_last_token(
+    kind: str, room: int, loaded: dict[str, vli.Pipeline], image: Image.Image, read: Read
+) -> None:
+    model, tokenizer = loaded[kind], loaded[kind].model.tokenizer
+    chat = Chat(model, image, config=BRIEF)
+    said = chat.ask("what?").text
+    spent = len(tokenizer.prompt_ids(prompt_of([("what?", said), ("", "")])))
+    question = "x" * (room - spent)
+    (turn,) = chat.turns
+    for text, num_cut in ((question, 0), (question + "x", 1)):
+        chat.turns = (turn,)
+        chat.ask(text)
+        assert chat.turns[-1].num_turns_cut == num_cut
+    assert len(tokenizer.prompt_ids(read[1][0])) == room
+    assert read[2] == (question + "x", question + "x")
+
+
+def test_a_question_longer_than_any_prompt_is_asked_as_ask_asks_it(
+    loaded: dict[str, vli.Pipeline], image: Image.Image
+) -> None:
+    t5, llama = (Chat(loaded[kind], image, config=BRIEF) for kind in ("t5", "llama"))
+    assert t5.ask("x" * 600) == loaded["t5"].ask(image, "x" * 600, generation=BRIEF.generation)
+    with pytest.raises(TextError, match="the language model takes 2048"):
+        llama.ask("x" * 3000)
+    assert not llama.turns
+
+
+def test_views_of_the_picture_are_not_remembered_for_ever(
+    model: vli.Pipeline, image: Image.Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chat_module, "_MOST_REMEMBERED", 3)
+    chat = Chat(model, image, config=BRIEF)
+    sizes = []
+    for question in "abcdefghij":
+        chat.ask(question)
+        sizes.append(len(chat.percept.prefixes[0]))
+    assert max(sizes) == 4
+
+
+# Optimization
+
+
+def assert_alike(one: Optimization | None, other: Optimization | None) -> None:
+    """Who shares a batch with whom, and so the last digits of an IAS, depends on which texts were read before."""
+    assert one is not None
+    assert other is not None
+    for role in ("initial", "rewritten", "optimized"):
+        assert getattr(one, role).text == getattr(other, role).text
+        assert getattr(one, role).ias == pytest.approx(getattr(other, role).ias, abs=1e-5)
+    assert one.chosen == other.chosen
+
+
+def test_optimize_shows_what_the_pipeline_finds_and_is_no_turn(model: vli.Pipeline, image: Image.Image) -> None:
+    optimization = OptimizationConfig(select="paper", max_new_tokens=12)
+    chat = Chat(model, image, config=ChatConfig(generation=BRIEF.generation, optimization=optimization))
+    chat.ask("name 2 things")
+    turns = chat.turns
+    assert_alike(chat.optimize(), model.optimize("name 2 things", image, optimization=optimization))
+    assert_alike(chat.optimize("what?"), model.optimize("what?", image, optimization=optimization))
+    assert (chat.turns, chat.question) == (turns, "name 2 things")
+
+
+def test_there_is_nothing_to_optimize_before_the_first_question(model: vli.Pipeline, image: Image.Image) -> None:
+    with pytest.raises(TextError, match="no question to optimize yet") as refused:
+        Chat(model, image).optimize()
+    assert refused.value.code == "no_question"
+
+
+def test_a_question_is_optimized_without_the_talk_and_remembered_as_it_was_asked(
+    model: vli.Pipeline, image: Image.Image, read: Read
+) -> None:
+    optimization = OptimizationConfig(select="paper", max_new_tokens=12)
+    config = ChatConfig(generation=BRIEF.generation, optimize=True, optimization=optimization)
+    chat = Chat(model, image, config=config)
+    for question in ("what?", "name 2 things"):
+        answer = chat.ask(question)
+        assert_alike(answer.optimization, model.optimize(question, image, optimization=optimization))
+        assert answer.optimization is not None
+        assert answer.instruction == answer.optimization.instruction != question
+    first, second = (turn.answer for turn in chat.turns)
+    assert first.text == model.ask(image, first.instruction, generation=BRIEF.generation).text
+    asked = prompt_of([(first.instruction, first.text), (second.instruction, "")])
+    assert read == [(first.instruction, first.instruction), (asked, second.instruction)]

@@ -1,0 +1,91 @@
+"""`vlinstruct doctor`: what is wrong here, and how to fix it."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import sys
+import textwrap
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from itertools import groupby
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vlinstruct.cli.options import BackboneOption, DeviceOption, Dtype
+from vlinstruct.cli.terminal import Talk, show
+
+if TYPE_CHECKING:
+    from vlinstruct.doctor.diagnosis import Diagnosis
+    from vlinstruct.doctor.finding import Finding
+
+_LEVEL_WIDTH, _CHECK_WIDTH = 9, 17
+_NARROWEST = 24
+
+
+def doctor(
+    backbone: BackboneOption = None,
+    adapter: Annotated[
+        str | None, typer.Option(help="Trained alignment layers to try, too: a folder, a hub id or mini-ema.")
+    ] = None,
+    device: DeviceOption = "auto",
+    dtype: Annotated[Dtype, typer.Option(help="What the model computes in; auto: float32 on a CPU, else bfloat16.")] = (
+        "auto"
+    ),
+    as_json: Annotated[bool, typer.Option("--json", help="Print one record as JSON.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Open no connection, not even to see the hub.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No notices on stderr.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Print tracebacks.")] = False,
+) -> None:
+    """Examine this installation and a backbone, and say how to fix what is wrong; downloads and changes nothing."""
+    from vlinstruct.checkpoints.registry import default_backbone
+    from vlinstruct.doctor.diagnosis import diagnose
+    from vlinstruct.doctor.wanted import Wanted
+
+    name = default_backbone() if backbone is None else backbone
+    wanted = Wanted(backbone=name, adapter=adapter, device=device, dtype=dtype, offline=offline)
+    with Talk(quiet=quiet).listening():
+        diagnosis = diagnose(wanted)
+    show(_json(diagnosis) if as_json else "\n".join(_report(diagnosis)))
+    error = diagnosis.error()
+    if error is not None:
+        raise error
+
+
+def _json(diagnosis: Diagnosis) -> str:
+    from vlinstruct.data.records import json_line
+
+    error = diagnosis.error()
+    status = {"status": "ok"} if error is None else {"status": "error", "code": error.code, "message": error.message}
+    findings = [asdict(one) for one in diagnosis.findings]
+    record = {"schema": "vlinstruct.doctor/1", "id": diagnosis.wanted.backbone, **status, "findings": findings}
+    return json_line(record).decode().rstrip("\n")
+
+
+def _report(diagnosis: Diagnosis) -> Iterator[str]:
+    yield "this environment"
+    yield from _lines(diagnosis.environment)
+    yield f"\nbackbone {diagnosis.wanted.backbone}"
+    yield from _lines(diagnosis.backbone)
+    levels = Counter(one.level for one in diagnosis.findings)
+    yield f"\nok: {levels['ok']}, notices: {levels['notice']}, problems: {levels['problem']}"
+
+
+def _lines(findings: Sequence[Finding]) -> Iterator[str]:
+    for (level, check, fix), same in groupby(findings, lambda one: (one.level, one.check, one.fix)):
+        start = f"  {level:{_LEVEL_WIDTH}}{check:{_CHECK_WIDTH}} "
+        yield _wrapped(start, "; ".join(one.found for one in same))
+        if fix is not None:
+            yield _wrapped(" " * len(start), f"fix: {fix}")
+
+
+def _wrapped(start: str, text: str) -> str:
+    """Wraps for a terminal; in a pipe a line stays a line."""
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else math.inf
+    room = width - len(start)
+    if room < _NARROWEST or len(text) <= room:
+        return start + text
+    lines = textwrap.wrap(text, int(room), break_long_words=False, break_on_hyphens=False)
+    return start + ("\n" + " " * len(start)).join(lines)

@@ -1,0 +1,16 @@
+"""`vlinstruct lmms-tasks`: where the tasks for lmms-eval lie."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from vlinstruct.cli.terminal import show
+
+
+def lmms_tasks(debug: Annotated[bool, typer.Option("--debug", help="Print tracebacks.")] = False) -> None:
+    """Print the folder of our lmms-eval tasks, which lmms-eval's --include_path takes."""
+    from vlinstruct.lmms_plugin import TASKS_FOLDER
+
+    show(str(TASKS_FOLDER))

@@ -1,0 +1,135 @@
+"""A backbone's settings, against what was trained and what we compute."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from vlinstruct.checkpoints.json_files import read_json_object
+from vlinstruct.checkpoints.registry import known_as, names_code
+from vlinstruct.doctor.finding import Finding, notice, ok, problem
+from vlinstruct.doctor.model import Model
+from vlinstruct.model.configuration import LlamaConfig, T5Config
+
+_ARCHITECTURE = "InstructBlipForConditionalGeneration"
+_COPY = "Take config.json and the weights from the same model"
+# CLIP's, with which every model of this family was trained.
+_MEAN = (0.48145466, 0.4578275, 0.40821073)
+_STD = (0.26862954, 0.26130258, 0.27577711)
+_BICUBIC = 3
+_DOES: Mapping[str, bool] = {"do_resize": True, "do_rescale": True, "do_normalize": True, "do_center_crop": False}
+
+
+def architecture(model: Model) -> Iterator[Finding]:
+    """What kind of model it is, and which known one has its shape."""
+    kind = "T5" if isinstance(model.config.text_config, T5Config) else "Llama"
+    like = known_as(str(model.folder), offline=True)
+    shape = "" if like == str(model.folder) else f", the shape of {like}"
+    yield ok("architecture", f"InstructBLIP with {kind}{shape}, {model.config.num_query_tokens} query tokens")
+    named = model.values.get("architectures") or [_ARCHITECTURE]
+    if _ARCHITECTURE not in named:
+        found = f"config.json names {named}, {_ARCHITECTURE} was expected"
+        yield notice("architecture", found, _COPY)
+
+
+def code(model: Model) -> Iterator[Finding]:
+    """Settings with which other libraries would run a model's own code; a repository of the hub is refused for them."""
+    named = {path.name: names_code(read_json_object(path)) for path in sorted(model.folder.glob("*config.json"))}
+    asking = [f"{name} ({setting})" for name, setting in named.items() if setting is not None]
+    if asking:
+        found = f"{', '.join(asking)} asks for code of its own: we never run it, other libraries may"
+        yield notice("code", found, "Remove the setting")
+    else:
+        yield ok("code", "none is asked for")
+
+
+def old_snapshot(model: Model) -> Iterator[Finding]:
+    """Settings that snapshots of before transformers 4.46 leave out."""
+    if model.values.get("num_query_tokens") is None:
+        fix = 'Write "num_query_tokens": 32 into config.json, or download a newer snapshot'
+        yield notice("num_query_tokens", "missing (an old snapshot): taken for 32", fix)
+    if model.config.image_token_index is None:
+        fix = "Download a newer snapshot, where transformers is to load it, too"
+        yield notice("image_token_index", "missing (an old snapshot): we do without, transformers cannot", fix)
+
+
+def activation(model: Model) -> Iterator[Finding]:
+    """FlanT5 in InstructBLIP was trained with the exact gelu."""
+    text = model.config.text_config
+    if not isinstance(text, T5Config) or not text.feed_forward_proj.startswith("gated"):
+        return
+    if text.dense_act_fn == "gelu":
+        yield ok("activation", "gelu, as InstructBLIP's FlanT5 was trained")
+    else:
+        found = f"{text.dense_act_fn}, but InstructBLIP's FlanT5 was trained with gelu: answers may change"
+        yield notice("activation", found, 'Write "dense_act_fn": "gelu" into text_config in config.json')
+
+
+def decoder_start(model: Model) -> Iterator[Finding]:
+    """T5 writes from its padding token on."""
+    text = model.config.text_config
+    if not isinstance(text, T5Config):
+        return
+    start, pad = text.decoder_start_token_id, text.pad_token_id
+    if not 0 <= start < text.vocab_size:
+        yield problem("decoder start", f"id {start} is outside of the vocabulary ({text.vocab_size})", _COPY)
+    elif start != pad:
+        found = f"id {start}, but T5 was trained to begin with its padding, id {pad}"
+        yield notice("decoder start", found, f'Write "decoder_start_token_id": {pad} into text_config in config.json')
+    else:
+        yield ok("decoder start", f"id {start}, the padding")
+
+
+def positions(model: Model) -> Iterator[Finding]:
+    """How long a prompt may be; T5 has no limit of its own."""
+    text = model.config.text_config
+    qformer = model.config.qformer_config.max_position_embeddings
+    limit = f"{text.max_position_embeddings} tokens" if isinstance(text, LlamaConfig) else "any length"
+    yield ok("positions", f"prompts of {limit}; the Q-Former reads {qformer - 2} tokens of an instruction")
+
+
+def pictures(model: Model) -> Iterator[Finding]:
+    """How pictures become pixel values."""
+    path, side = model.folder / "preprocessor_config.json", model.config.vision_config.image_size
+    if not path.exists():
+        found = f"preprocessor_config.json is missing: {side} pixels, bicubic, CLIP's mean and deviation are taken"
+        yield notice("pictures", found, "Copy preprocessor_config.json from the model's repository")
+        return
+    values = read_json_object(path)
+    wrong = [*_wrong_size(values, side), *_wrong_normalisation(values), *_unknown_steps(values)]
+    yield from wrong or [ok("pictures", f"{side} x {side} pixels, bicubic, CLIP's mean and deviation")]
+
+
+def _wrong_size(values: Mapping[str, Any], side: int) -> Iterator[Finding]:
+    size = values.get("size")
+    sides = set(size.values()) if isinstance(size, dict) else {size}
+    if size is not None and sides != {side}:
+        found = f"preprocessor_config.json says {size}, the vision tower reads {side} pixels, which wins"
+        yield notice("pictures", found, _COPY)
+
+
+def _wrong_normalisation(values: Mapping[str, Any]) -> Iterator[Finding]:
+    for name, trained in (("image_mean", _MEAN), ("image_std", _STD)):
+        got = values.get(name) or trained
+        if not _are_numbers(got) or len(got) != 3 or (name == "image_std" and 0 in got):
+            yield problem("pictures", f"{name} is {got}: three numbers were expected, none of image_std 0", _CLIP)
+        elif any(not math.isclose(one, other, abs_tol=1e-4) for one, other in zip(got, trained, strict=True)):
+            yield notice("pictures", f"{name} is {got}, the models of this family were trained with CLIP's", _CLIP)
+    resample = values.get("resample", _BICUBIC)
+    if resample != _BICUBIC:
+        yield notice("pictures", f"resample is {resample}, the models were trained with bicubic (3)", _CLIP)
+
+
+_CLIP = f"Write image_mean {list(_MEAN)}, image_std {list(_STD)} and resample 3 into preprocessor_config.json"
+
+
+def _are_numbers(values: object) -> bool:
+    return isinstance(values, list | tuple) and all(isinstance(one, int | float) for one in values)
+
+
+def _unknown_steps(values: Mapping[str, Any]) -> Iterator[Finding]:
+    others = [name for name, done in _DOES.items() if bool(values.get(name, done)) != done]
+    if others:
+        found = f"{', '.join(others)} are not followed: pictures are squeezed to a square, scaled and normalised"
+        yield notice("pictures", found, "Compare a few answers with those of the model's authors")

@@ -1,0 +1,165 @@
+"""A backbone's tokenizers: the ids of configuration and tokenizer agree, and typed text stays text.
+
+The law of a user's text (FIELD): no special token's id comes of it, whatever was typed, and the language model's
+tokenizer gives it back. What a tokenizer cannot write by its nature (T5 a newline, BERT a capital) is found out by
+itself, one character at a time, and not reported.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vlinstruct.checkpoints.json_files import read_json_object
+from vlinstruct.doctor.finding import Finding, notice, ok, problem
+from vlinstruct.doctor.model import Model
+from vlinstruct.model.configuration import LlamaConfig, T5Config
+from vlinstruct.model.tokenization import LiteralTokenizer
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+SPECIAL_TEXTS = (
+    *("<image>", "</s>", "<s>", "<pad>", "<unk>", "[SEP]", "[CLS]", "[PAD]", "[UNK]", "[DEC]", "<extra_id_0>"),
+    *("\N{SLIGHTLY SMILING FACE}", "one\ntwo", "Größe über alles", "two  spaces", "a <image> b</s>"),
+)
+_UNKNOWN = ("<unk>", "[UNK]")  # stand for characters that a vocabulary lacks
+_IMAGE = "<image>"
+_SAME = "Take config.json and the tokenizers from the same model"
+_VICUNA = "Take the tokenizer files of the model's own repository"
+_VICUNA_PAD, _VICUNA_IMAGE = 32000, 32001
+
+
+def vocabulary(model: Model) -> Iterator[Finding]:
+    """Whether every id that a tokenizer can give has a row in its table."""
+    tables = {
+        "language model": (model.tokenizer, model.config.text_config.vocab_size),
+        "Q-Former": (model.qformer_tokenizer, model.config.qformer_config.vocab_size),
+    }
+    for part, (tokenizer, num_rows) in tables.items():
+        largest = max(tokenizer.get_vocab().values())
+        if largest >= num_rows:
+            found = f"the tokenizer's ids go up to {largest}, the {part}'s table has {num_rows} rows"
+            yield problem("vocabulary", found, _SAME)
+        else:
+            yield ok("vocabulary", f"{part}: {tokenizer.get_vocab_size()} tokens in a table of {num_rows}")
+
+
+def end_token(model: Model) -> Iterator[Finding]:
+    """Whether the configuration's end token is the tokenizer's."""
+    yield _agreement(model, "end token", "eos_token", model.config.text_config.eos_token_id)
+
+
+def padding_token(model: Model) -> Iterator[Finding]:
+    """The same for the padding; Llama's is never read, its rows are masked."""
+    if isinstance(model.config.text_config, T5Config):
+        yield _agreement(model, "padding token", "pad_token", model.config.text_config.pad_token_id)
+
+
+def begin_token(model: Model) -> Iterator[Finding]:
+    """What a prompt begins with: Llama's tokenizer says it, T5 has none."""
+    text = model.config.text_config
+    if not isinstance(text, LlamaConfig):
+        return
+    name = _named(model.folder, "bos_token")
+    if name is None:
+        token = model.tokenizer.id_to_token(text.bos_token_id)
+        fix = 'Write "bos_token" into tokenizer_config.json'
+        yield notice("begin token", f"tokenizer_config.json names none: {token}, as config.json says", fix)
+    elif model.tokenizer.token_to_id(name) is None:
+        yield problem("begin token", f"tokenizer_config.json names {name}, which the tokenizer does not have", _SAME)
+    else:
+        yield ok("begin token", f"prompts begin with {name}, id {model.tokenizer.token_to_id(name)}")
+
+
+def _agreement(model: Model, check: str, name: str, token_id: int) -> Finding:
+    token, named = model.tokenizer.id_to_token(token_id), _named(model.folder, name)
+    if token is None:
+        return problem(check, f"config.json says id {token_id}, which the tokenizer does not have", _SAME)
+    if named is not None and named != token:
+        other = model.tokenizer.token_to_id(named)
+        return problem(check, f"config.json says id {token_id} ({token}), the tokenizer {named} (id {other})", _SAME)
+    return ok(check, f"{token}, id {token_id}")
+
+
+def _named(folder: Path, name: str) -> str | None:
+    """Returns how tokenizer_config.json spells a special token."""
+    path = folder / "tokenizer_config.json"
+    token = read_json_object(path).get(name) if path.exists() else None
+    spelt = token.get("content") if isinstance(token, dict) else token
+    return spelt if isinstance(spelt, str) else None
+
+
+def image_token(model: Model) -> Iterator[Finding]:
+    """The placeholder of transformers' inputs; our prompts have none."""
+    wanted, found = model.config.image_token_index, model.tokenizer.token_to_id(_IMAGE)
+    if wanted is None or found is None:
+        return
+    if wanted == found:
+        yield ok("image token", f"{_IMAGE}, id {found}")
+    else:
+        told = f"config.json says id {wanted}, the tokenizer {found}: we do without it, transformers cannot"
+        yield notice("image token", told, _SAME)
+
+
+def vicuna(model: Model) -> Iterator[Finding]:
+    """By what InstructBLIP's Vicuna is recognised: merged v1.1 weights, and LAVIS's tokens."""
+    text = model.config.text_config
+    if not isinstance(text, LlamaConfig) or text.vocab_size <= _VICUNA_PAD:
+        return
+    tokenizer, begin = model.tokenizer, _named(model.folder, "bos_token")
+    expected = {
+        f"[PAD] has id {_VICUNA_PAD}": tokenizer.token_to_id("[PAD]") == _VICUNA_PAD,
+        f"{_IMAGE} has id {_VICUNA_IMAGE}": tokenizer.token_to_id(_IMAGE) == _VICUNA_IMAGE,
+        "prompts begin with </s>, as LAVIS trained it": begin == "</s>",
+        "texts end with id 2": text.eos_token_id == 2,
+        "a generated id 0 (LAVIS: the end) leaves no text": 0 in LiteralTokenizer(tokenizer).special,
+    }
+    missing = [mark for mark, holds in expected.items() if not holds]
+    if missing:
+        found = f"this is not InstructBLIP's Vicuna v1.1, where {'; '.join(missing)}"
+        yield notice("vicuna", found, _VICUNA)
+    else:
+        yield ok("vicuna", f"InstructBLIP's: {', '.join(expected)}")
+
+
+def typed_text(model: Model) -> Iterator[Finding]:
+    """The law of a user's text, for both tokenizers."""
+    text = model.config.text_config
+    own = {text.eos_token_id, text.pad_token_id, model.config.image_token_index} - {None}
+    yield _stays_text("language model", model.tokenizer, {one for one in own if one is not None})
+    yield _stays_text("Q-Former", model.qformer_tokenizer, set())
+    yield from _comes_back(model.tokenizer)
+
+
+def _stays_text(part: str, tokenizer: Tokenizer, forbidden: set[int]) -> Finding:
+    """Says whether a typed text ever becomes a special token."""
+    literal = LiteralTokenizer(tokenizer)
+    named = {token for name in SPECIAL_TEXTS if (token := tokenizer.token_to_id(name)) is not None}
+    unknown = {tokenizer.token_to_id(name) for name in _UNKNOWN}
+    controlling = ({*literal.special, *forbidden} | named) - unknown
+    turned = [text for text in SPECIAL_TEXTS if controlling & set(literal.encode(text))]
+    if turned:
+        found = f"{part}: {', '.join(map(repr, turned))} become special tokens when a user types them"
+        return problem("typed text", found, "Mark these tokens as special in tokenizer.json")
+    return ok("typed text", f"{part}: none of {len(SPECIAL_TEXTS)} special texts becomes a special token")
+
+
+def _comes_back(tokenizer: Tokenizer) -> Iterator[Finding]:
+    back = partial(_gives_back, tokenizer)
+    writable = [text for text in SPECIAL_TEXTS if all(back(f"x{unit}x") for unit in re.findall(r"\s+|\S", text))]
+    lost = [text for text in writable if not back(text)]
+    if lost:
+        found = f"language model: {', '.join(map(repr, lost))} come back as other text, though their characters do not"
+        yield problem("typed text", found, _SAME)
+    else:
+        rest = "" if len(writable) == len(SPECIAL_TEXTS) else ", the others hold characters it cannot write"
+        yield ok("typed text", f"{len(writable)} come back as typed{rest}")
+
+
+def _gives_back(tokenizer: Tokenizer, text: str) -> bool:
+    ids = LiteralTokenizer(tokenizer).encode(text)
+    return bool(tokenizer.decode(ids, skip_special_tokens=True).strip() == text)

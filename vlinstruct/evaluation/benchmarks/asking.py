@@ -1,0 +1,101 @@
+"""Makes the items of official benchmarks: asked in canonical words, under ids that no two of them share."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Sequence
+
+from vlinstruct.data.text import check_instruction, shortened
+from vlinstruct.evaluation.benchmarks.picture import Picture
+from vlinstruct.evaluation.benchmarks.record import Record, bad_annotation
+from vlinstruct.evaluation.item import Item, Task
+
+_NUM_ANSWERS = 10
+
+
+class Asking:
+    """Makes the items of one benchmark.
+
+    Args:
+        task: the benchmark's.
+    """
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self._first: dict[str, str] = {}
+
+    def item(
+        self,
+        name: str,
+        record: Record,
+        *,
+        instruction: str,
+        draw: Picture,
+        references: Sequence[str],
+        candidates: Sequence[str] = (),
+    ) -> Item:
+        """Returns an item.
+
+        Args:
+            name: its record's id.
+            record: for messages.
+            instruction: how it is asked.
+            draw: its picture.
+            references: right answers, as the metric needs them.
+            candidates: what is ranked.
+
+        Raises:
+            DataError: another record has this id, or it is no id.
+            TextError: nobody can be asked this instruction.
+        """
+        self._require_new(name, record)
+        return Item(
+            id=f"{self._task.name}-{name}",
+            task=self._task.name,
+            draw=draw,
+            instructions={"canonical": check_instruction(instruction, what=record.place)},
+            references=tuple(references),
+            candidates=tuple(candidates),
+        )
+
+    def _require_new(self, name: str, record: Record) -> None:
+        shown = shortened(name, 40)
+        if "/" in name:  # records are named model/words/item
+            raise bad_annotation(record.place, f"its id '{shown}' holds a slash")
+        if name in self._first:
+            why = f"its id '{shown}' is that of {self._first[name]} too"
+            raise bad_annotation(record.place, why, code="duplicate_ids")
+        self._first[name] = record.label
+
+
+def options(choices: Sequence[str]) -> str:
+    """Writes options as the paper does (appendix C.2).
+
+    >>> options(["apple", "banana"])
+    '(a) apple (b) banana'
+    """
+    return " ".join(f"({letter}) {choice}" for letter, choice in zip(string.ascii_lowercase, choices, strict=False))
+
+
+def choices_of(record: Record) -> tuple[str, ...]:
+    """Returns the field `choices`: two texts at least, as many as there are letters at most.
+
+    Raises:
+        DataError: it is anything else.
+    """
+    choices = record.texts("choices")
+    if not 2 <= len(choices) <= len(string.ascii_lowercase) or not all(choices):
+        why = f"field 'choices' holds no 2 to {len(string.ascii_lowercase)} texts"
+        raise bad_annotation(record.place, why)
+    return choices
+
+
+def ten_answers(answers: Sequence[str], record: Record) -> Sequence[str]:
+    """Returns a question's answers, which must be those of ten people (VQA accuracy).
+
+    Raises:
+        DataError: there are more or fewer.
+    """
+    if len(answers) != _NUM_ANSWERS:
+        raise bad_annotation(record.place, f"field 'answers' holds {len(answers)} answers, not {_NUM_ANSWERS}")
+    return answers

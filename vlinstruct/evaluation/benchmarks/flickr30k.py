@@ -1,0 +1,79 @@
+"""Flickr30K (Young et al. 2014): captions of the 1,000 test pictures of Karpathy's split, five references each.
+
+dataset_flickr30k.json   {"dataset": "flickr30k", "images": [{"filename", "split", "sentences": [{"raw"}]}, ...]}
+                         or
+flickr30k_test.json      [{"image": "flickr30k-images/1.jpg", "caption": [text, ...]}, ...]        as in LAVIS
+flickr30k-images/        the pictures, under the names that Flickr30K gives them
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from vlinstruct.data.image_folder import CAPTION_INSTRUCTION
+from vlinstruct.evaluation.benchmark import Benchmark
+from vlinstruct.evaluation.benchmarks.annotations import read_list, read_object
+from vlinstruct.evaluation.benchmarks.asking import Asking
+from vlinstruct.evaluation.benchmarks.generation import CAPTION, CAPTION_SOURCE
+from vlinstruct.evaluation.benchmarks.picture import picture
+from vlinstruct.evaluation.benchmarks.record import Record, bad_annotation
+from vlinstruct.evaluation.item import Item, Task
+
+_SPLIT_FILE, _LAVIS_FILE, _PICTURES = "dataset_flickr30k.json", "flickr30k_test.json", "flickr30k-images/"
+_TASK = Task(name="flickr30k", metric="cider", is_ranked=False)
+
+
+def read(folder: Path) -> Iterator[Item]:
+    """Yields the test part's items.
+
+    Raises:
+        DataError: the annotations cannot be used.
+    """
+    asking = Asking(_TASK)
+    records = _from_split if (folder / _SPLIT_FILE).exists() else _from_lavis
+    for record, path, captions in records(folder):
+        if not captions:
+            raise bad_annotation(record.place, "it has no caption")
+        yield asking.item(
+            PurePosixPath(path).stem,
+            record,
+            instruction=CAPTION_INSTRUCTION,
+            draw=picture(folder, path, record),
+            references=captions,
+        )
+
+
+def _from_split(folder: Path) -> Iterator[tuple[Record, str, tuple[str, ...]]]:
+    file = read_object(folder / _SPLIT_FILE)
+    if file.fields.get("dataset", _TASK.name) != _TASK.name:
+        raise bad_annotation(file.place, f"it is of another data set than '{_TASK.name}'", code="other_part")
+    for record in file.records("images", "image"):
+        if record.text("split") == "test":
+            captions = tuple(sentence.text("raw") for sentence in record.records("sentences", "sentence"))
+            yield record, _PICTURES + record.text("filename"), captions
+
+
+def _from_lavis(folder: Path) -> Iterator[tuple[Record, str, tuple[str, ...]]]:
+    for record in read_list(folder / _LAVIS_FILE, "image"):
+        yield record, record.text("image"), record.texts("caption")
+
+
+BENCHMARK = Benchmark(
+    task=_TASK,
+    part="test (Karpathy's split)",
+    num_items=1_000,
+    instruction=CAPTION_INSTRUCTION,
+    source="https://shannon.cs.illinois.edu/DenotationGraph (pictures), "
+    "https://cs.stanford.edu/people/karpathy/deepimagesent (split)",
+    licence="not stated with the files; the pictures are under Flickr's terms of use",
+    forms=(
+        {_SPLIT_FILE: "Karpathy's split with the captions", _PICTURES: "the pictures"},
+        {_LAVIS_FILE: "LAVIS' test part", _PICTURES: "the pictures"},
+    ),
+    example='{"filename": "31.jpg", "split": "test", "sentences": [{"raw": "A man in a red hat waters a plant."}, '
+    '{"raw": "Someone pours water on a flower."}]}',
+    generation=CAPTION,
+    generation_source=CAPTION_SOURCE,
+    read=read,
+)

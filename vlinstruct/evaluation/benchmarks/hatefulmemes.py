@@ -1,0 +1,60 @@
+"""Hateful Memes (Kiela et al. 2020), both development parts: 500 seen and 540 unseen memes, hateful or not.
+
+    dev_seen.jsonl, dev_unseen.jsonl    {"id": 1, "img": "img/00001.png", "label": 0 or 1, "text"}     a line each
+    img/                                the pictures
+
+A meme that is in both parts counts twice: its id is unique in a part only.
+The area under the ROC curve is over how much likelier "yes" is than "no".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from vlinstruct.evaluation.benchmark import Benchmark
+from vlinstruct.evaluation.benchmarks.annotations import read_lines
+from vlinstruct.evaluation.benchmarks.asking import Asking
+from vlinstruct.evaluation.benchmarks.generation import RANKED, RANKED_SOURCE
+from vlinstruct.evaluation.benchmarks.picture import picture
+from vlinstruct.evaluation.item import Item, Task
+from vlinstruct.instruction.templates import fill
+
+_PARTS, _PICTURES = ("dev_seen", "dev_unseen"), "img/"
+_INSTRUCTION = "This is an image with: {text} written on it. Is it hateful?"
+_ANSWERS = ("no", "yes")
+_TASK = Task(name="hatefulmemes", metric="roc_auc", is_ranked=True)
+
+
+def read(folder: Path) -> Iterator[Item]:
+    """Yields the items of both parts, the seen ones first.
+
+    Raises:
+        DataError: the annotations cannot be used.
+    """
+    for part in _PARTS:
+        asking = Asking(_TASK)
+        for record in read_lines(folder / f"{part}.jsonl"):
+            yield asking.item(
+                f"{part}-{record.key('id')}",
+                record,
+                instruction=fill(_INSTRUCTION, text=record.text("text", may_be_empty=True)),
+                draw=picture(folder, record.text("img"), record),
+                references=[_ANSWERS[record.index("label", len(_ANSWERS))]],
+                candidates=("yes", "no"),
+            )
+
+
+BENCHMARK = Benchmark(
+    task=_TASK,
+    part="dev_seen and dev_unseen",
+    num_items=1_040,
+    instruction=_INSTRUCTION,
+    source="https://ai.meta.com/tools/hatefulmemes",
+    licence="Meta's own, to be accepted before the download",
+    forms=({**{f"{part}.jsonl": f"the memes of {part}" for part in _PARTS}, _PICTURES: "the pictures"},),
+    example='{"id": 53, "img": "img/00053.png", "label": 0, "text": "when the bus is late again"}',
+    generation=RANKED,
+    generation_source=RANKED_SOURCE,
+    read=read,
+)

@@ -1,0 +1,49 @@
+"""A benchmark's picture: where it lies; it is read when it is drawn."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from vlinstruct.data.images import load_image
+from vlinstruct.evaluation.benchmarks.record import Record, bad_annotation
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """A picture in a file; called, it gives the picture.
+
+    Args:
+        path: the file.
+    """
+
+    path: Path
+
+    def __call__(self) -> Image.Image:
+        """Reads the picture.
+
+        Raises:
+            ImageError: it cannot be read.
+        """
+        return load_image(self.path).image
+
+
+def picture(folder: Path, name: str, record: Record) -> Picture:
+    """Returns the picture that a record names.
+
+    Args:
+        folder: the benchmark's, or the one of its pictures.
+        name: the path from there.
+        record: for messages.
+
+    Raises:
+        DataError: the path leads out of the folder, or is none.
+    """
+    path = os.path.normpath(name)
+    if os.path.isabs(path) or path.split(os.sep)[0] == os.pardir or "\0" in path:
+        why = "its picture lies outside the benchmark's folder"
+        raise bad_annotation(record.place, why, code="image_outside")
+    return Picture(path=folder / path)

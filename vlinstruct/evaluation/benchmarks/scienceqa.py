@@ -1,0 +1,64 @@
+"""ScienceQA (Lu et al. 2022), those of the test part that have a picture: 2,017 questions with two to five options.
+
+    problems.json     {"12": {"question", "choices", "answer": place, "image": "image.png" or null, ...}, ...}
+    pid_splits.json   {"test": ["12", ...], ...}
+    images/test/12/   image.png
+
+Where we differ: InstructBLIP shows the `hint` as context; VisLingInstruct's instruction (appendix C.2) has none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from vlinstruct.evaluation.benchmark import Benchmark
+from vlinstruct.evaluation.benchmarks.asking import Asking, choices_of, options
+from vlinstruct.evaluation.benchmarks.generation import RANKED, RANKED_SOURCE
+from vlinstruct.evaluation.benchmarks.picture import picture
+from vlinstruct.evaluation.benchmarks.problems import PROBLEMS_FILE, SPLITS_FILE, read_problems
+from vlinstruct.evaluation.item import Item, Task
+from vlinstruct.instruction.templates import fill
+
+_PICTURES = "images/test/"
+_INSTRUCTION = (
+    "Given the image, choose the correct option for the following question. Question: {question} \n Options: {options}"
+)
+_TASK = Task(name="scienceqa", metric="ranked_accuracy", is_ranked=True)
+
+
+def read(folder: Path) -> Iterator[Item]:
+    """Yields the test part's items that have a picture.
+
+    Raises:
+        DataError: the annotations cannot be used.
+    """
+    asking = Asking(_TASK)
+    for name, record in read_problems(folder, "test"):
+        if not record.fields.get("image"):
+            continue
+        choices = choices_of(record)
+        yield asking.item(
+            name,
+            record,
+            instruction=fill(_INSTRUCTION, question=record.text("question"), options=options(choices)),
+            draw=picture(folder / _PICTURES, f"{name}/{record.text('image')}", record),
+            references=[choices[record.index("answer", len(choices))]],
+            candidates=choices,
+        )
+
+
+BENCHMARK = Benchmark(
+    task=_TASK,
+    part="test, those with an image",
+    num_items=2_017,
+    instruction=_INSTRUCTION,
+    source="https://github.com/lupantech/ScienceQA, data/scienceqa and tools/download.sh",
+    licence="CC BY-NC-SA 4.0",
+    forms=({PROBLEMS_FILE: "all problems", SPLITS_FILE: "their parts", _PICTURES: "the pictures, of test.zip"},),
+    example='{"question": "Which of these lives in water?", "choices": ["an owl", "a trout"], "answer": 1, "hint": "", '
+    '"image": "image.png", "split": "test", "grade": "grade2"}',
+    generation=RANKED,
+    generation_source=RANKED_SOURCE,
+    read=read,
+)

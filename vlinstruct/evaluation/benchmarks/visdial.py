@@ -1,0 +1,85 @@
+"""Visual Dialog (Das et al. 2017), v1.0 validation: 2,064 dialogues; of each the last question, with 100 answers.
+
+    visdial_1.0_val.json    {"split": "val2018", "data": {"questions": [text, ...], "answers": [text, ...],
+                            "dialogs": [{"image_id", "dialog": [{"question", "answer_options", "gt_index"}]}, ...]}}
+    VisualDialog_val2018/   the pictures, VisualDialog_val2018_000000000001.jpg
+
+Questions and answers are named by their place in the two lists; `gt_index` is the right one's in `answer_options`.
+Where we differ: InstructBLIP shows the dialogue so far; VisLingInstruct's instruction (appendix C.2) has the question
+alone. LAVIS' reader turns every round into the last one by mistake; here the last round is all that is asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from vlinstruct.evaluation.benchmark import Benchmark
+from vlinstruct.evaluation.benchmarks.annotations import read_object
+from vlinstruct.evaluation.benchmarks.asking import Asking
+from vlinstruct.evaluation.benchmarks.generation import RANKED, RANKED_SOURCE
+from vlinstruct.evaluation.benchmarks.picture import picture
+from vlinstruct.evaluation.benchmarks.record import Record, bad_annotation
+from vlinstruct.evaluation.item import Item, Task
+from vlinstruct.instruction.templates import fill
+
+_FILE, _PICTURES = "visdial_1.0_val.json", "VisualDialog_val2018/"
+_INSTRUCTION = "Question: {question} \n Short answer:"
+_SPLIT = "val2018"
+_ID_DIGITS = 12
+_TASK = Task(name="visdial", metric="mrr", is_ranked=True)
+
+
+def read(folder: Path) -> Iterator[Item]:
+    """Yields the last round of every dialogue.
+
+    Raises:
+        DataError: the annotations cannot be used.
+    """
+    asking = Asking(_TASK)
+    file = read_object(folder / _FILE)
+    if file.text("split") != _SPLIT:
+        raise bad_annotation(file.place, f"it is of another part than '{_SPLIT}'", code="other_part")
+    data = file.record("data")
+    questions, answers = data.texts("questions"), data.texts("answers")
+    for dialogue in data.records("dialogs", "dialogue"):
+        name = dialogue.key("image_id")
+        last = _last_round(dialogue)
+        candidates = [answers[place] for place in last.indices("answer_options", len(answers))]
+        yield asking.item(
+            name,
+            last,
+            instruction=fill(_INSTRUCTION, question=_question(questions, last)),
+            draw=picture(folder / _PICTURES, f"VisualDialog_{_SPLIT}_{name.zfill(_ID_DIGITS)}.jpg", dialogue),
+            references=[candidates[last.index("gt_index", len(candidates))]],
+            candidates=candidates,
+        )
+
+
+def _last_round(dialogue: Record) -> Record:
+    rounds = list(dialogue.records("dialog", "round"))
+    if not rounds:
+        raise bad_annotation(dialogue.place, "it has no round")
+    return rounds[-1]
+
+
+def _question(questions: Sequence[str], record: Record) -> str:
+    return questions[record.index("question", len(questions))]
+
+
+BENCHMARK = Benchmark(
+    task=_TASK,
+    part="val, the last round of each dialogue",
+    num_items=2_064,
+    instruction=_INSTRUCTION,
+    source="https://visualdialog.org/data",
+    licence="CC BY 4.0",
+    forms=({_FILE: "the dialogues", _PICTURES: "the pictures, of VisualDialog_val2018.zip"},),
+    example='{"split": "val2018", "data": {"questions": ["is it sunny", "is the dog big"], '
+    '"answers": ["yes", "no", "i can\'t tell"], "dialogs": [{"image_id": 185, "caption": "a dog", "dialog": ['
+    '{"question": 0, "answer": 0, "answer_options": [2, 0, 1], "gt_index": 1}, '
+    '{"question": 1, "answer": 1, "answer_options": [0, 1, 2], "gt_index": 1}]}]}}',
+    generation=RANKED,
+    generation_source=RANKED_SOURCE,
+    read=read,
+)

@@ -1,0 +1,1 @@
+"""Hateful Memes, both development parts, by the area under the ROC curve."""

@@ -1,0 +1,1 @@
+"""IconQA, choose-text test part, by accuracy."""

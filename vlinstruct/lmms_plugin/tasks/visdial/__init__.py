@@ -1,0 +1,1 @@
+"""Visual Dialog, v1.0 validation, by mean reciprocal rank and recall."""

@@ -1,0 +1,1 @@
+"""Visual Spatial Reasoning, zero-shot split, by accuracy."""
