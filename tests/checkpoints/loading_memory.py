@@ -1,9 +1,10 @@
 """How much memory of its own loading a folder takes, the mapped files not counted.
 
-PYTHONPATH=tests python -m checkpoints.loading_memory FOLDER --layers 24 --load-dtype bfloat16
+PYTHONPATH=tests python -m checkpoints.loading_memory FOLDER --write TINY --layers 60    (TINY: any Llama-type folder)
+PYTHONPATH=tests python -m checkpoints.loading_memory FOLDER --load-dtype bfloat16
 
-Writes a random Llama-type folder in bfloat16 if there is none, loads it, and prints one JSON object: bytes of the
-weights as stored, and anonymous resident memory (Linux's RssAnon) above what it was before, at the end and at most.
+The first writes a random folder in bfloat16; the second loads it and prints one JSON object: bytes of the weights as
+stored, and anonymous resident memory (Linux's RssAnon) above what it was before, at the end and at most.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import tiny_models
 import torch
 
 from vlinstruct.bench.random_weights import random_model
@@ -34,10 +34,10 @@ def anonymous_bytes() -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon:"))
 
 
-def write_folder(folder: Path, layers: int) -> None:
-    """Writes about 34 MB of bfloat16 weights per layer."""
-    tiny_models.write_folder("llama", folder)
-    values = tiny_models.tiny_config("llama")
+def write_folder(folder: Path, tiny: Path, layers: int) -> None:
+    """Writes about 34 MB of bfloat16 weights per layer; tokenizers are a tiny Llama folder's."""
+    shutil.copytree(tiny, folder, dirs_exist_ok=True)
+    values = json.loads((tiny / "config.json").read_text())
     values["text_config"] = {**values["text_config"], **_WIDE, "num_hidden_layers": layers}
     (folder / "config.json").write_text(json.dumps(values))
     model = random_model(InstructBlipConfig.from_dict(values), torch.device("cpu"), torch.bfloat16)
@@ -45,16 +45,15 @@ def write_folder(folder: Path, layers: int) -> None:
 
 
 def main() -> None:
-    """Writes, loads and measures; writing is another process' work."""
+    """Writes, or loads and measures."""
     parser = argparse.ArgumentParser(description="Measure what loading takes.")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--load-dtype", default="bfloat16")
-    parser.add_argument("--write", action="store_true", help="only write the folder")
+    parser.add_argument("--write", type=Path, help="only write the folder, with this one's tokenizers")
     asked = parser.parse_args()
     if asked.write:
-        shutil.rmtree(asked.folder, ignore_errors=True)
-        write_folder(asked.folder, asked.layers)
+        write_folder(asked.folder, asked.write, asked.layers)
         return
     before, highest, is_done = anonymous_bytes(), [0], threading.Event()
 

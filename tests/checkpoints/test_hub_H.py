@@ -20,7 +20,9 @@ from command_line import vli
 from huggingface_hub import constants
 from PIL import Image
 
-from vlinstruct.checkpoints.registry import cached_folder, locate, names_code
+from vlinstruct.checkpoints.download import names_code
+from vlinstruct.checkpoints.hub_cache import cached_folder
+from vlinstruct.checkpoints.registry import locate
 from vlinstruct.checkpoints.safetensors_files import fingerprint
 from vlinstruct.errors import CheckpointError, NetworkError, ResourceError, VlinstructError
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from .loading_memory import write_folder
+
 TESTS = Path(__file__).parents[1]
 
 
@@ -20,9 +22,9 @@ def run(*arguments: object) -> str:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tiny_folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wide")
-    run(folder, "--write")
+    write_folder(folder, tiny_folders["llama"], layers=3)
     return folder
 
 

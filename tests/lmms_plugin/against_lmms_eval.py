@@ -4,8 +4,8 @@ PYTHONPATH=tests python -m lmms_plugin.against_lmms_eval [--adapter mini-ema]
 
 It needs an environment that has lmms-eval and this package, and opens no connection. Toy tasks (twelve pictures of
 mini's world each, every second question in poor words) run plain and optimized, at batch sizes 1 and 8, as messages, by
-two processes, and from the cache; the four tasks that ship run on small sets in the format of their official files. What
-came out is in RUN.md.
+two processes, and from the cache. The four tasks that ship run on small sets in the format of their official files.
+What came out is in RUN.md.
 """
 
 from __future__ import annotations
@@ -195,8 +195,8 @@ def _print_row(run: Run, task: str, outcome: Outcome, rows: Sequence[Mapping[str
     shown = "-" if isinstance(ours[0], str) else f"{largest:.0e}"
     for place, (metric, value) in enumerate(outcome.metrics.items()):
         is_equal = abs(value - own[metric]) < 1e-9
-        head = f"| {task} | {len(rows)} | {run.label} | {run.batch_size}" if place == 0 else "| | | | "
-        tail = f"{num_different} | {shown}" if place == 0 else " | "
+        head = f"| {task} | {len(rows)} | {run.label} | {run.batch_size}" if place == 0 else "| | | |"
+        tail = f"{num_different} | {shown}" if place == 0 else "| "
         print(f"{head} | {metric} | {value:.4f} | {own[metric]:.4f} | {tail} |", flush=True)
         num_different += not is_equal
     return num_different

@@ -1,4 +1,4 @@
-"""A stand-in for what our plug-in takes from lmms-eval 0.7.3: its base class, its results, its manifest, its requests."""
+"""A stand-in for what our plug-in takes from lmms-eval 0.7.3: base class, results, manifest, requests."""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ import importlib
 import json
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from vlinstruct.mini.world import sample_scene
 
 ANSWERS, OPTIONS, MULTIPLE_CHOICE = "toy_answers", "toy_options", "toy_multiple_choice"
 GENERATION = GenerationConfig(max_new_tokens=24)
-_SEED = 7
+_ASKED_SEED, _RANKED_SEED = 1, 6  # with these mini errs
 
 _YAML = """\
 task: {task}
@@ -51,17 +52,17 @@ _DETAILS = {
 }
 
 
-def scenes(seed: int = _SEED) -> Iterator[tuple[Scene, random.Random]]:
+def scenes(seed: int) -> Iterator[tuple[Scene, random.Random]]:
     """Yields scenes of the test part, printed with the font that Pillow brings."""
     rng = random.Random(seed)
     while True:
         yield sample_scene(rng.getrandbits(32), split="test", fonts=("pillow",)), rng
 
 
-def drawn_facts(wanted: Callable[[Fact], bool], num_items: int) -> list[tuple[Scene, Fact]]:
+def drawn_facts(wanted: Callable[[Fact], bool], num_items: int, *, seed: int = 0) -> list[tuple[Scene, Fact]]:
     """Returns facts of different pictures, one each."""
     drawn: list[tuple[Scene, Fact]] = []
-    for scene, rng in scenes():
+    for scene, rng in scenes(seed):
         found = [fact for fact in facts(scene, rng) if wanted(fact)]
         if found:
             drawn.append((scene, rng.choice(found)))
@@ -73,8 +74,8 @@ def drawn_facts(wanted: Callable[[Fact], bool], num_items: int) -> list[tuple[Sc
 def write(folder: Path, *, num_items: int) -> dict[str, list[dict[str, Any]]]:
     """Writes the tasks, and returns their rows by name."""
     folder.mkdir(parents=True)
-    asked = _rows("question", drawn_facts(_is_short, num_items), folder, is_ranked=False)
-    ranked = _rows("choice", drawn_facts(lambda fact: len(fact.candidates) > 1, num_items), folder, is_ranked=True)
+    asked = _rows("question", drawn_facts(_is_short, num_items, seed=_ASKED_SEED), folder, is_ranked=False)
+    ranked = _rows("choice", [*_choices(num_items // 2), *_spellings(num_items // 2)], folder, is_ranked=True)
     rows = {ANSWERS: asked, OPTIONS: ranked, MULTIPLE_CHOICE: ranked}
     for task, (details, metric) in _DETAILS.items():
         (folder / f"{task}.yaml").write_text(_YAML.format(task=task, details=details, metric=metric))
@@ -95,6 +96,22 @@ def score(task: str, rows: Sequence[Mapping[str, Any]], results: Sequence[Any]) 
 
 def _is_short(fact: Fact) -> bool:
     return fact.is_fitting and not fact.candidates and len(fact.answer) <= 16
+
+
+def _choices(num_items: int) -> list[tuple[Scene, Fact]]:
+    return drawn_facts(lambda fact: len(fact.candidates) > 1, num_items, seed=_RANKED_SEED)
+
+
+def _spellings(num_items: int) -> list[tuple[Scene, Fact]]:
+    """Returns readings to choose among words that differ by two neighbouring letters: hard for mini."""
+    drawn = drawn_facts(lambda fact: fact.family == "reading" and len(fact.answer) > 3, num_items, seed=_RANKED_SEED)
+    return [(scene, replace(fact, candidates=_swapped(fact.answer))) for scene, fact in drawn]
+
+
+def _swapped(word: str) -> tuple[str, ...]:
+    """Returns the word with every two neighbours in each other's place, and the word itself."""
+    places = range(len(word) - 1)
+    return tuple(sorted({word, *(word[:at] + word[at + 1] + word[at] + word[at + 2 :] for at in places)}))
 
 
 def _rows(name: str, drawn: Sequence[tuple[Scene, Fact]], folder: Path, *, is_ranked: bool) -> list[dict[str, Any]]:

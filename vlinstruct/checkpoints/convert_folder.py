@@ -6,9 +6,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
-from vlinstruct.checkpoints import lora
 from vlinstruct.checkpoints.adapter import (
     LORA_FOLDER,
     layer_parameters,
@@ -18,6 +16,7 @@ from vlinstruct.checkpoints.adapter import (
 from vlinstruct.checkpoints.json_files import read_json_object
 from vlinstruct.checkpoints.language_model_folder import PREFIX
 from vlinstruct.checkpoints.load import empty_model, require_same_tensors, vocabulary_tables
+from vlinstruct.checkpoints.lora import read_lora
 from vlinstruct.checkpoints.model_folder import Writing, Written, copy_others, stored_weights, write_model_folder
 from vlinstruct.checkpoints.weights import Weight, plus_low_rank, require_floating, stored
 from vlinstruct.data.text import error_line
@@ -92,7 +91,7 @@ def merge_adapter(adapter: Path, backbone: Path, writing: Writing) -> Written:
 
 
 def _add_lora(weights: dict[str, Weight], folder: Path, model: InstructBlip, writing: Writing) -> None:
-    settings, matrices = _read_lora(folder, model)
+    settings, matrices = read_lora(folder, model.language_model)
     ends = (".lora_A.weight", ".lora_B.weight")
     narrow = set()
     for key in [name for name in matrices if name.endswith(ends[0])]:
@@ -107,10 +106,3 @@ def _add_lora(weights: dict[str, Weight], folder: Path, model: InstructBlip, wri
         weights[name] = plus_low_rank(weight, matrices[key], matrices[layer + ends[1]], scale, dtype=dtype)
     for dtype in narrow:
         writing.notify(f"LoRA's small changes are rounded to {str(dtype)[6:]}: --dtype float32 keeps them")
-
-
-def _read_lora(folder: Path, model: InstructBlip) -> tuple[lora.LoraSettings, dict[str, Tensor]]:
-    settings = lora._read_settings(folder / lora.CONFIG_FILE)
-    matrices = lora._read_tensors(folder / lora.TENSORS_FILE)
-    require_same_tensors(matrices, lora._expected(model.language_model, settings), str(folder))
-    return settings, matrices

@@ -137,6 +137,22 @@ def load_lora(folder: Path, language_model: LanguageModel) -> None:
             unchanged then.
         ResourceError: peft is not installed.
     """
+    settings, trained = read_lora(folder, language_model)
+    _inject(language_model, settings, seed=0)
+    for name, parameter in lora_parameters(language_model).items():
+        parameter.data.copy_(trained[_file_name(name)])
+    language_model.requires_grad_(False).eval()
+
+
+def read_lora(folder: Path, language_model: LanguageModel) -> tuple[LoraSettings, dict[str, Tensor]]:
+    """Reads a PEFT folder's LoRA for a language model, which may lie on the meta device and stays as it is.
+
+    Returns:
+        Its settings, and its matrices by their names in the file.
+
+    Raises:
+        CheckpointError: as in `load_lora`.
+    """
     settings = _read_settings(folder / CONFIG_FILE)
     unknown = _unknown_targets(language_model, settings)
     if unknown:
@@ -144,10 +160,7 @@ def load_lora(folder: Path, language_model: LanguageModel) -> None:
         raise _refused(folder, why, "It was made for another backbone")
     trained = _read_tensors(folder / TENSORS_FILE)
     require_same_tensors(trained, _expected(language_model, settings), str(folder))
-    _inject(language_model, settings, seed=0)
-    for name, parameter in lora_parameters(language_model).items():
-        parameter.data.copy_(trained[_file_name(name)])
-    language_model.requires_grad_(False).eval()
+    return settings, trained
 
 
 def _inject(language_model: LanguageModel, settings: LoraSettings, seed: int) -> None:

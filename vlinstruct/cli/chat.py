@@ -10,13 +10,13 @@ import os
 import signal
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from io import BytesIO, TextIOWrapper
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vlinstruct.cli.chat_lines import ChatLine, piped_lines, typed_lines
 from vlinstruct.cli.options import (
     BackboneOption,
     DeviceOption,
@@ -27,8 +27,8 @@ from vlinstruct.cli.options import (
     takes,
 )
 from vlinstruct.cli.terminal import Talk, say, show
-from vlinstruct.data.text import error_line, is_blank, printable
-from vlinstruct.errors import BatchError, InputError, NetworkError, TextError, VlinstructError
+from vlinstruct.data.text import error_line, printable
+from vlinstruct.errors import BatchError, InputError, NetworkError, VlinstructError
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -39,8 +39,6 @@ if TYPE_CHECKING:
     from vlinstruct.pipeline import Pipeline
 
 _SCHEMA = "vlinstruct.chat/1"
-_PROMPT = "> "
-_MAX_LINE_BYTES = 1_000_000
 _COMMANDS = (
     "Commands are /optimize [TEXT], /image PATH, /reset, /help, /quit; a question that begins with / is typed with //"
 )
@@ -101,28 +99,13 @@ def chat(
             talk.notice("answers come as a whole: they are shown word by word with --num-beams 1 only.")
         if session.is_typed:
             talk.notice("type a question, or /help.")
-        session.run(_typed_lines() if session.is_typed else _piped_lines())
+        session.run(typed_lines() if session.is_typed else piped_lines())
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Picture:
     name: str
     image: Image.Image
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Line:
-    """A question, or a command with its argument, or a line that cannot be used.
-
-    Args:
-        text: the question, or the command's argument.
-        command: with its slash; empty where this is none.
-        error: why the line cannot be used.
-    """
-
-    text: str = ""
-    command: str = ""
-    error: TextError | None = None
 
 
 def _load(options: ChatOptions, templates: Templates | None) -> Pipeline:
@@ -198,20 +181,20 @@ class _Session:
 
         self.chat, self.image = Chat(self.pipeline, picture.image, config=self.config), picture.name
 
-    def run(self, lines: Iterable[_Line]) -> None:
+    def run(self, lines: Iterable[ChatLine]) -> None:
         """Takes lines until they end or one says `/quit`.
 
         Raises:
             BatchError: lines were piped in and some of them failed.
         """
         for line in lines:
-            if line == _Line(command="/quit"):
+            if line == ChatLine(command="/quit"):
                 break
             self._take(line)
         if self.num_failed and not self.is_typed:
             raise BatchError(f"{self.num_failed} of {self.num_turns + self.num_commands} lines failed.")
 
-    def _take(self, line: _Line) -> None:
+    def _take(self, line: ChatLine) -> None:
         id, chat, turns = self._next_id(line), self.chat, self.chat.turns
         try:
             with _ctrl_c_interrupts() if self.is_typed else nullcontext():
@@ -223,14 +206,14 @@ class _Session:
         except (InputError, NetworkError) as error:
             self._fail(error, line, id)
 
-    def _next_id(self, line: _Line) -> str:
+    def _next_id(self, line: ChatLine) -> str:
         if line.command:
             self.num_commands += 1
             return f"command-{self.num_commands}"
         self.num_turns += 1
         return f"turn-{self.num_turns}"
 
-    def _ask(self, line: _Line, id: str) -> None:
+    def _ask(self, line: ChatLine, id: str) -> None:
         if line.error is not None:
             raise line.error
         for piece in self.chat.stream(line.text):
@@ -246,7 +229,7 @@ class _Session:
         else:
             show(turn.answer.text.replace("\n", "\\n"))
 
-    def _obey(self, line: _Line, id: str) -> None:
+    def _obey(self, line: ChatLine, id: str) -> None:
         match line.command, bool(line.text):
             case "/optimize", _:
                 self._optimize(line.text or None, id)
@@ -263,7 +246,7 @@ class _Session:
                 raise InputError(message, code="unknown_command")
 
     def _optimize(self, text: str | None, id: str) -> None:
-        from vlinstruct.cli.optimize import _render
+        from vlinstruct.cli.optimize import render_optimization
         from vlinstruct.operations import Optimize, optimization_fields
 
         fields = optimization_fields(self.chat.optimize(text))
@@ -271,14 +254,14 @@ class _Session:
         if self.options.as_json:
             self._write_record(Optimize.schema, id, fields)
         else:
-            show(_render(fields))
+            show(render_optimization(fields))
 
     def _change_picture(self, path: str) -> None:
         num_turns = len(self.chat.turns)
         self.look_at(_read_picture(os.path.expanduser(path), self.options, self.talk, may_fetch=self.is_typed))
         self.talk.done(f"the chat is about {self.image} now. Turns forgotten: {num_turns}.")
 
-    def _fail(self, error: VlinstructError, line: _Line, id: str) -> None:
+    def _fail(self, error: VlinstructError, line: ChatLine, id: str) -> None:
         from vlinstruct.data.records import RecordWriter, error_record
 
         self.num_failed += 1
@@ -327,52 +310,3 @@ def _write(text: str) -> None:
     encoding = sys.stdout.encoding or "utf-8"
     sys.stdout.write(printable(text, keep="\n\t").encode(encoding, "backslashreplace").decode(encoding))
     sys.stdout.flush()
-
-
-def _typed_lines() -> Iterator[_Line]:
-    """Yields what is typed, but for blank lines: pressing Enter asks nothing."""
-    with suppress(ImportError):
-        import readline  # noqa: F401  # gives `input` a history
-    if isinstance(sys.stdin, TextIOWrapper):
-        sys.stdin.reconfigure(errors="surrogateescape")  # a question that is no text is refused as one
-    while (line := _typed_line()) is not None:
-        if not is_blank(line):
-            yield _parsed(line)
-
-
-def _typed_line() -> str | None:
-    """Returns what is typed at a prompt, None at the end; the prompt is no data, so stderr shows it where stdout is."""
-    try:
-        with redirect_stdout(sys.stdout if sys.stdout.isatty() else sys.stderr):
-            return input(_PROMPT)
-    except BaseException as end:
-        print(file=sys.stderr)  # the shell's prompt begins on a line of its own
-        if isinstance(end, EOFError):
-            return None
-        raise
-
-
-def _piped_lines() -> Iterator[_Line]:
-    stream = sys.stdin.buffer if sys.stdin is not None else BytesIO()
-    while line := stream.readline(_MAX_LINE_BYTES + 1):
-        rest = line
-        while not rest.endswith(b"\n") and (rest := stream.readline(65_536)):
-            pass
-        if len(line) > _MAX_LINE_BYTES:
-            why = f"its line has more than {_MAX_LINE_BYTES:,} bytes"
-            message = error_line("cannot use text", "question", why, "Shorten it")
-            yield _Line(error=TextError(message, code="text_too_long"))
-        else:
-            yield _parsed(line.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8", "surrogateescape"))
-
-
-def _parsed(line: str) -> _Line:
-    r"""Tells commands from questions.
-
-    >>> _parsed("/image a b.png").text, _parsed("//etc is what?").text
-    ('a b.png', '/etc is what?')
-    """
-    if not line.startswith("/") or line.startswith("//"):
-        return _Line(text=line.removeprefix("/"))
-    command, _, argument = line.partition(" ")
-    return _Line(command=command.strip(), text=argument.strip())

@@ -58,13 +58,13 @@ def optimize(
     if shared:
         _refuse_with_shared(answer, options, generation)
         work = typed_work(images, (instruction,), options, talk)
-        run_shared(instruction, work, options=options, talk=talk, render=_render, optimization=optimization)
+        run_shared(instruction, work, options=options, talk=talk, render=render_optimization, optimization=optimization)
         return
     operation = Optimize(optimization=optimization.config(), answer=answer, generation=generation.config())
     if not answer and generation != GenerationOptions():
         talk.notice("the options of generation change nothing without --answer.")
     work = typed_work(images, (instruction,), options, talk)
-    run(operation, work, options=options, talk=talk, render=_render, optimization=optimization)
+    run(operation, work, options=options, talk=talk, render=render_optimization, optimization=optimization)
 
 
 def _refuse_with_shared(answer: bool, options: RunOptions, generation: GenerationOptions) -> None:
@@ -80,7 +80,7 @@ def _show_templates() -> None:
     show(templates_source().rstrip("\n"))
 
 
-def _render(record: Fields) -> str:
+def render_optimization(record: Fields) -> str:
     lines = [_row(role, record) for role in _ROLES]
     lines += [f"chosen     {record['chosen']}: {record['reason']}"]
     if "images" in record:

@@ -7,7 +7,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from vlinstruct.checkpoints.registry import BACKBONES, Backbone, cached_folder, damages, is_cached, resolve
+from vlinstruct.checkpoints.hub_cache import cached_folder, damages
+from vlinstruct.checkpoints.registry import BACKBONES, Backbone, is_cached, resolve
 from vlinstruct.doctor.finding import Finding, notice, ok, problem
 from vlinstruct.doctor.wanted import Wanted
 from vlinstruct.errors import VlinstructError

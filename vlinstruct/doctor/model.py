@@ -8,7 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vlinstruct.checkpoints.registry import BACKBONES, cached_folder, damages, mini_folder, resolve
+from vlinstruct.checkpoints.hub_cache import cached_folder, damages
+from vlinstruct.checkpoints.registry import BACKBONES, mini_folder, resolve
 from vlinstruct.checkpoints.safetensors_files import shards
 from vlinstruct.doctor.finding import Finding, notice, ok, problem
 from vlinstruct.doctor.wanted import Wanted

@@ -3,8 +3,8 @@
     python -m lmms_eval --model vlinstruct --model_args pretrained=mini,adapter=mini-ema,optimize=True --batch_size 8 \
         --include_path "$(vlinstruct lmms-tasks)" --tasks vlinstruct_vsr
 
-lmms-eval finds it by the entry point `lmms_eval.models` (`manifest.py`); it is no dependency of ours, and nothing but
-`model.py` and `manifest.py` imports it. Written against lmms-eval 0.7.3.
+lmms-eval finds it by the entry point `lmms_eval.models`. It is no dependency of ours: only `manifest.py`, `model.py`,
+and `loss.py` import it. Written against lmms-eval 0.7.3.
 """
 
 from pathlib import Path

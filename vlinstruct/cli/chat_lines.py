@@ -1,0 +1,80 @@
+"""What is said in a chat, line by line: typed at a prompt, or piped in."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import redirect_stdout, suppress
+from dataclasses import dataclass
+from io import BytesIO, TextIOWrapper
+
+from vlinstruct.data.text import error_line, is_blank
+from vlinstruct.errors import TextError
+
+_PROMPT = "> "
+_MAX_LINE_BYTES = 1_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChatLine:
+    """A question, or a command with its argument, or a line that cannot be used.
+
+    Args:
+        text: the question, or the command's argument.
+        command: with its slash; empty where this is none.
+        error: why the line cannot be used.
+    """
+
+    text: str = ""
+    command: str = ""
+    error: TextError | None = None
+
+
+def typed_lines() -> Iterator[ChatLine]:
+    """Yields what is typed, but for blank lines: pressing Enter asks nothing."""
+    with suppress(ImportError):
+        import readline  # noqa: F401  # gives `input` a history
+    if isinstance(sys.stdin, TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape")  # a question that is no text is refused as one
+    while (line := _typed_line()) is not None:
+        if not is_blank(line):
+            yield parsed_line(line)
+
+
+def _typed_line() -> str | None:
+    """Returns what is typed at a prompt, None at the end; the prompt is no data, so stderr shows it where stdout is."""
+    try:
+        with redirect_stdout(sys.stdout if sys.stdout.isatty() else sys.stderr):
+            return input(_PROMPT)
+    except BaseException as end:
+        print(file=sys.stderr)  # the shell's prompt begins on a line of its own
+        if isinstance(end, EOFError):
+            return None
+        raise
+
+
+def piped_lines() -> Iterator[ChatLine]:
+    """Yields the lines of stdin; one of a megabyte or more cannot be used."""
+    stream = sys.stdin.buffer if sys.stdin is not None else BytesIO()
+    while line := stream.readline(_MAX_LINE_BYTES + 1):
+        rest = line
+        while not rest.endswith(b"\n") and (rest := stream.readline(65_536)):
+            pass
+        if len(line) > _MAX_LINE_BYTES:
+            why = f"its line has more than {_MAX_LINE_BYTES:,} bytes"
+            message = error_line("cannot use text", "question", why, "Shorten it")
+            yield ChatLine(error=TextError(message, code="text_too_long"))
+        else:
+            yield parsed_line(line.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8", "surrogateescape"))
+
+
+def parsed_line(line: str) -> ChatLine:
+    r"""Tells commands from questions.
+
+    >>> parsed_line("/image a b.png").text, parsed_line("//etc is what?").text
+    ('a b.png', '/etc is what?')
+    """
+    if not line.startswith("/") or line.startswith("//"):
+        return ChatLine(text=line.removeprefix("/"))
+    command, _, argument = line.partition(" ")
+    return ChatLine(command=command.strip(), text=argument.strip())
