@@ -40,6 +40,6 @@ def test_every_option_the_readme_names_exists() -> None:
         subprocess.run(
             [sys.executable, "-m", "vlinstruct", command, "--help"], capture_output=True, text=True, check=True
         ).stdout
-        for command in ("ask", "optimize", "score", "backbones", "bench", "finetune")
+        for command in ("ask", "optimize", "score", "backbones", "bench", "finetune", "evaluate", "convert", "chat")
     )
     assert not {option for option in named - {"--help"} if option not in helps}

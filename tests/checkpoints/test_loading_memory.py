@@ -24,7 +24,7 @@ def run(*arguments: object) -> str:
 @pytest.fixture(scope="module")
 def folder(tiny_folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wide")
-    write_folder(folder, tiny_folders["llama"], layers=3)
+    write_folder(folder, tiny_folders["llama"], layers=4)
     return folder
 
 
