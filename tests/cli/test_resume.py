@@ -267,7 +267,7 @@ def assert_refused(command: list[object], output: Path) -> None:
 CHANGES = ["--max-new-tokens 5", "--num-beams 2", "--do-sample --seed 1", "--choices yes,no", "--optimize"]
 
 
-@pytest.mark.parametrize("changed", [*CHANGES, "--dtype bfloat16", "--template Say:{question}"])
+@pytest.mark.parametrize("changed", [*CHANGES, "--dtype bfloat16", "--quantize 8bit", "--template Say:{question}"])
 def test_records_made_with_other_arguments_are_never_mixed(
     changed: str, pictures: Pictures, output: Path, refuses_to_load: Callable[[], None]
 ) -> None:
@@ -445,3 +445,9 @@ def test_a_run_in_which_all_that_was_left_fails_is_no_total_failure(pictures: Pi
     assert again.exit_code == 3
     assert "1 of 3 items failed" in last_line(again)
     assert vli("ask", paths[2], paths[2].with_name("missing.png"), ASKED).exit_code == 4
+
+
+def test_a_shipped_adapter_is_named_in_a_batch_too(pictures: Pictures, output: Path) -> None:
+    asked = ("ask", *pictures(2), "What colour is the circle?", "--backbone", "mini", "--adapter", "mini-ema")
+    assert vli(*asked, "-o", output).exit_code == 0
+    assert len(output.read_text().splitlines()) == 2

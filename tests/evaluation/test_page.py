@@ -77,6 +77,14 @@ def test_a_ranked_answer_is_the_likeliest_candidate() -> None:
     assert case.is_failure
 
 
+def test_of_several_peoples_answers_each_is_right_and_the_commonest_is_shown() -> None:
+    said = [{**one, "references": ["a", "b", "b"]} for one in records(0)]
+    for one in said:
+        one["initial"]["answer"] = "a"
+    (case, *_) = draw_cases(said, ITEMS[:1], model="a", seed=0)
+    assert (case.reference, case.answers[0].is_right, case.answers[1].is_right) == ("b", True, False)
+
+
 @pytest.fixture
 def table(tmp_path: Path) -> Table:
     write(tmp_path, records(9) + [{**one, "id": one["id"].replace("a/", "b/", 1)} for one in records(0)])

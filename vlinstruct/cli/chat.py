@@ -17,15 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vlinstruct.cli.chat_lines import ChatLine, piped_lines, typed_lines
-from vlinstruct.cli.options import (
-    BackboneOption,
-    DeviceOption,
-    Dtype,
-    GenerationOptions,
-    OptimizationOptions,
-    QuantizeOption,
-    takes,
-)
+from vlinstruct.cli.options import GenerationOptions, ModelOptions, OptimizationOptions, takes
 from vlinstruct.cli.terminal import Talk, say, show
 from vlinstruct.data.text import error_line, printable
 from vlinstruct.errors import BatchError, InputError, NetworkError, VlinstructError
@@ -34,7 +26,6 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from vlinstruct.chat import Chat, ChatConfig, Turn
-    from vlinstruct.instruction.templates import Templates
     from vlinstruct.operations import Fields
     from vlinstruct.pipeline import Pipeline
 
@@ -52,23 +43,13 @@ _HELP = """\
 
 
 @dataclass(frozen=True, kw_only=True)
-class ChatOptions:
+class ChatOptions(ModelOptions):
     """On which model a chat runs, and what it prints."""
 
-    backbone: BackboneOption = None
-    adapter: Annotated[str | None, typer.Option(help="Trained alignment layers: a folder, a hub id or mini-ema.")] = (
-        None
-    )
-    device: DeviceOption = "auto"
-    dtype: Annotated[Dtype, typer.Option(help="What the model computes in; auto: float32 on a CPU, else bfloat16.")] = (
-        "auto"
-    )
-    quantize: QuantizeOption = None
     max_pixels: Annotated[
         int, typer.Option(min=1, max=178_956_970, help="Refuse larger pictures before they are decoded.")
     ] = 50_000_000
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON record for each turn.")] = False
-    offline: Annotated[bool, typer.Option("--offline", help="Open no connection; use what is cached.")] = False
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No notices.")] = False
     debug: Annotated[bool, typer.Option("--debug", help="Print tracebacks.")] = False
 
@@ -87,13 +68,14 @@ def chat(
     Questions are typed, or come from stdin line by line. Lines that begin with / are commands; /help lists them.
     """
     from vlinstruct.chat import ChatConfig
+    from vlinstruct.cli.run import load_pipeline
 
     config = ChatConfig(optimize=optimize, generation=generation.config(), optimization=optimization.config())
     templates = optimization.load_templates()
     talk = Talk(quiet=options.quiet)
     with talk.listening():
         picture = _read_picture(image, options, talk)
-        session = _Session(_load(options, templates), config, options=options, talk=talk)
+        session = _Session(load_pipeline(options, templates), config, options=options, talk=talk)
         session.look_at(picture)
         if session.is_streaming and generation.num_beams > 1:
             talk.notice("answers come as a whole: they are shown word by word with --num-beams 1 only.")
@@ -106,24 +88,6 @@ def chat(
 class _Picture:
     name: str
     image: Image.Image
-
-
-def _load(options: ChatOptions, templates: Templates | None) -> Pipeline:
-    from vlinstruct.cli.run import collect_garbage_from_here
-    from vlinstruct.pipeline import load
-
-    pipeline = load(
-        options.backbone,
-        adapter=options.adapter,
-        device=options.device,
-        dtype=options.dtype,
-        quantize=options.quantize,
-        offline=options.offline,
-    )
-    if templates is not None:
-        pipeline.templates = templates
-    collect_garbage_from_here()
-    return pipeline
 
 
 def _read_picture(typed: str, options: ChatOptions, talk: Talk, *, may_fetch: bool = True) -> _Picture:

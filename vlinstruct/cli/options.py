@@ -74,8 +74,8 @@ def _parameters(kind: type) -> list[inspect.Parameter]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunOptions:
-    """How a command runs: on which model, where, and what becomes of the records."""
+class ModelOptions:
+    """Which model a command runs on, and where."""
 
     backbone: BackboneOption = None
     adapter: Annotated[str | None, typer.Option(help="Trained alignment layers: a folder, a hub id or mini-ema.")] = (
@@ -86,6 +86,13 @@ class RunOptions:
         "auto"
     )
     quantize: QuantizeOption = None
+    offline: Annotated[bool, typer.Option("--offline", help="Open no connection; use what is cached.")] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions(ModelOptions):
+    """How a command runs: on which model, where, and what becomes of the records."""
+
     batch_size: Annotated[int, typer.Option(min=1, max=1024, help="Pictures that go through the model together.")] = 1
     recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Enter the subfolders of a folder.")] = False
     follow_symlinks: Annotated[
@@ -100,7 +107,6 @@ class RunOptions:
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output in place of resuming it.")] = False
     max_failures: Annotated[int | None, typer.Option(min=1, help="Stop a batch after this many failed items.")] = None
     as_json: Annotated[bool, typer.Option("--json", help="Print records as JSON.")] = False
-    offline: Annotated[bool, typer.Option("--offline", help="Open no connection; use what is cached.")] = False
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No notices, no progress.")] = False
     debug: Annotated[bool, typer.Option("--debug", help="Print tracebacks.")] = False
 

@@ -15,7 +15,7 @@ from vlinstruct.batch import BadItem, Batch, BatchItem, Summary, resume_key, wri
 from vlinstruct.checkpoints.json_files import read_json_object
 from vlinstruct.checkpoints.registry import default_backbone, locate
 from vlinstruct.checkpoints.safetensors_files import fingerprint
-from vlinstruct.cli.options import DataOptions, OptimizationOptions, RunOptions
+from vlinstruct.cli.options import DataOptions, ModelOptions, OptimizationOptions, RunOptions
 from vlinstruct.cli.terminal import Talk, progress, show
 from vlinstruct.data.images import ImageLimits
 from vlinstruct.data.inputs import ListingOptions, has_image_extension, list_images
@@ -121,7 +121,7 @@ def run(
     batch = Batch(
         operation=operation,
         backbone=backbone,
-        load_pipeline=functools.partial(_load, backbone, options, templates),
+        load_pipeline=functools.partial(load_pipeline, options, templates),
         batch_size=options.batch_size,
         limits=ImageLimits(max_pixels=options.max_pixels),
         notify=talk.notice,
@@ -161,7 +161,7 @@ def run_shared(
             instruction,
             pictures,
             backbone=backbone,
-            load_pipeline=functools.partial(_load, backbone, options, optimization.load_templates()),
+            load_pipeline=functools.partial(load_pipeline, options, optimization.load_templates()),
             optimization=optimization.config(),
         )
     _print_record(record, options, talk, render)
@@ -172,11 +172,12 @@ def run_shared(
         )
 
 
-def _load(backbone: str, options: RunOptions, templates: Templates | None) -> Pipeline:
+def load_pipeline(options: ModelOptions, templates: Templates | None) -> Pipeline:
+    """Loads the model that was asked for."""
     from vlinstruct.pipeline import load
 
     pipeline = load(
-        backbone,
+        options.backbone,
         adapter=options.adapter,
         device=options.device,
         dtype=options.dtype,
@@ -251,8 +252,8 @@ def _writer(
 def _identity(backbone: str, options: RunOptions, templates: Templates | None) -> list[object]:
     """Returns what a record depends on beside its item and the command."""
     weights = fingerprint(locate(backbone, offline=options.offline))
-    adapter = options.adapter and _adapter_identity(locate(options.adapter, offline=options.offline))
-    return [weights, adapter, options.dtype, asdict(templates or Templates.default())]
+    adapter = options.adapter and _adapter_identity(locate(options.adapter, offline=options.offline, what="adapter"))
+    return [weights, adapter, options.dtype, options.quantize, asdict(templates or Templates.default())]
 
 
 def _adapter_identity(folder: Path) -> list[object]:

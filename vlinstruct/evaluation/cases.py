@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +24,7 @@ class Answer:
         instruction: what was asked.
         ias: its score; None where it has none.
         text: what was answered: the likeliest candidate where the task ranks.
-        is_right: whether that is the reference, word for word.
+        is_right: whether that is a reference, word for word.
     """
 
     role: str
@@ -39,7 +40,7 @@ class Case:
 
     Args:
         item: with its picture.
-        reference: the right answer.
+        reference: the right answer, or the one that most people gave.
         answers: of the three instructions, then of the canonical one.
         chosen: the role that `safe` chose.
         reason: why.
@@ -85,7 +86,7 @@ def _case(item: Item, record: Mapping[str, Any], canonical: Mapping[str, Any]) -
     answers = [_answer(record, role, role) for role in ROLES if role in record]
     return Case(
         item=item,
-        reference=record["references"][0],
+        reference=Counter(record["references"]).most_common(1)[0][0],
         answers=[*answers, _answer(canonical, "initial", "canonical")],
         chosen=record["chosen"],
         reason=record["reason"],
@@ -93,10 +94,11 @@ def _case(item: Item, record: Mapping[str, Any], canonical: Mapping[str, Any]) -
 
 
 def _answer(record: Mapping[str, Any], role: str, name: str) -> Answer:
-    said, reference = record[role], record["references"][0]
-    text, is_right = said["answer"], is_exact_match(str(said["answer"]), reference)
+    said, references = record[role], record["references"]
+    text = said["answer"]
+    is_right = any(is_exact_match(str(text), reference) for reference in references)
     if "candidates" in record:
         candidates = record["candidates"]
         text = candidates[min(range(len(candidates)), key=lambda place: said["answer"][place])]
-        is_right = is_ranked_first(said["answer"], candidates.index(reference))
+        is_right = is_ranked_first(said["answer"], candidates.index(references[0]))
     return Answer(role=name, instruction=said["text"], ias=said["ias"], text=text, is_right=is_right)

@@ -47,7 +47,7 @@ def as_html(table: Table, cases: Sequence[Case], facts: Mapping[str, Any]) -> st
         f"<h2>What follows</h2><p>Points; of shares 1 is all.</p><table>{''.join(found)}</table>",
         f"<h2>{len(cases)} cases of {_text(table.models[-1])}, in {table.words[-1]} words</h2>",
         f"<p>Drawn by seed; {sum(case.is_failure for case in cases)} are failures: the chosen instruction's answer is "
-        "not the reference, word for word.</p>",
+        "no reference, word for word.</p>",
         *(line for case in cases for line in _case(case)),
     ]
     return "\n".join([*lines, "</html>", ""])
