@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pycocoevalcap.cider.cider import Cider
 
-NUM_SETS = 40
+NUM_SETS = 160
 GOLDEN = Path(__file__).with_name("cider_golden.json")
 
 

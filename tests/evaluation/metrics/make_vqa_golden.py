@@ -18,7 +18,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-NUM_CASES = 120
+NUM_CASES = 520
 GOLDEN = Path(__file__).with_name("vqa_golden.json")
 PIECES = r"""
 aint couldnt've somebody'd somebodyd 'ows'at y'alld've Im let's its dont don't isnt it's dog's dogs' oclock a an the The
