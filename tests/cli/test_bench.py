@@ -82,3 +82,11 @@ def test_bench_needs_transformers(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_bench_refuses_what_it_cannot_do(option: str, value: str) -> None:
     vli("bench", option, value).refusal(2)
+
+
+def test_ranking_is_measured_and_refuses_what_it_does_not_measure(tiny_folders: dict[str, Path]) -> None:
+    asked = ("bench", "--backbone", tiny_folders["t5"], "--candidates", "3", "--runs", "2")
+    (record,) = vli(*asked, "--json").records
+    assert (record["schema"], record["candidates"]) == ("vlinstruct.bench.ranking/1", 3)
+    assert "--training and --candidates together" in vli(*asked, "--training").refusal(2)
+    assert "--batch-size: nothing that --candidates measures" in vli(*asked, "--batch-size", "4").refusal(2)

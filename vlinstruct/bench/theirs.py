@@ -98,15 +98,21 @@ class TheirArms:
         self.theirs.generate(**self._inputs(images, prompt, qformer_text), **self._settings(script, num_tokens))
 
     def _score(self, image: Image.Image, text: str) -> ScoredInstruction:
-        """Teacher forcing through the whole model."""
-        inputs = self._inputs([image], self.templates.score_prompt(), text)
-        target = torch.tensor([self.ours.tokenizer.target_ids(text)], device=self.theirs.device)
+        nll = self.target_nll(image, self.templates.score_prompt(), text, self.ours.tokenizer.target_ids(text))
+        scores = TokenScores(tokens=("",) * len(nll), token_nll=tuple(nll))
+        return ScoredInstruction(text=text, ias=scores.mean_nll, scores=scores)
+
+    def target_nll(self, image: Image.Image, prompt: str, qformer_text: str, target_ids: Sequence[int]) -> list[float]:
+        """Returns every target token's negative log-likelihood, in nats: teacher forcing through the whole model."""
+        inputs = self._inputs([image], prompt, qformer_text)
+        target = torch.tensor([target_ids], device=self.theirs.device)
         if isinstance(self.ours.model.config.text_config, T5Config):
             logits = self.theirs(**inputs, labels=target).logits
         else:
             inputs["input_ids"] = torch.cat([inputs["input_ids"], target], dim=1)
             inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
             logits = self.theirs(**inputs).logits[:, -target.shape[1] - 1 : -1]
-        nll = torch.nn.functional.cross_entropy(logits.float().transpose(1, 2), target, reduction="none")[0].tolist()
-        scores = TokenScores(tokens=("",) * len(nll), token_nll=tuple(nll))
-        return ScoredInstruction(text=text, ias=scores.mean_nll, scores=scores)
+        nll: list[float] = torch.nn.functional.cross_entropy(logits.float().transpose(1, 2), target, reduction="none")[
+            0
+        ].tolist()
+        return nll

@@ -29,6 +29,9 @@ def bench(
     training: Annotated[
         bool, typer.Option("--training", help="Measure finetune, beside a plain training loop, in place of answers.")
     ] = False,
+    candidates: Annotated[
+        int | None, typer.Option(min=2, max=100_000, help="Measure ranking so many candidates, in place of answers.")
+    ] = None,
     batch_size: Annotated[
         int | None,
         typer.Option(
@@ -64,7 +67,7 @@ def bench(
     offline: Annotated[bool, typer.Option("--offline", help="Open no connection; use what is cached.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Print tracebacks.")] = False,
 ) -> None:
-    """Measure plain and optimized answers, or training, beside transformers: same weights, same tokens, in turns."""
+    """Measure answers, plain and optimized, or training, or ranking, beside transformers: same weights, same tokens."""
     from vlinstruct.bench import Workload, as_record, as_table, compare
     from vlinstruct.bench.acceptance import measured_acceptance
     from vlinstruct.bench.cold_start import cold_starts
@@ -77,8 +80,11 @@ def bench(
 
     if cold_runs == 1:
         raise UsageError("--cold-runs takes 2 or more, for a spread, or 0 for none.")
-    if training:
-        _refuse_for_training({"--acceptance": acceptance, "--plot": plot, "--cold-runs": cold_runs})
+    if training or candidates:
+        of_answers = {"--acceptance": acceptance, "--plot": plot, "--cold-runs": cold_runs}
+        of_both = {"--training and --candidates together": training and candidates}
+        what = "--training" if training else "--candidates"
+        _refuse({**of_answers, **of_both, "--batch-size": candidates and batch_size}, what)
     if plot is not None:
         require_plots(plot)
     use_threads(threads)
@@ -90,6 +96,10 @@ def bench(
     collect_garbage_from_here()
     if training:
         table, record = _training(name, pipeline, theirs, batch_size=batch_size or _TRAINING_BATCH, runs=runs)
+        _print(table, record, as_json=as_json)
+        return
+    if candidates:
+        table, record = _ranking(name, pipeline, theirs, candidates=candidates, runs=runs)
         _print(table, record, as_json=as_json)
         return
     shares = acceptance or [0.0, measured_acceptance(_ITEMS), 1.0]
@@ -113,10 +123,19 @@ def _print(table: str, record: Mapping[str, Any], *, as_json: bool) -> None:
     show(json_line(dict(record)).decode().rstrip("\n") if as_json else table)
 
 
-def _refuse_for_training(given: Mapping[str, object]) -> None:
+def _refuse(given: Mapping[str, object], what: str) -> None:
     names = [name for name, value in given.items() if value]
     if names:
-        raise UsageError(f"{', '.join(names)}: nothing that --training measures. Leave it out.")
+        raise UsageError(f"{', '.join(names)}: nothing that {what} measures. Leave it out.")
+
+
+def _ranking(name: str, pipeline: Pipeline, theirs: Any, *, candidates: int, runs: int) -> tuple[str, dict[str, Any]]:
+    """Returns the table and the record."""
+    from vlinstruct.bench.environment import environment
+    from vlinstruct.bench.ranking import compare_ranking, ranking_record, ranking_table
+
+    compared = compare_ranking(pipeline, theirs, candidates, runs)
+    return ranking_table(compared), ranking_record(name, compared, environment(pipeline.model))
 
 
 def _training(name: str, pipeline: Pipeline, theirs: Any, *, batch_size: int, runs: int) -> tuple[str, dict[str, Any]]:

@@ -1,0 +1,113 @@
+"""Ranking many candidates for one question, as Visual Dialog asks: read once for all of them, or once for each.
+
+All arms know the picture and score the same tokens. transformers' encodes the picture for every candidate, as a
+loop over its forward does; ours one by one shares the picture, ours together the question as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice, product
+from typing import Any
+
+import torch
+
+from vlinstruct.bench.compare import Timing, picture, timed_in_turns
+from vlinstruct.bench.theirs import TheirArms
+from vlinstruct.bench.workload import Workload
+from vlinstruct.pipeline import Pipeline
+
+RANKING_ARMS = ("transformers, one by one", "vlinstruct, one by one", "vlinstruct, together")
+_QUESTION = "Question: What is in the picture? \n Short answer:"
+_WORDS = ("", "yes", "no", "a", "the", "two", "small", "large"), ("red", "blue", "green", "white"), ("circle", "square")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ranking:
+    """What ranking took.
+
+    Args:
+        num_candidates: how many were ranked.
+        timings: of every arm.
+        largest_difference: between transformers' losses and ours together, in nats per token.
+    """
+
+    num_candidates: int
+    timings: tuple[Timing, ...]
+    largest_difference: float
+
+    def speedup(self, arm: str) -> float:
+        """Returns how many times as fast as an arm ranking together is."""
+        medians = {timing.arm: timing.median_s for timing in self.timings}
+        return medians[arm] / medians[RANKING_ARMS[-1]]
+
+
+def candidates(count: int) -> list[str]:
+    """Returns different short answers, one to four words long.
+
+    >>> candidates(3)
+    ['red circle', 'red square', 'blue circle']
+    """
+    answers = (" ".join(filter(None, words)) for words in product(*_WORDS))
+    longer = (f"{answer} {number}" for number in range(10**6) for answer in candidates(64))
+    return list(islice(answers if count <= 64 else longer, count))
+
+
+def compare_ranking(pipeline: Pipeline, theirs: Any, count: int, runs: int) -> Ranking:
+    """Ranks with every arm in turns.
+
+    Args:
+        pipeline: ours.
+        theirs: transformers' model with the same weights.
+        count: candidates, at least 2.
+        runs: of every arm, at least 2.
+    """
+    image, offered, found = picture(), candidates(count), {}
+    model, others = pipeline.model, TheirArms(theirs, pipeline.model, [image], Workload())
+
+    def one_by_one() -> None:
+        percept = pipeline.see(image)
+        for text in offered:
+            model.token_nll(percept, [_QUESTION], [_QUESTION], [text])
+
+    def together() -> None:
+        (row,) = model.candidate_nll(pipeline.see(image), [_QUESTION], [_QUESTION], [offered])
+        found["ours"] = [one.mean_nll for one in row]
+
+    @torch.inference_mode()
+    def transformers() -> None:
+        targets = [model.tokenizer.target_ids(text) for text in offered]
+        losses = [others.target_nll(image, _QUESTION, _QUESTION, target) for target in targets]
+        found["theirs"] = [sum(one) / len(one) for one in losses]
+
+    timings = timed_in_turns(dict(zip(RANKING_ARMS, (transformers, one_by_one, together), strict=True)), runs)
+    return Ranking(num_candidates=count, timings=timings, largest_difference=_largest(found["ours"], found["theirs"]))
+
+
+def _largest(ours: Sequence[float], theirs: Sequence[float]) -> float:
+    return max(abs(one - other) for one, other in zip(ours, theirs, strict=True))
+
+
+def ranking_table(one: Ranking) -> str:
+    """Returns the measurement as lines."""
+    lines = [f"ranking {one.num_candidates} candidates"]
+    for timing in one.timings:
+        low, high = timing.quartiles_s
+        spread = f"{1e3 * timing.median_s:9.1f} ms  ({1e3 * low:.1f} to {1e3 * high:.1f})"
+        lines.append(f"  {timing.arm:24} {spread:36} together is {one.speedup(timing.arm):.1f} times as fast")
+    return "\n".join([*lines, f"  losses differ by at most {one.largest_difference:.1e} nats per token"])
+
+
+def ranking_record(backbone: str, one: Ranking, environment: dict[str, Any]) -> dict[str, Any]:
+    """Returns it as a record, every run's seconds included."""
+    return {
+        "schema": "vlinstruct.bench.ranking/1",
+        "id": backbone,
+        "status": "ok",
+        "environment": environment,
+        "candidates": one.num_candidates,
+        "seconds": {timing.arm: list(timing.seconds) for timing in one.timings},
+        "median_speedup": {arm: one.speedup(arm) for arm in RANKING_ARMS},
+        "largest_difference": one.largest_difference,
+    }
