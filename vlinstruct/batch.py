@@ -83,6 +83,7 @@ class Batch:
         load_pipeline: loads it; called once, when the first picture has been read.
         batch_size: items that go through the model together, at least 1.
         limits: how large a picture may be.
+        read_text: reads the words in a picture, which then follow an item's texts, joined by commas; None for nobody.
         notify: is told what a user should know of a picture, e.g. that it is animated.
     """
 
@@ -91,6 +92,7 @@ class Batch:
     load_pipeline: Callable[[], Pipeline]
     batch_size: int = 1
     limits: ImageLimits = DEFAULT_LIMITS
+    read_text: Callable[[Image.Image], Sequence[str]] | None = None
     notify: Callable[[str], None] = lambda notice: None
 
     def outcomes(
@@ -144,12 +146,18 @@ class Batch:
         ids = [row.item.id for row in rows]
         try:
             percept = pipeline.see(*(row.image for row in rows if row.image is not None))
-            texts = [row.item.texts for row in rows if isinstance(row.item, BatchItem)]
+            texts = [self._texts(row) for row in rows]
             return dict(zip(ids, self.operation.run(pipeline, percept, texts), strict=True))
         except InputError as error:
             if len(rows) == 1:
                 return {ids[0]: error}
             return {id: result for row in rows for id, result in self._results(pipeline, [row]).items()}
+
+    def _texts(self, row: _Row) -> Sequence[str]:
+        assert isinstance(row.item, BatchItem)
+        if self.read_text is None or row.image is None:
+            return row.item.texts
+        return (*row.item.texts, ", ".join(self.read_text(row.image)))
 
     def _outcome(self, item: BatchItem | BadItem, result: Fields | VlinstructError) -> Outcome:
         schema = self.operation.schema

@@ -7,6 +7,7 @@ Legend: B rows, one picture each.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -20,8 +21,11 @@ if TYPE_CHECKING:
 
 Fields = dict[str, Any]
 
-QUESTION_FIELD = "{question}"
-"""Where the question goes in a template."""
+QUESTION_FIELD, TOKENS_FIELD = "{question}", "{tokens}"
+"""Where the question, and what OCR has read, go in a template."""
+
+OCR_TEMPLATE = f"OCR tokens: {TOKENS_FIELD} Question: {QUESTION_FIELD} \n Short answer:"
+"""The paper's for TextVQA (appendix C.2)."""
 
 # Scores of one item computed alone and in a batch differ in the last bits of float32: far below what is written.
 _DECIMALS = 5
@@ -57,7 +61,9 @@ class Ask:
     """Answers a question about every picture.
 
     Args:
-        template: what is asked, with the question in place of `{question}`.
+        template: what is asked, with the question in place of `{question}` and, under `ocr`, what was read in the
+            picture in place of `{tokens}`.
+        ocr: whether every row's texts are the question and what was read.
         choices: answers to rank in place of generating one.
         optimize: run algorithm 2 first.
         optimization: how it chooses.
@@ -65,6 +71,7 @@ class Ask:
     """
 
     template: str = QUESTION_FIELD
+    ocr: bool = False
     choices: tuple[str, ...] = ()
     optimize: bool = False
     optimization: OptimizationConfig = OptimizationConfig()
@@ -75,22 +82,29 @@ class Ask:
     def settings(self) -> Fields:
         return asdict(self)
 
+    def _instruction(self, row: Sequence[str]) -> str:
+        """Fills the template in one pass: what stands in a question or a picture is no field."""
+        values = dict(zip((QUESTION_FIELD, TOKENS_FIELD) if self.ocr else (QUESTION_FIELD,), row, strict=True))
+        return re.sub("|".join(map(re.escape, values)), lambda field: values[field[0]], self.template)
+
     def run(
         self, pipeline: Pipeline, percept: Percept, texts: Sequence[Sequence[str]]
     ) -> list[Fields | VlinstructError]:
-        questions = [row[0] for row in texts]
         answers = pipeline.ask_each(
             percept,
-            [self.template.replace(QUESTION_FIELD, question) for question in questions],
+            [self._instruction(row) for row in texts],
             choices=self.choices,
             optimize=self.optimize,
             optimization=self.optimization,
             generation=self.generation,
         )
         return [
-            answer if isinstance(answer, VlinstructError) else {"question": question, **_answer_fields(answer)}
-            for question, answer in zip(questions, answers, strict=True)
+            answer if isinstance(answer, VlinstructError) else {**self._asked(row), **_answer_fields(answer)}
+            for row, answer in zip(texts, answers, strict=True)
         ]
+
+    def _asked(self, row: Sequence[str]) -> Fields:
+        return {"question": row[0], **({"ocr_tokens": row[1]} if self.ocr else {})}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -153,3 +153,18 @@ def test_the_lowest_of_the_pair_is_the_initial_one_on_ties_and_where_nothing_is_
     assert chosen(tied, "lowest of pair")["answer"] == "i"
     unknown = {**one, "initial": said("i", None, "i"), "rewritten": said("r", None, "r")}
     assert chosen(unknown, "lowest of pair")["answer"] == "i"
+
+
+def test_vqa_accuracy_is_that_of_the_normalizer(tmp_path: Path) -> None:
+    vizwiz = Task(name="vizwiz", metric="vqa_accuracy", is_ranked=False)
+    said = [record(f"a/canonical/vizwiz-{number}", "dog", "dog", "dog") for number in range(2)]
+    write(tmp_path, [{**one, "references": ["a dog", "the dog", "dog", "dogs"]} for one in said])
+    cell = Cell("a", "canonical", "plain")
+    scores = {
+        normalizer: read_table(tmp_path, [vizwiz], ["a"], seed=0, normalizer=normalizer)
+        .task_score(cell, "vizwiz")
+        .value
+        for normalizer in ("official", "lavis", "evalai")
+    }
+    assert scores["official"] == scores["evalai"] == pytest.approx((2 / 3 * 3 + 1) / 4)
+    assert scores["lavis"] == pytest.approx(3 / 4 / 3)

@@ -28,6 +28,10 @@ def ask(
         str | None, typer.Option(help='Rank these answers in place of generating one: "yes,no".')
     ] = None,
     template: Annotated[str | None, typer.Option(help='Wrap the question: "Question: {question} Answer:".')] = None,
+    ocr: Annotated[
+        bool,
+        typer.Option("--ocr", help="Read the picture's words first; they stand in {tokens} (needs vlinstruct[ocr])."),
+    ] = False,
     *,
     data: DataOptions,
     options: RunOptions,
@@ -40,11 +44,16 @@ def ask(
     line each. The question is sent as it is typed.
     """
     from vlinstruct.cli.run import run
+    from vlinstruct.data.ocr import ocr_tokens, require_ocr
     from vlinstruct.operations import Ask
+
+    if ocr:
+        require_ocr()
 
     talk = Talk(quiet=options.quiet)
     operation = Ask(
-        template=_template(template),
+        template=_template(template, ocr=ocr),
+        ocr=ocr,
         choices=_choices(choices),
         optimize=optimize,
         optimization=optimization.config(),
@@ -55,7 +64,15 @@ def ask(
     if not optimize and optimization != OptimizationOptions():
         talk.notice("--select and --templates change nothing without --optimize.")
     work = _work(arguments or [], data, options, talk)
-    run(operation, work, options=options, talk=talk, render=_render, optimization=optimization)
+    run(
+        operation,
+        work,
+        options=options,
+        talk=talk,
+        render=_render,
+        optimization=optimization,
+        read_text=ocr_tokens if ocr else None,
+    )
 
 
 def _work(arguments: list[str], data: DataOptions, options: RunOptions, talk: Talk) -> Work:
@@ -73,13 +90,15 @@ def _work(arguments: list[str], data: DataOptions, options: RunOptions, talk: Ta
     return typed_work(images, (question,), options, talk)
 
 
-def _template(text: str | None) -> str:
-    from vlinstruct.operations import QUESTION_FIELD
+def _template(text: str | None, *, ocr: bool) -> str:
+    from vlinstruct.operations import OCR_TEMPLATE, QUESTION_FIELD, TOKENS_FIELD
 
     if text is None:
-        return QUESTION_FIELD
+        return OCR_TEMPLATE if ocr else QUESTION_FIELD
     if QUESTION_FIELD not in text:
         raise UsageError(f"--template must contain {QUESTION_FIELD}, where the question goes.")
+    if ocr and TOKENS_FIELD not in text:
+        raise UsageError(f"--template must contain {TOKENS_FIELD}, where --ocr puts the picture's words.")
     return check_instruction(text, what="--template")
 
 

@@ -18,6 +18,7 @@ from vlinstruct.errors import DataError, UsageError
 if TYPE_CHECKING:
     from vlinstruct.evaluation.benchmarks.rows import Row
     from vlinstruct.evaluation.benchmarks.selection import Selection
+    from vlinstruct.evaluation.metrics.vqa_accuracy import Normalizer
     from vlinstruct.evaluation.parts import Processes
     from vlinstruct.evaluation.runner import Model
     from vlinstruct.evaluation.table import Table
@@ -33,6 +34,7 @@ class _Run:
     settings: dict[str, Any]
     batch_size: int
     seed: int
+    normalizer: Normalizer
     as_json: bool
     talk: Talk
     processes: Processes
@@ -76,6 +78,10 @@ def evaluate(
     max_new_tokens: Annotated[
         int | None, typer.Option(help="Most tokens of an answer.", show_default="the benchmark's own")
     ] = None,
+    vqa_normalizer: Annotated[
+        Literal["official", "lavis", "evalai"],
+        typer.Option(help="How VQA accuracy compares: VQA v2.0's code, LAVIS' or lmms-eval's."),
+    ] = "official",
     as_json: Annotated[bool, typer.Option("--json", help="Print records as JSON.")] = False,
     offline: Annotated[bool, typer.Option("--offline", help="Open no connection; use what is cached.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No notices, no progress.")] = False,
@@ -113,6 +119,7 @@ def evaluate(
         settings=settings,
         batch_size=batch_size,
         seed=seed,
+        normalizer=vqa_normalizer,
         as_json=as_json,
         talk=talk,
         processes=processes,
@@ -162,9 +169,12 @@ def _measure(selection: Selection, rows: Sequence[Row], folder: Path, run: _Run)
         )
     if run.processes.rank > 0:
         return
-    table = read_table(folder, selection.tasks, [model.name for model in models], seed=run.seed)
+    names = [model.name for model in models]
+    table = read_table(folder, selection.tasks, names, seed=run.seed, normalizer=run.normalizer)
     split = selection.facts.get("split", selection.kind)
     facts = {"id": f"{run.backbone}/{split}", "backbone": run.backbone, **selection.facts}
+    if any(task.metric == "vqa_accuracy" for task in selection.tasks):
+        facts["vqa_normalizer"] = run.normalizer
     cases = draw_cases(read_records(folder), every_item, model=models[-1].name, seed=run.seed)
     with written_atomically(folder / _PAGE_FILE) as path:
         path.write_text(as_html(table, cases, facts), encoding="utf-8")

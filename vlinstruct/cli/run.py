@@ -29,6 +29,8 @@ from vlinstruct.operations import Fields, Operation
 from vlinstruct.shared import Pictures, optimize_shared
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from vlinstruct.pipeline import Pipeline
 
 
@@ -102,6 +104,7 @@ def run(
     talk: Talk,
     render: Callable[[Fields], str],
     optimization: OptimizationOptions | None = None,
+    read_text: Callable[[Image.Image], Sequence[str]] | None = None,
 ) -> None:
     """Runs an operation over items and prints the result.
 
@@ -112,6 +115,7 @@ def run(
         talk: says notices.
         render: a record as text for people.
         optimization: its templates; None for a command that does not optimize.
+        read_text: see `Batch`.
 
     Raises:
         VlinstructError: the one item's error, or the batch's.
@@ -124,6 +128,7 @@ def run(
         load_pipeline=functools.partial(load_pipeline, options, templates),
         batch_size=options.batch_size,
         limits=ImageLimits(max_pixels=options.max_pixels),
+        read_text=read_text,
         notify=talk.notice,
     )
     with talk.listening():

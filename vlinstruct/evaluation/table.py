@@ -27,7 +27,7 @@ from vlinstruct.evaluation.metrics.cider import cider
 from vlinstruct.evaluation.metrics.mrr import target_rank
 from vlinstruct.evaluation.metrics.ptb import ptb_tokens
 from vlinstruct.evaluation.metrics.roc_auc import roc_auc
-from vlinstruct.evaluation.metrics.vqa_accuracy import vqa_accuracy
+from vlinstruct.evaluation.metrics.vqa_accuracy import Normalizer, vqa_accuracy
 from vlinstruct.evaluation.parts import RECORDS_FILE
 from vlinstruct.evaluation.runner import TIMES_FILE
 
@@ -115,7 +115,9 @@ class Table:
         return mean
 
 
-def read_table(folder: Path, tasks: Sequence[Task], models: Sequence[str], *, seed: int) -> Table:
+def read_table(
+    folder: Path, tasks: Sequence[Task], models: Sequence[str], *, seed: int, normalizer: Normalizer = "official"
+) -> Table:
     """Scores what `runner.run` wrote.
 
     Args:
@@ -123,6 +125,7 @@ def read_table(folder: Path, tasks: Sequence[Task], models: Sequence[str], *, se
         tasks: the benchmarks.
         models: the rows.
         seed: of the resamples.
+        normalizer: of VQA accuracy.
     """
     records = _grouped(read_records(folder))
     asked = [words for words in WORDS if any(words == found for _, found, _ in records)]
@@ -132,7 +135,8 @@ def read_table(folder: Path, tasks: Sequence[Task], models: Sequence[str], *, se
         rows = _resamples(len(records[models[0], "canonical", task.name]), seed)
         for cell in cells:
             words = "canonical" if cell.column == "always canonical" else cell.words
-            scores[cell, task.name] = _task_scores(task, records[cell.model, words, task.name], cell.column, rows)
+            answered = records[cell.model, words, task.name]
+            scores[cell, task.name] = _task_scores(task, answered, cell.column, rows, normalizer)
     seconds = _seconds(folder / TIMES_FILE, cells)
     return Table(tasks=tasks, models=models, words=asked, scores=scores, seconds=seconds)
 
@@ -159,11 +163,15 @@ def _resamples(num_items: int, seed: int) -> NDArray[np.int64]:
 
 
 def _task_scores(
-    task: Task, records: Sequence[Mapping[str, Any]], column: Column, rows: NDArray[np.int64]
+    task: Task,
+    records: Sequence[Mapping[str, Any]],
+    column: Column,
+    rows: NDArray[np.int64],
+    normalizer: Normalizer,
 ) -> NDArray[np.float64]:
     answers = [chosen(record, column)["answer"] for record in records]
     if task.metric != "roc_auc":
-        values = np.array(_item_scores(task, records, answers), dtype=np.float64)
+        values = np.array(_item_scores(task, records, answers, normalizer), dtype=np.float64)
         mean: NDArray[np.float64] = values[rows].mean(axis=1)
         return mean
     labels = np.array([record["references"] == ["yes"] for record in records])
@@ -171,7 +179,9 @@ def _task_scores(
     return np.array([_auc(labels[one], margins[one]) for one in rows])
 
 
-def _item_scores(task: Task, records: Sequence[Mapping[str, Any]], answers: Sequence[Any]) -> list[float]:
+def _item_scores(
+    task: Task, records: Sequence[Mapping[str, Any]], answers: Sequence[Any], normalizer: Normalizer
+) -> list[float]:
     """Returns every item's share of a metric that is a mean over items."""
     references = [record["references"] for record in records]
     pairs = list(zip(answers, references, strict=True))
@@ -183,7 +193,7 @@ def _item_scores(task: Task, records: Sequence[Mapping[str, Any]], answers: Sequ
     if task.metric == "vqa_accuracy":
         # Where all people say the same, the record has it once.
         rows = [row if len(row) > 1 else row * _ANSWERS_PER_QUESTION for row in references]
-        return [vqa_accuracy(answer, row) for answer, row in zip(answers, rows, strict=True)]
+        return [vqa_accuracy(answer, row, normalizer) for answer, row in zip(answers, rows, strict=True)]
     targets = [record["candidates"].index(record["references"][0]) for record in records]
     if task.metric == "mrr":
         return [1 / target_rank(nll, target) for nll, target in zip(answers, targets, strict=True)]

@@ -1,0 +1,56 @@
+"""Reads the text in pictures with an OCR library: how models of this class, which see 224 pixels, read real scenes.
+
+Source: RapidOCR (PP-OCR models as ONNX; they come with the package, nothing is downloaded).
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import cache
+from typing import Any
+
+from PIL import Image
+
+from vlinstruct.errors import ResourceError
+
+MAX_TOKENS = 30  # LAVIS shows TextVQA's first 30
+_LIBRARY_LOGGER = "RapidOCR"
+
+
+def ocr_tokens(image: Image.Image) -> tuple[str, ...]:
+    """Returns the words in a picture, in the order in which they are read, MAX_TOKENS at most.
+
+    Args:
+        image: RGB, of any size.
+
+    Raises:
+        ResourceError: the library is not installed.
+    """
+    found = _reader()(_as_array(image)).txts or ()
+    return tuple(word for line in found for word in line.split())[:MAX_TOKENS]
+
+
+def require_ocr() -> None:
+    """Makes sure that pictures can be read, before a model is loaded.
+
+    Raises:
+        ResourceError: the library is not installed.
+    """
+    _reader()
+
+
+@cache
+def _reader() -> Any:
+    try:
+        from rapidocr import RapidOCR
+    except ImportError:
+        raise ResourceError("--ocr needs rapidocr, which is not installed: pip install 'vlinstruct[ocr]'.") from None
+    reader = RapidOCR(params={"Global.log_level": "error"})
+    logging.getLogger(_LIBRARY_LOGGER).setLevel(logging.ERROR)  # it says where its files lie, on every start
+    return reader
+
+
+def _as_array(image: Image.Image) -> Any:
+    import numpy as np
+
+    return np.asarray(image.convert("RGB"))[:, :, ::-1]  # OpenCV's order of colours
