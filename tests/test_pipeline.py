@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 import vlinstruct as vli
+from vlinstruct.checkpoints.registry import mini_folder
 from vlinstruct.errors import ImageError, InputError, TextError
 from vlinstruct.model.instructblip import InstructBlip
 from vlinstruct.values import Answer, Optimization
@@ -157,3 +158,9 @@ def test_an_unknown_name_of_the_package_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = vli.nothing
     assert all(hasattr(vli, name) for name in vli.__all__)
+
+
+def test_mini_refuses_uncertain_rewritings_and_others_do_not(tiny_folders: dict[str, Path]) -> None:
+    assert vli.load("mini", device="cpu").least_certainty == 0.8
+    assert vli.load(str(mini_folder()), device="cpu").least_certainty == 0.8
+    assert vli.load(str(tiny_folders["t5"]), device="cpu").least_certainty == 0

@@ -78,15 +78,19 @@ class OptimizationConfig:
         select: `paper` always takes the optimized instruction; `safe` takes the lowest IAS of the candidates that keep
             the initial instruction's content.
         max_new_tokens: most tokens of a rewritten or optimized instruction, at least 1.
+        least_certainty: under `safe`, the probability that every token of the rewriting must have had, 0 to 1; below it
+            the model has not understood what it rewrote. 0 is off; None is the backbone's own.
     """
 
     select: Select = "safe"
     max_new_tokens: int = 128
+    least_certainty: float | None = None
 
     def __post_init__(self) -> None:
         checks = {
             f"select must be safe or paper, got {self.select!r}": self.select in ("safe", "paper"),
             f"max_new_tokens must be 1 to 4096, got {self.max_new_tokens}": 1 <= self.max_new_tokens <= 4096,
+            f"least_certainty must be 0 to 1, got {self.least_certainty}": 0 <= (self.least_certainty or 0) <= 1,
         }
         _refuse([problem for problem, holds in checks.items() if not holds])
 

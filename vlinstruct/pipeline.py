@@ -24,7 +24,7 @@ from vlinstruct.checkpoints.adapter import load_adapter
 from vlinstruct.checkpoints.devices import place
 from vlinstruct.checkpoints.load import load_model
 from vlinstruct.checkpoints.quantization import require_quantization
-from vlinstruct.checkpoints.registry import default_backbone, locate
+from vlinstruct.checkpoints.registry import BACKBONES, default_backbone, known_as, locate
 from vlinstruct.config import GenerationConfig, OptimizationConfig, Quantization
 from vlinstruct.data.images import load_image
 from vlinstruct.data.text import check_instruction, error_line
@@ -81,7 +81,8 @@ def load(
     _refuse_narrow_t5(model)
     if adapter is not None:
         load_adapter(locate(str(adapter), offline=offline, what="adapter"), model.model)
-    return Pipeline(model)
+    known = BACKBONES.get(known_as(str(folder)))
+    return Pipeline(model, least_certainty=known.least_certainty if known is not None else 0.0)
 
 
 def compute_device(name: str) -> torch.device:
@@ -128,11 +129,15 @@ class Pipeline:
     Args:
         model: the vision-language model.
         templates: the texts that optimization sends to it; the shipped ones if None.
+        least_certainty: see `OptimizationConfig`, where that leaves it to the backbone.
     """
 
-    def __init__(self, model: VisionLanguageModel, *, templates: Templates | None = None) -> None:
+    def __init__(
+        self, model: VisionLanguageModel, *, templates: Templates | None = None, least_certainty: float = 0.0
+    ) -> None:
         self.model = model
         self.templates = templates or Templates.default()
+        self.least_certainty = least_certainty
         self._rewritings: Rewritings = {}
 
     def see(self, *images: ImageLike) -> Percept:
@@ -209,7 +214,7 @@ class Pipeline:
             One result per row, or a ScoreError where none of the row's scores is finite.
         """
         _check_texts(instructions, "instruction")
-        config = optimization or OptimizationConfig()
+        config = self._config(optimization)
         return optimize_instructions(
             self.model, percept, instructions, templates=self.templates, config=config, known=self._known()
         )
@@ -250,7 +255,7 @@ class Pipeline:
     ) -> Optimization:
         """Does the same for pictures that come in percepts; `percepts` gives them once more if it is called again."""
         _check_texts([instruction], "instruction")
-        config = optimization or OptimizationConfig()
+        config = self._config(optimization)
         return optimize_shared(
             self.model, percepts, instruction, templates=self.templates, config=config, known=self._known()
         )
@@ -266,6 +271,10 @@ class Pipeline:
         _check_texts([text for row in instructions for text in row], "instruction")
         scored = score_per_image(self.model, percept, instructions, self.templates)
         return [row if any(math.isfinite(one.ias) for one in row) else _no_finite_score() for row in scored]
+
+    def _config(self, given: OptimizationConfig | None) -> OptimizationConfig:
+        config = given or OptimizationConfig()
+        return replace(config, least_certainty=self.least_certainty) if config.least_certainty is None else config
 
     def _known(self) -> Rewritings:
         if len(self._rewritings) > _MOST_REMEMBERED:

@@ -77,6 +77,20 @@ def test_a_padded_batch_scores_like_one_by_one(pair: tuple[Any, Pipeline]) -> No
         assert together[row].scores.token_nll == pytest.approx(alone.scores.token_nll, rel=1e-5)
 
 
+def test_text_alone_is_scored_as_transformers_language_model_scores_it(pair: tuple[Any, Pipeline]) -> None:
+    theirs, ours = pair
+    language_model, tokenizer = theirs.language_model, ours.model.tokenizer
+    for text, found in zip(TEXTS, ours.model.text_nll(["a prompt"] * 3, TEXTS), strict=True):
+        prompt, target = tokenizer.prompt_ids("a prompt"), tokenizer.target_ids(text)
+        with torch.inference_mode():
+            if theirs.config.text_config.model_type == "t5":
+                logits = language_model(input_ids=torch.tensor([prompt]), labels=torch.tensor([target])).logits[0]
+            else:
+                logits = language_model(input_ids=torch.tensor([prompt + target])).logits[0, len(prompt) - 1 : -1]
+        expected = -logits.log_softmax(dim=-1)[torch.arange(len(target)), target]
+        assert found.token_nll == pytest.approx(expected.tolist(), abs=1e-5)
+
+
 def test_ranked_candidates_score_like_single_targets(pair: tuple[Any, Pipeline]) -> None:
     """The shared context (prefill once, then every candidate) against one full pass per candidate."""
     _, ours = pair

@@ -32,6 +32,7 @@ class Backbone:
         parameters: all of them, in billions.
         download_gb: what the hub's files take, in gigabytes; 0 for the shipped one.
         licence: as its model card says.
+        least_certainty: see `OptimizationConfig`; 0 where nobody has measured it.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Backbone:
     parameters: float
     download_gb: float
     licence: str
+    least_certainty: float = 0.0
 
     def config(self) -> dict[str, Any]:
         """Returns its transformers configuration, which ships in the package."""
@@ -51,9 +53,20 @@ class Backbone:
         return values
 
 
+# On dev, 200 items of each of mini's tasks, poor words: right answers 90.00 % without, 90.05, 90.15, 90.00 and 89.90 %
+# with 0.5, 0.8, 0.9 and 0.95; 88.20 % if nothing is optimized.
+_LEAST_CERTAINTY = {"mini": 0.8}
+
 # Parameters as loaded; sizes are those of the hub's float32 files.
 BACKBONES: Mapping[str, Backbone] = {
-    name: Backbone(name=name, hub_id=hub_id, parameters=parameters, download_gb=download_gb, licence=licence)
+    name: Backbone(
+        name=name,
+        hub_id=hub_id,
+        parameters=parameters,
+        download_gb=download_gb,
+        licence=licence,
+        least_certainty=_LEAST_CERTAINTY.get(name, 0.0),
+    )
     for name, hub_id, parameters, download_gb, licence in (
         ("mini", None, 0.005, 0, "Apache-2.0"),
         ("flant5-xl", "Salesforce/instructblip-flan-t5-xl", 4.02, 16, "MIT"),

@@ -157,11 +157,18 @@ class OptimizationOptions:
     select: Annotated[
         Select, typer.Option(help="safe: lowest IAS that keeps the content. paper: always the optimized one.")
     ] = "safe"
+    least_certainty: Annotated[
+        float | None,
+        typer.Option(
+            help="safe: refuse a rewriting with a less likely token than this; 0 is off.",
+            show_default="the backbone's own",
+        ),
+    ] = None
     templates: Annotated[Path | None, typer.Option(help="A YAML file with your own templates.")] = None
 
     def config(self) -> OptimizationConfig:
         """Returns the checked settings."""
-        return OptimizationConfig(select=self.select)
+        return OptimizationConfig(select=self.select, least_certainty=self.least_certainty)
 
     def load_templates(self) -> Templates | None:
         """Returns the user's templates; None where none were given."""

@@ -58,7 +58,7 @@ class _Clock:
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(self._model, name)
-        if name not in ("generate_text", "token_nll", "generate"):
+        if name not in ("generate_text", "text_nll", "token_nll", "generate"):
             return value
 
         def timed(*arguments: Any) -> Any:
@@ -71,8 +71,8 @@ class _Clock:
 
     def seconds(self) -> tuple[float, float, float]:
         """Returns what rewriting, scoring the pair, and all that followed took."""
-        rewriting = sum(taken for name, taken in self.calls if name == "generate_text")
-        rest = [taken for name, taken in self.calls if name != "generate_text"]
+        rewriting = sum(taken for name, taken in self.calls if name in ("generate_text", "text_nll"))
+        rest = [taken for name, taken in self.calls if name not in ("generate_text", "text_nll")]
         return rewriting, sum(rest[:1]), sum(rest[1:])
 
 
@@ -93,7 +93,7 @@ def answer(
     percept, see = _timed(lambda: pipeline.see(*pictures))
     first, answering = _timed(lambda: _answers(pipeline, percept, items, texts, generation))
     clock = _Clock(pipeline.model)
-    watched = Pipeline(clock, templates=pipeline.templates)  # type: ignore[arg-type]
+    watched = Pipeline(clock, templates=pipeline.templates, least_certainty=pipeline.least_certainty)  # type: ignore[arg-type]
     outcomes = watched.optimize_each(percept, texts, optimization=OptimizationConfig(select="safe"))
     known = [{text: found} for text, found in zip(texts, first, strict=True)]
     _answer_others(pipeline, percept, items, outcomes, known, generation)

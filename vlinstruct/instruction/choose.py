@@ -39,6 +39,7 @@ def choose(
     *,
     templates: Templates,
     select: Select,
+    uncertain: str | None = None,
 ) -> Decision:
     """Chooses one of algorithm 2's three instructions.
 
@@ -49,6 +50,7 @@ def choose(
         templates: the prompts that no candidate may repeat.
         select: `paper` takes the optimized instruction, whatever its IAS; `safe` the lowest finite IAS among the
             candidates that keep the content, initial before rewritten before optimized on ties.
+        uncertain: what is wrong with the rewriting's text, wherever it stands, in words; None for nothing.
 
     Returns:
         The decision.
@@ -61,6 +63,10 @@ def choose(
     if select == "paper":
         return Decision(chosen="optimized", reason="the paper always takes the optimized instruction")
     faults = {role: _faults(one, initial, rewritten, templates) for role, one in candidates.items()}
+    if uncertain is not None:
+        for role, one in candidates.items():
+            if one.text == rewritten.text != initial.text:
+                faults[role] = [uncertain, *faults[role]]
     passing = {role: one for role, one in candidates.items() if not faults[role]}
     winner = best(list(passing.values()))
     chosen = next(role for role, one in passing.items() if one is winner)

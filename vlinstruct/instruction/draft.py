@@ -14,10 +14,12 @@ class Draft:
     Args:
         text: the instruction without white space around it; never blank.
         notice: what a user should know about it, one sentence; None when all went well.
+        certainty: the probability of its least likely token when it was written; None where nobody asked.
     """
 
     text: str
     notice: str | None = None
+    certainty: float | None = None
 
 
 def settle(output: str, *, fallback: str, notice: str) -> Draft:
@@ -33,7 +35,7 @@ def settle(output: str, *, fallback: str, notice: str) -> Draft:
 
     >>> settle(" What is it? ", fallback="what", notice="nothing came").text
     'What is it?'
-    >>> settle(" ", fallback="what", notice="nothing came")
-    Draft(text='what', notice='nothing came')
+    >>> settle(" ", fallback="what", notice="nothing came").notice
+    'nothing came'
     """
     return Draft(text=fallback, notice=notice) if is_blank(output) else Draft(text=output.strip())

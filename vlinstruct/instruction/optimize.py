@@ -92,7 +92,14 @@ def join(
     """Joins what happened to one row: the outcome, or a ScoreError where nothing can be chosen."""
     initial, rewritten = pair
     try:
-        decision = choose(initial, rewritten, optimized, templates=templates, select=config.select)
+        decision = choose(
+            initial,
+            rewritten,
+            optimized,
+            templates=templates,
+            select=config.select,
+            uncertain=_uncertainty(rewriting, config),
+        )
     except ScoreError as error:
         return error
     return Optimization(
@@ -103,6 +110,18 @@ def join(
         reason=decision.reason,
         notices=_notices(rewriting, pair, comparison, optimized),
     )
+
+
+def _uncertainty(rewriting: Draft, config: OptimizationConfig) -> str | None:
+    """Says in words that a rewriting was written with too little certainty.
+
+    >>> _uncertainty(Draft(text="x", certainty=0.555), OptimizationConfig(least_certainty=0.8))
+    'was written with a certainty of 0.56, below 0.8'
+    """
+    least = config.least_certainty or 0.0
+    if rewriting.certainty is None or rewriting.certainty >= least:
+        return None
+    return f"was written with a certainty of {rewriting.certainty:.2f}, below {least:g}"
 
 
 def _notices(

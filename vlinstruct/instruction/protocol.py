@@ -42,3 +42,11 @@ class InstructionModel(Protocol):
     ) -> list[TokenScores]:
         """Scores every target, end token included, as the continuation of its row's prompt; nats, one batch."""
         ...
+
+
+class CertaintyModel(InstructionModel, Protocol):
+    """One that also says how sure its language model is of a text: what `least_certainty` needs."""
+
+    def text_nll(self, prompts: Sequence[str], targets: Sequence[str]) -> list[TokenScores]:
+        """Does what `token_nll` does with the language model alone; no image."""
+        ...

@@ -107,6 +107,13 @@ class VisionLanguageModel:
         return [self._scores(ids, nll) for ids, nll in zip(target_ids, scores, strict=True)]
 
     @torch.inference_mode()
+    def text_nll(self, prompts: Sequence[str], targets: Sequence[str]) -> list[TokenScores]:
+        """Scores every target as `token_nll` does, with the language model alone; no picture, no Q-Former."""
+        target_ids = [self.tokenizer.target_ids(target) for target in targets]
+        scores = target_nll(self.model.language_model, self.context(prompts, None), target_ids)
+        return [self._scores(ids, nll) for ids, nll in zip(target_ids, scores, strict=True)]
+
+    @torch.inference_mode()
     def candidate_nll(
         self,
         percept: Percept,
