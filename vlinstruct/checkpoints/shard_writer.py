@@ -110,7 +110,8 @@ def _write_numbers(file: BinaryIO, weight: Weight) -> bool:
     for piece in weight.pieces():
         is_finite = bool(piece.isfinite().all()) and is_finite
         file.write(_raw(piece))
-    assert file.tell() - start == num_bytes(weight)
+    written, expected = file.tell() - start, num_bytes(weight)
+    assert written == expected
     return is_finite
 
 

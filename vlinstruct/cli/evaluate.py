@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from vlinstruct.evaluation.runner import Model
     from vlinstruct.evaluation.table import Table
 
-_PAGE_FILE = "report.html"
+_PAGE_FILE, _CHART_FILE = "report.html", "chart.svg"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,6 +146,7 @@ def _measure(selection: Selection, rows: Sequence[Row], folder: Path, run: _Run)
     """Answers everything, and prints the table."""
     from vlinstruct.checkpoints.atomic import written_atomically
     from vlinstruct.evaluation.cases import draw_cases
+    from vlinstruct.evaluation.chart import as_svg
     from vlinstruct.evaluation.page import as_html
     from vlinstruct.evaluation.runner import run as answer_all
     from vlinstruct.evaluation.table import read_records, read_table
@@ -176,8 +177,9 @@ def _measure(selection: Selection, rows: Sequence[Row], folder: Path, run: _Run)
     if any(task.metric == "vqa_accuracy" for task in selection.tasks):
         facts["vqa_normalizer"] = run.normalizer
     cases = draw_cases(read_records(folder), every_item, model=models[-1].name, seed=run.seed)
-    with written_atomically(folder / _PAGE_FILE) as path:
-        path.write_text(as_html(table, cases, facts), encoding="utf-8")
+    for name, content in ((_PAGE_FILE, as_html(table, cases, facts)), (_CHART_FILE, as_svg(table))):
+        with written_atomically(folder / name) as path:
+            path.write_text(content, encoding="utf-8")
     run.talk.done(f"report: {folder / _PAGE_FILE}")
     _show_table(table, selection, facts, run)
 
