@@ -367,7 +367,7 @@ def load(*arguments):
         time.sleep(30)
     except BaseException:
         time.sleep(30)
-run._load = load
+run.load_pipeline = load
 main.main()
 """
 

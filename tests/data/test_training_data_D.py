@@ -261,7 +261,7 @@ def test_D14_a_picture_that_many_records_share_is_listed_for_each(data_file: Lin
 
 
 @pytest.mark.parametrize("name", ["d.jsonl", "metadata.csv"])
-@pytest.mark.parametrize("content", [gzip.compress(b"{}"), b"PK\x03\x04....", b"BZh91AY", b"\xfd7zXZ\0"])
+@pytest.mark.parametrize("content", [gzip.compress(b"{}", mtime=0), b"PK\x03\x04....", b"BZh91AY", b"\xfd7zXZ\0"])
 def test_D18_compressed_files_are_named(content: bytes, name: str, tmp_path: Path, refused_file: Reader) -> None:
     path = tmp_path / name
     path.write_bytes(content)
