@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from vlinstruct.checkpoints.quantization import hushed
 from vlinstruct.checkpoints.registry import default_backbone, locate
 from vlinstruct.errors import ResourceError
 from vlinstruct.pipeline import Pipeline, load
@@ -24,8 +25,9 @@ def architecture() -> Any:
         ResourceError: transformers is not installed.
     """
     try:
-        from transformers import InstructBlipForConditionalGeneration
-        from transformers.utils import logging
+        with hushed():  # it imports torchao, where that is installed
+            from transformers import InstructBlipForConditionalGeneration
+            from transformers.utils import logging
     except ImportError:
         raise ResourceError(
             "bench compares with transformers, which is not installed: pip install 'vlinstruct[hub-tokenizers]'."

@@ -101,7 +101,7 @@ def _weight_only(library: Any, weight: Tensor, dtype: torch.dtype) -> nn.Module:
 def _library(quantize: Quantization, device: torch.device) -> Any:
     name = "torchao" if quantize == "8bit" and device.type == "cpu" else "bitsandbytes"
     try:
-        with _hushed():
+        with hushed():
             if name == "torchao":
                 import torchao.quantization
 
@@ -116,8 +116,8 @@ def _library(quantize: Quantization, device: torch.device) -> Any:
 
 
 @contextmanager
-def _hushed() -> Iterator[None]:
-    """Keeps back what these libraries log of accelerators that are not here."""
+def hushed() -> Iterator[None]:
+    """Keeps back what these libraries log when they are imported, of accelerators that are not here."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
