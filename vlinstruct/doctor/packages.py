@@ -58,14 +58,14 @@ def python(wanted: Wanted) -> Iterator[Finding]:
 
 
 def packages(wanted: Wanted) -> Iterator[Finding]:
-    """All libraries, each against the versions that we need."""
+    """All libraries, each against the versions that we need; those that are fine first."""
     try:
         known = known_packages()
     except PackageNotFoundError:
         found = "vlinstruct is not installed, so that the versions it needs are not known"
         yield notice("package", found, "pip install . in its folder")
         return
-    yield from map(examined, known)
+    yield from sorted(map(examined, known), key=lambda one: one.level != "ok")
 
 
 def known_packages() -> list[Package]:
