@@ -221,6 +221,23 @@ def test_cached_features_are_bit_for_bit_the_fresh_ones(
         assert torch.equal(again.read([row])[0], fresh)
 
 
+@pytest.mark.parametrize("order", [(0, 1), (1, 0), (2, 0, 1)])
+@pytest.mark.parametrize("is_per_picture", [False, True])
+def test_processes_that_come_late_leave_no_row_out(
+    order: tuple[int, ...], is_per_picture: bool, whole: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    backbone, _, data = whole
+    ours, learned = model(backbone), samples(data)
+    of = frontier(ours, CONFIG.layers, [sample.instruction for sample in learned])
+    rows = FeatureRows.of(learned, is_per_picture=is_per_picture)
+    features = Features(tmp_path, fingerprint="f", num_rows=len(rows.firsts), shape=of.shape, dtype=ours.dtype)
+    computed: list[int] = []
+    for rank in order:  # each begins when the others' rows are there
+        compute_features(of, rows, features, share=(rank, len(order)), on_progress=lambda: computed.append(1))
+    assert features.missing() == []
+    assert len(computed) == len(rows.firsts)
+
+
 @pytest.mark.parametrize("more", [{}, {"ema": False}, {"learned_cmaa": True}, {"ln_vision": True}])
 def test_the_prefix_from_the_cache_is_the_models_own(
     more: dict[str, bool], whole: tuple[Path, Path, Path], tmp_path: Path

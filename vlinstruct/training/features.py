@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -141,16 +141,14 @@ def compute_features(
         frontier: computes a row; its model is frozen, in eval mode.
         rows: all of them.
         features: gets the rows.
-        share: the number of this process and of all: each takes pictures of its own.
+        share: the number of this process and of all: each takes pictures of its own, whatever others have done.
         on_progress: called for every row.
         should_stop: asked before every picture; some rows stay missing then.
 
     Raises:
         ImageError: a picture cannot be read.
     """
-    missing = sorted(features.missing(), key=lambda row: (str(rows.firsts[row].image), row))
-    pictures = [(path, list(group)) for path, group in groupby(missing, key=lambda row: rows.firsts[row].image)]
-    pictures = pictures[share[0] :: share[1]]
+    pictures = _missing_of(share, rows, set(features.missing()))
     loaded = read_ahead([path for path, _ in pictures], lambda path: load_image(path).image, num_ahead=_READ_AHEAD)
     for (_, group), image in zip(pictures, loaded, strict=True):
         if should_stop():
@@ -160,3 +158,14 @@ def compute_features(
             features.write(row, frontier.row(reading, rows.firsts[row].instruction))
             on_progress()
     features.flush()
+
+
+def _missing_of(share: tuple[int, int], rows: FeatureRows, missing: Set[int]) -> list[tuple[Path, list[int]]]:
+    """Returns the pictures of a process' share with their missing rows.
+
+    Shares are made of all pictures: what is missing changes while others compute, and each would see it otherwise.
+    """
+    ordered = sorted(range(len(rows.firsts)), key=lambda row: (str(rows.firsts[row].image), row))
+    pictures = [(path, list(group)) for path, group in groupby(ordered, key=lambda row: rows.firsts[row].image)]
+    own = [(path, [row for row in group if row in missing]) for path, group in pictures[share[0] :: share[1]]]
+    return [(path, group) for path, group in own if group]
