@@ -38,7 +38,7 @@ def utils(benchmark: str) -> ModuleType:
 
 def task(benchmark: str) -> dict[str, Any]:
     (path,) = (TASKS_FOLDER / benchmark).glob("*.yaml")
-    content: dict[str, Any] = yaml.load(path.read_text(encoding="utf-8"), Loader=Loader)
+    content: dict[str, Any] = Loader(path.read_text(encoding="utf-8")).get_single_data()
     assert path.stem == content["task"] == f"vlinstruct_{benchmark}"
     return content
 
