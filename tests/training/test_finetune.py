@@ -13,6 +13,7 @@ import pytest
 import tiny_models
 import torch
 from PIL import Image
+from torch import Tensor
 
 from vlinstruct.checkpoints.adapter import load_adapter
 from vlinstruct.data.images import load_image
@@ -23,7 +24,7 @@ from vlinstruct.training.devices import Devices
 from vlinstruct.training.features import FeatureRows, Features, compute_features
 from vlinstruct.training.finetune import finetune, plan
 from vlinstruct.training.freeze import unfreeze
-from vlinstruct.training.frontier import frontier
+from vlinstruct.training.frontier import Frontier, frontier
 from vlinstruct.training.job import Progress
 from vlinstruct.training.objective import answer_nll
 from vlinstruct.training.order import epoch_batches
@@ -200,9 +201,10 @@ def test_only_the_projection_learns(whole: tuple[Path, Path, Path], tmp_path: Pa
     assert sorted(changed) == ["language_projection.bias", "language_projection.weight"]
 
 
+@pytest.mark.parametrize("together", [1, 3, 16])
 @pytest.mark.parametrize("more", [{}, {"ema": False}, {"learned_cmaa": True}, {"ln_vision": True}])
 def test_cached_features_are_bit_for_bit_the_fresh_ones(
-    more: dict[str, bool], whole: tuple[Path, Path, Path], tmp_path: Path
+    together: int, more: dict[str, bool], whole: tuple[Path, Path, Path], tmp_path: Path
 ) -> None:
     backbone, _, data = whole
     ours, learned, config = model(backbone), samples(data), replace(CONFIG, **more)
@@ -211,14 +213,23 @@ def test_cached_features_are_bit_for_bit_the_fresh_ones(
     rows = FeatureRows.of(learned, is_per_picture=of.is_per_picture)
     num_rows = len(rows.firsts)
     features = Features(tmp_path, fingerprint="f", num_rows=num_rows, shape=of.shape, dtype=ours.dtype)
-    compute_features(of, rows, features)
+    compute_features(of, rows, features, together=together)
     again = Features(tmp_path, fingerprint="f", num_rows=num_rows, shape=of.shape, dtype=ours.dtype)
     assert again.missing() == []
     assert num_rows == (5 if config.ln_vision else 7)
     for sample, row in zip(learned, rows.of_sample, strict=True):
-        with Image.open(sample.image) as image, torch.inference_mode():
-            fresh = of.row(of.read(image.convert("RGB")), sample.instruction)
-        assert torch.equal(again.read([row])[0], fresh)
+        with Image.open(sample.image) as image:
+            pixels = ours.pixel_values([image.convert("RGB")] * together)
+        assert torch.equal(again.read([row])[0], _alone(of, pixels, sample.instruction))
+
+
+def _alone(of: Frontier, pixel_values: Tensor, instruction: str) -> Tensor:
+    """Returns a row that is computed with nothing but itself, as often as the batch has rows."""
+    num_rows = len(pixel_values)
+    num_tokens = len(of.model.qformer_tokenizer.encode(instruction))
+    padded = num_tokens if num_rows == 1 else -(-num_tokens // 16) * 16
+    with torch.inference_mode():
+        return of.rows(of.read(pixel_values), [instruction] * num_rows, padded)[num_rows // 2]
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0), (2, 0, 1)])
@@ -233,7 +244,9 @@ def test_processes_that_come_late_leave_no_row_out(
     features = Features(tmp_path, fingerprint="f", num_rows=len(rows.firsts), shape=of.shape, dtype=ours.dtype)
     computed: list[int] = []
     for rank in order:  # each begins when the others' rows are there
-        compute_features(of, rows, features, share=(rank, len(order)), on_progress=lambda: computed.append(1))
+        compute_features(
+            of, rows, features, together=2, share=(rank, len(order)), on_progress=lambda: computed.append(1)
+        )
     assert features.missing() == []
     assert len(computed) == len(rows.firsts)
 
@@ -248,9 +261,8 @@ def test_the_prefix_from_the_cache_is_the_models_own(
     texts = [sample.instruction for sample in learned]
     of = frontier(ours, config.layers, texts)
     with Image.open(learned[0].image) as image, torch.inference_mode():
-        reading = of.read(image.convert("RGB"))
-        rows = torch.stack([of.row(reading, text) for text in texts])
         pixels = ours.pixel_values([image.convert("RGB")] * len(texts))
+        rows = of.rows(of.read(pixels), texts, 0)
         expected = ours.model.image_prefix(ours.model.encode_image(pixels), *ours.qformer_ids(texts)).clone()
     torch.testing.assert_close(of.prefix(rows.clone(), texts), expected, atol=1e-5, rtol=1e-4)
 
@@ -282,8 +294,10 @@ def test_gradients_equal_those_of_transformers(kind: str, tiny_folders: dict[str
     sample = samples(tmp_path)[3]
     learning = unfreeze(ours.model, replace(CONFIG, ema=False))
     of = frontier(ours, ("projection",), [])
-    percept = ours.encode([load_image(sample.image).image])
-    prefix = of.prefix(ours.alignment_input(percept, sample.instruction)[None].clone(), [sample.instruction])
+    pixels = ours.image_processor([load_image(sample.image).image])
+    with torch.inference_mode():
+        row = of.rows(of.read(pixels), [sample.instruction], 0)
+    prefix = of.prefix(row.clone(), [sample.instruction])
     prompt, target = ours.tokenizer.prompt_ids(sample.prompt), ours.tokenizer.target_ids(sample.answer)
     answer_nll(ours, prefix, [prompt], [target]).backward()
     marks = [tiny_models.IMAGE_TOKEN_INDEX] * tiny_models.NUM_QUERY_TOKENS
@@ -291,7 +305,7 @@ def test_gradients_equal_those_of_transformers(kind: str, tiny_folders: dict[str
     labels = [-100] * (len(given) - len(target)) + target if kind == "llama" else target
     qformer_ids = torch.tensor([ours.qformer_tokenizer.encode(sample.instruction)])
     theirs(
-        pixel_values=ours.image_processor([load_image(sample.image).image]),
+        pixel_values=pixels,
         input_ids=torch.tensor([given]),
         attention_mask=torch.ones(1, len(given), dtype=torch.long),
         qformer_input_ids=qformer_ids,

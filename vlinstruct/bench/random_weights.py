@@ -17,6 +17,7 @@ from vlinstruct.checkpoints.load import empty_model, read_tokenizer
 from vlinstruct.checkpoints.registry import BACKBONES, mini_folder
 from vlinstruct.data.text import error_line
 from vlinstruct.errors import CheckpointError
+from vlinstruct.model.attention import prefer_kernels_for_all_shapes
 from vlinstruct.model.configuration import InstructBlipConfig, T5Config
 from vlinstruct.model.image_processor import ImageProcessor
 from vlinstruct.model.instructblip import InstructBlip
@@ -54,6 +55,8 @@ def load_both_random(backbone: str, *, device: str, dtype: str) -> tuple[Pipelin
 
 def random_model(config: InstructBlipConfig, device: torch.device, dtype: torch.dtype) -> InstructBlip:
     """Builds a model with normally distributed matrices; gains are 1 and biases 0, so that everything stays finite."""
+    if device.type == "cuda":
+        prefer_kernels_for_all_shapes()
     model = empty_model(config).to(dtype).to_empty(device=device).requires_grad_(False).eval()
     for name, parameter in model.named_parameters():
         _fill(name, parameter)

@@ -22,7 +22,7 @@ from vlinstruct.data.conversations import TrainingSample
 from vlinstruct.model.vlm import VisionLanguageModel
 from vlinstruct.training.devices import Devices
 from vlinstruct.training.examples import Examples
-from vlinstruct.training.features import FeatureRows, Features, compute_features
+from vlinstruct.training.features import FeatureRows, Features, compute_features, rows_together
 from vlinstruct.training.freeze import unfreeze
 from vlinstruct.training.frontier import frontier
 from vlinstruct.training.log import Log
@@ -228,5 +228,5 @@ def _examples(
     of = frontier(model, config.layers, [sample.instruction for sample in samples])
     rows = FeatureRows.of(samples, is_per_picture=of.is_per_picture)
     features = Features(folder, fingerprint="bench", num_rows=len(rows.firsts), shape=of.shape, dtype=model.dtype)
-    compute_features(of, rows, features)
+    compute_features(of, rows, features, together=rows_together(model.device))
     return Examples(model, samples, of, features, rows)

@@ -18,6 +18,7 @@ from vlinstruct.checkpoints.safetensors_files import shards, tensors
 from vlinstruct.checkpoints.weight_count import is_quantizable
 from vlinstruct.config import Quantization
 from vlinstruct.errors import CheckpointError
+from vlinstruct.model.attention import prefer_kernels_for_all_shapes
 from vlinstruct.model.configuration import InstructBlipConfig, LlamaConfig, T5Config
 from vlinstruct.model.image_processor import ImageProcessor
 from vlinstruct.model.instructblip import InstructBlip
@@ -110,6 +111,8 @@ def _load_weights(
     dtype: torch.dtype,
     quantize: Quantization | None,
 ) -> InstructBlip:
+    if placement.main.type == "cuda":
+        prefer_kernels_for_all_shapes()
     model = empty_model(config)
     expected = model.state_dict()
     layers: dict[str, nn.Module] = {}

@@ -62,6 +62,17 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
     return attended.transpose(1, 2).flatten(2)
 
 
+def prefer_kernels_for_all_shapes() -> None:
+    """Takes cuDNN's attention out of torch's choice, for this process.
+
+    On Hopper and later it is torch's first choice where there is a mask, and it makes a plan for every new shape: half
+    a second, in which other kernels answer. Every written token is a new shape, and so is every batch of a training.
+
+    Source: pytorch/pytorch#155958 (recompiling for different sequence lengths), modelscope/FunASR#3704 (figures).
+    """
+    torch.backends.cuda.enable_cudnn_sdp(False)
+
+
 def _attend_plainly(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float) -> Tensor:
     """The same in four steps, for training on a CPU.
 

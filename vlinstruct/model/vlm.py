@@ -151,21 +151,18 @@ class VisionLanguageModel:
                 percept.prefixes[row][qformer_texts[row]] = prefix
         return [memory[text] for memory, text in pairs]
 
-    @torch.inference_mode()
-    def alignment_input(self, percept: Percept, qformer_text: str) -> Tensor:
-        """Returns what the projection reads for one picture and text, (Q, D), or (2Q, D) under EMA."""
-        return self.model.alignment_input(percept.image_embeds, *self.qformer_ids([qformer_text]))[0]
+    def qformer_ids(self, texts: Sequence[str], num_tokens: int = 0) -> tuple[Tensor, Tensor]:
+        """Returns what the Q-Former reads, (B, T), and its mask, (B, T), 1 where it is no padding.
 
-    @torch.inference_mode()
-    def query(self, percept: Percept, qformer_texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Returns query_embeds (E_que), (B, Q, D), and text_embeds (E_text), (B, T, D)."""
-        return self.model.query(percept.image_embeds, *self.qformer_ids(qformer_texts))
-
-    def qformer_ids(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Returns what the Q-Former reads, (B, T), and its mask, (B, T), 1 where it is no padding."""
-        ids = [torch.tensor(self.qformer_tokenizer.encode(text), device=self.device) for text in texts]
-        mask = pad_sequence([torch.ones_like(row) for row in ids], batch_first=True)
-        return pad_sequence(ids, batch_first=True), mask
+        Args:
+            texts: B of them.
+            num_tokens: the least T; more where a text is longer.
+        """
+        rows = [self.qformer_tokenizer.encode(text) for text in texts]
+        width = max([num_tokens, *map(len, rows)])
+        ids = torch.tensor([row + [0] * (width - len(row)) for row in rows], device=self.device)
+        lengths = torch.tensor([len(row) for row in rows], device=self.device)
+        return ids, (torch.arange(width, device=self.device) < lengths[:, None]).long()
 
     def _compute_image_prefix(self, percept: Percept, qformer_texts: Sequence[str]) -> Tensor:
         return self.model.image_prefix(percept.image_embeds, *self.qformer_ids(qformer_texts))

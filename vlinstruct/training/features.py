@@ -1,20 +1,21 @@
 """What is frozen is computed once and kept in a file that is mapped into memory.
 
-The vision tower, the Q-Former and CMAA's U_mm are constants of this training unless they are asked to learn. Each row
-is computed alone, in eval mode, so that a cached one is bit for bit what would be computed anew.
+The vision tower, the Q-Former and CMAA's U_mm are constants of this training unless they are asked to learn. Rows are
+computed in eval mode in batches of one shape, filled up where rows lack, so that a row is bit for bit the same whatever
+is computed with it: a cached one is what would be computed anew.
 
-Legend: N rows, R x W a row's shape (see `frontier`).
+Legend: N rows, R x W a row's shape (see `frontier`), T instruction tokens.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
@@ -29,6 +30,10 @@ from vlinstruct.model.vlm import VisionLanguageModel
 from vlinstruct.training.frontier import Frontier
 
 _READ_AHEAD = 4
+_TOGETHER = 16
+_TOKENS_STEP = 16
+
+T = TypeVar("T")
 
 
 class Features:
@@ -125,12 +130,18 @@ def _picture_sha256(path: Path) -> str:
         return "unreadable"
 
 
+def rows_together(device: torch.device) -> int:
+    """Returns how many rows a batch has: an accelerator waits for a picture alone, a CPU gains nothing by more."""
+    return 1 if device.type == "cpu" else _TOGETHER
+
+
 @torch.inference_mode()
 def compute_features(
     frontier: Frontier,
     rows: FeatureRows,
     features: Features,
     *,
+    together: int,
     share: tuple[int, int] = (0, 1),
     on_progress: Callable[[], None] = lambda: None,
     should_stop: Callable[[], bool] = lambda: False,
@@ -138,26 +149,78 @@ def compute_features(
     """Computes missing rows; a picture that several samples share goes through the vision tower once.
 
     Args:
-        frontier: computes a row; its model is frozen, in eval mode.
+        frontier: computes rows; its model is frozen, in eval mode.
         rows: all of them.
         features: gets the rows.
+        together: pictures, and rows, of a batch (`rows_together`).
         share: the number of this process and of all: each takes pictures of its own, whatever others have done.
         on_progress: called for every row.
-        should_stop: asked before every picture; some rows stay missing then.
+        should_stop: asked before every batch of pictures; some rows stay missing then.
 
     Raises:
         ImageError: a picture cannot be read.
     """
+    model = frontier.model
     pictures = _missing_of(share, rows, set(features.missing()))
-    loaded = read_ahead([path for path, _ in pictures], lambda path: load_image(path).image, num_ahead=_READ_AHEAD)
-    for (_, group), image in zip(pictures, loaded, strict=True):
+    loaded = read_ahead(
+        [path for path, _ in pictures],
+        lambda path: model.image_processor([load_image(path).image]),
+        num_ahead=_READ_AHEAD * together,
+    )
+    for group in batches(pictures, together):
         if should_stop():
             break
-        reading = frontier.read(image)
-        for row in group:
-            features.write(row, frontier.row(reading, rows.firsts[row].instruction))
+        pixels = torch.cat(filled([next(loaded) for _ in group], together)).to(model.device, model.dtype)
+        wanted = [(row, place) for place, (_, numbers) in enumerate(group) for row in numbers]
+        for row, values in _computed(frontier, rows, frontier.read(pixels), wanted, together):
+            features.write(row, values)
             on_progress()
     features.flush()
+
+
+def batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """Yields the items, `size` at a time; the last ones may be fewer.
+
+    >>> list(batches([1, 2, 3], 2))
+    [[1, 2], [3]]
+    """
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+def filled(items: Sequence[T], size: int) -> list[T]:
+    """Returns the items and as many more of the last as make `size` of them.
+
+    >>> filled([1, 2], 4)
+    [1, 2, 2, 2]
+    """
+    return [*items, *[items[-1]] * (size - len(items))]
+
+
+def _computed(
+    frontier: Frontier, rows: FeatureRows, readings: Tensor, wanted: Sequence[tuple[int, int]], together: int
+) -> Iterator[tuple[int, Tensor]]:
+    """Yields rows with their values on the CPU, (R, W).
+
+    Args:
+        frontier: computes.
+        rows: give the instructions.
+        readings: of `together` pictures.
+        wanted: rows, each with its picture's place among the readings.
+        together: rows of a batch.
+    """
+    step = 1 if together == 1 else _TOKENS_STEP
+    encode = frontier.model.qformer_tokenizer.encode
+
+    def num_tokens(one: tuple[int, int]) -> int:  # of its text alone, not of those beside it
+        return -(-len(encode(rows.firsts[one[0]].instruction)) // step) * step
+
+    for padded, same in groupby(sorted(wanted, key=num_tokens), key=num_tokens):
+        for batch in batches(list(same), together):
+            whole = filled(batch, together)
+            texts = [rows.firsts[row].instruction for row, _ in whole]
+            values = frontier.rows(readings[[place for _, place in whole]], texts, padded).cpu()
+            yield from ((row, values[i]) for i, (row, _) in enumerate(batch))
 
 
 def _missing_of(share: tuple[int, int], rows: FeatureRows, missing: Set[int]) -> list[tuple[Path, list[int]]]:

@@ -22,7 +22,7 @@ from vlinstruct.data.lock import lock
 from vlinstruct.training.adapter_folder import finish, save, write_settings
 from vlinstruct.training.devices import Devices
 from vlinstruct.training.examples import Examples
-from vlinstruct.training.features import FeatureRows, Features, compute_features, features_fingerprint
+from vlinstruct.training.features import FeatureRows, Features, compute_features, features_fingerprint, rows_together
 from vlinstruct.training.freeze import unfreeze
 from vlinstruct.training.frontier import Frontier, frontier
 from vlinstruct.training.job import UNWATCHED, Finetuned, Job, Progress
@@ -155,6 +155,7 @@ def _examples(
         of,
         rows,
         features,
+        together=rows_together(job.model.device),
         share=(devices.rank, devices.num_processes),
         on_progress=progress.on_feature,
         should_stop=progress.should_stop,

@@ -4,16 +4,15 @@ The further down the first learning layer lies, the more is kept: the projection
 CMAA learns; the vision tower's last hidden states where its layer norm (ln_vision) does.
 
 Legend: B rows, Q queries, T instruction tokens, P prefix positions (Q, or 2Q under EMA), I image positions, D the
-Q-Former's width, V the vision tower's, L the language model's.
+Q-Former's width, V the vision tower's, L the language model's, R x W a kept row's shape.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -24,19 +23,21 @@ class Frontier(Protocol):
     """What is kept of a picture and an instruction, and how the projected prefix comes from it.
 
     Args:
+        model: computes.
         shape: of a row that is kept.
         is_per_picture: whether all samples of a picture share a row.
     """
 
+    model: VisionLanguageModel
     shape: tuple[int, int]
     is_per_picture: bool
 
-    def read(self, image: Image.Image) -> Any:
-        """Computes what all rows of a picture share."""
+    def read(self, pixel_values: Tensor) -> Tensor:
+        """Computes what all rows of a picture share, (B, I, V), from (B, 3, image_size, image_size)."""
         ...
 
-    def row(self, reading: Any, instruction: str) -> Tensor:
-        """Returns the row, of `shape`, from what `read` returned."""
+    def rows(self, readings: Tensor, instructions: Sequence[str], num_tokens: int) -> Tensor:
+        """Returns rows, (B, R, W), from what `read` returned; instructions are padded to `num_tokens`."""
         ...
 
     def prefix(self, rows: Tensor, instructions: Sequence[str]) -> Tensor:
@@ -55,11 +56,11 @@ class AlignmentInput:
         self.model = model
         self.shape = (positions, config.qformer_config.hidden_size)
 
-    def read(self, image: Image.Image) -> Any:
-        return self.model.encode([image])
+    def read(self, pixel_values: Tensor) -> Tensor:
+        return self.model.model.encode_image(pixel_values)
 
-    def row(self, reading: Any, instruction: str) -> Tensor:
-        return self.model.alignment_input(reading, instruction)
+    def rows(self, readings: Tensor, instructions: Sequence[str], num_tokens: int) -> Tensor:
+        return self.model.model.alignment_input(readings, *self.model.qformer_ids(instructions, num_tokens))
 
     def prefix(self, rows: Tensor, instructions: Sequence[str]) -> Tensor:
         return _projected(self.model, rows)
@@ -77,13 +78,13 @@ class QFormerOutput:
         self.num_tokens = {text: len(model.qformer_tokenizer.encode(text)) for text in set(instructions)}
         self.shape = (self.num_queries + max(self.num_tokens.values()), config.qformer_config.hidden_size)
 
-    def read(self, image: Image.Image) -> Any:
-        return self.model.encode([image])
+    def read(self, pixel_values: Tensor) -> Tensor:
+        return self.model.model.encode_image(pixel_values)
 
-    def row(self, reading: Any, instruction: str) -> Tensor:
-        query_embeds, text_embeds = self.model.query(reading, [instruction])
-        both = torch.cat([query_embeds, text_embeds], dim=1)[0]
-        return F.pad(both, (0, 0, 0, self.shape[0] - len(both)))
+    def rows(self, readings: Tensor, instructions: Sequence[str], num_tokens: int) -> Tensor:
+        both = self.model.model.query(readings, *self.model.qformer_ids(instructions, num_tokens))
+        joined = torch.cat(both, dim=1)[:, : self.shape[0]]
+        return F.pad(joined, (0, 0, 0, self.shape[0] - joined.shape[1]))
 
     def prefix(self, rows: Tensor, instructions: Sequence[str]) -> Tensor:
         lengths = torch.tensor([self.num_tokens[text] for text in instructions], device=rows.device)
@@ -102,12 +103,11 @@ class VisionHidden:
         self.model = model
         self.shape = (config.num_positions, config.hidden_size)
 
-    def read(self, image: Image.Image) -> Any:
-        return self.model.model.vision_model.hidden_states(self.model.pixel_values([image]))[0]
+    def read(self, pixel_values: Tensor) -> Tensor:
+        return self.model.model.vision_model.hidden_states(pixel_values)
 
-    def row(self, reading: Any, instruction: str) -> Tensor:
-        assert isinstance(reading, Tensor)
-        return reading
+    def rows(self, readings: Tensor, instructions: Sequence[str], num_tokens: int) -> Tensor:
+        return readings
 
     def prefix(self, rows: Tensor, instructions: Sequence[str]) -> Tensor:
         image_embeds = self.model.model.vision_model.post_layernorm(rows.float()).to(self.model.dtype)
