@@ -47,7 +47,8 @@ def test_headers_and_configurations_count_the_same(kind: str, tiny_folders: dict
     model = empty_model(InstructBlipConfig.from_dict(tiny_config(kind)))
     counted = count_weights((name, tuple(one.shape)) for name, one in model.state_dict().items())
     stored = weights_of(tiny_folders[kind])
-    assert counted.quantizable == stored.quantizable
+    assert counted.quantizable == stored.quantizable > stored.only_4bit == counted.only_4bit
+    assert (counted.only_4bit > 0) == (kind == "t5")
     assert counted.total == sum(one.numel() for one in model.parameters())
 
 

@@ -27,6 +27,13 @@ def test_an_unknown_backbone_is_refused_with_the_names(name: str) -> None:
         locate(name)
 
 
+def test_a_model_that_should_ship_and_does_not_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("vlinstruct.checkpoints.registry.resources.files", lambda package: tmp_path)
+    with pytest.raises(CheckpointError, match=r"mini-llama.*its weights are not in this installation") as caught:
+        locate("mini-llama")
+    assert "\n" not in caught.value.message
+
+
 def test_the_nearest_name_is_guessed() -> None:
     with pytest.raises(CheckpointError, match="Did you mean flant5-xl"):
         locate("flant5xl")

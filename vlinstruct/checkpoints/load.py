@@ -15,7 +15,7 @@ from vlinstruct.checkpoints.json_files import read_json_object
 from vlinstruct.checkpoints.placement import Placement, add_transfers
 from vlinstruct.checkpoints.quantization import quantized_linear, replace_linears
 from vlinstruct.checkpoints.safetensors_files import shards, tensors
-from vlinstruct.checkpoints.weight_count import is_quantizable
+from vlinstruct.checkpoints.weight_count import is_quantized
 from vlinstruct.config import Quantization
 from vlinstruct.errors import CheckpointError
 from vlinstruct.model.attention import prefer_kernels_for_all_shapes
@@ -118,7 +118,7 @@ def _load_weights(
     layers: dict[str, nn.Module] = {}
     state: dict[str, Tensor] = {}
     for name, tensor in _stored_tensors(folder, placement):
-        if quantize is not None and name in expected and is_quantizable(name, tensor.shape):
+        if quantize is not None and name in expected and is_quantized(name, tensor.shape, quantize):
             layers[name.removesuffix(".weight")] = quantized_linear(
                 _floating(name, tensor), quantize, device=placement.main, dtype=dtype
             )

@@ -21,6 +21,7 @@ from vlinstruct.data.text import error_line
 from vlinstruct.errors import InputError, ResourceError
 
 _BLOCK = 64  # numbers that share a scale in 4 bits
+_EACH_PRODUCT_LOGGED = "bitsandbytes.autograd._functions"  # warns in every product that it quantizes from float16
 _OUTLIER = 6.0  # LLM.int8()'s: inputs beyond it are multiplied in 16 bits
 
 
@@ -82,6 +83,7 @@ def _four_bit(library: Any, weight: Tensor, device: torch.device, dtype: torch.d
 
 def _eight_bit(library: Any, weight: Tensor, device: torch.device) -> nn.Module:
     rows, columns = weight.shape
+    logging.getLogger(_EACH_PRODUCT_LOGGED).setLevel(logging.ERROR)
     layer: nn.Module = library.nn.Linear8bitLt(
         columns, rows, bias=False, has_fp16_weights=False, threshold=_OUTLIER, device="meta"
     )

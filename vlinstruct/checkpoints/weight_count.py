@@ -1,7 +1,8 @@
 """How many numbers a model has, and what they take in a dtype, quantized or not: from names and shapes alone. No torch.
 
 Only the linear layers of the language model's blocks are quantized; the vision tower, the Q-Former, the projection, the
-embeddings and the head keep their precision.
+embeddings and the head keep their precision. T5's `wo` keeps it in 8 bits, too: what it reads goes through float16
+there, and FlanT5's is too large for that (as in transformers, `_keep_in_fp32_modules`).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from vlinstruct.errors import CheckpointError
 _QUANTIZED_BYTES: Mapping[Quantization, float] = {"8bit": 1.0, "4bit": 0.5 + 4 / 64}
 _KEPT = ("shared", "embed_tokens", "lm_head", "relative_attention_bias")
 _LANGUAGE_MODEL = "language_model."
+_ONLY_4BIT = ".wo.weight"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,11 +29,13 @@ class WeightCount:
 
     Args:
         parts: by part, `vision_model`, `qformer`, ..., all of them.
-        quantizable: those that quantization makes smaller.
+        quantizable: those of the linear layers of the language model's blocks.
+        only_4bit: those of them that 8 bits leave as they are.
     """
 
     parts: Mapping[str, int]
     quantizable: int
+    only_4bit: int = 0
 
     @property
     def total(self) -> int:
@@ -51,8 +55,8 @@ class WeightCount:
         """
         if quantize is None:
             return self.total * itemsize
-        kept = (self.total - self.quantizable) * itemsize
-        return kept + math.ceil(self.quantizable * _QUANTIZED_BYTES[quantize])
+        quantized = self.quantizable - (self.only_4bit if quantize == "8bit" else 0)
+        return (self.total - quantized) * itemsize + math.ceil(quantized * _QUANTIZED_BYTES[quantize])
 
 
 def is_quantizable(name: str, shape: Sequence[int]) -> bool:
@@ -67,15 +71,27 @@ def is_quantizable(name: str, shape: Sequence[int]) -> bool:
     return is_matrix and name.startswith(_LANGUAGE_MODEL) and not any(part in _KEPT for part in name.split("."))
 
 
+def is_quantized(name: str, shape: Sequence[int], quantize: Quantization) -> bool:
+    """Says whether a tensor is stored in so many bits.
+
+    >>> name = "language_model.encoder.block.0.layer.1.DenseReluDense.wo.weight"
+    >>> is_quantized(name, (8, 4), "8bit"), is_quantized(name, (8, 4), "4bit")
+    (False, True)
+    """
+    return is_quantizable(name, shape) and not (quantize == "8bit" and name.endswith(_ONLY_4BIT))
+
+
 def count_weights(shapes: Iterable[tuple[str, Sequence[int]]]) -> WeightCount:
     """Counts tensors by name and shape."""
     parts: dict[str, int] = {}
-    quantizable = 0
+    quantizable = only_4bit = 0
     for name, shape in shapes:
         numbers, part = math.prod(shape), name.partition(".")[0]
         parts[part] = parts.get(part, 0) + numbers
-        quantizable += numbers if is_quantizable(name, shape) else 0
-    return WeightCount(parts=parts, quantizable=quantizable)
+        if is_quantizable(name, shape):
+            quantizable += numbers
+            only_4bit += 0 if is_quantized(name, shape, "8bit") else numbers
+    return WeightCount(parts=parts, quantizable=quantizable, only_4bit=only_4bit)
 
 
 def weights_of(folder: Path) -> WeightCount:
