@@ -47,7 +47,8 @@ def evaluate(
     ] = None,
     *,
     data: Annotated[
-        Path | None, typer.Option(help="The official benchmarks' files: DIR/gqa, DIR/textvqa, ...", metavar="DIR")
+        Path | None,
+        typer.Option(help="The official benchmarks' files or parquet copies: DIR/gqa, DIR/textvqa, ...", metavar="DIR"),
     ] = None,
     listing: Annotated[bool, typer.Option("--list", help="List the official benchmarks and their files.")] = False,
     check_data: Annotated[bool, typer.Option("--check-data", help="List what is wrong with --data, and stop.")] = False,
@@ -90,7 +91,8 @@ def evaluate(
     """Measure a model on benchmarks, with and without optimization; on mini's in three kinds of words.
 
     The records of every item are kept, with the instructions, their IAS, the answers and the reasons, and a report is
-    drawn with a dozen cases to look at. The ten official benchmarks are read from the files that their authors publish.
+    drawn with a dozen cases to look at. The ten official benchmarks are read from the files that their authors publish,
+    or from the hub's parquet copies (--list).
     `accelerate launch -m vlinstruct evaluate ...` or torchrun share the items; the records are the same for any number.
     """
     from vlinstruct.checkpoints.registry import default_backbone
@@ -248,6 +250,7 @@ def _show_list(names: Sequence[str], as_json: bool) -> None:
 def _check(names: Sequence[str], data: Path | None, as_json: bool) -> None:
     from dataclasses import asdict
 
+    from vlinstruct.evaluation.benchmarks.official import folder_of
     from vlinstruct.evaluation.benchmarks.selection import official
     from vlinstruct.evaluation.checking import check
 
@@ -256,7 +259,7 @@ def _check(names: Sequence[str], data: Path | None, as_json: bool) -> None:
         raise UsageError("--check-data needs --data DIR and official benchmarks; mini's items are drawn, not read.")
     num_wrong = 0
     for benchmark in benchmarks:
-        found = check(benchmark, data / benchmark.task.name)
+        found = check(benchmark, folder_of(benchmark, data))
         num_wrong += bool(found.problems)
         if as_json:
             status = "error" if found.problems else "ok"

@@ -11,6 +11,21 @@ from vlinstruct.evaluation.item import Item, Task
 
 
 @dataclass(frozen=True, kw_only=True)
+class HubCopy:
+    """A benchmark as a data set on Hugging Face's hub: tables, parquet or Arrow, whose rows hold the pictures.
+
+    Args:
+        split: the part's name there.
+        columns: what is read of a row.
+        read: yields all items of the part, given the benchmark's folder.
+    """
+
+    split: str
+    columns: Sequence[str]
+    read: Callable[[Path], Iterator[Item]]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Benchmark:
     """A benchmark that its authors publish as files.
 
@@ -27,6 +42,8 @@ class Benchmark:
         generation: how its answers are generated.
         generation_source: where these settings come from.
         read: yields all items of the part, given the benchmark's folder.
+        hub: where copies are on Hugging Face's hub, and what they lack.
+        copy: how these are read; None where none holds what is needed, or where they are the authors' files.
     """
 
     task: Task
@@ -40,3 +57,5 @@ class Benchmark:
     generation: GenerationConfig
     generation_source: str
     read: Callable[[Path], Iterator[Item]]
+    hub: str
+    copy: HubCopy | None = None

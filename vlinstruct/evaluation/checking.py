@@ -6,10 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vlinstruct.data.image_header import check_image_header
 from vlinstruct.data.text import error_line
 from vlinstruct.errors import DataError, ImageError, InputError
 from vlinstruct.evaluation.benchmark import Benchmark
+from vlinstruct.evaluation.benchmarks.hub_files import has_tables
+from vlinstruct.evaluation.benchmarks.hub_table import StoredPicture
 from vlinstruct.evaluation.benchmarks.picture import Picture
 from vlinstruct.evaluation.item import Item
 
@@ -44,31 +45,53 @@ def check(benchmark: Benchmark, folder: Path) -> Checked:
     """
     found = Checked(name=benchmark.task.name)
     missing = missing_files(benchmark, folder)
+    if missing and uses_copy(benchmark, folder):
+        missing = []
     found.problems += [_missing(benchmark, folder, name).message for name in missing]
     if any(not name.endswith("/") for name in missing):
         return found
     try:
-        items = list(benchmark.read(folder))
+        items = list(read(benchmark, folder))
     except InputError as error:
         found.problems.append(error.message)
         return found
-    pictures = list(dict.fromkeys(item.draw.path for item in items if isinstance(item.draw, Picture)))
+    pictures = list(dict.fromkeys(item.draw for item in items if isinstance(item.draw, Picture | StoredPicture)))
     found.num_items, found.num_pictures = len(items), len(pictures)
     if items or not missing:
         found.problems += _count_problems(benchmark, folder, items)
     if not missing:
-        found.problems += _picture_problems(benchmark, pictures)
+        try:
+            found.problems += _picture_problems(benchmark, pictures)
+        except DataError as error:  # a table is damaged where its pictures are
+            found.problems.append(error.message)
     return found
 
 
 def require_files(benchmark: Benchmark, folder: Path) -> None:
-    """Refuses a folder that lacks a file.
+    """Refuses a folder that lacks a file and holds no copy of the hub's.
 
     Raises:
         DataError: names the first one that is missing and where people get it.
     """
-    for name in missing_files(benchmark, folder):
+    for name in () if uses_copy(benchmark, folder) else missing_files(benchmark, folder):
         raise _missing(benchmark, folder, name)
+
+
+def uses_copy(benchmark: Benchmark, folder: Path) -> bool:
+    """Returns whether tables from the hub are read: where they are, and the authors' files are not all there."""
+    return benchmark.copy is not None and bool(missing_files(benchmark, folder)) and has_tables(folder)
+
+
+def read(benchmark: Benchmark, folder: Path) -> Iterator[Item]:
+    """Yields a benchmark's items, from its authors' files or from a copy of the hub's.
+
+    Raises:
+        DataError: the annotations cannot be used.
+        ResourceError: the library that reads tables is not installed.
+    """
+    if benchmark.copy is not None and uses_copy(benchmark, folder):
+        return benchmark.copy.read(folder)
+    return benchmark.read(folder)
 
 
 def missing_files(benchmark: Benchmark, folder: Path) -> Sequence[str]:
@@ -96,15 +119,15 @@ def _count_problems(benchmark: Benchmark, folder: Path, items: Sequence[Item]) -
         yield error_line(f"cannot compare {benchmark.task.name}", folder, why, advice)
 
 
-def _picture_problems(benchmark: Benchmark, pictures: Sequence[Path]) -> Iterator[str]:
-    absent = [path for path in pictures if not path.is_file()]
+def _picture_problems(benchmark: Benchmark, pictures: Sequence[Picture | StoredPicture]) -> Iterator[str]:
+    absent = [picture for picture in pictures if not picture.is_there()]
     if absent:
         why = f"no such picture; {len(absent):,} of {len(pictures):,} are missing"
         advice = f"Get them from {benchmark.source}"
-        yield error_line(f"cannot read {benchmark.task.name}", absent[0], why, advice)
-    for path in pictures[:_HEADERS_READ]:
-        if path.is_file():
+        yield error_line(f"cannot read {benchmark.task.name}", absent[0].place, why, advice)
+    for picture in pictures[:_HEADERS_READ]:
+        if picture.is_there():
             try:
-                check_image_header(path)
+                picture.check()
             except ImageError as error:
                 yield error.message

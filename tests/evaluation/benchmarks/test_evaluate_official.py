@@ -170,7 +170,6 @@ def test_nothing_wrong_is_said_with_counts(tmp_path: Path, monkeypatch: pytest.M
         (("gqa", "--data", ".", "--adapter", "a", "--adapter", "b"), "--adapter is given twice"),
         (("gqa", "--data", ".", "--ablation", "--backbone", "vicuna-7b"), "name at least one with --adapter"),
         (("gqa", "--data", ".", "--ablation", "--adapter", "a", "--adapter", "a"), "would have one name"),
-        (("gqa", "mini", "--data", ".", "--ablation", "--adapter", "a"), "leave --adapter out"),
     ],
 )
 def test_contradictions_are_usage(arguments: tuple[str, ...], words: str, tmp_path: Path) -> None:

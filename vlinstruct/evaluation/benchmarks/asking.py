@@ -6,7 +6,7 @@ import string
 from collections.abc import Sequence
 
 from vlinstruct.data.text import check_instruction, shortened
-from vlinstruct.evaluation.benchmarks.picture import Picture
+from vlinstruct.evaluation.benchmarks.picture import Draw
 from vlinstruct.evaluation.benchmarks.record import Record, bad_annotation
 from vlinstruct.evaluation.item import Item, Task
 
@@ -30,7 +30,7 @@ class Asking:
         record: Record,
         *,
         instruction: str,
-        draw: Picture,
+        draw: Draw,
         references: Sequence[str],
         candidates: Sequence[str] = (),
     ) -> Item:

@@ -4,19 +4,22 @@ dataset_flickr30k.json   {"dataset": "flickr30k", "images": [{"filename", "split
                          or
 flickr30k_test.json      [{"image": "flickr30k-images/1.jpg", "caption": [text, ...]}, ...]        as in LAVIS
 flickr30k-images/        the pictures, under the names that Flickr30K gives them
+
+On the hub a row has `filename`, `caption`, the picture and, where the copy keeps it, `split`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from vlinstruct.data.image_folder import CAPTION_INSTRUCTION
-from vlinstruct.evaluation.benchmark import Benchmark
+from vlinstruct.evaluation.benchmark import Benchmark, HubCopy
 from vlinstruct.evaluation.benchmarks.annotations import read_list, read_object
 from vlinstruct.evaluation.benchmarks.asking import Asking
 from vlinstruct.evaluation.benchmarks.generation import CAPTION, CAPTION_SOURCE
-from vlinstruct.evaluation.benchmarks.picture import picture
+from vlinstruct.evaluation.benchmarks.hub_table import read_rows
+from vlinstruct.evaluation.benchmarks.picture import Draw, picture
 from vlinstruct.evaluation.benchmarks.record import Record, bad_annotation
 from vlinstruct.evaluation.item import Item, Task
 
@@ -33,15 +36,27 @@ def read(folder: Path) -> Iterator[Item]:
     asking = Asking(_TASK)
     records = _from_split if (folder / _SPLIT_FILE).exists() else _from_lavis
     for record, path, captions in records(folder):
-        if not captions:
-            raise bad_annotation(record.place, "it has no caption")
-        yield asking.item(
-            PurePosixPath(path).stem,
-            record,
-            instruction=CAPTION_INSTRUCTION,
-            draw=picture(folder, path, record),
-            references=captions,
-        )
+        yield _item(asking, record, path, captions, picture(folder, path, record))
+
+
+def read_copy(folder: Path) -> Iterator[Item]:
+    """Yields the same items from a copy on the hub that keeps Karpathy's split; all of another one's.
+
+    Raises:
+        DataError: its tables cannot be used.
+    """
+    asking = Asking(_TASK)
+    for row in read_rows(folder, _COPY.split, columns=_COPY.columns, picture="image", optional=["split"]):
+        if row.fields.get("split", "test") == "test":
+            yield _item(asking, row, row.text("filename"), row.texts("caption"), row.picture("image"))
+
+
+def _item(asking: Asking, record: Record, path: str, captions: Sequence[str], draw: Draw) -> Item:
+    if not captions:
+        raise bad_annotation(record.place, "it has no caption")
+    return asking.item(
+        PurePosixPath(path).stem, record, instruction=CAPTION_INSTRUCTION, draw=draw, references=captions
+    )
 
 
 def _from_split(folder: Path) -> Iterator[tuple[Record, str, tuple[str, ...]]]:
@@ -59,6 +74,7 @@ def _from_lavis(folder: Path) -> Iterator[tuple[Record, str, tuple[str, ...]]]:
         yield record, record.text("image"), record.texts("caption")
 
 
+_COPY = HubCopy(split="test", columns=("filename", "caption"), read=read_copy)
 BENCHMARK = Benchmark(
     task=_TASK,
     part="test (Karpathy's split)",
@@ -76,4 +92,6 @@ BENCHMARK = Benchmark(
     generation=CAPTION,
     generation_source=CAPTION_SOURCE,
     read=read,
+    hub="nlphuji/flickr30k, revision refs/convert/parquet; lmms-lab/flickr30k, test, is all 31,783 pictures unsplit",
+    copy=_COPY,
 )

@@ -2,6 +2,8 @@
 
 testdev_balanced_questions.json   {"201": {"question", "answer", "imageId", ...}, ...}
 images/                           the pictures, `imageId`.jpg
+
+On the hub the questions are one table, with their `id`, and the pictures another, under theirs.
 """
 
 from __future__ import annotations
@@ -9,16 +11,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from vlinstruct.evaluation.benchmark import Benchmark
+from vlinstruct.data.text import shortened
+from vlinstruct.evaluation.benchmark import Benchmark, HubCopy
 from vlinstruct.evaluation.benchmarks.annotations import read_object
 from vlinstruct.evaluation.benchmarks.asking import Asking
 from vlinstruct.evaluation.benchmarks.generation import SHORT_ANSWER, SHORT_ANSWER_SOURCE
-from vlinstruct.evaluation.benchmarks.picture import picture
+from vlinstruct.evaluation.benchmarks.hub_table import read_rows
+from vlinstruct.evaluation.benchmarks.picture import Draw, picture
+from vlinstruct.evaluation.benchmarks.record import Record, bad_annotation
 from vlinstruct.evaluation.item import Item, Task
 from vlinstruct.instruction.templates import fill
 
 _FILE, _PICTURES = "testdev_balanced_questions.json", "images/"
 _INSTRUCTION = "Question: {question} \n Short answer:"
+_CONFIG = "testdev_balanced"
 _TASK = Task(name="gqa", metric="accuracy", is_ranked=False)
 
 
@@ -32,15 +38,37 @@ def read(folder: Path) -> Iterator[Item]:
     file = read_object(folder / _FILE)
     for name in file.fields:
         record = file.entry(name, "question")
-        yield asking.item(
-            name,
-            record,
-            instruction=fill(_INSTRUCTION, question=record.text("question")),
-            draw=picture(folder / _PICTURES, f"{record.text('imageId')}.jpg", record),
-            references=[record.text("answer")],
-        )
+        draw = picture(folder / _PICTURES, f"{record.text('imageId')}.jpg", record)
+        yield _item(asking, record, name, draw)
 
 
+def read_copy(folder: Path) -> Iterator[Item]:
+    """Yields the same items from a copy on the hub.
+
+    Raises:
+        DataError: its tables cannot be used.
+    """
+    asking = Asking(_TASK)
+    rows = read_rows(folder, _COPY.split, columns=["id"], picture="image", config=f"{_CONFIG}_images")
+    pictures = {row.key("id"): row.picture("image") for row in rows}
+    for row in read_rows(folder, _COPY.split, columns=_COPY.columns, config=f"{_CONFIG}_instructions"):
+        image = row.key("imageId")
+        if image not in pictures:
+            raise bad_annotation(row.place, f"{_CONFIG}_images holds no picture {shortened(image, 40)}")
+        yield _item(asking, row, row.key("id"), pictures[image])
+
+
+def _item(asking: Asking, record: Record, name: str, draw: Draw) -> Item:
+    return asking.item(
+        name,
+        record,
+        instruction=fill(_INSTRUCTION, question=record.text("question")),
+        draw=draw,
+        references=[record.text("answer")],
+    )
+
+
+_COPY = HubCopy(split="testdev", columns=("id", "imageId", "question", "answer"), read=read_copy)
 BENCHMARK = Benchmark(
     task=_TASK,
     part="test-dev (balanced)",
@@ -54,4 +82,6 @@ BENCHMARK = Benchmark(
     generation=SHORT_ANSWER,
     generation_source=SHORT_ANSWER_SOURCE,
     read=read,
+    hub=f"lmms-lab/GQA, {_CONFIG}_instructions and {_CONFIG}_images",
+    copy=_COPY,
 )

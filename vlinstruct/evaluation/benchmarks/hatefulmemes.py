@@ -57,4 +57,5 @@ BENCHMARK = Benchmark(
     generation=RANKED,
     generation_source=RANKED_SOURCE,
     read=read,
+    hub="neuralcatcher/hateful_memes has the authors' files",
 )

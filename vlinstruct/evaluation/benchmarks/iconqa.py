@@ -2,20 +2,25 @@
 
 problems.json, pid_splits.json    {"12": {"question", "choices", "answer": place}, ...}, {"choose_txt_test": ["12"]}
 iconqa/test/choose_txt/12/        data.json (that problem; read where the two files are not there), image.png
+
+On the hub a row has `question_id`, `question`, `choices` as one text with commas, `answer` as the right one's text,
+`ques_type` and the picture, `query_image` (lmms-eval, lmms_eval/tasks/iconqa/utils.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from vlinstruct.evaluation.benchmark import Benchmark
+from vlinstruct.evaluation.benchmark import Benchmark, HubCopy
 from vlinstruct.evaluation.benchmarks.annotations import read_object
 from vlinstruct.evaluation.benchmarks.asking import Asking, choices_of, options
 from vlinstruct.evaluation.benchmarks.generation import RANKED, RANKED_SOURCE
-from vlinstruct.evaluation.benchmarks.picture import picture
+from vlinstruct.evaluation.benchmarks.hub_table import Row, read_rows
+from vlinstruct.evaluation.benchmarks.picture import Draw, picture
 from vlinstruct.evaluation.benchmarks.problems import PROBLEMS_FILE, SPLITS_FILE, read_problems
-from vlinstruct.evaluation.benchmarks.record import Record
+from vlinstruct.evaluation.benchmarks.record import Record, bad_annotation
 from vlinstruct.evaluation.item import Item, Task
 from vlinstruct.instruction.templates import fill
 
@@ -34,14 +39,40 @@ def read(folder: Path) -> Iterator[Item]:
     has_files = all((folder / name).exists() for name in (PROBLEMS_FILE, SPLITS_FILE))
     for name, record in read_problems(folder, "choose_txt_test") if has_files else _folders(folder / _FOLDER):
         choices = choices_of(record)
-        yield asking.item(
-            name,
-            record,
-            instruction=fill(_INSTRUCTION, question=record.text("question"), options=options(choices)),
-            draw=picture(folder / _FOLDER, f"{name}/{_PICTURE}", record),
-            references=[choices[record.index("answer", len(choices))]],
-            candidates=choices,
-        )
+        answer = choices[record.index("answer", len(choices))]
+        yield _item(asking, record, name, choices, answer, picture(folder / _FOLDER, f"{name}/{_PICTURE}", record))
+
+
+def read_copy(folder: Path) -> Iterator[Item]:
+    """Yields the same items from a copy on the hub.
+
+    Raises:
+        DataError: its tables cannot be used.
+    """
+    asking = Asking(_TASK)
+    for row in read_rows(folder, _COPY.split, columns=_COPY.columns, picture="query_image"):
+        if row.text("ques_type") == "choose_txt":
+            draw = row.picture("query_image")
+            yield _item(asking, row, row.key("question_id"), _choices(row), row.text("answer"), draw)
+
+
+def _choices(row: Row) -> tuple[str, ...]:
+    """Returns what a row's text of choices holds."""
+    choices = choices_of(replace(row, fields={"choices": row.text("choices").split(",")}))
+    if row.text("answer") not in choices:
+        raise bad_annotation(row.place, "field 'answer' is none of 'choices' between the commas")
+    return choices
+
+
+def _item(asking: Asking, record: Record, name: str, choices: Sequence[str], answer: str, draw: Draw) -> Item:
+    return asking.item(
+        name,
+        record,
+        instruction=fill(_INSTRUCTION, question=record.text("question"), options=options(choices)),
+        draw=draw,
+        references=[answer],
+        candidates=choices,
+    )
 
 
 def _folders(parent: Path) -> Iterator[tuple[str, Record]]:
@@ -51,6 +82,7 @@ def _folders(parent: Path) -> Iterator[tuple[str, Record]]:
         yield name, read_object(parent / name / _DATA_FILE)
 
 
+_COPY = HubCopy(split="test", columns=("question_id", "question", "choices", "answer", "ques_type"), read=read_copy)
 BENCHMARK = Benchmark(
     task=_TASK,
     part="choose_txt test",
@@ -67,4 +99,6 @@ BENCHMARK = Benchmark(
     generation=RANKED,
     generation_source=RANKED_SOURCE,
     read=read,
+    hub="lmms-lab/ICON-QA, test",
+    copy=_COPY,
 )

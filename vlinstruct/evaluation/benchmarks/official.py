@@ -1,6 +1,7 @@
-"""The ten zero-shot benchmarks of the paper (section 4), read from the files that their authors publish.
+"""The ten zero-shot benchmarks of the paper (section 4), read from their authors' files or from copies of the hub's.
 
-A folder holds one folder per benchmark, under its name: `DIR/textvqa/TextVQA_0.5.1_val.json` and so on.
+A folder holds one folder per benchmark, under its name: `DIR/textvqa/TextVQA_0.5.1_val.json` and so on. One that holds
+tables of one benchmark alone, as a download from the hub, may be named itself.
 """
 
 from __future__ import annotations
@@ -24,11 +25,23 @@ from vlinstruct.evaluation.benchmarks import (
     vizwiz,
     vsr,
 )
-from vlinstruct.evaluation.checking import require_files
+from vlinstruct.evaluation.benchmarks.hub_files import has_tables
+from vlinstruct.evaluation.checking import missing_files, read, require_files
 from vlinstruct.evaluation.item import Item
 
 _MODULES = (flickr30k, nocaps, vsr, gqa, iconqa, vizwiz, textvqa, visdial, scienceqa, hatefulmemes)
 BENCHMARKS: Mapping[str, Benchmark] = {module.BENCHMARK.task.name: module.BENCHMARK for module in _MODULES}
+
+
+def folder_of(benchmark: Benchmark, data: Path) -> Path:
+    """Returns the folder of a benchmark: the one of its name, or `data` itself where that holds tables alone."""
+    has_folders = any((data / name).is_dir() for name in BENCHMARKS)
+    return data if not has_folders and has_tables(data) else data / benchmark.task.name
+
+
+def ignores_tables(benchmark: Benchmark, folder: Path) -> bool:
+    """Returns whether a folder holds tables that are not read, since its authors' files are there, too."""
+    return not missing_files(benchmark, folder) and has_tables(folder)
 
 
 def read_items(benchmark: Benchmark, folder: Path, *, limit: int | None = None) -> list[Item]:
@@ -42,9 +55,10 @@ def read_items(benchmark: Benchmark, folder: Path, *, limit: int | None = None) 
     Raises:
         DataError: a file is missing or cannot be used, or holds no item of the part.
         TextError: a record's text is none that a model can be asked.
+        ResourceError: the library that reads the hub's tables is not installed.
     """
     require_files(benchmark, folder)
-    items = list(islice(benchmark.read(folder), limit))
+    items = list(islice(read(benchmark, folder), limit))
     if not items:
         why = f"its files hold no item of the part {benchmark.part}, no score can be computed"
         advice = "Compare them with `vlinstruct evaluate --list`"

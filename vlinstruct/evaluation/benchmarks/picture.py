@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
 
+from vlinstruct.data.image_header import check_image_header
 from vlinstruct.data.images import load_image
 from vlinstruct.evaluation.benchmarks.record import Record, bad_annotation
+
+Draw = Callable[[], Image.Image]
+"""Gives a picture when it is called."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +34,23 @@ class Picture:
             ImageError: it cannot be read.
         """
         return load_image(self.path).image
+
+    @property
+    def place(self) -> str:
+        """What messages call it."""
+        return str(self.path)
+
+    def is_there(self) -> bool:
+        """Returns whether there is such a file."""
+        return self.path.is_file()
+
+    def check(self) -> None:
+        """Reads the header.
+
+        Raises:
+            ImageError: the picture could not be read.
+        """
+        check_image_header(self.path)
 
 
 def picture(folder: Path, name: str, record: Record) -> Picture:

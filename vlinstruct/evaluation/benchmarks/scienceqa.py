@@ -4,6 +4,8 @@
     pid_splits.json   {"test": ["12", ...], ...}
     images/test/12/   image.png
 
+On the hub a row has the same fields and the picture, but no number: there an id is the row's place among the pictured.
+
 Where we differ: InstructBLIP shows the `hint` as context; VisLingInstruct's instruction (appendix C.2) has none.
 """
 
@@ -12,11 +14,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from vlinstruct.evaluation.benchmark import Benchmark
+from vlinstruct.evaluation.benchmark import Benchmark, HubCopy
 from vlinstruct.evaluation.benchmarks.asking import Asking, choices_of, options
 from vlinstruct.evaluation.benchmarks.generation import RANKED, RANKED_SOURCE
-from vlinstruct.evaluation.benchmarks.picture import picture
+from vlinstruct.evaluation.benchmarks.hub_table import read_rows
+from vlinstruct.evaluation.benchmarks.picture import Draw, picture
 from vlinstruct.evaluation.benchmarks.problems import PROBLEMS_FILE, SPLITS_FILE, read_problems
+from vlinstruct.evaluation.benchmarks.record import Record
 from vlinstruct.evaluation.item import Item, Task
 from vlinstruct.instruction.templates import fill
 
@@ -24,6 +28,7 @@ _PICTURES = "images/test/"
 _INSTRUCTION = (
     "Given the image, choose the correct option for the following question. Question: {question} \n Options: {options}"
 )
+_CONFIG = "ScienceQA-IMG"
 _TASK = Task(name="scienceqa", metric="ranked_accuracy", is_ranked=True)
 
 
@@ -37,17 +42,36 @@ def read(folder: Path) -> Iterator[Item]:
     for name, record in read_problems(folder, "test"):
         if not record.fields.get("image"):
             continue
-        choices = choices_of(record)
-        yield asking.item(
-            name,
-            record,
-            instruction=fill(_INSTRUCTION, question=record.text("question"), options=options(choices)),
-            draw=picture(folder / _PICTURES, f"{name}/{record.text('image')}", record),
-            references=[choices[record.index("answer", len(choices))]],
-            candidates=choices,
-        )
+        yield _item(asking, record, name, picture(folder / _PICTURES, f"{name}/{record.text('image')}", record))
 
 
+def read_copy(folder: Path) -> Iterator[Item]:
+    """Yields the same items from a copy on the hub, under other ids.
+
+    Raises:
+        DataError: its tables cannot be used.
+    """
+    asking = Asking(_TASK)
+    rows = read_rows(
+        folder, _COPY.split, columns=_COPY.columns, picture="image", config=_CONFIG, with_picture_only=True
+    )
+    for number, row in enumerate(rows, start=1):
+        yield _item(asking, row, f"row{number}", row.picture("image"))
+
+
+def _item(asking: Asking, record: Record, name: str, draw: Draw) -> Item:
+    choices = choices_of(record)
+    return asking.item(
+        name,
+        record,
+        instruction=fill(_INSTRUCTION, question=record.text("question"), options=options(choices)),
+        draw=draw,
+        references=[choices[record.index("answer", len(choices))]],
+        candidates=choices,
+    )
+
+
+_COPY = HubCopy(split="test", columns=("question", "choices", "answer"), read=read_copy)
 BENCHMARK = Benchmark(
     task=_TASK,
     part="test, those with an image",
@@ -61,4 +85,6 @@ BENCHMARK = Benchmark(
     generation=RANKED,
     generation_source=RANKED_SOURCE,
     read=read,
+    hub=f"lmms-lab/ScienceQA, {_CONFIG}, test, or derek-thomas/ScienceQA, test; both without the problems' numbers",
+    copy=_COPY,
 )

@@ -134,9 +134,10 @@ def _mini(tasks: Sequence[Task], options: Options) -> Selection:
 
 
 def _official(benchmarks: Sequence[Benchmark], data: Path, options: Options) -> Selection:
-    from vlinstruct.evaluation.benchmarks.official import read_items
+    from vlinstruct.evaluation.benchmarks.official import folder_of, ignores_tables, read_items
 
-    items = {one.task.name: read_items(one, data / one.task.name, limit=options.limit) for one in benchmarks}
+    folders = {one.task.name: folder_of(one, data) for one in benchmarks}
+    items = {one.task.name: read_items(one, folders[one.task.name], limit=options.limit) for one in benchmarks}
     counts = {name: len(found) for name, found in items.items()}
     return Selection(
         kind="official",
@@ -145,9 +146,16 @@ def _official(benchmarks: Sequence[Benchmark], data: Path, options: Options) -> 
         generation={one.task.name: options.generation(one.generation) for one in benchmarks},
         facts={"seed": options.seed, "items": counts},
         notices=[
-            f"{one.task.name} has {counts[one.task.name]:,} items here, its authors' files have {one.num_items:,}: "
-            "the figures cannot be compared with others'"
-            for one in benchmarks
-            if options.limit is None and counts[one.task.name] != one.num_items
+            *(
+                f"{one.task.name}: its authors' files are read, the tables in {folders[one.task.name]} are not"
+                for one in benchmarks
+                if ignores_tables(one, folders[one.task.name])
+            ),
+            *(
+                f"{one.task.name} has {counts[one.task.name]:,} items here, its authors' files have {one.num_items:,}: "
+                "the figures cannot be compared with others'"
+                for one in benchmarks
+                if options.limit is None and counts[one.task.name] != one.num_items
+            ),
         ],
     )

@@ -82,4 +82,5 @@ BENCHMARK = Benchmark(
     generation=RANKED,
     generation_source=RANKED_SOURCE,
     read=read,
+    hub="copies lack the 100 answers to rank (HuggingFaceM4/VisDial, jxu124/visdial): take the authors' files",
 )

@@ -3,19 +3,23 @@
     val.json   [{"image": "VizWiz_val_00000000.jpg", "question", "answers": [{"answer"}, ... ten], ...}, ...]
     val/       the pictures
 
+On the hub a row has `question_id` (the picture's name without its end), `question`, `answers` as texts, the picture.
+
 The paper says test-dev, whose answers are not public; its number of items is that of the validation part.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from vlinstruct.evaluation.benchmark import Benchmark
+from vlinstruct.evaluation.benchmark import Benchmark, HubCopy
 from vlinstruct.evaluation.benchmarks.annotations import read_list
 from vlinstruct.evaluation.benchmarks.asking import Asking, ten_answers
 from vlinstruct.evaluation.benchmarks.generation import SHORT_ANSWER, SHORT_ANSWER_SOURCE
-from vlinstruct.evaluation.benchmarks.picture import picture
+from vlinstruct.evaluation.benchmarks.hub_table import read_rows
+from vlinstruct.evaluation.benchmarks.picture import Draw, picture
+from vlinstruct.evaluation.benchmarks.record import Record
 from vlinstruct.evaluation.item import Item, Task
 from vlinstruct.instruction.templates import fill
 
@@ -37,15 +41,31 @@ def read(folder: Path) -> Iterator[Item]:
     for record in read_list(folder / _FILE, "question"):
         path = record.text("image")
         answers = [one.text("answer", may_be_empty=True) for one in record.records("answers", "answer")]
-        yield asking.item(
-            Path(path).stem,
-            record,
-            instruction=fill(_INSTRUCTION, question=record.text("question")),
-            draw=picture(folder / _PICTURES, path, record),
-            references=ten_answers(answers, record),
-        )
+        yield _item(asking, record, Path(path).stem, answers, picture(folder / _PICTURES, path, record))
 
 
+def read_copy(folder: Path) -> Iterator[Item]:
+    """Yields the same items from a copy on the hub.
+
+    Raises:
+        DataError: its tables cannot be used.
+    """
+    asking = Asking(_TASK)
+    for row in read_rows(folder, _COPY.split, columns=_COPY.columns, picture="image"):
+        yield _item(asking, row, row.text("question_id"), row.texts("answers"), row.picture("image"))
+
+
+def _item(asking: Asking, record: Record, name: str, answers: Sequence[str], draw: Draw) -> Item:
+    return asking.item(
+        name,
+        record,
+        instruction=fill(_INSTRUCTION, question=record.text("question")),
+        draw=draw,
+        references=ten_answers(answers, record),
+    )
+
+
+_COPY = HubCopy(split="val", columns=("question_id", "question", "answers"), read=read_copy)
 BENCHMARK = Benchmark(
     task=_TASK,
     part="val",
@@ -60,4 +80,6 @@ BENCHMARK = Benchmark(
     generation=SHORT_ANSWER,
     generation_source=SHORT_ANSWER_SOURCE,
     read=read,
+    hub="lmms-lab/VizWiz-VQA, val",
+    copy=_COPY,
 )

@@ -3,6 +3,8 @@
     test.jsonl   {"image": "000000000001.jpg", "caption", "label": 0 or 1, ...}     a line each
     images/      the pictures, of COCO 2017
 
+The authors' copy on the hub is these lines; a table of the same fields with the pictures in it is read, too.
+
 The authors' README says 616 statements: that was an earlier release.
 Where we differ: LAVIS takes "yes" and "no" for right too; here the answer is what is asked for, "true" or "false".
 """
@@ -12,11 +14,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from vlinstruct.evaluation.benchmark import Benchmark
+from vlinstruct.evaluation.benchmark import Benchmark, HubCopy
 from vlinstruct.evaluation.benchmarks.annotations import read_lines
 from vlinstruct.evaluation.benchmarks.asking import Asking
 from vlinstruct.evaluation.benchmarks.generation import SHORT_ANSWER, SHORT_ANSWER_SOURCE
-from vlinstruct.evaluation.benchmarks.picture import picture
+from vlinstruct.evaluation.benchmarks.hub_table import read_rows
+from vlinstruct.evaluation.benchmarks.picture import Draw, picture
+from vlinstruct.evaluation.benchmarks.record import Record
 from vlinstruct.evaluation.item import Item, Task
 from vlinstruct.instruction.templates import fill
 
@@ -34,25 +38,44 @@ def read(folder: Path) -> Iterator[Item]:
     """
     asking = Asking(_TASK)
     for number, record in enumerate(read_lines(folder / _FILE), start=1):
-        yield asking.item(
-            str(number),
-            record,
-            instruction=fill(_INSTRUCTION, statement=record.text("caption")),
-            draw=picture(folder / _PICTURES, record.text("image"), record),
-            references=[_ANSWERS[record.index("label", len(_ANSWERS))]],
-        )
+        statement = record.text("caption")
+        yield _item(asking, record, number, statement, picture(folder / _PICTURES, record.text("image"), record))
 
 
+def read_copy(folder: Path) -> Iterator[Item]:
+    """Yields the same items from a table with the pictures.
+
+    Raises:
+        DataError: its tables cannot be used.
+    """
+    asking = Asking(_TASK)
+    for number, row in enumerate(read_rows(folder, _COPY.split, columns=_COPY.columns, picture="image"), start=1):
+        yield _item(asking, row, number, row.text("caption"), row.picture("image"))
+
+
+def _item(asking: Asking, record: Record, number: int, statement: str, draw: Draw) -> Item:
+    return asking.item(
+        str(number),
+        record,
+        instruction=fill(_INSTRUCTION, statement=statement),
+        draw=draw,
+        references=[_ANSWERS[record.index("label", len(_ANSWERS))]],
+    )
+
+
+_COPY = HubCopy(split="test", columns=("caption", "label"), read=read_copy)
 BENCHMARK = Benchmark(
     task=_TASK,
     part="test (zero-shot split)",
     num_items=1_222,
     instruction=_INSTRUCTION,
     source="https://github.com/cambridgeltl/visual-spatial-reasoning, data/splits/zeroshot",
-    licence="Apache-2.0",
+    licence="Apache-2.0 (the authors' copy on the hub says CC BY 4.0)",
     forms=({_FILE: "the statements of the zero-shot split", _PICTURES: "the pictures, of COCO 2017"},),
     example='{"image": "000000000001.jpg", "caption": "The cat is under the table.", "label": 1, "relation": "under"}',
     generation=SHORT_ANSWER,
     generation_source=f"{SHORT_ANSWER_SOURCE}; that statements are answered so is ours",
     read=read,
+    hub="cambridgeltl/vsr_zeroshot has the authors' test.jsonl, no pictures",
+    copy=_COPY,
 )
