@@ -11,6 +11,7 @@ from command_line import vli
 import vlinstruct
 from vlinstruct.checkpoints.adapter import save_adapter
 
+BUILT_IN = ("mini", "mini-llama")
 PAPER = ("flant5-xl", "flant5-xxl", "vicuna-7b", "vicuna-13b")
 
 
@@ -41,14 +42,14 @@ def adapter(tiny_folders: dict[str, Path], tmp_path: Path) -> Path:
 
 def test_backbones_are_listed_by_name_with_size_and_source(hub_cache: Path) -> None:
     lines = vli("backbones").text.splitlines()
-    assert [line.split()[0] for line in lines] == ["mini", *PAPER]
-    words = " ".join(lines[1].split())
+    assert [line.split()[0] for line in lines] == [*BUILT_IN, *PAPER]
+    words = " ".join(lines[len(BUILT_IN)].split())
     assert words == "flant5-xl 4.02 B 16 GB to download Salesforce/instructblip-flan-t5-xl MIT"
 
 
 def test_backbones_are_records_too(hub_cache: Path) -> None:
     records = vli("backbones", "--json").records
-    assert [record["id"] for record in records] == ["mini", *PAPER]
+    assert [record["id"] for record in records] == [*BUILT_IN, *PAPER]
     assert records[-1] == {
         "schema": "vlinstruct.backbone/1",
         "id": "vicuna-13b",

@@ -40,7 +40,7 @@ def test_a_record_says_what_was_asked_scored_and_answered(tmp_path: Path) -> Non
     vli("evaluate", "mini/gqa", *SMALL[7:], "-o", tmp_path)
     for line in (tmp_path / "records.jsonl").read_text().splitlines():
         record = json.loads(line)
-        assert record["schema"] == "vlinstruct.evaluation/1"
+        assert record["schema"] == "vlinstruct.evaluation/2"
         for role in ("initial", "rewritten", "optimized"):
             assert record[role].keys() == {"text", "ias", "answer"}
         assert record["chosen"] in ("initial", "rewritten", "optimized")
@@ -55,4 +55,4 @@ def test_another_run_in_the_same_folder_is_refused(tmp_path: Path) -> None:
 
 def test_unknown_benchmarks_and_contradictions_are_usage(tmp_path: Path) -> None:
     assert "mini/gqa" in vli("evaluate", "minni", "-o", tmp_path).refusal(2)
-    assert "--adapter" in vli("evaluate", "mini", "--ablation", "--adapter", "mini-ema", "-o", tmp_path).refusal(2)
+    assert "--adapter" in vli("evaluate", "mini", "--ablation", "--adapter", "vanilla", "-o", tmp_path).refusal(2)

@@ -36,7 +36,7 @@ def record(name: str, initial: Any, rewritten: Any, optimized: Any, *, chosen: s
 
 def write(folder: Path, records: list[dict[str, Any]]) -> None:
     (folder / "records.jsonl").write_text("".join(json.dumps(one) + "\n" for one in records))
-    stages = {"see": 0.001, "answer": 0.002, "rewrite": 0.004, "score": 0.008, "compare": 0.016}
+    stages = {"see": 0.001, "answer": 0.002, "greedy": 0.002, "rewrite": 0.004, "score": 0.008, "compare": 0.016}
     taken = [
         {"model": model, "words": words, "task": one, **stages}
         for model in ("a", "b")
@@ -107,7 +107,8 @@ def test_the_same_seed_gives_the_same_table(tmp_path: Path, table: Table) -> Non
 
 def test_the_report_names_every_model_and_column(table: Table) -> None:
     text = as_text(table)
-    assert all(column in text for column in COLUMNS)
+    assert table.columns == tuple(column for column in COLUMNS if column != "plain, greedy")
+    assert all(column in text for column in table.columns)
     assert text.count("AIO safe") >= 6
     assert "b x AIO (safe), poor words" in findings(table)
 
@@ -116,6 +117,15 @@ def test_a_share_of_next_to_no_loss_is_not_claimed(tmp_path: Path) -> None:
     answers = {words: ["yes"] * 4 for words in WORDS}
     write(tmp_path, gqa_records("a", answers) + gqa_records("b", answers))
     assert not [name for name in findings(read_table(tmp_path, [GQA], ["a", "b"], seed=0)) if "share" in name]
+
+
+def test_greedy_answers_stand_beside_those_of_the_beams(tmp_path: Path) -> None:
+    records = gqa_records("a", {words: ["yes"] * 4 for words in WORDS})
+    write(tmp_path, [{**one, "greedy": said("i", 2.0, "no" if "gqa-0" in one["id"] else "yes")} for one in records])
+    table = read_table(tmp_path, [GQA], ["a"], seed=0)
+    scores = [table.task_score(Cell("a", "poor", column), "gqa").value for column in ("plain", "plain, greedy")]
+    assert scores == [1.0, 0.75]
+    assert "a, canonical, plain, greedy" in as_text(table)
 
 
 def test_ranked_answers_are_scored_by_rank_and_by_auc(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from vlinstruct.mini.architecture import mini_config, new_model
 from vlinstruct.mini.batches import Batch, BatchMaker, BatchShape
 from vlinstruct.mini.guidance import NUM_QUERY_TOKENS
 from vlinstruct.mini.losses import WEIGHTS, AuxiliaryHeads, all_losses, total_loss
+from vlinstruct.mini.reading import LANGUAGE_MODELS, LanguageModelName
 from vlinstruct.mini.row_labels import IGNORED
 from vlinstruct.mini.rows import VERDICTS
 from vlinstruct.mini.tokenising import padded
@@ -56,8 +57,11 @@ def test_padding_goes_to_the_right() -> None:
     assert padded([[1, 2], [3]]).tolist() == [[1, 2], [3, 0]]
 
 
-def test_every_parameter_learns_from_a_batch(maker: BatchMaker, batch: Batch) -> None:
-    config = mini_config(maker.tokeniser.language.get_vocab_size(), maker.tokeniser.qformer.get_vocab_size())
+@pytest.mark.parametrize("kind", LANGUAGE_MODELS)
+def test_every_parameter_learns_from_a_batch(kind: LanguageModelName) -> None:
+    maker = BatchMaker(0, ("pillow",), kind)
+    batch = maker.make(0, SHAPE)
+    config = mini_config(maker.tokeniser.language.get_vocab_size(), maker.tokeniser.qformer.get_vocab_size(), kind)
     model = new_model(config, seed=0)
     heads = AuxiliaryHeads(
         *[one.hidden_size for one in (config.vision_config, config.qformer_config, config.text_config)]

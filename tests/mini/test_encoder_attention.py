@@ -5,7 +5,7 @@ from torch import Tensor
 
 from vlinstruct.mini.architecture import mini_config, new_model
 from vlinstruct.mini.comparing import comparing_looks
-from vlinstruct.mini.encoder_attention import GUIDED_LAYERS, encoder_attention_loss, recorded_self_attention
+from vlinstruct.mini.encoder_attention import GUIDED_LAYERS, encoder_attention_loss, recorded_self_attention, sparse
 from vlinstruct.model.t5 import T5
 
 
@@ -35,14 +35,19 @@ def test_the_recorded_attention_is_the_encoders_own() -> None:
 def test_the_loss_falls_with_attention_to_where_it_should_look() -> None:
     looks = comparing_looks(2, [slice(0, 1), slice(1, 2)], [0, 1])[None]
     right = [torch.tensor([[[0.1, 0.9], [0.9, 0.1]]]).log(), torch.tensor([[[0.9, 0.1], [0.1, 0.9]]]).log()]
-    assert encoder_attention_loss(right, [looks]).item() == pytest.approx(-np.log(0.9), abs=1e-6)
-    assert encoder_attention_loss(right, [looks]) < encoder_attention_loss(right[::-1], [looks])
-    assert encoder_attention_loss(right, [np.zeros_like(looks)]) == 0
+    assert encoder_attention_loss(right, [sparse(looks)]).item() == pytest.approx(-np.log(0.9), abs=1e-6)
+    assert encoder_attention_loss(right, [sparse(looks)]) < encoder_attention_loss(right[::-1], [sparse(looks)])
+    assert encoder_attention_loss(right, [sparse(np.zeros_like(looks))]) == 0
 
 
 def test_every_call_is_measured_by_its_own_looks() -> None:
     looks = comparing_looks(2, [slice(0, 1), slice(1, 2)], [0, 1])[None]
     right = [torch.tensor([[[0.1, 0.9], [0.9, 0.1]]]).log(), torch.tensor([[[0.9, 0.1], [0.1, 0.9]]]).log()]
-    first = encoder_attention_loss([*right, *right[::-1]], [looks, np.zeros_like(looks)])
-    second = encoder_attention_loss([*right[::-1], *right], [np.zeros_like(looks), looks])
+    first = encoder_attention_loss([*right, *right[::-1]], [sparse(looks), sparse(np.zeros_like(looks))])
+    second = encoder_attention_loss([*right[::-1], *right], [sparse(np.zeros_like(looks)), sparse(looks)])
     assert first == second
+
+
+def test_sparse_looks_are_the_dense_ones() -> None:
+    looks = comparing_looks(9, [slice(0, 3), slice(3, 6)], [2, 5])[None]
+    assert np.array_equal(sparse(looks).dense(torch.device("cpu")).numpy(), looks)

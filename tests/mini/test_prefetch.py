@@ -10,6 +10,7 @@ SHAPE = BatchShape(pictures=3, asked=3)
 def test_batches_made_ahead_are_those_made_when_asked_for() -> None:
     stream, maker = BatchStream(5, first=1, stride=2, workers=1, fonts=FONTS), BatchMaker(5, FONTS)
     try:
+        stream.start(0, SHAPE)
         for step in (0, 1, 7):
             ahead, plain = stream.batch(step, SHAPE), maker.make(1 + 2 * step, SHAPE)
             assert np.array_equal(ahead.pixels, plain.pixels)

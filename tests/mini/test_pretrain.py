@@ -7,13 +7,18 @@ from PIL import Image
 
 from vlinstruct.checkpoints.load import load_model
 from vlinstruct.errors import CheckpointError
+from vlinstruct.mini.batches import BatchMaker, BatchShape
 from vlinstruct.mini.curve import save_curve
 from vlinstruct.mini.export import export
-from vlinstruct.mini.losses import WEIGHTS
+from vlinstruct.mini.losses import WEIGHTS, all_losses
 from vlinstruct.mini.pretrain import Trainer, forget_after, main
+from vlinstruct.mini.reading import LANGUAGE_MODELS, LanguageModelName
 from vlinstruct.mini.recipe import Settings, warmth
+from vlinstruct.mini.rewriting import TextPair
+from vlinstruct.mini.tokenising import RowTokeniser
 
 HEAD = "language_model.lm_head.weight"
+TINY = BatchShape(pictures=3, pages=1, asked=4, scored=1, rewritten=2, compared=1)
 
 
 def test_the_learning_rates_rise_twice_and_fall_to_nothing(tmp_path: Path) -> None:
@@ -65,6 +70,82 @@ def test_a_mistake_is_one_line(
         main()
     assert exit_info.value.code == 5
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_training_is_resumed_with_its_own_kind_of_language_model(tmp_path: Path) -> None:
+    Trainer(Settings(output=tmp_path, language_model="llama")).save()
+    with pytest.raises(CheckpointError, match="trains llama, not t5"):
+        Trainer(Settings(output=tmp_path, resume=True))
+
+
+def test_a_step_sees_as_much_as_it_is_told(tmp_path: Path) -> None:
+    plain, scaled = (Trainer(Settings(output=tmp_path, seeing=0, scale=scale)).shape for scale in (1, 3))
+    assert scaled == plain.times(3)
+    maker = BatchMaker(0, ("pillow",))
+    few, many = (maker.make(0, TINY.times(scale)) for scale in (1, 3))
+    for name in ("pixels", "rewriting_target_ids"):
+        assert len(getattr(many, name)) == 3 * len(getattr(few, name))
+    count = [sum(len(rows.picture) for rows in batch.visual) for batch in (few, many)]
+    assert count[1] == 3 * count[0]
+
+
+# Written by `all_losses` of the recipe before there was a second kind of language model.
+T5_LOSSES = {"target": 6.821112, "rewrite": 6.919666, "copying": 4.548740, "encoder_attention": 3.212549}
+T5_LOSSES |= {"encoder_better": 0.764391, "encoder_agrees": 0.854050, "encoder_verdict": 2.990606}
+
+
+def test_t5_is_trained_as_it_was(tmp_path: Path) -> None:
+    trainer = Trainer(Settings(output=tmp_path))
+    shape = BatchShape(pictures=6, pages=1, asked=12, scored=2, rewritten=2, compared=1)
+    losses = all_losses(trainer.model, trainer.heads, BatchMaker(0, ("pillow",)).make(0, shape))
+    assert {name: losses[name].item() for name in T5_LOSSES} == pytest.approx(T5_LOSSES, abs=1e-4)
+
+
+@pytest.mark.parametrize("kind", LANGUAGE_MODELS)
+def test_a_step_of_either_kind_lowers_its_losses(kind: LanguageModelName, tmp_path: Path) -> None:
+    trainer = Trainer(Settings(output=tmp_path, processes=1, language_model=kind, warm_up=0.5, minutes=1, seeing=0))
+    batch = BatchMaker(0, ("pillow",), kind).make(0, TINY)
+    totals = []
+    for _ in range(4):
+        losses = trainer.losses(batch)
+        totals.append(losses["target"].item() + losses["rewrite"].item())
+        trainer.elapsed_s = 20.0
+        trainer.update()
+    assert totals[-1] < totals[0]
+
+
+def test_an_exported_llama_answers_as_transformers_does(tmp_path: Path) -> None:
+    from transformers import InstructBlipForConditionalGeneration
+
+    trainer = Trainer(Settings(output=tmp_path, language_model="llama"))
+    trainer.save()
+    export(trainer.settings.checkpoint, tmp_path / "model")
+    assert (tmp_path / "model" / "model.safetensors").stat().st_size < 14_000_000
+    theirs = InstructBlipForConditionalGeneration.from_pretrained(tmp_path / "model", dtype=torch.float32)
+    ours = load_model(tmp_path / "model", device=torch.device("cpu"), dtype=torch.float32)
+    context = ours.context(["what colour?", "is it red </s>?"], None)
+    with torch.no_grad():
+        logits, _ = ours.model.language_model.prefill(context.inputs_embeds, context.attention_mask)
+        mask = context.attention_mask.long()
+        places = (mask.cumsum(dim=1) - 1).clamp(min=0)
+        expected = theirs.language_model(
+            inputs_embeds=context.inputs_embeds, attention_mask=mask, position_ids=places
+        ).logits
+        assert torch.allclose(logits[:, 0], expected[:, -1], atol=1e-4)
+        pixels = torch.randn(2, 3, 120, 120)
+        assert torch.allclose(ours.model.encode_image(pixels), theirs.vision_model(pixels).last_hidden_state, atol=1e-4)
+
+
+def test_an_exported_llama_reads_what_it_was_trained_on(tmp_path: Path) -> None:
+    trainer = Trainer(Settings(output=tmp_path, language_model="llama"))
+    trainer.save()
+    export(trainer.settings.checkpoint, tmp_path / "model")
+    tokenizer = load_model(tmp_path / "model", device=torch.device("cpu"), dtype=torch.float32).tokenizer
+    text = "is </s> or <pad> or <unk> red?"
+    ids, rows = tokenizer.prompt_ids(text), RowTokeniser("llama").pairs([TextPair(prompt=text, target="no")])
+    assert ids == rows[0][0].tolist()
+    assert tokenizer.target_ids("no") == rows[1][0].tolist()
+    assert not {0, 1, 2} & set(ids[1:])
 
 
 def test_the_log_forgets_what_is_trained_again(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import torch
 
 from vlinstruct.mini.guidance import NUM_QUERY_TOKENS, VERDICT_QUERY
 from vlinstruct.mini.labels import patch_labels
@@ -17,6 +18,8 @@ from vlinstruct.mini.scene import Scene
 from vlinstruct.mini.tokenising import Rows, RowTokeniser, relation_word
 from vlinstruct.mini.wording import clean, poor
 from vlinstruct.mini.world import sample_scene
+
+CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +49,7 @@ def test_a_statement_is_judged_by_its_relation(tokeniser: RowTokeniser, word: Ca
     rng = random.Random(1)
     for scene, fact in _known("position")[:30]:
         rows = _tokenised(tokeniser, scene, fact, word("position", fact.slots, rng))
-        looked_at = np.nonzero(rows.looks[0, 0, VERDICT_QUERY])[0]
+        looked_at = np.nonzero(rows.looks.dense(CPU).numpy()[0, 0, VERDICT_QUERY])[0]
         assert _written_at(tokeniser, rows, looked_at) == relation_word(fact.slots["relation"])
 
 
@@ -57,7 +60,7 @@ def test_a_quotation_is_judged_letter_by_letter(tokeniser: RowTokeniser) -> None
         letters = np.nonzero(rows.agrees[0] >= 0)[0]
         assert _written_at(tokeniser, rows, letters) == fact.slots["quote"]
         assert fact.answer == "no" or rows.agrees[0][letters].all()
-        decisive = np.nonzero(rows.looks[0, 1, VERDICT_QUERY])[0]
+        decisive = np.nonzero(rows.looks.dense(CPU).numpy()[0, 1, VERDICT_QUERY])[0]
         assert set(decisive) <= set(letters)
 
 
@@ -72,4 +75,4 @@ def test_colours_agree_where_the_answer_says_so(tokeniser: RowTokeniser) -> None
 
 def test_other_families_look_where_they_like(tokeniser: RowTokeniser) -> None:
     for scene, fact in _known("colour")[:10]:
-        assert not _tokenised(tokeniser, scene, fact, clean("colour", fact.slots, random.Random(4))).looks.any()
+        assert not len(_tokenised(tokeniser, scene, fact, clean("colour", fact.slots, random.Random(4))).looks.places)

@@ -18,7 +18,10 @@ from vlinstruct.data.text import error_line
 from vlinstruct.errors import CheckpointError
 
 DEFAULT_BACKBONE = "mini"
-ADAPTERS = ("mini-ema", "mini-projection")  # mini's that ship in the package: EMA, and without CMAA to compare it with
+# What ships in the package, by name: its folder in `vlinstruct/mini`.
+_BUILT_IN: Mapping[str, str] = {"mini": "weights", "mini-llama": "llama_weights"}
+# They ship, too, for each of these: EMA, and without CMAA to compare it with.
+ADAPTERS = tuple(f"{name}-{kind}" for name in _BUILT_IN for kind in ("ema", "projection"))
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
@@ -28,9 +31,9 @@ class Backbone:
 
     Args:
         name: what `--backbone` takes.
-        hub_id: its Hugging Face repository; None for the one that ships in the package.
+        hub_id: its Hugging Face repository; None for one that ships in the package.
         parameters: all of them, in billions.
-        download_gb: what the hub's files take, in gigabytes; 0 for the shipped one.
+        download_gb: what the hub's files take, in gigabytes; 0 for a shipped one.
         licence: as its model card says.
         least_certainty: see `OptimizationConfig`; 0 where nobody has measured it.
     """
@@ -42,10 +45,15 @@ class Backbone:
     licence: str
     least_certainty: float = 0.0
 
+    @property
+    def is_built_in(self) -> bool:
+        """Whether its weights ship in the package."""
+        return self.hub_id is None
+
     def config(self) -> dict[str, Any]:
         """Returns its transformers configuration, which ships in the package."""
-        if self.hub_id is None:
-            text = (mini_folder() / "config.json").read_text(encoding="utf-8")
+        if self.is_built_in:
+            text = (_built_in_folder(self.name) / "config.json").read_text(encoding="utf-8")
         else:
             file = resources.files("vlinstruct.checkpoints") / "configs" / f"{self.name}.json"
             text = file.read_text(encoding="utf-8")
@@ -69,6 +77,7 @@ BACKBONES: Mapping[str, Backbone] = {
     )
     for name, hub_id, parameters, download_gb, licence in (
         ("mini", None, 0.005, 0, "Apache-2.0"),
+        ("mini-llama", None, 0.006, 0, "Apache-2.0"),
         ("flant5-xl", "Salesforce/instructblip-flan-t5-xl", 4.02, 16, "MIT"),
         ("flant5-xxl", "Salesforce/instructblip-flan-t5-xxl", 12.31, 49, "MIT"),
         ("vicuna-7b", "Salesforce/instructblip-vicuna-7b", 7.91, 32, "Vicuna's: non-commercial"),
@@ -105,7 +114,24 @@ def default_backbone() -> str:
 
 def mini_folder() -> Path:
     """Returns the folder of mini's weights in the installed package."""
-    return Path(str(resources.files("vlinstruct"))) / "mini" / "weights"
+    return _built_in_folder("mini")
+
+
+def _built_in_folder(name: str) -> Path:
+    return Path(str(resources.files("vlinstruct"))) / "mini" / _BUILT_IN[name]
+
+
+def _built_in(name: str) -> Path:
+    """Returns the folder of a model that ships.
+
+    Raises:
+        CheckpointError: its weights are not in this installation.
+    """
+    folder = _built_in_folder(name)
+    if not (folder / "model.safetensors").is_file():
+        why = "its weights are not in this installation"
+        raise CheckpointError(error_line("cannot use backbone", name, why, f"Use {DEFAULT_BACKBONE}, or a folder"))
+    return folder
 
 
 def locate(backbone: str, *, offline: bool = False, what: str = "backbone") -> Path:
@@ -133,11 +159,11 @@ def resolve(backbone: str, *, what: str = "backbone") -> Path | str:
     """Tells a folder here, as a path, from a repository of the hub, as its id; opens no connection.
 
     Raises:
-        CheckpointError: nothing is known by that name, or there is no such folder.
+        CheckpointError: nothing is known by that name, there is no such folder, or what should ship does not.
     """
     known = BACKBONES.get(backbone)
     if known is not None:
-        return known.hub_id or mini_folder()
+        return known.hub_id or _built_in(backbone)
     if what == "adapter" and backbone in ADAPTERS:
         return mini_folder().parent / "adapters" / backbone
     folder = Path(backbone).expanduser()
@@ -158,7 +184,7 @@ def _advice(asked: str, names: Sequence[str]) -> str:
 def is_cached(backbone: Backbone) -> bool:
     """Says whether the backbone can be loaded without a download."""
     if backbone.hub_id is None:
-        return (mini_folder() / "model.safetensors").is_file()
+        return (_built_in_folder(backbone.name) / "model.safetensors").is_file()
     from huggingface_hub import try_to_load_from_cache
 
     files = ("model.safetensors", "model.safetensors.index.json")

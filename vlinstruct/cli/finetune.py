@@ -38,7 +38,7 @@ def finetune(
         Path | None,
         typer.Option(
             help="JSON lines, LLaVA's JSON, chat messages, or a folder of pictures with metadata.jsonl or .csv; on "
-            "mini an example set is drawn if not given."
+            "mini and mini-llama an example set is drawn if not given."
         ),
     ] = None,
     image_root: Annotated[
@@ -161,9 +161,11 @@ def _samples(
     config: FinetuneConfig,
 ) -> tuple[list[TrainingSample], list[TrainingSample]]:
     """Returns what is learned and what is validated on."""
+    from vlinstruct.checkpoints.registry import BACKBONES
     from vlinstruct.data.conversations import read_conversations
 
-    if data is None and backbone != "mini":
+    known = BACKBONES.get(backbone)
+    if data is None and not (known is not None and known.is_built_in):
         raise UsageError(
             "--data is needed: the paper trains on LLaVA-Instruct-150K and COCO's pictures. See "
             "huggingface.co/datasets/liuhaotian/LLaVA-Instruct-150K (its licence, CC BY-NC 4.0, is there)."

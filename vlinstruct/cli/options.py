@@ -26,7 +26,7 @@ Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 BackboneOption = Annotated[
     str | None,
     typer.Option(
-        help="mini, flant5-xl, flant5-xxl, vicuna-7b, vicuna-13b, a folder or a hub id.",
+        help="mini, mini-llama, flant5-xl, flant5-xxl, vicuna-7b, vicuna-13b, a folder or a hub id.",
         show_default="mini",
         envvar="VLINSTRUCT_BACKBONE",
     ),

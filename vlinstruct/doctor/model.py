@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlinstruct.checkpoints.hub_cache import cached_folder, damages
-from vlinstruct.checkpoints.registry import BACKBONES, mini_folder, resolve
+from vlinstruct.checkpoints.registry import BACKBONES, resolve
 from vlinstruct.checkpoints.safetensors_files import shards
 from vlinstruct.doctor.finding import Finding, notice, ok, problem
 from vlinstruct.doctor.wanted import Wanted
@@ -84,7 +84,7 @@ def find(wanted: Wanted) -> tuple[Path | None, Finding]:
     """
     found = resolve(wanted.backbone)
     if isinstance(found, Path):
-        source = "ships in this package" if found == mini_folder() else f"the folder {found}"
+        source = "ships in this package" if wanted.backbone in BACKBONES else f"the folder {found}"
         return found, ok("backbone", source)
     folder = cached_folder(found)
     if folder is None:

@@ -8,18 +8,21 @@ Legend: B items of a chunk, K candidates.
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from vlinstruct.config import GenerationConfig, OptimizationConfig
 from vlinstruct.evaluation.item import Item, Words
+from vlinstruct.model.vlm import VisionLanguageModel
 from vlinstruct.pipeline import Pipeline
 from vlinstruct.values import Optimization, Percept
 
 T = TypeVar("T")
-SCHEMA = "vlinstruct.evaluation/1"
+SCHEMA = "vlinstruct.evaluation/2"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +32,7 @@ class Times:
     Args:
         see: the vision tower.
         answer: answering one wording.
+        greedy: the same without beams.
         rewrite: the language model's rewriting.
         score: the IAS of both wordings.
         compare: the comparison, and the IAS of what it brought forth.
@@ -36,6 +40,7 @@ class Times:
 
     see: float
     answer: float
+    greedy: float
     rewrite: float
     score: float
     compare: float
@@ -77,9 +82,15 @@ class _Clock:
 
 
 def answer(
-    pipeline: Pipeline, items: Sequence[Item], words: Words, *, prefix: str, generation: GenerationConfig
+    pipeline: Pipeline,
+    items: Sequence[Item],
+    words: Words,
+    *,
+    prefix: str,
+    generation: GenerationConfig,
+    facts: Mapping[str, Any] = MappingProxyType({}),
 ) -> Answered:
-    """Answers a chunk of one task's items, asked in one kind of words.
+    """Answers a chunk of one task's items, asked in one kind of words; without beams, too, where there are some.
 
     Args:
         pipeline: the model.
@@ -87,24 +98,34 @@ def answer(
         words: how they are asked.
         prefix: in front of every record's id.
         generation: how answers are generated, where they are not ranked.
+        facts: what every record says of the run.
     """
     texts = [item.instructions[words] for item in items]
     pictures = [item.draw() for item in items]
     percept, see = _timed(lambda: pipeline.see(*pictures))
     first, answering = _timed(lambda: _answers(pipeline, percept, items, texts, generation))
+    greedy, searching = first, answering
+    if _has_beams(items, generation):
+        alone = replace(generation, num_beams=1)
+        greedy, searching = _timed(lambda: _answers(pipeline, percept, items, texts, alone))
     clock = _Clock(pipeline.model)
     watched = Pipeline(clock, templates=pipeline.templates, least_certainty=pipeline.least_certainty)  # type: ignore[arg-type]
     outcomes = watched.optimize_each(percept, texts, optimization=OptimizationConfig(select="safe"))
     known = [{text: found} for text, found in zip(texts, first, strict=True)]
     _answer_others(pipeline, percept, items, outcomes, known, generation)
-    records = [
-        _record(item, words, prefix, outcome, answers)
-        for item, outcome, answers in zip(items, outcomes, known, strict=True)
-    ]
-    taken = (see, answering, *clock.seconds())
+    writer = _Writer(pipeline.model, words, prefix, facts)
+    records = [writer.record(*of_item) for of_item in zip(items, outcomes, known, strict=True)]
+    if _has_beams(items, generation):
+        for record, answer in zip(records, greedy, strict=True):
+            record["greedy"] = {**record["initial"], "answer": answer}
+    taken = (see, answering, searching, *clock.seconds())
     return Answered(
         records=records, times=Times(**dict(zip(_STAGES, (one / len(items) for one in taken), strict=True)))
     )
+
+
+def _has_beams(items: Sequence[Item], generation: GenerationConfig) -> bool:
+    return generation.num_beams > 1 and not items[0].candidates
 
 
 def _answer_others(
@@ -129,7 +150,7 @@ def _answer_others(
         known[row][text] = value
 
 
-_STAGES = ("see", "answer", "rewrite", "score", "compare")
+_STAGES = ("see", "answer", "greedy", "rewrite", "score", "compare")
 
 
 def _timed(work: Callable[[], T]) -> tuple[T, float]:
@@ -149,22 +170,37 @@ def _answers(
     return [[one.mean_nll for one in row] for row in scores]
 
 
-def _record(
-    item: Item, words: Words, prefix: str, outcome: Optimization | Exception, answers: dict[str, Any]
-) -> dict[str, Any]:
-    """Returns an item's record: the three instructions with their IAS and answers, and which was chosen why."""
-    record: dict[str, Any] = {"schema": SCHEMA, "id": f"{prefix}/{words}/{item.id}", "status": "ok", "task": item.task}
-    if item.candidates:
-        record["candidates"] = list(item.candidates)
-    record["references"] = list(item.references if len(set(item.references)) > 1 else item.references[:1])
-    initial = item.instructions[words]
-    if not isinstance(outcome, Optimization):
-        return {**record, "initial": _said(initial, None, answers), "chosen": "initial", "reason": str(outcome)}
-    roles = {"initial": outcome.initial, "rewritten": outcome.rewritten, "optimized": outcome.optimized}
-    said = {role: _said(one.text, one.ias, answers) for role, one in roles.items()}
-    return {**record, **said, "chosen": outcome.chosen, "reason": outcome.reason}
+class _Writer:
+    """Makes records: an item's instructions with their IAS and answers, and which was chosen why.
 
+    Args:
+        model: counts tokens.
+        words: how the items were asked.
+        prefix: in front of every id.
+        facts: what every record says of the run.
+    """
 
-def _said(text: str, ias: float | None, answers: dict[str, Any]) -> dict[str, Any]:
-    finite = ias if ias is not None and ias == ias and abs(ias) != float("inf") else None
-    return {"text": text, "ias": finite, "answer": answers[text]}
+    def __init__(self, model: VisionLanguageModel, words: Words, prefix: str, facts: Mapping[str, Any]) -> None:
+        self._model, self._words, self._prefix, self._facts = model, words, prefix, facts
+
+    def record(self, item: Item, outcome: Optimization | Exception, answers: Mapping[str, Any]) -> dict[str, Any]:
+        name = f"{self._prefix}/{self._words}/{item.id}"
+        record: dict[str, Any] = {"schema": SCHEMA, "id": name, "status": "ok", "task": item.task, **self._facts}
+        if item.candidates:
+            record["candidates"] = list(item.candidates)
+        record["references"] = list(item.references if len(set(item.references)) > 1 else item.references[:1])
+        if not isinstance(outcome, Optimization):
+            initial = self._said(item.instructions[self._words], None, answers)
+            return {**record, "initial": initial, "chosen": "initial", "reason": str(outcome)}
+        roles = {"initial": outcome.initial, "rewritten": outcome.rewritten, "optimized": outcome.optimized}
+        said = {role: self._said(one.text, one.ias, answers) for role, one in roles.items()}
+        return {**record, **said, "chosen": outcome.chosen, "reason": outcome.reason}
+
+    def _said(self, text: str, ias: float | None, answers: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns a wording, which is all of its prompt, with what the language model and the Q-Former read of it."""
+        finite = ias if ias is not None and math.isfinite(ias) else None
+        tokens = {
+            "prompt": len(self._model.prompt_ids(text)),
+            "qformer": len(self._model.qformer_tokenizer.encode(text)),
+        }
+        return {"text": text, "tokens": tokens, "ias": finite, "answer": answers[text]}

@@ -6,7 +6,6 @@ import html
 import math
 from collections.abc import Iterator
 
-from vlinstruct.evaluation.columns import COLUMNS
 from vlinstruct.evaluation.metrics.bootstrap import Interval
 from vlinstruct.evaluation.table import Cell, Table
 
@@ -17,7 +16,7 @@ _LEFT, _WIDTH, _ROW, _HEAD, _MARGIN = 130, 520, 13, 26, 34
 def as_svg(table: Table) -> str:
     """Returns the drawing: a panel per kind of words, a line per way to choose, a colour per model."""
     low, high = _range(table)
-    panel = _HEAD + len(COLUMNS) * (len(table.models) * _ROW + 6)
+    panel = _HEAD + len(table.columns) * (len(table.models) * _ROW + 6)
     height = len(table.words) * panel + _MARGIN + 20
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_LEFT + _WIDTH + 120} {height}" '
@@ -28,7 +27,7 @@ def as_svg(table: Table) -> str:
     for number, words in enumerate(table.words):
         top = number * panel + 16
         lines.append(f'<text x="4" y="{top}" font-weight="bold">{words} words</text>')
-        for place, column in enumerate(COLUMNS):
+        for place, column in enumerate(table.columns):
             y = top + 16 + place * (len(table.models) * _ROW + 6)
             lines.append(f'<text x="{_LEFT - 8}" y="{y + 4}" text-anchor="end">{column}</text>')
             for row, model in enumerate(table.models):
@@ -44,7 +43,7 @@ def _range(table: Table) -> tuple[float, float]:
         table.average(Cell(model, words, column))
         for model in table.models
         for words in table.words
-        for column in COLUMNS
+        for column in table.columns
     ]
     ends = [end for one in shown for end in (one.low, one.value, one.high) if math.isfinite(end)]
     return (math.floor(min(ends)) - 1, math.ceil(max(ends)) + 1) if ends else (0, 100)

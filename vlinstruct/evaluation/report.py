@@ -5,10 +5,8 @@ The first block is the paper's table 2 in points relative to vanilla; the others
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
-from vlinstruct.evaluation.columns import COLUMNS, Column
 from vlinstruct.evaluation.item import Words
 from vlinstruct.evaluation.metrics.bootstrap import Interval
 from vlinstruct.evaluation.table import Cell, Table
@@ -30,7 +28,7 @@ def as_record(table: Table, facts: dict[str, Any]) -> dict[str, Any]:
         table: the scores.
         facts: what they were measured on and with.
     """
-    cells = [Cell(model, words, column) for model in table.models for words in table.words for column in COLUMNS]
+    cells = [Cell(model, words, column) for model in table.models for words in table.words for column in table.columns]
     return {
         "schema": "vlinstruct.evaluation_table/1",
         "id": facts["id"],
@@ -93,7 +91,7 @@ def _averages(table: Table, words: Words) -> list[str]:
     lines = [f"{words} words: average over {len(table.tasks)} tasks, {table.base.model} on canonical words = 100"]
     width = max(len(model) for model in table.models)
     for model in table.models:
-        for column in COLUMNS:
+        for column in table.columns:
             cell = Cell(model, words, column)
             cost = f"{1e3 * table.seconds[cell]:7.1f} ms"
             lines.append(f"  {model:{width}}  {column:16}  {spelled(table.average(cell))}  {cost}")
@@ -109,9 +107,8 @@ def _conclusions(table: Table) -> list[str]:
 
 def _tasks(table: Table) -> list[str]:
     """Shows each task's own metric for the cells that matter most."""
-    ways: Sequence[tuple[Words, Column]] = [
-        (words, column) for words in table.words if words != "paraphrased" for column in ("plain", "AIO safe")
-    ]
+    shown_columns = [column for column in table.columns if column in ("plain", "plain, greedy", "AIO safe")]
+    ways = [(words, column) for words in table.words if words != "paraphrased" for column in shown_columns]
     shown = [
         (f"{model}, {words}, {column}", Cell(model, words, column)) for model in table.models for words, column in ways
     ]

@@ -12,13 +12,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from typing import TextIO
+from types import MappingProxyType
+from typing import Any, TextIO
 
 from vlinstruct.config import GenerationConfig
 from vlinstruct.data.record_files import open_records
 from vlinstruct.data.record_resume import Target, scan
 from vlinstruct.data.records import RecordWriter
-from vlinstruct.evaluation.answering import SCHEMA, answer
+from vlinstruct.evaluation.answering import SCHEMA, Answered, answer
 from vlinstruct.evaluation.item import WORDS, Item, Words
 from vlinstruct.evaluation.parts import ALONE, RECORDS_FILE, Processes, gather, records_file
 from vlinstruct.pipeline import Pipeline
@@ -46,6 +47,10 @@ class _Chunk:
     words: Words
     items: Sequence[Item]
 
+    @property
+    def task(self) -> str:
+        return self.items[0].task
+
 
 def run(
     models: Sequence[Model],
@@ -54,6 +59,7 @@ def run(
     *,
     batch_size: int,
     generation: Mapping[str, GenerationConfig],
+    facts: Mapping[str, Any] = MappingProxyType({}),
     processes: Processes = ALONE,
     on_item: Callable[[], None] = lambda: None,
     notify: Callable[[str], None] = lambda notice: None,
@@ -68,6 +74,7 @@ def run(
         folder: where the records go; exists.
         batch_size: items that go through a model together.
         generation: how answers are generated, by task.
+        facts: what every record says of the run beside its item: seed, versions.
         processes: that share the chunks; all of them call this. The records are the same for any number.
         on_item: called for every item that is finished.
         notify: is told what a user should know.
@@ -96,21 +103,26 @@ def run(
             for chunk in chunks[processes.rank :: processes.count]:
                 names = [f"{model.name}/{chunk.words}/{item.id}" for item in chunk.items]
                 if not all(keys[name] in done or writer.is_done(name) for name in names):
-                    _answer(load(), model, chunk, generation[chunk.items[0].task], writer, times)
+                    answered = answer(
+                        load(),
+                        chunk.items,
+                        chunk.words,
+                        prefix=model.name,
+                        generation=generation[chunk.task],
+                        facts=facts,
+                    )
+                    _keep(answered, {"model": model.name, "words": chunk.words, "task": chunk.task}, writer, times)
                 for _ in chunk.items:
                     on_item()
     gather(folder, keys, processes)
 
 
-def _answer(
-    pipeline: Pipeline, model: Model, chunk: _Chunk, how: GenerationConfig, writer: RecordWriter, times: TextIO
-) -> None:
-    answered = answer(pipeline, chunk.items, chunk.words, prefix=model.name, generation=how)
+def _keep(answered: Answered, of: Mapping[str, str], writer: RecordWriter, times: TextIO) -> None:
+    """Writes a chunk's records, and what they took."""
     for record in answered.records:
         if not writer.is_done(record["id"]):
             writer.write(record)
-    taken = {"model": model.name, "words": chunk.words, "task": chunk.items[0].task}
-    times.write(json.dumps({**taken, **asdict(answered.times)}) + "\n")
+    times.write(json.dumps({**of, **asdict(answered.times)}) + "\n")
     times.flush()
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import cast
+from collections.abc import Callable, Mapping
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -12,11 +13,15 @@ from torch import Tensor, nn
 from vlinstruct.mini.draw import draw
 from vlinstruct.mini.fonts import BUILT_IN
 from vlinstruct.mini.guidance import NUM_QUERY_TOKENS
+from vlinstruct.mini.llama_architecture import llama_config, look_at_earlier_tokens
 from vlinstruct.mini.local_vision import OFFSETS, look_at_neighbours, whiten_patches
 from vlinstruct.mini.pixels import normalised
+from vlinstruct.mini.reading import LanguageModelName
 from vlinstruct.mini.world import sample_scene
-from vlinstruct.model.configuration import InstructBlipConfig, QFormerConfig, T5Config, VisionConfig
+from vlinstruct.model.configuration import InstructBlipConfig, QFormerConfig, T5Config, TextConfig, VisionConfig
 from vlinstruct.model.instructblip import InstructBlip
+from vlinstruct.model.language_model import LanguageModel
+from vlinstruct.model.llama import Llama
 from vlinstruct.model.t5 import T5, T5Attention, relative_position_bucket
 
 IMAGE_SIZE = 120
@@ -30,9 +35,10 @@ _STATISTICS_PICTURES = 200
 _PLACEHOLDER_ID = 2
 
 
-def mini_config(vocab_size: int, qformer_vocab_size: int) -> InstructBlipConfig:
+def mini_config(
+    vocab_size: int, qformer_vocab_size: int, language_model: LanguageModelName = "t5"
+) -> InstructBlipConfig:
     """Returns the configuration for tokenizers of these sizes."""
-    heads = _WIDTH // _HEAD_WIDTH
     return InstructBlipConfig(
         vision_config=VisionConfig(
             hidden_size=_WIDTH,
@@ -46,25 +52,31 @@ def mini_config(vocab_size: int, qformer_vocab_size: int) -> InstructBlipConfig:
             vocab_size=qformer_vocab_size,
             hidden_size=_WIDTH,
             num_hidden_layers=3,
-            num_attention_heads=heads,
+            num_attention_heads=_WIDTH // _HEAD_WIDTH,
             intermediate_size=3 * _WIDTH,
             max_position_embeddings=512,
             cross_attention_frequency=1,
         ),
-        text_config=T5Config(
-            vocab_size=vocab_size,
-            d_model=_WIDTH,
-            d_kv=_HEAD_WIDTH,
-            d_ff=384,
-            num_layers=3,
-            num_decoder_layers=2,
-            num_heads=heads,
-            feed_forward_proj="gated-gelu",
-            dense_act_fn="gelu",
-            tie_word_embeddings=False,
-        ),
+        text_config=_text_config(vocab_size, language_model),
         num_query_tokens=NUM_QUERY_TOKENS,
         image_token_index=_PLACEHOLDER_ID,
+    )
+
+
+def _text_config(vocab_size: int, language_model: LanguageModelName) -> TextConfig:
+    if language_model == "llama":
+        return llama_config(vocab_size, _WIDTH, _HEAD_WIDTH)
+    return T5Config(
+        vocab_size=vocab_size,
+        d_model=_WIDTH,
+        d_kv=_HEAD_WIDTH,
+        d_ff=384,
+        num_layers=3,
+        num_decoder_layers=2,
+        num_heads=_WIDTH // _HEAD_WIDTH,
+        feed_forward_proj="gated-gelu",
+        dense_act_fn="gelu",
+        tie_word_embeddings=False,
     )
 
 
@@ -88,7 +100,7 @@ def initialise(model: InstructBlip, pixel_values: Tensor) -> None:
     nn.init.normal_(model.vision_model.embeddings.class_embedding, std=0.02)
     look_at_neighbours(model.vision_model, model.config.vision_config)
     whiten_patches(model.vision_model.embeddings.patch_embedding, pixel_values)
-    look_at_near_tokens(cast(T5, model.language_model))
+    _START_NEAR[type(model.language_model)](model.language_model)
 
 
 # Which earlier or later token a head of the encoder, and of the decoder, starts out looking at.
@@ -112,7 +124,11 @@ def look_at_near_tokens(language_model: T5) -> None:
         attention.relative_attention_bias.weight[buckets, torch.arange(len(offsets))] += _OFFSET_BIAS
 
 
-_WRITES_TO_RESIDUAL = ("self_attn.projection", "mlp.fc2", ".o", ".wo")
+_START_NEAR: Mapping[type[LanguageModel], Callable[[Any], None]] = {
+    T5: look_at_near_tokens,
+    Llama: look_at_earlier_tokens,
+}
+_WRITES_TO_RESIDUAL = ("self_attn.projection", "mlp.fc2", ".o", ".wo", ".o_proj", ".down_proj")
 _DEPTH = 4
 
 

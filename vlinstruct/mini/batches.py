@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from vlinstruct.mini.copying import Ids, Sources
 from vlinstruct.mini.draw import Size, draw
 from vlinstruct.mini.labels import PatchLabels, patch_labels
 from vlinstruct.mini.questions import facts
+from vlinstruct.mini.reading import LanguageModelName
 from vlinstruct.mini.rewriting import rewriting_pair
 from vlinstruct.mini.rows import Pictured, Row, asked_rows, compared_rows, scored_rows
 from vlinstruct.mini.scene import Scene
@@ -51,6 +52,11 @@ class BatchShape:
     compared: int = 0
     image_size: int = 120
     grid: int = 10
+
+    def times(self, scale: int) -> BatchShape:
+        """Returns the shape of a step that sees `scale` times as much."""
+        counts = ("pictures", "pages", "asked", "scored", "rewritten", "compared")
+        return replace(self, **{name: scale * getattr(self, name) for name in counts})
 
 
 # The dense labels need no questions: at first the vision tower learns alone, from more pictures a second.
@@ -99,13 +105,14 @@ class BatchMaker:
     Args:
         seed: of the whole training.
         fonts: file names to print with in place of the training fonts.
+        language_model: the kind that reads them.
     """
 
-    def __init__(self, seed: int, fonts: Sequence[str] | None = None) -> None:
+    def __init__(self, seed: int, fonts: Sequence[str] | None = None, language_model: LanguageModelName = "t5") -> None:
         self.seed = seed
         self.fonts = fonts
         self.templates = Templates.default()
-        self.tokeniser = RowTokeniser()
+        self.tokeniser = RowTokeniser(language_model)
 
     def make(self, index: int, shape: BatchShape) -> Batch:
         """Returns the batch of an index, with as many pictures and rows as `shape` says; the same every time."""

@@ -1,4 +1,4 @@
-"""Where the decoder should look when it copies: dense help for the language model's cross-attention.
+"""Where the decoder should look when it copies: dense help for the language model's cross-attention, or Llama's own.
 
 Most of what mini writes it has read: an instruction's slots, an option, the letters that the Q-Former's queries have
 found. A decoder that had to find out from its answers alone where to copy from wrote words of the right kind, but other
@@ -20,16 +20,17 @@ from torch import Tensor, nn
 from torch.nn.functional import linear, log_softmax
 
 from vlinstruct.mini.recording import recording
+from vlinstruct.mini.transfer import on_device
 from vlinstruct.model.t5 import T5, T5Attention
 
 Ids = NDArray[np.int64]
 Sources = NDArray[np.float32]
 
-_GUIDED_HEADS = 2
+GUIDED_HEADS = 2
 # A token that stands alone in the prompt and more often than this is no sign of a copy: "the", "is".
 _MOST_SOURCES = 2
 # For masked positions, whose log-probability is minus infinity and whose target is zero.
-_LEAST_LOG_PROBABILITY = -30.0
+LEAST_LOG_PROBABILITY = -30.0
 
 
 def common_runs(target: Ids, prompt: Ids) -> Ids:
@@ -112,10 +113,10 @@ def recorded_cross_attention(language_model: T5) -> Iterator[list[Tensor]]:
     def record(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
         assert isinstance(module, T5Attention)
         hidden, keys, _, bias = inputs
-        weight = module.q.weight[: _GUIDED_HEADS * module.head_size]
-        query = linear(hidden, weight).view(*hidden.shape[:-1], _GUIDED_HEADS, -1).transpose(1, 2)
-        logits = (query @ keys[:, :_GUIDED_HEADS].transpose(-1, -2)).float() + bias
-        recorded.append(log_softmax(logits, dim=-1).clamp(min=_LEAST_LOG_PROBABILITY))
+        weight = module.q.weight[: GUIDED_HEADS * module.head_size]
+        query = linear(hidden, weight).view(*hidden.shape[:-1], GUIDED_HEADS, -1).transpose(1, 2)
+        logits = (query @ keys[:, :GUIDED_HEADS].transpose(-1, -2)).float() + bias
+        recorded.append(log_softmax(logits, dim=-1).clamp(min=LEAST_LOG_PROBABILITY))
 
     attentions = [block.get_submodule("layer.1.EncDecAttention") for block in language_model.decoder.block]
     with recording(attentions, record):
@@ -126,13 +127,13 @@ def copying_loss(recorded: Sequence[Tensor], sources: Sequence[Sources]) -> Tens
     """Returns the mean cross-entropy, in nats, of the attention to the sources of what is copied.
 
     Args:
-        recorded: of `recorded_cross_attention`, all layers of a call, then those of the next.
+        recorded: (R, H, S, C), all guided layers of a call, then those of the next.
         sources: (R, S, C) of each call.
     """
     layers = len(recorded) // len(sources)
-    copied = sum(float(wanted.sum()) for wanted in sources) * layers * _GUIDED_HEADS
+    copied = sum(float(wanted.sum()) for wanted in sources) * layers * GUIDED_HEADS
     losses = []
     for i, log_probabilities in enumerate(recorded):
-        wanted = torch.from_numpy(sources[i // layers]).to(log_probabilities.device)
+        wanted = on_device(sources[i // layers], log_probabilities.device)
         losses.append(-(log_probabilities * wanted[:, None]).sum())
     return torch.stack(losses).sum() / max(1.0, copied)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,15 @@ from safetensors.torch import save_file
 
 from vlinstruct.mini.architecture import mini_config
 from vlinstruct.mini.pixels import PIXEL_MEAN, PIXEL_STD
+from vlinstruct.mini.reading import LanguageModelName
 from vlinstruct.mini.tokenizers import language_tokenizer, qformer_tokenizer, save_tokenizers
 from vlinstruct.model.configuration import InstructBlipConfig
 
 _BICUBIC = 3
+_GENERATION: Mapping[LanguageModelName, dict[str, int]] = {
+    "t5": {"decoder_start_token_id": 0},
+    "llama": {"bos_token_id": 1},
+}
 
 
 def _preprocessor(image_size: int) -> dict[str, Any]:
@@ -53,15 +59,16 @@ def export(checkpoint: Path, folder: Path) -> None:
         folder: gets config.json, float16 model.safetensors, both tokenizers, preprocessor and generation settings.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    config = mini_config(language_tokenizer().get_vocab_size(), qformer_tokenizer().get_vocab_size())
-    weights = torch.load(checkpoint, weights_only=True)["model"]
-    halves = {name: tensor.half().contiguous() for name, tensor in weights.items()}
+    state = torch.load(checkpoint, weights_only=True, map_location="cpu")
+    kind: LanguageModelName = state["language_model"]
+    config = mini_config(language_tokenizer().get_vocab_size(), qformer_tokenizer().get_vocab_size(), kind)
+    halves = {name: tensor.half().contiguous() for name, tensor in state["model"].items()}
     save_file(halves, folder / "model.safetensors", metadata={"format": "pt"})
     (folder / "model.safetensors").chmod(0o644)
     _write_json(folder / "config.json", _configuration(config))
     _write_json(folder / "preprocessor_config.json", _preprocessor(config.vision_config.image_size))
-    _write_json(folder / "generation_config.json", {"decoder_start_token_id": 0, "eos_token_id": 1, "pad_token_id": 0})
-    save_tokenizers(folder)
+    _write_json(folder / "generation_config.json", _GENERATION[kind] | {"eos_token_id": 1, "pad_token_id": 0})
+    save_tokenizers(folder, kind)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from vlinstruct.mini.labels import HALVES, centre_cell
 from vlinstruct.mini.questions import Fact
 from vlinstruct.mini.recording import recording
 from vlinstruct.mini.scene import Scene
+from vlinstruct.mini.transfer import on_device
 from vlinstruct.mini.words import MAX_LENGTH
 from vlinstruct.model.qformer import QFormer, QueryKeyValue
 
@@ -115,6 +116,6 @@ def guidance_loss(calls: Sequence[tuple[Tensor, ...]], targets: Sequence[Targets
     losses = []
     guided = sum(float(wanted.sum()) * len(layers) for layers, wanted in zip(calls, targets, strict=True))
     for layers, wanted in zip(calls, targets, strict=True):
-        weights = torch.from_numpy(wanted)[:, None].to(layers[0].device)
+        weights = on_device(wanted, layers[0].device)[:, None]
         losses += [-(log_probabilities * weights).sum() / _GUIDED_HEADS for log_probabilities in layers]
     return torch.stack(losses).sum() / max(1.0, guided)

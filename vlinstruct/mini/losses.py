@@ -6,7 +6,7 @@ All are means in nats over what is labelled. Legend: see `tokenising.py`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,19 +16,23 @@ from torch.nn.functional import cross_entropy
 
 from vlinstruct.mini.architecture import GRID
 from vlinstruct.mini.batches import Batch
-from vlinstruct.mini.copying import Ids, copying_loss, recorded_cross_attention
-from vlinstruct.mini.encoder_attention import encoder_attention_loss, recorded_self_attention
+from vlinstruct.mini.copying import Ids, copying_loss
+from vlinstruct.mini.encoder_attention import encoder_attention_loss
 from vlinstruct.mini.guidance import FAMILY_QUERY, FOCUS_QUERIES, VERDICT_QUERY, guidance_loss, recorded_attention
 from vlinstruct.mini.judging import IGNORED
 from vlinstruct.mini.labels import CHARACTER_CLASSES, COLOUR_CLASSES, HALVES, INDEX_CLASSES, SHAPE_CLASSES
+from vlinstruct.mini.language_guide import LanguageGuide
+from vlinstruct.mini.llama_guide import LlamaGuide
 from vlinstruct.mini.pixels import normalised
-from vlinstruct.mini.recording import recording
 from vlinstruct.mini.row_labels import FAMILY_NAMES, RowLabels
 from vlinstruct.mini.rows import VERDICTS
 from vlinstruct.mini.scene import COLOUR_NAMES, SHAPES
+from vlinstruct.mini.t5_guide import T5Guide
 from vlinstruct.mini.tokenising import Rows
+from vlinstruct.mini.transfer import on_device
 from vlinstruct.mini.words import MAX_LENGTH
 from vlinstruct.model.instructblip import InstructBlip
+from vlinstruct.model.llama import Llama
 from vlinstruct.model.t5 import T5
 
 WEIGHTS = {
@@ -63,7 +67,7 @@ _NO_CENTRE_WEIGHT = 0.5
 
 
 class AuxiliaryHeads(nn.Module):
-    """Linear classifiers on patches, queries and the encoder's output; thrown away after training.
+    """Linear classifiers on patches, queries and what the language model knows of them; thrown away after training.
 
     Characters and their indices are told apart in a patch's left and right half. Query i names character i, the next
     ones name and place the things in focus; one tells what is asked; the verdict's query gives counts, colours, shapes,
@@ -118,14 +122,14 @@ class AuxiliaryHeads(nn.Module):
         }
 
     def encoder_losses(self, encoded: list[Tensor], groups: Sequence[Rows]) -> dict[str, Tensor]:
-        """Returns the losses on the language model's encoder's output.
+        """Returns the losses on what the language model knows of its context: in T5's encoder, or half-way up Llama.
 
         Args:
             encoded: (R, Q + T, L) of each group of rows.
-            groups: the rows; where they compare or judge, each position is labelled, and the verdict's has the verdict.
+            groups: the rows; where they compare or judge, positions are labelled, and one is asked for the verdict.
         """
         tokens = torch.cat([embeds.flatten(0, 1) for embeds in encoded])
-        verdicts = torch.cat([embeds[:, VERDICT_QUERY] for embeds in encoded])
+        verdicts = torch.cat([_at(*pair) for pair in zip(encoded, groups, strict=True)])
         return {
             "encoder_better": _classification(
                 self.encoder["better"](tokens), [rows.better.flatten() for rows in groups]
@@ -155,7 +159,13 @@ class AuxiliaryHeads(nn.Module):
 
 def _tensor(array: NDArray[Any], beside: Tensor) -> Tensor:
     """Moves an array to where a tensor is."""
-    return torch.from_numpy(array).to(beside.device)
+    return on_device(array, beside.device)
+
+
+def _at(encoded: Tensor, rows: Rows) -> Tensor:
+    """(R, Q + T, L) -> (R, L), where each row is asked for the verdict."""
+    places = _tensor(rows.verdict_places, encoded)
+    return torch.take_along_dim(encoded, places[:, None, None], dim=1)[:, 0]
 
 
 def _dense_loss(outputs: Tensor, labels: Tensor, nothing_weight: float) -> Tensor:
@@ -174,7 +184,17 @@ def _classification(logits: Tensor, labels: list[Ids]) -> Tensor:
     return total / (wanted != IGNORED).sum().clamp(min=1)
 
 
-def _target_loss(model: InstructBlip, prefix: Tensor | None, prompt_ids: Tensor, target_ids: Tensor) -> Tensor:
+def _guide_of(model: InstructBlip) -> LanguageGuide:
+    language_model = model.language_model
+    if isinstance(language_model, T5):
+        return T5Guide(language_model)
+    assert isinstance(language_model, Llama)
+    return LlamaGuide(language_model)
+
+
+def _target_loss(
+    model: InstructBlip, guide: LanguageGuide, prefix: Tensor | None, prompt_ids: Tensor, target_ids: Tensor
+) -> Tensor:
     """Returns (R,): each row's mean cross-entropy per target token; the prefix stands in front of the prompt.
 
     A mean per row, not over all tokens: else the few tokens of "red" would count nothing beside those of a caption.
@@ -184,19 +204,19 @@ def _target_loss(model: InstructBlip, prefix: Tensor | None, prompt_ids: Tensor,
     if prefix is not None:
         embeds = torch.cat([prefix, embeds.to(prefix.dtype)], dim=1)
         mask = torch.cat([mask.new_ones(prefix.shape[:2]), mask], dim=1)
-    logits = model.language_model.target_logits(embeds, mask, target_ids)
+    logits = guide.target_logits(embeds, mask, target_ids)
     losses = cross_entropy(logits.float().transpose(1, 2), target_ids, reduction="none")
     counts = target_ids != 0
     return (losses * counts).sum(dim=1) / counts.sum(dim=1)
 
 
-def _rows_loss(model: InstructBlip, image_embeds: Tensor, rows: Rows) -> tuple[Tensor, Tensor]:
+def _rows_loss(model: InstructBlip, guide: LanguageGuide, image_embeds: Tensor, rows: Rows) -> tuple[Tensor, Tensor]:
     """Returns query_embeds (R, Q, D) and the rows' target losses (R,)."""
     picture, qformer_ids, prompt_ids, target_ids = (
         _tensor(ids, image_embeds) for ids in (rows.picture, rows.qformer_ids, rows.prompt_ids, rows.target_ids)
     )
     query_embeds, _ = model.query(image_embeds[picture], qformer_ids, (qformer_ids != 0).long())
-    return query_embeds, _target_loss(model, model.project(query_embeds), prompt_ids, target_ids)
+    return query_embeds, _target_loss(model, guide, model.project(query_embeds), prompt_ids, target_ids)
 
 
 def all_losses(model: InstructBlip, heads: AuxiliaryHeads, batch: Batch) -> dict[str, Tensor]:
@@ -213,25 +233,19 @@ def all_losses(model: InstructBlip, heads: AuxiliaryHeads, batch: Batch) -> dict
 
 
 def _answer_losses(model: InstructBlip, heads: AuxiliaryHeads, image_embeds: Tensor, batch: Batch) -> dict[str, Tensor]:
-    language_model = cast(T5, model.language_model)
+    guide = _guide_of(model)
     ids = (_tensor(ids, image_embeds) for ids in (batch.rewriting_prompt_ids, batch.rewriting_target_ids))
-    encoded: list[Tensor] = []
-    with (
-        recording([language_model.encoder], lambda module, inputs, output: encoded.append(output)),
-        recorded_attention(model.qformer) as attention,
-        recorded_cross_attention(language_model) as cross_attention,
-        recorded_self_attention(language_model) as self_attention,
-    ):
-        seen = [_rows_loss(model, image_embeds, rows) for rows in batch.visual]
-        rewritten = _target_loss(model, None, *ids)
+    with recorded_attention(model.qformer) as attention, guide.recording() as recorded:
+        seen = [_rows_loss(model, guide, image_embeds, rows) for rows in batch.visual]
+        rewritten = _target_loss(model, guide, None, *ids)
     sources = [*(rows.sources for rows in batch.visual), batch.rewriting_sources]
     return {
         "target": torch.cat([losses for _, losses in seen]).mean(),
         "rewrite": rewritten.mean(),
         "query_attention": guidance_loss(attention, [rows.labels.attention for rows in batch.visual]),
-        "copying": copying_loss(cross_attention, sources),
-        "encoder_attention": encoder_attention_loss(self_attention, [rows.looks for rows in batch.visual]),
-        **heads.encoder_losses(encoded[: len(batch.visual)], batch.visual),
+        "copying": copying_loss(recorded.copying, sources),
+        "encoder_attention": encoder_attention_loss(recorded.looking, [rows.looks for rows in batch.visual]),
+        **heads.encoder_losses(recorded.encoded[: len(batch.visual)], batch.visual),
         **heads.query_losses(torch.cat([embeds for embeds, _ in seen]), [rows.labels for rows in batch.visual]),
     }
 

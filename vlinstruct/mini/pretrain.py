@@ -4,7 +4,10 @@ The learning rate follows the clock, so that it has decayed to nothing when the 
 `log.jsonl`, `curve.png`, `checkpoint.pt` (every two minutes; `--resume` goes on from it after a kill, in the same
 order of data) and at the end `model/`, an InstructBLIP folder in transformers' format.
 
-`--device cuda` trains on an accelerator, in one process, with `--workers` others that draw the pictures.
+`--device cuda` trains on an accelerator, in one process, with `--workers` others that draw the pictures; there a step
+waits for its kernels to be launched, not to be computed, so `--scale` lets it see more at once.
+
+`--language-model llama` trains mini-llama.
 """
 
 from __future__ import annotations
@@ -14,13 +17,13 @@ import json
 import os
 import sys
 import time
+from dataclasses import replace
 from multiprocessing import get_context
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.multiprocessing.spawn import spawn
 
@@ -33,8 +36,11 @@ from vlinstruct.mini.losses import AuxiliaryHeads, all_losses, total_loss
 from vlinstruct.mini.optimizers import Optimizers
 from vlinstruct.mini.parallel import Peers, shared_slots
 from vlinstruct.mini.prefetch import BatchStream
+from vlinstruct.mini.reading import LANGUAGE_MODELS
 from vlinstruct.mini.recipe import Settings, warmth
+from vlinstruct.mini.start import start_from
 from vlinstruct.mini.tokenizers import language_tokenizer, qformer_tokenizer
+from vlinstruct.model.attention import prefer_kernels_for_all_shapes
 from vlinstruct.model.instructblip import InstructBlip
 
 
@@ -43,8 +49,12 @@ class Trainer:
 
     def __init__(self, settings: Settings, rank: int = 0) -> None:
         self.settings = settings
-        self.config = mini_config(language_tokenizer().get_vocab_size(), qformer_tokenizer().get_vocab_size())
+        self.config = mini_config(
+            language_tokenizer().get_vocab_size(), qformer_tokenizer().get_vocab_size(), settings.language_model
+        )
         self.device = torch.device(settings.device)
+        if self.device.type == "cuda":
+            prefer_kernels_for_all_shapes()
         self.model: InstructBlip = new_model(self.config, settings.seed).to(self.device)
         config = self.config
         widths = config.vision_config.hidden_size, config.qformer_config.hidden_size, config.text_config.hidden_size
@@ -55,8 +65,7 @@ class Trainer:
         self.step = 0
         self.pictures = 0
         self.elapsed_s = 0.0
-        if settings.start is not None:
-            self.model.load_state_dict(load_file(settings.start / "model.safetensors", settings.device))
+        self.taken = "nothing" if settings.start is None else start_from(settings.start, self.model)
         if settings.resume:
             self._load(rank)
 
@@ -72,6 +81,11 @@ class Trainer:
         if not self.settings.checkpoint.exists():
             raise CheckpointError(f"nothing to resume: {self.settings.checkpoint} is missing. Leave out --resume.")
         state = torch.load(self.settings.checkpoint, weights_only=True, map_location=self.device)
+        kind, wanted = state["language_model"], self.settings.language_model
+        if kind != wanted:
+            raise CheckpointError(
+                f"{self.settings.checkpoint} trains {kind}, not {wanted}. Give --language-model {kind}."
+            )
         self.model.load_state_dict(state["model"])
         self.heads.load_state_dict(state["heads"])
         if rank == 0:
@@ -87,6 +101,7 @@ class Trainer:
             "step": self.step,
             "pictures": self.pictures,
             "elapsed_s": self.elapsed_s,
+            "language_model": self.settings.language_model,
         }
         unfinished = self.settings.checkpoint.with_suffix(".tmp")
         torch.save(state, unfinished)
@@ -100,7 +115,8 @@ class Trainer:
     @property
     def shape(self) -> BatchShape:
         """What the next step sees."""
-        return SEEING if self.progress < self.settings.seeing else ANSWERING
+        shape = SEEING if self.progress < self.settings.seeing else ANSWERING
+        return shape.times(self.settings.scale)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Computes the losses of this process's batch and their gradients."""
@@ -138,7 +154,14 @@ def _train(rank: int, settings: Settings, slots: Tensor, barrier: Barrier) -> No
     """Trains in one of the processes until the time is over; the first one logs and saves."""
     torch.set_num_threads(1)
     trainer = Trainer(settings, rank)
-    stream = BatchStream(settings.seed, first=rank, stride=settings.processes, workers=settings.workers)
+    stream = BatchStream(
+        settings.seed,
+        first=rank,
+        stride=settings.processes,
+        workers=settings.workers,
+        language_model=settings.language_model,
+    )
+    stream.start(trainer.step, trainer.shape)
     peers = Peers(rank, slots, barrier)
     begin, saved_s = time.monotonic() - trainer.elapsed_s, trainer.elapsed_s
     while trainer.elapsed_s < 60 * settings.minutes:
@@ -159,7 +182,9 @@ def _train(rank: int, settings: Settings, slots: Tensor, barrier: Barrier) -> No
 def pretrain(settings: Settings) -> None:
     """Trains and exports."""
     settings.output.mkdir(parents=True, exist_ok=True)
-    trainer = Trainer(settings)
+    trainer = Trainer(replace(settings, device="cpu"))
+    if settings.start is not None:
+        print(f"taken from {settings.start}: {trainer.taken}", file=sys.stderr)
     forget_after(settings.log, trainer.step)
     slots = shared_slots(settings.processes, sum(p.numel() for p in trainer.parameters()))
     barrier = get_context("spawn").Barrier(settings.processes)
@@ -171,24 +196,32 @@ def pretrain(settings: Settings) -> None:
 def _settings() -> Settings:
     parser = argparse.ArgumentParser(prog="python -m vlinstruct.mini.pretrain", description="Train mini from scratch.")
     parser.add_argument("--output", type=Path, required=True, help="folder for log, checkpoint and model")
+    parser.add_argument(
+        "--language-model", choices=LANGUAGE_MODELS, default=Settings.language_model, help="its kind (default: t5)"
+    )
     parser.add_argument("--minutes", type=float, default=Settings.minutes, help="of training (default: %(default)s)")
     parser.add_argument("--device", default=Settings.device, help="cpu, or an accelerator (default: %(default)s)")
     parser.add_argument("--processes", type=int, help="one thread each (default: 2 on a CPU, else 1)")
+    parser.add_argument("--scale", type=int, default=Settings.scale, help="times as much a step (default: %(default)s)")
     parser.add_argument("--workers", type=int, help="draw ahead for each process (default: 0 on a CPU, else all cores)")
     parser.add_argument("--seed", type=int, default=Settings.seed)
     parser.add_argument("--start", type=Path, help="folder of an exported model to go on training from")
     parser.add_argument("--seeing", type=float, default=Settings.seeing, help="share of the vision tower alone")
     parser.add_argument("--rates", type=float, default=Settings.rates, help="share of the peak learning rates")
+    parser.add_argument("--warm-up", type=float, default=Settings.warm_up, help="share in which the rates rise")
     parser.add_argument("--resume", action="store_true", help="go on from the folder's checkpoint")
     given = parser.parse_args()
     processes, workers = (2, 0) if given.device == "cpu" else (1, os.cpu_count() or 1)
     return Settings(
         output=given.output,
+        language_model=given.language_model,
         minutes=given.minutes,
         resume=given.resume,
         start=given.start,
         seeing=given.seeing,
         rates=given.rates,
+        warm_up=given.warm_up,
+        scale=given.scale,
         seed=given.seed,
         device=given.device,
         processes=processes if given.processes is None else given.processes,

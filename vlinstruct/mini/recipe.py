@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from vlinstruct.mini.reading import LanguageModelName
+
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
@@ -12,13 +14,16 @@ class Settings:
 
     Args:
         output: folder for log, checkpoint and model.
+        language_model: its kind; the rest of the model is the same.
         minutes: of training, start-up not counted.
         resume: go on from the folder's checkpoint.
-        start: an exported model's folder, whose weights a new training starts from; None for untrained ones.
+        start: an exported model's folder, whose weights a new training starts from; None for untrained ones. Of one
+            with another kind of language model all else is taken.
         rates: share of the peak learning rates; below 1 where good weights go on.
         seed: of parameters and data.
         device: "cpu", or an accelerator as torch names it.
         processes: on a CPU, one thread each; each makes its own batch.
+        scale: how many times as much as usual a step sees; an accelerator takes no longer for it.
         workers: processes that draw batches ahead for every process; an accelerator waits for one that draws its own.
         muon_rate: peak learning rate of the hidden matrices.
         adamw_rate: peak learning rate of everything else.
@@ -32,6 +37,7 @@ class Settings:
     """
 
     output: Path
+    language_model: LanguageModelName = "t5"
     minutes: float = 128.0
     resume: bool = False
     start: Path | None = None
@@ -39,6 +45,7 @@ class Settings:
     seed: int = 0
     device: str = "cpu"
     processes: int = 2
+    scale: int = 1
     workers: int = 0
     muon_rate: float = 2e-3
     adamw_rate: float = 1.2e-3

@@ -16,10 +16,11 @@ from tokenizers import Tokenizer
 
 from vlinstruct.mini.comparing import comparing_looks
 from vlinstruct.mini.copying import Ids, Sources, name_sources, prompt_sources, query_sources, run_of
-from vlinstruct.mini.encoder_attention import Looks
+from vlinstruct.mini.encoder_attention import SparseLooks, sparse
 from vlinstruct.mini.guidance import FOCUS_QUERIES, NUM_QUERY_TOKENS, VERDICT_QUERY
 from vlinstruct.mini.judging import IGNORED, Judgement, judge_relation, judge_sameness, judge_spelling, no_judgement
 from vlinstruct.mini.labels import PatchLabels
+from vlinstruct.mini.reading import END, READINGS, LanguageModelName
 from vlinstruct.mini.rewriting import TextPair
 from vlinstruct.mini.row_labels import RowLabels, row_labels
 from vlinstruct.mini.rows import Row
@@ -30,7 +31,6 @@ Labels = TypeVar("Labels", PatchLabels, RowLabels)
 
 VERDICT_FAMILIES = ("position", "exist", "count", "same", "written", "meme")
 SPELLING_FAMILIES = ("reading", "number", "caption", "description")
-_EOS = 1
 _NO_TOKEN = -1
 # What follows an instruction in the comparison's template; always as long.
 _SCORE = "Score: 0.0000."
@@ -44,12 +44,13 @@ class Rows:
     Args:
         picture: (R,) which picture a row is about.
         qformer_ids: (R, T) what the Q-Former reads.
-        prompt_ids: (R, T) what the language model reads, end token included.
+        prompt_ids: (R, T) what the language model reads, end or beginning token included (`reading.py`).
         target_ids: (R, S) what it should write, end token included.
         sources: (R, S, Q + T), where the decoder should look for what it copies (`copying.py`).
         better: (R, Q + T), 1 where a comparison's better instruction stands, 0 where the worse one does, else IGNORED.
-        looks: (R, 2, Q + T, Q + T), where the encoder should look (`encoder_attention.py`).
+        looks: (R, 2, Q + T, Q + T), where a position should look (`encoder_attention.py`).
         agrees: (R, Q + T), 1 where what is read or seen agrees with the question's words, 0 where not, else IGNORED.
+        verdict_places: (R,), which position is asked for the verdict.
         labels: what the auxiliary losses want, stacked.
     """
 
@@ -59,8 +60,9 @@ class Rows:
     target_ids: Ids
     sources: Sources
     better: Ids
-    looks: Looks
+    looks: SparseLooks
     agrees: Ids
+    verdict_places: Ids
     labels: RowLabels
 
 
@@ -73,17 +75,23 @@ def padded(sequences: Sequence[Sequence[int]]) -> Ids:
 
 
 class RowTokeniser:
-    """Turns rows into token arrays with both of mini's tokenizers."""
+    """Turns rows into token arrays with both of mini's tokenizers.
 
-    def __init__(self) -> None:
+    Args:
+        language_model: the kind that reads them.
+    """
+
+    def __init__(self, language_model: LanguageModelName = "t5") -> None:
+        self.reading = READINGS[language_model]
         self.language = _literal(language_tokenizer())
         self.qformer = _literal(qformer_tokenizer())
         self.names = {name: self._text_ids(name)[0] for name in (*COLOUR_NAMES, *SHAPES)}
-        self.score_length = len(self._text_ids(_SCORE)) - 1
+        self.score_length = len(self._text_ids(_SCORE))
         self.cls_id, self.sep_id = QFORMER_SPECIALS.index("[CLS]"), QFORMER_SPECIALS.index("[SEP]")
 
     def _text_ids(self, text: str) -> list[int]:
-        return [*self.language.encode(text, add_special_tokens=False).ids, _EOS]
+        ids: list[int] = self.language.encode(text, add_special_tokens=False).ids
+        return ids
 
     def _qformer_ids(self, text: str) -> list[int]:
         return [self.cls_id, *self.qformer.encode(text, add_special_tokens=False).ids, self.sep_id]
@@ -91,8 +99,8 @@ class RowTokeniser:
     def pairs(self, pairs: Sequence[TextPair]) -> tuple[Ids, Ids]:
         """Returns what is read, (R, T), and what should be written, (R, S)."""
         prompts, targets = (
-            [self._text_ids(pair.prompt) for pair in pairs],
-            [self._text_ids(pair.target) for pair in pairs],
+            [self.reading.prompt_ids(self._text_ids(pair.prompt)) for pair in pairs],
+            [[*self._text_ids(pair.target), END] for pair in pairs],
         )
         return padded(prompts), padded(targets)
 
@@ -105,15 +113,18 @@ class RowTokeniser:
         for i, row in enumerate(rows):
             self._read_relation(row, prompt_ids[i], from_queries[i], from_prompt[i])
         judgements = [self._judgement(*pair) for pair in zip(rows, prompt_ids, strict=True)]
+        better = np.stack([self._better(*pair) for pair in zip(rows, prompt_ids, strict=True)])
+        looks = np.stack([judgement.looks for judgement in judgements])
         return Rows(
             picture=np.array([row.picture for row in rows]),
             qformer_ids=padded([self._qformer_ids(row.qformer_text) for row in rows]),
             prompt_ids=prompt_ids,
             target_ids=target_ids,
             sources=np.concatenate([from_queries, from_prompt], axis=-1),
-            better=np.stack([self._better(*pair) for pair in zip(rows, prompt_ids, strict=True)]),
-            looks=np.stack([judgement.looks for judgement in judgements]),
-            agrees=np.stack([judgement.agrees for judgement in judgements]),
+            better=self.reading.labels(better, looks),
+            looks=sparse(self.reading.looks(looks, prompt_ids)),
+            agrees=self.reading.labels(np.stack([judgement.agrees for judgement in judgements]), looks),
+            verdict_places=self.reading.verdict_places(prompt_ids),
             labels=stacked([row_labels(row, patches[row.picture]) for row in rows]),
         )
 
@@ -132,7 +143,7 @@ class RowTokeniser:
 
     def _run(self, text: str, prompt_ids: Ids) -> NDArray[np.bool_]:
         """Returns (T,): True where a text first stands in a prompt."""
-        return run_of(np.array(self._text_ids(text)[:-1]), prompt_ids)
+        return run_of(np.array(self._text_ids(text)), prompt_ids)
 
     def _better(self, row: Row, prompt_ids: Ids) -> Ids:
         """Returns (Q + T,): which of two compared instructions, its score included, a token belongs to."""
@@ -177,11 +188,11 @@ class RowTokeniser:
         if row.fact is None or row.pair.source:
             return np.zeros((len(target_ids), NUM_QUERY_TOKENS), np.float32)
         if row.fact.family in SPELLING_FAMILIES and row.scene.prints:
-            spelt = np.array(self._text_ids(row.scene.prints[0].text.lower())[:-1])
+            spelt = np.array(self._text_ids(row.scene.prints[0].text.lower()))
             return query_sources(target_ids, spelt, NUM_QUERY_TOKENS)
         if row.fact.family in VERDICT_FAMILIES and row.verdict == row.pair.target:
             sources = np.zeros((len(target_ids), NUM_QUERY_TOKENS), np.float32)
-            sources[target_ids > _EOS, VERDICT_QUERY] = 1
+            sources[target_ids > END, VERDICT_QUERY] = 1
             return sources
         named = [[self.names[name] for name in (thing.shape, thing.colour)] for thing in row.fact.focus]
         return name_sources(target_ids, dict(zip(FOCUS_QUERIES, named, strict=False)), NUM_QUERY_TOKENS)
@@ -199,7 +210,7 @@ def relation_word(relation: str) -> str:
 def sources_in(prompt_ids: Ids, target_ids: Ids) -> Sources:
     """Returns (R, S, T): where each row's target is copied from its prompt; padding and end tokens are no copies."""
     pairs = zip(prompt_ids, target_ids, strict=True)
-    found = [prompt_sources(target, prompt) * (target > _EOS)[:, None] for prompt, target in pairs]
+    found = [prompt_sources(target, prompt) * (target > END)[:, None] for prompt, target in pairs]
     return np.stack(found) if found else np.zeros((0, 1, 1), np.float32)
 
 

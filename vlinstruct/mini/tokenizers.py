@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers
@@ -26,6 +26,7 @@ from vlinstruct.mini.phrasings import (
     OPENINGS,
 )
 from vlinstruct.mini.questions import NOUNS_BY_COLOUR, RELATIONS, plural_noun
+from vlinstruct.mini.reading import LanguageModelName
 from vlinstruct.mini.rewriting import FOREIGN, NOUNS
 from vlinstruct.mini.scene import COLOURS, SHAPES
 from vlinstruct.mini.words import SIGN_WORDS
@@ -116,7 +117,11 @@ def qformer_tokenizer() -> Tokenizer:
     return tokenizer
 
 
-def save_tokenizers(folder: Path) -> None:
+# Llama's prompts begin with the token that ends a text, as Vicuna's did under LAVIS; T5's begin with none.
+_BEGINNING: Mapping[LanguageModelName, dict[str, str]] = {"t5": {}, "llama": {"bos_token": "</s>"}}
+
+
+def save_tokenizers(folder: Path, language_model: LanguageModelName = "t5") -> None:
     """Writes both tokenizers and their transformers configurations into a model folder."""
     language = {
         "tokenizer_class": "PreTrainedTokenizerFast",
@@ -125,7 +130,7 @@ def save_tokenizers(folder: Path) -> None:
     }
     qformer = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": 512}
     tokens = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
-    _save(language_tokenizer(), folder, language | tokens)
+    _save(language_tokenizer(), folder, language | tokens | _BEGINNING[language_model])
     tokens = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
     _save(qformer_tokenizer(), folder / "qformer_tokenizer", qformer | tokens)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from vlinstruct.checkpoints.registry import BACKBONES, DEFAULT_BACKBONE
 from vlinstruct.errors import UsageError
 from vlinstruct.evaluation.benchmarks.selection import Kind
 
@@ -23,7 +24,17 @@ class Row:
 
 
 _VANILLA = Row(name="vanilla")
-_MINI = (_VANILLA, Row(name="projection", adapter="mini-projection"), Row(name="EMA", adapter="mini-ema"))
+
+
+def _shipped(backbone: str) -> Sequence[Row]:
+    """Returns the rows of what ships for a backbone; for one that is not of this package, mini's."""
+    known = BACKBONES.get(backbone)
+    name = backbone if known is not None and known.is_built_in else DEFAULT_BACKBONE
+    return (
+        _VANILLA,
+        Row(name="projection", adapter=f"{name}-projection"),
+        Row(name="EMA", adapter=f"{name}-ema"),
+    )
 
 
 def rows(kind: Kind, *, ablation: bool, adapters: Sequence[str], backbone: str) -> Sequence[Row]:
@@ -32,7 +43,7 @@ def rows(kind: Kind, *, ablation: bool, adapters: Sequence[str], backbone: str) 
     Args:
         kind: mini's table or the official benchmarks'.
         ablation: whether the backbone without an adapter has a row beside those of the adapters.
-        adapters: folders or names.
+        adapters: folders or names; under `ablation` those that ship with the backbone if none is given.
         backbone: as it was named.
 
     Raises:
@@ -43,12 +54,9 @@ def rows(kind: Kind, *, ablation: bool, adapters: Sequence[str], backbone: str) 
         if len(named) > 1:
             raise UsageError("--adapter is given twice: with --ablation each has a row of its own.")
         return named or [_VANILLA]
-    if kind == "mini":
-        if named:
-            raise UsageError("on mini's tasks --ablation has adapters of its own: leave --adapter out.")
-        return _MINI
-    if not named and backbone != "mini":
+    known = BACKBONES.get(backbone)
+    if not named and kind == "official" and not (known is not None and known.is_built_in):
         raise UsageError("--ablation compares adapters: name at least one with --adapter.")
     if len({_VANILLA.name, *adapters}) <= len(adapters):
         raise UsageError("--adapter: two rows would have one name.")
-    return [_VANILLA, *named] if named else _MINI
+    return [_VANILLA, *named] if named else _shipped(backbone)
