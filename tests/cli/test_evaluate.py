@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import torch
 from command_line import vli
 
 TASKS = ("mini/gqa", "mini/iconqa", "mini/visdial", "mini/flickr30k", "mini/textvqa", "mini/hatefulmemes")
@@ -42,9 +43,23 @@ def test_a_record_says_what_was_asked_scored_and_answered(tmp_path: Path) -> Non
         record = json.loads(line)
         assert record["schema"] == "vlinstruct.evaluation/2"
         for role in ("initial", "rewritten", "optimized"):
-            assert record[role].keys() == {"text", "ias", "answer"}
+            assert record[role].keys() == {"text", "tokens", "ias", "answer"}
+            assert record[role]["tokens"].keys() == {"prompt", "qformer"}
+        assert record["seed"] == 0
+        assert record["versions"]["torch"] == torch.__version__
         assert record["chosen"] in ("initial", "rewritten", "optimized")
         assert record["reason"]
+
+
+def test_a_run_is_compared_with_another_one(tmp_path: Path) -> None:
+    for name, size in (("one", "1"), ("four", "4")):
+        vli("evaluate", "mini/gqa", *SMALL[7:], "-o", tmp_path / name, "--batch-size", size)
+    command = ("evaluate", "mini/gqa", *SMALL[7:], "-o", tmp_path / "four", "--batch-size", "4")
+    assert "other decisions: 0" in vli(*command, "--against", tmp_path / "one").text
+    *_, found = vli(*command, "--against", tmp_path / "one", "--json").records
+    assert (found["schema"], found["only_one"], found["texts"]) == ("vlinstruct.evaluation_differences/1", [], [])
+    assert max(found["largest"].values()) < 1e-5
+    assert "cannot compare with" in vli(*command, "--against", tmp_path).refusal(2)
 
 
 def test_another_run_in_the_same_folder_is_refused(tmp_path: Path) -> None:

@@ -20,7 +20,6 @@ from vlinstruct.evaluation.parts import ALONE, Processes
 from vlinstruct.evaluation.runner import Model, run
 from vlinstruct.evaluation.table import read_records
 
-
 ROLES = ("initial", "rewritten", "optimized")
 
 

@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -16,6 +17,7 @@ from vlinstruct.cli.terminal import Talk, progress, show
 from vlinstruct.errors import DataError, UsageError
 
 if TYPE_CHECKING:
+    from vlinstruct.evaluation.benchmarks.ocr_tokens import Ocr
     from vlinstruct.evaluation.benchmarks.rows import Row
     from vlinstruct.evaluation.benchmarks.selection import Selection
     from vlinstruct.evaluation.metrics.vqa_accuracy import Normalizer
@@ -23,7 +25,8 @@ if TYPE_CHECKING:
     from vlinstruct.evaluation.runner import Model
     from vlinstruct.evaluation.table import Table
 
-_PAGE_FILE, _CHART_FILE = "report.html", "chart.svg"
+_PAGE_FILE, _CHART_FILE, _OCR_FOLDER = "report.html", "chart.svg", "ocr"
+_COMPARED = ("vqa_normalizer", "caption_tokenizer")  # facts on how texts were compared
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,10 +63,20 @@ def evaluate(
         typer.Option(min=2, max=100_000, help="The first so many items of each.", show_default="all; 500 of mini's"),
     ] = None,
     split: Annotated[Literal["dev", "test"], typer.Option(help="Which part of mini's world.")] = "test",
+    ocr: Annotated[
+        bool,
+        typer.Option("--ocr", help="Read pictures that textvqa's files have no OCR tokens of (needs vlinstruct[ocr])."),
+    ] = False,
     seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of mini's items and the resamples.")] = 0,
     output: Annotated[
         Path, typer.Option("--output", "-o", help="The folder of the records; an earlier run is gone on with.")
     ] = Path("evaluation"),
+    against: Annotated[
+        Path | None,
+        typer.Option(
+            help="Another run's --output: tell where its records differ, and what was nearly a tie.", metavar="DIR"
+        ),
+    ] = None,
     backbone: BackboneOption = None,
     adapter: Annotated[
         list[str] | None,
@@ -97,7 +110,7 @@ def evaluate(
     """
     from vlinstruct.checkpoints.registry import default_backbone
     from vlinstruct.evaluation.benchmarks.rows import rows
-    from vlinstruct.evaluation.benchmarks.selection import Options, kinds, select
+    from vlinstruct.evaluation.benchmarks.selection import Options, kinds, require_ocr_tokens, select
 
     names = benchmarks or []
     if listing:
@@ -105,13 +118,12 @@ def evaluate(
         return
     if not names:
         raise UsageError("name a benchmark: mini, or an official one (--list).")
+    if ocr:
+        require_ocr_tokens(names)
     if check_data:
-        _check(names, data, as_json)
+        _check(names, data, as_json, ocr=ocr)
         return
     name = backbone or default_backbone()
-    options = Options(
-        data=data, split=split, seed=seed, limit=limit, num_beams=num_beams, max_new_tokens=max_new_tokens
-    )
     of_kind = {kind: rows(kind, ablation=ablation, adapters=adapter or [], backbone=name) for kind in kinds(names)}
     processes, device = _processes(device)
     settings = {"device": device, "dtype": dtype, "quantize": quantize, "offline": offline}
@@ -126,10 +138,42 @@ def evaluate(
         talk=talk,
         processes=processes,
     )
+    options = Options(
+        data=data,
+        split=split,
+        seed=seed,
+        limit=limit,
+        num_beams=num_beams,
+        max_new_tokens=max_new_tokens,
+        ocr=_ocr(output / "official" if len(of_kind) > 1 else output, processes, talk) if ocr else None,
+    )
     selections = list(select(names, options))
+    others = _others(against, [one.kind for one in selections])
     for selection in selections:
         folder = output / selection.kind if len(selections) > 1 else output
         _measure(selection, of_kind[selection.kind], folder, run)
+        if selection.kind in others and processes.rank == 0:
+            _show_differences(folder, others[selection.kind], as_json)
+
+
+def _ocr(output: Path, processes: Processes, talk: Talk) -> Ocr:
+    """Returns what reads pictures, and keeps it in the output folder.
+
+    Raises:
+        ResourceError: the library is not installed.
+    """
+    from vlinstruct.data.ocr import ocr_library, ocr_tokens, require_ocr
+    from vlinstruct.evaluation.benchmarks.ocr_tokens import Ocr
+
+    require_ocr()
+    return Ocr(
+        read=ocr_tokens,
+        library=ocr_library(),
+        folder=output / _OCR_FOLDER,
+        processes=processes,
+        progress=partial(progress, quiet=talk.quiet),
+        notify=talk.notice,
+    )
 
 
 def _processes(device: str) -> tuple[Processes, str]:
@@ -152,6 +196,7 @@ def _measure(selection: Selection, rows: Sequence[Row], folder: Path, run: _Run)
     from vlinstruct.evaluation.page import as_html
     from vlinstruct.evaluation.runner import run as answer_all
     from vlinstruct.evaluation.table import read_records, read_table
+    from vlinstruct.evaluation.versions import versions
 
     for notice in selection.notices:
         run.talk.notice(notice)
@@ -166,6 +211,7 @@ def _measure(selection: Selection, rows: Sequence[Row], folder: Path, run: _Run)
             folder,
             batch_size=run.batch_size,
             generation=selection.generation,
+            facts={"seed": run.seed, "versions": versions()},
             processes=run.processes,
             on_item=advance,
             notify=run.talk.notice,
@@ -173,11 +219,13 @@ def _measure(selection: Selection, rows: Sequence[Row], folder: Path, run: _Run)
     if run.processes.rank > 0:
         return
     names = [model.name for model in models]
-    table = read_table(folder, selection.tasks, names, seed=run.seed, normalizer=run.normalizer)
+    table = read_table(folder, selection.tasks, names, seed=run.seed, normalizer=run.normalizer, notify=run.talk.notice)
     split = selection.facts.get("split", selection.kind)
     facts = {"id": f"{run.backbone}/{split}", "backbone": run.backbone, **selection.facts}
     if any(task.metric == "vqa_accuracy" for task in selection.tasks):
         facts["vqa_normalizer"] = run.normalizer
+    if table.caption_tokenizer is not None:
+        facts["caption_tokenizer"] = table.caption_tokenizer
     cases = draw_cases(read_records(folder), every_item, model=models[-1].name, seed=run.seed)
     for name, content in ((_PAGE_FILE, as_html(table, cases, facts)), (_CHART_FILE, as_svg(table))):
         with written_atomically(folder / name) as path:
@@ -206,7 +254,35 @@ def _show_table(table: Table, selection: Selection, facts: dict[str, Any], run: 
         name: {model: table.task_score(Cell(model, "canonical", "plain"), name).value for model in table.models}
         for name in figures
     }
-    show("\n".join([as_text(table), *(["", *as_lines(figures, plain)] if figures else [])]))
+    compared = [f"{name.replace('_', ' ')}: {facts[name]}" for name in _COMPARED if name in facts]
+    blocks = [[as_text(table)], compared, as_lines(figures, plain) if figures else []]
+    show("\n\n".join("\n".join(block) for block in blocks if block))
+
+
+def _others(against: Path | None, kinds: Sequence[str]) -> dict[str, Path]:
+    """Returns the folder of the other run by kind; one that is none is better refused now than after all answers."""
+    if against is None:
+        return {}
+    from vlinstruct.evaluation.differences import other_records
+
+    folders = {kind: against / kind if len(kinds) > 1 else against for kind in kinds}
+    for folder in folders.values():
+        other_records(folder)
+    return folders
+
+
+def _show_differences(here: Path, there: Path, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from vlinstruct.evaluation.differences import as_lines, differences, other_records
+    from vlinstruct.evaluation.table import read_records
+
+    found = differences(read_records(here), other_records(there))
+    if as_json:
+        head = {"schema": "vlinstruct.evaluation_differences/1", "id": str(there), "status": "ok"}
+        _show_json({**head, **asdict(found)})
+    else:
+        show("\n".join(["", *as_lines(found, str(there))]))
 
 
 def _model(row: Row, backbone: str, settings: dict[str, Any]) -> Model:
@@ -247,10 +323,10 @@ def _show_list(names: Sequence[str], as_json: bool) -> None:
         show("\n".join([*as_lines(found), MINI_LINE]))
 
 
-def _check(names: Sequence[str], data: Path | None, as_json: bool) -> None:
+def _check(names: Sequence[str], data: Path | None, as_json: bool, *, ocr: bool) -> None:
     from dataclasses import asdict
 
-    from vlinstruct.evaluation.benchmarks.official import folder_of
+    from vlinstruct.evaluation.benchmarks.official import folder_of, without_tokens
     from vlinstruct.evaluation.benchmarks.selection import official
     from vlinstruct.evaluation.checking import check
 
@@ -259,7 +335,7 @@ def _check(names: Sequence[str], data: Path | None, as_json: bool) -> None:
         raise UsageError("--check-data needs --data DIR and official benchmarks; mini's items are drawn, not read.")
     num_wrong = 0
     for benchmark in benchmarks:
-        found = check(benchmark, folder_of(benchmark, data))
+        found = check(without_tokens(benchmark) if ocr else benchmark, folder_of(benchmark, data))
         num_wrong += bool(found.problems)
         if as_json:
             status = "error" if found.problems else "ok"

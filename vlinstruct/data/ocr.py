@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import logging
 from functools import cache
+from importlib import import_module
+from importlib.metadata import version
 from typing import Any
 
 from PIL import Image
@@ -14,7 +16,7 @@ from PIL import Image
 from vlinstruct.errors import ResourceError
 
 MAX_TOKENS = 30  # LAVIS shows TextVQA's first 30
-_LIBRARY_LOGGER = "RapidOCR"
+_LIBRARY, _LIBRARY_LOGGER = "rapidocr", "RapidOCR"
 
 
 def ocr_tokens(image: Image.Image) -> tuple[str, ...]:
@@ -39,15 +41,25 @@ def require_ocr() -> None:
     _reader()
 
 
+def ocr_library() -> str:
+    """Returns what reads, with its version; it is installed."""
+    return f"{_LIBRARY} {version(_LIBRARY)}"
+
+
 @cache
 def _reader() -> Any:
-    try:
-        from rapidocr import RapidOCR
-    except ImportError:
-        raise ResourceError("--ocr needs rapidocr, which is not installed: pip install 'vlinstruct[ocr]'.") from None
-    reader = RapidOCR(params={"Global.log_level": "error"})
+    library = _import(_LIBRARY)
+    _import("onnxruntime")  # rapidocr does without until the first picture
+    reader = library.RapidOCR(params={"Global.log_level": "error"})
     logging.getLogger(_LIBRARY_LOGGER).setLevel(logging.ERROR)  # it says where its files lie, on every start
     return reader
+
+
+def _import(name: str) -> Any:
+    try:
+        return import_module(name)
+    except ImportError:
+        raise ResourceError(f"--ocr needs {name}, which is not installed: pip install 'vlinstruct[ocr]'.") from None
 
 
 def _as_array(image: Image.Image) -> Any:

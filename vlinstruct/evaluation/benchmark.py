@@ -7,7 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vlinstruct.config import GenerationConfig
+from vlinstruct.evaluation.benchmarks.picture import Draw
 from vlinstruct.evaluation.item import Item, Task
+
+ReadText = Callable[[str, Draw], Sequence[str]]
+"""Returns the tokens of a picture, given what it is called and how it is drawn."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +48,8 @@ class Benchmark:
         read: yields all items of the part, given the benchmark's folder.
         hub: where copies are on Hugging Face's hub, and what they lack.
         copy: how these are read; None where none holds what is needed, or where they are the authors' files.
+        with_ocr: gives the benchmark with files that may lack OCR tokens, for which it asks then; None where it shows
+            none.
     """
 
     task: Task
@@ -59,3 +65,4 @@ class Benchmark:
     read: Callable[[Path], Iterator[Item]]
     hub: str
     copy: HubCopy | None = None
+    with_ocr: Callable[[ReadText], Benchmark] | None = None

@@ -88,6 +88,19 @@ def test_ten_different_answers_reach_the_metric_as_they_are(data: Path, tmp_path
     assert table["cells"][0]["tasks"]["textvqa"]["value"] == pytest.approx(expected)
 
 
+def test_greedy_answers_are_reported_beside_those_of_the_beams(data: Path, tmp_path: Path) -> None:
+    names = ("textvqa", "--data", data, "--backbone", "mini", "--json", "-q")
+    (searched,), (greedy,) = (
+        run(*names, "-o", tmp_path / beams, *more).records for beams, more in (("5", ()), ("1", ("--num-beams", "1")))
+    )
+    columns = {cell["column"]: cell["tasks"] for cell in searched["cells"]}
+    assert columns["plain, greedy"] == greedy["cells"][0]["tasks"]
+    assert "plain, greedy" not in {cell["column"] for cell in greedy["cells"]}
+    assert [one["greedy"]["answer"] for one in records(tmp_path / "5")] == [
+        one["initial"]["answer"] for one in records(tmp_path / "1")
+    ]
+
+
 def test_minis_tasks_and_official_ones_have_a_table_each(data: Path, tmp_path: Path) -> None:
     names = ("vsr", "mini/vsr", "--data", data, "--backbone", "mini", "--limit", "2")
     tables = run(*names, "-o", tmp_path, "--json").records

@@ -44,6 +44,11 @@ def ignores_tables(benchmark: Benchmark, folder: Path) -> bool:
     return not missing_files(benchmark, folder) and has_tables(folder)
 
 
+def without_tokens(benchmark: Benchmark) -> Benchmark:
+    """Returns a benchmark that takes its files without OCR tokens, where it shows any."""
+    return benchmark if benchmark.with_ocr is None else benchmark.with_ocr(lambda image, draw: ())
+
+
 def read_items(benchmark: Benchmark, folder: Path, *, limit: int | None = None) -> list[Item]:
     """Reads a benchmark's items.
 

@@ -8,13 +8,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from vlinstruct.config import GenerationConfig
+from vlinstruct.data.text import shortened
 from vlinstruct.errors import UsageError
 from vlinstruct.evaluation.benchmark import Benchmark
 from vlinstruct.evaluation.item import Item, Task
 from vlinstruct.mini.split import Split
+
+if TYPE_CHECKING:
+    from vlinstruct.evaluation.benchmarks.ocr_tokens import Completed, Ocr
 
 Kind = Literal["mini", "official"]
 _MINI_ITEMS = 500
@@ -32,6 +36,7 @@ class Options:
         limit: the first so many items of each task.
         num_beams: of the search for an answer.
         max_new_tokens: most tokens of an answer.
+        ocr: reads tokens that annotations lack; None refuses such annotations.
     """
 
     data: Path | None
@@ -40,6 +45,7 @@ class Options:
     limit: int | None
     num_beams: int | None
     max_new_tokens: int | None
+    ocr: Ocr | None = None
 
     def generation(self, own: GenerationConfig) -> GenerationConfig:
         """Returns a benchmark's own settings, with what the command line says in their place."""
@@ -85,6 +91,19 @@ def official(names: Sequence[str]) -> list[Benchmark]:
         known = f"{', '.join(BENCHMARKS)}, mini, and mini's tasks, e.g. mini/gqa"
         raise UsageError(f"unknown benchmark {unknown[0]!r}: known are {known}.")
     return [benchmark for name, benchmark in BENCHMARKS.items() if name in names]
+
+
+def require_ocr_tokens(names: Sequence[str]) -> None:
+    """Refuses `--ocr` for names none of which has a use for it.
+
+    Raises:
+        UsageError: none of them shows OCR tokens.
+    """
+    from vlinstruct.evaluation.benchmarks.official import BENCHMARKS
+
+    if all(one.with_ocr is None for one in official(names)):
+        users = ", ".join(name for name, one in BENCHMARKS.items() if one.with_ocr is not None)
+        raise UsageError(f"--ocr reads the tokens that {users} shows; of {shortened(', '.join(names), 60)} none does.")
 
 
 def kinds(names: Sequence[str]) -> list[Kind]:
@@ -134,28 +153,63 @@ def _mini(tasks: Sequence[Task], options: Options) -> Selection:
 
 
 def _official(benchmarks: Sequence[Benchmark], data: Path, options: Options) -> Selection:
-    from vlinstruct.evaluation.benchmarks.official import folder_of, ignores_tables, read_items
+    from vlinstruct.evaluation.benchmarks.official import folder_of, without_tokens
 
+    if options.ocr is not None:
+        benchmarks = [without_tokens(one) for one in benchmarks]
     folders = {one.task.name: folder_of(one, data) for one in benchmarks}
-    items = {one.task.name: read_items(one, folders[one.task.name], limit=options.limit) for one in benchmarks}
-    counts = {name: len(found) for name, found in items.items()}
+    completed = {one.task.name: _completed(one, folders[one.task.name], options) for one in benchmarks}
+    counts = {name: len(one.items) for name, one in completed.items()}
     return Selection(
         kind="official",
         tasks=[one.task for one in benchmarks],
-        items=items,
+        items={name: one.items for name, one in completed.items()},
         generation={one.task.name: options.generation(one.generation) for one in benchmarks},
-        facts={"seed": options.seed, "items": counts},
+        facts={"seed": options.seed, "items": counts, **_ocr_facts(list(completed.values()), options)},
         notices=[
-            *(
-                f"{one.task.name}: its authors' files are read, the tables in {folders[one.task.name]} are not"
-                for one in benchmarks
-                if ignores_tables(one, folders[one.task.name])
-            ),
-            *(
-                f"{one.task.name} has {counts[one.task.name]:,} items here, its authors' files have {one.num_items:,}: "
-                "the figures cannot be compared with others'"
-                for one in benchmarks
-                if options.limit is None and counts[one.task.name] != one.num_items
-            ),
+            *_file_notices(benchmarks, folders, counts, is_whole=options.limit is None),
+            *_ocr_notices(completed),
         ],
     )
+
+
+def _completed(benchmark: Benchmark, folder: Path, options: Options) -> Completed:
+    from vlinstruct.evaluation.benchmarks.ocr_tokens import Completed, read_completed
+    from vlinstruct.evaluation.benchmarks.official import read_items
+
+    if options.ocr is None or benchmark.with_ocr is None:
+        return Completed(items=read_items(benchmark, folder, limit=options.limit))
+    return read_completed(benchmark, folder, options.ocr, limit=options.limit)
+
+
+def _file_notices(
+    benchmarks: Sequence[Benchmark], folders: Mapping[str, Path], counts: Mapping[str, int], *, is_whole: bool
+) -> Iterator[str]:
+    from vlinstruct.evaluation.benchmarks.official import ignores_tables
+
+    for one in benchmarks:
+        name = one.task.name
+        if ignores_tables(one, folders[name]):
+            yield f"{name}: its authors' files are read, the tables in {folders[name]} are not"
+        if is_whole and counts[name] != one.num_items:
+            yield (
+                f"{name} has {counts[name]:,} items here, its authors' files have {one.num_items:,}: "
+                "the figures cannot be compared with others'"
+            )
+
+
+def _ocr_notices(completed: Mapping[str, Completed]) -> Iterator[str]:
+    for name, one in completed.items():
+        if one.num_pictures:
+            yield (
+                f"{name}: {', '.join(one.libraries)} read the tokens of {one.num_pictures:,} pictures: the figures "
+                "cannot be compared with those on the annotations' Rosetta tokens"
+            )
+
+
+def _ocr_facts(completed: Sequence[Completed], options: Options) -> dict[str, Any]:
+    """Says how many pictures a library read, and which library."""
+    if options.ocr is None:
+        return {}
+    libraries = sorted({library for one in completed for library in one.libraries}) or [options.ocr.library]
+    return {"ocr_pictures": sum(one.num_pictures for one in completed), "ocr_library": ", ".join(libraries)}

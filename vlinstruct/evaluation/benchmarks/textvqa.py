@@ -5,15 +5,19 @@
     train_images/                       the pictures, `image_id`.jpg: the train archive holds these too
 
 On the hub a row has a question's fields under the same names, its picture and the tokens of that.
-The instruction shows the first 30 OCR tokens, joined by commas (LAVIS, `predict_answers`).
+The instruction shows the first 30 OCR tokens, joined by commas (LAVIS, `predict_answers`). With `--ocr` the tokens of
+pictures that have none there, or of all where the file is missing, are what a library reads in them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-from vlinstruct.evaluation.benchmark import Benchmark, HubCopy
+from vlinstruct.data.ocr import MAX_TOKENS
+from vlinstruct.evaluation.benchmark import Benchmark, HubCopy, ReadText
 from vlinstruct.evaluation.benchmarks.annotations import read_object
 from vlinstruct.evaluation.benchmarks.asking import Asking, ten_answers
 from vlinstruct.evaluation.benchmarks.generation import SHORT_ANSWER, SHORT_ANSWER_SOURCE
@@ -25,37 +29,68 @@ from vlinstruct.instruction.templates import fill
 
 _FILE, _OCR_FILE, _PICTURES = "TextVQA_0.5.1_val.json", "TextVQA_Rosetta_OCR_v0.2_val.json", "train_images/"
 _INSTRUCTION = "OCR tokens: {tokens} Question: {question} \n Short answer:"
-_MAX_OCR_TOKENS = 30
 _PART = "val"
 _TASK = Task(name="textvqa", metric="vqa_accuracy", is_ranked=False)
 
 
-def read(folder: Path) -> Iterator[Item]:
+def read(folder: Path, *, read_text: ReadText | None = None) -> Iterator[Item]:
     """Yields the validation part's items.
+
+    Args:
+        folder: the benchmark's.
+        read_text: is asked for the tokens of pictures that have none.
 
     Raises:
         DataError: the annotations cannot be used.
     """
     asking = Asking(_TASK)
-    tokens = _ocr_tokens(folder / _OCR_FILE)
+    is_needed = read_text is None or (folder / _OCR_FILE).exists()
+    tokens = _ocr_tokens(folder / _OCR_FILE) if is_needed else {}
     for record in read_object(folder / _FILE).records("data", "question"):
         _require_part(record)
         image = record.text("image_id")
-        if image not in tokens:
-            raise bad_annotation(record.place, f"{_OCR_FILE} holds no tokens of its image {image}")
-        yield _item(asking, record, tokens[image], picture(folder / _PICTURES, f"{image}.jpg", record))
+        draw = picture(folder / _PICTURES, f"{image}.jpg", record)
+        if read_text is not None:
+            yield _item(asking, record, tokens.get(image) or read_text(image, draw), draw)
+        elif image in tokens:
+            yield _item(asking, record, tokens[image], draw)
+        else:
+            raise bad_annotation(record.place, f"{_OCR_FILE} holds no tokens of its image {image}; --ocr reads them")
 
 
-def read_copy(folder: Path) -> Iterator[Item]:
+def read_copy(folder: Path, *, read_text: ReadText | None = None) -> Iterator[Item]:
     """Yields the same items from a copy on the hub.
+
+    Args:
+        folder: the benchmark's.
+        read_text: is asked for the tokens of pictures that have none.
 
     Raises:
         DataError: its tables cannot be used.
     """
     asking = Asking(_TASK)
-    for row in read_rows(folder, _COPY.split, columns=_COPY.columns, picture="image", optional=["set_name"]):
+    optional = ["set_name", "image_id"]
+    for row in read_rows(folder, _COPY.split, columns=_COPY.columns, picture="image", optional=optional):
         _require_part(row)
-        yield _item(asking, row, row.texts("ocr_tokens")[:_MAX_OCR_TOKENS], row.picture("image"))
+        tokens, draw = row.texts("ocr_tokens")[:MAX_TOKENS], row.picture("image")
+        if read_text is not None and not tokens:
+            tokens = tuple(read_text(row.key("image_id" if "image_id" in row.fields else "question_id"), draw))
+        yield _item(asking, row, tokens, draw)
+
+
+def with_ocr(read_text: ReadText) -> Benchmark:
+    """Returns the benchmark with tokens from elsewhere for pictures that have none.
+
+    Args:
+        read_text: is asked for them.
+    """
+    form = {path: what for path, what in BENCHMARK.forms[0].items() if path != _OCR_FILE}
+    return replace(
+        BENCHMARK,
+        forms=(form,),
+        read=partial(read, read_text=read_text),
+        copy=replace(_COPY, read=partial(read_copy, read_text=read_text)),
+    )
 
 
 def _item(asking: Asking, record: Record, tokens: Sequence[str], draw: Draw) -> Item:
@@ -77,7 +112,7 @@ def _require_part(record: Record) -> None:
 def _ocr_tokens(path: Path) -> dict[str, tuple[str, ...]]:
     """Returns the tokens that are shown, by image."""
     records = read_object(path).records("data", "image")
-    return {record.text("image_id"): record.texts("ocr_tokens")[:_MAX_OCR_TOKENS] for record in records}
+    return {record.text("image_id"): record.texts("ocr_tokens")[:MAX_TOKENS] for record in records}
 
 
 _COPY = HubCopy(split="validation", columns=("question_id", "question", "answers", "ocr_tokens"), read=read_copy)
@@ -91,7 +126,7 @@ BENCHMARK = Benchmark(
     forms=(
         {
             _FILE: "the questions",
-            _OCR_FILE: "what Rosetta read in the pictures",
+            _OCR_FILE: "what Rosetta read in the pictures, or run with --ocr",
             _PICTURES: "the pictures, of train_val_images.zip",
         },
     ),
@@ -102,4 +137,5 @@ BENCHMARK = Benchmark(
     read=read,
     hub="lmms-lab/textvqa, validation",
     copy=_COPY,
+    with_ocr=with_ocr,
 )
