@@ -41,16 +41,24 @@ def load_both_random(backbone: str, *, device: str, dtype: str) -> tuple[Pipelin
         ResourceError: transformers is not installed.
     """
     model_class = architecture()
-    where = compute_device(device)
-    values = _configuration(backbone)
-    config = InstructBlipConfig.from_dict(values)
-    _require_minis_ids(config, backbone)
-    model = random_model(config, where, compute_dtype(dtype, where))
-    settings = model_class.config_class.from_dict(values)
+    ours = random_backbone(backbone, device=device, dtype=dtype)
+    settings = model_class.config_class.from_dict(_configuration(backbone))
     theirs = model_class.from_pretrained(
-        None, config=settings, state_dict=model.state_dict(), dtype=model.query_tokens.dtype
+        None, config=settings, state_dict=ours.model.state_dict(), dtype=ours.model.query_tokens.dtype
     )
-    return Pipeline(_with_minis_tokenizers(model)), theirs.to(where).eval()
+    return Pipeline(ours), theirs.to(ours.device).eval()
+
+
+def random_backbone(backbone: str, *, device: str, dtype: str) -> VisionLanguageModel:
+    """Builds ours alone; the arguments are `load_both_random`'s.
+
+    Raises:
+        CheckpointError: there is no such configuration, or its vocabularies are smaller than mini's.
+    """
+    where = compute_device(device)
+    config = InstructBlipConfig.from_dict(_configuration(backbone))
+    _require_minis_ids(config, backbone)
+    return _with_minis_tokenizers(random_model(config, where, compute_dtype(dtype, where)))
 
 
 def random_model(config: InstructBlipConfig, device: torch.device, dtype: torch.dtype) -> InstructBlip:

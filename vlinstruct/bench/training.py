@@ -115,10 +115,10 @@ class TrainingArms:
         batch_size, self.folder = workload.batch_size, folder
         samples = draw_samples(workload, model, folder)
         self.ours = {
-            ema: OurTraining(model, samples, folder / f"ema-{ema}", _config(batch_size, ema=ema))
+            ema: OurTraining(model, samples, folder / f"ema-{ema}", training_config(batch_size, ema=ema))
             for ema in (False, True)
         }
-        self.plain = PlainTraining(theirs, model, samples, batch_size, _config(batch_size, ema=False))
+        self.plain = PlainTraining(theirs, model, samples, batch_size, training_config(batch_size, ema=False))
 
     def runnable(self) -> dict[str, Callable[[], None]]:
         """Returns an epoch of every arm."""
@@ -213,7 +213,8 @@ class OurTraining(Loop):
         return mean_flops([frozen_row(config, num_tokens) for num_tokens in self.num_instruction_tokens])
 
 
-def _config(batch_size: int, *, ema: bool) -> FinetuneConfig:
+def training_config(batch_size: int, *, ema: bool) -> FinetuneConfig:
+    """Returns the recipe with one batch per update and epochs without end."""
     return FinetuneConfig(
         ema=ema,
         num_train_epochs=_MANY_EPOCHS,
