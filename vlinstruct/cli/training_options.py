@@ -57,6 +57,9 @@ class TrainingOptions:
     skip_nonfinite: Annotated[
         int | None, typer.Option(help="Updates without a finite loss that may be left out.", show_default="0")
     ] = None
+    skip_images: Annotated[
+        int | None, typer.Option(help="Pictures that cannot be read that may be left out.", show_default="0")
+    ] = None
     answers: Annotated[
         Literal["last", "all"] | None,
         typer.Option(help="Which answers of a conversation are learned.", show_default="last"),

@@ -21,6 +21,7 @@ _OPTIONAL: Mapping[str, str] = {
     "torchao": "`--quantize 8bit` on a CPU needs it",
     "tensorboard": "`finetune --report-to tensorboard` needs it",
     "matplotlib": "plots need it",
+    "pycocoevalcap": "`evaluate` has CIDEr's own tokenizer with it and Java, else one of ours",
 }
 _SECURITY = ("torch", "transformers", "pillow")  # whose floors are versions with security fixes
 _DEVELOPMENT = "test"

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vlinstruct.evaluation.columns import COLUMNS, STAGES, Column, chosen
+from vlinstruct.evaluation.columns import STAGES, Column, chosen, columns_of
 from vlinstruct.evaluation.item import WORDS, Task, Words
 from vlinstruct.evaluation.metrics.accuracy import is_exact_match, is_ranked_first
 from vlinstruct.evaluation.metrics.bootstrap import Interval
+from vlinstruct.evaluation.metrics.captions import Captions, CaptionTokenizer, tokenized
 from vlinstruct.evaluation.metrics.cider import cider
 from vlinstruct.evaluation.metrics.mrr import target_rank
-from vlinstruct.evaluation.metrics.ptb import ptb_tokens
 from vlinstruct.evaluation.metrics.roc_auc import roc_auc
 from vlinstruct.evaluation.metrics.vqa_accuracy import Normalizer, vqa_accuracy
 from vlinstruct.evaluation.parts import RECORDS_FILE
@@ -60,15 +60,19 @@ class Table:
         tasks: the benchmarks.
         models: the rows; the first is what the others are relative to.
         words: how the items were asked, canonical words first.
+        columns: the ways to choose an instruction.
         scores: by cell and task.
         seconds: per item, by cell.
+        caption_tokenizer: what CIDEr's captions were tokenized by; None where no task has captions.
     """
 
     tasks: Sequence[Task]
     models: Sequence[str]
     words: Sequence[Words]
+    columns: Sequence[Column]
     scores: Mapping[tuple[Cell, str], NDArray[np.float64]]
     seconds: Mapping[Cell, float]
+    caption_tokenizer: CaptionTokenizer | None = None
 
     @property
     def base(self) -> Cell:
@@ -115,8 +119,27 @@ class Table:
         return mean
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Texts:
+    """How texts are compared.
+
+    Args:
+        normalizer: of VQA accuracy.
+        captions: CIDEr's, tokenized.
+    """
+
+    normalizer: Normalizer
+    captions: Captions
+
+
 def read_table(
-    folder: Path, tasks: Sequence[Task], models: Sequence[str], *, seed: int, normalizer: Normalizer = "official"
+    folder: Path,
+    tasks: Sequence[Task],
+    models: Sequence[str],
+    *,
+    seed: int,
+    normalizer: Normalizer = "official",
+    notify: Callable[[str], None] = lambda notice: None,
 ) -> Table:
     """Scores what `runner.run` wrote.
 
@@ -126,19 +149,30 @@ def read_table(
         models: the rows.
         seed: of the resamples.
         normalizer: of VQA accuracy.
+        notify: is told what a user should know.
     """
-    records = _grouped(read_records(folder))
+    written = read_records(folder)
+    records, columns = _grouped(written), columns_of(written)
     asked = [words for words in WORDS if any(words == found for _, found, _ in records)]
-    cells = [Cell(model, words, column) for model in models for words in asked for column in COLUMNS]
+    cells = [Cell(model, words, column) for model in models for words in asked for column in columns]
+    texts = _Texts(normalizer=normalizer, captions=tokenized(_captions(tasks, written, columns), notify))
     scores: dict[tuple[Cell, str], NDArray[np.float64]] = {}
     for task in tasks:
         rows = _resamples(len(records[models[0], "canonical", task.name]), seed)
         for cell in cells:
             words = "canonical" if cell.column == "always canonical" else cell.words
             answered = records[cell.model, words, task.name]
-            scores[cell, task.name] = _task_scores(task, answered, cell.column, rows, normalizer)
+            scores[cell, task.name] = _task_scores(task, answered, cell.column, rows, texts)
     seconds = _seconds(folder / TIMES_FILE, cells)
-    return Table(tasks=tasks, models=models, words=asked, scores=scores, seconds=seconds)
+    return Table(
+        tasks=tasks,
+        models=models,
+        words=asked,
+        columns=columns,
+        scores=scores,
+        seconds=seconds,
+        caption_tokenizer=texts.captions.tokenizer if texts.captions.tokens else None,
+    )
 
 
 def read_records(folder: Path) -> list[Mapping[str, Any]]:
@@ -156,6 +190,15 @@ def _grouped(records: Sequence[Mapping[str, Any]]) -> Records:
     return found
 
 
+def _captions(tasks: Sequence[Task], records: Sequence[Mapping[str, Any]], columns: Sequence[Column]) -> Iterator[str]:
+    """Yields what CIDEr reads in any cell: references and answers."""
+    names = {task.name for task in tasks if task.metric == "cider"}
+    for record in records:
+        if record["task"] in names:
+            yield from record["references"]
+            yield from (chosen(record, column)["answer"] for column in columns)
+
+
 def _resamples(num_items: int, seed: int) -> NDArray[np.int64]:
     """Returns which items take part, (1 + R, N): first all of them, then what was drawn."""
     drawn = np.random.default_rng(seed).integers(num_items, size=(NUM_RESAMPLES, num_items))
@@ -167,11 +210,11 @@ def _task_scores(
     records: Sequence[Mapping[str, Any]],
     column: Column,
     rows: NDArray[np.int64],
-    normalizer: Normalizer,
+    texts: _Texts,
 ) -> NDArray[np.float64]:
     answers = [chosen(record, column)["answer"] for record in records]
     if task.metric != "roc_auc":
-        values = np.array(_item_scores(task, records, answers, normalizer), dtype=np.float64)
+        values = np.array(_item_scores(task, records, answers, texts), dtype=np.float64)
         mean: NDArray[np.float64] = values[rows].mean(axis=1)
         return mean
     labels = np.array([record["references"] == ["yes"] for record in records])
@@ -180,20 +223,21 @@ def _task_scores(
 
 
 def _item_scores(
-    task: Task, records: Sequence[Mapping[str, Any]], answers: Sequence[Any], normalizer: Normalizer
+    task: Task, records: Sequence[Mapping[str, Any]], answers: Sequence[Any], texts: _Texts
 ) -> list[float]:
     """Returns every item's share of a metric that is a mean over items."""
     references = [record["references"] for record in records]
     pairs = list(zip(answers, references, strict=True))
     if task.metric == "cider":
-        captions = [ptb_tokens(text) for text in answers]
-        return list(cider(captions, [[ptb_tokens(text) for text in row] for row in references]).per_item)
+        tokens = texts.captions.tokens
+        reference_tokens = [[tokens[text] for text in row] for row in references]
+        return list(cider([tokens[text] for text in answers], reference_tokens).per_item)
     if task.metric == "accuracy":
         return [float(is_exact_match(answer, row[0])) for answer, row in pairs]
     if task.metric == "vqa_accuracy":
         # Where all people say the same, the record has it once.
         rows = [row if len(row) > 1 else row * _ANSWERS_PER_QUESTION for row in references]
-        return [vqa_accuracy(answer, row, normalizer) for answer, row in zip(answers, rows, strict=True)]
+        return [vqa_accuracy(answer, row, texts.normalizer) for answer, row in zip(answers, rows, strict=True)]
     targets = [record["candidates"].index(record["references"][0]) for record in records]
     if task.metric == "mrr":
         return [1 / target_rank(nll, target) for nll, target in zip(answers, targets, strict=True)]

@@ -41,6 +41,8 @@ class Examples:
         self.frontier = frontier
         self.features = features
         self.rows = rows
+        left_out = set(features.unreadable())
+        self.left_out = frozenset(index for index, row in enumerate(rows.of_sample) if row in left_out)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -49,6 +51,10 @@ class Examples:
     def lengths(self) -> list[tuple[int, int]]:
         """Tokens of the prompt and of the answer, per sample."""
         return [(len(prompt), len(target)) for prompt, target in zip(self.prompt_ids, self.target_ids, strict=True)]
+
+    def readable(self, indices: Sequence[int]) -> list[int]:
+        """Returns the samples among some whose picture could be read."""
+        return [index for index in indices if index not in self.left_out]
 
     def nll(self, indices: Sequence[int]) -> Tensor:
         """Returns the summed negative log-likelihood of the answers of some samples, in nats; differentiable."""

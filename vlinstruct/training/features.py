@@ -26,9 +26,11 @@ from vlinstruct.data.conversations import TrainingSample
 from vlinstruct.data.durable import file_sha256
 from vlinstruct.data.images import load_image
 from vlinstruct.data.read_ahead import read_ahead
+from vlinstruct.errors import ImageError
 from vlinstruct.model.vlm import VisionLanguageModel
 from vlinstruct.training.frontier import Frontier
 
+_MISSING, _COMPUTED, _UNREADABLE = 0, 1, 2
 _READ_AHEAD = 4
 _TOGETHER = 16
 _TOKENS_STEP = 16
@@ -58,25 +60,36 @@ class Features:
         is_known = marks.exists() and json.loads(marks.read_text(encoding="utf-8")) == mark
         mode: Literal["r+", "w+"] = "r+" if is_known else "w+"
         self.rows = np.memmap(folder / "features.bin", np.uint8, mode, shape=(num_rows, self.row_bytes))
-        self.is_computed = np.memmap(folder / "computed.bin", np.uint8, mode, shape=(num_rows,))
+        self.marks = np.memmap(folder / "computed.bin", np.uint8, mode, shape=(num_rows,))
         if not is_known:
-            self.is_computed.flush()
+            self.marks.flush()
             with written_atomically(marks) as path:
                 path.write_text(json.dumps(mark), encoding="utf-8")
 
     def missing(self) -> list[int]:
         """Returns the rows that are not computed yet."""
-        return [int(index) for index in np.flatnonzero(self.is_computed == 0)]
+        return self._rows(_MISSING)
+
+    def unreadable(self) -> list[int]:
+        """Returns the rows whose picture cannot be read."""
+        return self._rows(_UNREADABLE)
+
+    def _rows(self, mark: int) -> list[int]:
+        return [int(index) for index in np.flatnonzero(self.marks == mark)]
 
     def write(self, index: int, row: Tensor) -> None:
         """Keeps a row, (R, W)."""
         self.rows[index] = row.detach().cpu().to(self.dtype).contiguous().view(torch.uint8).flatten().numpy()
-        self.is_computed[index] = 1
+        self.marks[index] = _COMPUTED
+
+    def leave_out(self, index: int) -> None:
+        """Keeps that a row's picture cannot be read."""
+        self.marks[index] = _UNREADABLE
 
     def flush(self) -> None:
         """Brings all rows to the disk."""
         self.rows.flush()
-        self.is_computed.flush()
+        self.marks.flush()
 
     def read(self, indices: Sequence[int]) -> Tensor:
         """Returns rows, (len(indices), R, W), on the CPU."""
@@ -135,6 +148,15 @@ def rows_together(device: torch.device) -> int:
     return 1 if device.type == "cpu" else _TOGETHER
 
 
+def refuse(error: ImageError) -> None:
+    """Leaves no picture out.
+
+    Raises:
+        ImageError: always.
+    """
+    raise error
+
+
 @torch.inference_mode()
 def compute_features(
     frontier: Frontier,
@@ -144,6 +166,7 @@ def compute_features(
     together: int,
     share: tuple[int, int] = (0, 1),
     on_progress: Callable[[], None] = lambda: None,
+    on_unreadable: Callable[[ImageError], None] = refuse,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> None:
     """Computes missing rows; a picture that several samples share goes through the vision tower once.
@@ -155,6 +178,7 @@ def compute_features(
         together: pictures, and rows, of a batch (`rows_together`).
         share: the number of this process and of all: each takes pictures of its own, whatever others have done.
         on_progress: called for every row.
+        on_unreadable: called for a picture that cannot be read; returns where it is to be left out.
         should_stop: asked before every batch of pictures; some rows stay missing then.
 
     Raises:
@@ -162,17 +186,19 @@ def compute_features(
     """
     model = frontier.model
     pictures = _missing_of(share, rows, set(features.missing()))
-    loaded = read_ahead(
-        [path for path, _ in pictures],
-        lambda path: model.image_processor([load_image(path).image]),
-        num_ahead=_READ_AHEAD * together,
-    )
+    loaded = read_ahead([path for path, _ in pictures], _reader(model), num_ahead=_READ_AHEAD * together)
     for group in batches(pictures, together):
         if should_stop():
             break
-        pixels = torch.cat(filled([next(loaded) for _ in group], together)).to(model.device, model.dtype)
-        wanted = [(row, place) for place, (_, numbers) in enumerate(group) for row in numbers]
-        for row, values in _computed(frontier, rows, frontier.read(pixels), wanted, together):
+        readable: list[tuple[Tensor, list[int]]] = []
+        for (_, numbers), read in zip(group, loaded, strict=False):
+            if isinstance(read, Tensor):
+                readable.append((read, numbers))
+                continue
+            on_unreadable(read)
+            for row in numbers:
+                features.leave_out(row)
+        for row, values in _computed(frontier, rows, readable, together):
             features.write(row, values)
             on_progress()
     features.flush()
@@ -197,20 +223,37 @@ def filled(items: Sequence[T], size: int) -> list[T]:
     return [*items, *[items[-1]] * (size - len(items))]
 
 
+def _reader(model: VisionLanguageModel) -> Callable[[Path], Tensor | ImageError]:
+    """Returns what reads a picture: its pixel values, (1, 3, image_size, image_size), or why there are none."""
+
+    def read(path: Path) -> Tensor | ImageError:
+        try:
+            return model.image_processor([load_image(path).image])
+        except ImageError as error:
+            return error
+
+    return read
+
+
 def _computed(
-    frontier: Frontier, rows: FeatureRows, readings: Tensor, wanted: Sequence[tuple[int, int]], together: int
+    frontier: Frontier, rows: FeatureRows, pictures: Sequence[tuple[Tensor, list[int]]], together: int
 ) -> Iterator[tuple[int, Tensor]]:
     """Yields rows with their values on the CPU, (R, W).
 
     Args:
         frontier: computes.
         rows: give the instructions.
-        readings: of `together` pictures.
-        wanted: rows, each with its picture's place among the readings.
-        together: rows of a batch.
+        pictures: at most `together`, with their rows.
+        together: pictures, and rows, of a batch.
     """
+    if not pictures:
+        return
+    model = frontier.model
+    pixels = torch.cat(filled([pixels for pixels, _ in pictures], together))
+    readings = frontier.read(pixels.to(model.device, model.dtype))
+    wanted = [(row, place) for place, (_, numbers) in enumerate(pictures) for row in numbers]
     step = 1 if together == 1 else _TOKENS_STEP
-    encode = frontier.model.qformer_tokenizer.encode
+    encode = model.qformer_tokenizer.encode
 
     def num_tokens(one: tuple[int, int]) -> int:  # of its text alone, not of those beside it
         return -(-len(encode(rows.firsts[one[0]].instruction)) // step) * step

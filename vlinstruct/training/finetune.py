@@ -19,6 +19,8 @@ from torch.nn import Parameter
 
 from vlinstruct.checkpoints.adapter import CONFIG_FILE
 from vlinstruct.data.lock import lock
+from vlinstruct.data.text import error_line
+from vlinstruct.errors import ImageError
 from vlinstruct.training.adapter_folder import finish, save, write_settings
 from vlinstruct.training.devices import Devices
 from vlinstruct.training.examples import Examples
@@ -158,10 +160,40 @@ def _examples(
         together=rows_together(job.model.device),
         share=(devices.rank, devices.num_processes),
         on_progress=progress.on_feature,
+        on_unreadable=_Skipped(job.config.skip_images, progress),
         should_stop=progress.should_stop,
     )
     devices.wait()
+    _require_few_unreadable(rows, features, job.config.skip_images)
     return Examples(job.model, job.sets[number], of, features, rows)
+
+
+class _Skipped:
+    """Counts the pictures that this process leaves out, and refuses one too many.
+
+    Args:
+        limit: how many may be left out.
+        progress: is told of each.
+    """
+
+    def __init__(self, limit: int, progress: Progress) -> None:
+        self._limit, self._progress, self._count = limit, progress, 0
+
+    def __call__(self, error: ImageError) -> None:
+        self._count += 1
+        if self._count > self._limit:
+            raise error
+        self._progress.notify(f"left out, {self._count} of at most {self._limit}: {error.message}")
+
+
+def _require_few_unreadable(rows: FeatureRows, features: Features, limit: int) -> None:
+    """Counts what all processes, and earlier runs, left out of a set."""
+    unreadable = features.unreadable()
+    pictures = sorted({str(rows.firsts[row].image) for row in unreadable})
+    if len(pictures) > limit or (unreadable and len(unreadable) == len(rows.firsts)):
+        why = f"{len(pictures)} pictures cannot be read, {limit} of those of a set may be left out, but not all"
+        raise ImageError(error_line("cannot train on", pictures[0], why, "See --check-data, or change --skip-images"))
+
 
 
 def _train(job: Job, task: Task, planned: Plan, state: TrainingState | None, progress: Progress) -> Finetuned:

@@ -176,28 +176,27 @@ class Loop:
         self.step, self.standing = state.step, state.standing
 
     def _batches(self, epoch: int) -> list[list[int]]:
-        return epoch_batches(self.lengths, self.task.batch_size, seed=self.task.config.seed, epoch=epoch)
+        whole = epoch_batches(self.lengths, self.task.batch_size, seed=self.task.config.seed, epoch=epoch)
+        return [self.task.examples.readable(batch) for batch in whole]
 
     def _update(self) -> dict[str, Any]:
         """Makes one update and returns its line of the log."""
         config = self.task.config
         epoch, place = divmod(self.step, num_batches(len(self.task.examples), self.task.batch_size))
         batch = self.batches(epoch)[place]
-        parts, losses, norm = self._gradients_in_memory(batch)
-        loss = math.fsum(losses)
-        is_finite = self._is_finite(parts, losses, norm)
         rate = learning_rate_at(self.step, self.task.num_steps, config)
-        if is_finite:
+        record = {"step": self.step + 1, "epoch": epoch, "loss": None, "learning_rate": rate, "grad_norm": None}
+        if not batch:  # none of its pictures can be read
+            return {**record, "samples": 0, "target_tokens": 0, "padding": 0.0}
+        parts, losses, norm = self._gradients_in_memory(batch)
+        if self._is_finite(parts, losses, norm):
+            record |= {"loss": math.fsum(losses), "grad_norm": norm}
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
             self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return {
-            "step": self.step + 1,
-            "epoch": epoch,
-            "loss": loss if is_finite else None,
-            "learning_rate": rate,
-            "grad_norm": norm if is_finite else None,
+            **record,
             "samples": len(batch),
             "target_tokens": self.task.examples.num_target_tokens(batch),
             "padding": self._padding(parts),

@@ -36,6 +36,7 @@ class FinetuneConfig:
         gradient_checkpointing: compute the language model's activations again in the backward pass; less memory.
         auto_find_batch_size: halve what goes through together when memory ends; the updates stay the same.
         skip_nonfinite: updates that may be left out because their loss is not finite, before the training stops.
+        skip_images: pictures that may be left out because they cannot be read; the order of the rest is as it was.
         answers: whether the last answer of a conversation is learned or all of them.
         seed: of the data's order.
         save_steps: updates between checkpoints.
@@ -59,6 +60,7 @@ class FinetuneConfig:
     gradient_checkpointing: bool = False
     auto_find_batch_size: bool = False
     skip_nonfinite: int = 0
+    skip_images: int = 0
     answers: Answers = "last"
     seed: int = 0
     save_steps: int = 500
@@ -81,6 +83,7 @@ class FinetuneConfig:
             f"weight_decay must be 0 to 1, got {self.weight_decay}": 0 <= self.weight_decay <= 1,
             f"lora_dropout must be 0 to below 1, got {self.lora_dropout}": 0 <= self.lora_dropout < 1,
             f"skip_nonfinite must be 0 or more, got {self.skip_nonfinite}": 0 <= self.skip_nonfinite <= 10**9,
+            f"skip_images must be 0 or more, got {self.skip_images}": 0 <= self.skip_images <= 10**9,
             "learned_cmaa needs ema": self.ema or not self.learned_cmaa,
             f"warmup_steps must be 0 or more, got {self.warmup_steps}": 0 <= self.warmup_steps <= 10**9,
             f"seed must be 0 to 2^63 - 1, got {self.seed}": 0 <= self.seed < 2**63,

@@ -25,6 +25,7 @@ _MAY_CHANGE = (
     "gradient_checkpointing",
     "auto_find_batch_size",
     "skip_nonfinite",
+    "skip_images",
 )
 # What may change when that is asked for: neither what learns nor in which order it meets the data.
 MAY_BE_OVERRIDDEN = (

@@ -23,7 +23,7 @@ def validation_loss(
         should_stop: asked after every batch.
     """
     lengths = examples.lengths
-    order = sorted(range(len(examples)), key=lambda index: sum(lengths[index]))
+    order = sorted(examples.readable(range(len(examples))), key=lambda index: sum(lengths[index]))
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     language_model = examples.model.model.language_model.eval()  # LoRA has a dropout
     total = torch.zeros(2, dtype=torch.float64)

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import json
 import math
+from pathlib import Path
 
 import pytest
 import torch
 
 from vlinstruct.errors import DataError, ScoreError
 from vlinstruct.evaluation.metrics.mrr import mean_reciprocal_rank, target_rank
+
+GOLDEN = json.loads(Path(__file__).with_name("mrr_golden.json").read_text())
 
 
 @pytest.mark.parametrize("decimals", [0, 1, 6])
@@ -19,6 +23,19 @@ def test_ranks_equal_the_places_in_a_stable_sort_as_the_starter_kit_takes_them(d
     expected = [int((row == target).nonzero()) + 1 for row, target in zip(ranked, targets, strict=True)]
     rows = zip(nll.tolist(), targets.tolist(), strict=True)
     assert [target_rank(row, target) for row, target in rows] == expected
+
+
+def test_reciprocal_ranks_equal_scikit_learns():
+    """On cases where its convention for ties, behind all equals, gives what ours gives."""
+    assert len(GOLDEN) >= 500
+    ranks = [target_rank(nll, target) for nll, target, _ in GOLDEN]
+    assert [1 / rank for rank in ranks] == pytest.approx([reciprocal for _, _, reciprocal in GOLDEN], abs=1e-12)
+    mean = sum(reciprocal for _, _, reciprocal in GOLDEN) / len(GOLDEN)
+    assert mean_reciprocal_rank(ranks) == pytest.approx(mean, abs=1e-12)
+
+
+def test_the_golden_cases_have_ties_with_the_right_candidate():
+    assert sum(nll.count(nll[target]) > 1 for nll, target, _ in GOLDEN) >= 100
 
 
 def test_the_lowest_score_ranks_first():

@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from vlinstruct.errors import DataError, ScoreError
 from vlinstruct.evaluation.metrics.roc_auc import roc_auc
+
+GOLDEN = json.loads(Path(__file__).with_name("roc_auc_golden.json").read_text())
 
 
 def pairs_won(labels, scores):
@@ -19,6 +24,18 @@ def test_auc_equals_its_definition_on_random_cases():
         labels = np.append(rng.integers(0, 2, size=rng.integers(0, 40)), [0, 1])
         scores = np.round(labels * rng.random() + rng.normal(size=len(labels)), rng.choice([0, 1, 6]))
         assert roc_auc(labels, scores) == pytest.approx(pairs_won(labels, scores), abs=1e-12)
+
+
+def test_auc_equals_scikit_learns():
+    assert len(GOLDEN) >= 500
+    ours = [roc_auc([int(label) for label in labels], scores) for labels, scores, _ in GOLDEN]
+    assert ours == pytest.approx([auc for _, _, auc in GOLDEN], abs=1e-12)
+
+
+def test_the_golden_cases_have_ties_few_items_and_lone_classes():
+    assert sum(len(set(scores)) == 1 for _, scores, _ in GOLDEN) >= 10
+    assert sum(len(set(scores)) < len(scores) for _, scores, _ in GOLDEN) >= 100
+    assert sum(min(labels.count("0"), labels.count("1")) == 1 for labels, _, _ in GOLDEN) >= 100
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,8 @@ In: the negative log-likelihood of every candidate, lower is better. Out: ranks 
 Ties: the Visual Dialog starter kit (`scores_to_ranks`) sorts the scores and takes positions, so equal candidates get
 ranks of their own. Which comes first it leaves to torch's sort, which promises no order (torch 2.13 keeps that of 16
 candidates, not that of 100); here it is the one offered first, as a stable sort has it. The right answer stands at a
-random place among the candidates, so over a set this favours nobody.
+random place among the candidates, so over a set this favours nobody. scikit-learn's average precision of label ranking
+takes the last of the equal places.
 """
 
 from __future__ import annotations

@@ -6,7 +6,8 @@ Three normalizers, since the field has three; a report should say which it used:
     official  VQA v2.0's vqaEval.py: both sides in full, but only where the annotators differ; else both as they are
     lavis     vqa_eval.py of LAVIS, InstructBLIP's code, an earlier edition of the official one: the prediction in full,
               the annotators' answers by punctuation alone, and only where they differ
-    evalai    lmms-eval's and MMF's EvalAIAnswerProcessor: both sides in full, always, commas and question marks first
+    evalai    EvalAIAnswerProcessor of MMF and of lmms-eval, whose textvqa and vizwiz_vqa give the same numbers: both
+              sides in full, always, commas and question marks first
 
 Where we differ: the official code leaves out the annotator's own answer by comparing records, which also drops equal
 records of others where they have no `answer_id` (VizWiz); we leave out one, as lmms-eval does.
