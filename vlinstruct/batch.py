@@ -147,7 +147,8 @@ class Batch:
         try:
             percept = pipeline.see(*(row.image for row in rows if row.image is not None))
             texts = [self._texts(row) for row in rows]
-            return dict(zip(ids, self.operation.run(pipeline, percept, texts), strict=True))
+            results = self.operation.run(pipeline, percept, texts)
+            return {id: _with_revision(result, pipeline.revision) for id, result in zip(ids, results, strict=True)}
         except InputError as error:
             if len(rows) == 1:
                 return {ids[0]: error}
@@ -166,6 +167,11 @@ class Batch:
         assert isinstance(item, BatchItem)
         head = {"schema": schema, "id": item.id, "status": "ok", "image": item.image, "backbone": self.backbone}
         return Outcome(record={**head, **result})
+
+
+def _with_revision(result: Fields | VlinstructError, revision: str | None) -> Fields | VlinstructError:
+    """Adds the hub's commit to a record, where there is one: a name stays the same when a repository moves on."""
+    return result if revision is None or isinstance(result, VlinstructError) else {**result, "revision": revision}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,6 +22,7 @@ from PIL import Image
 
 from vlinstruct.checkpoints.adapter import load_adapter
 from vlinstruct.checkpoints.devices import place
+from vlinstruct.checkpoints.hub_cache import revision_of
 from vlinstruct.checkpoints.load import load_model
 from vlinstruct.checkpoints.quantization import require_quantization
 from vlinstruct.checkpoints.registry import BACKBONES, default_backbone, known_as, locate
@@ -82,7 +83,8 @@ def load(
     if adapter is not None:
         load_adapter(locate(str(adapter), offline=offline, what="adapter"), model.model)
     known = BACKBONES.get(known_as(str(folder)))
-    return Pipeline(model, least_certainty=known.least_certainty if known is not None else 0.0)
+    certainty = known.least_certainty if known is not None else 0.0
+    return Pipeline(model, least_certainty=certainty, revision=revision_of(folder))
 
 
 def compute_device(name: str) -> torch.device:
@@ -130,14 +132,21 @@ class Pipeline:
         model: the vision-language model.
         templates: the texts that optimization sends to it; the shipped ones if None.
         least_certainty: see `OptimizationConfig`, where that leaves it to the backbone.
+        revision: the hub's commit that the weights are of; None for others.
     """
 
     def __init__(
-        self, model: VisionLanguageModel, *, templates: Templates | None = None, least_certainty: float = 0.0
+        self,
+        model: VisionLanguageModel,
+        *,
+        templates: Templates | None = None,
+        least_certainty: float = 0.0,
+        revision: str | None = None,
     ) -> None:
         self.model = model
         self.templates = templates or Templates.default()
         self.least_certainty = least_certainty
+        self.revision = revision
         self._rewritings: Rewritings = {}
 
     def see(self, *images: ImageLike) -> Percept:

@@ -99,4 +99,11 @@ def optimize_shared(
         for place, error in sorted(pictures.failed.items())
     ]
     head = {"schema": SCHEMA, "id": "shared", "status": "ok", "images": len(pictures.items) - len(failed)}
-    return {**head, "backbone": backbone, **optimization_fields(outcome), **({"failed": failed} if failed else {})}
+    found = {
+        **head,
+        "backbone": backbone,
+        **optimization_fields(outcome),
+        "revision": pipeline.revision,
+        "failed": failed,
+    }
+    return {name: value for name, value in found.items() if name not in ("revision", "failed") or value}

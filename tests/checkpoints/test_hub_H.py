@@ -333,6 +333,17 @@ def test_H07_a_revision_that_moves_is_other_weights_in_another_folder(hub: Hub) 
     assert fingerprint(before) != fingerprint(after)  # so a resumed output does not mix them
 
 
+def test_H07_the_commit_is_in_records_and_in_adapters(hub: Hub, tmp_path: Path) -> None:
+    Image.new("RGB", (20, 20), "red").save(tmp_path / "a.png")
+    (record,) = vli("ask", tmp_path / "a.png", "what?", "--backbone", HUB_ID, "--json", "--device", "cpu").records
+    assert record["revision"] == "a" * 40
+    line = {"image": "a.png", "instruction": "what?", "answer": "red"}
+    (tmp_path / "d.jsonl").write_text(json.dumps(line) + "\n")
+    vli("finetune", "--backbone", HUB_ID, "--data", tmp_path / "d.jsonl", "-o", tmp_path / "out", "--max-steps", "1")
+    config = json.loads((tmp_path / "out" / "alignment_config.json").read_text())
+    assert config["training"]["revision"] == "a" * 40
+
+
 DOWNLOAD = """
 import sys
 from vlinstruct.checkpoints.registry import locate

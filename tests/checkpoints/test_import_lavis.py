@@ -246,6 +246,13 @@ def test_K18_tensors_that_are_not_finite_are_all_named(made: LavisFiles, target:
     assert "language_projection.bias" in message
 
 
+def test_K18_they_are_kept_and_named_where_that_is_asked_for(made: LavisFiles, target: Path) -> None:
+    change(made.files[0], query_tokens=torch.full((1, 4, 24), torch.nan))
+    *_, notice = convert(made, target, keep_nonfinite=True)
+    assert notice == "1 tensors in trimmed.pth, eva.pth, language hold NaN or infinity and were kept: query_tokens"
+    assert stored(target)["query_tokens"].isnan().all()
+
+
 def test_K18_numbers_beyond_float16_are_named(made: LavisFiles, target: Path) -> None:
     change(made.files[0], t5_proj__bias=torch.full((28,), 1e6))
     message = refusal(made, target, dtype=torch.float16)

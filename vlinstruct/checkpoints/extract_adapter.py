@@ -16,7 +16,6 @@ from vlinstruct.checkpoints.weights import (
     is_finite,
     listed,
     num_bytes,
-    require_finite,
     require_floating,
     whole,
 )
@@ -51,7 +50,7 @@ def extract_adapter(files: Sequence[Path], config: Mapping[str, Any], writing: W
     trained, model = _of(weights, layers), empty_model(architecture)
     require_floating(trained, source)
     require_same_tensors(trained, layer_parameters(model, layers), source)
-    require_finite([name for name, weight in trained.items() if not is_finite(weight)], source)
+    writing.judge_nonfinite([name for name, weight in trained.items() if not is_finite(weight)], source)
     _say_left_out([name for name in weights if name not in trained], writing)
     model.load_state_dict({name: whole(weight) for name, weight in trained.items()}, strict=False, assign=True)
     model.use_ema = use_ema

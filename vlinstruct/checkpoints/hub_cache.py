@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,16 @@ def cached_folder(hub_id: str) -> Path | None:
         return None
     folder = repository / "snapshots" / Path(commit).name
     return folder if commit and folder.is_dir() else None
+
+
+def revision_of(folder: Path) -> str | None:
+    """Returns the commit that a folder of the hub's cache is a snapshot of; None of any other folder.
+
+    >>> revision_of(Path("hub/models--a--b/snapshots/0123456789abcdef0123456789abcdef01234567"))
+    '0123456789abcdef0123456789abcdef01234567'
+    """
+    is_snapshot = folder.parent.name == "snapshots" and re.fullmatch("[0-9a-f]{40}", folder.name)
+    return folder.name if is_snapshot else None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,7 @@ class Writing:
         dtype: what its files hold; as stored if None.
         max_shard_bytes: most bytes of a file, unless a single tensor is larger.
         force: whether a model or adapter folder that stands at the target is replaced.
+        keep_nonfinite: whether tensors that hold NaN or infinity are written, and named, in place of being refused.
         notify: is told what a user should know.
         on_shard: is told how far it is.
     """
@@ -56,6 +57,7 @@ class Writing:
     dtype: torch.dtype | None = None
     max_shard_bytes: int = 5 * _GB
     force: bool = False
+    keep_nonfinite: bool = False
     notify: Notify = lambda message: None
     on_shard: OnShard = lambda done, total: None
 
@@ -68,6 +70,17 @@ class Writing:
         require_replaceable(self.target, force=self.force)
         for folder in leftovers(self.target):
             self.notify(f"{folder} is left of a run that was killed, or of one that runs now: delete it if none runs")
+
+    def judge_nonfinite(self, names: Sequence[str], source: str) -> None:
+        """Tells of tensors that hold NaN or infinity where they are kept.
+
+        Raises:
+            CheckpointError: they are not.
+        """
+        if not self.keep_nonfinite:
+            require_finite(names, source)
+        elif names:
+            self.notify(f"{len(names)} tensors in {source} hold NaN or infinity and were kept: {listed(names)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,7 +188,7 @@ def write_model_folder(
         write_json(folder / "config.json", _with_dtype(config, writing.dtype))
         write_others(folder)
         written = write_shards(folder, wanted, max_shard_bytes=writing.max_shard_bytes, on_shard=writing.on_shard)
-        _require_finite(written.not_finite, weights, writing.dtype, source)
+        _judge(written.not_finite, weights, writing, source)
     return Written(folder=writing.target, num_tensors=len(wanted), size_bytes=size_bytes, files=written.files)
 
 
@@ -198,14 +211,14 @@ def _warn_of_narrow_t5(config: InstructBlipConfig, writing: Writing) -> None:
         writing.notify("FlanT5 overflows when it computes in float16: load the folder in bfloat16 or float32")
 
 
-def _require_finite(
-    names: Collection[str], weights: Mapping[str, Weight], dtype: torch.dtype | None, source: str
-) -> None:
+def _judge(names: Collection[str], weights: Mapping[str, Weight], writing: Writing, source: str) -> None:
+    """Refuses, or names, tensors that were written with NaN or infinity; numbers beyond a dtype are always refused."""
     overflown = [name for name in names if is_finite(weights[name])]
-    require_finite([name for name in names if name not in overflown], source)
+    stored = [name for name in names if name not in overflown]
+    writing.judge_nonfinite(stored, source)
     if overflown:
         raise CheckpointError(
-            f"{len(overflown)} tensors in {source} hold numbers beyond {str(dtype)[6:]} ({listed(overflown)}). "
+            f"{len(overflown)} tensors in {source} hold numbers beyond {str(writing.dtype)[6:]} ({listed(overflown)}). "
             "Take bfloat16 or float32; nothing was written."
         )
 

@@ -67,6 +67,9 @@ def convert(
         str | None, typer.Option(metavar="SIZE", help="Most bytes of a file, e.g. 500MB.", show_default="5GB")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a model or adapter folder at --output.")] = False,
+    keep_nonfinite: Annotated[
+        bool, typer.Option("--keep-nonfinite", help="Write tensors that hold NaN or infinity, and name them.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
     offline: Annotated[bool, typer.Option("--offline", help="Open no connection; use what is cached.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No notices, no progress.")] = False,
@@ -113,6 +116,7 @@ def convert(
         dtype=getattr(torch, dtype) if dtype else None,
         max_shard_bytes=max_shard_bytes,
         force=force,
+        keep_nonfinite=keep_nonfinite,
         notify=notify,
         on_shard=lambda done, total: talk.progress(f"{done} of {total} files written") if total > 1 else None,
     )

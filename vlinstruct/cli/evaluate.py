@@ -211,7 +211,7 @@ def _measure(selection: Selection, rows: Sequence[Row], folder: Path, run: _Run)
             folder,
             batch_size=run.batch_size,
             generation=selection.generation,
-            facts={"seed": run.seed, "versions": versions()},
+            facts={"seed": run.seed, "versions": versions(), **_revision(run)},
             processes=run.processes,
             on_item=advance,
             notify=run.talk.notice,
@@ -257,6 +257,14 @@ def _show_table(table: Table, selection: Selection, facts: dict[str, Any], run: 
     compared = [f"{name.replace('_', ' ')}: {facts[name]}" for name in _COMPARED if name in facts]
     blocks = [[as_text(table)], compared, as_lines(figures, plain) if figures else []]
     show("\n\n".join("\n".join(block) for block in blocks if block))
+
+
+def _revision(run: _Run) -> dict[str, str]:
+    from vlinstruct.checkpoints.hub_cache import revision_of
+    from vlinstruct.checkpoints.registry import locate
+
+    found = revision_of(locate(run.backbone, offline=run.settings["offline"]))
+    return {} if found is None else {"revision": found}
 
 
 def _others(against: Path | None, kinds: Sequence[str]) -> dict[str, Path]:

@@ -191,6 +191,7 @@ def _job(
     sets: Sequence[list[TrainingSample]],
     output: Path,
 ) -> Job:
+    from vlinstruct.checkpoints.hub_cache import revision_of
     from vlinstruct.checkpoints.registry import locate
     from vlinstruct.checkpoints.safetensors_files import fingerprint
     from vlinstruct.cli.run import collect_garbage_from_here
@@ -200,7 +201,7 @@ def _job(
     where = str(compute_device(device))  # named, so that nothing is spread over several: what learns is on one
     model = load(backbone, device=where, dtype=dtype, offline=offline).model
     collect_garbage_from_here()
-    weights = fingerprint(locate(backbone, offline=offline))
+    base = locate(backbone, offline=offline)
     samples, validation = sets
     return Job(
         model=model,
@@ -209,7 +210,8 @@ def _job(
         folder=output,
         config=config,
         backbone=backbone,
-        weights=weights,
+        weights=fingerprint(base),
+        revision=revision_of(base),
     )
 
 

@@ -43,4 +43,6 @@ def save(job: Job, folder: Path, planned: Plan) -> None:
 
 def _facts(job: Job, planned: Plan) -> dict[str, Any]:
     counts = {"num_samples": planned.num_samples, "num_steps": planned.num_steps, "batch_size": planned.batch_size}
-    return {"backbone": job.backbone, "weights": job.weights, **asdict(job.config), **counts}
+    base = {"backbone": job.backbone, "weights": job.weights}
+    base |= {} if job.revision is None else {"revision": job.revision}
+    return {**base, **asdict(job.config), **counts}

@@ -195,7 +195,6 @@ def _require_few_unreadable(rows: FeatureRows, features: Features, limit: int) -
         raise ImageError(error_line("cannot train on", pictures[0], why, "See --check-data, or change --skip-images"))
 
 
-
 def _train(job: Job, task: Task, planned: Plan, state: TrainingState | None, progress: Progress) -> Finetuned:
     devices = task.devices
     loop = Loop(task, _watch(job, planned, devices, progress), state)

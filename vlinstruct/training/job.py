@@ -71,6 +71,7 @@ class Job:
         config: the settings.
         backbone: what people call it.
         weights: the backbone's fingerprint.
+        revision: the hub's commit that it is of; None of others.
         resume: go on from the newest checkpoint.
         override: settings that may be others than the checkpoint's, see `resuming.MAY_BE_OVERRIDDEN`.
         save_to: another folder, which a checkpoint goes to when this one cannot be written.
@@ -83,6 +84,7 @@ class Job:
     config: FinetuneConfig
     backbone: str
     weights: str
+    revision: str | None = None
     resume: bool = False
     override: Sequence[str] = ()
     save_to: Path | None = None
