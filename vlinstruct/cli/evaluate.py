@@ -92,6 +92,10 @@ def evaluate(
     max_new_tokens: Annotated[
         int | None, typer.Option(help="Most tokens of an answer.", show_default="the benchmark's own")
     ] = None,
+    repetition_penalty: Annotated[
+        float | None,
+        typer.Option(help="Above 1: tokens that an answer has are less likely; LAVIS has 1.5.", show_default="1"),
+    ] = None,
     vqa_normalizer: Annotated[
         Literal["official", "lavis", "evalai"],
         typer.Option(help="How VQA accuracy compares: VQA v2.0's code, LAVIS' or lmms-eval's."),
@@ -145,6 +149,7 @@ def evaluate(
         limit=limit,
         num_beams=num_beams,
         max_new_tokens=max_new_tokens,
+        repetition_penalty=repetition_penalty,
         ocr=_ocr(output / "official" if len(of_kind) > 1 else output, processes, talk) if ocr else None,
     )
     selections = list(select(names, options))

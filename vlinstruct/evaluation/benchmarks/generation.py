@@ -3,7 +3,7 @@
 LAVIS (github.com/salesforce/LAVIS): the evaluation files under lavis/projects/instructblip, and the defaults of
 `predict_answers` in lavis/models/blip2_models/blip2_t5_instruct.py.
 
-Where we differ: LAVIS' `generate` has a repetition penalty of 1.5, we have none.
+Where we differ: LAVIS' `generate` has a repetition penalty of 1.5, we have none unless `--repetition-penalty` says so.
 """
 
 from __future__ import annotations

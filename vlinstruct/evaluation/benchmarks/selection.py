@@ -36,6 +36,7 @@ class Options:
         limit: the first so many items of each task.
         num_beams: of the search for an answer.
         max_new_tokens: most tokens of an answer.
+        repetition_penalty: of tokens that an answer has already.
         ocr: reads tokens that annotations lack; None refuses such annotations.
     """
 
@@ -45,6 +46,7 @@ class Options:
     limit: int | None
     num_beams: int | None
     max_new_tokens: int | None
+    repetition_penalty: float | None = None
     ocr: Ocr | None = None
 
     def generation(self, own: GenerationConfig) -> GenerationConfig:
@@ -53,6 +55,7 @@ class Options:
             own,
             num_beams=own.num_beams if self.num_beams is None else self.num_beams,
             max_new_tokens=own.max_new_tokens if self.max_new_tokens is None else self.max_new_tokens,
+            repetition_penalty=own.repetition_penalty if self.repetition_penalty is None else self.repetition_penalty,
         )
 
 
