@@ -33,6 +33,8 @@ Item = BatchItem | BadItem
 class FakePipeline:
     """Its percept is the list of the pictures' widths, and it remembers every list."""
 
+    revision = None
+
     def __init__(self) -> None:
         self.seen: list[list[int]] = []
 
