@@ -229,9 +229,21 @@ def test_processes_share_the_pictures_and_end_with_the_tokens_of_all(count: int,
 
 def test_what_killed_processes_read_is_not_read_again(tmp_path: Path) -> None:
     folder = write_files(tmp_path, None)
+    other, has_read = Reader(), threading.Event()
+
+    def read_two(image: Image.Image) -> Sequence[str]:
+        tokens = Reader.read(other, image)
+        if len(other.seen) == 2:
+            has_read.set()
+        return tokens
+
+    def die(image: Image.Image) -> Sequence[str]:
+        has_read.wait(timeout=60)  # before, the other one would be waiting for this one to begin
+        raise Killed
+
     killed = Reader()
-    killed.read = lambda image: (_ for _ in ()).throw(Killed)  # type: ignore[method-assign]
-    assert together(folder, tmp_path / "ocr", [Reader(), killed]) == {}
+    other.read, killed.read = read_two, die  # type: ignore[method-assign]
+    assert together(folder, tmp_path / "ocr", [other, killed]) == {}
     part = tmp_path / "ocr" / "records-1.part.jsonl"
     part.write_bytes(b'{"schema": "vlinstruct.o')  # half a line
     reader = Reader()
