@@ -1,0 +1,53 @@
+"""The shipped mini-llama: what it computes is what transformers computes of its folder, and its adapters are its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+import vlinstruct as vli
+from vlinstruct.bench.load import load_both
+from vlinstruct.bench.theirs import TheirArms
+from vlinstruct.bench.workload import Workload
+from vlinstruct.errors import CheckpointError
+from vlinstruct.pipeline import Pipeline
+
+PICTURES = Path(__file__).parents[2] / "examples" / "pictures"
+QUESTION = "What colour is the star?"
+
+
+@pytest.fixture(scope="module")
+def both() -> Iterator[tuple[Pipeline, Any]]:
+    yield load_both("mini-llama", device="cpu", dtype="float32", offline=True)
+
+
+def test_it_answers_and_rewrites(both: tuple[Pipeline, Any]) -> None:
+    ours, _ = both
+    assert ours.ask(PICTURES / "star.png", QUESTION).text == "red"
+    assert ours.ask(PICTURES / "sign.png", "What is written in the picture?").text == "stop"
+    optimized = ours.optimize("hi, what color is the star please", PICTURES / "star.png")
+    assert optimized.rewritten.text == QUESTION
+
+
+def test_its_scores_are_those_of_transformers(both: tuple[Pipeline, Any]) -> None:
+    ours, theirs = both
+    model = ours.model
+    with Image.open(PICTURES / "star.png") as opened:
+        image = opened.convert("RGB")
+    other = TheirArms(theirs, model, [image], Workload(answer_tokens=2, batch=1, acceptance=0.0))
+    for target in ("red", "a red star on a white background"):
+        expected = other.target_nll(image, QUESTION, QUESTION, model.tokenizer.target_ids(target))
+        (scores,) = model.token_nll(ours.see(image), [QUESTION], [QUESTION], [target])
+        assert scores.token_nll == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["ema", "projection"])
+def test_its_adapters_ship_and_are_its_own(kind: str) -> None:
+    loaded = vli.load("mini-llama", adapter=f"mini-llama-{kind}", device="cpu")
+    assert loaded.model.model.use_ema == (kind == "ema")
+    with pytest.raises(CheckpointError, match="made for another backbone"):
+        vli.load("mini", adapter=f"mini-llama-{kind}", device="cpu")
