@@ -1,8 +1,7 @@
-"""The shipped mini-llama: what it computes is what transformers computes of its folder, and its adapters are its own."""
+"""The shipped mini-llama: it computes what transformers computes of its folder, and its adapters are its own."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +20,8 @@ QUESTION = "What colour is the star?"
 
 
 @pytest.fixture(scope="module")
-def both() -> Iterator[tuple[Pipeline, Any]]:
-    yield load_both("mini-llama", device="cpu", dtype="float32", offline=True)
+def both() -> tuple[Pipeline, Any]:
+    return load_both("mini-llama", device="cpu", dtype="float32", offline=True)
 
 
 def test_it_answers_and_rewrites(both: tuple[Pipeline, Any]) -> None:
