@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,9 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from vlinstruct.cli.evaluate_output import show_checked, show_differences, show_json, show_list
 from vlinstruct.cli.options import BackboneOption, DeviceOption, Dtype, QuantizeOption
 from vlinstruct.cli.terminal import Talk, progress, show
-from vlinstruct.errors import DataError, UsageError
+from vlinstruct.errors import UsageError
 
 if TYPE_CHECKING:
     from vlinstruct.evaluation.benchmarks.ocr_tokens import Ocr
@@ -118,14 +118,14 @@ def evaluate(
 
     names = benchmarks or []
     if listing:
-        _show_list(names, as_json)
+        show_list(names, as_json)
         return
     if not names:
         raise UsageError("name a benchmark: mini, or an official one (--list).")
     if ocr:
         require_ocr_tokens(names)
     if check_data:
-        _check(names, data, as_json, ocr=ocr)
+        show_checked(names, data, as_json, ocr=ocr)
         return
     name = backbone or default_backbone()
     of_kind = {kind: rows(kind, ablation=ablation, adapters=adapter or [], backbone=name) for kind in kinds(names)}
@@ -158,7 +158,7 @@ def evaluate(
         folder = output / selection.kind if len(selections) > 1 else output
         _measure(selection, of_kind[selection.kind], folder, run)
         if selection.kind in others and processes.rank == 0:
-            _show_differences(folder, others[selection.kind], as_json)
+            show_differences(folder, others[selection.kind], as_json)
 
 
 def _ocr(output: Path, processes: Processes, talk: Talk) -> Ocr:
@@ -253,7 +253,7 @@ def _show_table(table: Table, selection: Selection, facts: dict[str, Any], run: 
     if run.as_json:
         generation = {name: asdict(one) for name, one in selection.generation.items()}
         record = as_record(table, {**facts, "generation": generation})
-        _show_json({**record, "published": {name: asdict(one) for name, one in figures.items()}})
+        show_json({**record, "published": {name: asdict(one) for name, one in figures.items()}})
         return
     plain = {
         name: {model: table.task_score(Cell(model, "canonical", "plain"), name).value for model in table.models}
@@ -284,20 +284,6 @@ def _others(against: Path | None, kinds: Sequence[str]) -> dict[str, Path]:
     return folders
 
 
-def _show_differences(here: Path, there: Path, as_json: bool) -> None:
-    from dataclasses import asdict
-
-    from vlinstruct.evaluation.differences import as_lines, differences, other_records
-    from vlinstruct.evaluation.table import read_records
-
-    found = differences(read_records(here), other_records(there))
-    if as_json:
-        head = {"schema": "vlinstruct.evaluation_differences/1", "id": str(there), "status": "ok"}
-        _show_json({**head, **asdict(found)})
-    else:
-        show("\n".join(["", *as_lines(found, str(there))]))
-
-
 def _model(row: Row, backbone: str, settings: dict[str, Any]) -> Model:
     """Returns what runs for a row of the table.
 
@@ -321,56 +307,3 @@ def _model(row: Row, backbone: str, settings: dict[str, Any]) -> Model:
         fingerprint=weights,
         load=lambda: load(backbone, adapter=row.adapter, **settings),
     )
-
-
-def _show_list(names: Sequence[str], as_json: bool) -> None:
-    from vlinstruct.evaluation.benchmarks.listing import MINI_LINE, as_lines, as_records
-    from vlinstruct.evaluation.benchmarks.official import BENCHMARKS
-    from vlinstruct.evaluation.benchmarks.selection import official
-
-    found = official(names) if names else list(BENCHMARKS.values())
-    if as_json:
-        for record in as_records(found):
-            _show_json(record)
-    else:
-        show("\n".join([*as_lines(found), MINI_LINE]))
-
-
-def _check(names: Sequence[str], data: Path | None, as_json: bool, *, ocr: bool) -> None:
-    from dataclasses import asdict
-
-    from vlinstruct.evaluation.benchmarks.official import folder_of, without_tokens
-    from vlinstruct.evaluation.benchmarks.selection import official
-    from vlinstruct.evaluation.checking import check
-
-    benchmarks = official(names)
-    if not benchmarks or data is None:
-        raise UsageError("--check-data needs --data DIR and official benchmarks; mini's items are drawn, not read.")
-    num_wrong = 0
-    for benchmark in benchmarks:
-        found = check(without_tokens(benchmark) if ocr else benchmark, folder_of(benchmark, data))
-        num_wrong += bool(found.problems)
-        if as_json:
-            status = "error" if found.problems else "ok"
-            head = {"schema": "vlinstruct.benchmark_data/1", "id": found.name, "status": status}
-            _show_json({**head, **asdict(found)})
-        else:
-            good = f"nothing is wrong: {found.num_items:,} items, {found.num_pictures:,} pictures"
-            show("\n".join(f"{found.name}: {line}" for line in found.problems or [good]))
-    if num_wrong:
-        raise DataError(f"the data of {num_wrong} of {len(benchmarks)} benchmarks is not as it should be. See stdout.")
-
-
-def _show_json(record: dict[str, Any]) -> None:
-    from vlinstruct.data.records import json_line
-
-    show(json_line(_finite(record)).decode().rstrip("\n"))
-
-
-def _finite(value: Any) -> Any:
-    """Returns a value with null for what is no number: a score relative to none at all."""
-    if isinstance(value, dict):
-        return {name: _finite(one) for name, one in value.items()}
-    if isinstance(value, list):
-        return [_finite(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
