@@ -58,7 +58,8 @@ def load(
     """Loads a model. On CUDA, cuDNN's attention is switched off for the process (`model/attention.py` says why).
 
     Args:
-        backbone: `mini`, `mini-llama`, a paper backbone's name, a local folder or a hub id; `$VLINSTRUCT_BACKBONE` or mini if None.
+        backbone: `mini`, `mini-llama`, a paper backbone's name, a local folder or a hub id; `$VLINSTRUCT_BACKBONE` or
+            mini if None.
         adapter: a folder of trained alignment layers; it brings its EMA flag with it.
         device: `auto` takes CUDA (all GPUs and memory, where one is too small), then MPS, then the CPU; or a torch
             device.
