@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from vlinstruct.config import GenerationConfig, OptimizationConfig
 from vlinstruct.instruction import Templates, optimize
+from vlinstruct.settings import GenerationSettings, OptimizationSettings
 from vlinstruct.values import Percept, TokenScores
 
 
@@ -16,12 +16,12 @@ class WordCounter:
 
         return Percept(image_embeds=torch.zeros(len(media), 1, 1))
 
-    def generate_text(self, prompts: Sequence[str], config: GenerationConfig) -> list[str]:
+    def generate_text(self, prompts: Sequence[str], config: GenerationSettings) -> list[str]:
         start, end = (part.strip() for part in Templates.default().rewrite.split("{instruction}"))
         return [prompt.removeprefix(start).removesuffix(end).replace("please", "").strip() for prompt in prompts]
 
     def generate(
-        self, percept: Percept, prompts: Sequence[str], qformer_texts: Sequence[str], config: GenerationConfig
+        self, percept: Percept, prompts: Sequence[str], qformer_texts: Sequence[str], config: GenerationSettings
     ) -> list[str]:
         return [text.replace("please", "").strip() for text in qformer_texts]
 
@@ -35,5 +35,5 @@ class WordCounter:
 model = WordCounter()
 percept = model.encode(["any picture"])
 texts = ["please please count the 3 boats"]
-(result,) = optimize(model, percept, texts, templates=Templates.default(), config=OptimizationConfig())
+(result,) = optimize(model, percept, texts, templates=Templates.default(), config=OptimizationSettings())
 print(result)

@@ -5,7 +5,7 @@ import tempfile
 from pathlib import Path
 
 import vlinstruct as vli
-from vlinstruct.data.conversations import read_conversations
+from vlinstruct.training.data.conversations import read_conversations
 from vlinstruct.training.devices import Devices
 from vlinstruct.training.finetune import finetune
 from vlinstruct.training.job import Job

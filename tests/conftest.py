@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 import tiny_models
 import torch
+from picture_fixtures import encode, image_file, picture, png, png_chunk, refused
+
+__all__ = ["encode", "image_file", "picture", "png", "png_chunk", "refused"]
 
 
 @pytest.fixture(scope="session")

@@ -13,9 +13,6 @@ import pytest
 from PIL import Image
 
 from vlinstruct.batch import BadItem, Batch, BatchItem, Outcome, Summary, resume_key, write_records
-from vlinstruct.data.fetch import Url
-from vlinstruct.data.images import ImageLimits
-from vlinstruct.data.records import RecordWriter
 from vlinstruct.errors import (
     CheckpointError,
     DataError,
@@ -25,7 +22,10 @@ from vlinstruct.errors import (
     TextError,
     VlinstructError,
 )
+from vlinstruct.media.fetch import Url
+from vlinstruct.media.images import ImageLimits
 from vlinstruct.operations import Score
+from vlinstruct.records.output import RecordWriter
 
 Item = BatchItem | BadItem
 
@@ -263,7 +263,7 @@ def test_a_url_that_cannot_be_fetched_is_one_items_failure(monkeypatch: pytest.M
     def refuse(*_: object, **__: object) -> bytes:
         raise NetworkError("nobody answers", code="url_timeout")
 
-    monkeypatch.setattr("vlinstruct.data.inputs.fetch", refuse)
+    monkeypatch.setattr("vlinstruct.media.inputs.fetch", refuse)
     outcomes = Run()([item("url", source=Url(address="http://127.0.0.1/a.png")), item(2)])
     assert [outcome.record.get("code") for outcome in outcomes] == ["url_timeout", None]
 

@@ -12,15 +12,15 @@ from tiny_models import NUM_QUERY_TOKENS
 
 import vlinstruct as vli
 from vlinstruct import chat as chat_module
-from vlinstruct.chat import Chat, ChatConfig
-from vlinstruct.config import GenerationConfig, OptimizationConfig
-from vlinstruct.data.turns import prompt_of
+from vlinstruct.backends.instructblip.backend import VisionLanguageModel
+from vlinstruct.backends.instructblip.network import InstructBlip
+from vlinstruct.chat import Chat, ChatSettings
 from vlinstruct.errors import TextError
-from vlinstruct.model.instructblip import InstructBlip
-from vlinstruct.model.vlm import VisionLanguageModel
+from vlinstruct.settings import GenerationSettings, OptimizationSettings
+from vlinstruct.training.data.turns import prompt_of
 from vlinstruct.values import Optimization, Percept
 
-BRIEF = ChatConfig(generation=GenerationConfig(max_new_tokens=6))
+BRIEF = ChatSettings(generation=GenerationSettings(max_new_tokens=6))
 Read = list[tuple[str, str]]
 
 
@@ -46,7 +46,7 @@ def read(monkeypatch: pytest.MonkeyPatch) -> Read:
     original = VisionLanguageModel.stream
 
     def spy(
-        self: VisionLanguageModel, percept: Percept, prompt: str, text: str, config: GenerationConfig
+        self: VisionLanguageModel, percept: Percept, prompt: str, text: str, config: GenerationSettings
     ) -> Iterator[str]:
         seen.append((prompt, text))
         return original(self, percept, prompt, text, config)
@@ -104,7 +104,7 @@ def test_the_picture_is_encoded_once(model: vli.Pipeline, image: Image.Image, mo
 
 @pytest.mark.parametrize("settings", [{}, {"do_sample": True, "temperature": 3.0, "seed": 5}, {"num_beams": 3}])
 def test_the_pieces_joined_are_the_answer(model: vli.Pipeline, image: Image.Image, settings: dict[str, float]) -> None:
-    config = ChatConfig(generation=GenerationConfig(max_new_tokens=12, **settings))  # type: ignore[arg-type]
+    config = ChatSettings(generation=GenerationSettings(max_new_tokens=12, **settings))  # type: ignore[arg-type]
     asking, streaming = Chat(model, image, config=config), Chat(model, image, config=config)
     for question in ("what?", "why?"):
         assert "".join(streaming.stream(question)) == asking.ask(question).text
@@ -113,7 +113,7 @@ def test_the_pieces_joined_are_the_answer(model: vli.Pipeline, image: Image.Imag
 
 
 def test_a_turn_whose_answer_was_not_taken_to_its_end_is_not_kept(model: vli.Pipeline, image: Image.Image) -> None:
-    chat = Chat(model, image, config=ChatConfig(generation=GenerationConfig(max_new_tokens=12)))
+    chat = Chat(model, image, config=ChatSettings(generation=GenerationSettings(max_new_tokens=12)))
     pieces = chat.stream("what?")
     assert next(pieces)
     pieces.close()  # type: ignore[attr-defined]
@@ -224,8 +224,8 @@ def assert_alike(one: Optimization | None, other: Optimization | None) -> None:
 
 
 def test_optimize_shows_what_the_pipeline_finds_and_is_no_turn(model: vli.Pipeline, image: Image.Image) -> None:
-    optimization = OptimizationConfig(select="paper", max_new_tokens=12)
-    chat = Chat(model, image, config=ChatConfig(generation=BRIEF.generation, optimization=optimization))
+    optimization = OptimizationSettings(select="paper", max_new_tokens=12)
+    chat = Chat(model, image, config=ChatSettings(generation=BRIEF.generation, optimization=optimization))
     chat.ask("name 2 things")
     turns = chat.turns
     assert_alike(chat.optimize(), model.optimize("name 2 things", image, optimization=optimization))
@@ -242,8 +242,8 @@ def test_there_is_nothing_to_optimize_before_the_first_question(model: vli.Pipel
 def test_a_question_is_optimized_without_the_talk_and_remembered_as_it_was_asked(
     model: vli.Pipeline, image: Image.Image, read: Read
 ) -> None:
-    optimization = OptimizationConfig(select="paper", max_new_tokens=12)
-    config = ChatConfig(generation=BRIEF.generation, optimize=True, optimization=optimization)
+    optimization = OptimizationSettings(select="paper", max_new_tokens=12)
+    config = ChatSettings(generation=BRIEF.generation, optimize=True, optimization=optimization)
     chat = Chat(model, image, config=config)
     for question in ("what?", "name 2 things"):
         answer = chat.ask(question)

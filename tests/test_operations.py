@@ -14,13 +14,13 @@ import torch
 from PIL import Image
 
 import vlinstruct as vli
-from vlinstruct.config import GenerationConfig, OptimizationConfig
 from vlinstruct.errors import ScoreError
 from vlinstruct.operations import Ask, Operation, Optimize, Score
+from vlinstruct.settings import GenerationSettings, OptimizationSettings
 from vlinstruct.values import Percept
 
-GENERATION = GenerationConfig(max_new_tokens=8)
-SHORT = OptimizationConfig(max_new_tokens=12)
+GENERATION = GenerationSettings(max_new_tokens=8)
+SHORT = OptimizationSettings(max_new_tokens=12)
 OPERATIONS = {
     "ask": Ask(generation=GENERATION),
     "choices": Ask(choices=("yes", "no, not at all")),
@@ -149,9 +149,9 @@ def test_operations_that_differ_have_settings_that_differ() -> None:
         Ask(choices=("a", "b")),
         Ask(choices=("b", "a")),
         Ask(optimize=True),
-        Ask(optimization=OptimizationConfig(select="paper")),
-        Ask(generation=GenerationConfig(seed=1)),
-        Ask(generation=GenerationConfig(num_beams=5)),
+        Ask(optimization=OptimizationSettings(select="paper")),
+        Ask(generation=GenerationSettings(seed=1)),
+        Ask(generation=GenerationSettings(num_beams=5)),
     ]
     written = [json.dumps(one.settings(), sort_keys=True) for one in variants]
     assert len(set(written)) == len(variants)

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
-from vlinstruct.model.configuration import InstructBlipConfig
-from vlinstruct.model.instructblip import InstructBlip
+from vlinstruct.backends.instructblip.configuration import InstructBlipConfig
+from vlinstruct.backends.instructblip.network import InstructBlip
 
 VISION = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
 VISION |= {"image_size": 28, "patch_size": 14}

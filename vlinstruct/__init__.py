@@ -12,20 +12,20 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vlinstruct.config import GenerationConfig, OptimizationConfig
     from vlinstruct.errors import VlinstructError
-    from vlinstruct.pipeline import Pipeline, load
+    from vlinstruct.model import Pipeline, load
+    from vlinstruct.settings import GenerationSettings, OptimizationSettings
 
 __version__ = "0.1.0"
 
-__all__ = ["GenerationConfig", "OptimizationConfig", "Pipeline", "VlinstructError", "__version__", "load"]
+__all__ = ["GenerationSettings", "OptimizationSettings", "Pipeline", "VlinstructError", "__version__", "load"]
 
 _HOMES = {
-    "GenerationConfig": "vlinstruct.config",
-    "OptimizationConfig": "vlinstruct.config",
-    "Pipeline": "vlinstruct.pipeline",
+    "GenerationSettings": "vlinstruct.settings",
+    "OptimizationSettings": "vlinstruct.settings",
+    "Pipeline": "vlinstruct.model",
     "VlinstructError": "vlinstruct.errors",
-    "load": "vlinstruct.pipeline",
+    "load": "vlinstruct.model",
 }
 
 

@@ -16,17 +16,17 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vlinstruct.data.images import DEFAULT_LIMITS, ImageLimits
-from vlinstruct.data.inputs import Source, load_source
-from vlinstruct.data.read_ahead import read_ahead
-from vlinstruct.data.records import RecordWriter, error_record
 from vlinstruct.errors import InputError, NetworkError, VlinstructError
+from vlinstruct.media.images import DEFAULT_LIMITS, ImageLimits
+from vlinstruct.media.inputs import Source, load_source
+from vlinstruct.media.read_ahead import read_ahead
 from vlinstruct.operations import Fields, Operation
+from vlinstruct.records.output import RecordWriter, error_record
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from vlinstruct.pipeline import Pipeline
+    from vlinstruct.model import Pipeline
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,14 +16,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vlinstruct.config import GenerationConfig, OptimizationConfig
-from vlinstruct.data.text import check_instruction
-from vlinstruct.data.turns import prompt_of
 from vlinstruct.errors import TextError
+from vlinstruct.settings import GenerationSettings, OptimizationSettings
+from vlinstruct.text import check_instruction
+from vlinstruct.training.data.turns import prompt_of
 from vlinstruct.values import Answer, Optimization, Percept
 
 if TYPE_CHECKING:
-    from vlinstruct.pipeline import ImageLike, Pipeline
+    from vlinstruct.model import ImageLike, Pipeline
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ _MOST_REMEMBERED = 256
 
 
 @dataclass(frozen=True, kw_only=True)
-class ChatConfig:
+class ChatSettings:
     """How a chat answers.
 
     Args:
@@ -41,9 +41,9 @@ class ChatConfig:
         optimization: how it chooses.
     """
 
-    generation: GenerationConfig = GenerationConfig()
+    generation: GenerationSettings = GenerationSettings()
     optimize: bool = False
-    optimization: OptimizationConfig = OptimizationConfig()
+    optimization: OptimizationSettings = OptimizationSettings()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,10 +74,10 @@ class Chat:
         question: the one asked last, also where its answer was stopped; None before the first.
     """
 
-    def __init__(self, pipeline: Pipeline, image: ImageLike | Percept, *, config: ChatConfig | None = None) -> None:
+    def __init__(self, pipeline: Pipeline, image: ImageLike | Percept, *, config: ChatSettings | None = None) -> None:
         self.pipeline = pipeline
         self.percept = image if isinstance(image, Percept) else pipeline.see(image)
-        self.config = config or ChatConfig()
+        self.config = config or ChatSettings()
         self.turns: tuple[Turn, ...] = ()
         self.question: str | None = None
 

@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from vlinstruct.config import GenerationConfig, OptimizationConfig
 from vlinstruct.errors import VlinstructError
+from vlinstruct.settings import GenerationSettings, OptimizationSettings
 from vlinstruct.values import Answer, Optimization, Percept, ScoredInstruction
 
 if TYPE_CHECKING:
-    from vlinstruct.pipeline import Pipeline
+    from vlinstruct.model import Pipeline
 
 Fields = dict[str, Any]
 
@@ -74,8 +74,8 @@ class Ask:
     ocr: bool = False
     choices: tuple[str, ...] = ()
     optimize: bool = False
-    optimization: OptimizationConfig = OptimizationConfig()
-    generation: GenerationConfig = GenerationConfig()
+    optimization: OptimizationSettings = OptimizationSettings()
+    generation: GenerationSettings = GenerationSettings()
 
     schema = "vlinstruct.ask/1"
 
@@ -117,9 +117,9 @@ class Optimize:
         generation: how the answers are generated.
     """
 
-    optimization: OptimizationConfig = OptimizationConfig()
+    optimization: OptimizationSettings = OptimizationSettings()
     answer: bool = False
-    generation: GenerationConfig = GenerationConfig()
+    generation: GenerationSettings = GenerationSettings()
 
     schema = "vlinstruct.optimize/1"
 

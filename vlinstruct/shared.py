@@ -10,17 +10,17 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from vlinstruct.batch import BatchItem
-from vlinstruct.config import OptimizationConfig
-from vlinstruct.data.images import DEFAULT_LIMITS, ImageLimits, LoadedImage
-from vlinstruct.data.inputs import load_source
-from vlinstruct.data.read_ahead import read_ahead
 from vlinstruct.errors import InputError, NetworkError, VlinstructError
+from vlinstruct.media.images import DEFAULT_LIMITS, ImageLimits, LoadedImage
+from vlinstruct.media.inputs import load_source
+from vlinstruct.media.read_ahead import read_ahead
 from vlinstruct.operations import Fields, optimization_fields
+from vlinstruct.settings import OptimizationSettings
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from vlinstruct.pipeline import Pipeline
+    from vlinstruct.model import Pipeline
 
 SCHEMA = "vlinstruct.optimize_shared/1"
 
@@ -74,7 +74,7 @@ def optimize_shared(
     *,
     backbone: str,
     load_pipeline: Callable[[], Pipeline],
-    optimization: OptimizationConfig,
+    optimization: OptimizationSettings,
 ) -> Fields:
     """Optimizes an instruction for all pictures and returns the record.
 

@@ -24,15 +24,15 @@ from unittest import mock
 import torch
 
 import vlinstruct
+from vlinstruct.backends.instructblip.backend import VisionLanguageModel
+from vlinstruct.backends.registry import BACKBONES, mini_folder
 from vlinstruct.bench.compare import picture
 from vlinstruct.bench.random_weights import random_backbone
 from vlinstruct.bench.training import OurTraining, training_config
 from vlinstruct.bench.training_workload import TrainingWorkload, draw_samples, training_workloads
-from vlinstruct.checkpoints.registry import BACKBONES, mini_folder
-from vlinstruct.checkpoints.shard_writer import write_shards
-from vlinstruct.checkpoints.weights import stored
-from vlinstruct.config import GenerationConfig
-from vlinstruct.model.vlm import VisionLanguageModel
+from vlinstruct.conversion.shard_writer import write_shards
+from vlinstruct.conversion.weights import stored
+from vlinstruct.settings import GenerationSettings
 
 T = TypeVar("T")
 _RECIPE_SAMPLES = 3 * 150_000
@@ -104,7 +104,7 @@ def write_folder(backbone: str, folder: Path, device: str = "auto") -> None:
 
 def answers(folder: Path, quantize: Any, device: str = "auto") -> dict[str, Any]:
     """Returns the seconds until a first answer and of what follows, with the peak memory."""
-    image, generation = picture(), GenerationConfig(max_new_tokens=10)
+    image, generation = picture(), GenerationSettings(max_new_tokens=10)
     pipeline, loading = timed(lambda: vlinstruct.load(str(folder), device=device, dtype="bfloat16", quantize=quantize))
 
     def ask(instruction: str, *, optimize: bool = False) -> Any:

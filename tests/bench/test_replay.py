@@ -10,15 +10,15 @@ import torch
 from PIL import Image
 
 import vlinstruct as vli
+from vlinstruct.backends.instructblip.decoding import generate
+from vlinstruct.backends.instructblip.language_model import Context
 from vlinstruct.bench.compare import ARMS, compare
 from vlinstruct.bench.drafts import acceptance, draft_of
 from vlinstruct.bench.ours import OurArms
 from vlinstruct.bench.replay import ReplayedLanguageModel, ScriptedLogits
 from vlinstruct.bench.report import as_record, as_table
 from vlinstruct.bench.workload import ANSWER, INSTRUCTION, OPTIMIZED, REWRITTEN, Workload
-from vlinstruct.config import GenerationConfig
-from vlinstruct.model.decoding import generate
-from vlinstruct.model.language_model import Context
+from vlinstruct.settings import GenerationSettings
 
 SCRIPT = [7, 8, 9, 10, 11, 1]
 
@@ -31,7 +31,7 @@ def test_a_replayed_model_writes_its_script(kind: str, sources: list[list[int]])
     context = Context(inputs_embeds=embeds, attention_mask=torch.ones(2, 5).bool(), seen_ids=((0,), (0,)))
     replayed.replay([SCRIPT])
     with torch.inference_mode():
-        texts = generate(replayed, context, GenerationConfig(max_new_tokens=20), (1,), sources)
+        texts = generate(replayed, context, GenerationSettings(max_new_tokens=20), (1,), sources)
     assert texts == [SCRIPT[:-1]] * 2
 
 

@@ -15,6 +15,7 @@ from command_line import vli
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from vlinstruct.backends.instructblip.backend import VisionLanguageModel
 from vlinstruct.bench.compare import Timing
 from vlinstruct.bench.flops import Flops, frozen_row, our_row, plain_row
 from vlinstruct.bench.training import (
@@ -29,9 +30,8 @@ from vlinstruct.bench.training import (
 )
 from vlinstruct.bench.training_report import training_table
 from vlinstruct.bench.training_workload import SampleKind, TrainingWorkload, draw_samples, training_workloads
-from vlinstruct.data.conversations import TrainingSample
-from vlinstruct.model.vlm import VisionLanguageModel
-from vlinstruct.pipeline import load
+from vlinstruct.model import load
+from vlinstruct.training.data.conversations import TrainingSample
 
 KINDS = (SampleKind(share=0.5, answer_tokens=(2, 9)), SampleKind(share=0.5, answer_tokens=(4, 6), earlier_turns=(1, 2)))
 WORKLOAD = TrainingWorkload(name="tiny", kinds=KINDS, batch_size=3, num_updates=2)

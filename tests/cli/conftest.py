@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vlinstruct.config import GenerationConfig
-from vlinstruct.model.instructblip import InstructBlip
-from vlinstruct.model.vlm import VisionLanguageModel
+from vlinstruct.backends.instructblip.backend import VisionLanguageModel
+from vlinstruct.backends.instructblip.network import InstructBlip
+from vlinstruct.settings import GenerationSettings
 
 Pictures = Callable[..., list[Path]]
 
@@ -76,7 +76,7 @@ def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*args: object, **kwargs: object) -> None:
         pytest.fail("the model was loaded")
 
-    monkeypatch.setattr("vlinstruct.pipeline.load", refuse)
+    monkeypatch.setattr("vlinstruct.model.load", refuse)
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def writes(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Makes the model write one text whatever it is asked, with and without a picture."""
 
     def set_text(text: str) -> None:
-        def without_picture(self: object, prompts: list[str], config: GenerationConfig) -> list[str]:
+        def without_picture(self: object, prompts: list[str], config: GenerationSettings) -> list[str]:
             return [text for _ in prompts]
 
         def with_picture(self: object, percept: object, prompts: list[str], *rest: object) -> list[str]:

@@ -10,7 +10,7 @@ import pytest
 from command_line import vli
 
 import vlinstruct
-from vlinstruct.config import GenerationConfig, OptimizationConfig
+from vlinstruct.settings import GenerationSettings, OptimizationSettings
 
 from .conftest import Pictures
 
@@ -159,7 +159,7 @@ def test_options_of_generation_reach_the_model(
         for name, value in settings.items()
         for part in (f"--{name.replace('_', '-')}", *([] if value is True else [value]))
     ]
-    expected = model.ask(picture, "what is it?", generation=GenerationConfig(**settings)).text  # type: ignore[arg-type]
+    expected = model.ask(picture, "what is it?", generation=GenerationSettings(**settings)).text  # type: ignore[arg-type]
     assert vli("ask", picture, "what is it?", *typed).text == expected + "\n"
     assert expected != model.ask(picture, "what is it?").text
 
@@ -244,5 +244,5 @@ def test_quiet_still_says_errors(picture: Path) -> None:
 
 
 def test_paper_selection_is_the_one_of_python(picture: Path, model: vlinstruct.Pipeline) -> None:
-    expected = model.ask(picture, "what?", optimize=True, optimization=OptimizationConfig(select="paper"))
+    expected = model.ask(picture, "what?", optimize=True, optimization=OptimizationSettings(select="paper"))
     assert vli("ask", picture, "what?", "-O", "--select", "paper").text == expected.text + "\n"

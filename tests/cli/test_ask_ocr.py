@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from command_line import vli
 
-from vlinstruct.data import ocr
+from vlinstruct.media import ocr
 
 Pictures = Callable[[int], list[Path]]
 EXAMPLE = Path(__file__).parents[2] / "examples" / "pictures" / "sign.png"
@@ -20,8 +20,8 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "pictures" / "sign.png"
 def words(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Stands for the library: what it will read in every picture."""
     found = ["{question}", "STOP", "here"]
-    monkeypatch.setattr("vlinstruct.data.ocr.ocr_tokens", lambda image: tuple(found))
-    monkeypatch.setattr("vlinstruct.data.ocr.require_ocr", lambda: None)
+    monkeypatch.setattr("vlinstruct.media.ocr.ocr_tokens", lambda image: tuple(found))
+    monkeypatch.setattr("vlinstruct.media.ocr.require_ocr", lambda: None)
     return found
 
 

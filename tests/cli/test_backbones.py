@@ -9,7 +9,7 @@ import pytest
 from command_line import vli
 
 import vlinstruct
-from vlinstruct.checkpoints.adapter import save_adapter
+from vlinstruct.backends.instructblip.adapter import save_adapter
 
 BUILT_IN = ("mini", "mini-llama")
 PAPER = ("flant5-xl", "flant5-xxl", "vicuna-7b", "vicuna-13b")

@@ -13,10 +13,10 @@ import pytest
 from command_line import Result, vli
 
 import vlinstruct
-from vlinstruct.chat import Chat, ChatConfig
+from vlinstruct.backends.instructblip.backend import VisionLanguageModel
+from vlinstruct.chat import Chat, ChatSettings
 from vlinstruct.cli import main as cli_main
-from vlinstruct.config import GenerationConfig
-from vlinstruct.model.vlm import VisionLanguageModel
+from vlinstruct.settings import GenerationSettings
 
 from .conftest import Pictures
 
@@ -62,7 +62,7 @@ def says(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 
 def answers(model: vlinstruct.Pipeline, picture: Path, *questions: str, **settings: object) -> list[str]:
-    chat = Chat(model, picture, config=ChatConfig(**settings))  # type: ignore[arg-type]
+    chat = Chat(model, picture, config=ChatSettings(**settings))  # type: ignore[arg-type]
     return [chat.ask(question).text for question in questions]
 
 
@@ -314,7 +314,7 @@ def test_beams_answer_as_a_whole_with_a_notice(
     types: Callable[..., Result], picture: Path, model: vlinstruct.Pipeline
 ) -> None:
     result = types("what?", options=("--num-beams", 3))
-    (answer,) = answers(model, picture, "what?", generation=GenerationConfig(num_beams=3))
+    (answer,) = answers(model, picture, "what?", generation=GenerationSettings(num_beams=3))
     assert result.text == f"> {answer}\n> "
     assert "--num-beams 1 only" in result.lines[0]
 
@@ -409,7 +409,7 @@ def test_options_of_generation_reach_the_model(
         for name, value in settings.items()
         for part in (f"--{name.replace('_', '-')}", *([] if value is True else [value]))
     ]
-    config = GenerationConfig(**settings)  # type: ignore[arg-type]
+    config = GenerationSettings(**settings)  # type: ignore[arg-type]
     expected = answers(model, picture, "what?", "why is it?", generation=config)
     assert vli("chat", picture, *typed, stdin=TALK).text.splitlines() == expected
 

@@ -15,7 +15,7 @@ from command_line import Result, vli
 from lavis_files import LavisFiles
 
 import vlinstruct
-from vlinstruct.checkpoints.adapter import save_adapter
+from vlinstruct.backends.instructblip.adapter import save_adapter
 
 NOTICES = [
     "trimmed.pth: 3 entries beside 'model' are ignored: optimizer, config, scaler",
@@ -252,7 +252,7 @@ def test_a_full_disk_is_resources(tiny_folders: dict[str, Path], out: Path, monk
     def fail(*args: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("vlinstruct.checkpoints.shard_writer._write_numbers", fail)
+    monkeypatch.setattr("vlinstruct.conversion.shard_writer._write_numbers", fail)
     line = refusal(vli("convert", tiny_folders["t5"], "-o", out), 6, out)
     assert "No space left on device. What was there is as it was" in line
     assert not list(out.parent.glob(".tmp-*"))

@@ -288,7 +288,7 @@ def test_R21_a_finished_run_says_so_and_exits_well(data: Path, tmp_path: Path) -
 
 
 def test_a_folder_has_the_recipe_of_the_backbone_whose_shape_it_has(tmp_path: Path) -> None:
-    from vlinstruct.checkpoints.registry import BACKBONES, known_as
+    from vlinstruct.backends.registry import BACKBONES, known_as
 
     for name, backbone in BACKBONES.items():
         folder = tmp_path / name

@@ -20,8 +20,8 @@ import pytest
 from command_line import Result, assert_is_error_line, vli
 from PIL import Image
 
-from vlinstruct.data import files
-from vlinstruct.model.vlm import VisionLanguageModel
+from vlinstruct import files
+from vlinstruct.backends.instructblip.backend import VisionLanguageModel
 
 ASKED = "what is it?"
 INSTRUCTIONS = ("name the animal", "describe all of it, with its colours")

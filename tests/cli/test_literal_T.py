@@ -12,8 +12,8 @@ import pytest
 from command_line import vli
 from tiny_models import NUM_QUERY_TOKENS, text_tokenizer
 
-from vlinstruct.model.tokenization import QFormerTokenizer
-from vlinstruct.model.vlm import VisionLanguageModel
+from vlinstruct.backends.instructblip.backend import VisionLanguageModel
+from vlinstruct.backends.instructblip.tokenization import QFormerTokenizer
 
 FIELDS = ["{objects}", "{0}", "{", "}", "{{x}}", "%s %(x)s", "$x ${x}", "{{ jinja }} {% x %}", "\\1 \\g<0>"]
 FIELDS += ["{question}", "{instruction}", "{candidates} {ias}"]

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from command_line import Result, assert_is_error_line, vli
 
-from vlinstruct.checkpoints.adapter import save_adapter
-from vlinstruct.pipeline import load
+from vlinstruct.backends.instructblip.adapter import save_adapter
+from vlinstruct.model import load
 
 Pictures = Callable[..., list[Path]]
 ASKED = "what is it?"
@@ -142,7 +142,7 @@ def test_a_second_run_has_nothing_to_do_and_loads_no_model(
     assert first.text == ""
     assert first.lines == [f"done: 3 records written to {output}"]
     before, changed_at = output.read_bytes(), output.stat().st_mtime_ns
-    monkeypatch.setattr("vlinstruct.pipeline.load", lambda *_, **__: pytest.fail("the model was loaded"))
+    monkeypatch.setattr("vlinstruct.model.load", lambda *_, **__: pytest.fail("the model was loaded"))
     second = vli("ask", folder, ASKED, "--output", output)
     assert second.text == ""
     assert second.lines[-1] == f"done: 0 records written to {output}, 3 were there already"
@@ -252,7 +252,7 @@ def refuses_to_load(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     def refuse(*_: object, **__: object) -> None:
         pytest.fail("the model was loaded")
 
-    return lambda: monkeypatch.setattr("vlinstruct.pipeline.load", refuse)
+    return lambda: monkeypatch.setattr("vlinstruct.model.load", refuse)
 
 
 def assert_refused(command: list[object], output: Path) -> None:

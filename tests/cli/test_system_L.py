@@ -20,7 +20,7 @@ import pytest
 from command_line import assert_is_error_line, vli
 
 import vlinstruct
-from vlinstruct.checkpoints import devices
+from vlinstruct.backends.instructblip import devices
 from vlinstruct.cli import main as cli_main
 
 Pictures = Callable[..., list[Path]]
@@ -244,7 +244,7 @@ def test_L08_an_output_that_cannot_be_written_is_an_early_error(
     def deny(*_: object) -> int:  # root may write everywhere: the system's answer is played
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("vlinstruct.data.record_files.os.open", deny)
+    monkeypatch.setattr("vlinstruct.records.output_file.os.open", deny)
     assert "permission denied" in vli("ask", picture, ASKED, "--output", tmp_path / "out.jsonl").refusal(6)
 
 
@@ -281,7 +281,7 @@ def test_L11_a_model_larger_than_the_free_memory_is_refused_before_it_is_loaded(
     pictures: Pictures, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(devices, "available_bytes", lambda: 100_000)
-    monkeypatch.setattr("vlinstruct.pipeline.load_model", lambda *_, **__: pytest.fail("the model was loaded"))
+    monkeypatch.setattr("vlinstruct.model.load_model", lambda *_, **__: pytest.fail("the model was loaded"))
     line = vli("ask", *pictures(2), ASKED).refusal(6)
     assert "of memory are free" in line
 
@@ -298,7 +298,7 @@ def test_L11_memory_that_runs_out_is_one_line(error: Exception, picture: Path, m
     def fail(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr("vlinstruct.pipeline.load", fail)
+    monkeypatch.setattr("vlinstruct.model.load", fail)
     assert "out of memory" in vli("ask", picture, ASKED).refusal(6)
 
 
@@ -347,7 +347,7 @@ def test_L12_a_signal_is_swallowed_by_nothing_on_the_way(
             pytest.fail("a library would have gone on")
 
     before = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)}
-    monkeypatch.setattr("vlinstruct.pipeline.load", load)
+    monkeypatch.setattr("vlinstruct.model.load", load)
     monkeypatch.setattr(sys, "argv", ["vlinstruct", "ask", str(picture), ASKED])
     try:
         with pytest.raises(SystemExit) as ended:
@@ -469,7 +469,7 @@ def test_debug_adds_the_traceback_and_nothing_else_does(picture: Path, monkeypat
     def fail(*_: object, **__: object) -> None:
         raise LookupError("<object at 0x7f00>")
 
-    monkeypatch.setattr("vlinstruct.pipeline.load", fail)
+    monkeypatch.setattr("vlinstruct.model.load", fail)
     line = vli("ask", picture, ASKED).refusal(1)
     assert "LookupError at test_system_L.py" in line
     debugged = vli("ask", picture, ASKED, "--debug")

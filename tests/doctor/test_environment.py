@@ -11,7 +11,7 @@ import pytest
 import torch
 from huggingface_hub import constants
 
-from vlinstruct.checkpoints.registry import BACKBONES
+from vlinstruct.backends.registry import BACKBONES
 from vlinstruct.doctor import cache, devices, environment, variables
 from vlinstruct.doctor.finding import Finding
 from vlinstruct.doctor.wanted import Wanted

@@ -11,11 +11,11 @@ import pytest
 import tiny_models
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
+from vlinstruct.backends.instructblip.configuration import InstructBlipConfig
 from vlinstruct.doctor import tokens
 from vlinstruct.doctor.finding import Finding
 from vlinstruct.doctor.model import Model
 from vlinstruct.doctor.wanted import Wanted
-from vlinstruct.model.configuration import InstructBlipConfig
 
 CORPUS = ["one two spaces a b", "Größe über alles", "what is written on the sign?", "unk pad image s SEP CLS [ ] / x"]
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZöüßÖÜ0123456789[]<>/_?."

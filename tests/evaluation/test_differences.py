@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 import vlinstruct as vli
-from vlinstruct.config import GenerationConfig
 from vlinstruct.errors import UsageError
 from vlinstruct.evaluation.answering import SCHEMA
 from vlinstruct.evaluation.benchmarks.mini import TASKS, items
@@ -19,6 +18,7 @@ from vlinstruct.evaluation.differences import as_lines, differences, other_recor
 from vlinstruct.evaluation.parts import ALONE, Processes
 from vlinstruct.evaluation.runner import Model, run
 from vlinstruct.evaluation.table import read_records
+from vlinstruct.settings import GenerationSettings
 
 ROLES = ("initial", "rewritten", "optimized")
 
@@ -95,7 +95,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Mapping[tuple[int, int], P
     """Folders of records by batch size and number of processes: mini, greedy, float32, some items of every task."""
     pipeline = vli.load("mini", device="cpu", dtype="float32")
     asked = {task.name: items(task, 2, seed=1) for task in TASKS}
-    generation = dict.fromkeys(asked, GenerationConfig(max_new_tokens=30))
+    generation = dict.fromkeys(asked, GenerationSettings(max_new_tokens=30))
     model = Model(name="vanilla", fingerprint="mini", load=lambda: pipeline)
     folders = {}
     for batch_size, count in ((1, 1), (4, 1), (16, 1), (4, 2), (4, 3)):

@@ -11,12 +11,12 @@ import pytest
 from PIL import Image
 
 import vlinstruct as vli
-from vlinstruct.config import GenerationConfig
 from vlinstruct.errors import InputError
 from vlinstruct.evaluation.item import Item, Words
 from vlinstruct.evaluation.parts import ALONE, Processes
 from vlinstruct.evaluation.runner import Model, run
-from vlinstruct.pipeline import Pipeline
+from vlinstruct.model import Pipeline
+from vlinstruct.settings import GenerationSettings
 
 
 def item(number: int) -> Item:
@@ -47,7 +47,7 @@ def evaluate(pipeline: Pipeline, folder: Path, processes: Processes = ALONE, *, 
 
     folder.mkdir(exist_ok=True)
     models = [Model(name=name, fingerprint=name, load=lambda: pipeline) for name in ("a", "b")]
-    generation = {"toy": GenerationConfig(max_new_tokens=3)}
+    generation = {"toy": GenerationSettings(max_new_tokens=3)}
     run(models, TASKS, folder, batch_size=2, generation=generation, processes=processes, on_item=on_item)
 
 

@@ -11,9 +11,9 @@ import pytest
 
 from vlinstruct.evaluation.columns import COLUMNS, chosen
 from vlinstruct.evaluation.item import WORDS, Task
-from vlinstruct.evaluation.metrics.roc_auc import roc_auc
 from vlinstruct.evaluation.report import as_record, as_text, findings
 from vlinstruct.evaluation.table import Cell, Table, read_table
+from vlinstruct.metrics.roc_auc import roc_auc
 
 GQA = Task(name="gqa", metric="accuracy", is_ranked=False)
 VISDIAL = Task(name="visdial", metric="mrr", is_ranked=True)

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from vlinstruct.config import GenerationConfig
 from vlinstruct.instruction import Templates
+from vlinstruct.settings import GenerationSettings
 from vlinstruct.values import Percept, ScoredInstruction, TokenScores
 
 BEFORE, AFTER = "There is the text ", ". Please modify the text"
@@ -53,12 +53,12 @@ class FakeModel:
     def encode(self, media: Sequence[int]) -> Percept:
         return Percept(image_embeds=np.array(media, dtype=float).reshape(-1, 1, 1))
 
-    def generate_text(self, prompts: Sequence[str], config: GenerationConfig) -> list[str]:
+    def generate_text(self, prompts: Sequence[str], config: GenerationSettings) -> list[str]:
         self.calls.append(Call(method="generate_text", prompts=tuple(prompts)))
         return [self.write(prompt) for prompt in prompts]
 
     def generate(
-        self, percept: Percept, prompts: Sequence[str], qformer_texts: Sequence[str], config: GenerationConfig
+        self, percept: Percept, prompts: Sequence[str], qformer_texts: Sequence[str], config: GenerationSettings
     ) -> list[str]:
         rows = {"prompts": tuple(prompts), "qformer_texts": tuple(qformer_texts)}
         self.calls.append(Call(method="generate", images=images(percept), **rows))

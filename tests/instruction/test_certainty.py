@@ -8,15 +8,15 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from vlinstruct.config import OptimizationConfig
 from vlinstruct.errors import UsageError
 from vlinstruct.instruction import optimize
+from vlinstruct.settings import OptimizationSettings
 from vlinstruct.values import TokenScores
 
 from .conftest import AFTER, BEFORE, FakeModel
 
 ASKED = ["which text is here?", "what colour is it?"]
-SURE = OptimizationConfig(least_certainty=0.8)
+SURE = OptimizationSettings(least_certainty=0.8)
 
 
 @dataclass(kw_only=True)
@@ -39,7 +39,7 @@ def model(**more: object) -> SureModel:
     return SureModel(ias=scores, look=lambda image, prompt, text: f"Tell me: {text}", **more)  # type: ignore[arg-type]
 
 
-def outcomes(ours: FakeModel, config: OptimizationConfig, templates: object) -> list[object]:
+def outcomes(ours: FakeModel, config: OptimizationSettings, templates: object) -> list[object]:
     percept = ours.encode([0, 1])
     return list(optimize(ours, percept, ASKED, templates=templates, config=config))  # type: ignore[arg-type]
 
@@ -58,7 +58,7 @@ def test_as_sure_as_asked_for_is_enough(certainty: float, chosen: str, templates
 
 
 def test_the_paper_takes_the_optimized_one_all_the_same(templates) -> None:
-    config = OptimizationConfig(select="paper", least_certainty=0.8)
+    config = OptimizationSettings(select="paper", least_certainty=0.8)
     (first, _) = outcomes(model(certainties={ASKED[0]: 0.1}), config, templates)
     assert first.chosen == "optimized"
 
@@ -66,7 +66,7 @@ def test_the_paper_takes_the_optimized_one_all_the_same(templates) -> None:
 @pytest.mark.parametrize("least", [None, 0.0])
 def test_off_nothing_is_asked(least: float | None, templates) -> None:
     ours = model(certainties={ASKED[0]: 0.1})
-    (first, _) = outcomes(ours, OptimizationConfig(least_certainty=least), templates)
+    (first, _) = outcomes(ours, OptimizationSettings(least_certainty=least), templates)
     assert (first.chosen, ours.asked) == ("rewritten", [])
 
 
@@ -85,4 +85,4 @@ def test_a_model_that_does_not_tell_is_refused(fake, templates) -> None:
 @pytest.mark.parametrize("least", [-0.1, 1.1, math.nan])
 def test_a_certainty_is_a_probability(least: float) -> None:
     with pytest.raises(UsageError, match="least_certainty must be 0 to 1"):
-        OptimizationConfig(least_certainty=least)
+        OptimizationSettings(least_certainty=least)

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import pytest
 
-from vlinstruct.config import OptimizationConfig
 from vlinstruct.errors import ScoreError, UsageError
 from vlinstruct.instruction import Draft, compare
+from vlinstruct.settings import OptimizationSettings
 
-CONFIG = OptimizationConfig()
+CONFIG = OptimizationSettings()
 
 
 def prompt_of(model, templates, *candidates):

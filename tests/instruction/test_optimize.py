@@ -4,12 +4,12 @@ import math
 
 import pytest
 
-from vlinstruct.config import OptimizationConfig
 from vlinstruct.errors import ScoreError, UsageError
 from vlinstruct.instruction import optimize
+from vlinstruct.settings import OptimizationSettings
 from vlinstruct.values import Optimization
 
-SAFE, PAPER = OptimizationConfig(select="safe"), OptimizationConfig(select="paper")
+SAFE, PAPER = OptimizationSettings(select="safe"), OptimizationSettings(select="paper")
 TEXTS = ["what is it?", "How many 3?", "what is it?", "(a) cat (b) dog", "{instruction} 'x'"]
 
 

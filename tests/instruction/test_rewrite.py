@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from vlinstruct.config import OptimizationConfig
 from vlinstruct.instruction import Draft, rewrite
+from vlinstruct.settings import OptimizationSettings
 
-CONFIG = OptimizationConfig()
+CONFIG = OptimizationSettings()
 
 
 def test_equal_instructions_are_rewritten_once(fake, templates):

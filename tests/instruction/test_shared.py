@@ -8,10 +8,10 @@ from statistics import fmean
 
 import pytest
 
-from vlinstruct.config import OptimizationConfig
 from vlinstruct.errors import ScoreError, UsageError
 from vlinstruct.instruction import Templates, optimize, score
 from vlinstruct.instruction.shared import optimize_shared
+from vlinstruct.settings import OptimizationSettings
 from vlinstruct.values import Optimization, Percept
 
 from .conftest import FakeModel
@@ -34,13 +34,13 @@ def chunks(model: FakeModel, *sizes: int) -> Callable[[], Iterator[Percept]]:
 
 
 def shared(model: FakeModel, templates: Templates, *sizes: int, select: str = "safe") -> Optimization:
-    config = OptimizationConfig(select=select)
+    config = OptimizationSettings(select=select)
     return optimize_shared(model, chunks(model, *sizes), TEXT, templates=templates, config=config)
 
 
 def test_one_image_is_plain_optimization(fake: type[FakeModel], templates: Templates) -> None:
     model = fake()
-    (alone,) = optimize(model, model.encode([0]), [TEXT], templates=templates, config=OptimizationConfig())
+    (alone,) = optimize(model, model.encode([0]), [TEXT], templates=templates, config=OptimizationSettings())
     assert shared(model, templates, 1) == alone
 
 
@@ -75,7 +75,7 @@ def test_the_comparison_sees_the_image_nearest_the_mean(fake: type[FakeModel], t
 
 
 def test_few_images_are_encoded_once_and_many_are_not_kept(fake: type[FakeModel], templates: Templates) -> None:
-    config = OptimizationConfig()
+    config = OptimizationSettings()
     for sizes, times in (((3, 3), 1), ((40, 40, 40), 2)):
         model = fake()
         give = chunks(model, *sizes)

@@ -3,6 +3,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from vlinstruct.backends.instructblip.t5 import T5
 from vlinstruct.mini.architecture import mini_config, new_model
 from vlinstruct.mini.copying import (
     copying_loss,
@@ -12,7 +13,6 @@ from vlinstruct.mini.copying import (
     recorded_cross_attention,
     run_of,
 )
-from vlinstruct.model.t5 import T5
 
 
 def _sources(target: list[int], prompt: list[int]) -> list[list[float]]:

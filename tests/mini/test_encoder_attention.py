@@ -3,10 +3,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from vlinstruct.backends.instructblip.t5 import T5
 from vlinstruct.mini.architecture import mini_config, new_model
 from vlinstruct.mini.comparing import comparing_looks
 from vlinstruct.mini.encoder_attention import GUIDED_LAYERS, encoder_attention_loss, recorded_self_attention, sparse
-from vlinstruct.model.t5 import T5
 
 
 def test_the_recorded_attention_is_the_encoders_own() -> None:

@@ -1,8 +1,8 @@
 import torch
 
+from vlinstruct.backends.instructblip.llama import Llama, Rotation
 from vlinstruct.mini.architecture import mini_config, new_model
 from vlinstruct.mini.llama_architecture import llama_config, turned
-from vlinstruct.model.llama import Llama, Rotation
 
 
 def test_a_turned_key_is_seen_best_at_its_distance() -> None:

@@ -2,11 +2,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from vlinstruct.backends.instructblip.llama import Llama
 from vlinstruct.mini.architecture import mini_config, new_model
 from vlinstruct.mini.encoder_attention import GUIDED_LAYERS
 from vlinstruct.mini.language_guide import Recorded
 from vlinstruct.mini.llama_guide import COPYING_LAYERS, LlamaGuide
-from vlinstruct.model.llama import Llama
 
 EMBEDS, TARGETS = torch.randn(2, 7, 160), torch.randint(3, 30, (2, 4))
 MASK = torch.tensor([[1] * 7, [1] * 4 + [0] * 3])

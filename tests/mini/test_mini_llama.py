@@ -13,7 +13,7 @@ from vlinstruct.bench.load import load_both
 from vlinstruct.bench.theirs import TheirArms
 from vlinstruct.bench.workload import Workload
 from vlinstruct.errors import CheckpointError
-from vlinstruct.pipeline import Pipeline
+from vlinstruct.model import Pipeline
 
 PICTURES = Path(__file__).parents[2] / "examples" / "pictures"
 QUESTION = "What colour is the star?"

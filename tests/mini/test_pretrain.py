@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from vlinstruct.checkpoints.load import load_model
+from vlinstruct.backends.instructblip.load import load_model
 from vlinstruct.errors import CheckpointError
 from vlinstruct.mini.batches import BatchMaker, BatchShape
 from vlinstruct.mini.curve import save_curve

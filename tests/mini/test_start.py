@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from vlinstruct.checkpoints.registry import mini_folder
+from vlinstruct.backends.registry import mini_folder
 from vlinstruct.errors import CheckpointError
 from vlinstruct.mini.pretrain import Trainer
 from vlinstruct.mini.recipe import Settings

@@ -19,10 +19,10 @@ from typing import Any
 import pytest
 import torch
 
-from vlinstruct.checkpoints.adapter import load_adapter, save_adapter
-from vlinstruct.data.conversations import read_conversations
+from vlinstruct.backends.instructblip.adapter import load_adapter, save_adapter
 from vlinstruct.errors import DivergedError, ImageError, InputError, ResourceError, UsageError
 from vlinstruct.mini.example_data import write_example_data
+from vlinstruct.training.data.conversations import read_conversations
 from vlinstruct.training.devices import Devices
 from vlinstruct.training.finetune import finetune
 from vlinstruct.training.job import Progress

@@ -15,11 +15,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from vlinstruct.checkpoints.adapter import load_adapter
-from vlinstruct.data.images import load_image
-from vlinstruct.data.lock import lock
+from vlinstruct.backends.instructblip.adapter import load_adapter
+from vlinstruct.backends.instructblip.backend import VisionLanguageModel
 from vlinstruct.errors import CheckpointError, DivergedError, InputError, OutputInUseError, ResourceError
-from vlinstruct.model.vlm import VisionLanguageModel
+from vlinstruct.media.images import load_image
+from vlinstruct.records.lock import lock
 from vlinstruct.training.devices import Devices
 from vlinstruct.training.features import FeatureRows, Features, compute_features
 from vlinstruct.training.finetune import finetune, plan

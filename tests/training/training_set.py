@@ -9,8 +9,8 @@ from typing import Any
 from PIL import Image
 
 import vlinstruct as vli
-from vlinstruct.data.conversations import TrainingSample, read_conversations
-from vlinstruct.model.vlm import VisionLanguageModel
+from vlinstruct.backends.instructblip.backend import VisionLanguageModel
+from vlinstruct.training.data.conversations import TrainingSample, read_conversations
 from vlinstruct.training.job import Job
 from vlinstruct.training.recipe import FinetuneConfig
 

@@ -8,7 +8,7 @@ from vlinstruct.bench.drafts import num_passes
 from vlinstruct.mini.draw import draw
 from vlinstruct.mini.questions import ask, facts
 from vlinstruct.mini.world import sample_scene
-from vlinstruct.pipeline import load
+from vlinstruct.model import load
 
 _POOR_SHARE = 0.5
 

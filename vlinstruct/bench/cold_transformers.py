@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 from tokenizers import Tokenizer
 
+from vlinstruct.backends.instructblip.image_processor import ImageProcessor
 from vlinstruct.bench.load import architecture
-from vlinstruct.model.image_processor import ImageProcessor
 
 
 def answer(folder: Path, picture: Path, question: str) -> str:

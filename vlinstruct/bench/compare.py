@@ -14,7 +14,7 @@ from PIL import Image
 from vlinstruct.bench.ours import OurArms
 from vlinstruct.bench.theirs import TheirArms
 from vlinstruct.bench.workload import Workload
-from vlinstruct.pipeline import Pipeline
+from vlinstruct.model import Pipeline
 
 ARMS = ("transformers, plain", "transformers, AIO", "vlinstruct, plain", "vlinstruct, AIO")
 _WARM_UPS = 2

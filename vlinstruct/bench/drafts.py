@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from vlinstruct.model.speculative import DraftedRow
+from vlinstruct.backends.instructblip.speculative import DraftedRow
 
 _WRONG_WORD = "red"
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from vlinstruct.model.vlm import VisionLanguageModel
+from vlinstruct.backends.instructblip.backend import VisionLanguageModel
 
 
 def environment(model: VisionLanguageModel) -> dict[str, Any]:

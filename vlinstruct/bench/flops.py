@@ -15,7 +15,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from statistics import fmean
 
-from vlinstruct.model.configuration import InstructBlipConfig, LlamaConfig, QFormerConfig, T5Config, VisionConfig
+from vlinstruct.backends.instructblip.configuration import (
+    InstructBlipConfig,
+    LlamaConfig,
+    QFormerConfig,
+    T5Config,
+    VisionConfig,
+)
 
 _CHANNELS = 3
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 
-from vlinstruct.checkpoints.quantization import hushed
-from vlinstruct.checkpoints.registry import default_backbone, locate
+from vlinstruct.backends.registry import default_backbone, locate
 from vlinstruct.errors import ResourceError
-from vlinstruct.pipeline import Pipeline, load
+from vlinstruct.model import Pipeline, load
+from vlinstruct.weights.quantization import hushed
 
 
 def use_threads(threads: int | None) -> None:

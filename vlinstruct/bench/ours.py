@@ -7,12 +7,12 @@ from dataclasses import replace
 
 from PIL import Image
 
+from vlinstruct.backends.instructblip.backend import VisionLanguageModel
 from vlinstruct.bench.drafts import draft_of
 from vlinstruct.bench.replay import ReplayedLanguageModel
 from vlinstruct.bench.workload import ANSWER, INSTRUCTION, OPTIMIZED, REWRITTEN, Workload
-from vlinstruct.config import DraftedGeneration, GenerationConfig, OptimizationConfig
-from vlinstruct.model.vlm import VisionLanguageModel
-from vlinstruct.pipeline import Pipeline
+from vlinstruct.model import Pipeline
+from vlinstruct.settings import DraftedGeneration, GenerationSettings, OptimizationSettings
 from vlinstruct.values import Percept
 
 
@@ -29,15 +29,15 @@ class _ReplayedModel(VisionLanguageModel):
         target_ids = model.tokenizer.target_ids
         self.drafts = {text: draft_of(text, workload.acceptance, target_ids) for text in (REWRITTEN, OPTIMIZED)}
 
-    def generate_text(self, prompts: Sequence[str], config: GenerationConfig) -> list[str]:
+    def generate_text(self, prompts: Sequence[str], config: GenerationSettings) -> list[str]:
         return super().generate_text(prompts, self._drafted(config, REWRITTEN))
 
     def generate(
-        self, percept: Percept, prompts: Sequence[str], qformer_texts: Sequence[str], config: GenerationConfig
+        self, percept: Percept, prompts: Sequence[str], qformer_texts: Sequence[str], config: GenerationSettings
     ) -> list[str]:
         return super().generate(percept, prompts, qformer_texts, self._drafted(config, OPTIMIZED))
 
-    def _drafted(self, config: GenerationConfig, written: str) -> GenerationConfig:
+    def _drafted(self, config: GenerationSettings, written: str) -> GenerationSettings:
         if not isinstance(config, DraftedGeneration):
             return config
         return replace(config, drafts=(self.drafts[written],) * len(config.drafts))
@@ -59,7 +59,7 @@ class OurArms:
         self.language_model = model.model.language_model
         self.model = _ReplayedModel(model, workload)
         self.images = images
-        self.generation = GenerationConfig(max_new_tokens=workload.answer_tokens)
+        self.generation = GenerationSettings(max_new_tokens=workload.answer_tokens)
         target_ids = model.tokenizer.target_ids
         self.instructions = [target_ids(text) for text in (REWRITTEN, OPTIMIZED)]
         self.answer = model.tokenizer.encode(ANSWER)
@@ -78,7 +78,7 @@ class OurArms:
             pipeline.see(*self.images),
             self._questions(),
             optimize=True,
-            optimization=OptimizationConfig(select="safe"),
+            optimization=OptimizationSettings(select="safe"),
             generation=self.generation,
         )
 

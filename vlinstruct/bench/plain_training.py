@@ -18,11 +18,11 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from vlinstruct.backends.instructblip.backend import VisionLanguageModel
+from vlinstruct.backends.instructblip.configuration import T5Config
 from vlinstruct.bench.load import image_processor
-from vlinstruct.data.conversations import TrainingSample
-from vlinstruct.data.images import load_image
-from vlinstruct.model.configuration import T5Config
-from vlinstruct.model.vlm import VisionLanguageModel
+from vlinstruct.media.images import load_image
+from vlinstruct.training.data.conversations import TrainingSample
 from vlinstruct.training.recipe import FinetuneConfig
 
 _NO_TARGET = -100

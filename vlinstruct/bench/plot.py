@@ -9,8 +9,8 @@ from pathlib import Path
 
 from vlinstruct.bench.compare import ARMS, Comparison, Timing
 from vlinstruct.bench.report import heading
-from vlinstruct.data.text import error_line
 from vlinstruct.errors import ResourceError, UsageError
+from vlinstruct.text import error_line
 
 _FORMATS = (".png", ".svg", ".pdf")
 _COLOURS = dict(zip(ARMS, ("#b0b0b0", "#808080", "#7fb3d5", "#1f77b4"), strict=True))

@@ -11,19 +11,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vlinstruct.backends.instructblip.attention import prefer_kernels_for_all_shapes
+from vlinstruct.backends.instructblip.backend import VisionLanguageModel
+from vlinstruct.backends.instructblip.configuration import InstructBlipConfig, T5Config
+from vlinstruct.backends.instructblip.image_processor import ImageProcessor
+from vlinstruct.backends.instructblip.load import empty_model, read_tokenizer
+from vlinstruct.backends.instructblip.network import InstructBlip
+from vlinstruct.backends.instructblip.tokenization import QFormerTokenizer, TextTokenizer
+from vlinstruct.backends.registry import BACKBONES, mini_folder
 from vlinstruct.bench.load import architecture
-from vlinstruct.checkpoints.json_files import read_json_object
-from vlinstruct.checkpoints.load import empty_model, read_tokenizer
-from vlinstruct.checkpoints.registry import BACKBONES, mini_folder
-from vlinstruct.data.text import error_line
 from vlinstruct.errors import CheckpointError
-from vlinstruct.model.attention import prefer_kernels_for_all_shapes
-from vlinstruct.model.configuration import InstructBlipConfig, T5Config
-from vlinstruct.model.image_processor import ImageProcessor
-from vlinstruct.model.instructblip import InstructBlip
-from vlinstruct.model.tokenization import QFormerTokenizer, TextTokenizer
-from vlinstruct.model.vlm import VisionLanguageModel
-from vlinstruct.pipeline import Pipeline, compute_device, compute_dtype
+from vlinstruct.json_files import read_json_object
+from vlinstruct.model import Pipeline, compute_device, compute_dtype
+from vlinstruct.text import error_line
 
 _SPREAD = 0.02
 

@@ -16,7 +16,7 @@ import torch
 from vlinstruct.bench.compare import Timing, picture, timed_in_turns
 from vlinstruct.bench.theirs import TheirArms
 from vlinstruct.bench.workload import Workload
-from vlinstruct.pipeline import Pipeline
+from vlinstruct.model import Pipeline
 
 RANKING_ARMS = ("transformers, one by one", "vlinstruct, one by one", "vlinstruct, together")
 _QUESTION = "Question: What is in the picture? \n Short answer:"

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vlinstruct.model.language_model import DecoderState, LanguageModel
+from vlinstruct.backends.instructblip.language_model import DecoderState, LanguageModel
 
 _CERTAIN = 1e4
 

@@ -12,11 +12,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from vlinstruct.backends.instructblip.backend import VisionLanguageModel
+from vlinstruct.backends.instructblip.configuration import T5Config
 from vlinstruct.bench.replay import ScriptedLogits
 from vlinstruct.bench.workload import ANSWER, INSTRUCTION, OPTIMIZED, REWRITTEN, Workload
 from vlinstruct.instruction.templates import Templates
-from vlinstruct.model.configuration import T5Config
-from vlinstruct.model.vlm import VisionLanguageModel
 from vlinstruct.values import ScoredInstruction, TokenScores
 
 

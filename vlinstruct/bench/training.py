@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vlinstruct.backends.instructblip.backend import VisionLanguageModel
 from vlinstruct.bench.compare import Timing, timed_in_turns
 from vlinstruct.bench.flops import Flops, PaddedBatch, frozen_row, mean_flops, our_row, plain_row
 from vlinstruct.bench.plain_training import PlainTraining
 from vlinstruct.bench.training_workload import TrainingWorkload, draw_samples
-from vlinstruct.data.conversations import TrainingSample
-from vlinstruct.model.vlm import VisionLanguageModel
+from vlinstruct.training.data.conversations import TrainingSample
 from vlinstruct.training.devices import Devices
 from vlinstruct.training.examples import Examples
 from vlinstruct.training.features import FeatureRows, Features, compute_features, rows_together

@@ -13,11 +13,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from vlinstruct.backends.instructblip.backend import VisionLanguageModel
+from vlinstruct.backends.instructblip.tokenization import TextTokenizer
 from vlinstruct.bench.compare import picture
-from vlinstruct.data.conversations import TrainingSample
-from vlinstruct.data.turns import prompt_of
-from vlinstruct.model.tokenization import TextTokenizer
-from vlinstruct.model.vlm import VisionLanguageModel
+from vlinstruct.training.data.conversations import TrainingSample
+from vlinstruct.training.data.turns import prompt_of
 
 _SPACE = "▁"
 

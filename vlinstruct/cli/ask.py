@@ -8,8 +8,8 @@ import typer
 
 from vlinstruct.cli.options import DataOptions, GenerationOptions, OptimizationOptions, RunOptions, takes
 from vlinstruct.cli.terminal import Talk
-from vlinstruct.data.text import check_instruction
 from vlinstruct.errors import UsageError
+from vlinstruct.text import check_instruction
 
 if TYPE_CHECKING:
     from vlinstruct.cli.run import Work
@@ -44,7 +44,7 @@ def ask(
     line each. The question is sent as it is typed.
     """
     from vlinstruct.cli.run import run
-    from vlinstruct.data.ocr import ocr_tokens, require_ocr
+    from vlinstruct.media.ocr import ocr_tokens, require_ocr
     from vlinstruct.operations import Ask
 
     if ocr:

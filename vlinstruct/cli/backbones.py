@@ -11,9 +11,9 @@ from vlinstruct.cli.terminal import show
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from vlinstruct.checkpoints.memory_plan import MemoryPlan, Setting
-    from vlinstruct.checkpoints.registry import Backbone
-    from vlinstruct.checkpoints.working_memory import Load
+    from vlinstruct.backends.instructblip.memory_plan import MemoryPlan, Setting
+    from vlinstruct.backends.instructblip.working_memory import Load
+    from vlinstruct.backends.registry import Backbone
 
 
 def backbones(
@@ -27,11 +27,11 @@ def backbones(
     debug: Annotated[bool, typer.Option("--debug", help="Print tracebacks.")] = False,
 ) -> None:
     """List the models that --backbone takes by name; with a name, plan its memory before anything is loaded."""
-    from vlinstruct.checkpoints.registry import BACKBONES
+    from vlinstruct.backends.registry import BACKBONES
 
     if name is not None:
-        from vlinstruct.checkpoints.memory_plan import memory_plan
-        from vlinstruct.checkpoints.working_memory import Load
+        from vlinstruct.backends.instructblip.memory_plan import memory_plan
+        from vlinstruct.backends.instructblip.working_memory import Load
 
         load = Load(rows=batch_size, prompt_tokens=prompt_tokens, new_tokens=max_new_tokens)
         _show_plan(name, memory_plan(name, load), load, as_json)
@@ -41,13 +41,13 @@ def backbones(
 
 
 def _json(record: dict[str, object]) -> str:
-    from vlinstruct.data.records import json_line
+    from vlinstruct.records.output import json_line
 
     return json_line(record).decode().rstrip("\n")
 
 
 def _record(backbone: Backbone) -> dict[str, object]:
-    from vlinstruct.checkpoints.registry import is_cached
+    from vlinstruct.backends.registry import is_cached
 
     return {
         "schema": "vlinstruct.backbone/1",

@@ -13,7 +13,7 @@ from vlinstruct.cli.terminal import show
 from vlinstruct.errors import UsageError
 
 if TYPE_CHECKING:
-    from vlinstruct.pipeline import Pipeline
+    from vlinstruct.model import Pipeline
 
 _ANSWERS_OF = (2, 15)
 _ITEMS = 60
@@ -68,6 +68,7 @@ def bench(
     debug: Annotated[bool, typer.Option("--debug", help="Print tracebacks.")] = False,
 ) -> None:
     """Measure answers, plain and optimized, or training, or ranking, beside transformers: same weights, same tokens."""
+    from vlinstruct.backends.registry import default_backbone, locate
     from vlinstruct.bench import Workload, as_record, as_table, compare
     from vlinstruct.bench.acceptance import measured_acceptance
     from vlinstruct.bench.cold_start import cold_starts
@@ -75,7 +76,6 @@ def bench(
     from vlinstruct.bench.load import load_both, use_threads
     from vlinstruct.bench.plot import require_plots, save_plot
     from vlinstruct.bench.random_weights import load_both_random
-    from vlinstruct.checkpoints.registry import default_backbone, locate
     from vlinstruct.cli.run import collect_garbage_from_here
 
     if cold_runs == 1:
@@ -118,7 +118,7 @@ def bench(
 
 
 def _print(table: str, record: Mapping[str, Any], *, as_json: bool) -> None:
-    from vlinstruct.data.records import json_line
+    from vlinstruct.records.output import json_line
 
     show(json_line(dict(record)).decode().rstrip("\n") if as_json else table)
 

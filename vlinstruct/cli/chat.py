@@ -19,15 +19,15 @@ import typer
 from vlinstruct.cli.chat_lines import ChatLine, piped_lines, typed_lines
 from vlinstruct.cli.options import GenerationOptions, ModelOptions, OptimizationOptions, takes
 from vlinstruct.cli.terminal import Talk, say, show
-from vlinstruct.data.text import error_line, printable
 from vlinstruct.errors import BatchError, InputError, NetworkError, VlinstructError
+from vlinstruct.text import error_line, printable
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from vlinstruct.chat import Chat, ChatConfig, Turn
+    from vlinstruct.chat import Chat, ChatSettings, Turn
+    from vlinstruct.model import Pipeline
     from vlinstruct.operations import Fields
-    from vlinstruct.pipeline import Pipeline
 
 _SCHEMA = "vlinstruct.chat/1"
 _COMMANDS = (
@@ -67,10 +67,10 @@ def chat(
 
     Questions are typed, or come from stdin line by line. Lines that begin with / are commands; /help lists them.
     """
-    from vlinstruct.chat import ChatConfig
+    from vlinstruct.chat import ChatSettings
     from vlinstruct.cli.run import load_pipeline
 
-    config = ChatConfig(optimize=optimize, generation=generation.config(), optimization=optimization.config())
+    config = ChatSettings(optimize=optimize, generation=generation.config(), optimization=optimization.config())
     templates = optimization.load_templates()
     talk = Talk(quiet=options.quiet)
     with talk.listening():
@@ -97,9 +97,9 @@ def _read_picture(typed: str, options: ChatOptions, talk: Talk, *, may_fetch: bo
         InputError: it cannot be read, may be several, or is a URL that must not be fetched.
         NetworkError: it cannot be fetched.
     """
-    from vlinstruct.data.fetch import Url
-    from vlinstruct.data.images import ImageLimits
-    from vlinstruct.data.inputs import ListingOptions, list_images, load_input
+    from vlinstruct.media.fetch import Url
+    from vlinstruct.media.images import ImageLimits
+    from vlinstruct.media.inputs import ListingOptions, list_images, load_input
 
     if typed == "-":
         raise _no_picture(typed, "stdin brings the questions", "Name a file")
@@ -130,7 +130,7 @@ class _Session:
     chat: Chat
     image: str
 
-    def __init__(self, pipeline: Pipeline, config: ChatConfig, *, options: ChatOptions, talk: Talk) -> None:
+    def __init__(self, pipeline: Pipeline, config: ChatSettings, *, options: ChatOptions, talk: Talk) -> None:
         self.pipeline = pipeline
         self.config = config
         self.options = options
@@ -226,7 +226,7 @@ class _Session:
         self.talk.done(f"the chat is about {self.image} now. Turns forgotten: {num_turns}.")
 
     def _fail(self, error: VlinstructError, line: ChatLine, id: str) -> None:
-        from vlinstruct.data.records import RecordWriter, error_record
+        from vlinstruct.records.output import RecordWriter, error_record
 
         self.num_failed += 1
         if self.options.as_json:
@@ -243,8 +243,8 @@ class _Session:
             self.talk.notice(notice)
 
     def _write_record(self, schema: str, id: str, fields: Fields) -> None:
-        from vlinstruct.checkpoints.registry import default_backbone
-        from vlinstruct.data.records import RecordWriter
+        from vlinstruct.backends.registry import default_backbone
+        from vlinstruct.records.output import RecordWriter
 
         backbone = self.options.backbone or default_backbone()
         head = {"schema": schema, "id": id, "status": "ok", "image": self.image, "backbone": backbone}

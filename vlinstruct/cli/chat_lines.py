@@ -8,8 +8,8 @@ from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
 from io import BytesIO, TextIOWrapper
 
-from vlinstruct.data.text import error_line, is_blank
 from vlinstruct.errors import TextError
+from vlinstruct.text import error_line, is_blank
 
 _PROMPT = "> "
 _MAX_LINE_BYTES = 1_000_000

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from vlinstruct.cli.terminal import Talk, show
-from vlinstruct.data.text import error_line, shortened
 from vlinstruct.errors import InputError, UsageError
+from vlinstruct.text import error_line, shortened
 
 if TYPE_CHECKING:
-    from vlinstruct.checkpoints.conversions import Kind
-    from vlinstruct.checkpoints.model_folder import Written
+    from vlinstruct.conversion.conversions import Kind
+    from vlinstruct.conversion.model_folder import Written
 
 To = Literal["model", "adapter", "merged"]
 
@@ -92,8 +92,8 @@ def convert(
     max_shard_bytes = _num_bytes(max_shard_size or "5GB")
     import torch
 
-    from vlinstruct.checkpoints import conversions
-    from vlinstruct.checkpoints.model_folder import Writing
+    from vlinstruct.conversion import conversions
+    from vlinstruct.conversion.model_folder import Writing
 
     conversion = conversions.Conversion(
         kind=kind,
@@ -183,7 +183,7 @@ def _num_bytes(size: str) -> int:
 
 
 def _show(kind: Kind, written: Written, notices: Sequence[str], talk: Talk, as_json: bool) -> None:
-    from vlinstruct.data.records import json_line
+    from vlinstruct.records.output import json_line
 
     size = f"{written.num_tensors:,} tensors, {written.size_bytes / 1e9:,.3g} GB"
     talk.done(f"{_NAMES[kind]}: {size} in {len(written.files)} file(s)")

@@ -40,7 +40,7 @@ def doctor(
     debug: Annotated[bool, typer.Option("--debug", help="Print tracebacks.")] = False,
 ) -> None:
     """Examine this installation and a backbone, and say how to fix what is wrong; downloads and changes nothing."""
-    from vlinstruct.checkpoints.registry import default_backbone
+    from vlinstruct.backends.registry import default_backbone
     from vlinstruct.doctor.diagnosis import diagnose
     from vlinstruct.doctor.wanted import Wanted
 
@@ -55,7 +55,7 @@ def doctor(
 
 
 def _json(diagnosis: Diagnosis) -> str:
-    from vlinstruct.data.records import json_line
+    from vlinstruct.records.output import json_line
 
     error = diagnosis.error()
     status = {"status": "ok"} if error is None else {"status": "error", "code": error.code, "message": error.message}

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from vlinstruct.evaluation.benchmarks.ocr_tokens import Ocr
     from vlinstruct.evaluation.benchmarks.rows import Row
     from vlinstruct.evaluation.benchmarks.selection import Selection
-    from vlinstruct.evaluation.metrics.vqa_accuracy import Normalizer
     from vlinstruct.evaluation.parts import Processes
     from vlinstruct.evaluation.runner import Model
     from vlinstruct.evaluation.table import Table
+    from vlinstruct.metrics.vqa_accuracy import Normalizer
 
 _PAGE_FILE, _CHART_FILE, _OCR_FOLDER = "report.html", "chart.svg", "ocr"
 _COMPARED = ("vqa_normalizer", "caption_tokenizer")  # facts on how texts were compared
@@ -112,7 +112,7 @@ def evaluate(
     or from the hub's parquet copies (--list).
     `accelerate launch -m vlinstruct evaluate ...` or torchrun share the items; the records are the same for any number.
     """
-    from vlinstruct.checkpoints.registry import default_backbone
+    from vlinstruct.backends.registry import default_backbone
     from vlinstruct.evaluation.benchmarks.rows import rows
     from vlinstruct.evaluation.benchmarks.selection import Options, kinds, require_ocr_tokens, select
 
@@ -167,8 +167,8 @@ def _ocr(output: Path, processes: Processes, talk: Talk) -> Ocr:
     Raises:
         ResourceError: the library is not installed.
     """
-    from vlinstruct.data.ocr import ocr_library, ocr_tokens, require_ocr
     from vlinstruct.evaluation.benchmarks.ocr_tokens import Ocr
+    from vlinstruct.media.ocr import ocr_library, ocr_tokens, require_ocr
 
     require_ocr()
     return Ocr(
@@ -195,7 +195,7 @@ def _processes(device: str) -> tuple[Processes, str]:
 
 def _measure(selection: Selection, rows: Sequence[Row], folder: Path, run: _Run) -> None:
     """Answers everything, and prints the table."""
-    from vlinstruct.checkpoints.atomic import written_atomically
+    from vlinstruct.atomic import written_atomically
     from vlinstruct.evaluation.cases import draw_cases
     from vlinstruct.evaluation.chart import as_svg
     from vlinstruct.evaluation.page import as_html
@@ -243,7 +243,7 @@ def _show_table(table: Table, selection: Selection, facts: dict[str, Any], run: 
     """Prints the table, with what the paper has of it."""
     from dataclasses import asdict
 
-    from vlinstruct.checkpoints.registry import known_as
+    from vlinstruct.backends.registry import known_as
     from vlinstruct.evaluation.published import as_lines, published
     from vlinstruct.evaluation.report import as_record, as_text
     from vlinstruct.evaluation.table import Cell
@@ -265,8 +265,8 @@ def _show_table(table: Table, selection: Selection, facts: dict[str, Any], run: 
 
 
 def _revision(run: _Run) -> dict[str, str]:
-    from vlinstruct.checkpoints.hub_cache import revision_of
-    from vlinstruct.checkpoints.registry import locate
+    from vlinstruct.backends.registry import locate
+    from vlinstruct.weights.hub_cache import revision_of
 
     found = revision_of(locate(run.backbone, offline=run.settings["offline"]))
     return {} if found is None else {"revision": found}
@@ -292,11 +292,11 @@ def _model(row: Row, backbone: str, settings: dict[str, Any]) -> Model:
         backbone: what is loaded.
         settings: the rest of what `vlinstruct.load` takes.
     """
-    from vlinstruct.checkpoints.adapter import read_adapter_config
-    from vlinstruct.checkpoints.registry import locate
-    from vlinstruct.checkpoints.safetensors_files import fingerprint
+    from vlinstruct.backends.instructblip.adapter import read_adapter_config
+    from vlinstruct.backends.registry import locate
     from vlinstruct.evaluation.runner import Model
-    from vlinstruct.pipeline import load
+    from vlinstruct.model import load
+    from vlinstruct.weights.safetensors_files import fingerprint
 
     offline = settings["offline"]
     weights = "/".join([fingerprint(locate(backbone, offline=offline)), settings["dtype"], str(settings["quantize"])])

@@ -87,7 +87,7 @@ def show_differences(here: Path, there: Path, as_json: bool) -> None:
 
 def show_json(record: dict[str, Any]) -> None:
     """Prints a record as a line, with null for what is no number."""
-    from vlinstruct.data.records import json_line
+    from vlinstruct.records.output import json_line
 
     show(json_line(_finite(record)).decode().rstrip("\n"))
 

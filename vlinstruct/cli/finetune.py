@@ -22,7 +22,7 @@ from vlinstruct.cli.training_progress import training_progress
 from vlinstruct.errors import ResourceError, UsageError
 
 if TYPE_CHECKING:
-    from vlinstruct.data.conversations import TrainingSample
+    from vlinstruct.training.data.conversations import TrainingSample
     from vlinstruct.training.devices import Devices
     from vlinstruct.training.job import Finetuned, Job
     from vlinstruct.training.plan import Plan
@@ -80,7 +80,7 @@ def finetune(
     recipe of the backbone, or a short one on mini. Stopped in any way, it goes on with --resume and ends with the same
     bits. `accelerate launch -m vlinstruct finetune ...` or torchrun train on several devices.
     """
-    from vlinstruct.checkpoints.registry import default_backbone, known_as
+    from vlinstruct.backends.registry import default_backbone, known_as
 
     if check_data:
         _check(data, image_root)
@@ -124,14 +124,14 @@ def _require_before_training(report_to: str, push_to_hub: str | None, offline: b
         return
     if offline:
         raise UsageError("--push-to-hub and --offline contradict each other.")
-    from vlinstruct.checkpoints.hub import require_login
+    from vlinstruct.weights.hub import require_login
 
     require_login()
 
 
 def _check(data: Path | None, image_root: Path | None) -> None:
-    from vlinstruct.data.conversations import problems_of
     from vlinstruct.errors import DataError
+    from vlinstruct.training.data.conversations import problems_of
 
     if data is None:
         raise UsageError("--check-data needs --data, a file or a folder.")
@@ -161,8 +161,8 @@ def _samples(
     config: FinetuneConfig,
 ) -> tuple[list[TrainingSample], list[TrainingSample]]:
     """Returns what is learned and what is validated on."""
-    from vlinstruct.checkpoints.registry import BACKBONES
-    from vlinstruct.data.conversations import read_conversations
+    from vlinstruct.backends.registry import BACKBONES
+    from vlinstruct.training.data.conversations import read_conversations
 
     known = BACKBONES.get(backbone)
     if data is None and not (known is not None and known.is_built_in):
@@ -191,12 +191,12 @@ def _job(
     sets: Sequence[list[TrainingSample]],
     output: Path,
 ) -> Job:
-    from vlinstruct.checkpoints.hub_cache import revision_of
-    from vlinstruct.checkpoints.registry import locate
-    from vlinstruct.checkpoints.safetensors_files import fingerprint
+    from vlinstruct.backends.registry import locate
     from vlinstruct.cli.run import collect_garbage_from_here
-    from vlinstruct.pipeline import compute_device, load
+    from vlinstruct.model import compute_device, load
     from vlinstruct.training.job import Job
+    from vlinstruct.weights.hub_cache import revision_of
+    from vlinstruct.weights.safetensors_files import fingerprint
 
     where = str(compute_device(device))  # named, so that nothing is spread over several: what learns is on one
     model = load(backbone, device=where, dtype=dtype, offline=offline).model
@@ -235,7 +235,7 @@ def _train(job: Job, devices: Devices, talk: Talk) -> tuple[Finetuned, int | Non
 
 def _push(output: Path, repository: str | None, talk: Talk) -> None:
     if repository is not None:
-        from vlinstruct.checkpoints.hub import push_adapter
+        from vlinstruct.weights.hub import push_adapter
 
         talk.done(f"uploaded to {push_adapter(output, repository)}")
 
@@ -243,7 +243,7 @@ def _push(output: Path, repository: str | None, talk: Talk) -> None:
 def _show_plan(job: Job, devices: Devices, as_json: bool) -> None:
     from dataclasses import asdict
 
-    from vlinstruct.data.records import RecordWriter
+    from vlinstruct.records.output import RecordWriter
     from vlinstruct.training.finetune import plan
 
     planned = plan(job, num_processes=devices.num_processes)
@@ -286,7 +286,7 @@ def _grouped(learning: Mapping[str, int]) -> list[str]:
 
 
 def _show_result(outcome: Finetuned, output: Path, as_json: bool) -> None:
-    from vlinstruct.data.records import RecordWriter
+    from vlinstruct.records.output import RecordWriter
 
     if as_json:
         record = {"schema": "vlinstruct.finetune/1", "id": str(output), "status": "ok", "adapter": str(output)}

@@ -8,8 +8,8 @@ import typer
 
 from vlinstruct.cli.options import GenerationOptions, OptimizationOptions, RunOptions, takes
 from vlinstruct.cli.terminal import Talk, show
-from vlinstruct.data.text import check_instruction
 from vlinstruct.errors import UsageError
+from vlinstruct.text import check_instruction
 
 if TYPE_CHECKING:
     from vlinstruct.operations import Fields

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_type_hin
 
 import typer
 
-from vlinstruct.config import GenerationConfig, OptimizationConfig, Quantization, Select
 from vlinstruct.errors import UsageError
+from vlinstruct.settings import GenerationSettings, OptimizationSettings, Quantization, Select
 
 if TYPE_CHECKING:
     from vlinstruct.instruction.templates import Templates
@@ -145,9 +145,9 @@ class GenerationOptions:
     top_p: Annotated[float, typer.Option(help="When sampling: keep this much probability.")] = 1.0
     seed: Annotated[int, typer.Option(help="Of the sampling, 0 to 2^64 - 1.")] = 0
 
-    def config(self) -> GenerationConfig:
+    def config(self) -> GenerationSettings:
         """Returns the checked settings."""
-        return GenerationConfig(**{field.name: getattr(self, field.name) for field in fields(self)})
+        return GenerationSettings(**{field.name: getattr(self, field.name) for field in fields(self)})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,9 +166,9 @@ class OptimizationOptions:
     ] = None
     templates: Annotated[Path | None, typer.Option(help="A YAML file with your own templates.")] = None
 
-    def config(self) -> OptimizationConfig:
+    def config(self) -> OptimizationSettings:
         """Returns the checked settings."""
-        return OptimizationConfig(select=self.select, least_certainty=self.least_certainty)
+        return OptimizationSettings(select=self.select, least_certainty=self.least_certainty)
 
     def load_templates(self) -> Templates | None:
         """Returns the user's templates; None where none were given."""

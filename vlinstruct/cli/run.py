@@ -11,27 +11,27 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vlinstruct.backends.registry import default_backbone, locate
 from vlinstruct.batch import BadItem, Batch, BatchItem, Summary, resume_key, write_records
-from vlinstruct.checkpoints.json_files import read_json_object
-from vlinstruct.checkpoints.registry import default_backbone, locate
-from vlinstruct.checkpoints.safetensors_files import fingerprint
 from vlinstruct.cli.options import DataOptions, ModelOptions, OptimizationOptions, RunOptions
 from vlinstruct.cli.terminal import Talk, progress, show
-from vlinstruct.data.images import ImageLimits
-from vlinstruct.data.inputs import ListingOptions, has_image_extension, list_images
-from vlinstruct.data.items import ItemError, read_items
-from vlinstruct.data.json_lines import ItemOptions
-from vlinstruct.data.record_files import open_records
-from vlinstruct.data.records import RecordWriter
 from vlinstruct.errors import BatchError, InputError, UsageError
 from vlinstruct.instruction.templates import Templates
+from vlinstruct.json_files import read_json_object
+from vlinstruct.media.images import ImageLimits
+from vlinstruct.media.inputs import ListingOptions, has_image_extension, list_images
 from vlinstruct.operations import Fields, Operation
+from vlinstruct.records.items import ItemError, read_items
+from vlinstruct.records.lines import ItemOptions
+from vlinstruct.records.output import RecordWriter
+from vlinstruct.records.output_file import open_records
 from vlinstruct.shared import Pictures, optimize_shared
+from vlinstruct.weights.safetensors_files import fingerprint
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from vlinstruct.pipeline import Pipeline
+    from vlinstruct.model import Pipeline
 
 
 Item = BatchItem | BadItem
@@ -179,7 +179,7 @@ def run_shared(
 
 def load_pipeline(options: ModelOptions, templates: Templates | None) -> Pipeline:
     """Loads the model that was asked for."""
-    from vlinstruct.pipeline import load
+    from vlinstruct.model import load
 
     pipeline = load(
         options.backbone,

@@ -8,7 +8,7 @@ import typer
 
 from vlinstruct.cli.options import RunOptions, takes
 from vlinstruct.cli.terminal import Talk
-from vlinstruct.data.text import check_instruction
+from vlinstruct.text import check_instruction
 
 if TYPE_CHECKING:
     from vlinstruct.operations import Fields

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Literal
 
-from vlinstruct.data.text import error_line, printable, shortened
 from vlinstruct.errors import ResourceError
+from vlinstruct.text import error_line, printable, shortened
 
 _MAX_LINE = 300
 

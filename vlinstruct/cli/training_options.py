@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from vlinstruct.data.text import error_line
 from vlinstruct.errors import DataError, UsageError
+from vlinstruct.text import error_line
 
 if TYPE_CHECKING:
     from vlinstruct.training.recipe import FinetuneConfig
@@ -90,7 +90,7 @@ def _read(settings: Path | None) -> dict[str, Any]:
     """Returns a file's settings, checked without the options: what is wrong with them is the file's fault."""
     if settings is None:
         return {}
-    from vlinstruct.data.settings_file import read_settings
+    from vlinstruct.settings_file import read_settings
     from vlinstruct.training.recipe import FinetuneConfig
 
     values = read_settings(settings, FinetuneConfig)

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from PIL import Image, ImageDraw
 
-from vlinstruct.config import GenerationConfig
 from vlinstruct.doctor.finding import Finding, notice, ok, problem
 from vlinstruct.doctor.model import Model
 from vlinstruct.errors import NetworkError, ResourceError, ScoreError, is_out_of_memory
+from vlinstruct.settings import GenerationSettings
 
 if TYPE_CHECKING:
-    from vlinstruct.pipeline import Pipeline
+    from vlinstruct.model import Pipeline
 
 QUESTION = "what colour is the circle?"
 _MOST_TOKENS = 8
@@ -59,15 +59,15 @@ def answer(model: Model) -> Iterator[Finding]:
 
 
 def _load(model: Model) -> Pipeline:
-    from vlinstruct.pipeline import load
+    from vlinstruct.model import load
 
     wanted = model.wanted
     return load(str(model.folder.absolute()), device=wanted.device, dtype=wanted.dtype, offline=True)
 
 
 def _with_adapter(pipeline: Pipeline, adapter: str) -> Finding:
-    from vlinstruct.checkpoints.adapter import load_adapter
-    from vlinstruct.checkpoints.registry import locate
+    from vlinstruct.backends.instructblip.adapter import load_adapter
+    from vlinstruct.backends.registry import locate
 
     check = f"answer with {adapter}"
     try:
@@ -85,7 +85,7 @@ def attempt(pipeline: Pipeline) -> Attempt:
         (scored,) = pipeline.score(percept, QUESTION)
     except ScoreError:  # nothing finite at all
         return Attempt(answer="", ias=math.nan, token_nll=())
-    answer = pipeline.ask(percept, QUESTION, generation=GenerationConfig(max_new_tokens=_MOST_TOKENS))
+    answer = pipeline.ask(percept, QUESTION, generation=GenerationSettings(max_new_tokens=_MOST_TOKENS))
     return Attempt(answer=answer.text, ias=scored.ias, token_nll=scored.scores.token_nll)
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from vlinstruct.checkpoints.json_files import read_json_object
+from vlinstruct.backends.instructblip.configuration import InstructBlipConfig
 from vlinstruct.doctor import answering, configuration, tokens, weights
 from vlinstruct.doctor.finding import Finding, notice, problem, refusal, run
 from vlinstruct.doctor.model import Model, damaged_files, find
 from vlinstruct.doctor.wanted import Wanted
 from vlinstruct.errors import VlinstructError
-from vlinstruct.model.configuration import InstructBlipConfig
+from vlinstruct.json_files import read_json_object
 
 Check = Callable[[Model], Iterator[Finding]]
 

@@ -7,11 +7,11 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from vlinstruct.checkpoints.hub_cache import cached_folder, damages
-from vlinstruct.checkpoints.registry import BACKBONES, Backbone, is_cached, resolve
+from vlinstruct.backends.registry import BACKBONES, Backbone, is_cached, resolve
 from vlinstruct.doctor.finding import Finding, notice, ok, problem
 from vlinstruct.doctor.wanted import Wanted
 from vlinstruct.errors import VlinstructError
+from vlinstruct.weights.hub_cache import cached_folder, damages
 
 _GB = 10**9
 _TIMEOUT_S = 5

@@ -6,12 +6,12 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from vlinstruct.checkpoints.download import names_code
-from vlinstruct.checkpoints.json_files import read_json_object
-from vlinstruct.checkpoints.registry import known_as
+from vlinstruct.backends.instructblip.configuration import LlamaConfig, T5Config
+from vlinstruct.backends.registry import known_as
 from vlinstruct.doctor.finding import Finding, notice, ok, problem
 from vlinstruct.doctor.model import Model
-from vlinstruct.model.configuration import LlamaConfig, T5Config
+from vlinstruct.json_files import read_json_object
+from vlinstruct.weights.download import names_code
 
 _ARCHITECTURE = "InstructBlipForConditionalGeneration"
 _COPY = "Take config.json and the weights from the same model"

@@ -8,10 +8,10 @@ import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from vlinstruct.checkpoints.memory import available_bytes
 from vlinstruct.doctor.finding import Finding, notice, ok, problem
 from vlinstruct.doctor.wanted import Wanted
 from vlinstruct.errors import VlinstructError
+from vlinstruct.weights.memory import available_bytes
 
 if TYPE_CHECKING:
     import torch
@@ -83,7 +83,7 @@ def _no_gpu(cuda: str | None, *, is_warned: bool) -> Finding:
 
 def device(wanted: Wanted) -> Iterator[Finding]:
     """Whether what was asked for is there, and what the environment's default names."""
-    from vlinstruct.pipeline import compute_dtype
+    from vlinstruct.model import compute_dtype
 
     names = {wanted.device: "--device"}
     if os.environ.get("VLINSTRUCT_DEVICE"):
@@ -98,7 +98,7 @@ def device(wanted: Wanted) -> Iterator[Finding]:
 
 
 def _usable(name: str) -> torch.device | None:
-    from vlinstruct.pipeline import compute_device
+    from vlinstruct.model import compute_device
 
     try:
         return compute_device(name)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from vlinstruct.data.text import error_line
 from vlinstruct.doctor.environment import examine_environment
 from vlinstruct.doctor.finding import Finding, problem
 from vlinstruct.doctor.wanted import Wanted
 from vlinstruct.errors import CheckpointError, ResourceError, VlinstructError
+from vlinstruct.text import error_line
 
 _ADVICE = "The report says how to fix each"
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
-from vlinstruct.data.text import printable
 from vlinstruct.errors import VlinstructError
+from vlinstruct.text import printable
 
 T = TypeVar("T")
 Level = Literal["ok", "notice", "problem"]

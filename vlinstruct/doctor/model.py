@@ -8,17 +8,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vlinstruct.checkpoints.hub_cache import cached_folder, damages
-from vlinstruct.checkpoints.registry import BACKBONES, resolve
-from vlinstruct.checkpoints.safetensors_files import shards
+from vlinstruct.backends.instructblip.configuration import InstructBlipConfig
+from vlinstruct.backends.registry import BACKBONES, resolve
 from vlinstruct.doctor.finding import Finding, notice, ok, problem
 from vlinstruct.doctor.wanted import Wanted
-from vlinstruct.model.configuration import InstructBlipConfig
+from vlinstruct.weights.hub_cache import cached_folder, damages
+from vlinstruct.weights.safetensors_files import shards
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-    from vlinstruct.checkpoints.weights import Weight
+    from vlinstruct.conversion.weights import Weight
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +44,7 @@ class Model:
         Raises:
             CheckpointError: a file is missing or damaged.
         """
-        from vlinstruct.checkpoints.model_folder import stored_weights
+        from vlinstruct.conversion.model_folder import stored_weights
 
         return stored_weights(self.folder, notify=lambda message: None)
 
@@ -55,7 +55,7 @@ class Model:
         Raises:
             CheckpointError: it is missing or damaged.
         """
-        from vlinstruct.checkpoints.load import read_tokenizer
+        from vlinstruct.backends.instructblip.load import read_tokenizer
 
         return read_tokenizer(self.folder)
 
@@ -66,7 +66,7 @@ class Model:
         Raises:
             CheckpointError: it is missing or damaged.
         """
-        from vlinstruct.checkpoints.load import read_tokenizer
+        from vlinstruct.backends.instructblip.load import read_tokenizer
 
         return read_tokenizer(self.folder / "qformer_tokenizer")
 

@@ -13,11 +13,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vlinstruct.checkpoints.json_files import read_json_object
+from vlinstruct.backends.instructblip.configuration import LlamaConfig, T5Config
+from vlinstruct.backends.instructblip.tokenization import LiteralTokenizer
 from vlinstruct.doctor.finding import Finding, notice, ok, problem
 from vlinstruct.doctor.model import Model
-from vlinstruct.model.configuration import LlamaConfig, T5Config
-from vlinstruct.model.tokenization import LiteralTokenizer
+from vlinstruct.json_files import read_json_object
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from vlinstruct.checkpoints.registry import resolve
+from vlinstruct.backends.registry import resolve
 from vlinstruct.doctor.finding import Finding, notice, ok, problem
 from vlinstruct.doctor.wanted import Wanted
 from vlinstruct.errors import VlinstructError

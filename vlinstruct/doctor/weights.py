@@ -6,8 +6,8 @@ import logging
 from collections import Counter
 from collections.abc import Iterator
 
-from vlinstruct.checkpoints.load import empty_model, require_same_tensors, vocabulary_tables
-from vlinstruct.checkpoints.weights import is_finite, listed, num_bytes, require_floating
+from vlinstruct.backends.instructblip.load import empty_model, require_same_tensors, vocabulary_tables
+from vlinstruct.conversion.weights import is_finite, listed, num_bytes, require_floating
 from vlinstruct.doctor.finding import Finding, ok, problem
 from vlinstruct.doctor.model import Model
 

@@ -15,10 +15,10 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from vlinstruct.config import GenerationConfig, OptimizationConfig
+from vlinstruct.backends.instructblip.backend import VisionLanguageModel
 from vlinstruct.evaluation.item import Item, Words
-from vlinstruct.model.vlm import VisionLanguageModel
-from vlinstruct.pipeline import Pipeline
+from vlinstruct.model import Pipeline
+from vlinstruct.settings import GenerationSettings, OptimizationSettings
 from vlinstruct.values import Optimization, Percept
 
 T = TypeVar("T")
@@ -87,7 +87,7 @@ def answer(
     words: Words,
     *,
     prefix: str,
-    generation: GenerationConfig,
+    generation: GenerationSettings,
     facts: Mapping[str, Any] = MappingProxyType({}),
 ) -> Answered:
     """Answers a chunk of one task's items, asked in one kind of words; without beams, too, where there are some.
@@ -110,7 +110,7 @@ def answer(
         greedy, searching = _timed(lambda: _answers(pipeline, percept, items, texts, alone))
     clock = _Clock(pipeline.model)
     watched = Pipeline(clock, templates=pipeline.templates, least_certainty=pipeline.least_certainty)  # type: ignore[arg-type]
-    outcomes = watched.optimize_each(percept, texts, optimization=OptimizationConfig(select="safe"))
+    outcomes = watched.optimize_each(percept, texts, optimization=OptimizationSettings(select="safe"))
     known = [{text: found} for text, found in zip(texts, first, strict=True)]
     _answer_others(pipeline, percept, items, outcomes, known, generation)
     writer = _Writer(pipeline.model, words, prefix, facts)
@@ -124,7 +124,7 @@ def answer(
     )
 
 
-def _has_beams(items: Sequence[Item], generation: GenerationConfig) -> bool:
+def _has_beams(items: Sequence[Item], generation: GenerationSettings) -> bool:
     return generation.num_beams > 1 and not items[0].candidates
 
 
@@ -134,7 +134,7 @@ def _answer_others(
     items: Sequence[Item],
     outcomes: Sequence[Optimization | Exception],
     known: Sequence[dict[str, Any]],
-    generation: GenerationConfig,
+    generation: GenerationSettings,
 ) -> None:
     """Adds to each row's answers those of the wordings that optimization brought forth."""
     new = [
@@ -159,7 +159,7 @@ def _timed(work: Callable[[], T]) -> tuple[T, float]:
 
 
 def _answers(
-    pipeline: Pipeline, percept: Percept, items: Sequence[Item], texts: Sequence[str], generation: GenerationConfig
+    pipeline: Pipeline, percept: Percept, items: Sequence[Item], texts: Sequence[str], generation: GenerationSettings
 ) -> list[Any]:
     """Returns a generated text, or the mean nats per token of every candidate, (K,), per row."""
     if not items:

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vlinstruct.config import GenerationConfig
 from vlinstruct.evaluation.benchmarks.picture import Draw
 from vlinstruct.evaluation.item import Item, Task
+from vlinstruct.settings import GenerationSettings
 
 ReadText = Callable[[str, Draw], Sequence[str]]
 """Returns the tokens of a picture, given what it is called and how it is drawn."""
@@ -60,7 +60,7 @@ class Benchmark:
     licence: str
     forms: Sequence[Mapping[str, str]]
     example: str
-    generation: GenerationConfig
+    generation: GenerationSettings
     generation_source: str
     read: Callable[[Path], Iterator[Item]]
     hub: str

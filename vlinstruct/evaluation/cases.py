@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vlinstruct.evaluation.item import Item
-from vlinstruct.evaluation.metrics.accuracy import is_exact_match, is_ranked_first
+from vlinstruct.metrics.accuracy import is_exact_match, is_ranked_first
 
 NUM_CASES, NUM_FAILURES = 12, 4
 ROLES = ("initial", "rewritten", "optimized")

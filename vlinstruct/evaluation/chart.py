@@ -6,8 +6,8 @@ import html
 import math
 from collections.abc import Iterator
 
-from vlinstruct.evaluation.metrics.bootstrap import Interval
 from vlinstruct.evaluation.table import Cell, Table
+from vlinstruct.metrics.bootstrap import Interval
 
 _COLOURS = ("#555555", "#1f77b4", "#d62728", "#2ca02c", "#9467bd")
 _LEFT, _WIDTH, _ROW, _HEAD, _MARGIN = 130, 520, 13, 26, 34

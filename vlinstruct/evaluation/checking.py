@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vlinstruct.data.text import error_line
 from vlinstruct.errors import DataError, ImageError, InputError
 from vlinstruct.evaluation.benchmark import Benchmark
 from vlinstruct.evaluation.benchmarks.hub_files import has_tables
 from vlinstruct.evaluation.benchmarks.hub_table import StoredPicture
 from vlinstruct.evaluation.benchmarks.picture import Picture
 from vlinstruct.evaluation.item import Item
+from vlinstruct.text import error_line
 
 _HEADERS_READ = 8
 

@@ -11,11 +11,11 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from vlinstruct.data.text import error_line
 from vlinstruct.errors import UsageError
 from vlinstruct.evaluation.answering import SCHEMA
 from vlinstruct.evaluation.parts import RECORDS_FILE
 from vlinstruct.evaluation.table import read_records
+from vlinstruct.text import error_line
 
 NEAR = 1e-4  # nats per token
 _ROLES = ("initial", "greedy", "rewritten", "optimized")

@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 from vlinstruct.evaluation.item import Words
-from vlinstruct.evaluation.metrics.bootstrap import Interval
 from vlinstruct.evaluation.table import Cell, Table
+from vlinstruct.metrics.bootstrap import Interval
 
 _LEAST_LOSS = 3.0  # points; below it "share recovered" would divide by next to nothing
 

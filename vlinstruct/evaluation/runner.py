@@ -15,14 +15,14 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TextIO
 
-from vlinstruct.config import GenerationConfig
-from vlinstruct.data.record_files import open_records
-from vlinstruct.data.record_resume import Target, scan
-from vlinstruct.data.records import RecordWriter
 from vlinstruct.evaluation.answering import SCHEMA, Answered, answer
 from vlinstruct.evaluation.item import WORDS, Item, Words
 from vlinstruct.evaluation.parts import ALONE, RECORDS_FILE, Processes, gather, records_file
-from vlinstruct.pipeline import Pipeline
+from vlinstruct.model import Pipeline
+from vlinstruct.records.output import RecordWriter
+from vlinstruct.records.output_file import open_records
+from vlinstruct.records.resume import Target, scan
+from vlinstruct.settings import GenerationSettings
 
 TIMES_FILE = "times.jsonl"
 
@@ -58,7 +58,7 @@ def run(
     folder: Path,
     *,
     batch_size: int,
-    generation: Mapping[str, GenerationConfig],
+    generation: Mapping[str, GenerationSettings],
     facts: Mapping[str, Any] = MappingProxyType({}),
     processes: Processes = ALONE,
     on_item: Callable[[], None] = lambda: None,
@@ -142,7 +142,7 @@ def _chunks(tasks: Mapping[str, Sequence[Item]], batch_size: int) -> Iterator[_C
                 yield _Chunk(words=words, items=asked[start : start + batch_size])
 
 
-def _key(model: Model, chunk: _Chunk, item: Item, generation: GenerationConfig) -> str:
+def _key(model: Model, chunk: _Chunk, item: Item, generation: GenerationSettings) -> str:
     """Identifies what a record is computed from, except the picture, which the item's id stands for."""
     asked = [model.fingerprint, item.id, item.instructions[chunk.words], item.candidates, asdict(generation)]
     return hashlib.sha256(json.dumps(asked, default=str).encode()).hexdigest()[:16]

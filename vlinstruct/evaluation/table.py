@@ -21,15 +21,15 @@ from numpy.typing import NDArray
 
 from vlinstruct.evaluation.columns import STAGES, Column, chosen, columns_of
 from vlinstruct.evaluation.item import WORDS, Task, Words
-from vlinstruct.evaluation.metrics.accuracy import is_exact_match, is_ranked_first
-from vlinstruct.evaluation.metrics.bootstrap import Interval
-from vlinstruct.evaluation.metrics.captions import Captions, CaptionTokenizer, tokenized
-from vlinstruct.evaluation.metrics.cider import cider
-from vlinstruct.evaluation.metrics.mrr import target_rank
-from vlinstruct.evaluation.metrics.roc_auc import roc_auc
-from vlinstruct.evaluation.metrics.vqa_accuracy import Normalizer, vqa_accuracy
 from vlinstruct.evaluation.parts import RECORDS_FILE
 from vlinstruct.evaluation.runner import TIMES_FILE
+from vlinstruct.metrics.accuracy import is_exact_match, is_ranked_first
+from vlinstruct.metrics.bootstrap import Interval
+from vlinstruct.metrics.captions import Captions, CaptionTokenizer, tokenized
+from vlinstruct.metrics.cider import cider
+from vlinstruct.metrics.mrr import target_rank
+from vlinstruct.metrics.roc_auc import roc_auc
+from vlinstruct.metrics.vqa_accuracy import Normalizer, vqa_accuracy
 
 NUM_RESAMPLES = 2000
 _PERCENT = 100.0

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
 
-from vlinstruct.config import Select
-from vlinstruct.data.text import is_blank
 from vlinstruct.instruction.content import content_changes, echoes
 from vlinstruct.instruction.rank import best, is_finite
 from vlinstruct.instruction.templates import Templates, written_ias
+from vlinstruct.settings import Select
+from vlinstruct.text import is_blank
 from vlinstruct.values import Role, ScoredInstruction
 
 ROLES: tuple[Role, ...] = ("initial", "rewritten", "optimized")

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vlinstruct.config import OptimizationConfig
 from vlinstruct.instruction.draft import Draft, settle
 from vlinstruct.instruction.protocol import InstructionModel
 from vlinstruct.instruction.rank import best, is_finite, rank
 from vlinstruct.instruction.score import check_rows
 from vlinstruct.instruction.templates import Templates
+from vlinstruct.settings import OptimizationSettings
 from vlinstruct.values import Percept, ScoredInstruction
 
 EMPTY_COMPARISON = "the comparison brought forth nothing, so the better of the compared instructions stands in for it"
@@ -23,7 +23,7 @@ def compare(
     percept: Percept,
     candidates: Sequence[Sequence[ScoredInstruction]],
     templates: Templates,
-    config: OptimizationConfig,
+    config: OptimizationSettings,
 ) -> list[Draft]:
     """Lets the model write an optimized instruction after an in-context comparison; the Q-Former reads the initial one.
 

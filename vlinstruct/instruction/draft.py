@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vlinstruct.data.text import is_blank
+from vlinstruct.text import is_blank
 
 
 @dataclass(frozen=True, kw_only=True)

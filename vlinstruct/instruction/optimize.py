@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vlinstruct.config import OptimizationConfig
 from vlinstruct.errors import ScoreError
 from vlinstruct.instruction.choose import ROLES, choose
 from vlinstruct.instruction.compare import compare
@@ -21,6 +20,7 @@ from vlinstruct.instruction.rank import is_finite, no_finite_ias
 from vlinstruct.instruction.rewrite import Rewritings, rewrite
 from vlinstruct.instruction.score import check_rows, score, score_per_image
 from vlinstruct.instruction.templates import Templates
+from vlinstruct.settings import OptimizationSettings
 from vlinstruct.values import Optimization, Percept, ScoredInstruction
 
 
@@ -30,7 +30,7 @@ def optimize(
     instructions: Sequence[str],
     *,
     templates: Templates,
-    config: OptimizationConfig,
+    config: OptimizationSettings,
     known: Rewritings | None = None,
 ) -> list[Optimization | ScoreError]:
     """Optimizes one instruction per image (algorithm 2).
@@ -87,7 +87,7 @@ def join(
     comparison: Draft,
     optimized: ScoredInstruction,
     templates: Templates,
-    config: OptimizationConfig,
+    config: OptimizationSettings,
 ) -> Optimization | ScoreError:
     """Joins what happened to one row: the outcome, or a ScoreError where nothing can be chosen."""
     initial, rewritten = pair
@@ -112,10 +112,10 @@ def join(
     )
 
 
-def _uncertainty(rewriting: Draft, config: OptimizationConfig) -> str | None:
+def _uncertainty(rewriting: Draft, config: OptimizationSettings) -> str | None:
     """Says in words that a rewriting was written with too little certainty.
 
-    >>> _uncertainty(Draft(text="x", certainty=0.555), OptimizationConfig(least_certainty=0.8))
+    >>> _uncertainty(Draft(text="x", certainty=0.555), OptimizationSettings(least_certainty=0.8))
     'was written with a certainty of 0.56, below 0.8'
     """
     least = config.least_certainty or 0.0

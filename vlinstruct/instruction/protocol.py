@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from vlinstruct.config import GenerationConfig
+from vlinstruct.settings import GenerationSettings
 from vlinstruct.values import Percept, TokenScores
 
 
@@ -27,12 +27,12 @@ class InstructionModel(Protocol):
         """
         ...
 
-    def generate_text(self, prompts: Sequence[str], config: GenerationConfig) -> list[str]:
+    def generate_text(self, prompts: Sequence[str], config: GenerationSettings) -> list[str]:
         """Continues every prompt with the language model alone; no image."""
         ...
 
     def generate(
-        self, percept: Percept, prompts: Sequence[str], qformer_texts: Sequence[str], config: GenerationConfig
+        self, percept: Percept, prompts: Sequence[str], qformer_texts: Sequence[str], config: GenerationSettings
     ) -> list[str]:
         """Continues every prompt given its row's image; `qformer_texts` is what the Q-Former reads."""
         ...

@@ -10,11 +10,11 @@ from collections.abc import MutableMapping, Sequence
 from dataclasses import replace
 from typing import cast
 
-from vlinstruct.config import OptimizationConfig
 from vlinstruct.errors import UsageError
 from vlinstruct.instruction.draft import Draft, settle
 from vlinstruct.instruction.protocol import CertaintyModel, InstructionModel
 from vlinstruct.instruction.templates import Templates
+from vlinstruct.settings import OptimizationSettings
 
 EMPTY_REWRITING = "the rewriting was empty, so the initial instruction stands in for it"
 
@@ -27,7 +27,7 @@ def rewrite(
     model: InstructionModel,
     instructions: Sequence[str],
     templates: Templates,
-    config: OptimizationConfig,
+    config: OptimizationSettings,
     known: Rewritings | None = None,
 ) -> list[Draft]:
     """Rewrites instructions; equal ones are rewritten once, since a rewriting depends on the text alone.

@@ -13,7 +13,6 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from statistics import fmean
 
-from vlinstruct.config import OptimizationConfig
 from vlinstruct.errors import ScoreError, UsageError
 from vlinstruct.instruction.compare import compare
 from vlinstruct.instruction.optimize import join
@@ -22,6 +21,7 @@ from vlinstruct.instruction.rank import is_finite, no_finite_ias
 from vlinstruct.instruction.rewrite import Rewritings, rewrite
 from vlinstruct.instruction.score import score_per_image
 from vlinstruct.instruction.templates import Templates
+from vlinstruct.settings import OptimizationSettings
 from vlinstruct.values import Optimization, Percept, ScoredInstruction, TokenScores
 
 # Enough to find an image that is like the mean; all percepts of a large folder would not fit into memory.
@@ -34,7 +34,7 @@ def optimize_shared(
     instruction: str,
     *,
     templates: Templates,
-    config: OptimizationConfig,
+    config: OptimizationSettings,
     known: Rewritings | None = None,
 ) -> Optimization:
     """Optimizes one instruction for all images together.

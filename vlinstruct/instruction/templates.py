@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from vlinstruct.data.text import error_line, joined, shortened
 from vlinstruct.errors import DataError
 from vlinstruct.instruction.templates_file import MAX_WHY_CHARACTERS, parse_texts, read_text
+from vlinstruct.text import error_line, joined, shortened
 from vlinstruct.values import ScoredInstruction
 
 TEMPLATE_FIELDS = {

@@ -10,6 +10,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vlinstruct.backends.instructblip.configuration import (
+    InstructBlipConfig,
+    QFormerConfig,
+    T5Config,
+    TextConfig,
+    VisionConfig,
+)
+from vlinstruct.backends.instructblip.language_model import LanguageModel
+from vlinstruct.backends.instructblip.llama import Llama
+from vlinstruct.backends.instructblip.network import InstructBlip
+from vlinstruct.backends.instructblip.t5 import T5, T5Attention, relative_position_bucket
 from vlinstruct.mini.draw import draw
 from vlinstruct.mini.fonts import BUILT_IN
 from vlinstruct.mini.guidance import NUM_QUERY_TOKENS
@@ -18,11 +29,6 @@ from vlinstruct.mini.local_vision import OFFSETS, look_at_neighbours, whiten_pat
 from vlinstruct.mini.pixels import normalised
 from vlinstruct.mini.reading import LanguageModelName
 from vlinstruct.mini.world import sample_scene
-from vlinstruct.model.configuration import InstructBlipConfig, QFormerConfig, T5Config, TextConfig, VisionConfig
-from vlinstruct.model.instructblip import InstructBlip
-from vlinstruct.model.language_model import LanguageModel
-from vlinstruct.model.llama import Llama
-from vlinstruct.model.t5 import T5, T5Attention, relative_position_bucket
 
 IMAGE_SIZE = 120
 PATCH_SIZE = 12

@@ -15,7 +15,7 @@ import argparse
 import shutil
 from pathlib import Path
 
-from vlinstruct.checkpoints.safetensors_files import shards, tensors, write_tensors
+from vlinstruct.weights.safetensors_files import shards, tensors, write_tensors
 
 
 def average(before: Path, after: Path, output: Path) -> None:

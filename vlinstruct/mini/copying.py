@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import linear, log_softmax
 
+from vlinstruct.backends.instructblip.t5 import T5, T5Attention
 from vlinstruct.mini.recording import recording
 from vlinstruct.mini.transfer import on_device
-from vlinstruct.model.t5 import T5, T5Attention
 
 Ids = NDArray[np.int64]
 Sources = NDArray[np.float32]

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from vlinstruct.config import GenerationConfig
+from vlinstruct.backends.instructblip.backend import VisionLanguageModel
 from vlinstruct.mini.draw import DEFAULT_SIZE, draw, layout
 from vlinstruct.mini.phrasings import TASKS
 from vlinstruct.mini.questions import Question, ask, facts
@@ -15,10 +15,10 @@ from vlinstruct.mini.scene import Scene
 from vlinstruct.mini.shares import Share, share
 from vlinstruct.mini.split import Split
 from vlinstruct.mini.world import sample_scene
-from vlinstruct.model.vlm import VisionLanguageModel
+from vlinstruct.settings import GenerationSettings
 
 _BATCH = 10
-_GENERATION = GenerationConfig(max_new_tokens=48)
+_GENERATION = GenerationSettings(max_new_tokens=48)
 # Heights of capitals as fractions of the picture's height.
 HEIGHT_BANDS = ((0.0, 1 / 12), (1 / 12, 1 / 10), (1 / 10, 1 / 8), (1 / 8, 1 / 6), (1 / 6, 1 / 4), (1 / 4, 1 / 3))
 _REQUIRED_BAND = (1 / 6, 1 / 3)

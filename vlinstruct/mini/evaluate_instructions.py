@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from vlinstruct.config import GenerationConfig
+from vlinstruct.backends.instructblip.backend import VisionLanguageModel
 from vlinstruct.instruction.content import content_changes
 from vlinstruct.instruction.templates import Templates
 from vlinstruct.mini.draw import draw
@@ -19,11 +19,11 @@ from vlinstruct.mini.scene import Scene
 from vlinstruct.mini.shares import Share, auc, share
 from vlinstruct.mini.split import Split
 from vlinstruct.mini.wording import canonical, clean, poor
-from vlinstruct.model.vlm import VisionLanguageModel
+from vlinstruct.settings import GenerationSettings
 from vlinstruct.values import Percept
 
 Words = Literal["canonical", "drawn"]
-_GREEDY = GenerationConfig(max_new_tokens=64)
+_GREEDY = GenerationSettings(max_new_tokens=64)
 _BATCH = 50
 
 

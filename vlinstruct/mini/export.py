@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
+from vlinstruct.backends.instructblip.configuration import InstructBlipConfig
 from vlinstruct.mini.architecture import mini_config
 from vlinstruct.mini.pixels import PIXEL_MEAN, PIXEL_STD
 from vlinstruct.mini.reading import LanguageModelName
 from vlinstruct.mini.tokenizers import language_tokenizer, qformer_tokenizer, save_tokenizers
-from vlinstruct.model.configuration import InstructBlipConfig
 
 _BICUBIC = 3
 _GENERATION: Mapping[LanguageModelName, dict[str, int]] = {

@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import linear, log_softmax
 
+from vlinstruct.backends.instructblip.qformer import QFormer, QueryKeyValue
 from vlinstruct.mini.labels import HALVES, centre_cell
 from vlinstruct.mini.questions import Fact
 from vlinstruct.mini.recording import recording
 from vlinstruct.mini.scene import Scene
 from vlinstruct.mini.transfer import on_device
 from vlinstruct.mini.words import MAX_LENGTH
-from vlinstruct.model.qformer import QFormer, QueryKeyValue
 
 FOCUS_QUERIES = (MAX_LENGTH, MAX_LENGTH + 1)
 NUM_QUERY_TOKENS = MAX_LENGTH + 4

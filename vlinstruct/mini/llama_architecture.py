@@ -12,8 +12,8 @@ import math
 import torch
 from torch import Tensor
 
-from vlinstruct.model.configuration import LlamaConfig
-from vlinstruct.model.llama import Llama, LlamaAttention
+from vlinstruct.backends.instructblip.configuration import LlamaConfig
+from vlinstruct.backends.instructblip.llama import Llama, LlamaAttention
 
 # Which earlier token each of the first layer's heads starts out looking at.
 _OFFSETS = (-1, -2, -3)

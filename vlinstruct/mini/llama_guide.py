@@ -14,12 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear, log_softmax
 
+from vlinstruct.backends.instructblip.attention import split_heads
+from vlinstruct.backends.instructblip.llama import Llama, LlamaAttention
 from vlinstruct.mini.copying import GUIDED_HEADS, LEAST_LOG_PROBABILITY
 from vlinstruct.mini.encoder_attention import GUIDED_HEAD, GUIDED_LAYERS
 from vlinstruct.mini.language_guide import Recorded
 from vlinstruct.mini.recording import recording
-from vlinstruct.model.attention import split_heads
-from vlinstruct.model.llama import Llama, LlamaAttention
 
 COPYING_LAYERS = (GUIDED_LAYERS[-1] + 1, GUIDED_LAYERS[-1] + 2)
 

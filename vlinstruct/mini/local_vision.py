@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import unfold
 
-from vlinstruct.model.configuration import VisionConfig
-from vlinstruct.model.encoder import VisionEncoder
+from vlinstruct.backends.instructblip.configuration import VisionConfig
+from vlinstruct.backends.instructblip.encoder import VisionEncoder
 
 Offset = tuple[int, int]
 

@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from vlinstruct.backends.instructblip.llama import Llama
+from vlinstruct.backends.instructblip.network import InstructBlip
+from vlinstruct.backends.instructblip.t5 import T5
 from vlinstruct.mini.architecture import GRID
 from vlinstruct.mini.batches import Batch
 from vlinstruct.mini.copying import Ids, copying_loss
@@ -31,9 +34,6 @@ from vlinstruct.mini.t5_guide import T5Guide
 from vlinstruct.mini.tokenising import Rows
 from vlinstruct.mini.transfer import on_device
 from vlinstruct.mini.words import MAX_LENGTH
-from vlinstruct.model.instructblip import InstructBlip
-from vlinstruct.model.llama import Llama
-from vlinstruct.model.t5 import T5
 
 WEIGHTS = {
     "target": 1.0,

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from vlinstruct.model.t5 import T5Attention
+from vlinstruct.backends.instructblip.t5 import T5Attention
 
 _BETAS = (0.9, 0.98)
 

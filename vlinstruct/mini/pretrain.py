@@ -27,6 +27,8 @@ import torch
 from torch import Tensor, nn
 from torch.multiprocessing.spawn import spawn
 
+from vlinstruct.backends.instructblip.attention import prefer_kernels_for_all_shapes
+from vlinstruct.backends.instructblip.network import InstructBlip
 from vlinstruct.errors import CheckpointError, VlinstructError
 from vlinstruct.mini.architecture import mini_config, new_model
 from vlinstruct.mini.batches import ANSWERING, SEEING, Batch, BatchShape
@@ -40,8 +42,6 @@ from vlinstruct.mini.reading import LANGUAGE_MODELS
 from vlinstruct.mini.recipe import Settings, warmth
 from vlinstruct.mini.start import start_from
 from vlinstruct.mini.tokenizers import language_tokenizer, qformer_tokenizer
-from vlinstruct.model.attention import prefer_kernels_for_all_shapes
-from vlinstruct.model.instructblip import InstructBlip
 
 
 class Trainer:

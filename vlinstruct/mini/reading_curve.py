@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from vlinstruct.config import GenerationConfig
+from vlinstruct.backends.instructblip.backend import VisionLanguageModel
 from vlinstruct.mini.draw import DEFAULT_SIZE, draw, layout
 from vlinstruct.mini.questions import is_label
 from vlinstruct.mini.scene import COLOURS, Scene
@@ -17,13 +17,13 @@ from vlinstruct.mini.shares import Share, share
 from vlinstruct.mini.split import Split
 from vlinstruct.mini.wording import canonical
 from vlinstruct.mini.world import sample_scene
-from vlinstruct.model.vlm import VisionLanguageModel
+from vlinstruct.settings import GenerationSettings
 
 # Fractions of the picture's height, from the least to the most that is asked of mini.
 HEIGHTS = (1 / 14, 1 / 12, 1 / 10, 1 / 8, 1 / 7, 1 / 6, 1 / 5, 1 / 4, 1 / 3)
 _LEAST_OF_HEIGHT = 0.93
 _BATCH = 25
-_GENERATION = GenerationConfig(max_new_tokens=16)
+_GENERATION = GenerationSettings(max_new_tokens=16)
 _SIZE = (720, 400)
 _MARGIN = 60
 _LABEL_WIDTH = 28

@@ -8,10 +8,10 @@ from pathlib import Path
 from safetensors.torch import load_file
 from torch import Tensor
 
-from vlinstruct.checkpoints.json_files import read_json_object
-from vlinstruct.checkpoints.load import vocabulary_tables
-from vlinstruct.model.configuration import InstructBlipConfig
-from vlinstruct.model.instructblip import InstructBlip
+from vlinstruct.backends.instructblip.configuration import InstructBlipConfig
+from vlinstruct.backends.instructblip.load import vocabulary_tables
+from vlinstruct.backends.instructblip.network import InstructBlip
+from vlinstruct.json_files import read_json_object
 
 
 def start_from(folder: Path, model: InstructBlip) -> str:

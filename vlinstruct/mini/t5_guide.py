@@ -7,11 +7,11 @@ from contextlib import contextmanager
 
 from torch import Tensor
 
+from vlinstruct.backends.instructblip.t5 import T5
 from vlinstruct.mini.copying import recorded_cross_attention
 from vlinstruct.mini.encoder_attention import recorded_self_attention
 from vlinstruct.mini.language_guide import Recorded
 from vlinstruct.mini.recording import recording
-from vlinstruct.model.t5 import T5
 
 
 class T5Guide:

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
+from vlinstruct.backends.instructblip.language_model import LanguageModel
 from vlinstruct.errors import InputError, UsageError
-from vlinstruct.model.language_model import LanguageModel
 
 
 class Devices:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from vlinstruct.data.conversations import TrainingSample
-from vlinstruct.model.vlm import VisionLanguageModel
+from vlinstruct.backends.instructblip.backend import VisionLanguageModel
+from vlinstruct.training.data.conversations import TrainingSample
 from vlinstruct.training.features import FeatureRows, Features
 from vlinstruct.training.frontier import Frontier
 from vlinstruct.training.objective import answer_nll

@@ -21,13 +21,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vlinstruct.checkpoints.atomic import written_atomically
-from vlinstruct.data.conversations import TrainingSample
-from vlinstruct.data.durable import file_sha256
-from vlinstruct.data.images import load_image
-from vlinstruct.data.read_ahead import read_ahead
+from vlinstruct.atomic import written_atomically
+from vlinstruct.backends.instructblip.backend import VisionLanguageModel
+from vlinstruct.durable import file_sha256
 from vlinstruct.errors import ImageError
-from vlinstruct.model.vlm import VisionLanguageModel
+from vlinstruct.media.images import load_image
+from vlinstruct.media.read_ahead import read_ahead
+from vlinstruct.training.data.conversations import TrainingSample
 from vlinstruct.training.frontier import Frontier
 
 _MISSING, _COMPUTED, _UNREADABLE = 0, 1, 2

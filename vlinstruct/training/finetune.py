@@ -17,10 +17,10 @@ from typing import Any
 
 from torch.nn import Parameter
 
-from vlinstruct.checkpoints.adapter import CONFIG_FILE
-from vlinstruct.data.lock import lock
-from vlinstruct.data.text import error_line
+from vlinstruct.backends.instructblip.adapter import CONFIG_FILE
 from vlinstruct.errors import ImageError
+from vlinstruct.records.lock import lock
+from vlinstruct.text import error_line
 from vlinstruct.training.adapter_folder import finish, save, write_settings
 from vlinstruct.training.devices import Devices
 from vlinstruct.training.examples import Examples

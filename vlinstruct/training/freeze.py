@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch.nn import Parameter
 
-from vlinstruct.checkpoints.adapter import layer_parameters
-from vlinstruct.checkpoints.lora import LoraSettings, add_lora, lora_parameters
-from vlinstruct.model.instructblip import InstructBlip
+from vlinstruct.backends.instructblip.adapter import layer_parameters
+from vlinstruct.backends.instructblip.lora import LoraSettings, add_lora, lora_parameters
+from vlinstruct.backends.instructblip.network import InstructBlip
 from vlinstruct.training.recipe import FinetuneConfig
 
 

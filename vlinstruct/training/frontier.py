@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vlinstruct.model.vlm import VisionLanguageModel
+from vlinstruct.backends.instructblip.backend import VisionLanguageModel
 
 
 class Frontier(Protocol):

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vlinstruct.data.conversations import TrainingSample
-from vlinstruct.model.vlm import VisionLanguageModel
+from vlinstruct.backends.instructblip.backend import VisionLanguageModel
+from vlinstruct.training.data.conversations import TrainingSample
 from vlinstruct.training.plan import Plan
 from vlinstruct.training.recipe import FinetuneConfig
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from vlinstruct.checkpoints.atomic import written_atomically
-from vlinstruct.data.text import error_line
+from vlinstruct.atomic import written_atomically
 from vlinstruct.errors import ResourceError
+from vlinstruct.text import error_line
 
 
 class Log:

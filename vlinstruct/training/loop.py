@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
+from vlinstruct.backends.instructblip.backend import VisionLanguageModel
 from vlinstruct.errors import DivergedError, ResourceError, is_out_of_memory
-from vlinstruct.model.vlm import VisionLanguageModel
 from vlinstruct.training.devices import Devices
 from vlinstruct.training.examples import Examples
 from vlinstruct.training.log import Log

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch.nn import Parameter
 
-from vlinstruct.model.vlm import VisionLanguageModel
+from vlinstruct.backends.instructblip.backend import VisionLanguageModel
 from vlinstruct.training.features import FeatureRows, row_bytes
 from vlinstruct.training.loop import num_steps
 from vlinstruct.training.recipe import FinetuneConfig

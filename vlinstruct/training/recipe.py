@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from vlinstruct.data.conversations import Answers
 from vlinstruct.errors import UsageError
+from vlinstruct.training.data.conversations import Answers
 
 
 @dataclass(frozen=True, kw_only=True)

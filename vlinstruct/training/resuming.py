@@ -11,8 +11,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from vlinstruct.data.text import error_line
 from vlinstruct.errors import InputError, ResourceError, UsageError
+from vlinstruct.text import error_line
 from vlinstruct.training.job import Job, Progress
 from vlinstruct.training.plan import Plan
 from vlinstruct.training.state import TrainingState, newest_state

@@ -19,11 +19,11 @@ from typing import Any
 from torch import Tensor
 from torch.optim import Optimizer
 
-from vlinstruct.checkpoints.json_files import read_json_object
-from vlinstruct.checkpoints.safetensors_files import tensors, write_tensors
-from vlinstruct.data.durable import file_sha256, mode_under_umask, sync
-from vlinstruct.data.text import error_line
+from vlinstruct.durable import file_sha256, mode_under_umask, sync
 from vlinstruct.errors import CheckpointError, ResourceError
+from vlinstruct.json_files import read_json_object
+from vlinstruct.text import error_line
+from vlinstruct.weights.safetensors_files import tensors, write_tensors
 
 _KEPT = 2
 _PREFIX, _TEMPORARY = "step-", ".tmp-"

@@ -14,7 +14,7 @@ from typing import Any
 from PIL import Image
 
 from vlinstruct.cli.main import run_command
-from vlinstruct.data import ocr
+from vlinstruct.media import ocr
 
 from .hub_copies import dump_parquet, stored
 from .official_files import draw, dump

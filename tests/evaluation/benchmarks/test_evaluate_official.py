@@ -12,7 +12,7 @@ import pytest
 from command_line import Result, vli
 
 from vlinstruct.evaluation.benchmarks.official import BENCHMARKS, read_items
-from vlinstruct.evaluation.metrics.vqa_accuracy import vqa_accuracy
+from vlinstruct.metrics.vqa_accuracy import vqa_accuracy
 
 from .official_files import draw, dump, write
 
@@ -118,7 +118,7 @@ def test_minis_tasks_and_official_ones_have_a_table_each(data: Path, tmp_path: P
 def test_published_figures_stand_beside_ours_where_the_paper_has_the_backbone(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vlinstruct.checkpoints.registry.known_as", lambda backbone, offline: "vicuna-7b")
+    monkeypatch.setattr("vlinstruct.backends.registry.known_as", lambda backbone, offline: "vicuna-7b")
     names = ("vsr", "hatefulmemes", "--data", data, "--backbone", "mini", "-o", tmp_path, "-q")
     (table,) = run(*names, "--json").records
     figures = {"vanilla": 59.6, "ema": 60.8, "rewriting": 62.2, "aio": 62.7}

@@ -20,12 +20,12 @@ from command_line import Result, vli
 from PIL import Image, ImageDraw, ImageFont
 
 import vlinstruct.mini
-from vlinstruct.data import ocr
 from vlinstruct.errors import ImageError, InputError
 from vlinstruct.evaluation.benchmarks.ocr_tokens import Completed, Ocr, read_completed
 from vlinstruct.evaluation.benchmarks.official import BENCHMARKS, without_tokens
 from vlinstruct.evaluation.checking import check
 from vlinstruct.evaluation.parts import ALONE, Processes
+from vlinstruct.media import ocr
 
 from .official_files import dump, write
 from .printed_pictures import LIBRARY, Tokens, read_colour, write_copy, write_files

@@ -6,8 +6,10 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from vlinstruct.data.files import open_regular, read_regular
-from vlinstruct.data.json_lines import (
+from vlinstruct.errors import DataError
+from vlinstruct.evaluation.benchmarks.record import WHAT, Record, bad_annotation
+from vlinstruct.files import open_regular, read_regular
+from vlinstruct.records.lines import (
     BOM,
     MAX_LINE_BYTES,
     numbered_lines,
@@ -15,8 +17,6 @@ from vlinstruct.data.json_lines import (
     parse_strictly,
     require_text,
 )
-from vlinstruct.errors import DataError
-from vlinstruct.evaluation.benchmarks.record import WHAT, Record, bad_annotation
 
 _MAX_BYTES = 1_000_000_000  # the largest is Visual Dialog's, of about a tenth of that
 _HEAD_BYTES = 64

@@ -8,17 +8,17 @@ Where we differ: LAVIS' `generate` has a repetition penalty of 1.5, we have none
 
 from __future__ import annotations
 
-from vlinstruct.config import GenerationConfig
+from vlinstruct.settings import GenerationSettings
 
-SHORT_ANSWER = GenerationConfig(max_new_tokens=10, num_beams=5, length_penalty=-1.0)
+SHORT_ANSWER = GenerationSettings(max_new_tokens=10, num_beams=5, length_penalty=-1.0)
 SHORT_ANSWER_SOURCE = (
     "LAVIS, predict_answers and instructblip/qa_okvqa_*_eval.yaml: 5 beams, length penalty -1, 10 tokens"
 )
 
-CAPTION = GenerationConfig(max_new_tokens=30, num_beams=5, length_penalty=1.0)
+CAPTION = GenerationSettings(max_new_tokens=30, num_beams=5, length_penalty=1.0)
 CAPTION_SOURCE = (
     "LAVIS, instructblip/caption_nocaps_*_eval.yaml: 5 beams, length penalty 1; 30 tokens are ours (10 to 80 there)"
 )
 
-RANKED = GenerationConfig()
+RANKED = GenerationSettings()
 RANKED_SOURCE = "nothing is generated: the candidates are ranked by their likelihood"

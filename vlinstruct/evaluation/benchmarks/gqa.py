@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from vlinstruct.data.text import shortened
 from vlinstruct.evaluation.benchmark import Benchmark, HubCopy
 from vlinstruct.evaluation.benchmarks.annotations import read_object
 from vlinstruct.evaluation.benchmarks.asking import Asking
@@ -21,6 +20,7 @@ from vlinstruct.evaluation.benchmarks.picture import Draw, picture
 from vlinstruct.evaluation.benchmarks.record import Record, bad_annotation
 from vlinstruct.evaluation.item import Item, Task
 from vlinstruct.instruction.templates import fill
+from vlinstruct.text import shortened
 
 _FILE, _PICTURES = "testdev_balanced_questions.json", "images/"
 _INSTRUCTION = "Question: {question} \n Short answer:"

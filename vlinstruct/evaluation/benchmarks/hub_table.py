@@ -18,12 +18,12 @@ from typing import Any, Protocol
 
 from PIL import Image
 
-from vlinstruct.data.files import open_regular, refusal
-from vlinstruct.data.image_formats import NoImage, identify
-from vlinstruct.data.images import load_image
 from vlinstruct.errors import ResourceError
 from vlinstruct.evaluation.benchmarks.hub_files import shards
 from vlinstruct.evaluation.benchmarks.record import Record, bad_annotation
+from vlinstruct.files import open_regular, refusal
+from vlinstruct.media.image_formats import NoImage, identify
+from vlinstruct.media.images import load_image
 
 _BATCH_ROWS = 1024
 _BATCH_PICTURES = 8

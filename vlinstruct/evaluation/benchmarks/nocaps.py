@@ -13,7 +13,6 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from vlinstruct.data.image_folder import CAPTION_INSTRUCTION
 from vlinstruct.evaluation.benchmark import Benchmark, HubCopy
 from vlinstruct.evaluation.benchmarks.annotations import read_object
 from vlinstruct.evaluation.benchmarks.asking import Asking
@@ -22,6 +21,7 @@ from vlinstruct.evaluation.benchmarks.hub_table import read_rows
 from vlinstruct.evaluation.benchmarks.picture import Draw, picture
 from vlinstruct.evaluation.benchmarks.record import Record, bad_annotation
 from vlinstruct.evaluation.item import Item, Task
+from vlinstruct.training.data.image_folder import CAPTION_INSTRUCTION
 
 _FILE, _FOLDERS = "nocaps_val_4500_captions.json", ("val/", "images/")
 _TASK = Task(name="nocaps", metric="cider", is_ranked=False)

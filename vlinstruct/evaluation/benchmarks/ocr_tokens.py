@@ -15,13 +15,13 @@ from pathlib import Path
 
 from PIL import Image
 
-from vlinstruct.data.record_files import open_records
-from vlinstruct.data.record_resume import Target, lines, scan
 from vlinstruct.evaluation.benchmark import Benchmark
 from vlinstruct.evaluation.benchmarks.official import read_items
 from vlinstruct.evaluation.benchmarks.picture import Draw
 from vlinstruct.evaluation.item import Item
 from vlinstruct.evaluation.parts import RECORDS_FILE, Processes, gather, records_file
+from vlinstruct.records.output_file import open_records
+from vlinstruct.records.resume import Target, lines, scan
 
 _SCHEMA = "vlinstruct.ocr/1"
 

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
 
-from vlinstruct.data.text import error_line
 from vlinstruct.errors import DataError
 from vlinstruct.evaluation.benchmark import Benchmark
 from vlinstruct.evaluation.benchmarks import (
@@ -28,6 +27,7 @@ from vlinstruct.evaluation.benchmarks import (
 from vlinstruct.evaluation.benchmarks.hub_files import has_tables
 from vlinstruct.evaluation.checking import missing_files, read, require_files
 from vlinstruct.evaluation.item import Item
+from vlinstruct.text import error_line
 
 _MODULES = (flickr30k, nocaps, vsr, gqa, iconqa, vizwiz, textvqa, visdial, scienceqa, hatefulmemes)
 BENCHMARKS: Mapping[str, Benchmark] = {module.BENCHMARK.task.name: module.BENCHMARK for module in _MODULES}

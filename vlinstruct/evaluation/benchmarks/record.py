@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from vlinstruct.data.text import error_line, shortened
 from vlinstruct.errors import DataError
+from vlinstruct.text import error_line, shortened
 
 T = TypeVar("T")
 WHAT = "cannot use annotations"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from vlinstruct.checkpoints.registry import BACKBONES, DEFAULT_BACKBONE
+from vlinstruct.backends.registry import BACKBONES, DEFAULT_BACKBONE
 from vlinstruct.errors import UsageError
 from vlinstruct.evaluation.benchmarks.selection import Kind
 

@@ -10,19 +10,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from vlinstruct.config import GenerationConfig
-from vlinstruct.data.text import shortened
 from vlinstruct.errors import UsageError
 from vlinstruct.evaluation.benchmark import Benchmark
 from vlinstruct.evaluation.item import Item, Task
 from vlinstruct.mini.split import Split
+from vlinstruct.settings import GenerationSettings
+from vlinstruct.text import shortened
 
 if TYPE_CHECKING:
     from vlinstruct.evaluation.benchmarks.ocr_tokens import Completed, Ocr
 
 Kind = Literal["mini", "official"]
 _MINI_ITEMS = 500
-_MINI_GENERATION = GenerationConfig(max_new_tokens=48)
+_MINI_GENERATION = GenerationSettings(max_new_tokens=48)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,7 @@ class Options:
     repetition_penalty: float | None = None
     ocr: Ocr | None = None
 
-    def generation(self, own: GenerationConfig) -> GenerationConfig:
+    def generation(self, own: GenerationSettings) -> GenerationSettings:
         """Returns a benchmark's own settings, with what the command line says in their place."""
         return replace(
             own,
@@ -75,7 +75,7 @@ class Selection:
     kind: Kind
     tasks: Sequence[Task]
     items: Mapping[str, Sequence[Item]]
-    generation: Mapping[str, GenerationConfig]
+    generation: Mapping[str, GenerationSettings]
     facts: Mapping[str, Any]
     notices: Sequence[str] = ()
 

@@ -16,7 +16,6 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from vlinstruct.data.ocr import MAX_TOKENS
 from vlinstruct.evaluation.benchmark import Benchmark, HubCopy, ReadText
 from vlinstruct.evaluation.benchmarks.annotations import read_object
 from vlinstruct.evaluation.benchmarks.asking import Asking, ten_answers
@@ -26,6 +25,7 @@ from vlinstruct.evaluation.benchmarks.picture import Draw, picture
 from vlinstruct.evaluation.benchmarks.record import Record, bad_annotation
 from vlinstruct.evaluation.item import Item, Task
 from vlinstruct.instruction.templates import fill
+from vlinstruct.media.ocr import MAX_TOKENS
 
 _FILE, _OCR_FILE, _PICTURES = "TextVQA_0.5.1_val.json", "TextVQA_Rosetta_OCR_v0.2_val.json", "train_images/"
 _INSTRUCTION = "OCR tokens: {tokens} Question: {question} \n Short answer:"

@@ -1,0 +1,110 @@
+"""A text verified from a draft is the text that the model writes step by step."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+import pytest
+import tiny_models
+import torch
+
+from vlinstruct.backends.instructblip.decoding import generate
+from vlinstruct.backends.instructblip.drafting import CopyingDraft
+from vlinstruct.backends.instructblip.language_model import Context, LanguageModel
+from vlinstruct.backends.instructblip.speculative import DraftedRow
+from vlinstruct.settings import GenerationSettings
+
+KINDS = ("t5", "llama")
+STOP_IDS = (1,)
+CONFIG = GenerationSettings(max_new_tokens=20)
+Texts = Sequence[Sequence[int]]
+
+
+class Counted:
+    """Counts the passes that a generation takes."""
+
+    def __init__(self, language_model: LanguageModel) -> None:
+        self.passes = 0
+        self.language_model = language_model
+
+    def count(self, *_: object) -> None:
+        self.passes += 1
+
+    def __call__(self, context: Context, sources: Texts) -> tuple[list[list[int]], int]:
+        self.passes = 0
+        handle = self.language_model.get_submodule("lm_head").register_forward_hook(self.count)
+        texts = generate(self.language_model, context, CONFIG, STOP_IDS, sources)
+        handle.remove()
+        return texts, self.passes
+
+
+@pytest.fixture(params=KINDS)
+def counted(request: pytest.FixtureRequest) -> Counted:
+    return Counted(tiny_models.our_model(request.param, seed=3).language_model)
+
+
+def _context(language_model: LanguageModel, num_rows: int) -> Context:
+    draw = torch.Generator().manual_seed(num_rows)
+    lengths = [7, 4, 9, 5, 6][:num_rows]
+    embeds = torch.zeros(num_rows, max(lengths), language_model.embed_tokens(torch.zeros(1, 1).long()).shape[-1])
+    mask = torch.zeros(num_rows, max(lengths), dtype=torch.bool)
+    for row, length in enumerate(lengths):
+        embeds[row, -length:] = torch.randn(length, embeds.shape[-1], generator=draw)
+        mask[row, -length:] = True
+    return Context(inputs_embeds=embeds, attention_mask=mask, seen_ids=((0,),) * num_rows)
+
+
+def _damaged(text: Sequence[int], rng: random.Random) -> list[int]:
+    """Changes, loses or adds a token here and there."""
+    damaged = []
+    for token in text:
+        draw = rng.random()
+        if draw > 0.15:
+            damaged.append(token if draw > 0.3 else rng.randint(2, 97))
+        if draw < 0.05:
+            damaged += [token, token]
+    return damaged
+
+
+@pytest.mark.parametrize("num_rows", [1, 5])
+def test_whatever_is_drafted_the_text_is_the_same(counted: Counted, num_rows: int) -> None:
+    context, rng = _context(counted.language_model, num_rows), random.Random(0)
+    plain, steps = counted(context, ())
+    assert steps == 20
+    for sources in (plain, [[]] * num_rows, plain[::-1], *([_damaged(text, rng) for text in plain] for _ in range(8))):
+        texts, passes = counted(context, sources)
+        assert texts == plain
+        assert passes <= steps
+
+
+def test_a_right_draft_takes_one_pass(counted: Counted) -> None:
+    context = _context(counted.language_model, 5)
+    plain, _ = counted(context, ())
+    assert counted(context, plain) == (plain, 1)
+
+
+def test_a_replaced_word_costs_one_more_pass() -> None:
+    row = DraftedRow([5, 6, 9, 8, 1], max_new_tokens=20, stop_ids=STOP_IDS)
+    assert row.accept([5, 6, 7, 8, 1, 3]) == 2
+    assert row.proposed == [8, 1]
+    assert row.accept([8, 1, 3]) == 1
+    assert row.written == [5, 6, 7, 8, 1]
+
+
+def test_a_draft_goes_on_behind_what_was_written_last() -> None:
+    draft = CopyingDraft([10, 11, 12, 11, 13, 1])
+    assert draft.after([10, 11, 12]) == [11, 13, 1]
+    assert draft.after([99, 11]) == [13, 1]
+    assert draft.after([10, 11]) == [12, 11, 13, 1]
+    assert draft.after([1]) == []
+
+
+def test_a_row_stops_at_its_stop_token_and_at_the_most_tokens() -> None:
+    row = DraftedRow([5, 6, 1, 7], max_new_tokens=9, stop_ids=STOP_IDS)
+    row.accept([5, 6, 1, 7, 8])
+    assert row.written == [5, 6, 1]
+    assert row.is_finished
+    short = DraftedRow([5, 6, 7], max_new_tokens=2, stop_ids=STOP_IDS)
+    short.accept([5, 6, 7, 8])
+    assert short.written == [5, 6]

@@ -1,0 +1,163 @@
+"""What is streamed is what is generated, piece by piece and never taken back."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny_models
+import torch
+from PIL import Image
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+import vlinstruct as vli
+from vlinstruct.backends.instructblip import decoding
+from vlinstruct.backends.instructblip.backend import VisionLanguageModel
+from vlinstruct.backends.instructblip.decoding import text_pieces
+from vlinstruct.backends.instructblip.language_model import LanguageModel
+from vlinstruct.backends.instructblip.tokenization import TextTokenizer
+from vlinstruct.settings import GenerationSettings
+
+MINI_TOKENIZER = Path(vli.__file__).parent / "mini" / "weights" / "tokenizer.json"
+
+
+@pytest.fixture(scope="module")
+def loaded(tiny_folders: dict[str, Path]) -> dict[str, VisionLanguageModel]:
+    names = {**{kind: str(folder) for kind, folder in tiny_folders.items()}, "mini": "mini"}
+    return {kind: vli.load(name, device="cpu").model for kind, name in names.items()}
+
+
+@pytest.fixture(params=["t5", "llama", "mini"])
+def model(request: pytest.FixtureRequest, loaded: dict[str, VisionLanguageModel]) -> VisionLanguageModel:
+    return loaded[request.param]
+
+
+@pytest.fixture
+def image() -> Image.Image:
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 30, 3), dtype=np.uint8))
+
+
+def byte_level_tokenizer() -> Tokenizer:
+    """One piece per byte, as in GPT-2's and Llama 3's."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE({"<eos>": 0, **{piece: 1 + index for index, piece in enumerate(alphabet)}}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(["<eos>"])
+    return tokenizer
+
+
+TOKENIZERS: dict[str, Callable[[], Tokenizer]] = {
+    "t5": lambda: tiny_models.text_tokenizer("t5"),
+    "llama": lambda: tiny_models.text_tokenizer("llama"),
+    "byte_fallback": lambda: Tokenizer.from_file(str(MINI_TOKENIZER)),
+    "byte_level": byte_level_tokenizer,
+}
+
+
+@pytest.fixture(params=TOKENIZERS)
+def tokenizer(request: pytest.FixtureRequest) -> TextTokenizer:
+    return TextTokenizer(TOKENIZERS[request.param](), bos_id=None, eos_id=1, prompt_has_eos=False)
+
+
+@pytest.fixture
+def byte_fallback() -> TextTokenizer:
+    return TextTokenizer(TOKENIZERS["byte_fallback"](), bos_id=None, eos_id=1, prompt_has_eos=False)
+
+
+SETTINGS = [
+    GenerationSettings(max_new_tokens=20),
+    GenerationSettings(max_new_tokens=1),
+    GenerationSettings(max_new_tokens=12, repetition_penalty=1.7),
+    GenerationSettings(max_new_tokens=6, num_beams=3),
+    *(GenerationSettings(max_new_tokens=16, do_sample=True, temperature=4.0, seed=seed) for seed in range(2)),
+    GenerationSettings(max_new_tokens=8, do_sample=True, top_p=0.7, seed=2**64 - 1),
+]
+
+
+@pytest.mark.parametrize("config", SETTINGS, ids=range(len(SETTINGS)))
+def test_the_pieces_joined_are_what_generate_returns(
+    model: VisionLanguageModel, image: Image.Image, config: GenerationSettings
+) -> None:
+    percept = model.encode([image])
+    for prompt, qformer_text in (("what is it?", "what is it?"), ("Question: a? Answer: b Question: c? Answer:", "c?")):
+        (text,) = model.generate(percept, [prompt], [qformer_text], config)
+        assert "".join(model.stream(percept, prompt, qformer_text, config)) == text
+
+
+def test_the_first_piece_is_there_before_the_rest_is_computed(
+    model: VisionLanguageModel, image: Image.Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = GenerationSettings(max_new_tokens=16, do_sample=True, temperature=3.0, seed=3)
+    percept, decoded = model.encode([image]), []
+    original = type(model.model.language_model).decode
+
+    def counted(self: LanguageModel, input_ids: torch.Tensor, state: object) -> torch.Tensor:
+        decoded.append(input_ids)
+        return original(self, input_ids, state)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(type(model.model.language_model), "decode", counted)
+    pieces = model.stream(percept, "what?", "what?", config)
+    first = next(pieces)
+    num_decoded = len(decoded)
+    rest = list(pieces)
+    assert first
+    assert rest
+    assert num_decoded < len(decoded)
+
+
+@pytest.mark.parametrize(
+    "written", ["a café", "🙂 and 👩‍🚀", "日本語 in the picture", "  two  spaces ", "🙂", "\u00e9"]
+)
+def test_a_character_of_several_bytes_is_streamed_whole(
+    written: str, loaded: dict[str, VisionLanguageModel], image: Image.Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = loaded["mini"]
+    ids = model.tokenizer.target_ids(written)
+    script = itertools.cycle(ids)
+    monkeypatch.setattr(decoding, "_likeliest", lambda logits: torch.tensor([next(script)]))
+    percept, config = model.encode([image]), GenerationSettings(max_new_tokens=len(ids))
+    (text,) = model.generate(percept, ["what?"], ["what?"], config)
+    pieces = list(model.stream(percept, "what?", "what?", config))
+    assert "".join(pieces) == text == written.strip()
+    assert not any("\ufffd" in piece for piece in pieces)
+
+
+def test_no_text_is_taken_back_whatever_ids_come(tokenizer: TextTokenizer) -> None:
+    draw = random.Random(0)
+    num_ids = tokenizer.tokenizer.get_vocab_size() + 3  # a model's vocabulary may be larger than its tokenizer's
+    for _ in range(600):
+        ids = [draw.randrange(num_ids) for _ in range(draw.randrange(20))]
+        assert "".join(text_pieces(tokenizer, ids)) == tokenizer.decode(ids).strip()
+
+
+def test_a_run_of_bytes_that_ends_badly_is_not_shown_before_it_ends(byte_fallback: TextTokenizer) -> None:
+    a, *accent = (byte_fallback.tokenizer.token_to_id(piece) for piece in ("▁a", "<0xC3>", "<0xA9>"))
+    lone = accent[1]
+    assert byte_fallback.decode([a, *accent]) == "aé"
+    # The decoder takes the accent back where its run goes on: that is why runs wait for their end.
+    assert byte_fallback.decode([a, *accent, lone]) == "a\ufffd\ufffd\ufffd"
+    assert list(text_pieces(byte_fallback, [a, *accent, lone])) == ["a", "\ufffd\ufffd\ufffd"]
+    for between in ([2], [948 + 1]):  # a special token and one without a piece leave a run a run
+        assert list(text_pieces(byte_fallback, [a, *accent, *between, lone])) == ["a", "\ufffd\ufffd\ufffd"]
+
+
+def test_white_space_is_shown_with_what_follows_it(byte_fallback: TextTokenizer) -> None:
+    ids = [byte_fallback.tokenizer.token_to_id(piece) for piece in ("▁", "▁a", "▁", "▁star", "▁")]
+    assert list(text_pieces(byte_fallback, ids)) == ["a", "  star"]
+    assert not list(text_pieces(byte_fallback, ids[:1]))
+    assert not list(text_pieces(byte_fallback, []))
+
+
+@pytest.mark.parametrize(("kind", "expected"), [("t5", 512), ("llama", 2048 - 4 - 64), ("mini", 512)])
+def test_a_prompt_has_the_room_that_picture_and_answer_leave(
+    kind: str, expected: int, loaded: dict[str, VisionLanguageModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = loaded[kind]
+    assert model.num_prompt_tokens(64) == expected
+    monkeypatch.setattr(model.model, "use_ema", True)
+    assert model.num_prompt_tokens(64) == expected - (4 if kind == "llama" else 0)

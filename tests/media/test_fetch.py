@@ -1,0 +1,184 @@
+"""Fetching a URL, against a server on the loopback."""
+
+import base64
+import socket
+import ssl
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from vlinstruct.errors import NetworkError
+from vlinstruct.media.fetch import FetchLimits, Url, fetch
+
+CONTENT = bytes(range(256)) * 40
+QUICK = FetchLimits(timeout_s=0.3, total_s=1.0, max_bytes=30_000)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+    def do_GET(self):
+        self.server.seen.append((self.path, self.headers.get("Authorization")))
+        action = self.path.partition("?")[0].strip("/").split("/")
+        getattr(self, f"send_{action[0]}", self.send_content)(*action[1:])
+
+    def send_content(self, *_):
+        self.answer(200, {"Content-Length": str(len(CONTENT))}, CONTENT)
+
+    def answer(self, status, headers, content=b""):
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(content)
+
+    def send_status(self, status):
+        self.answer(int(status), {"Content-Length": "0"})
+
+    def send_hop(self, left):
+        target = f"/hop/{int(left) - 1}" if int(left) > 1 else "/a.png"
+        self.answer(302, {"Location": target, "Content-Length": "0"})
+
+    def send_away(self, *_):
+        self.answer(302, {"Location": self.server.away, "Content-Length": "0"})
+
+    def send_cut(self):
+        self.answer(200, {"Content-Length": str(len(CONTENT) * 2)}, CONTENT)
+        self.close_connection = True
+
+    def send_huge(self):
+        self.answer(200, {"Content-Length": "3000000000"})
+
+    def send_endless(self):
+        self.answer(200, {})
+        for _ in range(1000):
+            self.wfile.write(CONTENT)
+
+    def send_silent(self):
+        self.server.stop.wait(5)
+
+    def send_drip(self):
+        self.answer(200, {"Content-Length": "1000"})
+        while not self.server.stop.wait(0.1):
+            self.wfile.write(b"x")
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_):  # a client that hangs up is what several tests are about
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch):
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with _Server(("127.0.0.1", 0), _Handler) as server:
+        server.seen, server.stop, server.away = [], threading.Event(), ""
+        server.url = f"http://127.0.0.1:{server.server_port}"
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server
+        server.stop.set()
+        server.shutdown()
+        thread.join()
+
+
+def test_content_comes_whole(server):
+    assert fetch(Url(address=f"{server.url}/a.png?size=2#part")) == CONTENT
+    assert server.seen == [("/a.png?size=2", None)]
+
+
+def test_spaces_umlauts_and_line_ends_in_a_url_are_quoted(server):
+    fetch(Url(address=f"{server.url}/ä b\x01.png?q=ü %20"))
+    assert server.seen[0][0] == "/%C3%A4%20b%01.png?q=%C3%BC%20%20"
+
+
+@pytest.mark.parametrize("status", [404, 403, 500, 204, 206])
+def test_other_statuses_are_named(status, server, refused):
+    error = refused(NetworkError, f"url_http_{status}", fetch, Url(address=f"{server.url}/status/{status}"))
+    assert f"the server answered {status}" in error.message
+
+
+def test_three_redirects_are_followed_and_four_are_not(server, refused):
+    assert fetch(Url(address=f"{server.url}/hop/3")) == CONTENT
+    error = refused(NetworkError, "url_redirects", fetch, Url(address=f"{server.url}/hop/4"))
+    assert "more than 3 redirects" in error.message
+
+
+@pytest.mark.parametrize("away", ["file:///etc/passwd", "ftp://127.0.0.1/a", "data:image/png;base64,AA"])
+def test_redirects_lead_to_http_only(away, server, refused):
+    server.away = away
+    refused(NetworkError, "url_redirects", fetch, Url(address=f"{server.url}/away"))
+
+
+def test_byte_cap_announced_or_not(server, refused):
+    refused(NetworkError, "url_too_large", fetch, Url(address=f"{server.url}/huge"), limits=QUICK)
+    error = refused(NetworkError, "url_too_large", fetch, Url(address=f"{server.url}/endless"), limits=QUICK)
+    assert "more than 30,000 bytes" in error.message
+
+
+def test_a_cut_answer_is_no_picture(server, refused):
+    refused(NetworkError, "url_cut_off", fetch, Url(address=f"{server.url}/cut"), limits=QUICK)
+
+
+def test_silent_and_dripping_servers_are_left_in_time(server, refused):
+    start = time.perf_counter()
+    error = refused(NetworkError, "url_timeout", fetch, Url(address=f"{server.url}/silent"), limits=QUICK)
+    assert "0.3 s" in error.message
+    assert time.perf_counter() - start < 0.9
+    error = refused(NetworkError, "url_timeout", fetch, Url(address=f"{server.url}/drip"), limits=QUICK)
+    assert "not complete after 1 s" in error.message
+    assert time.perf_counter() - start < 2.5
+
+
+def test_nobody_listens(server, refused):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{free.getsockname()[1]}/a.png"
+        refused(NetworkError, "url_refused", fetch, Url(address=address), limits=QUICK)
+
+
+def test_passwords_are_sent_once_and_never_shown(server, refused):
+    with_login = server.url.replace("http://", "http://me:s%40cret@")
+    assert fetch(Url(address=f"{with_login}/a.png")) == CONTENT
+    assert server.seen[-1][1] == "Basic " + base64.b64encode(b"me:s@cret").decode()
+    error = refused(NetworkError, "url_http_404", fetch, Url(address=f"{with_login}/status/404?token=hush"))
+    assert "127.0.0.1" in error.message
+    for secret in ("me", "cret", "hush"):
+        assert secret not in error.message.split("): ")[0].split("(")[1]
+        assert secret not in repr(Url(address=f"{with_login}/a.png")) or secret == "me"
+    server.away = f"http://localhost:{server.server_port}/a.png"
+    fetch(Url(address=f"{with_login}/away"))
+    assert server.seen[-1] == ("/a.png", None)
+
+
+@pytest.mark.parametrize(
+    "address", ["http://", "http://[half", "http:///a.png", "http://a:99999/", "http://" + "a" * 70]
+)
+def test_addresses_that_are_none(address, refused):
+    refused(NetworkError, "url_bad_url", fetch, Url(address=address), limits=QUICK)
+
+
+@pytest.mark.parametrize("scheme", ["file", "ftp", "gopher", "data"])
+def test_S09_other_schemes_have_no_handler(scheme, refused):
+    refused(NetworkError, "url_bad_url", fetch, Url(address=f"{scheme}://localhost/etc/passwd"), limits=QUICK)
+
+
+def test_unknown_hosts_and_bad_certificates(refused, monkeypatch):
+    def fail(error):
+        def connect(*_, **__):
+            raise error
+
+        return connect
+
+    monkeypatch.setattr(socket, "create_connection", fail(socket.gaierror(-2, "Name or service not known")))
+    refused(NetworkError, "url_unknown_host", fetch, Url(address="http://nosuch.invalid/a"), limits=QUICK)
+    monkeypatch.setattr(socket, "create_connection", fail(ssl.SSLCertVerificationError("self-signed")))
+    refused(NetworkError, "url_tls", fetch, Url(address="http://nosuch.invalid/a"), limits=QUICK)
+    monkeypatch.setattr(socket, "create_connection", fail(OSError(113, "No route to host")))
+    refused(NetworkError, "url_network", fetch, Url(address="http://nosuch.invalid/a"), limits=QUICK)

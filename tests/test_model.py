@@ -1,0 +1,168 @@
+"""The public API: one picture or many, the vision tower once, errors that stay in their row."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+import vlinstruct as vli
+from vlinstruct.backends.instructblip.network import InstructBlip
+from vlinstruct.backends.registry import mini_folder
+from vlinstruct.errors import ImageError, InputError, TextError
+from vlinstruct.values import Answer, Optimization
+
+
+@pytest.fixture(params=["t5", "llama"])
+def model(request: pytest.FixtureRequest, tiny_folders: dict[str, Path]) -> vli.Pipeline:
+    return vli.load(str(tiny_folders[request.param]), device="cpu")
+
+
+@pytest.fixture
+def picture() -> Image.Image:
+    return Image.new("RGB", (40, 30), "red")
+
+
+@pytest.fixture
+def encoded(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """Counts the pictures that go through the vision tower, one entry per pass."""
+    passes: list[int] = []
+    original = InstructBlip.encode_image
+
+    def counted(self: InstructBlip, pixel_values: torch.Tensor) -> torch.Tensor:
+        passes.append(len(pixel_values))
+        return original(self, pixel_values)
+
+    monkeypatch.setattr(InstructBlip, "encode_image", counted)
+    return passes
+
+
+def test_a_picture_is_encoded_once_whatever_follows(
+    model: vli.Pipeline, picture: Image.Image, encoded: list[int]
+) -> None:
+    percept = model.see(picture)
+    model.ask(percept, "what?", optimize=True, choices=["yes", "no"])
+    model.optimize("what is it?", percept)
+    model.score(percept, "a", "b", "c")
+    assert encoded == [1]
+
+
+def test_a_question_about_a_file_encodes_it_once(
+    model: vli.Pipeline, picture: Image.Image, encoded: list[int], tmp_path: Path
+) -> None:
+    picture.save(tmp_path / "a.png")
+    model.ask(tmp_path / "a.png", "what?", optimize=True)
+    model.score((tmp_path / "a.png").read_bytes(), "a", "b")
+    assert encoded == [1, 1]
+
+
+def test_an_optimized_question_is_answered_as_the_chosen_instruction(model: vli.Pipeline, picture: Image.Image) -> None:
+    percept = model.see(picture)
+    answer = model.ask(percept, "name 2 things", optimize=True)
+    assert answer.optimization is not None
+    assert answer.instruction == answer.optimization.instruction
+    assert answer.text == model.ask(percept, answer.instruction).text
+    assert answer.optimization == model.optimize("name 2 things", percept)
+
+
+def test_paper_selection_takes_the_optimized_instruction(model: vli.Pipeline, picture: Image.Image) -> None:
+    result = model.optimize("name 2 things", picture, optimization=vli.OptimizationSettings(select="paper"))
+    assert result.chosen == "optimized"
+
+
+def test_safe_selection_takes_the_lowest_ias_that_keeps_the_content(model: vli.Pipeline, picture: Image.Image) -> None:
+    result = model.optimize("name 2 things", picture)
+    assert result.instruction.count("2") >= 1
+    assert getattr(result, result.chosen).ias <= result.initial.ias
+
+
+def test_many_pictures_optimize_like_one(model: vli.Pipeline) -> None:
+    images = [Image.new("RGB", (40, 30), colour) for colour in ("red", "blue", "green")]
+    texts = ["what is it?", "name 2 things", "x"]
+    together = model.optimize_each(model.see(*images), texts)
+    alone = [model.optimize(text, image) for text, image in zip(texts, images, strict=True)]
+    for one, other in zip(together, alone, strict=True):
+        assert isinstance(one, Optimization)
+        assert one.instruction == other.instruction
+        assert one.initial.ias == pytest.approx(other.initial.ias, abs=1e-5)
+
+
+def test_a_row_that_fails_does_not_bring_the_others_down(model: vli.Pipeline, picture: Image.Image) -> None:
+    percept = model.see(picture, picture)
+    broken = percept.image_embeds.clone()
+    broken[1] = torch.nan
+    good, bad = model.score_each(type(percept)(image_embeds=broken), [["a"], ["a"]])
+    assert isinstance(bad, vli.VlinstructError)
+    assert isinstance(good, list)
+    (alone,) = model.score(percept.select([0]), "a")
+    assert good[0].ias == pytest.approx(alone.ias, abs=1e-5)
+
+
+@pytest.mark.parametrize("text", ["", "  \n", "\u200b", "\udcff", "a" * 20_001])
+def test_a_text_that_cannot_be_asked_is_refused(model: vli.Pipeline, picture: Image.Image, text: str) -> None:
+    with pytest.raises(TextError):
+        model.ask(picture, text)
+    with pytest.raises(TextError):
+        model.score(picture, "fine", text)
+
+
+def test_a_picture_that_cannot_be_read_is_refused(model: vli.Pipeline, tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="no such file"):
+        model.see(tmp_path / "none.png")
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"device": "cuda:9"}, "cannot use --device"),
+        ({"device": "toaster"}, "cannot use --device"),
+        ({"dtype": "float8"}, "cannot use --dtype"),
+        ({"dtype": "float16"}, "T5 language models overflow in float16"),
+    ],
+)
+def test_a_device_or_dtype_that_does_not_fit_is_refused(
+    settings: dict[str, str], words: str, tiny_folders: dict[str, Path]
+) -> None:
+    with pytest.raises(InputError, match=words):
+        vli.load(str(tiny_folders["t5"]), **{"device": "cpu", **settings})
+
+
+def test_bfloat16_answers_too(tiny_folders: dict[str, Path], picture: Image.Image) -> None:
+    model = vli.load(str(tiny_folders["t5"]), device="cpu", dtype="bfloat16")
+    assert isinstance(model.ask(picture, "what?", choices=["yes", "no"]), Answer)
+
+
+def test_importing_the_package_imports_nothing_heavy() -> None:
+    code = (
+        "import sys, vlinstruct; vlinstruct.GenerationSettings(); print({'torch', 'PIL', 'numpy'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+def test_answering_imports_neither_torchs_compiler_nor_transformers(tiny_folders: dict[str, Path]) -> None:
+    code = f"""
+import sys, vlinstruct
+from PIL import Image
+vlinstruct.load({str(tiny_folders["t5"])!r}, device="cpu").ask(Image.new("RGB", (9, 9)), "what?", optimize=True)
+print(sorted({{"torch._dynamo", "sympy", "transformers", "peft"}} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_an_unknown_name_of_the_package_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = vli.nothing
+    assert all(hasattr(vli, name) for name in vli.__all__)
+
+
+def test_mini_refuses_uncertain_rewritings_and_others_do_not(tiny_folders: dict[str, Path]) -> None:
+    assert vli.load("mini", device="cpu").least_certainty == 0.8
+    assert vli.load(str(mini_folder()), device="cpu").least_certainty == 0.8
+    assert vli.load(str(tiny_folders["t5"]), device="cpu").least_certainty == 0

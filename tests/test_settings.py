@@ -1,0 +1,47 @@
+"""Settings are checked when they are made, all problems named together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from vlinstruct.errors import UsageError
+from vlinstruct.settings import GenerationSettings, OptimizationSettings
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"max_new_tokens": 0}, "max_new_tokens must be 1 to 4096, got 0"),
+        ({"num_beams": 65}, "num_beams must be 1 to 64, got 65"),
+        ({"length_penalty": float("nan")}, "length_penalty must be finite"),
+        ({"repetition_penalty": 0.0}, "repetition_penalty must be above 0"),
+        ({"temperature": -1.0}, "temperature must be above 0"),
+        ({"top_p": 1.5}, "top_p must be above 0 and at most 1"),
+        ({"seed": -1}, "seed must be 0 to 2"),
+        ({"seed": 2**64}, "seed must be 0 to 2"),
+        ({"do_sample": True, "num_beams": 2}, "sampling needs num_beams 1"),
+    ],
+)
+def test_a_setting_out_of_range_is_refused(settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(UsageError, match=words.replace("^", r"\^")):
+        GenerationSettings(**settings)
+
+
+def test_all_problems_are_named_together() -> None:
+    with pytest.raises(UsageError) as caught:
+        GenerationSettings(max_new_tokens=0, num_beams=0)
+    assert "max_new_tokens" in caught.value.message
+    assert "num_beams" in caught.value.message
+
+
+def test_drafts_come_with_the_same_settings() -> None:
+    drafted = OptimizationSettings(max_new_tokens=7).drafted(["a", "b"])
+    assert (drafted.max_new_tokens, drafted.num_beams, drafted.drafts) == (7, 1, ("a", "b"))
+
+
+def test_optimization_is_greedy_and_checked() -> None:
+    assert OptimizationSettings(max_new_tokens=7).generation() == GenerationSettings(max_new_tokens=7)
+    with pytest.raises(UsageError, match="select must be safe or paper"):
+        OptimizationSettings(select="best")  # type: ignore[arg-type]

@@ -1,0 +1,218 @@
+"""Adapters: the trained alignment layers in a folder of a few megabytes.
+
+alignment_config.json    what it was made for, whether EMA is on, which layers, how it was trained, the checksum
+alignment.safetensors    the trained layers, with transformers' parameter names
+lora/                    LoRA on the language model in PEFT's format, where it was trained
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+from torch.nn import Parameter
+
+from vlinstruct.atomic import written_atomically
+from vlinstruct.backends.instructblip.configuration import InstructBlipConfig
+from vlinstruct.backends.instructblip.load import require_same_tensors
+from vlinstruct.backends.instructblip.lora import load_lora, save_lora
+from vlinstruct.backends.instructblip.network import InstructBlip
+from vlinstruct.durable import file_sha256
+from vlinstruct.errors import CheckpointError, VlinstructError
+from vlinstruct.json_files import read_json_object
+from vlinstruct.weights.safetensors_files import tensors, write_tensors
+
+CONFIG_FILE = "alignment_config.json"
+TENSORS_FILE = "alignment.safetensors"
+LORA_FOLDER = "lora"
+FORMAT = 1
+_ATTEMPTS, _PAUSE_S = 8, 0.02
+LAYERS: Mapping[str, str] = {
+    "projection": "language_projection",
+    "ln_vision": "vision_model.post_layernorm",
+    "cmaa": "cmaa",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdapterConfig:
+    """The content of `alignment_config.json`.
+
+    Args:
+        backbone: the architecture it was trained on, see `architecture`.
+        use_ema: whether CMAA's U_mm follows the queries.
+        sha256: of `alignment.safetensors`.
+        layers: which layers that holds, keys of `LAYERS`.
+        lora: whether there is `lora/`.
+        training: facts for people, e.g. data, steps, learning rate.
+        format: of this folder.
+    """
+
+    backbone: Mapping[str, Any]
+    use_ema: bool
+    sha256: str
+    layers: Sequence[str] = ("projection",)
+    lora: bool = False
+    training: Mapping[str, Any] = field(default_factory=dict)
+    format: int = FORMAT
+
+
+def architecture(config: InstructBlipConfig) -> dict[str, Any]:
+    """Returns what two backbones must share to take the same adapter."""
+    return {
+        "language_model": config.text_config.model_type,
+        "language_model_width": config.text_config.hidden_size,
+        "vocab_size": config.text_config.vocab_size,
+        "qformer_width": config.qformer_config.hidden_size,
+        "vision_width": config.vision_config.hidden_size,
+        "num_query_tokens": config.num_query_tokens,
+    }
+
+
+def save_adapter(
+    folder: Path,
+    model: InstructBlip,
+    *,
+    layers: Sequence[str] = ("projection",),
+    lora: bool = False,
+    training: Mapping[str, Any] | None = None,
+) -> None:
+    """Writes trained layers and the EMA flag as an adapter; each file is whole or as it was.
+
+    Args:
+        folder: where to; made if it is missing.
+        model: what was trained.
+        layers: which of its layers, keys of `LAYERS`.
+        lora: whether LoRA was trained on the language model.
+        training: facts for people.
+
+    Raises:
+        ResourceError: the disk is full or not writable.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if lora:
+        save_lora(folder / LORA_FOLDER, model.language_model)
+    with written_atomically(folder / TENSORS_FILE) as path:
+        write_tensors(layer_parameters(model, layers), path, metadata={"format": "pt"})
+    config = AdapterConfig(
+        backbone=architecture(model.config),
+        use_ema=model.use_ema,
+        sha256=_sha256(folder / TENSORS_FILE),
+        layers=list(layers),
+        lora=lora,
+        training=dict(training or {}),
+    )
+    with written_atomically(folder / CONFIG_FILE) as path:
+        path.write_text(json.dumps(asdict(config), indent=2) + "\n", encoding="utf-8")
+
+
+def load_adapter(folder: Path, model: InstructBlip) -> AdapterConfig:
+    """Puts an adapter's layers into the model and switches EMA as the adapter says.
+
+    Raises:
+        CheckpointError: it was made for another backbone, is damaged or incomplete; the model is unchanged then.
+    """
+    config, trained = read_adapter(folder)
+    require_same_architecture(config, model.config, folder)
+    cmaa_before = model.cmaa
+    model.cmaa = None
+    if "cmaa" in config.layers:
+        model.learn_cmaa().requires_grad_(False)
+    current = layer_parameters(model, config.layers)
+    try:
+        require_same_tensors(trained, current, str(folder))
+        if config.lora:
+            load_lora(folder / LORA_FOLDER, model.language_model)
+    except VlinstructError:
+        model.cmaa = cmaa_before
+        raise
+    for name, tensor in trained.items():
+        current[name].data.copy_(tensor)
+    model.use_ema = config.use_ema
+    return config
+
+
+def read_adapter(folder: Path) -> tuple[AdapterConfig, dict[str, Tensor]]:
+    """Reads the configuration and the tensors that belong to it, also while a training replaces both.
+
+    Raises:
+        CheckpointError: it is damaged or incomplete.
+    """
+    for attempt in range(_ATTEMPTS):
+        time.sleep(attempt * _PAUSE_S)
+        config = read_adapter_config(folder)
+        if _sha256(folder / TENSORS_FILE) != config.sha256:
+            continue
+        trained = dict(tensors(folder / TENSORS_FILE))
+        if _sha256(folder / TENSORS_FILE) == config.sha256:
+            return config, trained
+    raise CheckpointError(f"damaged adapter: {folder / TENSORS_FILE} does not have the checksum of {CONFIG_FILE}.")
+
+
+def read_adapter_config(folder: Path) -> AdapterConfig:
+    """Reads `alignment_config.json`.
+
+    Raises:
+        CheckpointError: it is missing, damaged or of a newer format.
+    """
+    values = read_json_object(folder / CONFIG_FILE)
+    if values.get("format") != FORMAT:
+        got = values.get("format")
+        raise CheckpointError(
+            f"{folder / CONFIG_FILE} has format {got!r}, this version reads {FORMAT}. Update vlinstruct."
+        )
+    wanted = {"backbone": dict, "use_ema": bool, "sha256": str}
+    wrong = [name for name, kind in wanted.items() if not isinstance(values.get(name), kind)]
+    if wrong:
+        raise CheckpointError(f"{folder / CONFIG_FILE} is damaged: {', '.join(wrong)} missing or of the wrong type.")
+    layers = values.get("layers", ["projection"])
+    unknown = [str(layer) for layer in layers if layer not in LAYERS] if isinstance(layers, list) else [repr(layers)]
+    if unknown:
+        raise CheckpointError(f"{folder / CONFIG_FILE} names unknown layers: {', '.join(unknown)}. Update vlinstruct.")
+    return AdapterConfig(
+        backbone=values["backbone"],
+        use_ema=values["use_ema"],
+        sha256=values["sha256"],
+        layers=layers,
+        lora=bool(values.get("lora", False)),
+        training=values.get("training") or {},
+    )
+
+
+def layer_parameters(model: InstructBlip, layers: Sequence[str]) -> dict[str, Parameter]:
+    """Returns the parameters of layers, keys of `LAYERS`, by transformers' name."""
+    places = [LAYERS[layer] for layer in layers]
+    return {
+        f"{place}.{name}": parameter
+        for place in places
+        for name, parameter in model.get_submodule(place).named_parameters()
+    }
+
+
+def require_same_architecture(config: AdapterConfig, backbone: InstructBlipConfig, folder: Path) -> None:
+    """Refuses an adapter of another backbone.
+
+    Raises:
+        CheckpointError: with every difference.
+    """
+    expected = architecture(backbone)
+    differences = [
+        f"{name} {config.backbone.get(name)} instead of {value}"
+        for name, value in expected.items()
+        if config.backbone.get(name) != value
+    ]
+    if differences:
+        raise CheckpointError(f"the adapter {folder} was made for another backbone: {', '.join(differences)}.")
+
+
+def _sha256(path: Path) -> str:
+    try:
+        return file_sha256(path)
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {os.strerror(error.errno or 0)}.") from error

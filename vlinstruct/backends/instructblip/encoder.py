@@ -1,0 +1,108 @@
+"""The vision tower: pixels in, one embedding per patch out. Parameter names are transformers'.
+
+Legend: B images, P positions (patches + class token), D the tower's width. Source: METHOD section 1 of the paper's base
+model, InstructBLIP (Dai et al., 2023): EVA-CLIP ViT-g/14 up to its penultimate layer.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from vlinstruct.backends.instructblip.attention import activation, attend, split_heads
+from vlinstruct.backends.instructblip.configuration import VisionConfig
+
+
+class VisionEmbeddings(nn.Module):
+    """Cuts the picture into patches and adds the class token and the positions."""
+
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__()
+        self.class_embedding = nn.Parameter(torch.zeros(1, 1, config.hidden_size))
+        self.patch_embedding = nn.Conv2d(3, config.hidden_size, config.patch_size, stride=config.patch_size)
+        self.position_embedding = nn.Parameter(torch.zeros(1, config.num_positions, config.hidden_size))
+
+    def forward(self, pixel_values: Tensor) -> Tensor:
+        patches = self.patch_embedding(pixel_values).flatten(2).transpose(1, 2)
+        classes = self.class_embedding.expand(len(pixel_values), -1, -1)
+        return torch.cat([classes, patches], dim=1) + self.position_embedding
+
+
+class VisionAttention(nn.Module):
+    """Self-attention with one fused matrix for query, key and value."""
+
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__()
+        self.head_size = config.hidden_size // config.num_attention_heads
+        self.qkv = nn.Linear(config.hidden_size, 3 * config.hidden_size, bias=config.qkv_bias)
+        self.projection = nn.Linear(config.hidden_size, config.hidden_size)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        query, key, value = (split_heads(part, self.head_size) for part in self.qkv(hidden).chunk(3, dim=-1))
+        return self.projection(attend(query, key, value))
+
+
+class VisionMlp(nn.Module):
+    """The feed-forward part of a layer."""
+
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__()
+        self.activation = activation(config.hidden_act)
+        self.fc1 = nn.Linear(config.hidden_size, config.intermediate_size)
+        self.fc2 = nn.Linear(config.intermediate_size, config.hidden_size)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return self.fc2(self.activation(self.fc1(hidden)))
+
+
+class VisionLayer(nn.Module):
+    """A pre-norm transformer layer."""
+
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__()
+        self.self_attn = VisionAttention(config)
+        self.layer_norm1 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.mlp = VisionMlp(config)
+        self.layer_norm2 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        hidden = hidden + self.self_attn(self.layer_norm1(hidden))
+        return hidden + self.mlp(self.layer_norm2(hidden))
+
+
+class VisionLayers(nn.Module):
+    """The stack of layers: (B, P, D) -> (B, P, D)."""
+
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(VisionLayer(config) for _ in range(config.num_hidden_layers))
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        for layer in self.layers:
+            hidden = layer(hidden)
+        return hidden
+
+
+class VisionEncoder(nn.Module):
+    """The whole tower (`vision_model` in a checkpoint)."""
+
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__()
+        self.embeddings = VisionEmbeddings(config)
+        self.encoder = VisionLayers(config)
+        self.post_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+
+    def forward(self, pixel_values: Tensor) -> Tensor:
+        """Encodes pictures.
+
+        Args:
+            pixel_values: normalised pixels, (B, 3, image_size, image_size).
+
+        Returns:
+            image_embeds, (B, P, D).
+        """
+        return self.post_layernorm(self.hidden_states(pixel_values))
+
+    def hidden_states(self, pixel_values: Tensor) -> Tensor:
+        """Returns what the last layer norm (ln_vision in LAVIS) reads, (B, P, D)."""
+        return self.encoder(self.embeddings(pixel_values))

@@ -1,0 +1,230 @@
+"""An InstructBLIP folder in transformers' format becomes a VisionLanguageModel; nothing is dropped silently."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from vlinstruct.backends.instructblip.attention import prefer_kernels_for_all_shapes
+from vlinstruct.backends.instructblip.backend import VisionLanguageModel
+from vlinstruct.backends.instructblip.configuration import InstructBlipConfig, LlamaConfig, T5Config
+from vlinstruct.backends.instructblip.image_processor import ImageProcessor
+from vlinstruct.backends.instructblip.network import InstructBlip
+from vlinstruct.backends.instructblip.tokenization import QFormerTokenizer, TextTokenizer
+from vlinstruct.errors import CheckpointError
+from vlinstruct.json_files import read_json_object
+from vlinstruct.settings import Quantization
+from vlinstruct.weights.placement import Placement, add_transfers
+from vlinstruct.weights.quantization import quantized_linear, replace_linears
+from vlinstruct.weights.safetensors_files import shards, tensors
+from vlinstruct.weights.weight_count import is_quantized
+
+# Copies of `language_model.shared.weight` and constants that some transformers versions wrote beside the parameters.
+_REDUNDANT = (
+    "language_model.encoder.embed_tokens.weight",
+    "language_model.decoder.embed_tokens.weight",
+    "qformer.embeddings.position_ids",
+)
+_HEAD = "language_model.lm_head.weight"
+_EMBEDDINGS = {T5Config: "language_model.shared.weight", LlamaConfig: "language_model.model.embed_tokens.weight"}
+
+
+class Shaped(Protocol):
+    """What has a shape: a tensor, or a weight that is still in its file."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its size in every dimension."""
+        ...
+
+
+def is_redundant(name: str) -> bool:
+    """Says whether a tensor of a file repeats another one or is a constant; it is not loaded."""
+    return name in _REDUNDANT
+
+
+def vocabulary_tables(config: InstructBlipConfig) -> tuple[str, str]:
+    """Returns the names of the language model's embedding and of its head; a missing head is the embedding."""
+    return _EMBEDDINGS[type(config.text_config)], _HEAD
+
+
+def load_model(
+    folder: Path,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+    quantize: Quantization | None = None,
+    placement: Placement | None = None,
+) -> VisionLanguageModel:
+    """Loads a folder.
+
+    Args:
+        folder: config.json, safetensors (one file or shards), tokenizer.json, qformer_tokenizer/.
+        device: where the model will compute.
+        dtype: what it will compute in; the files may hold another floating type.
+        quantize: how the language model is stored.
+        placement: where its layers lie, if not all on the device.
+
+    Raises:
+        CheckpointError: something is missing, damaged, of another shape or not an InstructBLIP.
+    """
+    values = read_json_object(folder / "config.json")
+    config = InstructBlipConfig.from_dict(values)
+    model = _load_weights(config, folder, placement or Placement(main=device), dtype, quantize)
+    model.use_ema = values.get("use_ema") is True  # only a folder that an adapter was merged into says so
+    return VisionLanguageModel(
+        model,
+        image_processor=_load_image_processor(folder, config),
+        tokenizer=_load_tokenizer(folder, config),
+        qformer_tokenizer=_load_qformer_tokenizer(folder, config),
+    )
+
+
+class _WithoutInitialisation(TorchFunctionMode):
+    """Skips `torch.nn.init`: random numbers on the meta device would import torch's compiler, which takes a second."""
+
+    def __torch_function__(
+        self, function: Any, types: Any, arguments: Sequence[Any] = (), named: Mapping[str, Any] | None = None
+    ) -> Any:
+        named = named or {}
+        if getattr(function, "__module__", None) == "torch.nn.init":
+            return named["tensor"] if "tensor" in named else arguments[0]
+        return function(*arguments, **named)
+
+
+def empty_model(config: InstructBlipConfig) -> InstructBlip:
+    """Builds the module on the meta device: shapes and names, no memory."""
+    with torch.device("meta"), _WithoutInitialisation():
+        return InstructBlip(config)
+
+
+def _load_weights(
+    config: InstructBlipConfig,
+    folder: Path,
+    placement: Placement,
+    dtype: torch.dtype,
+    quantize: Quantization | None,
+) -> InstructBlip:
+    if placement.main.type == "cuda":
+        prefer_kernels_for_all_shapes()
+    model = empty_model(config)
+    expected = model.state_dict()
+    layers: dict[str, nn.Module] = {}
+    state: dict[str, Tensor] = {}
+    for name, tensor in _stored_tensors(folder, placement):
+        if quantize is not None and name in expected and is_quantized(name, tensor.shape, quantize):
+            layers[name.removesuffix(".weight")] = quantized_linear(
+                _floating(name, tensor), quantize, device=placement.main, dtype=dtype
+            )
+            state[name] = torch.empty(tensor.shape, device="meta")
+        else:
+            state[name] = _floating(name, tensor).to(dtype)
+    if _HEAD not in state:
+        state[_HEAD] = state.get(_EMBEDDINGS[type(config.text_config)], torch.empty(0))
+    require_same_tensors(state, expected, str(folder))
+    model.load_state_dict(state, assign=True)
+    replace_linears(model, layers)
+    if placement.elsewhere or placement.offloaded:
+        add_transfers(model, placement)
+    return model.requires_grad_(False).eval()
+
+
+def _stored_tensors(folder: Path, placement: Placement) -> Iterator[tuple[str, Tensor]]:
+    """Yields what the files hold, on the devices where it will lie; on the CPU as views of the mapped files."""
+    is_spread = bool(placement.elsewhere or placement.offloaded)
+    for path in shards(folder):
+        for name, tensor in tensors(path, "cpu" if is_spread else str(placement.main)):
+            if name not in _REDUNDANT:
+                yield name, tensor.to(placement.device_of(name)) if is_spread else tensor
+
+
+def _floating(name: str, tensor: Tensor) -> Tensor:
+    if not tensor.is_floating_point():
+        raise CheckpointError(f"tensor {name} holds {tensor.dtype}: weights must be floating point numbers.")
+    return tensor
+
+
+def require_same_tensors(got: Mapping[str, Shaped], expected: Mapping[str, Shaped], where: str) -> None:
+    """Refuses missing, unexpected and wrongly shaped tensors, all named together.
+
+    Raises:
+        CheckpointError: with the first five of each kind and their count.
+    """
+    shapes = [
+        f"{name} {tuple(got[name].shape)} instead of {tuple(tensor.shape)}"
+        for name, tensor in expected.items()
+        if name in got and got[name].shape != tensor.shape
+    ]
+    missing = [name for name in expected if name not in got]
+    unexpected = [name for name in got if name not in expected]
+    kinds = {"missing": missing, "unexpected": unexpected, "wrong shape": shapes}
+    found = [f"{len(names)} {kind} ({', '.join(names[:5])})" for kind, names in kinds.items() if names]
+    if found:
+        raise CheckpointError(f"tensors do not fit the configuration in {where}: {'; '.join(found)}.")
+
+
+def _load_image_processor(folder: Path, config: InstructBlipConfig) -> ImageProcessor:
+    path = folder / "preprocessor_config.json"
+    values = read_json_object(path) if path.exists() else {}
+    return ImageProcessor.from_dict(values, config.vision_config.image_size)
+
+
+def _load_tokenizer(folder: Path, config: InstructBlipConfig) -> TextTokenizer:
+    text, tokenizer = config.text_config, read_tokenizer(folder)
+    if tokenizer.get_vocab_size() > text.vocab_size:
+        raise CheckpointError(
+            f"the tokenizer in {folder} has {tokenizer.get_vocab_size()} tokens, the language model {text.vocab_size}: "
+            "they do not belong together."
+        )
+    bos_id = _bos_id(folder, text, tokenizer) if isinstance(text, LlamaConfig) else None
+    return TextTokenizer(tokenizer, bos_id=bos_id, eos_id=text.eos_token_id, prompt_has_eos=isinstance(text, T5Config))
+
+
+def _bos_id(folder: Path, text: LlamaConfig, tokenizer: Tokenizer) -> int:
+    """The tokenizer's own beginning token wins: InstructBLIP's Vicuna was trained with `</s>` there (LAVIS)."""
+    path = folder / "tokenizer_config.json"
+    token = read_json_object(path).get("bos_token") if path.exists() else None
+    name = token.get("content") if isinstance(token, dict) else token
+    found = tokenizer.token_to_id(name) if isinstance(name, str) else None
+    return text.bos_token_id if found is None else int(found)
+
+
+def _load_qformer_tokenizer(folder: Path, config: InstructBlipConfig) -> QFormerTokenizer:
+    max_length = config.qformer_config.max_position_embeddings
+    return QFormerTokenizer(read_tokenizer(folder / "qformer_tokenizer"), max_length=max_length)
+
+
+def read_tokenizer(folder: Path) -> Tokenizer:
+    """Reads a folder's tokenizer.json; where there is only an old file, transformers converts it.
+
+    Raises:
+        CheckpointError: it is missing or damaged.
+    """
+    path = folder / "tokenizer.json"
+    if not path.exists():
+        return _tokenizer_through_transformers(folder)
+    read_json_object(path)  # the library's own messages do not name the file
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises bare Exception
+        raise CheckpointError(f"{path} is no tokenizer this version understands: {error}.") from error
+
+
+def _tokenizer_through_transformers(folder: Path) -> Tokenizer:
+    """Old folders hold a sentencepiece or vocab.txt file only; transformers converts it."""
+    if not any((folder / name).exists() for name in ("tokenizer.model", "spiece.model", "vocab.txt")):
+        raise CheckpointError(f"tokenizer.json is missing in {folder}. Give a complete model folder.")
+    try:
+        from transformers import AutoTokenizer
+    except ImportError:
+        raise CheckpointError(
+            f"{folder} has no tokenizer.json; converting its old tokenizer needs transformers: "
+            "pip install 'vlinstruct[hub-tokenizers]'."
+        ) from None
+    return AutoTokenizer.from_pretrained(folder, use_fast=True, local_files_only=True).backend_tokenizer

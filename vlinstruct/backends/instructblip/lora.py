@@ -1,0 +1,311 @@
+"""LoRA on the language model, in PEFT's own folder format; the adapted layers are PEFT's.
+
+adapter_config.json          PEFT's settings
+adapter_model.safetensors    the low-rank matrices A, (r, in), and B, (out, r), of every adapted layer
+
+Our language models have transformers' module names, hence a folder can be exchanged: PEFT loads ours onto transformers'
+model, we load PEFT's. A and B stay beside the layer's own weight, which is as it was when they are taken off again.
+
+Source: LoRA (Hu et al., 2021): W x + alpha / r * B A x.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import Parameter
+
+from vlinstruct.atomic import written_atomically
+from vlinstruct.backends.instructblip.language_model import LanguageModel
+from vlinstruct.backends.instructblip.load import require_same_tensors
+from vlinstruct.backends.instructblip.t5 import T5
+from vlinstruct.errors import CheckpointError, ResourceError, UsageError
+from vlinstruct.json_files import read_json_object
+from vlinstruct.text import error_line, shortened
+from vlinstruct.weights.safetensors_files import tensors, write_tensors
+
+CONFIG_FILE = "adapter_config.json"
+TENSORS_FILE = "adapter_model.safetensors"
+
+_ADAPTER = "default"  # PEFT's name for the only adapter; no file holds it
+_PREFIX = "base_model.model."
+_KINDS: Mapping[str, tuple[type, ...]] = {
+    "r": (int,),
+    "lora_alpha": (int, float),
+    "lora_dropout": (int, float),
+    "target_modules": (list,),
+}
+_FACTS = ("auto_mapping", "base_model_name_or_path", "peft_type", "peft_version", "revision", "task_type")
+_WITHOUT_EFFECT = ("inference_mode", "megatron_core", "qalora_group_size")  # the last two need options that are refused
+_OFF: tuple[Any, ...] = (None, False, "none", [], {})
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoraSettings:
+    """Which layers get low-rank matrices, and of what kind.
+
+    Args:
+        r: their rank, 1 to 4096.
+        alpha: what they compute is multiplied by alpha / r; above 0.
+        dropout: the share of a layer's inputs that they do not see in training, 0 to below 1.
+        target_modules: names of linear layers, or ends of names after a dot; empty for the attention's query and value
+            matrices (PEFT's choice for T5 and Llama).
+    """
+
+    r: int = 8
+    alpha: float = 16
+    dropout: float = 0.05
+    target_modules: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        checks = {
+            f"LoRA's r must be 1 to 4096, got {self.r}": 1 <= self.r <= 4096,
+            f"LoRA's alpha must be above 0 and finite, got {self.alpha}": 0 < self.alpha < math.inf,
+            f"LoRA's dropout must be 0 to below 1, got {self.dropout}": 0 <= self.dropout < 1,
+        }
+        problems = [problem for problem, holds in checks.items() if not holds]
+        if problems:
+            raise UsageError("; ".join(problems))
+
+
+def add_lora(language_model: LanguageModel, settings: LoraSettings, *, seed: int) -> None:
+    """Gives the language model new LoRA matrices, float32, which are then all that can learn of it.
+
+    They change nothing until B, which is zero, has learned. Their dropout is on in train mode alone.
+
+    Args:
+        language_model: is changed in place.
+        settings: which layers, and how.
+        seed: of A; torch's own random state stays as it is.
+
+    Raises:
+        UsageError: the model has no such layers, or has LoRA already.
+        ResourceError: peft is not installed.
+    """
+    if lora_parameters(language_model):
+        raise UsageError("cannot add LoRA: the language model has it already. Load the backbone without its adapter.")
+    unknown = _unknown_targets(language_model, settings)
+    if unknown:
+        why = "no such linear layer in the language model's blocks"
+        raise UsageError(error_line("cannot add LoRA", ", ".join(unknown), why, f"It has {_names(language_model)}"))
+    _inject(language_model, settings, seed)
+
+
+def lora_parameters(language_model: LanguageModel) -> dict[str, Parameter]:
+    """Returns the LoRA matrices by their names in the language model, e.g. `...q_proj.lora_A.default.weight`."""
+    return {name: parameter for name, parameter in language_model.named_parameters() if ".lora_" in name}
+
+
+def save_lora(folder: Path, language_model: LanguageModel) -> None:
+    """Writes the language model's LoRA as a PEFT folder; each file is whole or as it was.
+
+    Args:
+        folder: where to; made if it is missing.
+        language_model: one that has LoRA.
+
+    Raises:
+        ResourceError: the disk is full or not writable.
+    """
+    parameters = lora_parameters(language_model)
+    assert len(parameters) > 0
+    trained = {_file_name(name): parameter for name, parameter in parameters.items()}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise ResourceError(error_line("cannot write LoRA", folder, reason, "Give another folder")) from error
+    with written_atomically(folder / TENSORS_FILE) as path:
+        write_tensors(trained, path, metadata={"format": "pt"})
+    with written_atomically(folder / CONFIG_FILE) as path:
+        path.write_text(json.dumps(_config_values(language_model), indent=2, sort_keys=True), encoding="utf-8")
+
+
+def load_lora(folder: Path, language_model: LanguageModel) -> None:
+    """Puts a PEFT folder's LoRA onto the language model, in place of what LoRA it has.
+
+    The model is in eval mode then, and nothing of it learns.
+
+    Raises:
+        CheckpointError: the folder is damaged, incomplete, made for another model or by another method; the model is
+            unchanged then.
+        ResourceError: peft is not installed.
+    """
+    settings, trained = read_lora(folder, language_model)
+    _inject(language_model, settings, seed=0)
+    for name, parameter in lora_parameters(language_model).items():
+        parameter.data.copy_(trained[_file_name(name)])
+    language_model.requires_grad_(False).eval()
+
+
+def read_lora(folder: Path, language_model: LanguageModel) -> tuple[LoraSettings, dict[str, Tensor]]:
+    """Reads a PEFT folder's LoRA for a language model, which may lie on the meta device and stays as it is.
+
+    Returns:
+        Its settings, and its matrices by their names in the file.
+
+    Raises:
+        CheckpointError: as in `load_lora`.
+    """
+    settings = _read_settings(folder / CONFIG_FILE)
+    unknown = _unknown_targets(language_model, settings)
+    if unknown:
+        why = f"the language model has no layers named {_listed(unknown)}"
+        raise _refused(folder, why, "It was made for another backbone")
+    trained = _read_tensors(folder / TENSORS_FILE)
+    require_same_tensors(trained, _expected(language_model, settings), str(folder))
+    return settings, trained
+
+
+def _inject(language_model: LanguageModel, settings: LoraSettings, seed: int) -> None:
+    peft = _peft()
+    _remove(language_model)
+    config = peft.LoraConfig(
+        r=settings.r,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        target_modules=list(_targets(language_model, settings)),
+        task_type="SEQ_2_SEQ_LM" if isinstance(language_model, T5) else "CAUSAL_LM",
+    )
+    with torch.random.fork_rng(devices=()):
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would change the GPUs' random state, too
+        peft.inject_adapter_in_model(config, language_model, adapter_name=_ADAPTER)
+    for parameter in lora_parameters(language_model).values():
+        parameter.data = parameter.data.float()  # PEFT gives them the layer's type
+    language_model.train(language_model.training)  # PEFT's new layers are in train mode
+
+
+def _peft() -> Any:
+    try:
+        import peft
+    except ImportError:
+        raise ResourceError("LoRA needs peft, which is not installed: pip install 'vlinstruct[lora]'.") from None
+    return peft
+
+
+def _remove(language_model: LanguageModel) -> None:
+    adapted = [name for name, module in language_model.named_modules() if hasattr(module, "base_layer")]
+    for name in adapted:
+        language_model.set_submodule(name, language_model.get_submodule(f"{name}.base_layer"))
+    if adapted:
+        del language_model.peft_config
+
+
+def _linears(language_model: LanguageModel) -> dict[str, nn.Linear]:
+    """Returns the layers that can be adapted, under the names that they have without LoRA.
+
+    Not the head: PEFT writes an adapted head's own weights to the folder as well.
+    """
+    return {
+        name.removesuffix(".base_layer"): module
+        for name, module in language_model.named_modules()
+        if isinstance(module, nn.Linear) and ".lora_" not in name and not name.startswith("lm_head")
+    }
+
+
+def _names(language_model: LanguageModel) -> str:
+    return ", ".join(dict.fromkeys(name.rpartition(".")[-1] for name in _linears(language_model)))
+
+
+def _targets(language_model: LanguageModel, settings: LoraSettings) -> Sequence[str]:
+    return settings.target_modules or (("q", "v") if isinstance(language_model, T5) else ("q_proj", "v_proj"))
+
+
+def _is_meant(name: str, target: str) -> bool:
+    """Says whether PEFT's rule takes a layer for a target."""
+    return name == target or name.endswith(f".{target}")
+
+
+def _unknown_targets(language_model: LanguageModel, settings: LoraSettings) -> list[str]:
+    names = _linears(language_model)
+    targets = _targets(language_model, settings)
+    return [target for target in targets if not any(_is_meant(name, target) for name in names)]
+
+
+def _expected(language_model: LanguageModel, settings: LoraSettings) -> dict[str, Tensor]:
+    """Returns what the file must hold, without memory."""
+    expected = {}
+    for name, linear in _linears(language_model).items():
+        if any(_is_meant(name, target) for target in _targets(language_model, settings)):
+            shapes = {"A": (settings.r, linear.in_features), "B": (linear.out_features, settings.r)}
+            for letter, shape in shapes.items():
+                expected[f"{_PREFIX}{name}.lora_{letter}.weight"] = torch.empty(shape, device="meta")
+    return expected
+
+
+def _file_name(parameter_name: str) -> str:
+    return _PREFIX + parameter_name.replace(f".{_ADAPTER}.", ".")
+
+
+def _config_values(language_model: LanguageModel) -> dict[str, Any]:
+    """Returns the settings as PEFT writes them: sets as lists, and the adapter not to be trained on when loaded."""
+    config = cast(Any, language_model).peft_config[_ADAPTER]
+    values = {name: sorted(value) if isinstance(value, set) else value for name, value in config.to_dict().items()}
+    return {**values, "inference_mode": True}
+
+
+def _read_settings(path: Path) -> LoraSettings:
+    values = read_json_object(path)
+    if values.get("peft_type") != "LORA":
+        raise _refused(path, f"its peft_type is {_shown(values.get('peft_type'))}", "Only LORA can be loaded")
+    wrong = [name for name, kinds in _KINDS.items() if type(values.get(name)) not in kinds]
+    if wrong:
+        raise _refused(path, f"{', '.join(wrong)} missing or of the wrong type", "Copy it again")
+    targets = values["target_modules"]
+    if not targets or not all(isinstance(target, str) for target in targets):
+        raise _refused(path, "target_modules must be names of layers", "Copy it again")
+    _require_plain_lora(path, values)
+    try:
+        return LoraSettings(
+            r=values["r"],
+            alpha=values["lora_alpha"],
+            dropout=values["lora_dropout"],
+            target_modules=tuple(targets),
+        )
+    except UsageError as error:
+        raise _refused(path, error.message, "Copy it again") from error
+
+
+def _require_plain_lora(path: Path, values: Mapping[str, Any]) -> None:
+    """Refuses what would change the result if it were ignored, options of later versions of PEFT included."""
+    known = (*_KINDS, *_FACTS, *_WITHOUT_EFFECT)
+    others = [name for name, value in values.items() if name not in known and value not in _OFF]
+    # Other ways to begin change the layer's own weight.
+    foreign = [name for name in others if name != "init_lora_weights" or values[name] not in (True, "gaussian")]
+    if foreign:
+        why = f"peft {_shown(values.get('peft_version'))} made it with {_listed(foreign)}"
+        raise _refused(path, why, "Only LoRA without further options can be loaded")
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        why = f"no {TENSORS_FILE}; .bin files are never loaded"
+        raise _refused(path.parent, why, "Save it with PEFT's safe_serialization")
+    trained = dict(tensors(path))
+    integers = [name for name, tensor in trained.items() if not tensor.is_floating_point()]
+    if integers:
+        raise _refused(path, f"{_listed(integers)} not of floating point numbers", "Copy it again")
+    not_finite = [name for name, tensor in trained.items() if not bool(tensor.float().isfinite().all())]
+    if not_finite:
+        raise _refused(path, f"{_listed(not_finite)} with values that are not finite", "Train it again")
+    return trained
+
+
+def _refused(place: Path, why: str, advice: str) -> CheckpointError:
+    return CheckpointError(error_line("cannot load LoRA", place, why, advice))
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Returns the first five names and how many there are."""
+    rest = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(shortened(name, 60) for name in names[:5]) + rest
+
+
+def _shown(value: object) -> str:
+    return shortened(repr(value) if not isinstance(value, str) else value, 30)

@@ -1,0 +1,83 @@
+"""InstructBLIP as one torch module: image -> encoder -> Q-Former -> (CMAA) -> projection -> language model.
+
+Its parameters have transformers' names, so that any InstructBLIP folder's safetensors load as they are.
+
+Legend: B rows, Q queries, T instruction tokens, P image positions, D the Q-Former's width, L the language model's.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from vlinstruct.backends.instructblip.cmaa import CrossModalAlignmentAttention, with_alignment
+from vlinstruct.backends.instructblip.configuration import InstructBlipConfig, T5Config, TextConfig
+from vlinstruct.backends.instructblip.encoder import VisionEncoder
+from vlinstruct.backends.instructblip.language_model import LanguageModel
+from vlinstruct.backends.instructblip.llama import Llama
+from vlinstruct.backends.instructblip.projection import language_projection
+from vlinstruct.backends.instructblip.qformer import QFormer
+from vlinstruct.backends.instructblip.t5 import T5
+
+
+def _language_model(config: TextConfig) -> LanguageModel:
+    return T5(config) if isinstance(config, T5Config) else Llama(config)
+
+
+class InstructBlip(nn.Module):
+    """The model, from pixels and token ids to the language model's inputs.
+
+    Args:
+        config: the architecture.
+        use_ema: whether CMAA's U_mm follows the queries (algorithm 1); a property of the adapter that is loaded.
+    """
+
+    def __init__(self, config: InstructBlipConfig, *, use_ema: bool = False) -> None:
+        super().__init__()
+        self.config = config
+        self.use_ema = use_ema
+        self.vision_model = VisionEncoder(config.vision_config)
+        self.query_tokens = nn.Parameter(torch.zeros(1, config.num_query_tokens, config.qformer_config.hidden_size))
+        self.qformer = QFormer(config.qformer_config, config.vision_config.hidden_size)
+        self.cmaa: CrossModalAlignmentAttention | None = None  # the paper's has nothing to learn
+        self.language_projection = language_projection(config)
+        self.language_model = _language_model(config.text_config)
+
+    def encode_image(self, pixel_values: Tensor) -> Tensor:
+        """(B, 3, image_size, image_size) -> image_embeds (B, P, D_vision)."""
+        return self.vision_model(pixel_values)
+
+    def learn_cmaa(self) -> CrossModalAlignmentAttention:
+        """Gives CMAA learned projections, which begin as the paper's formula; returns them."""
+        weight = self.language_projection.weight
+        self.cmaa = CrossModalAlignmentAttention(weight.shape[1]).to(weight.device, weight.dtype)
+        return self.cmaa
+
+    def query(self, image_embeds: Tensor, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns query_embeds (E_que), (B, Q, D), and text_embeds (E_text), (B, T, D)."""
+        return self.qformer(self.query_tokens, input_ids, attention_mask, image_embeds)
+
+    def project(self, query_embeds: Tensor) -> Tensor:
+        """(B, N, D) -> (B, N, L)."""
+        return self.language_projection(query_embeds)
+
+    def image_prefix(self, image_embeds: Tensor, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Returns what stands in front of the prompt: (B, Q, L), or (B, 2Q, L) under EMA.
+
+        Args:
+            image_embeds: (B, P, D_vision).
+            input_ids: what the Q-Former reads, (B, T).
+            attention_mask: (B, T), nonzero where `input_ids` is no padding.
+        """
+        return self.project(self.alignment_input(image_embeds, input_ids, attention_mask))
+
+    def alignment_input(self, image_embeds: Tensor, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Returns what the projection reads: (B, Q, D), or (B, 2Q, D) under EMA; the arguments are `image_prefix`'s."""
+        query_embeds, text_embeds = self.query(image_embeds, input_ids, attention_mask)
+        return self.align(query_embeds, text_embeds, attention_mask)
+
+    def align(self, query_embeds: Tensor, text_embeds: Tensor, attention_mask: Tensor) -> Tensor:
+        """Returns `alignment_input` from what the Q-Former returned."""
+        if not self.use_ema:
+            return query_embeds
+        return with_alignment(query_embeds, text_embeds, attention_mask, self.cmaa)

@@ -1,0 +1,148 @@
+"""The Q-Former: learned queries read the image and the instruction. Parameter names are transformers'.
+
+Legend: B rows, Q queries, T instruction tokens, P image positions, D the Q-Former's width. Source: InstructBLIP (Dai et
+al., 2023); E_que and E_text are the paper's names (section 3.1).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from vlinstruct.backends.instructblip.attention import activation, attend, split_heads
+from vlinstruct.backends.instructblip.configuration import QFormerConfig
+
+
+class QFormerEmbeddings(nn.Module):
+    """Words and their positions, behind the queries."""
+
+    def __init__(self, config: QFormerConfig) -> None:
+        super().__init__()
+        self.word_embeddings = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.position_embeddings = nn.Embedding(config.max_position_embeddings, config.hidden_size)
+        self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+
+    def forward(self, query_tokens: Tensor, input_ids: Tensor) -> Tensor:
+        positions = torch.arange(input_ids.shape[1], device=input_ids.device)
+        words = self.word_embeddings(input_ids) + self.position_embeddings(positions)
+        return self.layernorm(torch.cat([query_tokens.expand(len(words), -1, -1), words], dim=1))
+
+
+class AddNorm(nn.Module):
+    """A linear layer whose output is added to the residual stream and normalised (BERT's order)."""
+
+    def __init__(self, in_features: int, config: QFormerConfig) -> None:
+        super().__init__()
+        self.dense = nn.Linear(in_features, config.hidden_size)
+        self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+
+    def forward(self, hidden: Tensor, residual: Tensor) -> Tensor:
+        return self.LayerNorm(self.dense(hidden) + residual)
+
+
+class QueryKeyValue(nn.Module):
+    """The three projections of an attention and the attention itself."""
+
+    def __init__(self, config: QFormerConfig, key_width: int) -> None:
+        super().__init__()
+        self.head_size = config.hidden_size // config.num_attention_heads
+        self.query = nn.Linear(config.hidden_size, config.hidden_size)
+        self.key = nn.Linear(key_width, config.hidden_size)
+        self.value = nn.Linear(key_width, config.hidden_size)
+
+    def forward(self, hidden: Tensor, context: Tensor, mask: Tensor | None) -> Tensor:
+        query = split_heads(self.query(hidden), self.head_size)
+        key, value = split_heads(self.key(context), self.head_size), split_heads(self.value(context), self.head_size)
+        return attend(query, key, value, mask)
+
+
+class QFormerAttention(nn.Module):
+    """Attention with its residual: over the sequence itself, or over the image."""
+
+    def __init__(self, config: QFormerConfig, key_width: int) -> None:
+        super().__init__()
+        self.attention = QueryKeyValue(config, key_width)
+        self.output = AddNorm(config.hidden_size, config)
+
+    def forward(self, hidden: Tensor, context: Tensor, mask: Tensor | None = None) -> Tensor:
+        return self.output(self.attention(hidden, context, mask), hidden)
+
+
+class Intermediate(nn.Module):
+    """The widening half of a feed-forward part."""
+
+    def __init__(self, config: QFormerConfig) -> None:
+        super().__init__()
+        self.activation = activation(config.hidden_act)
+        self.dense = nn.Linear(config.hidden_size, config.intermediate_size)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return self.activation(self.dense(hidden))
+
+
+class QFormerLayer(nn.Module):
+    """Self-attention over queries and text together, cross-attention of the queries, separate feed-forwards."""
+
+    def __init__(self, config: QFormerConfig, image_width: int, *, reads_image: bool) -> None:
+        super().__init__()
+        self.attention = QFormerAttention(config, config.hidden_size)
+        self.crossattention = QFormerAttention(config, image_width) if reads_image else None
+        self.intermediate = Intermediate(config)
+        self.output = AddNorm(config.intermediate_size, config)
+        self.intermediate_query = Intermediate(config)
+        self.output_query = AddNorm(config.intermediate_size, config)
+
+    def forward(self, hidden: Tensor, mask: Tensor, image_embeds: Tensor, num_queries: int) -> Tensor:
+        hidden = self.attention(hidden, hidden, mask)
+        queries, text = hidden[:, :num_queries], hidden[:, num_queries:]
+        if self.crossattention is not None:
+            queries = self.crossattention(queries, image_embeds)
+        queries = self.output_query(self.intermediate_query(queries), queries)
+        text = self.output(self.intermediate(text), text)
+        return torch.cat([queries, text], dim=1)
+
+
+class QFormerLayers(nn.Module):
+    """The stack of layers; every `cross_attention_frequency`-th one reads the image."""
+
+    def __init__(self, config: QFormerConfig, image_width: int) -> None:
+        super().__init__()
+        frequency = config.cross_attention_frequency
+        self.layer = nn.ModuleList(
+            QFormerLayer(config, image_width, reads_image=index % frequency == 0)
+            for index in range(config.num_hidden_layers)
+        )
+
+    def forward(self, hidden: Tensor, mask: Tensor, image_embeds: Tensor, num_queries: int) -> Tensor:
+        for layer in self.layer:
+            hidden = layer(hidden, mask, image_embeds, num_queries)
+        return hidden
+
+
+class QFormer(nn.Module):
+    """The Querying Transformer (`qformer` in a checkpoint)."""
+
+    def __init__(self, config: QFormerConfig, image_width: int) -> None:
+        super().__init__()
+        self.embeddings = QFormerEmbeddings(config)
+        self.encoder = QFormerLayers(config, image_width)
+
+    def forward(
+        self, query_tokens: Tensor, input_ids: Tensor, attention_mask: Tensor, image_embeds: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Lets the queries read the image in the light of the instruction.
+
+        Args:
+            query_tokens: the learned queries, (1, Q, D).
+            input_ids: the instruction, (B, T).
+            attention_mask: (B, T), nonzero where `input_ids` is no padding.
+            image_embeds: (B, P, image width).
+
+        Returns:
+            query_embeds (E_que), (B, Q, D), and text_embeds (E_text), (B, T, D); the latter is meaningless at padding.
+        """
+        num_queries = query_tokens.shape[1]
+        seen = torch.cat([attention_mask.new_ones(len(input_ids), num_queries), attention_mask], dim=1).bool()
+        hidden = self.embeddings(query_tokens, input_ids)
+        hidden = self.encoder(hidden, seen[:, None, None, :], image_embeds, num_queries)
+        return hidden[:, :num_queries], hidden[:, num_queries:]

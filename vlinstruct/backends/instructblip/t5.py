@@ -1,0 +1,319 @@
+"""T5: the encoder-decoder language model (FlanT5-XL and -XXL). Parameter names are transformers'.
+
+The context goes through the encoder; the decoder starts from its start token. There is no dropout: the language model
+is frozen in all that we do (section 3.1).
+
+Legend: B rows, C context positions, S decoder positions, K key positions, H heads, L width, V vocabulary.
+Source: T5 (Raffel et al., 2020), version 1.1 with gated feed-forward and a head of its own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from functools import cache
+from typing import ClassVar, cast
+
+import torch
+from torch import Tensor, nn
+
+from vlinstruct.backends.instructblip.attention import activation, attend, split_heads
+from vlinstruct.backends.instructblip.cache import KeyValues, PassingKeyValues
+from vlinstruct.backends.instructblip.checkpointing import Block, checkpointed
+from vlinstruct.backends.instructblip.configuration import T5Config
+from vlinstruct.backends.instructblip.language_model import DecoderState, LanguageModel
+from vlinstruct.backends.instructblip.rms_norm import RMSNorm
+
+
+def relative_position_bucket(distance: Tensor, config: T5Config, *, is_bidirectional: bool) -> Tensor:
+    """Buckets key position minus query position: exact for small distances, logarithmic up to the maximum.
+
+    Args:
+        distance: any shape, key position minus query position.
+        config: gives the number of buckets and the largest distance told apart.
+        is_bidirectional: the encoder tells before from behind with half the buckets each; the decoder sees only behind.
+
+    Returns:
+        Bucket indices, same shape.
+    """
+    num_buckets = config.relative_attention_num_buckets // (2 if is_bidirectional else 1)
+    offset = (distance > 0) * num_buckets if is_bidirectional else torch.zeros_like(distance)
+    steps = distance.abs() if is_bidirectional else (-distance).clamp(min=0)
+    num_exact = num_buckets // 2
+    growth = torch.log(steps.clamp(min=1).float() / num_exact) / math.log(
+        config.relative_attention_max_distance / num_exact
+    )
+    large = (num_exact + (growth * (num_buckets - num_exact)).long()).clamp(max=num_buckets - 1)
+    return offset + torch.where(steps < num_exact, steps, large)
+
+
+@cache
+def _all_buckets(config: T5Config, is_bidirectional: bool, device: torch.device) -> Tensor:
+    """Returns the buckets of all distances from minus to plus the largest; beyond, they are the same as at the ends."""
+    farthest = config.relative_attention_max_distance
+    with torch.inference_mode(False):  # a training may be the next to use it
+        distance = torch.arange(-farthest, farthest + 1, device=device)
+        return relative_position_bucket(distance, config, is_bidirectional=is_bidirectional)
+
+
+class T5Attention(nn.Module):
+    """Attention without scale or bias; the first layer of a stack holds the position bias of all."""
+
+    def __init__(self, config: T5Config, *, has_position_bias: bool = False) -> None:
+        super().__init__()
+        inner = config.num_heads * config.d_kv
+        self.config = config
+        self.head_size = config.d_kv
+        self.q = nn.Linear(config.d_model, inner, bias=False)
+        self.k = nn.Linear(config.d_model, inner, bias=False)
+        self.v = nn.Linear(config.d_model, inner, bias=False)
+        self.o = nn.Linear(inner, config.d_model, bias=False)
+        if has_position_bias:
+            self.relative_attention_bias = nn.Embedding(config.relative_attention_num_buckets, config.num_heads)
+
+    def keys_values(self, context: Tensor) -> tuple[Tensor, Tensor]:
+        return split_heads(self.k(context), self.head_size), split_heads(self.v(context), self.head_size)
+
+    def relative_position_bias(self, distance: Tensor, *, is_bidirectional: bool) -> Tensor:
+        """(..., queries, keys) of key position minus query position -> (..., H, queries, keys)."""
+        farthest = self.config.relative_attention_max_distance
+        known = _all_buckets(self.config, is_bidirectional, distance.device)
+        buckets = known[distance.clamp(-farthest, farthest) + farthest]
+        return self.relative_attention_bias(buckets).movedim(-1, -3)
+
+    def forward(self, hidden: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
+        return self.o(attend(split_heads(self.q(hidden), self.head_size), keys, values, mask=bias, scale=1.0))
+
+
+class T5GatedFeedForward(nn.Module):
+    """Version 1.1's feed-forward part: one half gates the other."""
+
+    def __init__(self, config: T5Config) -> None:
+        super().__init__()
+        self.activation = activation(config.dense_act_fn)
+        self.wi_0 = nn.Linear(config.d_model, config.d_ff, bias=False)
+        self.wi_1 = nn.Linear(config.d_model, config.d_ff, bias=False)
+        self.wo = nn.Linear(config.d_ff, config.d_model, bias=False)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return self.wo(self.activation(self.wi_0(hidden)) * self.wi_1(hidden))
+
+
+class T5PlainFeedForward(nn.Module):
+    """The first T5's feed-forward part."""
+
+    def __init__(self, config: T5Config) -> None:
+        super().__init__()
+        self.activation = activation(config.dense_act_fn)
+        self.wi = nn.Linear(config.d_model, config.d_ff, bias=False)
+        self.wo = nn.Linear(config.d_ff, config.d_model, bias=False)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return self.wo(self.activation(self.wi(hidden)))
+
+
+class SelfAttentionLayer(nn.Module):
+    """Norm, self-attention, residual."""
+
+    def __init__(self, config: T5Config, *, has_position_bias: bool) -> None:
+        super().__init__()
+        self.SelfAttention = T5Attention(config, has_position_bias=has_position_bias)
+        self.layer_norm = RMSNorm(config.d_model, config.layer_norm_epsilon)
+
+    def forward(self, hidden: Tensor, bias: Tensor, cache: KeyValues, starts: Sequence[int]) -> Tensor:
+        normed = self.layer_norm(hidden)
+        keys, values = cache.append(*self.SelfAttention.keys_values(normed), starts)
+        return hidden + self.SelfAttention(normed, keys, values, bias)
+
+
+class CrossAttentionLayer(nn.Module):
+    """Norm, attention over the encoder's output, residual."""
+
+    def __init__(self, config: T5Config) -> None:
+        super().__init__()
+        self.EncDecAttention = T5Attention(config)
+        self.layer_norm = RMSNorm(config.d_model, config.layer_norm_epsilon)
+
+    def forward(self, hidden: Tensor, context: KeyValues, context_bias: Tensor) -> Tensor:
+        return hidden + self.EncDecAttention(self.layer_norm(hidden), context.keys, context.values, context_bias)
+
+
+class FeedForwardLayer(nn.Module):
+    """Norm, feed-forward, residual."""
+
+    def __init__(self, config: T5Config) -> None:
+        super().__init__()
+        is_gated = config.feed_forward_proj.startswith("gated-")
+        self.DenseReluDense = T5GatedFeedForward(config) if is_gated else T5PlainFeedForward(config)
+        self.layer_norm = RMSNorm(config.d_model, config.layer_norm_epsilon)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return hidden + self.DenseReluDense(self.layer_norm(hidden))
+
+
+class EncoderBlock(nn.Module):
+    """Self-attention and feed-forward."""
+
+    def __init__(self, config: T5Config, *, has_position_bias: bool) -> None:
+        super().__init__()
+        attention = SelfAttentionLayer(config, has_position_bias=has_position_bias)
+        self.layer = nn.ModuleList([attention, FeedForwardLayer(config)])
+
+    def forward(self, hidden: Tensor, bias: Tensor) -> Tensor:
+        attend_self, feed_forward = self.layer
+        return feed_forward(attend_self(hidden, bias, KeyValues(), (0,)))
+
+
+class DecoderBlock(nn.Module):
+    """Self-attention, cross-attention and feed-forward."""
+
+    def __init__(self, config: T5Config, *, has_position_bias: bool) -> None:
+        super().__init__()
+        attention = SelfAttentionLayer(config, has_position_bias=has_position_bias)
+        self.layer = nn.ModuleList([attention, CrossAttentionLayer(config), FeedForwardLayer(config)])
+
+    def read_context(self, encoded: Tensor) -> tuple[Tensor, Tensor]:
+        """Computes the cross-attention's keys and values of the encoder's output."""
+        return cast(T5Attention, self.get_submodule("layer.1.EncDecAttention")).keys_values(encoded)
+
+    def forward(self, hidden: Tensor, bias: Tensor, block: int, state: T5State) -> Tensor:
+        attend_self, attend_context, feed_forward = self.layer
+        hidden = attend_self(hidden, bias, state.own[block], state.lengths)
+        return feed_forward(attend_context(hidden, state.context[block], state.context_bias))
+
+
+class T5State:
+    """What the decoder has read so far.
+
+    Args:
+        context: per block, keys and values of the encoder's output; computed once.
+        context_bias: (B, 1, 1, C), 0 where a context position may be seen, else -inf.
+        is_checkpointed: whether the blocks that read on are checkpointed; they then remember nothing of their own.
+    """
+
+    def __init__(self, context: list[KeyValues], context_bias: Tensor, *, is_checkpointed: bool = False) -> None:
+        self.own = [PassingKeyValues() if is_checkpointed else KeyValues() for _ in context]
+        self.context = context
+        self.context_bias = context_bias
+        self.is_checkpointed = is_checkpointed
+        self.lengths = [0] * len(context_bias)
+
+    def drop(self, counts: Sequence[int]) -> None:
+        self.lengths = [length - count for length, count in zip(self.lengths, counts, strict=True)]
+
+    def select(self, rows: Tensor) -> None:
+        for key_values in (*self.own, *self.context):
+            key_values.select(rows)
+        self.context_bias = self.context_bias.index_select(0, rows)
+        self.lengths = [self.lengths[row] for row in rows.tolist()]
+
+
+def position_bias(blocks: nn.ModuleList, distance: Tensor, *, is_bidirectional: bool) -> Tensor:
+    """Returns the bias that all blocks of a stack add to their attention logits.
+
+    Args:
+        blocks: the stack's.
+        distance: key position minus query position, (..., queries, keys).
+        is_bidirectional: where not, later keys get -inf.
+
+    Returns:
+        (H, queries, keys) with the leading dimensions of `distance` in front.
+    """
+    attention = cast(T5Attention, blocks[0].get_submodule("layer.0.SelfAttention"))
+    bias = attention.relative_position_bias(distance, is_bidirectional=is_bidirectional)
+    return bias if is_bidirectional else bias.masked_fill((distance > 0).unsqueeze(-3), -torch.inf)
+
+
+class T5Encoder(nn.Module):
+    """The encoder: (B, C, L) -> (B, C, L)."""
+
+    def __init__(self, config: T5Config) -> None:
+        super().__init__()
+        self.block = nn.ModuleList(EncoderBlock(config, has_position_bias=i == 0) for i in range(config.num_layers))
+        self.final_layer_norm = RMSNorm(config.d_model, config.layer_norm_epsilon)
+
+    def forward(self, inputs_embeds: Tensor, context_bias: Tensor, *, is_checkpointed: bool = False) -> Tensor:
+        positions = torch.arange(inputs_embeds.shape[1], device=inputs_embeds.device)
+        bias = position_bias(self.block, positions - positions[:, None], is_bidirectional=True) + context_bias
+        hidden = inputs_embeds
+        blocks: Iterable[Block] = checkpointed(self.block) if is_checkpointed else self.block
+        for block in blocks:
+            hidden = block(hidden, bias)
+        return self.final_layer_norm(hidden)
+
+
+class T5Decoder(nn.Module):
+    """The decoder: (B, S, L) -> (B, S, L), after what its state has read."""
+
+    def __init__(self, config: T5Config) -> None:
+        super().__init__()
+        num_layers = config.num_decoder_layers
+        self.block = nn.ModuleList(DecoderBlock(config, has_position_bias=i == 0) for i in range(num_layers))
+        self.final_layer_norm = RMSNorm(config.d_model, config.layer_norm_epsilon)
+
+    def read_context(self, encoded: Tensor, *, is_checkpointed: bool = False) -> list[KeyValues]:
+        """Computes every block's keys and values of the encoder's output, once per context."""
+        reads = [cast(DecoderBlock, block).read_context for block in self.block]
+        return [KeyValues(*read(encoded)) for read in (checkpointed(reads) if is_checkpointed else reads)]
+
+    def forward(self, hidden: Tensor, state: T5State) -> Tensor:
+        num_new = hidden.shape[1]
+        bias = position_bias(self.block, _distances(state.lengths, num_new, hidden.device), is_bidirectional=False)
+        blocks: Iterable[Block] = checkpointed(self.block) if state.is_checkpointed else self.block
+        for index, block in enumerate(blocks):
+            hidden = block(hidden, bias, index, state)
+        state.lengths = [length + num_new for length in state.lengths]
+        return self.final_layer_norm(hidden)
+
+
+def _distances(starts: Sequence[int], num_new: int, device: torch.device) -> Tensor:
+    """Returns key position minus query position for new positions, (B, S, K); (1, S, K) where all rows start alike."""
+    rows = starts[:1] if len(set(starts)) == 1 else starts
+    queries = torch.tensor(rows, device=device)[:, None] + torch.arange(num_new, device=device)
+    return torch.arange(max(starts) + num_new, device=device) - queries[..., None]
+
+
+class T5(LanguageModel):
+    """The language model (`language_model` in a checkpoint)."""
+
+    _no_split_modules: ClassVar[list[str]] = ["EncoderBlock", "DecoderBlock"]  # FSDP's units
+
+    def __init__(self, config: T5Config) -> None:
+        super().__init__()
+        self.config = config
+        self.shared = nn.Embedding(config.vocab_size, config.d_model)
+        self.encoder = T5Encoder(config)
+        self.decoder = T5Decoder(config)
+        self.lm_head = nn.Linear(config.d_model, config.vocab_size, bias=False)
+        self.output_scale = config.d_model**-0.5 if config.tie_word_embeddings else 1.0
+
+    def embed_tokens(self, input_ids: Tensor) -> Tensor:
+        return self.shared(input_ids)
+
+    def begin(self, inputs_embeds: Tensor, attention_mask: Tensor, *, is_checkpointed: bool = False) -> T5State:
+        """Encodes the context and computes the decoder's cross-attention keys and values."""
+        seen = attention_mask.bool()[:, None, None, :]
+        context_bias = torch.zeros_like(seen, dtype=inputs_embeds.dtype).masked_fill(~seen, -torch.inf)
+        encoded = self.encoder(inputs_embeds, context_bias, is_checkpointed=is_checkpointed)
+        context = self.decoder.read_context(encoded, is_checkpointed=is_checkpointed)
+        return T5State(context, context_bias, is_checkpointed=is_checkpointed)
+
+    def start_ids(self, like: Tensor) -> Tensor:
+        """The decoder's start token for every row of `like`, (B, 1)."""
+        return torch.full((len(like), 1), self.config.decoder_start_token_id, device=like.device)
+
+    def prefill(
+        self, inputs_embeds: Tensor, attention_mask: Tensor, draft_ids: Tensor | None = None
+    ) -> tuple[Tensor, DecoderState]:
+        state = self.begin(inputs_embeds, attention_mask)
+        first_ids = self.start_ids(inputs_embeds)
+        return self.decode(first_ids if draft_ids is None else torch.cat([first_ids, draft_ids], dim=1), state), state
+
+    def decode(self, input_ids: Tensor, state: DecoderState) -> Tensor:
+        assert isinstance(state, T5State)
+        return self.lm_head(self.decoder(self.shared(input_ids), state) * self.output_scale)
+
+    def target_logits(self, inputs_embeds: Tensor, attention_mask: Tensor, target_ids: Tensor) -> Tensor:
+        shifted = torch.cat([self.start_ids(target_ids), target_ids[:, :-1]], dim=1)
+        state = self.begin(inputs_embeds, attention_mask, is_checkpointed=self.is_checkpointing)
+        return self.decode(shifted, state)

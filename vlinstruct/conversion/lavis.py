@@ -1,0 +1,170 @@
+"""LAVIS's `.pth` files as weights with transformers' names.
+
+A file holds `{"model": {...}}`, in whole or what was trained only, perhaps with an optimizer beside it; `eva_vit_g.pth`
+holds the image encoder's tensors without any prefix, and one block more than InstructBLIP uses.
+
+Source: github.com/salesforce/LAVIS, models/blip2_models and models/eva_vit.py; the table of names in FIELD.md.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vlinstruct.conversion.model_folder import Notify, is_left_out
+from vlinstruct.conversion.pickle_file import load_pickle
+from vlinstruct.conversion.weights import DTYPES, Weight, joined, listed, stored
+from vlinstruct.errors import CheckpointError
+from vlinstruct.text import error_line
+
+_VISION = "visual_encoder."
+_LAYER = r"vision_model.encoder.layers.\1."
+_NAMES = tuple(
+    (re.compile(theirs), ours)
+    for theirs, ours in (
+        (r"visual_encoder\.cls_token", "vision_model.embeddings.class_embedding"),
+        (r"visual_encoder\.pos_embed", "vision_model.embeddings.position_embedding"),
+        (r"visual_encoder\.patch_embed\.proj\.(\w+)", r"vision_model.embeddings.patch_embedding.\1"),
+        (r"visual_encoder\.blocks\.(\d+)\.norm([12])\.(\w+)", _LAYER + r"layer_norm\2.\3"),
+        (r"visual_encoder\.blocks\.(\d+)\.attn\.proj\.(\w+)", _LAYER + r"self_attn.projection.\2"),
+        (r"visual_encoder\.blocks\.(\d+)\.attn\.(\w+(?:\.\w+)?)", _LAYER + r"self_attn.\2"),
+        (r"visual_encoder\.blocks\.(\d+)\.mlp\.(\w+\.\w+)", _LAYER + r"mlp.\2"),
+        (r"ln_vision\.(\w+)", r"vision_model.post_layernorm.\1"),
+        (r"Qformer\.bert\.embeddings\.LayerNorm\.(\w+)", r"qformer.embeddings.layernorm.\1"),
+        (r"Qformer\.bert\.(.+attention)\.self\.(.+)", r"qformer.\1.attention.\2"),
+        (r"Qformer\.bert\.(.+)", r"qformer.\1"),
+        (r"(?:t5|llm)_proj\.(\w+)", r"language_projection.\1"),
+        (r"(?:t5|llm)_model\.(.+)", r"language_model.\1"),
+    )
+)
+_WITHOUT_USE = re.compile(
+    r"Qformer\.cls\..*|Qformer\.bert\.embeddings\.position_ids|visual_encoder\.(?:norm|fc_norm|head)\..*"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LavisFile:
+    """What a file brings.
+
+    Args:
+        weights: by transformers' name; a name that nobody knows is as it was.
+        is_encoder: whether it is the image encoder alone, without prefixes (eva_vit_g.pth).
+        language_model: `t5` or `llama` where a name tells which; None if none does.
+    """
+
+    weights: Mapping[str, Weight]
+    is_encoder: bool
+    language_model: str | None
+
+
+def read_lavis(path: Path, *, num_vision_layers: int, notify: Notify) -> LavisFile:
+    """Reads a file.
+
+    Args:
+        path: a .pth file.
+        num_vision_layers: of the image encoder; one block more is left out.
+        notify: is told what is left out.
+
+    Raises:
+        CheckpointError: it is not safe, damaged, without a 'model' entry, or names a tensor twice.
+    """
+    named, is_encoder = _named_tensors(path, notify)
+    named, dropped = _without_useless(named, num_vision_layers)
+    if dropped:
+        groups = ", ".join(f"{group} {count}" for group, count in Counter(map(_group, dropped)).items())
+        notify(f"{path.name}: {len(dropped)} tensors are left out, the model has no use for them: {groups}")
+    weights: dict[str, Weight] = {}
+    for name, tensor in named.items():
+        _add(weights, transformers_name(name), stored(tensor), path)
+    _fuse_biases(weights, path)
+    return LavisFile(weights=weights, is_encoder=is_encoder, language_model=_language_model(named))
+
+
+def transformers_name(name: str) -> str:
+    """Returns a tensor's name in transformers; as it is where LAVIS has no such name.
+
+    >>> transformers_name("Qformer.bert.encoder.layer.0.crossattention.self.key.bias")
+    'qformer.encoder.layer.0.crossattention.attention.key.bias'
+    """
+    for pattern, replacement in _NAMES:
+        if pattern.fullmatch(name):
+            return pattern.sub(replacement, name)
+    return name
+
+
+def _named_tensors(path: Path, notify: Notify) -> tuple[dict[str, Tensor], bool]:
+    """Returns the tensors by LAVIS's name, `module.` stripped, and whether they are the image encoder's alone."""
+    values = load_pickle(path)
+    is_encoder = "model" not in values and {"cls_token", "pos_embed"} <= values.keys()
+    model = values if is_encoder else values.get("model")
+    if not isinstance(model, dict):
+        why, advice = "no 'model' entry with its tensors", "Give a checkpoint that LAVIS wrote, or eva_vit_g.pth"
+        raise CheckpointError(error_line("cannot read checkpoint", path, why, advice))
+    ignored = [str(name) for name in values if name != "model"] if not is_encoder else []
+    if ignored:
+        notify(f"{path.name}: {len(ignored)} entries beside 'model' are ignored: {listed(ignored)}")
+    prefix = _VISION if is_encoder else ""
+    named: dict[str, Tensor] = {}
+    for name, tensor in model.items():
+        _require_plain_tensor(name, tensor, path)
+        _add(named, prefix + name.removeprefix("module."), tensor, path)
+    return named, is_encoder
+
+
+def _require_plain_tensor(name: object, tensor: object, path: Path) -> None:
+    is_plain = type(tensor) in (Tensor, torch.nn.Parameter) and isinstance(name, str)
+    if not is_plain or tensor.layout != torch.strided or tensor.device.type != "cpu":  # type: ignore[attr-defined]
+        why = f"its 'model' holds {str(name)[:60]!r}, a {type(tensor).__name__} and no plain tensor"
+        raise CheckpointError(error_line("cannot read checkpoint", path, why, "Save its state_dict alone"))
+
+
+def _add(named: dict[str, Any], name: str, value: object, path: Path) -> None:
+    if name in named:
+        why = f"two of its tensors are {name[:80]}"
+        raise CheckpointError(error_line("cannot read checkpoint", path, why, "Save one model's state_dict alone"))
+    named[name] = value
+
+
+def _without_useless(named: Mapping[str, Tensor], num_vision_layers: int) -> tuple[dict[str, Tensor], list[str]]:
+    last_block = f"{_VISION}blocks.{num_vision_layers}."
+    dropped = [
+        name
+        for name in named
+        if _WITHOUT_USE.fullmatch(name) or name.startswith(last_block) or is_left_out(transformers_name(name))
+    ]
+    return {name: tensor for name, tensor in named.items() if name not in set(dropped)}, dropped
+
+
+def _group(name: str) -> str:
+    """Returns the beginning that tensors of a kind share."""
+    parts = name.split(".")
+    return ".".join(parts[: 3 if parts[1:2] == ["blocks"] else 2])
+
+
+def _fuse_biases(weights: dict[str, Weight], path: Path) -> None:
+    """Puts `qkv.bias` = (q_bias, 0, v_bias) in the place of the two: EVA's keys have no bias."""
+    for q_name in [name for name in weights if name.endswith("self_attn.q_bias")]:
+        stem = q_name.removesuffix("q_bias")
+        query, value = weights[q_name], weights.get(f"{stem}v_bias")
+        if value is not None and _is_bias(query) and _is_bias(value):
+            del weights[q_name], weights[f"{stem}v_bias"]
+            key = stored(torch.zeros(value.shape, dtype=value.dtype))
+            _add(weights, f"{stem}qkv.bias", joined(query, key, value), path)
+
+
+def _is_bias(weight: Weight) -> bool:
+    """Says whether it may be joined to another one; what may not is named in the end, as it is."""
+    return len(weight.shape) == 1 and weight.dtype in DTYPES
+
+
+def _language_model(names: Collection[str]) -> str | None:
+    kinds = {"t5": ("t5_proj.", "t5_model."), "llama": ("llm_proj.", "llm_model.")}
+    found = [kind for kind, prefixes in kinds.items() if any(name.startswith(prefixes) for name in names)]
+    return found[0] if len(found) == 1 else None

@@ -1,0 +1,109 @@
+"""The tokenizers of an InstructBLIP folder, made from those of its parts: the language model's and BERT's.
+
+InstructBLIP has a few tokens more: `<image>` (and Vicuna's `[PAD]` before it), and `[DEC]` for the Q-Former.
+
+Source: transformers' conversion script of InstructBLIP.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tokenizers import AddedToken, Tokenizer, processors
+
+from vlinstruct.backends.instructblip.configuration import InstructBlipConfig, LlamaConfig
+from vlinstruct.backends.instructblip.load import read_tokenizer
+from vlinstruct.errors import CheckpointError
+from vlinstruct.text import error_line
+
+_IMAGE, _PAD, _DEC = "<image>", "[PAD]", "[DEC]"
+# Any class of transformers that has a name of its own rebuilds the tokenizer in its own way; this one takes the file.
+_CLASS = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
+
+
+def language_tokenizer(folder: Path, config: InstructBlipConfig) -> Tokenizer:
+    """Reads the language model's tokenizer and gives it InstructBLIP's tokens.
+
+    Args:
+        folder: FlanT5's or Vicuna's.
+        config: the whole model's; it knows the id of `<image>`.
+
+    Raises:
+        CheckpointError: it is missing or damaged, or the tokens do not get the ids that the model knows.
+    """
+    tokenizer, text = read_tokenizer(folder), config.text_config
+    if tokenizer.token_to_id(_IMAGE) is None:
+        _add(tokenizer, *([_PAD] if isinstance(text, LlamaConfig) else []), _IMAGE)
+    found, wanted = tokenizer.token_to_id(_IMAGE), config.image_token_index
+    if wanted is not None and found != wanted:
+        why = f"{_IMAGE} gets the id {found}, the configuration says {wanted}"
+        raise _refused("language model's tokenizer", folder, why, "Give the tokenizer that the model was trained with")
+    if tokenizer.get_vocab_size() > text.vocab_size:
+        why = f"it has {tokenizer.get_vocab_size()} tokens, the configuration {text.vocab_size}"
+        raise _refused("language model's tokenizer", folder, why, "Give the model's own one")
+    end = tokenizer.id_to_token(text.eos_token_id)
+    if end is None:
+        why = f"it has no token {text.eos_token_id}, which ends a text"
+        raise _refused("language model's tokenizer", folder, why, "Give the model's own one")
+    # LAVIS trained Vicuna with `</s>` in front of its prompts, not `<s>`; FlanT5's end with it.
+    _surround(tokenizer, [end, "$A"] if isinstance(text, LlamaConfig) else ["$A", end])
+    return tokenizer
+
+
+def qformer_tokenizer(folder: Path, config: InstructBlipConfig) -> Tokenizer:
+    """Reads BERT's tokenizer and gives it the Q-Former's `[DEC]`.
+
+    Raises:
+        CheckpointError: it is missing or damaged, or does not fit the Q-Former's embeddings.
+    """
+    tokenizer, size = read_tokenizer(folder), config.qformer_config.vocab_size
+    _add(tokenizer, _DEC)
+    if any(tokenizer.token_to_id(token) is None for token in ("[CLS]", "[SEP]")):
+        raise _refused("Q-Former's tokenizer", folder, "it has no [CLS] or [SEP]", "Give bert-base-uncased's")
+    if tokenizer.get_vocab_size() > size:
+        why = f"it has {tokenizer.get_vocab_size()} tokens with {_DEC}, the Q-Former {size}"
+        raise _refused("Q-Former's tokenizer", folder, why, "Give bert-base-uncased's")
+    _surround(tokenizer, ["[CLS]", "$A", "[SEP]"])
+    return tokenizer
+
+
+def save_tokenizers(folder: Path, language: Tokenizer, qformer: Tokenizer, config: InstructBlipConfig) -> None:
+    """Writes both as an InstructBLIP folder has them."""
+    _save(folder, language, _language_facts(language, config))
+    facts = {"bos_token": _DEC, "cls_token": "[CLS]", "sep_token": "[SEP]", "pad_token": "[PAD]", "unk_token": "[UNK]"}
+    _save(folder / "qformer_tokenizer", qformer, {**facts, "truncation_side": "left"})
+
+
+def _add(tokenizer: Tokenizer, *tokens: str) -> None:
+    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in tokens])
+
+
+def _surround(tokenizer: Tokenizer, template: list[str]) -> None:
+    """Says what transformers puts around a text; we do it ourselves (`model.tokenization`)."""
+    special = [(token, tokenizer.token_to_id(token)) for token in template if token != "$A"]
+    tokenizer.post_processor = processors.TemplateProcessing(single=template, special_tokens=special)
+
+
+def _language_facts(tokenizer: Tokenizer, config: InstructBlipConfig) -> dict[str, Any]:
+    text = config.text_config
+    end = tokenizer.id_to_token(text.eos_token_id)
+    facts = {"eos_token": end, "truncation_side": "left"}
+    if isinstance(text, LlamaConfig):
+        pad = _PAD if tokenizer.token_to_id(_PAD) is not None else tokenizer.id_to_token(text.pad_token_id)
+        return {**facts, "bos_token": end, "unk_token": end, "pad_token": pad, "padding_side": "left"}
+    unknown = {"unk_token": "<unk>"} if tokenizer.token_to_id("<unk>") is not None else {}
+    return {**facts, **unknown, "pad_token": tokenizer.id_to_token(text.pad_token_id)}
+
+
+def _save(folder: Path, tokenizer: Tokenizer, facts: Mapping[str, Any]) -> None:
+    folder.mkdir(exist_ok=True)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    content = json.dumps({**_CLASS, **facts}, indent=2) + "\n"
+    (folder / "tokenizer_config.json").write_text(content, encoding="utf-8")
+
+
+def _refused(what: str, place: Path, why: str, advice: str) -> CheckpointError:
+    return CheckpointError(error_line(f"cannot use the {what}", place, why, advice))

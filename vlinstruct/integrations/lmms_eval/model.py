@@ -1,0 +1,243 @@
+"""InstructBLIP and its EMA and AIO as lmms-eval's models: answers, and the losses of given options.
+
+In: lmms-eval's requests, each of one document. Out: texts, or (mean loss in nats per token, is greedy) pairs, in the
+order of the requests; lmms-eval takes the option with the lowest loss. A document's picture is encoded once for all its
+requests of a batch, its options are ranked in one pass, and the batch size counts documents.
+
+Written against lmms-eval 0.7.3 (`lmms_eval/api/model.py`, `lmms_eval/api/task.py`).
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import torch
+from lmms_eval.api.model import lmms
+from tqdm import tqdm
+
+from vlinstruct.errors import ScoreError, TextError, VlinstructError
+from vlinstruct.integrations.lmms_eval.documents import Document, Question, parts_of, question
+from vlinstruct.integrations.lmms_eval.generation import Generation, cut
+from vlinstruct.integrations.lmms_eval.loss import Loss
+from vlinstruct.integrations.lmms_eval.ranking import rank
+from vlinstruct.integrations.lmms_eval.requests import Request, batches, generations, request_of
+from vlinstruct.integrations.lmms_eval.settings import Settings
+from vlinstruct.model import load
+from vlinstruct.values import Percept
+
+T = TypeVar("T")
+_DELIMITER = " "  # lmms-eval's before an option; our tokenizers begin a target with a word's beginning anyway
+
+
+@dataclass(frozen=True, kw_only=True)
+class Questions:
+    """The different questions of a batch.
+
+    Args:
+        percept: the picture of each, encoded once where several share it.
+        texts: the instruction of each.
+        documents: the document of each.
+        rows: per request of the batch, which question it asks.
+    """
+
+    percept: Percept
+    texts: Sequence[str]
+    documents: Sequence[Document]
+    rows: Sequence[int]
+
+
+class Simple(lmms):  # type: ignore[misc]
+    """What `--model vlinstruct` is: tasks that generate and tasks that rank.
+
+    Args:
+        **model_args: `settings.Settings`.
+
+    Raises:
+        UsageError: an argument is unknown or out of range.
+        CheckpointError, NetworkError, InputError, ResourceError: as `vlinstruct.load`.
+    """
+
+    is_simple = True
+
+    def __init__(self, **model_args: Any) -> None:
+        super().__init__()
+        self.settings = Settings.read(model_args)
+        device = self._join_processes() or self.settings.device
+        self.pipeline = load(
+            self.settings.pretrained or None,
+            adapter=self.settings.adapter or None,
+            device=device,
+            dtype=self.settings.dtype,
+            quantize=self.settings.quantization,
+            offline=self.settings.offline,
+        )
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model computes."""
+        return self.pipeline.model.device
+
+    @property
+    def batch_size(self) -> int:
+        """Documents that go through the model together."""
+        return self.settings.batch_size
+
+    def generate_until(self, requests: Sequence[Any]) -> list[str]:
+        """Answers every request, in their order."""
+        read = [self._generation_request(one.args) for one in requests]
+        answers: dict[int, str] = {}
+        for generation, places in self._batches(read, generations(read, self.settings.generation)):
+            found = self._answers([read[place] for place in places], generation)
+            for place, answer in zip(places, found, strict=True):
+                answers[place] = answer
+                request = read[place]
+                self.cache_hook.add_partial("generate_until", (request.context, request.wanted), answer)
+        return [answers[place] for place in range(len(read))]
+
+    def loglikelihood(self, requests: Sequence[Any]) -> list[Loss]:
+        """Returns every option's (mean loss in nats per token, whether greedy decoding writes it), in their order."""
+        read = [self._ranking_request(one.args) for one in requests]
+        losses: dict[int, Loss] = {}
+        for _, places in self._batches(read, [None] * len(read)):
+            found = self._losses([read[place] for place in places])
+            for place, loss in zip(places, found, strict=True):
+                losses[place] = loss
+                self.cache_hook.add_partial("loglikelihood", (read[place].context, read[place].wanted), loss)
+        return [losses[place] for place in range(len(read))]
+
+    def generate_until_multi_round(self, requests: Sequence[Any]) -> list[str]:
+        """Is what lmms-eval calls for talks; we have no task of that kind."""
+        raise NotImplementedError("vlinstruct answers one question per document. Leave tasks of several rounds out.")
+
+    def clean(self) -> None:
+        """Frees the model's memory; lmms-eval calls it when all requests are answered."""
+        del self.pipeline
+        super().clean()
+
+    def _generation_request(self, arguments: Sequence[Any]) -> Request:
+        return request_of(*arguments)
+
+    def _ranking_request(self, arguments: Sequence[Any]) -> Request:
+        request = request_of(*arguments)
+        wanted = request.wanted if isinstance(request.wanted, str) else request.wanted(self._content(request.document))
+        return replace(request, wanted=str(wanted).removeprefix(_DELIMITER))
+
+    def _question(self, request: Request) -> Question:
+        visuals = request.source(self._content(request.document))
+        return question(request.document, visuals, request.context)
+
+    def _content(self, document: Document) -> Any:
+        return self.task_dict[document.task][document.split][document.number]
+
+    def _batches(self, requests: Sequence[Request], groups: Sequence[Hashable]) -> Iterator[tuple[Any, list[int]]]:
+        """Yields batches as places of requests, each with what its requests share, and shows how far it is."""
+        documents = [one.document for one in requests]
+        with tqdm(total=len(requests), desc="Model Responding", disable=self.rank != 0) as bar:
+            for places in batches(groups, documents, self.batch_size):
+                yield groups[places[0]], places
+                bar.update(len(places))
+
+    def _questions(self, requests: Sequence[Request]) -> Questions:
+        first = {one.key: one for one in reversed(requests)}
+        rows = {key: row for row, key in enumerate(dict.fromkeys(one.key for one in requests))}
+        asked = [self._fitting(self._question(first[key])) for key in rows]
+        pictures = {one.document: one.picture for one in asked}
+        places = {document: place for place, document in enumerate(pictures)}
+        percept = self.pipeline.see(*pictures.values())
+        return Questions(
+            percept=percept.select([places[one.document] for one in asked]),
+            texts=[one.text for one in asked],
+            documents=[one.document for one in asked],
+            rows=[rows[one.key] for one in requests],
+        )
+
+    def _fitting(self, asked: Question) -> Question:
+        """Refuses a question that is too long by its document's name; in the batch it would have none."""
+        try:
+            self.pipeline.model.prompt_ids(asked.text)
+        except TextError as error:
+            raise _named(error, asked.document) from error
+        return asked
+
+    def _answers(self, requests: Sequence[Request], generation: Generation) -> list[str]:
+        asked = self._questions(requests)
+        outcomes = self.pipeline.ask_each(
+            asked.percept,
+            asked.texts,
+            optimize=self.settings.optimize,
+            optimization=self.settings.optimization,
+            generation=generation.config,
+        )
+        answers = [
+            cut(_good(outcome, document).text, generation.until)
+            for outcome, document in zip(outcomes, asked.documents, strict=True)
+        ]
+        return [answers[row] for row in asked.rows]
+
+    def _losses(self, requests: Sequence[Request]) -> list[Loss]:
+        asked = self._questions(requests)
+        options: list[list[str]] = [[] for _ in asked.texts]
+        for row, request in zip(asked.rows, requests, strict=True):
+            options[row].append(request.wanted)
+        found = [iter(row) for row in rank(self.pipeline.model, asked.percept, self._instructions(asked), options)]
+        ranked = [next(found[row]) for row in asked.rows]
+        for row, option in zip(asked.rows, ranked, strict=True):
+            if not math.isfinite(option.mean_nll):
+                raise _without_score(asked.documents[row])
+        return [Loss((option.mean_nll, option.is_greedy)) for option in ranked]
+
+    def _instructions(self, asked: Questions) -> Sequence[str]:
+        """Returns what is asked in the end."""
+        if not self.settings.optimize:
+            return asked.texts
+        outcomes = self.pipeline.optimize_each(asked.percept, asked.texts, optimization=self.settings.optimization)
+        return [
+            _good(outcome, document).instruction for outcome, document in zip(outcomes, asked.documents, strict=True)
+        ]
+
+    def _join_processes(self) -> str | None:
+        """Joins the processes that `accelerate launch` started, and returns this one's device; None if it is alone."""
+        if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+            return None
+        from accelerate import Accelerator
+
+        self.accelerator = Accelerator()
+        self._rank, self._world_size = self.accelerator.process_index, self.accelerator.num_processes
+        return str(self.accelerator.device)
+
+
+class Chat(Simple):
+    """What `--model vlinstruct_chat` is: tasks that are written as messages; lmms-eval has no such tasks that rank."""
+
+    is_simple = False
+
+    def loglikelihood(self, requests: Sequence[Any]) -> list[Loss]:
+        """Is never asked for by lmms-eval itself."""
+        raise NotImplementedError("vlinstruct_chat does not rank. Use --model vlinstruct.")
+
+    def _generation_request(self, arguments: Sequence[Any]) -> Request:
+        context, source, wanted, *place = arguments
+        return request_of(context, wanted, source, *place)
+
+    def _question(self, request: Request) -> Question:
+        visuals, text = parts_of(request.source(self._content(request.document)))
+        return question(request.document, visuals, text)
+
+
+def _good(outcome: T | VlinstructError, document: Document) -> T:
+    """Returns an outcome, or raises its error with the document's name."""
+    if isinstance(outcome, VlinstructError):
+        raise _named(outcome, document)
+    return outcome
+
+
+def _named(error: VlinstructError, document: Document) -> VlinstructError:
+    return type(error)(f"{document}: {error.message}", code=error.code)
+
+
+def _without_score(document: Document) -> ScoreError:
+    return ScoreError(f"{document}: the model gave no finite score. Use dtype=float32.")

@@ -1,0 +1,1 @@
+"""Pictures: finding, fetching, opening and limiting them; reading their words."""

@@ -1,0 +1,206 @@
+"""Fetches a picture from an http(s) URL that a user typed, within time, size and redirect caps."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import queue
+import socket
+import ssl
+import string
+import threading
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from typing import IO
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
+
+from vlinstruct.errors import NetworkError
+from vlinstruct.text import error_line
+
+_CHUNK_BYTES = 65_536
+_SCHEMES = ("http", "https")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Url:
+    """An http(s) address as typed; it may hold a password, so it is shown only through `name`."""
+
+    address: str
+
+    def __repr__(self) -> str:
+        return f"Url({self.name!r})"
+
+    @property
+    def name(self) -> str:
+        """The address without user, password and fragment.
+
+        >>> Url(address="https://me:secret@example.org/a.png?size=2").name
+        'https://example.org/a.png?size=2'
+        """
+        try:
+            parts = urlsplit(self.address)
+        except ValueError:  # e.g. half an IPv6 address: nothing of it can be trusted to be no password
+            return "the URL"
+        return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, parts.query, ""))
+
+    @property
+    def short_name(self) -> str:
+        """The name without its query, which may hold a signature: for messages."""
+        return self.name.partition("?")[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FetchLimits:
+    """How long and how much to fetch.
+
+    Args:
+        timeout_s: longest wait for a connection or for the next bytes, in seconds.
+        total_s: longest time for everything, in seconds.
+        max_bytes: most bytes of the answer.
+        max_redirects: most redirects to follow.
+    """
+
+    timeout_s: float = 10.0
+    total_s: float = 60.0
+    max_bytes: int = 50_000_000
+    max_redirects: int = 3
+
+
+DEFAULT_FETCH_LIMITS = FetchLimits()
+
+
+def fetch(url: Url, *, limits: FetchLimits = DEFAULT_FETCH_LIMITS) -> bytes:
+    """Returns the content behind a URL.
+
+    Args:
+        url: an http(s) address; a user and password in it are sent as Basic authorization, to its own host only.
+        limits: caps on time, size and redirects.
+
+    Raises:
+        NetworkError: no connection, another status than 200, or a cap reached; `code` says which.
+    """
+    answers: queue.SimpleQueue[bytes | NetworkError] = queue.SimpleQueue()
+    # A thread, because no socket timeout bounds a name server that hangs or a server that sends a byte a second.
+    threading.Thread(target=lambda: answers.put(_fetch_or_error(url, limits)), daemon=True).start()
+    try:
+        answer = answers.get(timeout=limits.total_s)
+    except queue.Empty:
+        raise _problem(url, "timeout", f"not complete after {limits.total_s:g} s", "Try again later") from None
+    if isinstance(answer, NetworkError):
+        raise answer
+    return answer
+
+
+def _fetch_or_error(url: Url, limits: FetchLimits) -> bytes | NetworkError:
+    try:
+        opener = _opener(url, limits)
+        with opener.open(_request(url), timeout=limits.timeout_s) as response:
+            return _read(response, url, limits)
+    except NetworkError as error:
+        return error
+    except urllib.error.HTTPError as error:
+        error.close()
+        return _status_problem(url, error.code)
+    except Exception as error:  # a damaged answer makes http.client raise ValueError, AssertionError and others
+        return _explain(url, error, limits)
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    def __init__(self, url: Url, limits: FetchLimits) -> None:
+        self.url, self.left, self.limits = url, limits.max_redirects, limits
+
+    def redirect_request(
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: http.client.HTTPMessage,
+        newurl: str,
+    ) -> urllib.request.Request | None:
+        self.left -= 1
+        if self.left < 0:
+            fp.close()
+            why = f"more than {self.limits.max_redirects} redirects"
+            raise _problem(self.url, "redirects", why, "Use the final URL")
+        if urlsplit(newurl).scheme not in _SCHEMES:
+            fp.close()
+            raise _status_problem(self.url, code)
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _opener(url: Url, limits: FetchLimits) -> urllib.request.OpenerDirector:
+    # build_opener() would add handlers for file:, ftp: and data:.
+    opener = urllib.request.OpenerDirector()
+    opener.add_handler(urllib.request.ProxyHandler())
+    opener.add_handler(urllib.request.HTTPHandler())
+    opener.add_handler(urllib.request.HTTPSHandler())
+    opener.add_handler(urllib.request.HTTPErrorProcessor())
+    opener.add_handler(urllib.request.HTTPDefaultErrorHandler())
+    opener.add_handler(_Redirects(url, limits))
+    return opener
+
+
+def _request(url: Url) -> urllib.request.Request:
+    parts = urlsplit(url.address)
+    if parts.scheme not in _SCHEMES or not parts.hostname:
+        raise _problem(url, "bad_url", "it is no http(s) URL with a host", "Check the URL")
+    host = parts.hostname.encode("idna").decode() if ":" not in parts.hostname else f"[{parts.hostname}]"
+    netloc = f"{host}:{parts.port}" if parts.port else host
+    path, query = (quote(part, safe=string.punctuation) for part in (parts.path, parts.query))
+    request = urllib.request.Request(urlunsplit((parts.scheme, netloc, path, query, "")))
+    request.add_header("User-Agent", "vlinstruct")
+    if parts.username is not None:
+        login = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+        # "unredirected": another host never gets it.
+        request.add_unredirected_header("Authorization", f"Basic {base64.b64encode(login.encode()).decode()}")
+    return request
+
+
+def _read(response: http.client.HTTPResponse, url: Url, limits: FetchLimits) -> bytes:
+    if response.status != 200:
+        raise _status_problem(url, response.status)
+    announced = response.headers.get("Content-Length", "")
+    expected = int(announced) if announced.isascii() and announced.isdigit() else None
+    content = bytearray()
+    while len(content) <= limits.max_bytes and (expected is None or expected <= limits.max_bytes):
+        chunk = response.read(_CHUNK_BYTES)
+        if not chunk:
+            break
+        content += chunk
+    else:
+        why = f"more than {limits.max_bytes:,} bytes"
+        raise _problem(url, "too_large", why, "Download it yourself and name the file")
+    if expected is not None and len(content) < expected:
+        raise _problem(url, "cut_off", "the connection closed before all of it came", "Try again")
+    return bytes(content)
+
+
+def _status_problem(url: Url, status: int) -> NetworkError:
+    if 300 <= status < 400:  # a redirect that urllib or we would not follow
+        return _problem(url, "redirects", "it redirects to another kind of URL than http(s)", "Check the URL")
+    return _problem(url, f"http_{status}", f"the server answered {status}", "Check the URL")
+
+
+def _explain(url: Url, error: Exception, limits: FetchLimits) -> NetworkError:
+    reason = error.reason if isinstance(error, urllib.error.URLError) else error
+    match reason:
+        case TimeoutError():
+            return _problem(url, "timeout", f"no answer within {limits.timeout_s:g} s", "Try again later")
+        case ssl.SSLError():
+            return _problem(url, "tls", "its certificate or encryption is not accepted", "Check the URL")
+        case socket.gaierror():
+            return _problem(url, "unknown_host", "its host is not found", "Check the URL and the network")
+        case ConnectionRefusedError():
+            return _problem(url, "refused", "its host refused the connection", "Check the URL")
+        case ValueError() | http.client.InvalidURL():
+            return _problem(url, "bad_url", "it is no http(s) URL with a host", "Check the URL")
+        case http.client.IncompleteRead():
+            return _problem(url, "cut_off", "the connection closed before all of it came", "Try again")
+        case _:
+            return _problem(url, "network", "the connection failed", "Check the network and try again")
+
+
+def _problem(url: Url, code: str, why: str, advice: str) -> NetworkError:
+    return NetworkError(error_line("cannot fetch image", url.short_name, why, advice), code=f"url_{code}")

@@ -1,0 +1,215 @@
+"""Reads a picture from a path or bytes into 8-bit RGB, or says in one line why it cannot.
+
+Order: regular file, byte cap, format by content, pixel cap from the header, decode, orientation, RGB. Nothing of
+Pillow's global state is changed, so that several threads may read at once.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BytesIO
+
+# TIFF and WebP are imported here to be registered: Image.open would import all of its forty plugins to find them.
+from PIL import Image, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin  # noqa: F401
+
+from vlinstruct.errors import InputError, UsageError, VlinstructError
+from vlinstruct.files import PathLike, read_regular, refusal, too_many_bytes
+from vlinstruct.media.image_formats import ImageFormat, NoImage, identify, lacks_its_end
+from vlinstruct.media.image_modes import to_rgb
+from vlinstruct.media.quiet import quiet_pillow, silence_lines
+from vlinstruct.text import printable
+
+PILLOW_MAX_PIXELS = 178_956_970
+"""Above this Pillow refuses by itself (twice its MAX_IMAGE_PIXELS)."""
+
+MAX_RUN_LENGTH_BMP = 10_000_000
+"""Most pixels and bytes of a run-length coded BMP: Pillow decodes it in Python, 50 MP took 2 to 4 s."""
+
+_ORIENTATION_TAG = 274
+_BMP_RUN_LENGTH = (1, 2)
+_TRANSPOSES = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageLimits:
+    """How large a picture may be.
+
+    Args:
+        max_pixels: most pixels, read from the header before anything is decoded; 1 to 178,956,970.
+        max_bytes: most bytes of the file, at least 1.
+    """
+
+    max_pixels: int = 50_000_000
+    max_bytes: int = 200_000_000
+
+    def __post_init__(self) -> None:
+        checks = {
+            f"max_pixels must be 1 to {PILLOW_MAX_PIXELS}, got {self.max_pixels}": 1
+            <= self.max_pixels
+            <= PILLOW_MAX_PIXELS,
+            f"max_bytes must be at least 1, got {self.max_bytes}": self.max_bytes >= 1,
+        }
+        if problems := [problem for problem, holds in checks.items() if not holds]:
+            raise UsageError("; ".join(problems))
+
+
+DEFAULT_LIMITS = ImageLimits()
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedImage:
+    """A picture as the models read it.
+
+    Args:
+        image: 8-bit RGB, upright, on white where it was transparent.
+        image_format: what the file's content was.
+        notices: what a user should know, e.g. that only the first frame is used; each names the file.
+    """
+
+    image: Image.Image
+    image_format: ImageFormat
+    notices: tuple[str, ...] = ()
+
+
+def load_image(
+    source: PathLike | bytes, *, name: str | None = None, limits: ImageLimits = DEFAULT_LIMITS
+) -> LoadedImage:
+    """Reads a picture.
+
+    Args:
+        source: a path, or the file's content.
+        name: what to call it in messages; the path, or `image data`.
+        limits: how large it may be.
+
+    Raises:
+        ImageError: it cannot be read; `code` says why.
+    """
+    if isinstance(source, bytes):
+        place, content = name or "image data", source
+        if len(content) > limits.max_bytes:
+            raise too_many_bytes("image", place, len(content), limits.max_bytes)
+    else:
+        place = name or os.fspath(source)
+        content = read_regular(source, kind="image", max_bytes=limits.max_bytes)
+    return _decode(content, image_format_of(content, place), place, limits)
+
+
+def image_format_of(content: bytes, place: str) -> ImageFormat:
+    """Returns a picture's format from its first bytes.
+
+    Args:
+        content: the file's beginning at least.
+        place: what to call it in messages.
+
+    Raises:
+        ImageError: it is empty or none of the formats that are read.
+    """
+    if not content:
+        raise refusal("image", place, "empty", "empty file", "Check where it came from")
+    found = identify(content)
+    if isinstance(found, NoImage):
+        raise refusal("image", place, found.code, found.why, found.advice)
+    return found
+
+
+def _decode(content: bytes, image_format: ImageFormat, place: str, limits: ImageLimits) -> LoadedImage:
+    with _pillow(content, image_format, place), Image.open(BytesIO(content), formats=[image_format]) as image:
+        check_size(image.size, place, limits)
+        if image_format == "BMP" and image.info.get("compression") in _BMP_RUN_LENGTH:
+            _check_run_length(image.size, len(content), place)
+        image.load()
+        transpose = _TRANSPOSES.get(_orientation(image))
+        rgb = to_rgb(image, place)
+        upright = rgb.transpose(transpose) if transpose is not None else rgb
+        upright.info = {}
+        return LoadedImage(image=upright, image_format=image_format, notices=_notices(image, image_format, place))
+
+
+def check_size(size: tuple[int, int], place: str, limits: ImageLimits) -> None:
+    """Refuses a picture by its width and height, before anything is decoded.
+
+    Raises:
+        ImageError: it has no pixels, too many, or too extreme an aspect.
+    """
+    width, height = size
+    if width < 1 or height < 1:
+        why = f"not a readable image ({width} x {height} pixels)"
+        raise refusal("image", place, "unreadable", why, "Check where it came from")
+    if width * height > limits.max_pixels:
+        why = f"{width} x {height} pixels, at most {limits.max_pixels:,} are decoded"
+        raise refusal("image", place, "too_large", why, "Shrink it or raise --max-pixels")
+
+
+def _check_run_length(size: tuple[int, int], num_bytes: int, place: str) -> None:
+    if max(size[0] * size[1], num_bytes) > MAX_RUN_LENGTH_BMP:
+        why = f"a run-length coded BMP of more than {MAX_RUN_LENGTH_BMP:,} pixels or bytes decodes too slowly"
+        raise refusal("image", place, "too_large", why, "Convert it to PNG")
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(_ORIENTATION_TAG, 1))
+    except Exception:  # damaged EXIF: the picture itself is sound and stays as it is stored
+        return 1
+
+
+def _notices(image: Image.Image, image_format: ImageFormat, place: str) -> tuple[str, ...]:
+    # A JPEG's further pictures (MPO: previews, depth, the other eye) are no frames of it.
+    if image_format == "JPEG" or not _has_more_frames(image):
+        return ()
+    part = "page" if image_format == "TIFF" else "frame"
+    return (f"{printable(place)}: it has several {part}s, only the first one is used",)
+
+
+def _has_more_frames(image: Image.Image) -> bool:
+    try:
+        return bool(getattr(image, "is_animated", False))
+    except Exception:  # a second frame exists and is damaged or too large; it is not needed
+        return True
+
+
+@contextmanager
+def _pillow(content: bytes, image_format: ImageFormat, place: str) -> Iterator[None]:
+    silence_lines()
+    try:
+        with quiet_pillow:
+            yield
+    except VlinstructError:
+        raise
+    except Exception as error:  # Pillow raises a dozen kinds, from SyntaxError to struct.error, on damaged files
+        raise _explain(error, content, image_format, place) from error
+
+
+def _explain(error: Exception, content: bytes, image_format: ImageFormat, place: str) -> InputError:
+    # Pillow's own text is only looked at, never shown: it holds heap addresses.
+    text = str(error).lower()
+    if isinstance(error, Image.DecompressionBombError):
+        why = f"more than {PILLOW_MAX_PIXELS:,} pixels"
+        return refusal("image", place, "too_large", why, "Shrink it")
+    if isinstance(error, MemoryError):
+        return refusal("image", place, "out_of_memory", "not enough memory to decode it", "Shrink it")
+    if "too large" in text or "too much memory" in text:
+        why = "its metadata is too large when unpacked"
+        return refusal("image", place, "metadata_too_large", why, "Save it again without metadata")
+    if (
+        isinstance(error, EOFError)
+        or "truncated" in text
+        or "not enough" in text
+        or lacks_its_end(content, image_format)
+    ):
+        return refusal("image", place, "truncated", "truncated image", "Copy or download it again")
+    if isinstance(error, UnidentifiedImageError):
+        why = f"not a readable image (its {image_format} header is damaged)"
+        return refusal("image", place, "unreadable", why, "Copy or download it again")
+    return refusal("image", place, "damaged", "damaged image", "Copy or download it again")

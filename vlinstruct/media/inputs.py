@@ -1,0 +1,252 @@
+"""Turns what a user typed for IMAGE into an ordered list of pictures to read.
+
+Typed is a file, a folder, a quoted glob, `-` (the picture's bytes on stdin) or an http(s) URL, or several of them.
+Order: as typed; within a folder or glob by the bytes of the names, which no locale changes. Nothing is decoded here.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from vlinstruct.errors import InputError, NetworkError
+from vlinstruct.files import PathLike, refusal, too_many_bytes
+from vlinstruct.media.fetch import DEFAULT_FETCH_LIMITS, FetchLimits, Url, fetch
+from vlinstruct.media.images import DEFAULT_LIMITS, ImageLimits, LoadedImage, load_image
+from vlinstruct.text import error_line, printable
+
+IMAGE_EXTENSIONS = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".mpo"}
+)
+_JUNK = frozenset({"thumbs.db", "desktop.ini"})
+_SCHEME = re.compile(r"(data):|([a-z][a-z0-9+.-]+)://", re.IGNORECASE)
+
+Source = Path | Url | bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageInput:
+    """One picture to read.
+
+    Args:
+        id: the path as typed, for a folder's pictures joined to it; a URL without its password; `-` for stdin. Unique.
+        source: where its bytes are.
+    """
+
+    id: str
+    source: Source
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageInputs:
+    """All pictures to read, in order.
+
+    Args:
+        items: at least one.
+        is_batch: more than one picture, or a folder or glob was typed (which may hold only one).
+        notices: what was skipped, with counts.
+    """
+
+    items: tuple[ImageInput, ...]
+    is_batch: bool
+    notices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListingOptions:
+    """How typed images are listed.
+
+    Args:
+        recursive: enter the subfolders of a folder.
+        follow_symlinks: follow links that lead out of a folder.
+        offline: refuse URLs.
+        max_bytes: most bytes read from stdin.
+    """
+
+    recursive: bool = False
+    follow_symlinks: bool = False
+    offline: bool = False
+    max_bytes: int = DEFAULT_LIMITS.max_bytes
+
+
+DEFAULT_LISTING = ListingOptions()
+
+
+def has_image_extension(name: str) -> bool:
+    """Says whether a name ends like a picture's.
+
+    >>> has_image_extension("a/B.JPG"), has_image_extension("what is this?")
+    (True, False)
+    """
+    return os.path.splitext(name)[1].lower() in IMAGE_EXTENSIONS
+
+
+def list_images(
+    typed: Sequence[PathLike], *, stdin: BinaryIO | None = None, options: ListingOptions = DEFAULT_LISTING
+) -> ImageInputs:
+    """Lists the pictures that a user means.
+
+    Args:
+        typed: what was typed, in order.
+        stdin: the stream that `-` stands for.
+        options: how folders, links and URLs are treated.
+
+    Raises:
+        InputError: nothing to do (`nothing_to_do`), or a URL of another scheme (`url_scheme`, `data_url`).
+        ImageError: a folder cannot be listed, or stdin is empty or too large.
+        NetworkError: a URL was typed with `offline`.
+    """
+    skipped: Counter[str] = Counter()
+    items: dict[str, ImageInput] = {}
+    for text in [os.fspath(path) for path in typed]:
+        found = list(_expand(text, stdin, options, skipped))
+        if not found:
+            raise _nothing_to_do(text, skipped)
+        for item in found:
+            skipped["named twice"] += item.id in items
+            items.setdefault(item.id, item)
+    if not items:
+        raise _nothing_to_do("IMAGE", skipped)
+    is_batch = len(items) > 1 or any(_is_many(os.fspath(text)) for text in typed)
+    return ImageInputs(items=tuple(items.values()), is_batch=is_batch, notices=_notices(skipped))
+
+
+def load_input(
+    item: ImageInput, *, limits: ImageLimits = DEFAULT_LIMITS, fetch_limits: FetchLimits = DEFAULT_FETCH_LIMITS
+) -> LoadedImage:
+    """Reads the picture of one item, fetching it if it is a URL.
+
+    Raises:
+        ImageError: it cannot be read.
+        NetworkError: it cannot be fetched.
+    """
+    return load_source(item.source, name=item.id, limits=limits, fetch_limits=fetch_limits)
+
+
+def load_source(
+    source: Source,
+    *,
+    name: str | None = None,
+    limits: ImageLimits = DEFAULT_LIMITS,
+    fetch_limits: FetchLimits = DEFAULT_FETCH_LIMITS,
+) -> LoadedImage:
+    """Reads a picture from wherever it is; `name` is what messages call it. Raises as `load_input`."""
+    if isinstance(source, Url):
+        return load_image(fetch(source, limits=fetch_limits), name=source.short_name, limits=limits)
+    return load_image(source, name=name, limits=limits)
+
+
+def _expand(text: str, stdin: BinaryIO | None, options: ListingOptions, skipped: Counter[str]) -> Iterable[ImageInput]:
+    if text == "-":
+        return [ImageInput(id="-", source=_read_stdin(stdin, options.max_bytes))]
+    if not text:  # pathlib would take it for the working folder
+        raise refusal("image", "IMAGE", "missing", "the path is empty", "Type a file, a folder or a URL")
+    if os.path.isdir(text):
+        return _in_folder(text, options, skipped)
+    if os.path.lexists(text):
+        return [ImageInput(id=text, source=Path(text))]
+    if match := _SCHEME.match(text):
+        return [_from_url(text, (match[1] or match[2]).lower(), options)]
+    return _in_glob(text, skipped) if glob.has_magic(text) else [ImageInput(id=text, source=Path(text))]
+
+
+def _is_many(text: str) -> bool:
+    is_glob = glob.has_magic(text) and not os.path.lexists(text) and not _SCHEME.match(text)
+    return os.path.isdir(text) or is_glob
+
+
+def _read_stdin(stdin: BinaryIO | None, max_bytes: int) -> bytes:
+    if stdin is None or stdin.isatty():
+        why = "nothing is piped in"
+        raise refusal("image", "-", "no_stdin", why, "Pipe an image in, e.g. cat a.jpg | vlinstruct ask - QUESTION")
+    content = stdin.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        raise too_many_bytes("image", "-", None, max_bytes)
+    if not content:
+        raise refusal("image", "-", "empty", "stdin is empty", "Check the command before the pipe")
+    return content
+
+
+def _from_url(text: str, scheme: str, options: ListingOptions) -> ImageInput:
+    if scheme == "data":
+        why = "data: URLs are not read"
+        raise InputError(error_line("cannot read image", text[:30], why, "Save it to a file"), code="data_url")
+    if scheme not in ("http", "https"):
+        why = f"{scheme}: URLs are not read"
+        raise InputError(error_line("cannot read image", scheme + "://", why, "Name a file"), code="url_scheme")
+    url = Url(address=text)
+    if options.offline:
+        why = "--offline forbids fetching"
+        message = error_line("cannot fetch image", url.short_name, why, "Download it first and name the file")
+        raise NetworkError(message, code="url_offline")
+    return ImageInput(id=url.name, source=url)
+
+
+def _in_glob(pattern: str, skipped: Counter[str]) -> Iterator[ImageInput]:
+    # As the shell would: whatever matches, whatever it is called; only folders are left out.
+    for path in sorted(glob.iglob(pattern, recursive=True), key=os.fsencode):
+        if os.path.isdir(path):
+            skipped["folders"] += 1
+        else:
+            yield ImageInput(id=path, source=Path(path))
+
+
+def _in_folder(folder: str, options: ListingOptions, skipped: Counter[str]) -> Iterator[ImageInput]:
+    root = os.path.realpath(folder)
+    pending, entered = [folder], {root}
+    while pending:
+        subfolders = []
+        for entry in _sorted_entries(pending.pop()):
+            if reason := _reason_to_skip(entry, root, options):
+                skipped[reason] += 1
+            elif not _is_folder(entry):
+                yield ImageInput(id=entry.path, source=Path(entry.path))
+            elif (real := os.path.realpath(entry.path)) not in entered:  # a link to a folder above would never end
+                entered.add(real)
+                subfolders.append(entry.path)
+        pending.extend(reversed(subfolders))
+
+
+def _sorted_entries(folder: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entries, key=lambda entry: os.fsencode(entry.name))
+    except OSError as error:
+        why = "the folder cannot be listed"
+        raise refusal("image", folder, "permission", why, "Check the folder's permissions") from error
+
+
+def _reason_to_skip(entry: os.DirEntry[str], root: str, options: ListingOptions) -> str:
+    if entry.name.startswith(".") or entry.name.lower() in _JUNK:
+        return "hidden or system files"
+    if entry.is_symlink() and not options.follow_symlinks and not _is_within(entry.path, root):
+        return "links that lead out of the folder (--follow-symlinks)"
+    if _is_folder(entry):
+        return "" if options.recursive else "subfolders (--recursive)"
+    return "" if has_image_extension(entry.name) else "files without an image extension"
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a loop of links: kept as a file, so that reading it names the loop
+        return False
+
+
+def _is_within(path: str, root: str) -> bool:
+    return os.path.realpath(path).startswith(os.path.join(root, ""))
+
+
+def _notices(skipped: Counter[str]) -> tuple[str, ...]:
+    return tuple(f"{count} skipped: {reason}" for reason, count in sorted(skipped.items()) if count)
+
+
+def _nothing_to_do(text: str, skipped: Counter[str]) -> InputError:
+    why = "; ".join(("nothing to do, no image found", *_notices(skipped)))
+    return InputError(error_line("cannot list images", printable(text), why, "Check the path"), code="nothing_to_do")

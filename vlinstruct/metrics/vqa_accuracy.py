@@ -1,0 +1,138 @@
+"""VQA accuracy: an answer is right by as much as three other annotators gave it.
+
+In: a predicted answer and those of the annotators, ten as a rule. Out: 0 to 1.
+
+Three normalizers, since the field has three; a report should say which it used:
+    official  VQA v2.0's vqaEval.py: both sides in full, but only where the annotators differ; else both as they are
+    lavis     vqa_eval.py of LAVIS, InstructBLIP's code, an earlier edition of the official one: the prediction in full,
+              the annotators' answers by punctuation alone, and only where they differ
+    evalai    EvalAIAnswerProcessor of MMF and of lmms-eval, whose textvqa and vizwiz_vqa give the same numbers: both
+              sides in full, always, commas and question marks first
+
+Where we differ: the official code leaves out the annotator's own answer by comparing records, which also drops equal
+records of others where they have no `answer_id` (VizWiz); we leave out one, as lmms-eval does.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+from vlinstruct.errors import DataError
+from vlinstruct.text import error_line
+
+Normalizer = Literal["official", "lavis", "evalai"]
+
+_ENOUGH_ANNOTATORS = 3
+_ARTICLES = frozenset({"a", "an", "the"})
+_NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+_DIGITS = {"none": "0"} | {word: str(number) for number, word in enumerate(_NUMBERS)}
+_PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
+_COMMA_IN_NUMBER = re.compile(r"\d,\d")
+_PERIOD_BEFORE_NO_DIGIT = re.compile(r"\.(?!\d)")
+_MAX_PERIODS = 32
+"""The official code gives `re.UNICODE`, which is 32, where `re.sub` takes the count."""
+
+_CONTRACTED = """
+'ow's'at 'twas ain't aren't can't could've couldn't couldn't've didn't doesn't don't hadn't hadn't've hasn't haven't
+he'd he'd've he's how'd how'll how's isn't it'd it'd've it'll ma'am might've mightn't mightn't've must've mustn't
+needn't not've o'clock oughtn't shan't she'd've should've shouldn't shouldn't've somebody'd've somebody'll
+somebody's someone'd someone'd've someone'll someone's something'd something'd've something'll that's there'd
+there'd've there're there's they'd they'd've they'll they're they've wasn't we'd've we've weren't what'll what're
+what's what've when's where'd where's where've who'd who'd've who'll who's who've why'll why're why's won't would've
+wouldn't wouldn't've y'all y'all'd've y'all'll you'd you'd've you'll you're you've
+"""
+
+
+def _without_one_apostrophe(word: str) -> list[str]:
+    return [word[:index] + word[index + 1 :] for index, letter in enumerate(word) if letter == "'"]
+
+
+# The official table is every contraction with one of its apostrophes forgotten, and one entry the wrong way round.
+_CONTRACTIONS = {"somebody'd": "somebodyd"} | {
+    forgotten: word for word in _CONTRACTED.split() for forgotten in _without_one_apostrophe(word)
+}
+
+
+def vqa_accuracy(prediction: str, answers: Sequence[str], normalizer: Normalizer = "official") -> float:
+    """Returns the mean, over the annotators left out in turn, of min(others who gave this answer / 3, 1).
+
+    Args:
+        prediction: the model's answer.
+        answers: the annotators' answers, equal ones as often as they were given.
+        normalizer: which code's rules make two answers equal.
+
+    Returns:
+        0 to 1; with ten annotators, 0, 0.3, 0.6, 0.9 or 1.
+
+    Raises:
+        DataError: there are no answers.
+
+    >>> vqa_accuracy("Two dogs.", ["2 dogs"] * 3 + ["a dog"] * 7)
+    0.9
+    """
+    if not answers:
+        why = "no annotator answered"
+        raise DataError(error_line("cannot compute VQA accuracy", "answers", why, "Leave the question out"))
+    predicted, given = _NORMALIZERS[normalizer](prediction, answers)
+    return _leave_one_out(given.count(predicted), len(given))
+
+
+def _leave_one_out(num_equal: int, num_answers: int) -> float:
+    """An annotator who gave the answer is one fewer among the others."""
+    left_out = num_equal * min((num_equal - 1) / _ENOUGH_ANNOTATORS, 1.0)
+    kept_in = (num_answers - num_equal) * min(num_equal / _ENOUGH_ANNOTATORS, 1.0)
+    return (left_out + kept_in) / num_answers
+
+
+def _official(prediction: str, answers: Sequence[str]) -> tuple[str, list[str]]:
+    predicted, given = _on_one_line(prediction), [_on_one_line(answer) for answer in answers]
+    if len(set(given)) == 1:
+        return predicted, given
+    return _normalize(predicted), [_normalize(answer) for answer in given]
+
+
+def _lavis(prediction: str, answers: Sequence[str]) -> tuple[str, list[str]]:
+    predicted = _normalize(_on_one_line(prediction))
+    if len(set(answers)) == 1:
+        return predicted, list(answers)
+    return predicted, [_without_punctuation(answer) for answer in answers]
+
+
+def _evalai(prediction: str, answers: Sequence[str]) -> tuple[str, list[str]]:
+    return _evalai_answer(prediction), [_evalai_answer(answer) for answer in answers]
+
+
+_NORMALIZERS: dict[Normalizer, Callable[[str, Sequence[str]], tuple[str, list[str]]]] = {
+    "official": _official,
+    "lavis": _lavis,
+    "evalai": _evalai,
+}
+
+
+def _evalai_answer(answer: str) -> str:
+    split = answer.lower().replace(",", "").replace("?", "").replace("'s", " 's")
+    return _normalize(_on_one_line(split.strip()))
+
+
+def _on_one_line(answer: str) -> str:
+    return answer.replace("\n", " ").replace("\t", " ").strip()
+
+
+def _normalize(answer: str) -> str:
+    return _with_digits_without_articles(_without_punctuation(answer))
+
+
+def _without_punctuation(answer: str) -> str:
+    """A mark beside a space goes, one inside a word becomes a space; beside a number with a comma, all of them go."""
+    goes = _COMMA_IN_NUMBER.search(answer) is not None
+    marks: dict[str, str | int | None] = {
+        mark: "" if goes or f"{mark} " in answer or f" {mark}" in answer else " " for mark in _PUNCTUATION
+    }
+    return _PERIOD_BEFORE_NO_DIGIT.sub("", answer.translate(str.maketrans(marks)), count=_MAX_PERIODS)
+
+
+def _with_digits_without_articles(answer: str) -> str:
+    words = (_DIGITS.get(word, word) for word in answer.lower().split())
+    return " ".join(_CONTRACTIONS.get(word, word) for word in words if word not in _ARTICLES)

@@ -1,0 +1,103 @@
+"""Settings: frozen, keyword-only, checked once when they are made, all problems named together. No torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from vlinstruct.errors import UsageError
+
+Select = Literal["safe", "paper"]
+Quantization = Literal["8bit", "4bit"]
+
+
+def _refuse(problems: list[str]) -> None:
+    if problems:
+        raise UsageError("; ".join(problems))
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationSettings:
+    """How text is generated; names and meaning as in transformers' GenerationConfig.
+
+    Args:
+        max_new_tokens: most tokens to generate, at least 1.
+        num_beams: 1 is greedy (or sampling), more is beam search; the field's numbers use 5.
+        length_penalty: exponent of the length that divides a beam's log-likelihood; above 0 favours long answers.
+        repetition_penalty: above 1 makes tokens already generated less likely; 1 is off.
+        do_sample: draw tokens at random in place of taking the likeliest.
+        temperature: divides the logits when sampling, above 0.
+        top_p: keep the likeliest tokens whose probability sums to this when sampling, above 0 to 1.
+        seed: of the sampling, 0 to 2^64 - 1.
+    """
+
+    max_new_tokens: int = 64
+    num_beams: int = 1
+    length_penalty: float = 1.0
+    repetition_penalty: float = 1.0
+    do_sample: bool = False
+    temperature: float = 1.0
+    top_p: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        checks = {
+            f"max_new_tokens must be 1 to 4096, got {self.max_new_tokens}": 1 <= self.max_new_tokens <= 4096,
+            f"num_beams must be 1 to 64, got {self.num_beams}": 1 <= self.num_beams <= 64,
+            f"length_penalty must be finite, got {self.length_penalty}": math.isfinite(self.length_penalty),
+            f"repetition_penalty must be above 0, got {self.repetition_penalty}": 0
+            < self.repetition_penalty
+            < math.inf,
+            f"temperature must be above 0, got {self.temperature}": 0 < self.temperature < math.inf,
+            f"top_p must be above 0 and at most 1, got {self.top_p}": 0 < self.top_p <= 1,
+            f"seed must be 0 to 2^64 - 1, got {self.seed}": 0 <= self.seed < 2**64,
+            "sampling needs num_beams 1": not (self.do_sample and self.num_beams > 1),
+        }
+        _refuse([problem for problem, holds in checks.items() if not holds])
+
+
+@dataclass(frozen=True, kw_only=True)
+class DraftedGeneration(GenerationSettings):
+    """Settings that come with a guess at what is written.
+
+    Args:
+        drafts: per row a text that the output probably repeats. A model may use it to be faster, and never writes
+            anything else for it.
+    """
+
+    drafts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizationSettings:
+    """How instructions are optimized (algorithm 2).
+
+    Args:
+        select: `paper` always takes the optimized instruction; `safe` takes the lowest IAS of the candidates that keep
+            the initial instruction's content.
+        max_new_tokens: most tokens of a rewritten or optimized instruction, at least 1.
+        least_certainty: under `safe`, the probability that every token of the rewriting must have had, 0 to 1; below it
+            the model has not understood what it rewrote. 0 is off; None is the backbone's own.
+    """
+
+    select: Select = "safe"
+    max_new_tokens: int = 128
+    least_certainty: float | None = None
+
+    def __post_init__(self) -> None:
+        checks = {
+            f"select must be safe or paper, got {self.select!r}": self.select in ("safe", "paper"),
+            f"max_new_tokens must be 1 to 4096, got {self.max_new_tokens}": 1 <= self.max_new_tokens <= 4096,
+            f"least_certainty must be 0 to 1, got {self.least_certainty}": 0 <= (self.least_certainty or 0) <= 1,
+        }
+        _refuse([problem for problem, holds in checks.items() if not holds])
+
+    def generation(self) -> GenerationSettings:
+        """Returns the greedy settings with which instructions are rewritten and compared."""
+        return GenerationSettings(max_new_tokens=self.max_new_tokens)
+
+    def drafted(self, drafts: Sequence[str]) -> DraftedGeneration:
+        """Returns the same settings with a draft for every row."""
+        return DraftedGeneration(max_new_tokens=self.max_new_tokens, drafts=tuple(drafts))

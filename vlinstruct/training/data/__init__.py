@@ -1,0 +1,1 @@
+"""Training data: the formats that people have, read into questions with answers about a picture."""

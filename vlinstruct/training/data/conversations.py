@@ -1,0 +1,118 @@
+"""Reads training data: instructions about pictures with their answers, in the formats that people have.
+
+    {"id", "image", "instruction" or "question", "answer"}                                  one JSON line each
+    {"id", "image", "conversations": [{"from": "human" | "gpt", "value"}]}                  LLaVA, a JSON list or lines
+    {"id", "image" or "images", "messages": [{"role": "user" | "assistant", "content"}]}    ShareGPT, Hugging Face
+    a folder with metadata.jsonl or metadata.csv, or a CSV table                            see image_folder.py
+
+`<image>` in a turn marks the picture's place and is taken out: the picture always stands in front. Earlier turns are
+put before the last question, spelled "Question:" and "Answer:".
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from vlinstruct.errors import DataError, InputError
+from vlinstruct.files import PathLike
+from vlinstruct.text import MAX_MESSAGE_CHARACTERS, shortened
+from vlinstruct.training.data.problems import RecordCheck
+from vlinstruct.training.data.record_ids import RecordIds
+from vlinstruct.training.data.records import data_file, training_records
+from vlinstruct.training.data.task import TrainingTask, task_of
+from vlinstruct.training.data.turns import prompt_of
+
+Answers = Literal["last", "all"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSample:
+    """One answer to learn.
+
+    Args:
+        id: the record's, or its line's; with the turn's number where all turns are learned.
+        image: the picture's file.
+        instruction: what the Q-Former reads: the last question.
+        prompt: what the language model reads: earlier turns and the last question.
+        answer: what it shall write.
+    """
+
+    id: str
+    image: Path
+    instruction: str
+    prompt: str
+    answer: str
+
+
+def read_conversations(
+    path: PathLike, *, image_root: PathLike | None, answers: Answers = "last"
+) -> list[TrainingSample]:
+    """Reads all samples.
+
+    Args:
+        path: JSON lines, one JSON list, a CSV table, or a folder with its metadata.
+        image_root: the folder that image paths start from; None is the folder of the file that is read.
+        answers: whether the last answer of a conversation is learned, or all of them, a sample each.
+
+    Raises:
+        DataError: the file or one of its records cannot be used (the first bad record is named, with the count), or
+            records share an id (`duplicate_ids`).
+    """
+    file = data_file(path)
+    root = _root(file, image_root)
+    samples: list[TrainingSample] = []
+    ids = RecordIds()
+    first, num_bad = None, 0
+    for record in training_records(file):
+        try:
+            samples.extend(_samples(task_of(record, root, ids), answers))
+        except InputError as error:
+            first, num_bad = first or error, num_bad + 1
+    if first is not None:
+        raise _first_of(first, num_bad)
+    ids.refuse_repeated(file)
+    return samples
+
+
+def problems_of(path: PathLike, *, image_root: PathLike | None) -> Iterator[str]:
+    """Yields what is wrong with the records, a line each; of every picture the header is read, nothing is decoded.
+
+    Args:
+        path: as in `read_conversations`.
+        image_root: as there.
+
+    Raises:
+        DataError: the file itself cannot be used.
+    """
+    file = data_file(path)
+    check = RecordCheck(_root(file, image_root))
+    for record in training_records(file):
+        yield from check.problems(record)
+
+
+def _root(file: str, image_root: PathLike | None) -> str:
+    return os.fspath(image_root) if image_root is not None else os.path.dirname(file)
+
+
+def _first_of(error: InputError, num_bad: int) -> DataError:
+    more = f" ({num_bad:,} bad records in all: --check-data lists them)" if num_bad > 1 else ""
+    return DataError(shortened(error.message, MAX_MESSAGE_CHARACTERS - len(more)) + more, code=error.code)
+
+
+def _samples(task: TrainingTask, answers: Answers) -> list[TrainingSample]:
+    turns = task.turns
+    learned = range(len(turns)) if answers == "all" else [len(turns) - 1]
+    return [
+        TrainingSample(
+            id=f"{task.name}#{turn + 1}" if len(learned) > 1 else task.name,
+            image=task.image,
+            instruction=turns[turn][0],
+            prompt=prompt_of(turns[: turn + 1]),
+            answer=turns[turn][1],
+        )
+        for turn in learned
+    ]

@@ -1,0 +1,138 @@
+"""Where a language model's linear layers lie when one device is too small: on it, on other GPUs, the rest in memory.
+
+Everything that is computed stays on the main device, so that nothing else in the model knows of this: a layer on
+another GPU gets its input and sends its output back, a few kilobytes a token; a layer in memory is copied to the main
+device for each call. Vision tower, Q-Former, projection, embeddings, norms and head are always on the main device.
+The copying is accelerate's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from vlinstruct.errors import ResourceError
+from vlinstruct.text import error_line
+from vlinstruct.weights.weight_count import WeightCount, is_quantizable
+
+_GB = 10**9
+_WEIGHT = ".weight"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """What a device has room for.
+
+    Args:
+        device: which.
+        free: bytes.
+    """
+
+    device: torch.device
+    free: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placement:
+    """Where a model lies.
+
+    Args:
+        main: the device that computes.
+        elsewhere: linear layers that lie on another GPU, by name.
+        offloaded: those that lie in memory.
+    """
+
+    main: torch.device
+    elsewhere: Mapping[str, torch.device] = field(default_factory=dict)
+    offloaded: frozenset[str] = frozenset()
+
+    def device_of(self, name: str) -> torch.device:
+        """Returns where a tensor is loaded to."""
+        layer = name.removesuffix(_WEIGHT)
+        return torch.device("cpu") if layer in self.offloaded else self.elsewhere.get(layer, self.main)
+
+
+def distribute(
+    shapes: Iterable[tuple[str, Sequence[int]]],
+    weights: WeightCount,
+    gpus: Sequence[Budget],
+    memory: Budget,
+    *,
+    itemsize: int,
+    working: int,
+) -> Placement:
+    """Fills the first GPU, then the others, then memory, layer by layer in the model's order.
+
+    Args:
+        shapes: the model's tensors.
+        weights: their count.
+        gpus: at least one; the first is the main device.
+        memory: the CPU's.
+        itemsize: bytes of a number.
+        working: bytes that the main device needs while it computes.
+
+    Raises:
+        ResourceError: even together they are too small.
+    """
+    main, *others = gpus
+    kept = (weights.total - weights.quantizable) * itemsize + working
+    room = [Budget(device=main.device, free=main.free - kept), *others, memory]
+    if room[0].free < 0:
+        raise _too_large(weights, itemsize, room)
+    places: dict[str, torch.device] = {}
+    for name, shape in shapes:
+        if not is_quantizable(name, shape):
+            continue
+        size = shape[0] * shape[1] * itemsize
+        while room and room[0].free < size:
+            del room[0]
+        if not room:
+            raise _too_large(weights, itemsize, [*gpus, memory])
+        room[0] = Budget(device=room[0].device, free=room[0].free - size)
+        places[name.removesuffix(_WEIGHT)] = room[0].device
+    return Placement(
+        main=main.device,
+        elsewhere={name: device for name, device in places.items() if device not in (main.device, memory.device)},
+        offloaded=frozenset(name for name, device in places.items() if device == memory.device),
+    )
+
+
+def add_transfers(model: nn.Module, placement: Placement) -> None:
+    """Makes the layers that do not lie on the main device get their inputs, or be copied there.
+
+    Args:
+        model: loaded where the placement says; its offloaded layers lie in memory.
+        placement: where its layers lie.
+
+    Raises:
+        ResourceError: accelerate is not installed.
+    """
+    try:
+        from accelerate.hooks import AlignDevicesHook, add_hook_to_module
+    except ImportError:
+        raise ResourceError(
+            "the model does not fit onto one device, and spreading it needs accelerate: pip install accelerate."
+        ) from None
+    for name, device in placement.elsewhere.items():
+        layer = model.get_submodule(name)
+        add_hook_to_module(layer, AlignDevicesHook(execution_device=device, io_same_device=True))
+    for name in placement.offloaded:
+        layer = model.get_submodule(name)
+        stored: dict[str, Tensor] = {key: value.data for key, value in layer.named_parameters()}
+        hook = AlignDevicesHook(
+            execution_device=placement.main,
+            offload=True,
+            io_same_device=True,
+            weights_map=stored,
+            place_submodules=False,
+        )
+        add_hook_to_module(layer, hook)
+
+
+def _too_large(weights: WeightCount, itemsize: int, room: Sequence[Budget]) -> ResourceError:
+    why = f"its weights take {weights.num_bytes(itemsize) / _GB:.1f} GB, more than all devices have"
+    advice = "Use --quantize 4bit, or a smaller --backbone"
+    return ResourceError(error_line("cannot load model", f"{len(room)} devices", why, advice), code="out_of_memory")

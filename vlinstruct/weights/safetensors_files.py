@@ -1,0 +1,138 @@
+"""Reads a model's tensors from safetensors, memory-mapped, one file or many shards. Never a pickle.
+
+Legend: a shard is one safetensors file; its header is JSON that tells every tensor's dtype, shape and place.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vlinstruct.errors import CheckpointError
+from vlinstruct.json_files import read_json_object
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+INDEX_FILE = "model.safetensors.index.json"
+_MAX_HEADER_BYTES = 100_000_000  # safetensors' own limit
+_NUM_SAMPLES, _SAMPLE_BYTES = 64, 4096
+
+
+def shards(folder: Path) -> list[Path]:
+    """Returns the folder's safetensors files in a stable order.
+
+    Raises:
+        CheckpointError: there is none, or a shard that the index names is missing or lies elsewhere.
+    """
+    if (folder / INDEX_FILE).exists():
+        names = sorted(set(read_json_object(folder / INDEX_FILE).get("weight_map", {}).values()))
+        if any(not isinstance(name, str) or Path(name).name != name for name in names):
+            raise CheckpointError(f"{folder}/{INDEX_FILE} names a file outside of its folder. Download it again.")
+    else:
+        names = ["model.safetensors"]
+    missing = [name for name in names if not (folder / name).is_file()]
+    if missing or not names:
+        raise CheckpointError(
+            f"{', '.join(missing[:5]) or 'every shard'} is missing in {folder}: only safetensors are loaded, never "
+            ".bin or .pth files. Download the safetensors files."
+        )
+    return [folder / name for name in names]
+
+
+def tensors(path: Path, device: str = "cpu") -> Iterator[tuple[str, Tensor]]:
+    """Yields the names and tensors of one file; on the CPU they are views of the mapped file.
+
+    Raises:
+        CheckpointError: the file is damaged or no safetensors file.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt", device=device) as file:
+            for name in file.keys():  # noqa: SIM118 (no mapping, it has nothing but keys())
+                yield name, file.get_tensor(name)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} is {_what_is_wrong(path)}. Download or copy it again.") from error
+
+
+def _what_is_wrong(path: Path) -> str:
+    return what_it_is_instead(path) or "damaged: not a complete safetensors file"
+
+
+def what_it_is_instead(path: Path) -> str | None:
+    """Recognises what a download leaves in place of a checkpoint; None if it is nothing of that kind."""
+    with path.open("rb") as file:
+        start = file.read(64)
+    if not start:
+        return "empty"
+    if start.startswith(b"version https://git-lfs"):
+        return "a Git LFS pointer, not the file itself (run git lfs pull)"
+    if start.lstrip().lower().startswith((b"<!doctype", b"<html")):
+        return "a web page, not a checkpoint"
+    return None
+
+
+def header(path: Path) -> dict[str, Any]:
+    """Reads a file's header without its tensors.
+
+    Raises:
+        CheckpointError: the file is damaged or no safetensors file, or names a tensor twice.
+    """
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len(dict(pairs)) < len(pairs):
+            raise CheckpointError(f"{path} is damaged: its header has a name twice. Download or copy it again.")
+        return dict(pairs)
+
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        content = file.read(size) if 0 < size <= _MAX_HEADER_BYTES else b""
+    try:
+        values = json.loads(content, object_pairs_hook=unique)
+    except (ValueError, RecursionError):
+        values = None
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{path} is {_what_is_wrong(path)}. Download or copy it again.")
+    return values
+
+
+def fingerprint(folder: Path) -> str:
+    """Identifies a folder's weights without reading all of them.
+
+    Returns:
+        16 hex digits of a SHA-256 over every shard's size, header and 64 blocks of 4 KiB spread over the file: other
+        weights of the same shape change it, copying and touching the files does not.
+    """
+    digest = hashlib.sha256()
+    for path in shards(folder):
+        size = path.stat().st_size
+        digest.update(json.dumps([path.name, size, header(path)], sort_keys=True).encode())
+        with path.open("rb") as file:
+            for index in range(_NUM_SAMPLES):
+                file.seek(index * max(size - _SAMPLE_BYTES, 0) // (_NUM_SAMPLES - 1))
+                digest.update(file.read(_SAMPLE_BYTES))
+    return digest.hexdigest()[:16]
+
+
+def write_tensors(values: Mapping[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
+    """Writes a safetensors file; neither synced nor atomic by itself.
+
+    Raises:
+        OSError: the system does not take it; safetensors puts that into an error of its own.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    try:
+        save_file({name: value.detach().cpu().contiguous() for name, value in values.items()}, path, metadata=metadata)
+    except SafetensorError as error:
+        code = re.search(r"os error (\d+)", str(error))
+        number = int(code[1]) if code else errno.EIO
+        raise OSError(number, os.strerror(number)) from error
