@@ -11,12 +11,12 @@ INSTRUCTION = "What colour is the star?"
 
 model = vli.load("mini")
 image_embeds = model.see(PICTURES / "star.png").image_embeds
-vlm = model.model
+vlm = model.backend
 ids = vlm.qformer_tokenizer.encode(INSTRUCTION)
 tokens = [vlm.qformer_tokenizer.tokenizer.id_to_token(token) for token in ids]
 
 with torch.inference_mode():
-    query_embeds, text_embeds = vlm.model.query(image_embeds, torch.tensor([ids]), torch.ones(1, len(ids)))
+    query_embeds, text_embeds = vlm.network.query(image_embeds, torch.tensor([ids]), torch.ones(1, len(ids)))
     attention = torch.softmax(query_embeds @ text_embeds.mT, dim=-1)[0]  # (Q, T)
 
 for query, weights in enumerate(attention):

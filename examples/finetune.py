@@ -19,7 +19,7 @@ lines = [
 (folder / "data.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 job = Job(
-    model=vli.load("mini", device="cpu").model,
+    model=vli.load("mini", device="cpu").backend,
     samples=read_conversations(folder / "data.jsonl", image_root=pictures),
     folder=folder,
     config=FinetuneConfig(learning_rate=1e-2, warmup_steps=5, num_train_epochs=40),

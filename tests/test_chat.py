@@ -12,7 +12,7 @@ from tiny_models import NUM_QUERY_TOKENS
 
 import vlinstruct as vli
 from vlinstruct import chat as chat_module
-from vlinstruct.backends.instructblip.backend import VisionLanguageModel
+from vlinstruct.backends.instructblip.backend import InstructBlipBackend
 from vlinstruct.backends.instructblip.network import InstructBlip
 from vlinstruct.chat import Chat, ChatSettings
 from vlinstruct.errors import TextError
@@ -25,12 +25,12 @@ Read = list[tuple[str, str]]
 
 
 @pytest.fixture(scope="module")
-def loaded(tiny_folders: dict[str, Path]) -> dict[str, vli.Pipeline]:
+def loaded(tiny_folders: dict[str, Path]) -> dict[str, vli.Model]:
     return {kind: vli.load(str(folder), device="cpu") for kind, folder in tiny_folders.items()}
 
 
 @pytest.fixture(params=["t5", "llama"])
-def model(request: pytest.FixtureRequest, loaded: dict[str, vli.Pipeline]) -> vli.Pipeline:
+def model(request: pytest.FixtureRequest, loaded: dict[str, vli.Model]) -> vli.Model:
     return loaded[request.param]
 
 
@@ -43,25 +43,25 @@ def image() -> Image.Image:
 def read(monkeypatch: pytest.MonkeyPatch) -> Read:
     """Collects what the language model and the Q-Former read in each turn."""
     seen: Read = []
-    original = VisionLanguageModel.stream
+    original = InstructBlipBackend.stream
 
     def spy(
-        self: VisionLanguageModel, percept: Percept, prompt: str, text: str, config: GenerationSettings
+        self: InstructBlipBackend, percept: Percept, prompt: str, text: str, config: GenerationSettings
     ) -> Iterator[str]:
         seen.append((prompt, text))
         return original(self, percept, prompt, text, config)
 
-    monkeypatch.setattr(VisionLanguageModel, "stream", spy)
+    monkeypatch.setattr(InstructBlipBackend, "stream", spy)
     return seen
 
 
-def test_the_first_answer_is_the_one_of_ask(model: vli.Pipeline, image: Image.Image) -> None:
+def test_the_first_answer_is_the_one_of_ask(model: vli.Model, image: Image.Image) -> None:
     answer = Chat(model, image, config=BRIEF).ask("what is it?")
     assert answer == model.ask(image, "what is it?", generation=BRIEF.generation)
 
 
 def test_the_second_answer_is_the_spelled_talks_with_the_qformer_at_the_last_question(
-    model: vli.Pipeline, image: Image.Image
+    model: vli.Model, image: Image.Image
 ) -> None:
     chat, percept = Chat(model, image, config=BRIEF), model.see(image)
     first, second, third = (chat.ask(question).text for question in ("what?", "which {colour}?", "why </s>?"))
@@ -71,11 +71,11 @@ def test_the_second_answer_is_the_spelled_talks_with_the_qformer_at_the_last_que
     ):
         prompt = prompt_of([*said, (question, "")])
         assert prompt.endswith(f"Question: {question} Answer:")
-        assert [answer] == model.model.generate(percept, [prompt], [question], BRIEF.generation)
+        assert [answer] == model.backend.generate(percept, [prompt], [question], BRIEF.generation)
 
 
 def test_the_language_model_reads_the_talk_and_the_qformer_the_question(
-    model: vli.Pipeline, image: Image.Image, read: Read
+    model: vli.Model, image: Image.Image, read: Read
 ) -> None:
     chat = Chat(model, image, config=BRIEF)
     said = chat.ask("what?").text
@@ -83,7 +83,7 @@ def test_the_language_model_reads_the_talk_and_the_qformer_the_question(
     assert read == [("what?", "what?"), (f"Question: what? Answer: {said} Question: why? Answer:", "why?")]
 
 
-def test_the_picture_is_encoded_once(model: vli.Pipeline, image: Image.Image, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_picture_is_encoded_once(model: vli.Model, image: Image.Image, monkeypatch: pytest.MonkeyPatch) -> None:
     original, passes = InstructBlip.encode_image, []
 
     def counted(self: InstructBlip, pixel_values: object) -> object:
@@ -103,7 +103,7 @@ def test_the_picture_is_encoded_once(model: vli.Pipeline, image: Image.Image, mo
 
 
 @pytest.mark.parametrize("settings", [{}, {"do_sample": True, "temperature": 3.0, "seed": 5}, {"num_beams": 3}])
-def test_the_pieces_joined_are_the_answer(model: vli.Pipeline, image: Image.Image, settings: dict[str, float]) -> None:
+def test_the_pieces_joined_are_the_answer(model: vli.Model, image: Image.Image, settings: dict[str, float]) -> None:
     config = ChatSettings(generation=GenerationSettings(max_new_tokens=12, **settings))  # type: ignore[arg-type]
     asking, streaming = Chat(model, image, config=config), Chat(model, image, config=config)
     for question in ("what?", "why?"):
@@ -112,7 +112,7 @@ def test_the_pieces_joined_are_the_answer(model: vli.Pipeline, image: Image.Imag
     assert [turn.question for turn in asking.turns] == ["what?", "why?"]
 
 
-def test_a_turn_whose_answer_was_not_taken_to_its_end_is_not_kept(model: vli.Pipeline, image: Image.Image) -> None:
+def test_a_turn_whose_answer_was_not_taken_to_its_end_is_not_kept(model: vli.Model, image: Image.Image) -> None:
     chat = Chat(model, image, config=ChatSettings(generation=GenerationSettings(max_new_tokens=12)))
     pieces = chat.stream("what?")
     assert next(pieces)
@@ -123,7 +123,7 @@ def test_a_turn_whose_answer_was_not_taken_to_its_end_is_not_kept(model: vli.Pip
 
 @pytest.mark.parametrize("text", ["", " \n", "\u200b", "\udcff", "a" * 20_001])
 def test_a_question_that_cannot_be_asked_leaves_the_chat_as_it_was(
-    text: str, model: vli.Pipeline, image: Image.Image
+    text: str, model: vli.Model, image: Image.Image
 ) -> None:
     chat = Chat(model, image, config=BRIEF)
     chat.ask("what?")
@@ -133,7 +133,7 @@ def test_a_question_that_cannot_be_asked_leaves_the_chat_as_it_was(
     assert (chat.turns, chat.question) == (before, "what?")
 
 
-def test_reset_forgets_what_was_said(model: vli.Pipeline, image: Image.Image) -> None:
+def test_reset_forgets_what_was_said(model: vli.Model, image: Image.Image) -> None:
     chat = Chat(model, image, config=BRIEF)
     first = chat.ask("what?")
     chat.ask("why?")
@@ -148,18 +148,18 @@ def test_reset_forgets_what_was_said(model: vli.Pipeline, image: Image.Image) ->
 @pytest.mark.parametrize("length", [40, 300])
 def test_whole_turns_are_cut_from_the_left_and_the_question_stays_whole(
     length: int,
-    model: vli.Pipeline,
+    model: vli.Model,
     image: Image.Image,
     read: Read,
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(VisionLanguageModel, "num_prompt_tokens", lambda self, max_new_tokens: 500)
+    monkeypatch.setattr(InstructBlipBackend, "num_prompt_tokens", lambda self, max_new_tokens: 500)
     chat = Chat(model, image, config=BRIEF)
     for number in range(9):
         chat.ask(f"{number} " + "x" * length)
     pairs = [(turn.question, turn.answer.text) for turn in chat.turns]
-    tokenizer = model.model.tokenizer
+    tokenizer = model.backend.tokenizer
     for number, (turn, (prompt, _)) in enumerate(zip(chat.turns, read, strict=True)):
         cut = turn.num_turns_cut
         assert prompt == prompt_of([*pairs[cut:number], (turn.question, "")])
@@ -172,9 +172,9 @@ def test_whole_turns_are_cut_from_the_left_and_the_question_stays_whole(
 
 @pytest.mark.parametrize(("kind", "room"), [("t5", 512), ("llama", 2048 - NUM_QUERY_TOKENS - 6)])
 def test_a_talk_may_fill_the_prompt_to_its_last_token(
-    kind: str, room: int, loaded: dict[str, vli.Pipeline], image: Image.Image, read: Read
+    kind: str, room: int, loaded: dict[str, vli.Model], image: Image.Image, read: Read
 ) -> None:
-    model, tokenizer = loaded[kind], loaded[kind].model.tokenizer
+    model, tokenizer = loaded[kind], loaded[kind].backend.tokenizer
     chat = Chat(model, image, config=BRIEF)
     said = chat.ask("what?").text
     spent = len(tokenizer.prompt_ids(prompt_of([("what?", said), ("", "")])))
@@ -189,7 +189,7 @@ def test_a_talk_may_fill_the_prompt_to_its_last_token(
 
 
 def test_a_question_longer_than_any_prompt_is_asked_as_ask_asks_it(
-    loaded: dict[str, vli.Pipeline], image: Image.Image
+    loaded: dict[str, vli.Model], image: Image.Image
 ) -> None:
     t5, llama = (Chat(loaded[kind], image, config=BRIEF) for kind in ("t5", "llama"))
     assert t5.ask("x" * 600) == loaded["t5"].ask(image, "x" * 600, generation=BRIEF.generation)
@@ -199,7 +199,7 @@ def test_a_question_longer_than_any_prompt_is_asked_as_ask_asks_it(
 
 
 def test_views_of_the_picture_are_not_remembered_for_ever(
-    model: vli.Pipeline, image: Image.Image, monkeypatch: pytest.MonkeyPatch
+    model: vli.Model, image: Image.Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(chat_module, "_MOST_REMEMBERED", 3)
     chat = Chat(model, image, config=BRIEF)
@@ -223,7 +223,7 @@ def assert_alike(one: Optimization | None, other: Optimization | None) -> None:
     assert one.chosen == other.chosen
 
 
-def test_optimize_shows_what_the_pipeline_finds_and_is_no_turn(model: vli.Pipeline, image: Image.Image) -> None:
+def test_optimize_shows_what_the_pipeline_finds_and_is_no_turn(model: vli.Model, image: Image.Image) -> None:
     optimization = OptimizationSettings(select="paper", max_new_tokens=12)
     chat = Chat(model, image, config=ChatSettings(generation=BRIEF.generation, optimization=optimization))
     chat.ask("name 2 things")
@@ -233,14 +233,14 @@ def test_optimize_shows_what_the_pipeline_finds_and_is_no_turn(model: vli.Pipeli
     assert (chat.turns, chat.question) == (turns, "name 2 things")
 
 
-def test_there_is_nothing_to_optimize_before_the_first_question(model: vli.Pipeline, image: Image.Image) -> None:
+def test_there_is_nothing_to_optimize_before_the_first_question(model: vli.Model, image: Image.Image) -> None:
     with pytest.raises(TextError, match="no question to optimize yet") as refused:
         Chat(model, image).optimize()
     assert refused.value.code == "no_question"
 
 
 def test_a_question_is_optimized_without_the_talk_and_remembered_as_it_was_asked(
-    model: vli.Pipeline, image: Image.Image, read: Read
+    model: vli.Model, image: Image.Image, read: Read
 ) -> None:
     optimization = OptimizationSettings(select="paper", max_new_tokens=12)
     config = ChatSettings(generation=BRIEF.generation, optimize=True, optimization=optimization)

@@ -19,7 +19,7 @@ from vlinstruct.values import Answer, Optimization
 
 
 @pytest.fixture(params=["t5", "llama"])
-def model(request: pytest.FixtureRequest, tiny_folders: dict[str, Path]) -> vli.Pipeline:
+def model(request: pytest.FixtureRequest, tiny_folders: dict[str, Path]) -> vli.Model:
     return vli.load(str(tiny_folders[request.param]), device="cpu")
 
 
@@ -42,9 +42,7 @@ def encoded(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     return passes
 
 
-def test_a_picture_is_encoded_once_whatever_follows(
-    model: vli.Pipeline, picture: Image.Image, encoded: list[int]
-) -> None:
+def test_a_picture_is_encoded_once_whatever_follows(model: vli.Model, picture: Image.Image, encoded: list[int]) -> None:
     percept = model.see(picture)
     model.ask(percept, "what?", optimize=True, choices=["yes", "no"])
     model.optimize("what is it?", percept)
@@ -53,7 +51,7 @@ def test_a_picture_is_encoded_once_whatever_follows(
 
 
 def test_a_question_about_a_file_encodes_it_once(
-    model: vli.Pipeline, picture: Image.Image, encoded: list[int], tmp_path: Path
+    model: vli.Model, picture: Image.Image, encoded: list[int], tmp_path: Path
 ) -> None:
     picture.save(tmp_path / "a.png")
     model.ask(tmp_path / "a.png", "what?", optimize=True)
@@ -61,7 +59,7 @@ def test_a_question_about_a_file_encodes_it_once(
     assert encoded == [1, 1]
 
 
-def test_an_optimized_question_is_answered_as_the_chosen_instruction(model: vli.Pipeline, picture: Image.Image) -> None:
+def test_an_optimized_question_is_answered_as_the_chosen_instruction(model: vli.Model, picture: Image.Image) -> None:
     percept = model.see(picture)
     answer = model.ask(percept, "name 2 things", optimize=True)
     assert answer.optimization is not None
@@ -70,18 +68,18 @@ def test_an_optimized_question_is_answered_as_the_chosen_instruction(model: vli.
     assert answer.optimization == model.optimize("name 2 things", percept)
 
 
-def test_paper_selection_takes_the_optimized_instruction(model: vli.Pipeline, picture: Image.Image) -> None:
+def test_paper_selection_takes_the_optimized_instruction(model: vli.Model, picture: Image.Image) -> None:
     result = model.optimize("name 2 things", picture, optimization=vli.OptimizationSettings(select="paper"))
     assert result.chosen == "optimized"
 
 
-def test_safe_selection_takes_the_lowest_ias_that_keeps_the_content(model: vli.Pipeline, picture: Image.Image) -> None:
+def test_safe_selection_takes_the_lowest_ias_that_keeps_the_content(model: vli.Model, picture: Image.Image) -> None:
     result = model.optimize("name 2 things", picture)
     assert result.instruction.count("2") >= 1
     assert getattr(result, result.chosen).ias <= result.initial.ias
 
 
-def test_many_pictures_optimize_like_one(model: vli.Pipeline) -> None:
+def test_many_pictures_optimize_like_one(model: vli.Model) -> None:
     images = [Image.new("RGB", (40, 30), colour) for colour in ("red", "blue", "green")]
     texts = ["what is it?", "name 2 things", "x"]
     together = model.optimize_each(model.see(*images), texts)
@@ -92,7 +90,7 @@ def test_many_pictures_optimize_like_one(model: vli.Pipeline) -> None:
         assert one.initial.ias == pytest.approx(other.initial.ias, abs=1e-5)
 
 
-def test_a_row_that_fails_does_not_bring_the_others_down(model: vli.Pipeline, picture: Image.Image) -> None:
+def test_a_row_that_fails_does_not_bring_the_others_down(model: vli.Model, picture: Image.Image) -> None:
     percept = model.see(picture, picture)
     broken = percept.image_embeds.clone()
     broken[1] = torch.nan
@@ -104,14 +102,14 @@ def test_a_row_that_fails_does_not_bring_the_others_down(model: vli.Pipeline, pi
 
 
 @pytest.mark.parametrize("text", ["", "  \n", "\u200b", "\udcff", "a" * 20_001])
-def test_a_text_that_cannot_be_asked_is_refused(model: vli.Pipeline, picture: Image.Image, text: str) -> None:
+def test_a_text_that_cannot_be_asked_is_refused(model: vli.Model, picture: Image.Image, text: str) -> None:
     with pytest.raises(TextError):
         model.ask(picture, text)
     with pytest.raises(TextError):
         model.score(picture, "fine", text)
 
 
-def test_a_picture_that_cannot_be_read_is_refused(model: vli.Pipeline, tmp_path: Path) -> None:
+def test_a_picture_that_cannot_be_read_is_refused(model: vli.Model, tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="no such file"):
         model.see(tmp_path / "none.png")
 

@@ -34,12 +34,12 @@ any_operation = pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OP
 
 
 @pytest.fixture(params=["t5", "llama"])
-def model(request: pytest.FixtureRequest, tiny_folders: dict[str, Path]) -> vli.Pipeline:
+def model(request: pytest.FixtureRequest, tiny_folders: dict[str, Path]) -> vli.Model:
     return vli.load(str(tiny_folders[request.param]), device="cpu")
 
 
 @pytest.fixture
-def percept(model: vli.Pipeline) -> Percept:
+def percept(model: vli.Model) -> Percept:
     return model.see(*(Image.new("RGB", (40, 30), colour) for colour in ("red", "blue", "green")))
 
 
@@ -60,7 +60,7 @@ def nearly(value: Any) -> Any:
 
 
 @any_operation
-def test_rows_together_equal_rows_alone(operation: Operation, model: vli.Pipeline, percept: Percept) -> None:
+def test_rows_together_equal_rows_alone(operation: Operation, model: vli.Model, percept: Percept) -> None:
     together = operation.run(model, percept, QUESTIONS)
     alone = [operation.run(model, percept.select([row]), [text])[0] for row, text in enumerate(QUESTIONS)]
     assert together == [nearly(record) for record in alone]
@@ -68,21 +68,21 @@ def test_rows_together_equal_rows_alone(operation: Operation, model: vli.Pipelin
 
 @any_operation
 def test_equal_operations_on_equal_rows_give_equal_records(
-    operation: Operation, model: vli.Pipeline, percept: Percept
+    operation: Operation, model: vli.Model, percept: Percept
 ) -> None:
     again = replace(operation)  # type: ignore[type-var]
     assert operation.run(model, percept, QUESTIONS) == again.run(model, percept, QUESTIONS)
 
 
 @any_operation
-def test_a_record_is_json(operation: Operation, model: vli.Pipeline, percept: Percept) -> None:
+def test_a_record_is_json(operation: Operation, model: vli.Model, percept: Percept) -> None:
     records = operation.run(model, percept, QUESTIONS)
     assert json.loads(json.dumps(records, allow_nan=False)) == records
 
 
 @pytest.mark.parametrize("row", [0, 1, 2])
 @pytest.mark.parametrize("name", ["choices", "ask -O", "optimize", "optimize --answer", "score"])
-def test_a_row_without_a_finite_score_fails_alone(name: str, row: int, model: vli.Pipeline, percept: Percept) -> None:
+def test_a_row_without_a_finite_score_fails_alone(name: str, row: int, model: vli.Model, percept: Percept) -> None:
     operation = OPERATIONS[name]
     results = operation.run(model, without_row(percept, row), QUESTIONS)
     good = operation.run(model, percept, QUESTIONS)
@@ -92,13 +92,13 @@ def test_a_row_without_a_finite_score_fails_alone(name: str, row: int, model: vl
 
 
 @pytest.mark.parametrize("name", ["optimize --answer", "ask -O"])
-def test_nothing_is_asked_where_every_row_failed(name: str, model: vli.Pipeline, percept: Percept) -> None:
+def test_nothing_is_asked_where_every_row_failed(name: str, model: vli.Model, percept: Percept) -> None:
     broken = without_row(percept.select([0]), 0)
     (error,) = OPERATIONS[name].run(model, broken, QUESTIONS[:1])
     assert isinstance(error, ScoreError)
 
 
-def test_answers_are_those_to_the_initial_and_the_chosen_instruction(model: vli.Pipeline, percept: Percept) -> None:
+def test_answers_are_those_to_the_initial_and_the_chosen_instruction(model: vli.Model, percept: Percept) -> None:
     operation = Optimize(answer=True, optimization=replace(SHORT, select="paper"), generation=GENERATION)
     for row, record in enumerate(operation.run(model, percept, QUESTIONS)):
         assert isinstance(record, dict)
@@ -107,7 +107,7 @@ def test_answers_are_those_to_the_initial_and_the_chosen_instruction(model: vli.
         assert record["answer"] == model.ask(picture, record["optimized"]["text"], generation=GENERATION).text
 
 
-def test_the_record_names_the_question_and_what_was_asked_in_the_end(model: vli.Pipeline, percept: Percept) -> None:
+def test_the_record_names_the_question_and_what_was_asked_in_the_end(model: vli.Model, percept: Percept) -> None:
     operation = Ask(template="Question: {question} {0} Answer:", generation=GENERATION)
     question = "is {question} in braces?"
     (record,) = operation.run(model, percept.select([0]), [(question,)])
@@ -117,7 +117,7 @@ def test_the_record_names_the_question_and_what_was_asked_in_the_end(model: vli.
     assert record["answer"] == model.ask(percept.select([0]), record["instruction"], generation=GENERATION).text
 
 
-def test_several_instructions_of_a_picture_are_scored_in_their_order(model: vli.Pipeline, percept: Percept) -> None:
+def test_several_instructions_of_a_picture_are_scored_in_their_order(model: vli.Model, percept: Percept) -> None:
     texts = [("b", "a", "b"), ("c",), ("a", "c")]
     records = Score().run(model, percept, texts)
     for row, record in enumerate(records):
@@ -128,7 +128,7 @@ def test_several_instructions_of_a_picture_are_scored_in_their_order(model: vli.
         )
 
 
-def test_an_ias_is_the_mean_of_its_tokens(model: vli.Pipeline, percept: Percept) -> None:
+def test_an_ias_is_the_mean_of_its_tokens(model: vli.Model, percept: Percept) -> None:
     (record,) = Score().run(model, percept.select([0]), [("what is it?",)])
     assert isinstance(record, dict)
     (scored,) = record["scores"]

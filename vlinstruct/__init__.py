@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vlinstruct.errors import VlinstructError
-    from vlinstruct.model import Pipeline, load
+    from vlinstruct.model import Model, load
     from vlinstruct.settings import GenerationSettings, OptimizationSettings
 
 __version__ = "0.1.0"
 
-__all__ = ["GenerationSettings", "OptimizationSettings", "Pipeline", "VlinstructError", "__version__", "load"]
+__all__ = ["GenerationSettings", "Model", "OptimizationSettings", "VlinstructError", "__version__", "load"]
 
 _HOMES = {
     "GenerationSettings": "vlinstruct.settings",
     "OptimizationSettings": "vlinstruct.settings",
-    "Pipeline": "vlinstruct.model",
+    "Model": "vlinstruct.model",
     "VlinstructError": "vlinstruct.errors",
     "load": "vlinstruct.model",
 }

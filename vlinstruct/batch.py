@@ -26,7 +26,7 @@ from vlinstruct.records.output import RecordWriter, error_record
 if TYPE_CHECKING:
     from PIL import Image
 
-    from vlinstruct.model import Pipeline
+    from vlinstruct.model import Model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +89,7 @@ class Batch:
 
     operation: Operation
     backbone: str
-    load_pipeline: Callable[[], Pipeline]
+    load_pipeline: Callable[[], Model]
     batch_size: int = 1
     limits: ImageLimits = DEFAULT_LIMITS
     read_text: Callable[[Image.Image], Sequence[str]] | None = None
@@ -132,7 +132,7 @@ class Batch:
             return _Row(item=item, error=error)
         return _Row(item=item, image=loaded.image, notices=tuple(loaded.notices))
 
-    def _run(self, chunk: Sequence[_Row], load: Callable[[], Pipeline]) -> Iterator[Outcome]:
+    def _run(self, chunk: Sequence[_Row], load: Callable[[], Model]) -> Iterator[Outcome]:
         todo = [row for row in chunk if not row.is_done]
         results: dict[str | int, Fields | VlinstructError] = {}
         if any(row.error is None for row in todo):
@@ -141,7 +141,7 @@ class Batch:
         for row in todo:
             yield self._outcome(row.item, row.error or results[row.item.id])
 
-    def _results(self, pipeline: Pipeline, rows: Sequence[_Row]) -> dict[str | int, Fields | VlinstructError]:
+    def _results(self, pipeline: Model, rows: Sequence[_Row]) -> dict[str | int, Fields | VlinstructError]:
         """Runs a chunk; one that fails as a whole is run again item by item."""
         ids = [row.item.id for row in rows]
         try:

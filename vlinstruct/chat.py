@@ -23,7 +23,7 @@ from vlinstruct.training.data.turns import prompt_of
 from vlinstruct.values import Answer, Optimization, Percept
 
 if TYPE_CHECKING:
-    from vlinstruct.model import ImageLike, Pipeline
+    from vlinstruct.model import ImageLike, Model
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ class Chat:
         question: the one asked last, also where its answer was stopped; None before the first.
     """
 
-    def __init__(self, pipeline: Pipeline, image: ImageLike | Percept, *, config: ChatSettings | None = None) -> None:
+    def __init__(self, pipeline: Model, image: ImageLike | Percept, *, config: ChatSettings | None = None) -> None:
         self.pipeline = pipeline
         self.percept = image if isinstance(image, Percept) else pipeline.see(image)
         self.config = config or ChatSettings()
@@ -109,7 +109,7 @@ class Chat:
         kept = self._fitting(asked)
         self._forget_views()
         pieces = []
-        for piece in self.pipeline.model.stream(self.percept, _prompt(kept, asked), asked, self.config.generation):
+        for piece in self.pipeline.backend.stream(self.percept, _prompt(kept, asked), asked, self.config.generation):
             pieces.append(piece)
             yield piece
         answer = Answer(text="".join(pieces), instruction=asked, optimization=optimization)
@@ -135,7 +135,7 @@ class Chat:
 
     def _fitting(self, asked: str) -> tuple[Turn, ...]:
         """Returns the last turns that have room in the question's prompt, each of them whole."""
-        model = self.pipeline.model
+        model = self.pipeline.backend
         room = model.num_prompt_tokens(self.config.generation.max_new_tokens)
         start = len(self.turns)
         while start and len(model.tokenizer.prompt_ids(_prompt(self.turns[start - 1 :], asked))) <= room:

@@ -21,7 +21,7 @@ import torch
 from PIL import Image
 
 from vlinstruct.backends.instructblip.adapter import load_adapter
-from vlinstruct.backends.instructblip.backend import VisionLanguageModel
+from vlinstruct.backends.instructblip.backend import InstructBlipBackend
 from vlinstruct.backends.instructblip.configuration import T5Config
 from vlinstruct.backends.instructblip.devices import place
 from vlinstruct.backends.instructblip.load import load_model
@@ -54,7 +54,7 @@ def load(
     dtype: str = "auto",
     quantize: Quantization | None = None,
     offline: bool = False,
-) -> Pipeline:
+) -> Model:
     """Loads a model. On CUDA, cuDNN's attention is switched off for the process (`model/attention.py` says why).
 
     Args:
@@ -82,10 +82,10 @@ def load(
     model = load_model(folder, device=where, dtype=number_type, quantize=quantize, placement=placement)
     _refuse_narrow_t5(model)
     if adapter is not None:
-        load_adapter(locate(str(adapter), offline=offline, what="adapter"), model.model)
+        load_adapter(locate(str(adapter), offline=offline, what="adapter"), model.network)
     known = BACKBONES.get(known_as(str(folder)))
     certainty = known.least_certainty if known is not None else 0.0
-    return Pipeline(model, least_certainty=certainty, revision=revision_of(folder))
+    return Model(model, least_certainty=certainty, revision=revision_of(folder))
 
 
 def compute_device(name: str) -> torch.device:
@@ -119,14 +119,14 @@ def compute_dtype(name: str, device: torch.device) -> torch.dtype:
     return _DTYPES[name]
 
 
-def _refuse_narrow_t5(model: VisionLanguageModel) -> None:
+def _refuse_narrow_t5(model: InstructBlipBackend) -> None:
     """FlanT5 was trained in bfloat16 and overflows in float16 (huggingface/transformers#20287)."""
-    if model.dtype == torch.float16 and isinstance(model.model.config.text_config, T5Config):
+    if model.dtype == torch.float16 and isinstance(model.network.config.text_config, T5Config):
         why = "T5 language models overflow in float16"
         raise InputError(error_line("cannot use --dtype", "float16", why, "Use bfloat16 or float32"))
 
 
-class Pipeline:
+class Model:
     """A loaded model.
 
     Args:
@@ -138,13 +138,13 @@ class Pipeline:
 
     def __init__(
         self,
-        model: VisionLanguageModel,
+        model: InstructBlipBackend,
         *,
         templates: Templates | None = None,
         least_certainty: float = 0.0,
         revision: str | None = None,
     ) -> None:
-        self.model = model
+        self.backend = model
         self.templates = templates or Templates.default()
         self.least_certainty = least_certainty
         self.revision = revision
@@ -162,7 +162,7 @@ class Pipeline:
         Raises:
             ImageError: a picture cannot be read.
         """
-        return self.model.encode([_picture(image) for image in images])
+        return self.backend.encode([_picture(image) for image in images])
 
     def ask(self, image: ImageLike | Percept, question: str, **settings: Any) -> Answer:
         """Answers a question about one picture; `settings` are those of `ask_each`."""
@@ -226,7 +226,7 @@ class Pipeline:
         _check_texts(instructions, "instruction")
         config = self._config(optimization)
         return optimize_instructions(
-            self.model, percept, instructions, templates=self.templates, config=config, known=self._known()
+            self.backend, percept, instructions, templates=self.templates, config=config, known=self._known()
         )
 
     def optimize_shared(
@@ -267,7 +267,7 @@ class Pipeline:
         _check_texts([instruction], "instruction")
         config = self._config(optimization)
         return optimize_shared(
-            self.model, percepts, instruction, templates=self.templates, config=config, known=self._known()
+            self.backend, percepts, instruction, templates=self.templates, config=config, known=self._known()
         )
 
     def score_each(
@@ -279,7 +279,7 @@ class Pipeline:
             Per row its scored instructions, or a ScoreError where none of them is finite.
         """
         _check_texts([text for row in instructions for text in row], "instruction")
-        scored = score_per_image(self.model, percept, instructions, self.templates)
+        scored = score_per_image(self.backend, percept, instructions, self.templates)
         return [row if any(math.isfinite(one.ias) for one in row) else _no_finite_score() for row in scored]
 
     def _config(self, given: OptimizationSettings | None) -> OptimizationSettings:
@@ -304,9 +304,9 @@ class Pipeline:
         if not instructions:
             return []
         if not choices:
-            texts = self.model.generate(percept, instructions, instructions, generation or GenerationSettings())
+            texts = self.backend.generate(percept, instructions, instructions, generation or GenerationSettings())
             return [Answer(text=text, instruction=asked) for text, asked in zip(texts, instructions, strict=True)]
-        scores = self.model.candidate_nll(percept, instructions, instructions, [choices] * len(instructions))
+        scores = self.backend.candidate_nll(percept, instructions, instructions, [choices] * len(instructions))
         return [_ranked_answer(choices, row, asked) for row, asked in zip(scores, instructions, strict=True)]
 
 

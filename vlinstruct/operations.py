@@ -17,7 +17,7 @@ from vlinstruct.settings import GenerationSettings, OptimizationSettings
 from vlinstruct.values import Answer, Optimization, Percept, ScoredInstruction
 
 if TYPE_CHECKING:
-    from vlinstruct.model import Pipeline
+    from vlinstruct.model import Model
 
 Fields = dict[str, Any]
 
@@ -43,9 +43,7 @@ class Operation(Protocol):
         """Everything that changes its results, for the resume key."""
         ...
 
-    def run(
-        self, pipeline: Pipeline, percept: Percept, texts: Sequence[Sequence[str]]
-    ) -> list[Fields | VlinstructError]:
+    def run(self, pipeline: Model, percept: Percept, texts: Sequence[Sequence[str]]) -> list[Fields | VlinstructError]:
         """Returns every row's fields, or the error it failed with.
 
         Args:
@@ -87,9 +85,7 @@ class Ask:
         values = dict(zip((QUESTION_FIELD, TOKENS_FIELD) if self.ocr else (QUESTION_FIELD,), row, strict=True))
         return re.sub("|".join(map(re.escape, values)), lambda field: values[field[0]], self.template)
 
-    def run(
-        self, pipeline: Pipeline, percept: Percept, texts: Sequence[Sequence[str]]
-    ) -> list[Fields | VlinstructError]:
+    def run(self, pipeline: Model, percept: Percept, texts: Sequence[Sequence[str]]) -> list[Fields | VlinstructError]:
         answers = pipeline.ask_each(
             percept,
             [self._instruction(row) for row in texts],
@@ -126,9 +122,7 @@ class Optimize:
     def settings(self) -> Fields:
         return asdict(self)
 
-    def run(
-        self, pipeline: Pipeline, percept: Percept, texts: Sequence[Sequence[str]]
-    ) -> list[Fields | VlinstructError]:
+    def run(self, pipeline: Model, percept: Percept, texts: Sequence[Sequence[str]]) -> list[Fields | VlinstructError]:
         outcomes = pipeline.optimize_each(percept, [row[0] for row in texts], optimization=self.optimization)
         rows: list[Fields | VlinstructError] = [
             outcome if isinstance(outcome, VlinstructError) else optimization_fields(outcome) for outcome in outcomes
@@ -136,7 +130,7 @@ class Optimize:
         return self._with_answers(pipeline, percept, rows) if self.answer else rows
 
     def _with_answers(
-        self, pipeline: Pipeline, percept: Percept, rows: Sequence[Fields | VlinstructError]
+        self, pipeline: Model, percept: Percept, rows: Sequence[Fields | VlinstructError]
     ) -> list[Fields | VlinstructError]:
         good = [index for index, row in enumerate(rows) if isinstance(row, dict)]
         asked = [[row["initial"]["text"], row["instruction"]] for row in rows if isinstance(row, dict)]
@@ -154,9 +148,7 @@ class Score:
     def settings(self) -> Fields:
         return {}
 
-    def run(
-        self, pipeline: Pipeline, percept: Percept, texts: Sequence[Sequence[str]]
-    ) -> list[Fields | VlinstructError]:
+    def run(self, pipeline: Model, percept: Percept, texts: Sequence[Sequence[str]]) -> list[Fields | VlinstructError]:
         rows = pipeline.score_each(percept, texts)
         return [
             row if isinstance(row, VlinstructError) else {"scores": [_score_fields(one) for one in row]} for row in rows

@@ -20,7 +20,7 @@ from vlinstruct.settings import OptimizationSettings
 if TYPE_CHECKING:
     from PIL import Image
 
-    from vlinstruct.model import Pipeline
+    from vlinstruct.model import Model
 
 SCHEMA = "vlinstruct.optimize_shared/1"
 
@@ -73,7 +73,7 @@ def optimize_shared(
     pictures: Pictures,
     *,
     backbone: str,
-    load_pipeline: Callable[[], Pipeline],
+    load_pipeline: Callable[[], Model],
     optimization: OptimizationSettings,
 ) -> Fields:
     """Optimizes an instruction for all pictures and returns the record.

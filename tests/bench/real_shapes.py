@@ -24,7 +24,7 @@ from unittest import mock
 import torch
 
 import vlinstruct
-from vlinstruct.backends.instructblip.backend import VisionLanguageModel
+from vlinstruct.backends.instructblip.backend import InstructBlipBackend
 from vlinstruct.backends.registry import BACKBONES, mini_folder
 from vlinstruct.bench.compare import picture
 from vlinstruct.bench.random_weights import random_backbone
@@ -55,21 +55,21 @@ def peak_gb() -> float | None:
 
 
 @torch.inference_mode()
-def frozen_parts(model: VisionLanguageModel, rows: int) -> dict[str, Any]:
+def frozen_parts(model: InstructBlipBackend, rows: int) -> dict[str, Any]:
     """Returns the milliseconds of a batch of pictures, and of rows, and whether a row depends on its place."""
     size = model.image_processor.image_size
     pixels = torch.randn(rows, 3, size, size, generator=torch.Generator().manual_seed(0)).to(model.device, model.dtype)
     ids = model.qformer_ids(["what is in the picture here?"] * rows, 16)
-    seen = model.model.encode_image(pixels)
-    model.model.alignment_input(seen, *ids)
-    vision = statistics.median(timed(lambda: model.model.encode_image(pixels))[1] for _ in range(3))
-    qformer = statistics.median(timed(lambda: model.model.alignment_input(seen, *ids))[1] for _ in range(3))
-    moved = model.model.encode_image(pixels.roll(1, 0)).roll(-1, 0)
+    seen = model.network.encode_image(pixels)
+    model.network.alignment_input(seen, *ids)
+    vision = statistics.median(timed(lambda: model.network.encode_image(pixels))[1] for _ in range(3))
+    qformer = statistics.median(timed(lambda: model.network.alignment_input(seen, *ids))[1] for _ in range(3))
+    moved = model.network.encode_image(pixels.roll(1, 0)).roll(-1, 0)
     equal = torch.equal(moved, seen)
     return {"rows": rows, "vision_ms": 1e3 * vision, "qformer_ms": 1e3 * qformer, "same_bits_at_any_place": equal}
 
 
-def training(model: VisionLanguageModel, workload: TrainingWorkload, epochs: int) -> dict[str, Any]:
+def training(model: InstructBlipBackend, workload: TrainingWorkload, epochs: int) -> dict[str, Any]:
     """Returns the speed of later epochs with EMA; the features' values make no difference and are left at zero."""
     with tempfile.TemporaryDirectory() as folder, mock.patch("vlinstruct.bench.training.compute_features"):
         samples = draw_samples(workload, model, Path(folder))
@@ -95,7 +95,7 @@ def training(model: VisionLanguageModel, workload: TrainingWorkload, epochs: int
 
 def write_folder(backbone: str, folder: Path, device: str = "auto") -> None:
     """Writes a backbone's shapes with random bfloat16 weights and mini's tokenizers."""
-    model = random_backbone(backbone, device=device, dtype="bfloat16").model
+    model = random_backbone(backbone, device=device, dtype="bfloat16").backend
     shutil.copytree(mini_folder(), folder, ignore=shutil.ignore_patterns("*.safetensors", "preprocessor_config.json"))
     (folder / "config.json").write_text(json.dumps(BACKBONES[backbone].config()), encoding="utf-8")
     weights = {name: stored(tensor.cpu()) for name, tensor in model.state_dict().items()}

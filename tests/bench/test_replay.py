@@ -66,10 +66,10 @@ def test_all_arms_run_and_are_reported(kind: str, batch: int, tiny_folders: dict
 
 @pytest.mark.parametrize("wanted", [0.0, 0.25, 0.5, 0.77, 0.9, 1.0])
 def test_drafts_give_the_share_of_tokens_asked_for(wanted: float) -> None:
-    ids = vli.load("mini", device="cpu").model.tokenizer.target_ids
+    ids = vli.load("mini", device="cpu").backend.tokenizer.target_ids
     for text in (REWRITTEN, OPTIMIZED):
         assert acceptance(ids(draft_of(text, wanted, ids)), ids(text)) == pytest.approx(wanted, abs=0.06)
 
 
 def test_answers_are_long_enough() -> None:
-    assert len(vli.load("mini", device="cpu").model.tokenizer.encode(ANSWER)) >= 15
+    assert len(vli.load("mini", device="cpu").backend.tokenizer.encode(ANSWER)) >= 15

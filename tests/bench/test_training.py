@@ -15,7 +15,7 @@ from command_line import vli
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from vlinstruct.backends.instructblip.backend import VisionLanguageModel
+from vlinstruct.backends.instructblip.backend import InstructBlipBackend
 from vlinstruct.bench.compare import Timing
 from vlinstruct.bench.flops import Flops, frozen_row, our_row, plain_row
 from vlinstruct.bench.training import (
@@ -40,11 +40,11 @@ SHORT, LLAVA_LIKE = training_workloads(batch_size=8)
 
 @pytest.fixture(params=["t5", "llama"])
 def arms(request: pytest.FixtureRequest, tiny_folders: dict[str, Path], tmp_path: Path) -> TrainingArms:
-    model = load(str(tiny_folders[request.param]), device="cpu").model
+    model = load(str(tiny_folders[request.param]), device="cpu").backend
     return TrainingArms(model, tiny_models.hf_model(request.param), WORKLOAD, tmp_path)
 
 
-def num_tokens(model: VisionLanguageModel, samples: Sequence[TrainingSample]) -> list[int]:
+def num_tokens(model: InstructBlipBackend, samples: Sequence[TrainingSample]) -> list[int]:
     return [len(model.tokenizer.target_ids(sample.answer)) for sample in samples]
 
 
@@ -67,19 +67,20 @@ def test_every_arm_learns_every_sample_once_per_epoch(arms: TrainingArms, monkey
         assert [line["epoch"] for line in lines] == [0, 0, 1, 1]
         assert [line["samples"] for line in lines] == [WORKLOAD.batch_size] * 4
         assert [line["padding"] for line in lines[:2]] == [padding(ours, batch) for batch in ours.batches(0)]
-        assert sum(line["target_tokens"] for line in lines[:2]) == sum(num_tokens(ours.model, ours.samples))
+        assert sum(line["target_tokens"] for line in lines[:2]) == sum(num_tokens(ours.network, ours.samples))
 
 
 def test_the_plain_loop_has_our_loss_without_ema(arms: TrainingArms) -> None:
     ours = arms.ours[False]
-    ours.model.model.use_ema = False
+    ours.model.network.use_ema = False
     for batch in arms.plain.batches(0):
         mean = ours.task.examples.nll(batch) / ours.task.examples.num_target_tokens(batch)
         assert arms.plain.loss(batch).item() == pytest.approx(mean.item(), abs=1e-4)
 
 
 def test_an_epoch_of_either_arm_learns_the_projection_and_nothing_else(arms: TrainingArms) -> None:
-    for model, epoch in ((arms.plain.model, arms.plain.epoch), (arms.ours[False].model.model, arms.ours[False].epoch)):
+    ours = arms.ours[False]
+    for model, epoch in ((arms.plain.model, arms.plain.epoch), (ours.model.network, ours.epoch)):
         before = {name: one.detach().clone() for name, one in model.named_parameters()}
         for _ in range(2):  # the rate of the first update is next to nothing
             epoch()
@@ -98,16 +99,16 @@ def test_nothing_frozen_of_the_plain_loop_records_gradients(arms: TrainingArms) 
 @pytest.mark.parametrize("batch", [[0], [0, 1, 2, 3]])
 def test_our_operations_are_those_that_torch_counts(batch: list[int], arms: TrainingArms) -> None:
     for ema, ours in arms.ours.items():
-        ours.model.model.use_ema = ema
+        ours.model.network.use_ema = ema
         with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
             ours.task.examples.nll(batch).backward()
-        expected = our_row(ours.model.model.config, ours.padded(batch)) * len(batch)
+        expected = our_row(ours.model.network.config, ours.padded(batch)) * len(batch)
         assert counter.get_total_flops() == pytest.approx(expected.total, rel=0.001)
 
 
 @pytest.mark.parametrize("batch", [[0], [0, 1, 2, 3]])
 def test_the_plain_loops_operations_are_those_that_torch_counts(batch: list[int], arms: TrainingArms) -> None:
-    config, ours = arms.ours[False].model.model.config, arms.ours[False]
+    config, ours = arms.ours[False].model.network.config, arms.ours[False]
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         arms.plain.loss(batch).backward()
     longest = max(ours.num_instruction_tokens[index] for index in batch)
@@ -141,7 +142,7 @@ def test_speed_ups_are_taken_turn_by_turn() -> None:
 
 @pytest.mark.parametrize("workload", [SHORT, LLAVA_LIKE])
 def test_texts_have_the_lengths_that_were_asked_for(workload: TrainingWorkload, tmp_path: Path) -> None:
-    model = load("mini", device="cpu").model
+    model = load("mini", device="cpu").backend
     samples = draw_samples(workload, model, tmp_path)
     assert len({sample.image for sample in samples}) == len(samples) == workload.num_samples
     shortest, longest = (end([kind.answer_tokens[end is max] for kind in workload.kinds]) for end in (min, max))
@@ -152,7 +153,7 @@ def test_texts_have_the_lengths_that_were_asked_for(workload: TrainingWorkload, 
 
 
 def test_conversations_are_learned_behind_their_earlier_turns(tmp_path: Path) -> None:
-    samples = draw_samples(LLAVA_LIKE, load("mini", device="cpu").model, tmp_path)
+    samples = draw_samples(LLAVA_LIKE, load("mini", device="cpu").backend, tmp_path)
     behind = [sample for sample in samples if sample.prompt != sample.instruction]
     assert 0.2 < len(behind) / len(samples) < 0.55
     for sample in behind:
@@ -161,7 +162,7 @@ def test_conversations_are_learned_behind_their_earlier_turns(tmp_path: Path) ->
 
 
 def test_samples_are_a_function_of_the_seed(tmp_path: Path) -> None:
-    model = load("mini", device="cpu").model
+    model = load("mini", device="cpu").backend
     first, again, other = (draw_samples(WORKLOAD, model, tmp_path, seed=seed) for seed in (1, 1, 2))
     assert first == again
     assert first != other

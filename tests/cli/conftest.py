@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vlinstruct.backends.instructblip.backend import VisionLanguageModel
+from vlinstruct.backends.instructblip.backend import InstructBlipBackend
 from vlinstruct.backends.instructblip.network import InstructBlip
 from vlinstruct.settings import GenerationSettings
 
@@ -45,13 +45,13 @@ def picture(pictures: Pictures) -> Path:
 def prompts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Collects every prompt that the language model is sent."""
     seen: list[str] = []
-    original = VisionLanguageModel.prompt_ids
+    original = InstructBlipBackend.prompt_ids
 
-    def spy(self: VisionLanguageModel, prompt: str) -> list[int]:
+    def spy(self: InstructBlipBackend, prompt: str) -> list[int]:
         seen.append(prompt)
         return original(self, prompt)
 
-    monkeypatch.setattr(VisionLanguageModel, "prompt_ids", spy)
+    monkeypatch.setattr(InstructBlipBackend, "prompt_ids", spy)
     return seen
 
 
@@ -90,7 +90,7 @@ def writes(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
         def with_picture(self: object, percept: object, prompts: list[str], *rest: object) -> list[str]:
             return [text for _ in prompts]
 
-        monkeypatch.setattr(VisionLanguageModel, "generate_text", without_picture)
-        monkeypatch.setattr(VisionLanguageModel, "generate", with_picture)
+        monkeypatch.setattr(InstructBlipBackend, "generate_text", without_picture)
+        monkeypatch.setattr(InstructBlipBackend, "generate", with_picture)
 
     return set_text

@@ -18,11 +18,11 @@ USAGE = 'Type: vlinstruct ask IMAGE... "QUESTION"'
 
 
 @pytest.fixture
-def model(tiny_folders: dict[str, Path]) -> vlinstruct.Pipeline:
+def model(tiny_folders: dict[str, Path]) -> vlinstruct.Model:
     return vlinstruct.load(str(tiny_folders["t5"]), device="cpu")
 
 
-def test_the_answer_is_all_that_is_printed(picture: Path, model: vlinstruct.Pipeline) -> None:
+def test_the_answer_is_all_that_is_printed(picture: Path, model: vlinstruct.Model) -> None:
     result = vli("ask", picture, "what?")
     assert result.text == model.ask(picture, "what?").text + "\n"
     assert result.stderr == ""
@@ -44,7 +44,7 @@ def test_a_record_has_the_fields_of_the_readme(picture: Path, tiny_folders: dict
     assert list(record)[:3] == ["schema", "id", "status"]
 
 
-def test_an_optimized_question_tells_how_it_came_about(picture: Path, model: vlinstruct.Pipeline) -> None:
+def test_an_optimized_question_tells_how_it_came_about(picture: Path, model: vlinstruct.Model) -> None:
     (record,) = vli("ask", picture, "what?", "-O", "--json").records
     (optimized,) = vli("optimize", "what?", picture, "--json").records
     assert record["question"] == "what?"
@@ -71,7 +71,7 @@ def test_select_is_obeyed(picture: Path) -> None:
     assert chosen["safe"]["chosen"] == "initial"
 
 
-def test_choices_are_recorded_as_offered_with_their_probabilities(picture: Path, model: vlinstruct.Pipeline) -> None:
+def test_choices_are_recorded_as_offered_with_their_probabilities(picture: Path, model: vlinstruct.Model) -> None:
     (record,) = vli("ask", picture, "what?", "--choices", "yes, no,it is not clear", "--json").records
     choices = record["choices"]
     assert [choice["text"] for choice in choices] == ["yes", "no", "it is not clear"]
@@ -106,10 +106,10 @@ def test_choices_of_a_batch_equal_those_of_single_pictures(pictures: Pictures, b
         assert one == other
 
 
-def test_a_long_choice_is_not_punished_for_its_length(picture: Path, model: vlinstruct.Pipeline) -> None:
+def test_a_long_choice_is_not_punished_for_its_length(picture: Path, model: vlinstruct.Model) -> None:
     offered = ["no", "it is certainly not one"]
     (record,) = vli("ask", picture, "what?", "--choices", ",".join(offered), "--json").records
-    (scores,) = model.model.candidate_nll(model.see(picture), ["what?"], ["what?"], [offered])
+    (scores,) = model.backend.candidate_nll(model.see(picture), ["what?"], ["what?"], [offered])
     means = [sum(one.token_nll) / len(one.token_nll) for one in scores]
     assert [choice["nll"] for choice in record["choices"]] == pytest.approx(means, abs=1e-5)
 
@@ -152,7 +152,7 @@ def test_a_template_without_its_field_is_refused(picture: Path) -> None:
     ],
 )
 def test_options_of_generation_reach_the_model(
-    picture: Path, model: vlinstruct.Pipeline, settings: dict[str, float]
+    picture: Path, model: vlinstruct.Model, settings: dict[str, float]
 ) -> None:
     typed = [
         part
@@ -243,6 +243,6 @@ def test_quiet_still_says_errors(picture: Path) -> None:
     assert "no such file" in vli("ask", picture.with_name("none.png"), "x", "--quiet").refusal(4)
 
 
-def test_paper_selection_is_the_one_of_python(picture: Path, model: vlinstruct.Pipeline) -> None:
+def test_paper_selection_is_the_one_of_python(picture: Path, model: vlinstruct.Model) -> None:
     expected = model.ask(picture, "what?", optimize=True, optimization=OptimizationSettings(select="paper"))
     assert vli("ask", picture, "what?", "-O", "--select", "paper").text == expected.text + "\n"

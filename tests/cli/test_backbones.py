@@ -34,7 +34,7 @@ def write_to_cache(hub_cache: Path, hub_id: str, name: str) -> None:
 @pytest.fixture
 def adapter(tiny_folders: dict[str, Path], tmp_path: Path) -> Path:
     """The backbone's own projection, with EMA."""
-    model = vlinstruct.load(str(tiny_folders["t5"]), device="cpu").model.model
+    model = vlinstruct.load(str(tiny_folders["t5"]), device="cpu").backend.network
     model.use_ema = True
     save_adapter(tmp_path / "adapter", model)
     return tmp_path / "adapter"

@@ -13,7 +13,7 @@ import pytest
 from command_line import Result, vli
 
 import vlinstruct
-from vlinstruct.backends.instructblip.backend import VisionLanguageModel
+from vlinstruct.backends.instructblip.backend import InstructBlipBackend
 from vlinstruct.chat import Chat, ChatSettings
 from vlinstruct.cli import main as cli_main
 from vlinstruct.settings import GenerationSettings
@@ -25,7 +25,7 @@ HINT = "notice: type a question, or /help."
 
 
 @pytest.fixture(scope="module")
-def model(tiny_folders: dict[str, Path]) -> vlinstruct.Pipeline:
+def model(tiny_folders: dict[str, Path]) -> vlinstruct.Model:
     return vlinstruct.load(str(tiny_folders["t5"]), device="cpu")
 
 
@@ -49,19 +49,19 @@ def says(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Makes the model write pieces whatever it is asked; a signal among them arrives when its turn comes."""
 
     def set_pieces(*pieces: str | signal.Signals) -> None:
-        def stream(self: VisionLanguageModel, *rest: object) -> Iterator[str]:
+        def stream(self: InstructBlipBackend, *rest: object) -> Iterator[str]:
             for piece in pieces:
                 if isinstance(piece, signal.Signals):
                     signal.raise_signal(piece)
                 else:
                     yield piece
 
-        monkeypatch.setattr(VisionLanguageModel, "stream", stream)
+        monkeypatch.setattr(InstructBlipBackend, "stream", stream)
 
     return set_pieces
 
 
-def answers(model: vlinstruct.Pipeline, picture: Path, *questions: str, **settings: object) -> list[str]:
+def answers(model: vlinstruct.Model, picture: Path, *questions: str, **settings: object) -> list[str]:
     chat = Chat(model, picture, config=ChatSettings(**settings))  # type: ignore[arg-type]
     return [chat.ask(question).text for question in questions]
 
@@ -70,7 +70,7 @@ def answers(model: vlinstruct.Pipeline, picture: Path, *questions: str, **settin
 
 
 def test_piped_questions_are_answered_a_line_each(
-    picture: Path, model: vlinstruct.Pipeline, num_seen: list[int], prompts: list[str]
+    picture: Path, model: vlinstruct.Model, num_seen: list[int], prompts: list[str]
 ) -> None:
     result = vli("chat", picture, stdin=TALK)
     assert num_seen == [1]
@@ -85,7 +85,7 @@ def test_a_line_ends_as_on_any_system_and_is_verbatim_otherwise(picture: Path) -
 
 
 def test_a_record_has_the_fields_of_the_readme(
-    picture: Path, model: vlinstruct.Pipeline, tiny_folders: dict[str, Path]
+    picture: Path, model: vlinstruct.Model, tiny_folders: dict[str, Path]
 ) -> None:
     first, second = vli("chat", picture, "--json", stdin=TALK).records
     assert second == {
@@ -188,7 +188,7 @@ def test_optimizing_is_recorded_with_the_question_and_by_itself(picture: Path) -
 
 
 def test_another_picture_begins_a_new_talk(
-    pictures: Pictures, model: vlinstruct.Pipeline, num_seen: list[int], tmp_path: Path
+    pictures: Pictures, model: vlinstruct.Model, num_seen: list[int], tmp_path: Path
 ) -> None:
     one, other = pictures(2)
     other = other.rename(tmp_path / "with a space.png")
@@ -277,7 +277,7 @@ def test_two_slashes_begin_a_question_with_one(picture: Path) -> None:
 
 
 def test_answers_stream_to_a_terminal(
-    types: Callable[..., Result], picture: Path, model: vlinstruct.Pipeline, monkeypatch: pytest.MonkeyPatch
+    types: Callable[..., Result], picture: Path, model: vlinstruct.Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     writes: list[str] = []
     original = io.TextIOWrapper.write
@@ -304,14 +304,14 @@ def test_a_terminal_gets_whole_records(types: Callable[..., Result], options: tu
     assert result.lines[-1] == "> > > "
 
 
-def test_a_prompt_is_no_data(types: Callable[..., Result], picture: Path, model: vlinstruct.Pipeline) -> None:
+def test_a_prompt_is_no_data(types: Callable[..., Result], picture: Path, model: vlinstruct.Model) -> None:
     result = types("what?", stdout_is_terminal=False)
     assert result.text.splitlines() == answers(model, picture, "what?")
     assert result.lines == [HINT, "> > "]
 
 
 def test_beams_answer_as_a_whole_with_a_notice(
-    types: Callable[..., Result], picture: Path, model: vlinstruct.Pipeline
+    types: Callable[..., Result], picture: Path, model: vlinstruct.Model
 ) -> None:
     result = types("what?", options=("--num-beams", 3))
     (answer,) = answers(model, picture, "what?", generation=GenerationSettings(num_beams=3))
@@ -355,15 +355,15 @@ def test_ctrl_c_stops_an_answer_and_keeps_the_chat(
 def test_a_stopped_turn_is_not_part_of_the_talk(
     types: Callable[..., Result], prompts: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = VisionLanguageModel.stream
+    original = InstructBlipBackend.stream
 
-    def stream(self: VisionLanguageModel, percept: object, prompt: str, *rest: object) -> Iterator[str]:
+    def stream(self: InstructBlipBackend, percept: object, prompt: str, *rest: object) -> Iterator[str]:
         for piece in original(self, percept, prompt, *rest):  # type: ignore[arg-type]
             yield piece
             if "stop" in prompt:
                 signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(VisionLanguageModel, "stream", stream)
+    monkeypatch.setattr(InstructBlipBackend, "stream", stream)
     result = types("one?", "stop me?", "two?")
     assert result.exit_code == 0
     first, stopped, second = prompts
@@ -402,7 +402,7 @@ def test_turns_that_no_longer_fit_are_counted(picture: Path) -> None:
     ],
 )
 def test_options_of_generation_reach_the_model(
-    settings: dict[str, float], picture: Path, model: vlinstruct.Pipeline
+    settings: dict[str, float], picture: Path, model: vlinstruct.Model
 ) -> None:
     typed = [
         part

@@ -47,7 +47,7 @@ def adapter(tiny_folders: dict[str, Path], tmp_path: Path) -> Callable[..., Path
     """Writes an adapter for the tiny T5."""
 
     def write(*layers: str, use_ema: bool = False) -> Path:
-        model = vlinstruct.load(str(tiny_folders["t5"]), device="cpu").model.model
+        model = vlinstruct.load(str(tiny_folders["t5"]), device="cpu").backend.network
         model.use_ema = use_ema
         model.learn_cmaa()
         save_adapter(tmp_path / "adapter", model, layers=layers or ("projection",))
@@ -134,7 +134,9 @@ def test_learned_cmaa_is_refused(adapter: Callable[..., Path], out: Path, tiny_f
 def test_a_known_model_is_converted_by_name(out: Path) -> None:
     (record,) = vli("convert", "mini", "--dtype", "bfloat16", "-o", out, "--json").records
     assert record["conversion"] == "folder"
-    assert vlinstruct.load(str(out), device="cpu").model.model.config == vlinstruct.load("mini").model.model.config
+    assert (
+        vlinstruct.load(str(out), device="cpu").backend.network.config == vlinstruct.load("mini").backend.network.config
+    )
 
 
 def test_flant5_in_float16_comes_with_a_warning(out: Path, tiny_folders: dict[str, Path]) -> None:

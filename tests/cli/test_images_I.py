@@ -21,7 +21,7 @@ from command_line import Result, assert_is_error_line, vli
 from PIL import Image
 
 from vlinstruct import files
-from vlinstruct.backends.instructblip.backend import VisionLanguageModel
+from vlinstruct.backends.instructblip.backend import InstructBlipBackend
 
 ASKED = "what is it?"
 INSTRUCTIONS = ("name the animal", "describe all of it, with its colours")
@@ -254,13 +254,13 @@ def test_I28_a_picture_that_vanishes_during_the_run_fails_alone(
 ) -> None:
     first, second, third, fourth = pictures(4)
     whole = vli("optimize", ASKED, first, second, third, fourth)
-    original = VisionLanguageModel.encode
+    original = InstructBlipBackend.encode
 
-    def encode_and_delete(self: VisionLanguageModel, images: Any) -> Any:
+    def encode_and_delete(self: InstructBlipBackend, images: Any) -> Any:
         third.unlink(missing_ok=True)  # the second is being read ahead
         return original(self, images)
 
-    monkeypatch.setattr(VisionLanguageModel, "encode", encode_and_delete)
+    monkeypatch.setattr(InstructBlipBackend, "encode", encode_and_delete)
     result = vli("optimize", ASKED, first, second, third, fourth)
     assert result.exit_code == 3
     assert [record.get("code") for record in result.records] == [None, None, "image_missing", None]

@@ -12,7 +12,7 @@ import pytest
 from command_line import vli
 from tiny_models import NUM_QUERY_TOKENS, text_tokenizer
 
-from vlinstruct.backends.instructblip.backend import VisionLanguageModel
+from vlinstruct.backends.instructblip.backend import InstructBlipBackend
 from vlinstruct.backends.instructblip.tokenization import QFormerTokenizer
 
 FIELDS = ["{objects}", "{0}", "{", "}", "{{x}}", "%s %(x)s", "$x ${x}", "{{ jinja }} {% x %}", "\\1 \\g<0>"]
@@ -41,22 +41,22 @@ class Read:
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[Read]:
     """Collects every row that the language model read."""
     seen: list[Read] = []
-    prompt_ids, context = VisionLanguageModel.prompt_ids, VisionLanguageModel.context
+    prompt_ids, context = InstructBlipBackend.prompt_ids, InstructBlipBackend.context
     rows: list[list[int]] = []
 
-    def spy_ids(self: VisionLanguageModel, prompt: str) -> list[int]:
+    def spy_ids(self: InstructBlipBackend, prompt: str) -> list[int]:
         rows.append(prompt_ids(self, prompt))
         return rows[-1]
 
-    def spy_context(self: VisionLanguageModel, prompts: list[str], prefix: Any) -> Any:
+    def spy_context(self: InstructBlipBackend, prompts: list[str], prefix: Any) -> Any:
         rows.clear()
         result = context(self, prompts, prefix)
         lengths = result.attention_mask.sum(dim=1).tolist()
         seen.extend(Read(ids=ids, num_image_tokens=length - len(ids)) for ids, length in zip(rows, lengths))  # noqa: B905
         return result
 
-    monkeypatch.setattr(VisionLanguageModel, "prompt_ids", spy_ids)
-    monkeypatch.setattr(VisionLanguageModel, "context", spy_context)
+    monkeypatch.setattr(InstructBlipBackend, "prompt_ids", spy_ids)
+    monkeypatch.setattr(InstructBlipBackend, "context", spy_context)
     return seen
 
 

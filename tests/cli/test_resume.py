@@ -308,7 +308,7 @@ def test_records_of_other_weights_are_never_mixed(
 def test_records_of_another_adapter_are_never_mixed(
     picture: Path, output: Path, tmp_path: Path, tiny_folders: dict[str, Path], refuses_to_load: Callable[[], None]
 ) -> None:
-    model = load(str(tiny_folders["t5"]), device="cpu").model.model
+    model = load(str(tiny_folders["t5"]), device="cpu").backend.network
     save_adapter(tmp_path / "plain", model)
     model.use_ema = not model.use_ema  # the same numbers, another way through them
     save_adapter(tmp_path / "with_ema", model)

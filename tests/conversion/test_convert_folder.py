@@ -42,7 +42,7 @@ def source(tiny_folders: dict[str, Path], tmp_path: Path) -> Path:
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
-    return dict(load_model(folder, device=CPU, dtype=torch.float32).model.state_dict())
+    return dict(load_model(folder, device=CPU, dtype=torch.float32).network.state_dict())
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -161,7 +161,7 @@ def adapt(tiny_folders: dict[str, Path], tmp_path: Path) -> Adapt:
     """Trains an adapter, in a way."""
 
     def make(kind: str, *layers: str, use_ema: bool = False, lora: bool = False) -> Path:
-        model = load_model(tiny_folders[kind], device=CPU, dtype=torch.float32).model
+        model = load_model(tiny_folders[kind], device=CPU, dtype=torch.float32).network
         model.use_ema = use_ema
         torch.manual_seed(0)
         if "cmaa" in layers:
@@ -189,7 +189,7 @@ def answers(folder: Path, adapter: Path | None = None) -> tuple[InstructBlip, li
     picture = Image.new("RGB", (30, 20))
     picture.putdata([(i % 256, i * 7 % 256, i * 3 % 256) for i in range(600)])
     (scored,) = pipeline.score(picture, "what is written on the sign?")
-    return pipeline.model.model, [scored.ias, *scored.scores.token_nll]
+    return pipeline.backend.network, [scored.ias, *scored.scores.token_nll]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -250,7 +250,7 @@ def test_a_merge_without_ema_takes_the_flag_away(tiny_folders: dict[str, Path], 
     merge_adapter(adapt("t5", use_ema=True), tiny_folders["t5"], Writing(target=tmp_path / "first"))
     assert json.loads((tmp_path / "first" / "config.json").read_text())["use_ema"] is True
     convert_folder(tmp_path / "first", Writing(target=tmp_path / "copy"))
-    assert load_model(tmp_path / "copy", device=CPU, dtype=torch.float32).model.use_ema
+    assert load_model(tmp_path / "copy", device=CPU, dtype=torch.float32).network.use_ema
     shutil.rmtree(tmp_path / "adapter")
     merge_adapter(adapt("t5"), tmp_path / "first", Writing(target=tmp_path / "second"))
     assert "use_ema" not in json.loads((tmp_path / "second" / "config.json").read_text())

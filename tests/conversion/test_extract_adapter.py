@@ -50,7 +50,7 @@ def test_an_adapter_brings_the_trained_layers(
 ) -> None:
     layers = trained(kind)
     notices = convert(kind, target, {prefix + name: tensor for name, tensor in layers.items()}, use_ema=use_ema)
-    model = vli.load(str(tiny_folders[kind]), adapter=target, device="cpu").model.model
+    model = vli.load(str(tiny_folders[kind]), adapter=target, device="cpu").backend.network
     assert torch.equal(model.language_projection.weight, layers[f"{PROJECTION[kind]}.weight"])
     assert torch.equal(model.vision_model.post_layernorm.bias, layers["ln_vision.bias"])
     assert model.use_ema == use_ema

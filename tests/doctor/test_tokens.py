@@ -14,7 +14,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 from vlinstruct.backends.instructblip.configuration import InstructBlipConfig
 from vlinstruct.doctor import tokens
 from vlinstruct.doctor.finding import Finding
-from vlinstruct.doctor.model import Model
+from vlinstruct.doctor.model import ModelFolder
 from vlinstruct.doctor.wanted import Wanted
 
 CORPUS = ["one two spaces a b", "Größe über alles", "what is written on the sign?", "unk pad image s SEP CLS [ ] / x"]
@@ -61,7 +61,7 @@ def bert_tokenizer() -> Tokenizer:
     return tokenizer
 
 
-Make = Callable[..., Model]
+Make = Callable[..., ModelFolder]
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def make(tmp_path: Path) -> Make:
 
     def write(
         tokenizer: Tokenizer, qformer: Tokenizer | None = None, named: dict[str, Any] | None = None, **text: Any
-    ) -> Model:
+    ) -> ModelFolder:
         (tmp_path / "qformer_tokenizer").mkdir(exist_ok=True)
         tokenizer.save(str(tmp_path / "tokenizer.json"))
         (qformer or bert_tokenizer()).save(str(tmp_path / "qformer_tokenizer" / "tokenizer.json"))
@@ -80,7 +80,7 @@ def make(tmp_path: Path) -> Make:
         values = tiny_models.tiny_config(kind)
         values = {**values, "text_config": {**values["text_config"], **text}, "image_token_index": None}
         config = InstructBlipConfig.from_dict(values)
-        return Model(folder=tmp_path, values=values, config=config, wanted=Wanted(backbone=str(tmp_path)))
+        return ModelFolder(folder=tmp_path, values=values, config=config, wanted=Wanted(backbone=str(tmp_path)))
 
     return write
 

@@ -16,7 +16,7 @@ from vlinstruct.evaluation.answering import SCHEMA
 from vlinstruct.evaluation.benchmarks.mini import TASKS, items
 from vlinstruct.evaluation.differences import as_lines, differences, other_records
 from vlinstruct.evaluation.parts import ALONE, Processes
-from vlinstruct.evaluation.runner import Model, run
+from vlinstruct.evaluation.runner import Contender, run
 from vlinstruct.evaluation.table import read_records
 from vlinstruct.settings import GenerationSettings
 
@@ -96,7 +96,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Mapping[tuple[int, int], P
     pipeline = vli.load("mini", device="cpu", dtype="float32")
     asked = {task.name: items(task, 2, seed=1) for task in TASKS}
     generation = dict.fromkeys(asked, GenerationSettings(max_new_tokens=30))
-    model = Model(name="vanilla", fingerprint="mini", load=lambda: pipeline)
+    model = Contender(name="vanilla", fingerprint="mini", load=lambda: pipeline)
     folders = {}
     for batch_size, count in ((1, 1), (4, 1), (16, 1), (4, 2), (4, 3)):
         folder = tmp_path_factory.mktemp(f"batch-{batch_size}-{count}-processes")

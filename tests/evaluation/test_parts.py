@@ -14,8 +14,8 @@ import vlinstruct as vli
 from vlinstruct.errors import InputError
 from vlinstruct.evaluation.item import Item, Words
 from vlinstruct.evaluation.parts import ALONE, Processes
-from vlinstruct.evaluation.runner import Model, run
-from vlinstruct.model import Pipeline
+from vlinstruct.evaluation.runner import Contender, run
+from vlinstruct.model import Model
 from vlinstruct.settings import GenerationSettings
 
 
@@ -37,7 +37,7 @@ class Killed(Exception):
     """Stands for a signal."""
 
 
-def evaluate(pipeline: Pipeline, folder: Path, processes: Processes = ALONE, *, killed_after: int = 99) -> None:
+def evaluate(pipeline: Model, folder: Path, processes: Processes = ALONE, *, killed_after: int = 99) -> None:
     seen: list[int] = []
 
     def on_item() -> None:
@@ -46,12 +46,12 @@ def evaluate(pipeline: Pipeline, folder: Path, processes: Processes = ALONE, *, 
             raise Killed
 
     folder.mkdir(exist_ok=True)
-    models = [Model(name=name, fingerprint=name, load=lambda: pipeline) for name in ("a", "b")]
+    models = [Contender(name=name, fingerprint=name, load=lambda: pipeline) for name in ("a", "b")]
     generation = {"toy": GenerationSettings(max_new_tokens=3)}
     run(models, TASKS, folder, batch_size=2, generation=generation, processes=processes, on_item=on_item)
 
 
-def together(pipeline: Pipeline, folder: Path, count: int, *, killed_after: Mapping[int, int] = {}) -> None:
+def together(pipeline: Model, folder: Path, count: int, *, killed_after: Mapping[int, int] = {}) -> None:
     """Runs as many threads as there would be processes; one that is killed takes the others along."""
     barrier = threading.Barrier(count)
 
@@ -74,19 +74,19 @@ def _wait(barrier: threading.Barrier) -> None:
 
 
 @pytest.fixture(scope="module")
-def pipeline(tiny_folders: dict[str, Path]) -> Pipeline:
+def pipeline(tiny_folders: dict[str, Path]) -> Model:
     return vli.load(str(tiny_folders["t5"]), device="cpu")
 
 
 @pytest.fixture(scope="module")
-def whole(pipeline: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+def whole(pipeline: Model, tmp_path_factory: pytest.TempPathFactory) -> bytes:
     folder = tmp_path_factory.mktemp("whole")
     evaluate(pipeline, folder)
     return (folder / "records.jsonl").read_bytes()
 
 
 @pytest.mark.parametrize("count", [2, 3])
-def test_several_processes_leave_the_bytes_of_one(pipeline: Pipeline, whole: bytes, count: int, tmp_path: Path) -> None:
+def test_several_processes_leave_the_bytes_of_one(pipeline: Model, whole: bytes, count: int, tmp_path: Path) -> None:
     together(pipeline, tmp_path, count)
     assert (tmp_path / "records.jsonl").read_bytes() == whole
     assert sorted(path.name for path in tmp_path.iterdir()) == ["records.jsonl", "times.jsonl"]
@@ -94,7 +94,7 @@ def test_several_processes_leave_the_bytes_of_one(pipeline: Pipeline, whole: byt
 
 @pytest.mark.parametrize("then", [1, 2, 3])
 def test_what_killed_processes_left_is_gone_on_with_by_any_number(
-    pipeline: Pipeline, whole: bytes, then: int, tmp_path: Path
+    pipeline: Model, whole: bytes, then: int, tmp_path: Path
 ) -> None:
     together(pipeline, tmp_path, 3, killed_after={1: 3})
     part = tmp_path / "records-1.part.jsonl"
@@ -107,7 +107,7 @@ def test_what_killed_processes_left_is_gone_on_with_by_any_number(
     assert sorted(lines) == sorted(whole.splitlines())
 
 
-def test_records_of_another_run_are_refused_by_all(pipeline: Pipeline, tmp_path: Path) -> None:
+def test_records_of_another_run_are_refused_by_all(pipeline: Model, tmp_path: Path) -> None:
     evaluate(pipeline, tmp_path)
     path = tmp_path / "records.jsonl"
     path.write_text(path.read_text().replace('"key": "', '"key": "0', 1))

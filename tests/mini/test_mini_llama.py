@@ -13,18 +13,18 @@ from vlinstruct.bench.load import load_both
 from vlinstruct.bench.theirs import TheirArms
 from vlinstruct.bench.workload import Workload
 from vlinstruct.errors import CheckpointError
-from vlinstruct.model import Pipeline
+from vlinstruct.model import Model
 
 PICTURES = Path(__file__).parents[2] / "examples" / "pictures"
 QUESTION = "What colour is the star?"
 
 
 @pytest.fixture(scope="module")
-def both() -> tuple[Pipeline, Any]:
+def both() -> tuple[Model, Any]:
     return load_both("mini-llama", device="cpu", dtype="float32", offline=True)
 
 
-def test_it_answers_and_rewrites(both: tuple[Pipeline, Any]) -> None:
+def test_it_answers_and_rewrites(both: tuple[Model, Any]) -> None:
     ours, _ = both
     assert ours.ask(PICTURES / "star.png", QUESTION).text == "red"
     assert ours.ask(PICTURES / "sign.png", "What is written in the picture?").text == "stop"
@@ -32,9 +32,9 @@ def test_it_answers_and_rewrites(both: tuple[Pipeline, Any]) -> None:
     assert optimized.rewritten.text == QUESTION
 
 
-def test_its_scores_are_those_of_transformers(both: tuple[Pipeline, Any]) -> None:
+def test_its_scores_are_those_of_transformers(both: tuple[Model, Any]) -> None:
     ours, theirs = both
-    model = ours.model
+    model = ours.backend
     with Image.open(PICTURES / "star.png") as opened:
         image = opened.convert("RGB")
     other = TheirArms(theirs, model, [image], Workload(answer_tokens=2, batch=1, acceptance=0.0))
@@ -47,6 +47,6 @@ def test_its_scores_are_those_of_transformers(both: tuple[Pipeline, Any]) -> Non
 @pytest.mark.parametrize("kind", ["ema", "projection"])
 def test_its_adapters_ship_and_are_its_own(kind: str) -> None:
     loaded = vli.load("mini-llama", adapter=f"mini-llama-{kind}", device="cpu")
-    assert loaded.model.model.use_ema == (kind == "ema")
+    assert loaded.backend.network.use_ema == (kind == "ema")
     with pytest.raises(CheckpointError, match="made for another backbone"):
         vli.load("mini", adapter=f"mini-llama-{kind}", device="cpu")

@@ -133,7 +133,9 @@ def test_an_exported_llama_answers_as_transformers_does(tmp_path: Path) -> None:
         ).logits
         assert torch.allclose(logits[:, 0], expected[:, -1], atol=1e-4)
         pixels = torch.randn(2, 3, 120, 120)
-        assert torch.allclose(ours.model.encode_image(pixels), theirs.vision_model(pixels).last_hidden_state, atol=1e-4)
+        assert torch.allclose(
+            ours.network.encode_image(pixels), theirs.vision_model(pixels).last_hidden_state, atol=1e-4
+        )
 
 
 def test_an_exported_llama_reads_what_it_was_trained_on(tmp_path: Path) -> None:
@@ -165,7 +167,7 @@ def test_an_exported_folder_loads_in_transformers_as_the_same_model(tmp_path: Pa
     export(trainer.settings.checkpoint, tmp_path / "model")
     assert (tmp_path / "model" / "model.safetensors").stat().st_size < 15_000_000
     theirs = InstructBlipForConditionalGeneration.from_pretrained(tmp_path / "model", dtype=torch.float32)
-    ours = load_model(tmp_path / "model", device=torch.device("cpu"), dtype=torch.float32).model
+    ours = load_model(tmp_path / "model", device=torch.device("cpu"), dtype=torch.float32).network
     assert torch.equal(theirs.state_dict()[HEAD], ours.state_dict()[HEAD])
     assert not torch.equal(theirs.state_dict()[HEAD], theirs.state_dict()["language_model.shared.weight"])
     pixels = torch.randn(2, 3, 120, 120)

@@ -24,16 +24,16 @@ PROMPTS, TARGETS = [[3, 4, 5, 6], [7, 8]], [[4, 5, 1], [6, 1]]
 def gradients(backbone: str, *, is_sharded: bool) -> tuple[float, list[torch.Tensor], int]:
     """Returns the loss, the gradients of what learns and how many of the weights lie on this process."""
     torch.manual_seed(0)
-    model = vli.load(backbone, device="cpu").model
+    model = vli.load(backbone, device="cpu").backend
     config = replace(FinetuneConfig(), gradient_checkpointing=True)
-    learning: dict[str, Parameter] = unfreeze(model.model, config)
-    language_model = model.model.language_model
+    learning: dict[str, Parameter] = unfreeze(model.network, config)
+    language_model = model.network.language_model
     language_model.gradient_checkpointing = config.gradient_checkpointing
     if is_sharded:
         plugin = SimpleNamespace(reshard_after_forward=True, cpu_offload=None)
         fully_sharded(language_model, set(learning.values()), plugin)
     hidden = torch.linspace(-1, 1, 2 * 8 * 24).view(2, 8, 24)
-    nll = answer_nll(model, model.model.language_projection(hidden), PROMPTS, TARGETS)
+    nll = answer_nll(model, model.network.language_projection(hidden), PROMPTS, TARGETS)
     nll.backward()
     held = sum(getattr(one, "_local_tensor", one).numel() for one in language_model.parameters())
     return nll.item(), [one.grad for one in learning.values() if one.grad is not None], held

@@ -286,7 +286,7 @@ def test_P02_a_lock_of_a_killed_run_is_free(backbone: Path, tmp_path: Path) -> N
 
 
 def test_P05_an_adapter_can_be_read_while_a_training_replaces_it(backbone: Path, tmp_path: Path) -> None:
-    first, second, read = model(backbone).model, model(backbone).model, model(backbone).model
+    first, second, read = model(backbone).network, model(backbone).network, model(backbone).network
     second.language_projection.weight.data += 1
     save_adapter(tmp_path, first)
     is_done = threading.Event()

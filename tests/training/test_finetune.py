@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from vlinstruct.backends.instructblip.adapter import load_adapter
-from vlinstruct.backends.instructblip.backend import VisionLanguageModel
+from vlinstruct.backends.instructblip.backend import InstructBlipBackend
 from vlinstruct.errors import CheckpointError, DivergedError, InputError, OutputInUseError, ResourceError
 from vlinstruct.media.images import load_image
 from vlinstruct.records.lock import lock
@@ -187,17 +187,17 @@ def test_the_adapter_answers_as_the_trained_model(ema: bool, whole: tuple[Path, 
     trained, loaded = model(backbone), model(backbone)
     config = replace(CONFIG, ema=ema, max_steps=2)
     finetune(job(trained, samples(data), tmp_path, config), devices=Devices(cpu=True))
-    assert load_adapter(tmp_path, loaded.model).use_ema is ema
-    for name, value in loaded.model.state_dict().items():
-        assert torch.equal(value, trained.model.state_dict()[name]), name
+    assert load_adapter(tmp_path, loaded.network).use_ema is ema
+    for name, value in loaded.network.state_dict().items():
+        assert torch.equal(value, trained.network.state_dict()[name]), name
 
 
 def test_only_the_projection_learns(whole: tuple[Path, Path, Path], tmp_path: Path) -> None:
     backbone, _, data = whole
     before, after = model(backbone), model(backbone)
     finetune(job(after, samples(data), tmp_path, CONFIG), devices=Devices(cpu=True))
-    old = before.model.state_dict()
-    changed = [name for name, value in after.model.state_dict().items() if not torch.equal(value, old[name])]
+    old = before.network.state_dict()
+    changed = [name for name, value in after.network.state_dict().items() if not torch.equal(value, old[name])]
     assert sorted(changed) == ["language_projection.bias", "language_projection.weight"]
 
 
@@ -208,7 +208,7 @@ def test_cached_features_are_bit_for_bit_the_fresh_ones(
 ) -> None:
     backbone, _, data = whole
     ours, learned, config = model(backbone), samples(data), replace(CONFIG, **more)
-    unfreeze(ours.model, config)
+    unfreeze(ours.network, config)
     of = frontier(ours, config.layers, [sample.instruction for sample in learned])
     rows = FeatureRows.of(learned, is_per_picture=of.is_per_picture)
     num_rows = len(rows.firsts)
@@ -257,13 +257,13 @@ def test_the_prefix_from_the_cache_is_the_models_own(
 ) -> None:
     backbone, _, data = whole
     ours, learned, config = model(backbone), samples(data), replace(CONFIG, **more)
-    unfreeze(ours.model, config)
+    unfreeze(ours.network, config)
     texts = [sample.instruction for sample in learned]
     of = frontier(ours, config.layers, texts)
     with Image.open(learned[0].image) as image, torch.inference_mode():
         pixels = ours.pixel_values([image.convert("RGB")] * len(texts))
         rows = of.rows(of.read(pixels), texts, 0)
-        expected = ours.model.image_prefix(ours.model.encode_image(pixels), *ours.qformer_ids(texts)).clone()
+        expected = ours.network.image_prefix(ours.network.encode_image(pixels), *ours.qformer_ids(texts)).clone()
     torch.testing.assert_close(of.prefix(rows.clone(), texts), expected, atol=1e-5, rtol=1e-4)
 
 
@@ -292,7 +292,7 @@ def test_a_batch_has_the_gradients_of_one_by_one(whole: tuple[Path, Path, Path],
 def test_gradients_equal_those_of_transformers(kind: str, tiny_folders: dict[str, Path], tmp_path: Path) -> None:
     ours, theirs = model(tiny_folders[kind]), tiny_models.hf_model(kind)
     sample = samples(tmp_path)[3]
-    learning = unfreeze(ours.model, replace(CONFIG, ema=False))
+    learning = unfreeze(ours.network, replace(CONFIG, ema=False))
     of = frontier(ours, ("projection",), [])
     pixels = ours.image_processor([load_image(sample.image).image])
     with torch.inference_mode():
@@ -323,7 +323,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_update(
     backbone, _, data = whole
     original, calls = answer_nll, []
 
-    def poisoned(ours: VisionLanguageModel, *rest: Any) -> torch.Tensor:
+    def poisoned(ours: InstructBlipBackend, *rest: Any) -> torch.Tensor:
         calls.append(rest)
         return original(ours, *rest) * (float("nan") if len(calls) == 9 else 1.0)
 

@@ -9,7 +9,7 @@ from typing import Any
 from PIL import Image
 
 import vlinstruct as vli
-from vlinstruct.backends.instructblip.backend import VisionLanguageModel
+from vlinstruct.backends.instructblip.backend import InstructBlipBackend
 from vlinstruct.training.data.conversations import TrainingSample, read_conversations
 from vlinstruct.training.job import Job
 from vlinstruct.training.recipe import FinetuneConfig
@@ -50,13 +50,13 @@ def samples(folder: Path) -> list[TrainingSample]:
 
 
 def job(
-    ours: VisionLanguageModel, learned: list[TrainingSample], folder: Path, config: FinetuneConfig, **more: Any
+    ours: InstructBlipBackend, learned: list[TrainingSample], folder: Path, config: FinetuneConfig, **more: Any
 ) -> Job:
     return Job(model=ours, samples=learned, folder=folder, config=config, backbone="tiny", weights="w", **more)
 
 
-def model(folder: Path) -> VisionLanguageModel:
-    return vli.load(str(folder), device="cpu").model
+def model(folder: Path) -> InstructBlipBackend:
+    return vli.load(str(folder), device="cpu").backend
 
 
 def result(folder: Path) -> dict[str, bytes]:

@@ -13,7 +13,7 @@ from vlinstruct.backends.instructblip import devices
 from vlinstruct.backends.instructblip.devices import place
 from vlinstruct.backends.instructblip.load import load_model
 from vlinstruct.errors import ResourceError
-from vlinstruct.model import Pipeline
+from vlinstruct.model import Model
 from vlinstruct.weights.placement import Budget, Placement, distribute
 from vlinstruct.weights.weight_count import count_weights
 
@@ -71,17 +71,17 @@ def test_a_tensor_is_loaded_to_where_it_lies() -> None:
 def test_offloaded_layers_give_the_same_bits(kind: str, tiny_folders: dict[str, Path]) -> None:
     picture, texts = Image.new("RGB", (30, 20), "green"), ("what is this?", "who?")
     whole = vli.load(str(tiny_folders[kind]), device="cpu")
-    linears = [name for name in dict(whole.model.model.named_modules()) if name.endswith((".q", ".wo", "_proj"))]
+    linears = [name for name in dict(whole.backend.network.named_modules()) if name.endswith((".q", ".wo", "_proj"))]
     names = [name for name in linears if name.startswith("language_model.")]
     placement = Placement(main=CPU, offloaded=frozenset(names[::2]), elsewhere=dict.fromkeys(names[1::2], CPU))
-    parted = Pipeline(
+    parted = Model(
         load_model(tiny_folders[kind], device=CPU, dtype=torch.float32, placement=placement),
     )
     assert len(names) > 8
     assert [one.scores for one in parted.score(picture, *texts)] == [one.scores for one in whole.score(picture, *texts)]
     assert parted.ask(picture, "what?").text == whole.ask(picture, "what?").text
     assert parted.optimize("what?", picture) == whole.optimize("what?", picture)
-    assert all(parted.model.model.get_submodule(name).weight.is_meta for name in names[::2])
+    assert all(parted.backend.network.get_submodule(name).weight.is_meta for name in names[::2])
 
 
 def test_one_gpu_that_is_too_small_gets_help_only_on_auto(

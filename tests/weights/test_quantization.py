@@ -46,7 +46,8 @@ def test_only_the_language_models_blocks_change(
     kind: str, quantize: Quantization, tiny_folders: dict[str, Path]
 ) -> None:
     plain, quantized = (
-        load_model(tiny_folders[kind], device=CPU, dtype=torch.float32, quantize=one).model for one in (None, quantize)
+        load_model(tiny_folders[kind], device=CPU, dtype=torch.float32, quantize=how).network
+        for how in (None, quantize)
     )
     before, after = _linears(plain), _linears(quantized)
     changed = {name for name, layer in before.items() if not _is_same(layer, after[name])}

@@ -22,7 +22,7 @@ def measured_acceptance(items: int) -> float:
         items: pictures of the dev part, drawn without installed fonts, with one instruction each.
     """
     pipeline, rng = load("mini", device="cpu"), random.Random("acceptance")
-    ids = pipeline.model.tokenizer.target_ids
+    ids = pipeline.backend.tokenizer.target_ids
     passes = tokens = 0
     for seed in range(items):
         scene = sample_scene(seed, split="dev", fonts=("pillow",))

@@ -14,7 +14,7 @@ from PIL import Image
 from vlinstruct.bench.ours import OurArms
 from vlinstruct.bench.theirs import TheirArms
 from vlinstruct.bench.workload import Workload
-from vlinstruct.model import Pipeline
+from vlinstruct.model import Model
 
 ARMS = ("transformers, plain", "transformers, AIO", "vlinstruct, plain", "vlinstruct, AIO")
 _WARM_UPS = 2
@@ -93,7 +93,7 @@ def _timing(arm: str, costs: Sequence[tuple[float, int | None]]) -> Timing:
     return Timing(arm=arm, seconds=tuple(seconds for seconds, _ in costs), peak_bytes=max(peaks, default=None))
 
 
-def compare(pipeline: Pipeline, theirs: Any, workloads: Sequence[Workload], runs: int) -> list[Comparison]:
+def compare(pipeline: Model, theirs: Any, workloads: Sequence[Workload], runs: int) -> list[Comparison]:
     """Compares all four arms on every workload.
 
     Args:
@@ -105,7 +105,7 @@ def compare(pipeline: Pipeline, theirs: Any, workloads: Sequence[Workload], runs
     compared = []
     for workload in workloads:
         images = [picture()] * workload.batch
-        ours, other = OurArms(pipeline, images, workload), TheirArms(theirs, pipeline.model, images, workload)
+        ours, other = OurArms(pipeline, images, workload), TheirArms(theirs, pipeline.backend, images, workload)
         runnable = (other.plain, other.optimized, ours.plain, ours.optimized)
         timings = timed_in_turns(dict(zip(ARMS, runnable, strict=True)), runs)
         compared.append(Comparison(workload=workload, timings=timings))

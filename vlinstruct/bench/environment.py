@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
-from vlinstruct.backends.instructblip.backend import VisionLanguageModel
+from vlinstruct.backends.instructblip.backend import InstructBlipBackend
 
 
-def environment(model: VisionLanguageModel) -> dict[str, Any]:
+def environment(model: InstructBlipBackend) -> dict[str, Any]:
     """Returns versions, device, dtype and threads."""
     is_cuda = model.device.type == "cuda"
     return {

@@ -8,7 +8,7 @@ import torch
 
 from vlinstruct.backends.registry import default_backbone, locate
 from vlinstruct.errors import ResourceError
-from vlinstruct.model import Pipeline, load
+from vlinstruct.model import Model, load
 from vlinstruct.weights.quantization import hushed
 
 
@@ -44,7 +44,7 @@ def image_processor(image_size: int) -> Any:
     return BlipImageProcessor(size={"height": image_size, "width": image_size})
 
 
-def load_both(backbone: str | None, *, device: str, dtype: str, offline: bool) -> tuple[Pipeline, Any]:
+def load_both(backbone: str | None, *, device: str, dtype: str, offline: bool) -> tuple[Model, Any]:
     """Loads both models.
 
     Args:
@@ -60,6 +60,6 @@ def load_both(backbone: str | None, *, device: str, dtype: str, offline: bool) -
     pipeline = load(backbone, device=device, dtype=dtype, offline=offline)
     folder = locate(backbone or default_backbone(), offline=offline)
     theirs = model_class.from_pretrained(
-        folder, dtype=pipeline.model.dtype, local_files_only=True, use_safetensors=True
+        folder, dtype=pipeline.backend.dtype, local_files_only=True, use_safetensors=True
     )
-    return pipeline, theirs.to(pipeline.model.device).eval()
+    return pipeline, theirs.to(pipeline.backend.device).eval()

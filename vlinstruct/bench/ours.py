@@ -7,21 +7,21 @@ from dataclasses import replace
 
 from PIL import Image
 
-from vlinstruct.backends.instructblip.backend import VisionLanguageModel
+from vlinstruct.backends.instructblip.backend import InstructBlipBackend
 from vlinstruct.bench.drafts import draft_of
 from vlinstruct.bench.replay import ReplayedLanguageModel
 from vlinstruct.bench.workload import ANSWER, INSTRUCTION, OPTIMIZED, REWRITTEN, Workload
-from vlinstruct.model import Pipeline
+from vlinstruct.model import Model
 from vlinstruct.settings import DraftedGeneration, GenerationSettings, OptimizationSettings
 from vlinstruct.values import Percept
 
 
-class _ReplayedModel(VisionLanguageModel):
+class _ReplayedModel(InstructBlipBackend):
     """A model whose drafts are those of the workload: of what will be written, and right in its share."""
 
-    def __init__(self, model: VisionLanguageModel, workload: Workload) -> None:
+    def __init__(self, model: InstructBlipBackend, workload: Workload) -> None:
         super().__init__(
-            model.model,
+            model.network,
             image_processor=model.image_processor,
             tokenizer=model.tokenizer,
             qformer_tokenizer=model.qformer_tokenizer,
@@ -52,11 +52,11 @@ class OurArms:
         workload: what is asked and written.
     """
 
-    def __init__(self, pipeline: Pipeline, images: Sequence[Image.Image], workload: Workload) -> None:
-        model = pipeline.model
-        if not isinstance(model.model.language_model, ReplayedLanguageModel):
-            model.model.language_model = ReplayedLanguageModel(model.model.language_model)
-        self.language_model = model.model.language_model
+    def __init__(self, pipeline: Model, images: Sequence[Image.Image], workload: Workload) -> None:
+        model = pipeline.backend
+        if not isinstance(model.network.language_model, ReplayedLanguageModel):
+            model.network.language_model = ReplayedLanguageModel(model.network.language_model)
+        self.language_model = model.network.language_model
         self.model = _ReplayedModel(model, workload)
         self.images = images
         self.generation = GenerationSettings(max_new_tokens=workload.answer_tokens)
@@ -66,13 +66,13 @@ class OurArms:
 
     def plain(self) -> None:
         """Answers."""
-        pipeline = Pipeline(self.model)
+        pipeline = Model(self.model)
         self.language_model.replay([self.answer])
         pipeline.ask_each(pipeline.see(*self.images), self._questions(), generation=self.generation)
 
     def optimized(self) -> None:
         """Rewrites, scores, compares, scores and answers; nothing is known from earlier runs."""
-        pipeline = Pipeline(self.model)
+        pipeline = Model(self.model)
         self.language_model.replay([*self.instructions, self.answer])
         pipeline.ask_each(
             pipeline.see(*self.images),

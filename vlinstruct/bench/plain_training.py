@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from vlinstruct.backends.instructblip.backend import VisionLanguageModel
+from vlinstruct.backends.instructblip.backend import InstructBlipBackend
 from vlinstruct.backends.instructblip.configuration import T5Config
 from vlinstruct.bench.load import image_processor
 from vlinstruct.media.images import load_image
@@ -51,7 +51,7 @@ class PlainTraining:
     def __init__(
         self,
         theirs: Any,
-        ours: VisionLanguageModel,
+        ours: InstructBlipBackend,
         samples: Sequence[TrainingSample],
         batch_size: int,
         config: FinetuneConfig,
@@ -108,10 +108,10 @@ def _padded(part: str, rows: Sequence[Tensor]) -> dict[str, Tensor]:
     return {f"{part}input_ids": pad_sequence(list(rows), batch_first=True), f"{part}attention_mask": mask}
 
 
-def _row(sample: TrainingSample, config: Any, ours: VisionLanguageModel) -> _Row:
+def _row(sample: TrainingSample, config: Any, ours: InstructBlipBackend) -> _Row:
     marks = [config.image_token_index] * config.num_query_tokens
     given, target = marks + ours.prompt_ids(sample.prompt), ours.tokenizer.target_ids(sample.answer)
-    if isinstance(ours.model.config.text_config, T5Config):
+    if isinstance(ours.network.config.text_config, T5Config):
         input_ids, labels = given, target
     else:
         input_ids, labels = given + target, [_NO_TARGET] * len(given) + target

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from vlinstruct.backends.instructblip.attention import prefer_kernels_for_all_shapes
-from vlinstruct.backends.instructblip.backend import VisionLanguageModel
+from vlinstruct.backends.instructblip.backend import InstructBlipBackend
 from vlinstruct.backends.instructblip.configuration import InstructBlipConfig, T5Config
 from vlinstruct.backends.instructblip.image_processor import ImageProcessor
 from vlinstruct.backends.instructblip.load import empty_model, read_tokenizer
@@ -22,13 +22,13 @@ from vlinstruct.backends.registry import BACKBONES, mini_folder
 from vlinstruct.bench.load import architecture
 from vlinstruct.errors import CheckpointError
 from vlinstruct.json_files import read_json_object
-from vlinstruct.model import Pipeline, compute_device, compute_dtype
+from vlinstruct.model import Model, compute_device, compute_dtype
 from vlinstruct.text import error_line
 
 _SPREAD = 0.02
 
 
-def load_both_random(backbone: str, *, device: str, dtype: str) -> tuple[Pipeline, Any]:
+def load_both_random(backbone: str, *, device: str, dtype: str) -> tuple[Model, Any]:
     """Builds both models on the same random weights.
 
     Args:
@@ -44,12 +44,12 @@ def load_both_random(backbone: str, *, device: str, dtype: str) -> tuple[Pipelin
     ours = random_backbone(backbone, device=device, dtype=dtype)
     settings = model_class.config_class.from_dict(_configuration(backbone))
     theirs = model_class.from_pretrained(
-        None, config=settings, state_dict=ours.model.state_dict(), dtype=ours.model.query_tokens.dtype
+        None, config=settings, state_dict=ours.network.state_dict(), dtype=ours.network.query_tokens.dtype
     )
-    return Pipeline(ours), theirs.to(ours.device).eval()
+    return Model(ours), theirs.to(ours.device).eval()
 
 
-def random_backbone(backbone: str, *, device: str, dtype: str) -> VisionLanguageModel:
+def random_backbone(backbone: str, *, device: str, dtype: str) -> InstructBlipBackend:
     """Builds ours alone; the arguments are `load_both_random`'s.
 
     Raises:
@@ -97,11 +97,11 @@ def _require_minis_ids(config: InstructBlipConfig, backbone: str) -> None:
             raise CheckpointError(error_line("cannot measure backbone", backbone, why, "Give a larger vocab_size"))
 
 
-def _with_minis_tokenizers(model: InstructBlip) -> VisionLanguageModel:
+def _with_minis_tokenizers(model: InstructBlip) -> InstructBlipBackend:
     config = model.config
     is_t5 = isinstance(config.text_config, T5Config)
     eos_id = config.text_config.eos_token_id
-    return VisionLanguageModel(
+    return InstructBlipBackend(
         model,
         image_processor=ImageProcessor(image_size=config.vision_config.image_size),
         tokenizer=TextTokenizer(

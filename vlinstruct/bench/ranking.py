@@ -16,7 +16,7 @@ import torch
 from vlinstruct.bench.compare import Timing, picture, timed_in_turns
 from vlinstruct.bench.theirs import TheirArms
 from vlinstruct.bench.workload import Workload
-from vlinstruct.model import Pipeline
+from vlinstruct.model import Model
 
 RANKING_ARMS = ("transformers, one by one", "vlinstruct, one by one", "vlinstruct, together")
 _QUESTION = "Question: What is in the picture? \n Short answer:"
@@ -54,7 +54,7 @@ def candidates(count: int) -> list[str]:
     return list(islice(answers if count <= 64 else longer, count))
 
 
-def compare_ranking(pipeline: Pipeline, theirs: Any, count: int, runs: int) -> Ranking:
+def compare_ranking(pipeline: Model, theirs: Any, count: int, runs: int) -> Ranking:
     """Ranks with every arm in turns.
 
     Args:
@@ -64,7 +64,7 @@ def compare_ranking(pipeline: Pipeline, theirs: Any, count: int, runs: int) -> R
         runs: of every arm, at least 2.
     """
     image, offered, found = picture(), candidates(count), {}
-    model, others = pipeline.model, TheirArms(theirs, pipeline.model, [image], Workload())
+    model, others = pipeline.backend, TheirArms(theirs, pipeline.backend, [image], Workload())
 
     def one_by_one() -> None:
         percept = pipeline.see(image)

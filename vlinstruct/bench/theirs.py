@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from vlinstruct.backends.instructblip.backend import VisionLanguageModel
+from vlinstruct.backends.instructblip.backend import InstructBlipBackend
 from vlinstruct.backends.instructblip.configuration import T5Config
 from vlinstruct.bench.replay import ScriptedLogits
 from vlinstruct.bench.workload import ANSWER, INSTRUCTION, OPTIMIZED, REWRITTEN, Workload
@@ -31,7 +31,7 @@ class TheirArms:
     """
 
     def __init__(
-        self, theirs: Any, ours: VisionLanguageModel, images: Sequence[Image.Image], workload: Workload
+        self, theirs: Any, ours: InstructBlipBackend, images: Sequence[Image.Image], workload: Workload
     ) -> None:
         self.theirs = theirs
         self.ours = ours
@@ -106,7 +106,7 @@ class TheirArms:
         """Returns every target token's negative log-likelihood, in nats: teacher forcing through the whole model."""
         inputs = self._inputs([image], prompt, qformer_text)
         target = torch.tensor([target_ids], device=self.theirs.device)
-        if isinstance(self.ours.model.config.text_config, T5Config):
+        if isinstance(self.ours.network.config.text_config, T5Config):
             logits = self.theirs(**inputs, labels=target).logits
         else:
             inputs["input_ids"] = torch.cat([inputs["input_ids"], target], dim=1)

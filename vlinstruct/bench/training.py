@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vlinstruct.backends.instructblip.backend import VisionLanguageModel
+from vlinstruct.backends.instructblip.backend import InstructBlipBackend
 from vlinstruct.bench.compare import Timing, timed_in_turns
 from vlinstruct.bench.flops import Flops, PaddedBatch, frozen_row, mean_flops, our_row, plain_row
 from vlinstruct.bench.plain_training import PlainTraining
@@ -82,7 +82,7 @@ def median_and_quartiles(values: Sequence[float]) -> tuple[float, float, float]:
 
 
 def compare_training(
-    model: VisionLanguageModel, theirs: Any, workloads: Sequence[TrainingWorkload], runs: int
+    model: InstructBlipBackend, theirs: Any, workloads: Sequence[TrainingWorkload], runs: int
 ) -> list[TrainingComparison]:
     """Compares all arms on every workload.
 
@@ -111,7 +111,7 @@ class TrainingArms:
         folder: gets pictures and features.
     """
 
-    def __init__(self, model: VisionLanguageModel, theirs: Any, workload: TrainingWorkload, folder: Path) -> None:
+    def __init__(self, model: InstructBlipBackend, theirs: Any, workload: TrainingWorkload, folder: Path) -> None:
         batch_size, self.folder = workload.batch_size, folder
         samples = draw_samples(workload, model, folder)
         self.ours = {
@@ -146,7 +146,7 @@ class TrainingArms:
 
     def _plain_flops(self) -> Flops:
         ours = self.ours[False]
-        config, num_tokens = ours.model.model.config, ours.num_instruction_tokens
+        config, num_tokens = ours.model.network.config, ours.num_instruction_tokens
         samples: list[Flops] = []
         for batch in self.plain.batches(0):
             longest = max(num_tokens[index] for index in batch)
@@ -166,12 +166,12 @@ class OurTraining(Loop):
     """
 
     def __init__(
-        self, model: VisionLanguageModel, samples: Sequence[TrainingSample], folder: Path, config: FinetuneConfig
+        self, model: InstructBlipBackend, samples: Sequence[TrainingSample], folder: Path, config: FinetuneConfig
     ) -> None:
         self.model, self.samples, self.config, self.folder = model, samples, config, folder
         task = Task(
             model=model,
-            learning=unfreeze(model.model, config),
+            learning=unfreeze(model.network, config),
             examples=_examples(model, samples, folder / "features", config),
             config=config,
             devices=Devices(cpu=model.device.type == "cpu"),
@@ -182,7 +182,7 @@ class OurTraining(Loop):
 
     def epoch(self) -> None:
         """Learns every sample once, as `run` does it."""
-        self.model.model.use_ema = self.config.ema
+        self.model.network.use_ema = self.config.ema
         with Log(self.folder / "log.jsonl", last_step=self.step, last_validation=0) as log:
             for _ in range(num_batches(len(self.samples), self.task.batch_size)):
                 self.advance(log)
@@ -196,7 +196,7 @@ class OurTraining(Loop):
         """Returns the lengths that a batch of sample indices is padded to."""
         lengths = [self.lengths[index] for index in batch]
         return PaddedBatch(
-            prefix=self.model.model.config.num_query_tokens * (2 if self.config.ema else 1),
+            prefix=self.model.network.config.num_query_tokens * (2 if self.config.ema else 1),
             prompt=max(prompt for prompt, _ in lengths),
             target=max(target for _, target in lengths),
             both=max(prompt + target for prompt, target in lengths),
@@ -204,12 +204,12 @@ class OurTraining(Loop):
 
     def flops(self) -> Flops:
         """Returns the operations per sample of an epoch whose features are there, the mean of the first."""
-        config, batches = self.model.model.config, self.batches(0)
+        config, batches = self.model.network.config, self.batches(0)
         return mean_flops([our_row(config, self.padded(batch)) for batch in batches for _ in batch])
 
     def frozen_flops(self) -> Flops:
         """Returns the mean operations of a sample's features, which are computed one by one."""
-        config = self.model.model.config
+        config = self.model.network.config
         return mean_flops([frozen_row(config, num_tokens) for num_tokens in self.num_instruction_tokens])
 
 
@@ -224,7 +224,7 @@ def training_config(batch_size: int, *, ema: bool) -> FinetuneConfig:
 
 
 def _examples(
-    model: VisionLanguageModel, samples: Sequence[TrainingSample], folder: Path, config: FinetuneConfig
+    model: InstructBlipBackend, samples: Sequence[TrainingSample], folder: Path, config: FinetuneConfig
 ) -> Examples:
     of = frontier(model, config.layers, [sample.instruction for sample in samples])
     rows = FeatureRows.of(samples, is_per_picture=of.is_per_picture)

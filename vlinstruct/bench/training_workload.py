@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vlinstruct.backends.instructblip.backend import VisionLanguageModel
+from vlinstruct.backends.instructblip.backend import InstructBlipBackend
 from vlinstruct.backends.instructblip.tokenization import TextTokenizer
 from vlinstruct.bench.compare import picture
 from vlinstruct.training.data.conversations import TrainingSample
@@ -76,7 +76,7 @@ def training_workloads(batch_size: int) -> tuple[TrainingWorkload, ...]:
 
 
 def draw_samples(
-    workload: TrainingWorkload, model: VisionLanguageModel, folder: Path, *, seed: int = 0
+    workload: TrainingWorkload, model: InstructBlipBackend, folder: Path, *, seed: int = 0
 ) -> list[TrainingSample]:
     """Draws the samples of an epoch.
 

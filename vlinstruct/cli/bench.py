@@ -13,7 +13,7 @@ from vlinstruct.cli.terminal import show
 from vlinstruct.errors import UsageError
 
 if TYPE_CHECKING:
-    from vlinstruct.model import Pipeline
+    from vlinstruct.model import Model
 
 _ANSWERS_OF = (2, 15)
 _ITEMS = 60
@@ -111,7 +111,7 @@ def bench(
     compared = compare(pipeline, theirs, workloads, runs)
     starts = _COLD_RUNS if cold_runs is None else cold_runs
     cold = cold_starts(locate(name, offline=offline), starts) if starts and not random_weights else ()
-    record = as_record(name, compared, cold, environment(pipeline.model))
+    record = as_record(name, compared, cold, environment(pipeline.backend))
     _print(as_table(compared, cold), record, as_json=as_json)
     if plot is not None:
         save_plot(compared, plot)
@@ -129,21 +129,21 @@ def _refuse(given: Mapping[str, object], what: str) -> None:
         raise UsageError(f"{', '.join(names)}: nothing that {what} measures. Leave it out.")
 
 
-def _ranking(name: str, pipeline: Pipeline, theirs: Any, *, candidates: int, runs: int) -> tuple[str, dict[str, Any]]:
+def _ranking(name: str, pipeline: Model, theirs: Any, *, candidates: int, runs: int) -> tuple[str, dict[str, Any]]:
     """Returns the table and the record."""
     from vlinstruct.bench.environment import environment
     from vlinstruct.bench.ranking import compare_ranking, ranking_record, ranking_table
 
     compared = compare_ranking(pipeline, theirs, candidates, runs)
-    return ranking_table(compared), ranking_record(name, compared, environment(pipeline.model))
+    return ranking_table(compared), ranking_record(name, compared, environment(pipeline.backend))
 
 
-def _training(name: str, pipeline: Pipeline, theirs: Any, *, batch_size: int, runs: int) -> tuple[str, dict[str, Any]]:
+def _training(name: str, pipeline: Model, theirs: Any, *, batch_size: int, runs: int) -> tuple[str, dict[str, Any]]:
     """Returns the table and the record."""
     from vlinstruct.bench.environment import environment
     from vlinstruct.bench.training import compare_training
     from vlinstruct.bench.training_report import training_record, training_table
     from vlinstruct.bench.training_workload import training_workloads
 
-    compared = compare_training(pipeline.model, theirs, training_workloads(batch_size), runs)
-    return training_table(compared), training_record(name, compared, environment(pipeline.model))
+    compared = compare_training(pipeline.backend, theirs, training_workloads(batch_size), runs)
+    return training_table(compared), training_record(name, compared, environment(pipeline.backend))

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from vlinstruct.chat import Chat, ChatSettings, Turn
-    from vlinstruct.model import Pipeline
+    from vlinstruct.model import Model
     from vlinstruct.operations import Fields
 
 _SCHEMA = "vlinstruct.chat/1"
@@ -130,7 +130,7 @@ class _Session:
     chat: Chat
     image: str
 
-    def __init__(self, pipeline: Pipeline, config: ChatSettings, *, options: ChatOptions, talk: Talk) -> None:
+    def __init__(self, pipeline: Model, config: ChatSettings, *, options: ChatOptions, talk: Talk) -> None:
         self.pipeline = pipeline
         self.config = config
         self.options = options

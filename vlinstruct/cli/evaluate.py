@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from vlinstruct.evaluation.benchmarks.rows import Row
     from vlinstruct.evaluation.benchmarks.selection import Selection
     from vlinstruct.evaluation.parts import Processes
-    from vlinstruct.evaluation.runner import Model
+    from vlinstruct.evaluation.runner import Contender
     from vlinstruct.evaluation.table import Table
     from vlinstruct.metrics.vqa_accuracy import Normalizer
 
@@ -284,7 +284,7 @@ def _others(against: Path | None, kinds: Sequence[str]) -> dict[str, Path]:
     return folders
 
 
-def _model(row: Row, backbone: str, settings: dict[str, Any]) -> Model:
+def _model(row: Row, backbone: str, settings: dict[str, Any]) -> Contender:
     """Returns what runs for a row of the table.
 
     Args:
@@ -294,7 +294,7 @@ def _model(row: Row, backbone: str, settings: dict[str, Any]) -> Model:
     """
     from vlinstruct.backends.instructblip.adapter import read_adapter_config
     from vlinstruct.backends.registry import locate
-    from vlinstruct.evaluation.runner import Model
+    from vlinstruct.evaluation.runner import Contender
     from vlinstruct.model import load
     from vlinstruct.weights.safetensors_files import fingerprint
 
@@ -302,7 +302,7 @@ def _model(row: Row, backbone: str, settings: dict[str, Any]) -> Model:
     weights = "/".join([fingerprint(locate(backbone, offline=offline)), settings["dtype"], str(settings["quantize"])])
     if row.adapter is not None:
         weights += read_adapter_config(locate(row.adapter, offline=offline, what="adapter")).sha256
-    return Model(
+    return Contender(
         name=row.name,
         fingerprint=weights,
         load=lambda: load(backbone, adapter=row.adapter, **settings),

@@ -199,7 +199,7 @@ def _job(
     from vlinstruct.weights.safetensors_files import fingerprint
 
     where = str(compute_device(device))  # named, so that nothing is spread over several: what learns is on one
-    model = load(backbone, device=where, dtype=dtype, offline=offline).model
+    model = load(backbone, device=where, dtype=dtype, offline=offline).backend
     collect_garbage_from_here()
     base = locate(backbone, offline=offline)
     samples, validation = sets

@@ -31,7 +31,7 @@ from vlinstruct.weights.safetensors_files import fingerprint
 if TYPE_CHECKING:
     from PIL import Image
 
-    from vlinstruct.model import Pipeline
+    from vlinstruct.model import Model
 
 
 Item = BatchItem | BadItem
@@ -177,7 +177,7 @@ def run_shared(
         )
 
 
-def load_pipeline(options: ModelOptions, templates: Templates | None) -> Pipeline:
+def load_pipeline(options: ModelOptions, templates: Templates | None) -> Model:
     """Loads the model that was asked for."""
     from vlinstruct.model import load
 

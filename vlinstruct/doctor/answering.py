@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 from PIL import Image, ImageDraw
 
 from vlinstruct.doctor.finding import Finding, notice, ok, problem
-from vlinstruct.doctor.model import Model
+from vlinstruct.doctor.model import ModelFolder
 from vlinstruct.errors import NetworkError, ResourceError, ScoreError, is_out_of_memory
 from vlinstruct.settings import GenerationSettings
 
 if TYPE_CHECKING:
-    from vlinstruct.model import Pipeline
+    from vlinstruct.model import Model
 
 QUESTION = "what colour is the circle?"
 _MOST_TOKENS = 8
@@ -43,7 +43,7 @@ class Attempt:
         return math.isfinite(self.ias) and all(map(math.isfinite, self.token_nll))
 
 
-def answer(model: Model) -> Iterator[Finding]:
+def answer(model: ModelFolder) -> Iterator[Finding]:
     """Loads the backbone, where it fits into memory, and asks it; with its adapter once more."""
     try:
         pipeline = _load(model)
@@ -58,14 +58,14 @@ def answer(model: Model) -> Iterator[Finding]:
         yield notice("answer", "not tried: memory ended while it was loaded", _SMALLER)
 
 
-def _load(model: Model) -> Pipeline:
+def _load(model: ModelFolder) -> Model:
     from vlinstruct.model import load
 
     wanted = model.wanted
     return load(str(model.folder.absolute()), device=wanted.device, dtype=wanted.dtype, offline=True)
 
 
-def _with_adapter(pipeline: Pipeline, adapter: str) -> Finding:
+def _with_adapter(pipeline: Model, adapter: str) -> Finding:
     from vlinstruct.backends.instructblip.adapter import load_adapter
     from vlinstruct.backends.registry import locate
 
@@ -74,11 +74,11 @@ def _with_adapter(pipeline: Pipeline, adapter: str) -> Finding:
         folder = locate(adapter, offline=True, what="adapter")
     except NetworkError:
         return notice(check, "not tried: it is not in the cache", f"Get it with: hf download {adapter}")
-    load_adapter(folder, pipeline.model.model)
+    load_adapter(folder, pipeline.backend.network)
     return _judged(check, attempt(pipeline), attempt(pipeline))
 
 
-def attempt(pipeline: Pipeline) -> Attempt:
+def attempt(pipeline: Model) -> Attempt:
     """Asks once, from the pixels on."""
     percept = pipeline.see(picture())
     try:

@@ -8,12 +8,12 @@ from pathlib import Path
 from vlinstruct.backends.instructblip.configuration import InstructBlipConfig
 from vlinstruct.doctor import answering, configuration, tokens, weights
 from vlinstruct.doctor.finding import Finding, notice, problem, refusal, run
-from vlinstruct.doctor.model import Model, damaged_files, find
+from vlinstruct.doctor.model import ModelFolder, damaged_files, find
 from vlinstruct.doctor.wanted import Wanted
 from vlinstruct.errors import VlinstructError
 from vlinstruct.json_files import read_json_object
 
-Check = Callable[[Model], Iterator[Finding]]
+Check = Callable[[ModelFolder], Iterator[Finding]]
 
 SETTINGS: Sequence[Check] = (
     configuration.architecture,
@@ -50,7 +50,7 @@ def _examine_folder(folder: Path, wanted: Wanted) -> list[Finding]:
     findings = list(damaged_files(folder))
     try:
         values = read_json_object(folder / "config.json")
-        model = Model(folder=folder, values=values, config=InstructBlipConfig.from_dict(values), wanted=wanted)
+        model = ModelFolder(folder=folder, values=values, config=InstructBlipConfig.from_dict(values), wanted=wanted)
     except VlinstructError as error:
         return [*findings, refusal("configuration", error, _FIX)]
     except (AttributeError, KeyError, TypeError, ValueError):

@@ -9,7 +9,7 @@ from typing import Any
 from vlinstruct.backends.instructblip.configuration import LlamaConfig, T5Config
 from vlinstruct.backends.registry import known_as
 from vlinstruct.doctor.finding import Finding, notice, ok, problem
-from vlinstruct.doctor.model import Model
+from vlinstruct.doctor.model import ModelFolder
 from vlinstruct.json_files import read_json_object
 from vlinstruct.weights.download import names_code
 
@@ -22,7 +22,7 @@ _BICUBIC = 3
 _DOES: Mapping[str, bool] = {"do_resize": True, "do_rescale": True, "do_normalize": True, "do_center_crop": False}
 
 
-def architecture(model: Model) -> Iterator[Finding]:
+def architecture(model: ModelFolder) -> Iterator[Finding]:
     """What kind of model it is, and which known one has its shape."""
     kind = "T5" if isinstance(model.config.text_config, T5Config) else "Llama"
     like = known_as(str(model.folder), offline=True)
@@ -34,7 +34,7 @@ def architecture(model: Model) -> Iterator[Finding]:
         yield notice("architecture", found, _COPY)
 
 
-def code(model: Model) -> Iterator[Finding]:
+def code(model: ModelFolder) -> Iterator[Finding]:
     """Settings with which other libraries would run a model's own code; a repository of the hub is refused for them."""
     named = {path.name: names_code(read_json_object(path)) for path in sorted(model.folder.glob("*config.json"))}
     asking = [f"{name} ({setting})" for name, setting in named.items() if setting is not None]
@@ -45,7 +45,7 @@ def code(model: Model) -> Iterator[Finding]:
         yield ok("code", "none is asked for")
 
 
-def old_snapshot(model: Model) -> Iterator[Finding]:
+def old_snapshot(model: ModelFolder) -> Iterator[Finding]:
     """Settings that snapshots of before transformers 4.46 leave out."""
     if model.values.get("num_query_tokens") is None:
         fix = 'Write "num_query_tokens": 32 into config.json, or download a newer snapshot'
@@ -55,7 +55,7 @@ def old_snapshot(model: Model) -> Iterator[Finding]:
         yield notice("image_token_index", "missing (an old snapshot): we do without, transformers cannot", fix)
 
 
-def activation(model: Model) -> Iterator[Finding]:
+def activation(model: ModelFolder) -> Iterator[Finding]:
     """FlanT5 in InstructBLIP was trained with the exact gelu."""
     text = model.config.text_config
     if not isinstance(text, T5Config) or not text.feed_forward_proj.startswith("gated"):
@@ -67,7 +67,7 @@ def activation(model: Model) -> Iterator[Finding]:
         yield notice("activation", found, 'Write "dense_act_fn": "gelu" into text_config in config.json')
 
 
-def decoder_start(model: Model) -> Iterator[Finding]:
+def decoder_start(model: ModelFolder) -> Iterator[Finding]:
     """T5 writes from its padding token on."""
     text = model.config.text_config
     if not isinstance(text, T5Config):
@@ -82,7 +82,7 @@ def decoder_start(model: Model) -> Iterator[Finding]:
         yield ok("decoder start", f"id {start}, the padding")
 
 
-def positions(model: Model) -> Iterator[Finding]:
+def positions(model: ModelFolder) -> Iterator[Finding]:
     """How long a prompt may be; T5 has no limit of its own."""
     text = model.config.text_config
     qformer = model.config.qformer_config.max_position_embeddings
@@ -90,7 +90,7 @@ def positions(model: Model) -> Iterator[Finding]:
     yield ok("positions", f"prompts of {limit}; the Q-Former reads {qformer - 2} tokens of an instruction")
 
 
-def pictures(model: Model) -> Iterator[Finding]:
+def pictures(model: ModelFolder) -> Iterator[Finding]:
     """How pictures become pixel values."""
     path, side = model.folder / "preprocessor_config.json", model.config.vision_config.image_size
     if not path.exists():

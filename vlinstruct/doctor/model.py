@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Model:
+class ModelFolder:
     """A folder whose configuration is understood; the rest is read when a check asks for it.
 
     Args:

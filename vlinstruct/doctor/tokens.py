@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from vlinstruct.backends.instructblip.configuration import LlamaConfig, T5Config
 from vlinstruct.backends.instructblip.tokenization import LiteralTokenizer
 from vlinstruct.doctor.finding import Finding, notice, ok, problem
-from vlinstruct.doctor.model import Model
+from vlinstruct.doctor.model import ModelFolder
 from vlinstruct.json_files import read_json_object
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ _VICUNA = "Take the tokenizer files of the model's own repository"
 _VICUNA_PAD, _VICUNA_IMAGE = 32000, 32001
 
 
-def vocabulary(model: Model) -> Iterator[Finding]:
+def vocabulary(model: ModelFolder) -> Iterator[Finding]:
     """Whether every id that a tokenizer can give has a row in its table."""
     tables = {
         "language model": (model.tokenizer, model.config.text_config.vocab_size),
@@ -48,18 +48,18 @@ def vocabulary(model: Model) -> Iterator[Finding]:
             yield ok("vocabulary", f"{part}: {tokenizer.get_vocab_size()} tokens in a table of {num_rows}")
 
 
-def end_token(model: Model) -> Iterator[Finding]:
+def end_token(model: ModelFolder) -> Iterator[Finding]:
     """Whether the configuration's end token is the tokenizer's."""
     yield _agreement(model, "end token", "eos_token", model.config.text_config.eos_token_id)
 
 
-def padding_token(model: Model) -> Iterator[Finding]:
+def padding_token(model: ModelFolder) -> Iterator[Finding]:
     """The same for the padding; Llama's is never read, its rows are masked."""
     if isinstance(model.config.text_config, T5Config):
         yield _agreement(model, "padding token", "pad_token", model.config.text_config.pad_token_id)
 
 
-def begin_token(model: Model) -> Iterator[Finding]:
+def begin_token(model: ModelFolder) -> Iterator[Finding]:
     """What a prompt begins with: Llama's tokenizer says it, T5 has none."""
     text = model.config.text_config
     if not isinstance(text, LlamaConfig):
@@ -75,7 +75,7 @@ def begin_token(model: Model) -> Iterator[Finding]:
         yield ok("begin token", f"prompts begin with {name}, id {model.tokenizer.token_to_id(name)}")
 
 
-def _agreement(model: Model, check: str, name: str, token_id: int) -> Finding:
+def _agreement(model: ModelFolder, check: str, name: str, token_id: int) -> Finding:
     token, named = model.tokenizer.id_to_token(token_id), _named(model.folder, name)
     if token is None:
         return problem(check, f"config.json says id {token_id}, which the tokenizer does not have", _SAME)
@@ -93,7 +93,7 @@ def _named(folder: Path, name: str) -> str | None:
     return spelt if isinstance(spelt, str) else None
 
 
-def image_token(model: Model) -> Iterator[Finding]:
+def image_token(model: ModelFolder) -> Iterator[Finding]:
     """The placeholder of transformers' inputs; our prompts have none."""
     wanted, found = model.config.image_token_index, model.tokenizer.token_to_id(_IMAGE)
     if wanted is None or found is None:
@@ -105,7 +105,7 @@ def image_token(model: Model) -> Iterator[Finding]:
         yield notice("image token", told, _SAME)
 
 
-def vicuna(model: Model) -> Iterator[Finding]:
+def vicuna(model: ModelFolder) -> Iterator[Finding]:
     """By what InstructBLIP's Vicuna is recognised: merged v1.1 weights, and LAVIS's tokens."""
     text = model.config.text_config
     if not isinstance(text, LlamaConfig) or text.vocab_size <= _VICUNA_PAD:
@@ -126,7 +126,7 @@ def vicuna(model: Model) -> Iterator[Finding]:
         yield ok("vicuna", f"InstructBLIP's: {', '.join(expected)}")
 
 
-def typed_text(model: Model) -> Iterator[Finding]:
+def typed_text(model: ModelFolder) -> Iterator[Finding]:
     """The law of a user's text, for both tokenizers."""
     text = model.config.text_config
     own = {text.eos_token_id, text.pad_token_id, model.config.image_token_index} - {None}

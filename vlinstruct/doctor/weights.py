@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from vlinstruct.backends.instructblip.load import empty_model, require_same_tensors, vocabulary_tables
 from vlinstruct.conversion.weights import is_finite, listed, num_bytes, require_floating
 from vlinstruct.doctor.finding import Finding, ok, problem
-from vlinstruct.doctor.model import Model
+from vlinstruct.doctor.model import ModelFolder
 
 logger = logging.getLogger(__name__)
 
@@ -18,7 +18,7 @@ _WORTH_SAYING = 2 * _GB  # reading as much takes seconds
 _AGAIN = "Download or copy the folder again"
 
 
-def dtype(model: Model) -> Iterator[Finding]:
+def dtype(model: ModelFolder) -> Iterator[Finding]:
     """What type the numbers in the files have; any is converted to what is computed in."""
     require_floating(model.weights, str(model.folder))
     counts = Counter(str(weight.dtype).removeprefix("torch.") for weight in model.weights.values())
@@ -27,7 +27,7 @@ def dtype(model: Model) -> Iterator[Finding]:
     yield ok("dtype", f"{kinds}; {sum(map(num_bytes, model.weights.values())) / _GB:.2f} GB in {files}")
 
 
-def tensors(model: Model) -> Iterator[Finding]:
+def tensors(model: ModelFolder) -> Iterator[Finding]:
     """Whether every tensor of the architecture is there in its shape, and no other."""
     _, head = vocabulary_tables(model.config)
     expected = empty_model(model.config).state_dict()
@@ -38,7 +38,7 @@ def tensors(model: Model) -> Iterator[Finding]:
     yield ok("tensors", f"all {len(expected)} are there, in their shapes{shared}")
 
 
-def finite(model: Model) -> Iterator[Finding]:
+def finite(model: ModelFolder) -> Iterator[Finding]:
     """Whether no number is NaN or infinite; reads all of them, a piece at a time."""
     size = sum(map(num_bytes, model.weights.values()))
     if size > _WORTH_SAYING:

@@ -15,9 +15,9 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from vlinstruct.backends.instructblip.backend import VisionLanguageModel
+from vlinstruct.backends.instructblip.backend import InstructBlipBackend
 from vlinstruct.evaluation.item import Item, Words
-from vlinstruct.model import Pipeline
+from vlinstruct.model import Model
 from vlinstruct.settings import GenerationSettings, OptimizationSettings
 from vlinstruct.values import Optimization, Percept
 
@@ -82,7 +82,7 @@ class _Clock:
 
 
 def answer(
-    pipeline: Pipeline,
+    pipeline: Model,
     items: Sequence[Item],
     words: Words,
     *,
@@ -108,12 +108,12 @@ def answer(
     if _has_beams(items, generation):
         alone = replace(generation, num_beams=1)
         greedy, searching = _timed(lambda: _answers(pipeline, percept, items, texts, alone))
-    clock = _Clock(pipeline.model)
-    watched = Pipeline(clock, templates=pipeline.templates, least_certainty=pipeline.least_certainty)  # type: ignore[arg-type]
+    clock = _Clock(pipeline.backend)
+    watched = Model(clock, templates=pipeline.templates, least_certainty=pipeline.least_certainty)  # type: ignore[arg-type]
     outcomes = watched.optimize_each(percept, texts, optimization=OptimizationSettings(select="safe"))
     known = [{text: found} for text, found in zip(texts, first, strict=True)]
     _answer_others(pipeline, percept, items, outcomes, known, generation)
-    writer = _Writer(pipeline.model, words, prefix, facts)
+    writer = _Writer(pipeline.backend, words, prefix, facts)
     records = [writer.record(*of_item) for of_item in zip(items, outcomes, known, strict=True)]
     if _has_beams(items, generation):
         for record, answer in zip(records, greedy, strict=True):
@@ -129,7 +129,7 @@ def _has_beams(items: Sequence[Item], generation: GenerationSettings) -> bool:
 
 
 def _answer_others(
-    pipeline: Pipeline,
+    pipeline: Model,
     percept: Percept,
     items: Sequence[Item],
     outcomes: Sequence[Optimization | Exception],
@@ -159,14 +159,14 @@ def _timed(work: Callable[[], T]) -> tuple[T, float]:
 
 
 def _answers(
-    pipeline: Pipeline, percept: Percept, items: Sequence[Item], texts: Sequence[str], generation: GenerationSettings
+    pipeline: Model, percept: Percept, items: Sequence[Item], texts: Sequence[str], generation: GenerationSettings
 ) -> list[Any]:
     """Returns a generated text, or the mean nats per token of every candidate, (K,), per row."""
     if not items:
         return []
     if not items[0].candidates:
-        return pipeline.model.generate(percept, texts, texts, generation)
-    scores = pipeline.model.candidate_nll(percept, texts, texts, [item.candidates for item in items])
+        return pipeline.backend.generate(percept, texts, texts, generation)
+    scores = pipeline.backend.candidate_nll(percept, texts, texts, [item.candidates for item in items])
     return [[one.mean_nll for one in row] for row in scores]
 
 
@@ -180,7 +180,7 @@ class _Writer:
         facts: what every record says of the run.
     """
 
-    def __init__(self, model: VisionLanguageModel, words: Words, prefix: str, facts: Mapping[str, Any]) -> None:
+    def __init__(self, model: InstructBlipBackend, words: Words, prefix: str, facts: Mapping[str, Any]) -> None:
         self._model, self._words, self._prefix, self._facts = model, words, prefix, facts
 
     def record(self, item: Item, outcome: Optimization | Exception, answers: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from typing import Any, TextIO
 from vlinstruct.evaluation.answering import SCHEMA, Answered, answer
 from vlinstruct.evaluation.item import WORDS, Item, Words
 from vlinstruct.evaluation.parts import ALONE, RECORDS_FILE, Processes, gather, records_file
-from vlinstruct.model import Pipeline
+from vlinstruct.model import Model
 from vlinstruct.records.output import RecordWriter
 from vlinstruct.records.output_file import open_records
 from vlinstruct.records.resume import Target, scan
@@ -28,7 +28,7 @@ TIMES_FILE = "times.jsonl"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Model:
+class Contender:
     """A row of the table.
 
     Args:
@@ -39,7 +39,7 @@ class Model:
 
     name: str
     fingerprint: str
-    load: Callable[[], Pipeline]
+    load: Callable[[], Model]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +53,7 @@ class _Chunk:
 
 
 def run(
-    models: Sequence[Model],
+    models: Sequence[Contender],
     tasks: Mapping[str, Sequence[Item]],
     folder: Path,
     *,
@@ -142,7 +142,7 @@ def _chunks(tasks: Mapping[str, Sequence[Item]], batch_size: int) -> Iterator[_C
                 yield _Chunk(words=words, items=asked[start : start + batch_size])
 
 
-def _key(model: Model, chunk: _Chunk, item: Item, generation: GenerationSettings) -> str:
+def _key(model: Contender, chunk: _Chunk, item: Item, generation: GenerationSettings) -> str:
     """Identifies what a record is computed from, except the picture, which the item's id stands for."""
     asked = [model.fingerprint, item.id, item.instructions[chunk.words], item.candidates, asdict(generation)]
     return hashlib.sha256(json.dumps(asked, default=str).encode()).hexdigest()[:16]

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from vlinstruct.backends.instructblip.backend import VisionLanguageModel
+from vlinstruct.backends.instructblip.backend import InstructBlipBackend
 from vlinstruct.mini.draw import DEFAULT_SIZE, draw, layout
 from vlinstruct.mini.phrasings import TASKS
 from vlinstruct.mini.questions import Question, ask, facts
@@ -55,7 +55,7 @@ def _questions(scene: Scene, seed: int, split: Split, poor_share: float) -> Iter
 
 
 def answer_all(
-    model: VisionLanguageModel, scenes: Sequence[Scene], split: Split, poor_share: float = 0.0
+    model: InstructBlipBackend, scenes: Sequence[Scene], split: Split, poor_share: float = 0.0
 ) -> list[Answered]:
     """Asks one question of every family about every scene.
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from vlinstruct.backends.instructblip.backend import VisionLanguageModel
+from vlinstruct.backends.instructblip.backend import InstructBlipBackend
 from vlinstruct.instruction.content import content_changes
 from vlinstruct.instruction.templates import Templates
 from vlinstruct.mini.draw import draw
@@ -50,7 +50,7 @@ def is_well_formed(text: str, fact: Fact) -> bool:
     return filled in wordings
 
 
-def _rewrite(model: VisionLanguageModel, templates: Templates, texts: Sequence[str]) -> list[str]:
+def _rewrite(model: InstructBlipBackend, templates: Templates, texts: Sequence[str]) -> list[str]:
     prompts = [templates.rewrite_prompt(text) for text in texts]
     return [
         rewriting
@@ -59,7 +59,7 @@ def _rewrite(model: VisionLanguageModel, templates: Templates, texts: Sequence[s
     ]
 
 
-def rewriting_shares(model: VisionLanguageModel, templates: Templates, count: int, split: Split) -> list[Share]:
+def rewriting_shares(model: InstructBlipBackend, templates: Templates, count: int, split: Split) -> list[Share]:
     """Returns how many poor instructions become well-formed, keep their content, and how many good ones stay."""
     rng = random.Random("rewriting")
     sampled = [sample_fact(rng, split) for _ in range(count)]
@@ -79,7 +79,7 @@ def rewriting_shares(model: VisionLanguageModel, templates: Templates, count: in
     ]
 
 
-def _ias(model: VisionLanguageModel, templates: Templates, percept: Percept, texts: Sequence[str]) -> list[float]:
+def _ias(model: InstructBlipBackend, templates: Templates, percept: Percept, texts: Sequence[str]) -> list[float]:
     scores = model.token_nll(percept, [templates.score_prompt()] * len(texts), texts, texts)
     return [one.mean_nll for one in scores]
 
@@ -105,7 +105,7 @@ def _worded_alike(pair: tuple[Fact, Fact], words: Words, rng: random.Random, spl
 
 
 def likelihoods(
-    model: VisionLanguageModel,
+    model: InstructBlipBackend,
     templates: Templates,
     scenes: Sequence[Scene],
     split: Split,
@@ -137,7 +137,7 @@ def likelihoods(
 
 
 def comparison_shares(
-    model: VisionLanguageModel, templates: Templates, scenes: Sequence[Scene], split: Split
+    model: InstructBlipBackend, templates: Templates, scenes: Sequence[Scene], split: Split
 ) -> list[Share]:
     """Returns how often exchanging two scores, and how often exchanging two equal-scored places, changes the output."""
     rng = random.Random("comparisons")

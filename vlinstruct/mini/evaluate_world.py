@@ -32,7 +32,7 @@ def evaluate(backbone: str, split: Split, num_scenes: int, curve: Path | None) -
         curve: PNG file for reading against the height of the letters, or None to leave that out.
     """
     pipeline = vli.load(backbone)
-    model, templates = pipeline.model, pipeline.templates
+    model, templates = pipeline.backend, pipeline.templates
     scenes = held_out_scenes(num_scenes, split)
     answered = answer_all(model, scenes, split)
     fewer = scenes[:_FEWER]

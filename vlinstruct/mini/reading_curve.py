@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from vlinstruct.backends.instructblip.backend import VisionLanguageModel
+from vlinstruct.backends.instructblip.backend import InstructBlipBackend
 from vlinstruct.mini.draw import DEFAULT_SIZE, draw, layout
 from vlinstruct.mini.questions import is_label
 from vlinstruct.mini.scene import COLOURS, Scene
@@ -59,7 +59,7 @@ def scenes_of_height(height: float, split: Split, fonts: Sequence[str] | None = 
             yield replace(scene, prints=(text,))
 
 
-def reads(model: VisionLanguageModel, scenes: Sequence[Scene]) -> list[bool]:
+def reads(model: InstructBlipBackend, scenes: Sequence[Scene]) -> list[bool]:
     """Asks what is written in canonical words; True where it is read exactly."""
     texts = [scene.prints[0].text.lower() for scene in scenes]
     questions = [canonical("number" if text.isdigit() else "reading", {}) for text in texts]
@@ -67,7 +67,7 @@ def reads(model: VisionLanguageModel, scenes: Sequence[Scene]) -> list[bool]:
     return [answer == text for answer, text in zip(answers, texts, strict=True)]
 
 
-def reading_curve(model: VisionLanguageModel, items: int, split: Split) -> list[ReadingPoint]:
+def reading_curve(model: InstructBlipBackend, items: int, split: Split) -> list[ReadingPoint]:
     """Asks for `items` texts of every height."""
     points = []
     for height in HEIGHTS:
@@ -76,11 +76,11 @@ def reading_curve(model: VisionLanguageModel, items: int, split: Split) -> list[
     return points
 
 
-def _read_share(name: str, model: VisionLanguageModel, scenes: Sequence[Scene]) -> Share:
+def _read_share(name: str, model: InstructBlipBackend, scenes: Sequence[Scene]) -> Share:
     return share(name, (right for i in range(0, len(scenes), _BATCH) for right in reads(model, scenes[i : i + _BATCH])))
 
 
-def read_in_canonical_words(model: VisionLanguageModel, scenes: Sequence[Scene]) -> Share:
+def read_in_canonical_words(model: InstructBlipBackend, scenes: Sequence[Scene]) -> Share:
     """Asks all scenes whose text is 1/6 to 1/3 of the picture high, whatever else they show."""
     printed = [scene for scene in scenes if scene.prints and not is_label(scene.prints[0].text)]
     heights = [layout(scene.prints[0], DEFAULT_SIZE).capital / DEFAULT_SIZE[1] for scene in printed]

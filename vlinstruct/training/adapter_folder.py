@@ -38,7 +38,7 @@ def save(job: Job, folder: Path, planned: Plan) -> None:
     """Writes what was learned so far as an adapter."""
     config = job.config
     facts = _facts(job, planned)
-    save_adapter(folder, job.model.model, layers=config.layers, lora=config.lora, training=facts)
+    save_adapter(folder, job.model.network, layers=config.layers, lora=config.lora, training=facts)
 
 
 def _facts(job: Job, planned: Plan) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from vlinstruct.backends.instructblip.backend import VisionLanguageModel
+from vlinstruct.backends.instructblip.backend import InstructBlipBackend
 from vlinstruct.training.data.conversations import TrainingSample
 from vlinstruct.training.features import FeatureRows, Features
 from vlinstruct.training.frontier import Frontier
@@ -27,7 +27,7 @@ class Examples:
 
     def __init__(
         self,
-        model: VisionLanguageModel,
+        model: InstructBlipBackend,
         samples: Sequence[TrainingSample],
         frontier: Frontier,
         features: Features,
@@ -69,7 +69,7 @@ class Examples:
 
     def num_positions(self, indices: Sequence[int]) -> tuple[int, int]:
         """Returns how many positions of the language model some samples fill, and how many they take, padded."""
-        model = self.model.model
+        model = self.model.network
         prefix = len(indices) * model.config.num_query_tokens * (2 if model.use_ema else 1)
         prompts = [len(self.prompt_ids[index]) for index in indices]
         targets = [len(self.target_ids[index]) for index in indices]

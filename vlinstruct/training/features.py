@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from vlinstruct.atomic import written_atomically
-from vlinstruct.backends.instructblip.backend import VisionLanguageModel
+from vlinstruct.backends.instructblip.backend import InstructBlipBackend
 from vlinstruct.durable import file_sha256
 from vlinstruct.errors import ImageError
 from vlinstruct.media.images import load_image
@@ -124,9 +124,9 @@ class FeatureRows:
         return cls(of_sample=of_sample, firsts=[firsts[path] for path in numbers])
 
 
-def features_fingerprint(samples: Sequence[TrainingSample], model: VisionLanguageModel, weights: str) -> str:
+def features_fingerprint(samples: Sequence[TrainingSample], model: InstructBlipBackend, weights: str) -> str:
     """Identifies what the rows depend on: weights, EMA, dtype, and of every sample its picture's bytes and its text."""
-    digest = hashlib.sha256(json.dumps([weights, model.model.use_ema, str(model.dtype)]).encode())
+    digest = hashlib.sha256(json.dumps([weights, model.network.use_ema, str(model.dtype)]).encode())
     pictures: dict[Path, str] = {}
     for sample in samples:
         if sample.image not in pictures:
@@ -223,7 +223,7 @@ def filled(items: Sequence[T], size: int) -> list[T]:
     return [*items, *[items[-1]] * (size - len(items))]
 
 
-def _reader(model: VisionLanguageModel) -> Callable[[Path], Tensor | ImageError]:
+def _reader(model: InstructBlipBackend) -> Callable[[Path], Tensor | ImageError]:
     """Returns what reads a picture: its pixel values, (1, 3, image_size, image_size), or why there are none."""
 
     def read(path: Path) -> Tensor | ImageError:

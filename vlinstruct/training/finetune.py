@@ -103,7 +103,7 @@ def plan(job: Job, *, num_processes: int = 1) -> Plan:
 
 
 def _prepared(job: Job, num_processes: int) -> _Prepared:
-    learning = unfreeze(job.model.model, job.config)
+    learning = unfreeze(job.model.network, job.config)
     of = frontier(job.model, job.config.layers, job.instructions)
     rows = [FeatureRows.of(samples, is_per_picture=of.is_per_picture) for samples in job.sets]
     planned = plan_of(job.model, learning, rows, of.shape, job.config, num_processes)
@@ -127,8 +127,8 @@ def _finetune(job: Job, devices: Devices, progress: Progress) -> Finetuned:
     examples = [_examples(job, prepared, number, one, devices, progress) for number, one in enumerate(fingerprints)]
     if devices.any(any(one.features.missing() for one in examples)):  # asked to stop
         return _outcome(step, prepared.plan)
-    job.model.model.language_model.gradient_checkpointing = job.config.gradient_checkpointing
-    devices.shard(job.model.model.language_model, prepared.learning.values())
+    job.model.network.language_model.gradient_checkpointing = job.config.gradient_checkpointing
+    devices.shard(job.model.network.language_model, prepared.learning.values())
     task = Task(
         model=job.model,
         learning=prepared.learning,

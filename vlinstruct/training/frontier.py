@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vlinstruct.backends.instructblip.backend import VisionLanguageModel
+from vlinstruct.backends.instructblip.backend import InstructBlipBackend
 
 
 class Frontier(Protocol):
@@ -28,7 +28,7 @@ class Frontier(Protocol):
         is_per_picture: whether all samples of a picture share a row.
     """
 
-    model: VisionLanguageModel
+    model: InstructBlipBackend
     shape: tuple[int, int]
     is_per_picture: bool
 
@@ -50,17 +50,17 @@ class AlignmentInput:
 
     is_per_picture = False
 
-    def __init__(self, model: VisionLanguageModel) -> None:
-        config = model.model.config
-        positions = config.num_query_tokens * (2 if model.model.use_ema else 1)
+    def __init__(self, model: InstructBlipBackend) -> None:
+        config = model.network.config
+        positions = config.num_query_tokens * (2 if model.network.use_ema else 1)
         self.model = model
         self.shape = (positions, config.qformer_config.hidden_size)
 
     def read(self, pixel_values: Tensor) -> Tensor:
-        return self.model.model.encode_image(pixel_values)
+        return self.model.network.encode_image(pixel_values)
 
     def rows(self, readings: Tensor, instructions: Sequence[str], num_tokens: int) -> Tensor:
-        return self.model.model.alignment_input(readings, *self.model.qformer_ids(instructions, num_tokens))
+        return self.model.network.alignment_input(readings, *self.model.qformer_ids(instructions, num_tokens))
 
     def prefix(self, rows: Tensor, instructions: Sequence[str]) -> Tensor:
         return _projected(self.model, rows)
@@ -71,18 +71,18 @@ class QFormerOutput:
 
     is_per_picture = False
 
-    def __init__(self, model: VisionLanguageModel, instructions: Sequence[str]) -> None:
-        config = model.model.config
+    def __init__(self, model: InstructBlipBackend, instructions: Sequence[str]) -> None:
+        config = model.network.config
         self.model = model
         self.num_queries = config.num_query_tokens
         self.num_tokens = {text: len(model.qformer_tokenizer.encode(text)) for text in set(instructions)}
         self.shape = (self.num_queries + max(self.num_tokens.values()), config.qformer_config.hidden_size)
 
     def read(self, pixel_values: Tensor) -> Tensor:
-        return self.model.model.encode_image(pixel_values)
+        return self.model.network.encode_image(pixel_values)
 
     def rows(self, readings: Tensor, instructions: Sequence[str], num_tokens: int) -> Tensor:
-        both = self.model.model.query(readings, *self.model.qformer_ids(instructions, num_tokens))
+        both = self.model.network.query(readings, *self.model.qformer_ids(instructions, num_tokens))
         joined = torch.cat(both, dim=1)[:, : self.shape[0]]
         return F.pad(joined, (0, 0, 0, self.shape[0] - joined.shape[1]))
 
@@ -90,7 +90,7 @@ class QFormerOutput:
         lengths = torch.tensor([self.num_tokens[text] for text in instructions], device=rows.device)
         text_embeds = rows[:, self.num_queries :]
         mask = torch.arange(text_embeds.shape[1], device=rows.device) < lengths[:, None]
-        return _projected(self.model, self.model.model.align(rows[:, : self.num_queries], text_embeds, mask))
+        return _projected(self.model, self.model.network.align(rows[:, : self.num_queries], text_embeds, mask))
 
 
 class VisionHidden:
@@ -98,24 +98,24 @@ class VisionHidden:
 
     is_per_picture = True
 
-    def __init__(self, model: VisionLanguageModel) -> None:
-        config = model.model.config.vision_config
+    def __init__(self, model: InstructBlipBackend) -> None:
+        config = model.network.config.vision_config
         self.model = model
         self.shape = (config.num_positions, config.hidden_size)
 
     def read(self, pixel_values: Tensor) -> Tensor:
-        return self.model.model.vision_model.hidden_states(pixel_values)
+        return self.model.network.vision_model.hidden_states(pixel_values)
 
     def rows(self, readings: Tensor, instructions: Sequence[str], num_tokens: int) -> Tensor:
         return readings
 
     def prefix(self, rows: Tensor, instructions: Sequence[str]) -> Tensor:
-        image_embeds = self.model.model.vision_model.post_layernorm(rows.float()).to(self.model.dtype)
+        image_embeds = self.model.network.vision_model.post_layernorm(rows.float()).to(self.model.dtype)
         input_ids, attention_mask = self.model.qformer_ids(instructions)
-        return _projected(self.model, self.model.model.alignment_input(image_embeds, input_ids, attention_mask))
+        return _projected(self.model, self.model.network.alignment_input(image_embeds, input_ids, attention_mask))
 
 
-def frontier(model: VisionLanguageModel, layers: Sequence[str], instructions: Sequence[str]) -> Frontier:
+def frontier(model: InstructBlipBackend, layers: Sequence[str], instructions: Sequence[str]) -> Frontier:
     """Returns the furthest frontier that lies before all layers that learn.
 
     Args:
@@ -128,6 +128,6 @@ def frontier(model: VisionLanguageModel, layers: Sequence[str], instructions: Se
     return QFormerOutput(model, instructions) if "cmaa" in layers else AlignmentInput(model)
 
 
-def _projected(model: VisionLanguageModel, hidden: Tensor) -> Tensor:
+def _projected(model: InstructBlipBackend, hidden: Tensor) -> Tensor:
     """(B, P, D) -> (B, P, L), through weights that are float32 while they learn."""
-    return model.model.language_projection(hidden.float()).to(model.dtype)
+    return model.network.language_projection(hidden.float()).to(model.dtype)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vlinstruct.backends.instructblip.backend import VisionLanguageModel
+from vlinstruct.backends.instructblip.backend import InstructBlipBackend
 from vlinstruct.training.data.conversations import TrainingSample
 from vlinstruct.training.plan import Plan
 from vlinstruct.training.recipe import FinetuneConfig
@@ -77,7 +77,7 @@ class Job:
         save_to: another folder, which a checkpoint goes to when this one cannot be written.
     """
 
-    model: VisionLanguageModel
+    model: InstructBlipBackend
     samples: Sequence[TrainingSample]
     validation: Sequence[TrainingSample] = ()
     folder: Path

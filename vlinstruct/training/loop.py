@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from vlinstruct.backends.instructblip.backend import VisionLanguageModel
+from vlinstruct.backends.instructblip.backend import InstructBlipBackend
 from vlinstruct.errors import DivergedError, ResourceError, is_out_of_memory
 from vlinstruct.training.devices import Devices
 from vlinstruct.training.examples import Examples
@@ -48,7 +48,7 @@ class Task:
         save_to: where a checkpoint goes that cannot be written there; None for nowhere.
     """
 
-    model: VisionLanguageModel
+    model: InstructBlipBackend
     learning: Mapping[str, Parameter]
     examples: Examples
     validation: Examples | None = None
@@ -122,14 +122,14 @@ class Loop:
             DivergedError: a loss or a gradient is not finite; nothing was updated with it.
             ResourceError: a checkpoint cannot be written, or memory ended.
         """
-        self.task.model.model.language_model.train()  # LoRA has a dropout, nothing else has
+        self.task.model.network.language_model.train()  # LoRA has a dropout, nothing else has
         self._validate_if_due(log)
         while self.step < self.task.num_steps and not self.is_stopped:
             self.advance(log)
             self._validate_if_due(log)
             if self.is_stopped or self.step == self.task.num_steps or self.step % self.task.config.save_steps == 0:
                 self._save(log)
-        self.task.model.model.language_model.eval()
+        self.task.model.network.language_model.eval()
 
     def advance(self, log: Log) -> None:
         """Makes one update and writes its line.

@@ -12,13 +12,13 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
-from vlinstruct.backends.instructblip.backend import VisionLanguageModel
+from vlinstruct.backends.instructblip.backend import InstructBlipBackend
 
 _NO_TARGET = -100
 
 
 def answer_nll(
-    model: VisionLanguageModel,
+    model: InstructBlipBackend,
     prefix: Tensor,
     prompt_ids: Sequence[Sequence[int]],
     target_ids: Sequence[Sequence[int]],
@@ -34,6 +34,6 @@ def answer_nll(
     context = model.context_of_ids(prompt_ids, list(prefix))
     targets = [torch.tensor(ids) for ids in target_ids]
     fed = pad_sequence(targets, batch_first=True).to(model.device)
-    logits = model.model.language_model.target_logits(context.inputs_embeds, context.attention_mask, fed)
+    logits = model.network.language_model.target_logits(context.inputs_embeds, context.attention_mask, fed)
     labels = pad_sequence(targets, batch_first=True, padding_value=_NO_TARGET).to(model.device)
     return F.cross_entropy(logits.float().flatten(0, 1), labels.flatten(), ignore_index=_NO_TARGET, reduction="sum")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch.nn import Parameter
 
-from vlinstruct.backends.instructblip.backend import VisionLanguageModel
+from vlinstruct.backends.instructblip.backend import InstructBlipBackend
 from vlinstruct.training.features import FeatureRows, row_bytes
 from vlinstruct.training.loop import num_steps
 from vlinstruct.training.recipe import FinetuneConfig
@@ -50,7 +50,7 @@ class Plan:
 
 
 def plan_of(
-    model: VisionLanguageModel,
+    model: InstructBlipBackend,
     learning: Mapping[str, Parameter],
     rows: Sequence[FeatureRows],
     shape: tuple[int, int],
@@ -68,7 +68,7 @@ def plan_of(
         num_processes: that train together.
     """
     num_samples, count = len(rows[0].of_sample), sum(parameter.numel() for parameter in learning.values())
-    frozen = [parameter for parameter in model.model.parameters() if not parameter.requires_grad]
+    frozen = [parameter for parameter in model.network.parameters() if not parameter.requires_grad]
     return Plan(
         learning={name: parameter.numel() for name, parameter in learning.items()},
         num_samples=num_samples,

@@ -25,7 +25,7 @@ def validation_loss(
     lengths = examples.lengths
     order = sorted(examples.readable(range(len(examples))), key=lambda index: sum(lengths[index]))
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-    language_model = examples.model.model.language_model.eval()  # LoRA has a dropout
+    language_model = examples.model.network.language_model.eval()  # LoRA has a dropout
     total = torch.zeros(2, dtype=torch.float64)
     for first in range(0, len(batches), devices.num_processes):
         mine = batches[first : first + devices.num_processes]

@@ -68,7 +68,7 @@ def main() -> None:
     after = anonymous_bytes()
     is_done.set()
     watcher.join()
-    numbers = sum(parameter.numel() for parameter in model.model.parameters())
+    numbers = sum(parameter.numel() for parameter in model.network.parameters())
     found = {"weights": 2 * numbers, "loaded": numbers * model.dtype.itemsize}
     print(json.dumps({**found, "anonymous": after - before, "peak": max(highest[0], after) - before}))
 

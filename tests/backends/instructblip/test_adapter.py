@@ -16,13 +16,13 @@ from vlinstruct.errors import CheckpointError
 
 @pytest.fixture
 def model(tiny_folders: dict[str, Path]) -> InstructBlip:
-    return vli.load(str(tiny_folders["t5"]), device="cpu").model.model
+    return vli.load(str(tiny_folders["t5"]), device="cpu").backend.network
 
 
 @pytest.fixture
 def adapter(model: InstructBlip, tmp_path: Path, tiny_folders: dict[str, Path]) -> Path:
     """Trained elsewhere: another projection, with EMA."""
-    other = vli.load(str(tiny_folders["t5"]), device="cpu").model.model
+    other = vli.load(str(tiny_folders["t5"]), device="cpu").backend.network
     other.use_ema = True
     other.language_projection.weight.data.add_(1.0)
     save_adapter(tmp_path / "adapter", other, training={"steps": 3})
@@ -38,8 +38,8 @@ def test_an_adapter_round_trips(adapter: Path, model: InstructBlip) -> None:
 
 
 def test_load_takes_an_adapter(adapter: Path, tiny_folders: dict[str, Path]) -> None:
-    assert vli.load(str(tiny_folders["t5"]), adapter=adapter, device="cpu").model.model.use_ema
-    assert not vli.load(str(tiny_folders["t5"]), device="cpu").model.model.use_ema
+    assert vli.load(str(tiny_folders["t5"]), adapter=adapter, device="cpu").backend.network.use_ema
+    assert not vli.load(str(tiny_folders["t5"]), device="cpu").backend.network.use_ema
 
 
 def test_an_adapter_for_another_backbone_is_refused_with_the_differences(

@@ -12,13 +12,13 @@ import torch
 from PIL import Image
 
 import vlinstruct as vli
-from vlinstruct.backends.instructblip.backend import VisionLanguageModel
+from vlinstruct.backends.instructblip.backend import InstructBlipBackend
 from vlinstruct.settings import GenerationSettings
 
 QUESTION = "what colour is it?"
 
 
-def their_answer(theirs: Any, vlm: VisionLanguageModel, image: Image.Image, **settings: Any) -> str:
+def their_answer(theirs: Any, vlm: InstructBlipBackend, image: Image.Image, **settings: Any) -> str:
     images = [tiny_models.IMAGE_TOKEN_INDEX] * tiny_models.NUM_QUERY_TOKENS
     ids = torch.tensor([images + vlm.tokenizer.prompt_ids(QUESTION)])
     qformer_ids = torch.tensor([vlm.qformer_tokenizer.encode(QUESTION)])
@@ -52,4 +52,4 @@ def test_answers_equal_transformers(kind: str, settings: dict[str, Any], tiny_fo
         pixels = np.random.default_rng(seed).integers(0, 256, (33, 47, 3), dtype=np.uint8)
         image = Image.fromarray(pixels)
         answer = ours.ask(image, QUESTION, generation=GenerationSettings(max_new_tokens=10, **settings))
-        assert answer.text == their_answer(theirs, ours.model, image, max_new_tokens=10, **settings)
+        assert answer.text == their_answer(theirs, ours.backend, image, max_new_tokens=10, **settings)

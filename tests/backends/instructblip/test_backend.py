@@ -15,7 +15,7 @@ from vlinstruct.backends.instructblip.image_processor import ImageProcessor
 from vlinstruct.backends.instructblip.network import InstructBlip
 from vlinstruct.backends.instructblip.tokenization import QFormerTokenizer, TextTokenizer
 from vlinstruct.errors import CheckpointError, TextError
-from vlinstruct.model import Pipeline
+from vlinstruct.model import Model
 from vlinstruct.settings import GenerationSettings, OptimizationSettings
 
 SPECIAL = ["</s>", "<s>", "<pad>", "<unk>", "<image>", "<image>" * 1000, "[CLS]", "[SEP] x", "[DEC]", "<extra_id_0>"]
@@ -23,7 +23,7 @@ SPECIAL += ["{}", "{0}", "{instruction}", "%s", "$x", "{{ jinja }}", "###", "USE
 
 
 @pytest.fixture(params=["t5", "llama"])
-def model(request: pytest.FixtureRequest, tiny_folders: dict[str, Path]) -> Pipeline:
+def model(request: pytest.FixtureRequest, tiny_folders: dict[str, Path]) -> Model:
     return vli.load(str(tiny_folders[request.param]), device="cpu")
 
 
@@ -33,8 +33,8 @@ def picture(seed: int, size: tuple[int, int] = (40, 30)) -> Image.Image:
 
 
 @pytest.mark.parametrize("text", SPECIAL)
-def test_special_strings_are_plain_text_to_the_language_model(text: str, model: Pipeline) -> None:
-    tokenizer = model.model.tokenizer
+def test_special_strings_are_plain_text_to_the_language_model(text: str, model: Model) -> None:
+    tokenizer = model.backend.tokenizer
     ids = tokenizer.encode(text)
     special = {tokenizer.tokenizer.token_to_id(token) for token in ("<pad>", "</s>", "<s>", "<image>")}
     assert not special & set(ids)
@@ -87,8 +87,8 @@ def test_a_zero_in_image_std_is_refused() -> None:
         ImageProcessor(image_size=28, image_std=(0.0, 1.0, 1.0))([picture(0)])
 
 
-def test_ema_puts_twice_as_many_tokens_before_the_prompt(model: Pipeline) -> None:
-    module: InstructBlip = model.model.model
+def test_ema_puts_twice_as_many_tokens_before_the_prompt(model: Model) -> None:
+    module: InstructBlip = model.backend.network
     ids, mask = torch.tensor([[2, 9, 9, 3]]), torch.ones(1, 4)
     image_embeds = model.see(picture(0)).image_embeds
     plain = module.image_prefix(image_embeds, ids, mask)
@@ -98,7 +98,7 @@ def test_ema_puts_twice_as_many_tokens_before_the_prompt(model: Pipeline) -> Non
     torch.testing.assert_close(aligned[:, : plain.shape[1]], plain)
 
 
-def test_a_batch_answers_like_one_by_one(model: Pipeline) -> None:
+def test_a_batch_answers_like_one_by_one(model: Model) -> None:
     images = [picture(seed) for seed in range(4)]
     questions = ["what?", "describe it in 3 words", "x", "is it red or blue?"]
     config = GenerationSettings(max_new_tokens=8)
@@ -107,7 +107,7 @@ def test_a_batch_answers_like_one_by_one(model: Pipeline) -> None:
     assert [str(answer) for answer in together] == [str(answer) for answer in alone]
 
 
-def test_sampling_depends_on_the_seed_and_not_on_the_batch(model: Pipeline) -> None:
+def test_sampling_depends_on_the_seed_and_not_on_the_batch(model: Model) -> None:
     images = [picture(seed) for seed in range(3)]
 
     def sample(seed: int, images: list[Image.Image]) -> list[str]:
@@ -120,33 +120,34 @@ def test_sampling_depends_on_the_seed_and_not_on_the_batch(model: Pipeline) -> N
     assert together == [sample(1, [image])[0] for image in images]
 
 
-def test_text_alone_needs_no_picture(model: Pipeline) -> None:
+def test_text_alone_needs_no_picture(model: Model) -> None:
     config = GenerationSettings(max_new_tokens=6)
     prompts = ["rewrite this", "a longer prompt than that"]
-    together = model.model.generate_text(prompts, config)
-    assert together == [model.model.generate_text([prompt], config)[0] for prompt in prompts]
+    together = model.backend.generate_text(prompts, config)
+    assert together == [model.backend.generate_text([prompt], config)[0] for prompt in prompts]
 
 
-def test_a_picture_is_read_once_for_each_text(model: Pipeline) -> None:
+def test_a_picture_is_read_once_for_each_text(model: Model) -> None:
     percept, rows = model.see(picture(0), picture(1)), []
-    handle = model.model.model.qformer.register_forward_hook(lambda module, inputs, output: rows.append(len(output[0])))
+    qformer = model.backend.network.qformer
+    handle = qformer.register_forward_hook(lambda module, inputs, output: rows.append(len(output[0])))
     generation = GenerationSettings(max_new_tokens=6)
-    first = model.model.generate(percept, ["a", "a"], ["a", "a"], generation)
-    again = model.model.generate(percept.select([1, 0, 1]), ["a"] * 3, ["a", "b", "a"], generation)
+    first = model.backend.generate(percept, ["a", "a"], ["a", "a"], generation)
+    again = model.backend.generate(percept.select([1, 0, 1]), ["a"] * 3, ["a", "b", "a"], generation)
     handle.remove()
     assert rows == [2, 1]
     fresh = model.see(picture(1), picture(0), picture(1))
-    assert again == model.model.generate(fresh, ["a"] * 3, ["a", "b", "a"], generation)
+    assert again == model.backend.generate(fresh, ["a"] * 3, ["a", "b", "a"], generation)
     assert [first[1]] == again[:1]
 
 
-def test_drafts_change_no_optimization(model: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_drafts_change_no_optimization(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     texts = ["what colour is it?", "read the 3 words", "a b c d e f g"]
     percept = model.see(*(picture(seed) for seed in range(3)))
     config = OptimizationSettings(max_new_tokens=12)
     drafted = model.optimize_each(percept, texts, optimization=config)
     monkeypatch.setattr(OptimizationSettings, "drafted", lambda self, drafts: self.generation())
-    plain = Pipeline(model.model).optimize_each(percept, texts, optimization=config)
+    plain = Model(model.backend).optimize_each(percept, texts, optimization=config)
     assert [(one.rewritten.text, one.optimized.text) for one in drafted] == [
         (one.rewritten.text, one.optimized.text) for one in plain
     ]

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from vlinstruct.backends.instructblip.backend import VisionLanguageModel
+from vlinstruct.backends.instructblip.backend import InstructBlipBackend
 from vlinstruct.backends.instructblip.configuration import InstructBlipConfig
 from vlinstruct.backends.instructblip.load import empty_model, load_model
 from vlinstruct.backends.registry import BACKBONES
@@ -29,7 +29,7 @@ def folder(tiny_folders: dict[str, Path], tmp_path: Path) -> Path:
     return Path(shutil.copytree(tiny_folders["t5"], tmp_path / "model"))
 
 
-def load(folder: Path, dtype: torch.dtype = FLOAT32) -> VisionLanguageModel:
+def load(folder: Path, dtype: torch.dtype = FLOAT32) -> InstructBlipBackend:
     return load_model(folder, device=CPU, dtype=dtype)
 
 
@@ -42,7 +42,7 @@ def change_tensors(folder: Path, change: Callable[[dict[str, Tensor]], object]) 
 @pytest.mark.parametrize("kind", ["t5", "llama"])
 def test_every_tensor_of_transformers_folder_is_loaded(kind: str, tiny_folders: dict[str, Path]) -> None:
     theirs = tiny_models.hf_model(kind).state_dict()
-    ours = load(tiny_folders[kind]).model.state_dict()
+    ours = load(tiny_folders[kind]).network.state_dict()
     assert all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
     assert {name for name in theirs if name not in ours} <= {
         "language_model.encoder.embed_tokens.weight",
@@ -51,7 +51,7 @@ def test_every_tensor_of_transformers_folder_is_loaded(kind: str, tiny_folders: 
 
 
 def test_t5s_head_is_not_its_embedding(tiny_folders: dict[str, Path]) -> None:
-    language_model = load(tiny_folders["t5"]).model.language_model
+    language_model = load(tiny_folders["t5"]).network.language_model
     assert not torch.equal(
         language_model.get_parameter("lm_head.weight"), language_model.get_parameter("shared.weight")
     )
@@ -59,7 +59,7 @@ def test_t5s_head_is_not_its_embedding(tiny_folders: dict[str, Path]) -> None:
 
 def test_a_missing_head_is_the_embedding(folder: Path) -> None:
     change_tensors(folder, lambda state: state.pop("language_model.lm_head.weight"))
-    language_model = load(folder).model.language_model
+    language_model = load(folder).network.language_model
     assert torch.equal(language_model.get_parameter("lm_head.weight"), language_model.get_parameter("shared.weight"))
 
 
@@ -68,9 +68,9 @@ def test_redundant_copies_of_the_embedding_are_accepted(folder: Path) -> None:
         for side in ("encoder", "decoder"):
             state[f"language_model.{side}.embed_tokens.weight"] = state["language_model.shared.weight"].clone()
 
-    before = load(folder).model.state_dict()
+    before = load(folder).network.state_dict()
     change_tensors(folder, copy)
-    assert all(torch.equal(tensor, before[name]) for name, tensor in load(folder).model.state_dict().items())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in load(folder).network.state_dict().items())
 
 
 def shard(folder: Path, num_shards: int) -> None:
@@ -85,10 +85,10 @@ def shard(folder: Path, num_shards: int) -> None:
 
 
 def test_shards_load_like_one_file(folder: Path) -> None:
-    whole = load(folder).model.state_dict()
+    whole = load(folder).network.state_dict()
     shard(folder, 3)
     assert len(shards(folder)) == 3
-    assert all(torch.equal(tensor, whole[name]) for name, tensor in load(folder).model.state_dict().items())
+    assert all(torch.equal(tensor, whole[name]) for name, tensor in load(folder).network.state_dict().items())
 
 
 def test_a_missing_shard_is_named(folder: Path) -> None:
@@ -105,9 +105,9 @@ def test_an_index_cannot_lead_out_of_its_folder(folder: Path) -> None:
 
 
 def test_files_of_another_floating_type_are_converted(folder: Path) -> None:
-    whole = load(folder).model.state_dict()
+    whole = load(folder).network.state_dict()
     change_tensors(folder, lambda state: state.update({name: t.half() for name, t in state.items()}))
-    halved = load(folder).model.state_dict()
+    halved = load(folder).network.state_dict()
     assert all(torch.equal(tensor, whole[name].half().float()) for name, tensor in halved.items())
     assert load(folder, torch.bfloat16).dtype == torch.bfloat16
 

@@ -270,7 +270,7 @@ def merge(language_model: LanguageModel, folder: Path) -> None:
 def test_every_way_to_answer_writes_what_merged_weights_write(
     kind: str, num_beams: int, folder: Path, tiny_folders: dict[str, Path]
 ) -> None:
-    plain, adapted, merged = (vli.load(str(tiny_folders[kind]), device="cpu").model for _ in range(3))
+    plain, adapted, merged = (vli.load(str(tiny_folders[kind]), device="cpu").backend for _ in range(3))
     load_lora(folder, adapted.model.language_model)
     merge(merged.model.language_model, folder)
     images = [Image.effect_noise((40, 30), 90.0).convert("RGB") for _ in range(2)]

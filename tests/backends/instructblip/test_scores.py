@@ -13,7 +13,7 @@ from PIL import Image
 
 import vlinstruct as vli
 from vlinstruct.instruction import Templates, score
-from vlinstruct.model import Pipeline
+from vlinstruct.model import Model
 
 KINDS = ("t5", "llama")
 TEXTS = ["what is it?", "describe the 2 red things", "x"]
@@ -24,9 +24,9 @@ def picture(seed: int) -> Image.Image:
     return Image.fromarray(torch.randint(0, 256, (30, 40, 3), generator=draw, dtype=torch.uint8).numpy())
 
 
-def reference_ias(theirs: Any, ours: Pipeline, image: Image.Image, instruction: str) -> float:
+def reference_ias(theirs: Any, ours: Model, image: Image.Image, instruction: str) -> float:
     """Eq. 3 from transformers' full logits, one instruction at a time, without a batch, a cache or our modules."""
-    model, kind = ours.model, theirs.config.text_config.model_type
+    model, kind = ours.backend, theirs.config.text_config.model_type
     prompt = model.tokenizer.prompt_ids(Templates.default().score_prompt())
     target = model.tokenizer.target_ids(instruction)
     images = [tiny_models.IMAGE_TOKEN_INDEX] * tiny_models.NUM_QUERY_TOKENS
@@ -49,38 +49,38 @@ def reference_ias(theirs: Any, ours: Pipeline, image: Image.Image, instruction: 
 
 
 @pytest.fixture(params=KINDS)
-def pair(request: pytest.FixtureRequest, tiny_folders: dict[str, Path]) -> tuple[Any, Pipeline]:
+def pair(request: pytest.FixtureRequest, tiny_folders: dict[str, Path]) -> tuple[Any, Model]:
     return tiny_models.hf_model(request.param), vli.load(str(tiny_folders[request.param]), device="cpu")
 
 
-def test_ias_equals_a_reference_through_transformers(pair: tuple[Any, Pipeline]) -> None:
+def test_ias_equals_a_reference_through_transformers(pair: tuple[Any, Model]) -> None:
     theirs, ours = pair
     scored = ours.score(picture(0), *TEXTS)
     expected = [reference_ias(theirs, ours, picture(0), text) for text in TEXTS]
     assert [one.ias for one in scored] == pytest.approx(expected, abs=1e-5)
 
 
-def test_ias_counts_the_end_token_and_no_prompt_token(pair: tuple[Any, Pipeline]) -> None:
+def test_ias_counts_the_end_token_and_no_prompt_token(pair: tuple[Any, Model]) -> None:
     _, ours = pair
     (one,) = ours.score(picture(0), "ab")
     assert one.scores.tokens == ("▁", "a", "b", "</s>")
     assert one.ias == pytest.approx(sum(one.scores.token_nll) / len(one.scores.token_nll))
 
 
-def test_a_padded_batch_scores_like_one_by_one(pair: tuple[Any, Pipeline]) -> None:
+def test_a_padded_batch_scores_like_one_by_one(pair: tuple[Any, Model]) -> None:
     _, ours = pair
     percept = ours.see(*(picture(seed) for seed in range(3)))
-    together = score(ours.model, percept, TEXTS, Templates.default())
+    together = score(ours.backend, percept, TEXTS, Templates.default())
     for row, text in enumerate(TEXTS):
         (alone,) = ours.score(picture(row), text)
         assert together[row].ias == pytest.approx(alone.ias, abs=1e-5)
         assert together[row].scores.token_nll == pytest.approx(alone.scores.token_nll, rel=1e-5)
 
 
-def test_text_alone_is_scored_as_transformers_language_model_scores_it(pair: tuple[Any, Pipeline]) -> None:
+def test_text_alone_is_scored_as_transformers_language_model_scores_it(pair: tuple[Any, Model]) -> None:
     theirs, ours = pair
-    language_model, tokenizer = theirs.language_model, ours.model.tokenizer
-    for text, found in zip(TEXTS, ours.model.text_nll(["a prompt"] * 3, TEXTS), strict=True):
+    language_model, tokenizer = theirs.language_model, ours.backend.tokenizer
+    for text, found in zip(TEXTS, ours.backend.text_nll(["a prompt"] * 3, TEXTS), strict=True):
         prompt, target = tokenizer.prompt_ids("a prompt"), tokenizer.target_ids(text)
         with torch.inference_mode():
             if theirs.config.text_config.model_type == "t5":
@@ -91,21 +91,21 @@ def test_text_alone_is_scored_as_transformers_language_model_scores_it(pair: tup
         assert found.token_nll == pytest.approx(expected.tolist(), abs=1e-5)
 
 
-def test_ranked_candidates_score_like_single_targets(pair: tuple[Any, Pipeline]) -> None:
+def test_ranked_candidates_score_like_single_targets(pair: tuple[Any, Model]) -> None:
     """The shared context (prefill once, then every candidate) against one full pass per candidate."""
     _, ours = pair
     percept = ours.see(picture(0), picture(1))
     candidates = [["yes", "no", "a longer answer"], ["x"]]
-    shared = ours.model.candidate_nll(percept, ["what?", "why so?"], ["what?", "why so?"], candidates)
+    shared = ours.backend.candidate_nll(percept, ["what?", "why so?"], ["what?", "why so?"], candidates)
     for row, question in enumerate(["what?", "why so?"]):
         for got, text in zip(shared[row], candidates[row], strict=True):
-            (fresh,) = ours.model.token_nll(percept.select([row]), [question], [question], [text])
+            (fresh,) = ours.backend.token_nll(percept.select([row]), [question], [question], [text])
             assert got.tokens == fresh.tokens
             assert got.token_nll == pytest.approx(fresh.token_nll, rel=1e-5)
             assert got.mean_nll == pytest.approx(fresh.mean_nll, abs=1e-5)
 
 
-def test_choices_are_normalised_by_length(pair: tuple[Any, Pipeline]) -> None:
+def test_choices_are_normalised_by_length(pair: tuple[Any, Model]) -> None:
     _, ours = pair
     answer = ours.ask(picture(0), "what?", choices=["yes", "a much longer answer than that"])
     weights = [math.exp(-choice.nll) for choice in answer.choices]
@@ -113,10 +113,10 @@ def test_choices_are_normalised_by_length(pair: tuple[Any, Pipeline]) -> None:
     assert answer.text == max(answer.choices, key=lambda choice: choice.probability).text
 
 
-def test_a_score_that_is_not_finite_is_refused_and_said(pair: tuple[Any, Pipeline]) -> None:
+def test_a_score_that_is_not_finite_is_refused_and_said(pair: tuple[Any, Model]) -> None:
     _, ours = pair
-    ours.model.model.language_model.lm_head.weight = torch.nn.Parameter(
-        torch.full_like(ours.model.model.language_model.lm_head.weight, torch.nan), requires_grad=False
+    ours.backend.network.language_model.lm_head.weight = torch.nn.Parameter(
+        torch.full_like(ours.backend.network.language_model.lm_head.weight, torch.nan), requires_grad=False
     )
     with pytest.raises(vli.VlinstructError, match="finite"):
         ours.score(picture(0), *TEXTS)

@@ -16,7 +16,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 import vlinstruct as vli
 from vlinstruct.backends.instructblip import decoding
-from vlinstruct.backends.instructblip.backend import VisionLanguageModel
+from vlinstruct.backends.instructblip.backend import InstructBlipBackend
 from vlinstruct.backends.instructblip.decoding import text_pieces
 from vlinstruct.backends.instructblip.language_model import LanguageModel
 from vlinstruct.backends.instructblip.tokenization import TextTokenizer
@@ -26,13 +26,13 @@ MINI_TOKENIZER = Path(vli.__file__).parent / "mini" / "weights" / "tokenizer.jso
 
 
 @pytest.fixture(scope="module")
-def loaded(tiny_folders: dict[str, Path]) -> dict[str, VisionLanguageModel]:
+def loaded(tiny_folders: dict[str, Path]) -> dict[str, InstructBlipBackend]:
     names = {**{kind: str(folder) for kind, folder in tiny_folders.items()}, "mini": "mini"}
-    return {kind: vli.load(name, device="cpu").model for kind, name in names.items()}
+    return {kind: vli.load(name, device="cpu").backend for kind, name in names.items()}
 
 
 @pytest.fixture(params=["t5", "llama", "mini"])
-def model(request: pytest.FixtureRequest, loaded: dict[str, VisionLanguageModel]) -> VisionLanguageModel:
+def model(request: pytest.FixtureRequest, loaded: dict[str, InstructBlipBackend]) -> InstructBlipBackend:
     return loaded[request.param]
 
 
@@ -81,7 +81,7 @@ SETTINGS = [
 
 @pytest.mark.parametrize("config", SETTINGS, ids=range(len(SETTINGS)))
 def test_the_pieces_joined_are_what_generate_returns(
-    model: VisionLanguageModel, image: Image.Image, config: GenerationSettings
+    model: InstructBlipBackend, image: Image.Image, config: GenerationSettings
 ) -> None:
     percept = model.encode([image])
     for prompt, qformer_text in (("what is it?", "what is it?"), ("Question: a? Answer: b Question: c? Answer:", "c?")):
@@ -90,17 +90,17 @@ def test_the_pieces_joined_are_what_generate_returns(
 
 
 def test_the_first_piece_is_there_before_the_rest_is_computed(
-    model: VisionLanguageModel, image: Image.Image, monkeypatch: pytest.MonkeyPatch
+    model: InstructBlipBackend, image: Image.Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = GenerationSettings(max_new_tokens=16, do_sample=True, temperature=3.0, seed=3)
     percept, decoded = model.encode([image]), []
-    original = type(model.model.language_model).decode
+    original = type(model.backend.language_model).decode
 
     def counted(self: LanguageModel, input_ids: torch.Tensor, state: object) -> torch.Tensor:
         decoded.append(input_ids)
         return original(self, input_ids, state)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(type(model.model.language_model), "decode", counted)
+    monkeypatch.setattr(type(model.backend.language_model), "decode", counted)
     pieces = model.stream(percept, "what?", "what?", config)
     first = next(pieces)
     num_decoded = len(decoded)
@@ -114,7 +114,7 @@ def test_the_first_piece_is_there_before_the_rest_is_computed(
     "written", ["a café", "🙂 and 👩‍🚀", "日本語 in the picture", "  two  spaces ", "🙂", "\u00e9"]
 )
 def test_a_character_of_several_bytes_is_streamed_whole(
-    written: str, loaded: dict[str, VisionLanguageModel], image: Image.Image, monkeypatch: pytest.MonkeyPatch
+    written: str, loaded: dict[str, InstructBlipBackend], image: Image.Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = loaded["mini"]
     ids = model.tokenizer.target_ids(written)
@@ -155,9 +155,9 @@ def test_white_space_is_shown_with_what_follows_it(byte_fallback: TextTokenizer)
 
 @pytest.mark.parametrize(("kind", "expected"), [("t5", 512), ("llama", 2048 - 4 - 64), ("mini", 512)])
 def test_a_prompt_has_the_room_that_picture_and_answer_leave(
-    kind: str, expected: int, loaded: dict[str, VisionLanguageModel], monkeypatch: pytest.MonkeyPatch
+    kind: str, expected: int, loaded: dict[str, InstructBlipBackend], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = loaded[kind]
     assert model.num_prompt_tokens(64) == expected
-    monkeypatch.setattr(model.model, "use_ema", True)
+    monkeypatch.setattr(model.backend, "use_ema", True)
     assert model.num_prompt_tokens(64) == expected - (4 if kind == "llama" else 0)

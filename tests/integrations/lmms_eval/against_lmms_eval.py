@@ -103,7 +103,7 @@ def _outcome(task: str, results: Mapping[str, Any], folder: Path) -> Outcome:
 
 
 def our_answers(
-    pipeline: vlinstruct.Pipeline, rows: Sequence[Mapping[str, Any]], *, optimize: bool, generation: GenerationSettings
+    pipeline: vlinstruct.Model, rows: Sequence[Mapping[str, Any]], *, optimize: bool, generation: GenerationSettings
 ) -> list[Any]:
     """Returns our own answer per row, asked one by one: a text, or every option's loss."""
     answers: list[Any] = []

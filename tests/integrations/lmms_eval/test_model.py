@@ -17,7 +17,7 @@ import pytest
 import torch
 from PIL import Image
 
-from vlinstruct.backends.instructblip.backend import VisionLanguageModel
+from vlinstruct.backends.instructblip.backend import InstructBlipBackend
 from vlinstruct.backends.instructblip.network import InstructBlip
 from vlinstruct.errors import ImageError, InputError, ScoreError, TextError, UsageError
 from vlinstruct.integrations.lmms_eval.settings import Settings
@@ -125,7 +125,7 @@ def test_the_greedy_option_is_the_one_that_would_be_written(make: Make) -> None:
     written = model.pipeline.ask(doc["image"], doc["question"], generation=SHORT).text
     for options in ([written, "no"], ["yes", "no"]):
         requests = harness.rank([{**doc, "options": options}])
-        longest = max(len(model.pipeline.model.tokenizer.target_ids(option)) for option in options)
+        longest = max(len(model.pipeline.backend.tokenizer.target_ids(option)) for option in options)
         said = model.pipeline.ask(doc["image"], doc["question"], generation=GenerationSettings(max_new_tokens=longest))
         flags = [is_greedy for _, is_greedy in model.loglikelihood(requests)]
         assert flags == [said.text == option for option in options]
@@ -133,8 +133,8 @@ def test_the_greedy_option_is_the_one_that_would_be_written(make: Make) -> None:
 
 def test_an_option_that_is_surely_greedy_needs_no_generation(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     sure, unsure = (TokenScores(tokens=("a", "b"), token_nll=nll) for nll in ((0.1, 0.6), (0.1, 0.7)))
-    monkeypatch.setattr(VisionLanguageModel, "candidate_nll", lambda *_: [[unsure, sure]])
-    monkeypatch.setattr(VisionLanguageModel, "generate", lambda *_: pytest.fail("generated"))
+    monkeypatch.setattr(InstructBlipBackend, "candidate_nll", lambda *_: [[unsure, sure]])
+    monkeypatch.setattr(InstructBlipBackend, "generate", lambda *_: pytest.fail("generated"))
     documents = harness.docs(1)
     losses = make(documents).loglikelihood(harness.rank(documents))
     assert [is_greedy for _, is_greedy in losses] == [False, True]
@@ -265,7 +265,7 @@ def test_a_blank_question_is_named(make: Make) -> None:
 
 def test_a_score_that_is_not_finite_is_named(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = TokenScores(tokens=("a",), token_nll=(math.nan,))
-    monkeypatch.setattr(VisionLanguageModel, "candidate_nll", lambda *_: [[broken, broken]])
+    monkeypatch.setattr(InstructBlipBackend, "candidate_nll", lambda *_: [[broken, broken]])
     documents = harness.docs(1)
     with pytest.raises(ScoreError, match=r"^document 0 of task toy: the model gave no finite score"):
         make(documents).loglikelihood(harness.rank(documents))

@@ -28,11 +28,11 @@ from vlinstruct.values import Percept, TokenScores
 _T5_TRAINING_TOKENS = 512
 
 
-class VisionLanguageModel:
+class InstructBlipBackend:
     """A loaded model with its tokenizers and its image processor.
 
     Args:
-        model: the torch module, in eval mode, on its device.
+        network: the torch module, in eval mode, on its device.
         image_processor: pictures to pixel values.
         tokenizer: the language model's.
         qformer_tokenizer: the Q-Former's.
@@ -40,13 +40,13 @@ class VisionLanguageModel:
 
     def __init__(
         self,
-        model: InstructBlip,
+        network: InstructBlip,
         *,
         image_processor: ImageProcessor,
         tokenizer: TextTokenizer,
         qformer_tokenizer: QFormerTokenizer,
     ) -> None:
-        self.model = model
+        self.network = network
         self.image_processor = image_processor
         self.tokenizer = tokenizer
         self.qformer_tokenizer = qformer_tokenizer
@@ -54,12 +54,12 @@ class VisionLanguageModel:
     @property
     def device(self) -> torch.device:
         """Where the model computes."""
-        return self.model.query_tokens.device
+        return self.network.query_tokens.device
 
     @property
     def dtype(self) -> torch.dtype:
         """What the model computes in."""
-        return self.model.query_tokens.dtype
+        return self.network.query_tokens.dtype
 
     @torch.inference_mode()
     def encode(self, media: Sequence[Image.Image]) -> Percept:
@@ -71,7 +71,7 @@ class VisionLanguageModel:
         Returns:
             A percept with one item per picture.
         """
-        return Percept(image_embeds=self.model.encode_image(self.pixel_values(media)))
+        return Percept(image_embeds=self.network.encode_image(self.pixel_values(media)))
 
     def pixel_values(self, media: Sequence[Image.Image]) -> Tensor:
         """Returns what the vision tower reads, (B, 3, image_size, image_size)."""
@@ -93,7 +93,7 @@ class VisionLanguageModel:
     def stream(self, percept: Percept, prompt: str, qformer_text: str, config: GenerationSettings) -> Iterator[str]:
         """Continues one prompt given its picture, piece by piece; the pieces joined are what `generate` returns."""
         context = self.context([prompt], self._image_prefix(percept, [qformer_text]))
-        ids = stream(self.model.language_model, context, config, (self.tokenizer.eos_id,))
+        ids = stream(self.network.language_model, context, config, (self.tokenizer.eos_id,))
         yield from text_pieces(self.tokenizer, ids)
 
     @torch.inference_mode()
@@ -103,14 +103,14 @@ class VisionLanguageModel:
         """Scores every target, end token included, as the continuation of its row's prompt; nats, one batch."""
         context = self.context(prompts, self._image_prefix(percept, qformer_texts))
         target_ids = [self.tokenizer.target_ids(target) for target in targets]
-        scores = target_nll(self.model.language_model, context, target_ids)
+        scores = target_nll(self.network.language_model, context, target_ids)
         return [self._scores(ids, nll) for ids, nll in zip(target_ids, scores, strict=True)]
 
     @torch.inference_mode()
     def text_nll(self, prompts: Sequence[str], targets: Sequence[str]) -> list[TokenScores]:
         """Scores every target as `token_nll` does, with the language model alone; no picture, no Q-Former."""
         target_ids = [self.tokenizer.target_ids(target) for target in targets]
-        scores = target_nll(self.model.language_model, self.context(prompts, None), target_ids)
+        scores = target_nll(self.network.language_model, self.context(prompts, None), target_ids)
         return [self._scores(ids, nll) for ids, nll in zip(target_ids, scores, strict=True)]
 
     @torch.inference_mode()
@@ -124,7 +124,7 @@ class VisionLanguageModel:
         """Scores every candidate of every row; a row's picture and prompt are read once for all its candidates."""
         context = self.context(prompts, self._image_prefix(percept, qformer_texts))
         candidate_ids = [[self.tokenizer.target_ids(text) for text in row] for row in candidates]
-        scores = candidate_nll(self.model.language_model, context, candidate_ids)
+        scores = candidate_nll(self.network.language_model, context, candidate_ids)
         return [
             [self._scores(ids, nll) for ids, nll in zip(row_ids, row_nll, strict=True)]
             for row_ids, row_nll in zip(candidate_ids, scores, strict=True)
@@ -137,7 +137,7 @@ class VisionLanguageModel:
         stop_ids = (self.tokenizer.eos_id,)
         drafts = config.drafts if isinstance(config, DraftedGeneration) else ()
         sources = [self.tokenizer.target_ids(draft) for draft in drafts]
-        texts = generate(self.model.language_model, context, config, stop_ids, sources)
+        texts = generate(self.network.language_model, context, config, stop_ids, sources)
         return [self.tokenizer.decode(ids).strip() for ids in texts]
 
     def _image_prefix(self, percept: Percept, qformer_texts: Sequence[str]) -> Sequence[Tensor]:
@@ -165,7 +165,7 @@ class VisionLanguageModel:
         return ids, (torch.arange(width, device=self.device) < lengths[:, None]).long()
 
     def _compute_image_prefix(self, percept: Percept, qformer_texts: Sequence[str]) -> Tensor:
-        return self.model.image_prefix(percept.image_embeds, *self.qformer_ids(qformer_texts))
+        return self.network.image_prefix(percept.image_embeds, *self.qformer_ids(qformer_texts))
 
     def context(self, prompts: Sequence[str], prefix: Sequence[Tensor] | None) -> Context:
         """Joins each row's prefix and prompt and pads on the left, so that the two stay neighbours.
@@ -179,7 +179,7 @@ class VisionLanguageModel:
     def context_of_ids(self, ids: Sequence[Sequence[int]], prefix: Sequence[Tensor] | None) -> Context:
         """Does what `context` does, with prompts that `prompt_ids` made."""
         flat = torch.tensor([token for row in ids for token in row], device=self.device)
-        rows = list(torch.split(self.model.language_model.embed_tokens(flat), [len(row) for row in ids]))
+        rows = list(torch.split(self.network.language_model.embed_tokens(flat), [len(row) for row in ids]))
         if prefix is not None:
             rows = [torch.cat(pair) for pair in zip(prefix, rows, strict=True)]
         lengths = torch.tensor([len(row) for row in rows], device=self.device)
@@ -197,7 +197,7 @@ class VisionLanguageModel:
         Raises:
             TextError: it has more tokens than the language model takes.
         """
-        ids, config = self.tokenizer.prompt_ids(prompt), self.model.config.text_config
+        ids, config = self.tokenizer.prompt_ids(prompt), self.network.config.text_config
         if isinstance(config, LlamaConfig) and len(ids) > config.max_position_embeddings:
             raise TextError(
                 f"prompt too long: {len(ids)} tokens, the language model takes {config.max_position_embeddings}. "
@@ -216,13 +216,13 @@ class VisionLanguageModel:
             For Llama what its positions leave beside the image's tokens, 0 or below where they leave none. T5 has no
             last position: 512, the length it was trained with.
         """
-        config = self.model.config
+        config = self.network.config
         if not isinstance(config.text_config, LlamaConfig):
             return _T5_TRAINING_TOKENS
-        num_image_tokens = config.num_query_tokens * (2 if self.model.use_ema else 1)
+        num_image_tokens = config.num_query_tokens * (2 if self.network.use_ema else 1)
         return config.text_config.max_position_embeddings - num_image_tokens - max_new_tokens
 
     def _seen_ids(self, prompt_ids: Sequence[int]) -> tuple[int, ...]:
         """Returns what a repetition penalty counts as written: transformers' rule for each kind of model."""
-        config = self.model.config.text_config
+        config = self.network.config.text_config
         return tuple(prompt_ids) if isinstance(config, LlamaConfig) else (config.decoder_start_token_id,)

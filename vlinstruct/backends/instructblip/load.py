@@ -1,4 +1,4 @@
-"""An InstructBLIP folder in transformers' format becomes a VisionLanguageModel; nothing is dropped silently."""
+"""An InstructBLIP folder in transformers' format becomes a InstructBlipBackend; nothing is dropped silently."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from vlinstruct.backends.instructblip.attention import prefer_kernels_for_all_shapes
-from vlinstruct.backends.instructblip.backend import VisionLanguageModel
+from vlinstruct.backends.instructblip.backend import InstructBlipBackend
 from vlinstruct.backends.instructblip.configuration import InstructBlipConfig, LlamaConfig, T5Config
 from vlinstruct.backends.instructblip.image_processor import ImageProcessor
 from vlinstruct.backends.instructblip.network import InstructBlip
@@ -61,7 +61,7 @@ def load_model(
     dtype: torch.dtype,
     quantize: Quantization | None = None,
     placement: Placement | None = None,
-) -> VisionLanguageModel:
+) -> InstructBlipBackend:
     """Loads a folder.
 
     Args:
@@ -78,7 +78,7 @@ def load_model(
     config = InstructBlipConfig.from_dict(values)
     model = _load_weights(config, folder, placement or Placement(main=device), dtype, quantize)
     model.use_ema = values.get("use_ema") is True  # only a folder that an adapter was merged into says so
-    return VisionLanguageModel(
+    return InstructBlipBackend(
         model,
         image_processor=_load_image_processor(folder, config),
         tokenizer=_load_tokenizer(folder, config),

@@ -79,7 +79,7 @@ class Simple(lmms):  # type: ignore[misc]
     @property
     def device(self) -> torch.device:
         """Where the model computes."""
-        return self.pipeline.model.device
+        return self.pipeline.backend.device
 
     @property
     def batch_size(self) -> int:
@@ -158,7 +158,7 @@ class Simple(lmms):  # type: ignore[misc]
     def _fitting(self, asked: Question) -> Question:
         """Refuses a question that is too long by its document's name; in the batch it would have none."""
         try:
-            self.pipeline.model.prompt_ids(asked.text)
+            self.pipeline.backend.prompt_ids(asked.text)
         except TextError as error:
             raise _named(error, asked.document) from error
         return asked
@@ -183,7 +183,7 @@ class Simple(lmms):  # type: ignore[misc]
         options: list[list[str]] = [[] for _ in asked.texts]
         for row, request in zip(asked.rows, requests, strict=True):
             options[row].append(request.wanted)
-        found = [iter(row) for row in rank(self.pipeline.model, asked.percept, self._instructions(asked), options)]
+        found = [iter(row) for row in rank(self.pipeline.backend, asked.percept, self._instructions(asked), options)]
         ranked = [next(found[row]) for row in asked.rows]
         for row, option in zip(asked.rows, ranked, strict=True):
             if not math.isfinite(option.mean_nll):

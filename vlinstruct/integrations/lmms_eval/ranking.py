@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from vlinstruct.backends.instructblip.backend import VisionLanguageModel
+from vlinstruct.backends.instructblip.backend import InstructBlipBackend
 from vlinstruct.settings import GenerationSettings
 from vlinstruct.values import Percept, TokenScores
 
@@ -30,7 +30,7 @@ class Ranked:
 
 
 def rank(
-    model: VisionLanguageModel, percept: Percept, instructions: Sequence[str], options: Sequence[Sequence[str]]
+    model: InstructBlipBackend, percept: Percept, instructions: Sequence[str], options: Sequence[Sequence[str]]
 ) -> list[list[Ranked]]:
     """Ranks options; a question's picture and instruction are read once for all of them.
 
