@@ -22,6 +22,7 @@ from vlinstruct.media.inputs import Source, load_source
 from vlinstruct.media.read_ahead import read_ahead
 from vlinstruct.operations import Fields, Operation
 from vlinstruct.records.output import RecordWriter, error_record
+from vlinstruct.values import Failed, good
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -80,7 +81,7 @@ class Batch:
     Args:
         operation: what to do.
         backbone: what the records call the model.
-        load_pipeline: loads it; called once, when the first picture has been read.
+        load_model: loads it; called once, when the first picture has been read.
         batch_size: items that go through the model together, at least 1.
         limits: how large a picture may be.
         read_text: reads the words in a picture, which then follow an item's texts, joined by commas; None for nobody.
@@ -89,7 +90,7 @@ class Batch:
 
     operation: Operation
     backbone: str
-    load_pipeline: Callable[[], Model]
+    load_model: Callable[[], Model]
     batch_size: int = 1
     limits: ImageLimits = DEFAULT_LIMITS
     read_text: Callable[[Image.Image], Sequence[str]] | None = None
@@ -107,7 +108,7 @@ class Batch:
         Raises:
             CheckpointError: the model was refused; NetworkError: it cannot be downloaded. They concern every item.
         """
-        load = functools.cache(self.load_pipeline)
+        load = functools.cache(self.load_model)
         chunk: list[_Row] = []
         num_places = 0
         for row in read_ahead(items, functools.partial(self._row, is_done), num_ahead=self.batch_size):
@@ -134,25 +135,25 @@ class Batch:
 
     def _run(self, chunk: Sequence[_Row], load: Callable[[], Model]) -> Iterator[Outcome]:
         todo = [row for row in chunk if not row.is_done]
-        results: dict[str | int, Fields | VlinstructError] = {}
+        results: dict[str | int, Fields | Failed] = {}
         if any(row.error is None for row in todo):
             rows = [self._read(row.item) if row.is_done else row for row in chunk]
             results = self._results(load(), [row for row in rows if row.error is None])
         for row in todo:
-            yield self._outcome(row.item, row.error or results[row.item.id])
+            yield self._outcome(row.item, Failed(error=row.error) if row.error else results[row.item.id])
 
-    def _results(self, pipeline: Model, rows: Sequence[_Row]) -> dict[str | int, Fields | VlinstructError]:
+    def _results(self, model: Model, rows: Sequence[_Row]) -> dict[str | int, Fields | Failed]:
         """Runs a chunk; one that fails as a whole is run again item by item."""
         ids = [row.item.id for row in rows]
         try:
-            percept = pipeline.see(*(row.image for row in rows if row.image is not None))
+            seen = [good(outcome) for outcome in model.see_each([row.image for row in rows if row.image is not None])]
             texts = [self._texts(row) for row in rows]
-            results = self.operation.run(pipeline, percept, texts)
-            return {id: _with_revision(result, pipeline.revision) for id, result in zip(ids, results, strict=True)}
+            results = self.operation.run(model, seen, texts)
+            return {id: _with_revision(result, model.revision) for id, result in zip(ids, results, strict=True)}
         except InputError as error:
             if len(rows) == 1:
-                return {ids[0]: error}
-            return {id: result for row in rows for id, result in self._results(pipeline, [row]).items()}
+                return {ids[0]: Failed(error=error)}
+            return {id: result for row in rows for id, result in self._results(model, [row]).items()}
 
     def _texts(self, row: _Row) -> Sequence[str]:
         assert isinstance(row.item, BatchItem)
@@ -160,18 +161,18 @@ class Batch:
             return row.item.texts
         return (*row.item.texts, ", ".join(self.read_text(row.image)))
 
-    def _outcome(self, item: BatchItem | BadItem, result: Fields | VlinstructError) -> Outcome:
+    def _outcome(self, item: BatchItem | BadItem, result: Fields | Failed) -> Outcome:
         schema = self.operation.schema
-        if isinstance(result, VlinstructError):
-            return Outcome(record=error_record(schema, item.id, result), error=result)
+        if isinstance(result, Failed):
+            return Outcome(record=error_record(schema, item.id, result.error), error=result.error)
         assert isinstance(item, BatchItem)
         head = {"schema": schema, "id": item.id, "status": "ok", "image": item.image, "backbone": self.backbone}
         return Outcome(record={**head, **result})
 
 
-def _with_revision(result: Fields | VlinstructError, revision: str | None) -> Fields | VlinstructError:
+def _with_revision(result: Fields | Failed, revision: str | None) -> Fields | Failed:
     """Adds the hub's commit to a record, where there is one: a name stays the same when a repository moves on."""
-    return result if revision is None or isinstance(result, VlinstructError) else {**result, "revision": revision}
+    return result if revision is None or isinstance(result, Failed) else {**result, "revision": revision}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -59,18 +58,6 @@ class GenerationSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DraftedGeneration(GenerationSettings):
-    """Settings that come with a guess at what is written.
-
-    Args:
-        drafts: per row a text that the output probably repeats. A model may use it to be faster, and never writes
-            anything else for it.
-    """
-
-    drafts: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
 class OptimizationSettings:
     """How instructions are optimized (algorithm 2).
 
@@ -97,7 +84,3 @@ class OptimizationSettings:
     def generation(self) -> GenerationSettings:
         """Returns the greedy settings with which instructions are rewritten and compared."""
         return GenerationSettings(max_new_tokens=self.max_new_tokens)
-
-    def drafted(self, drafts: Sequence[str]) -> DraftedGeneration:
-        """Returns the same settings with a draft for every row."""
-        return DraftedGeneration(max_new_tokens=self.max_new_tokens, drafts=tuple(drafts))

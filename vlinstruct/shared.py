@@ -73,7 +73,7 @@ def optimize_shared(
     pictures: Pictures,
     *,
     backbone: str,
-    load_pipeline: Callable[[], Model],
+    load_model: Callable[[], Model],
     optimization: OptimizationSettings,
 ) -> Fields:
     """Optimizes an instruction for all pictures and returns the record.
@@ -82,7 +82,7 @@ def optimize_shared(
         instruction: options included.
         pictures: those that cannot be read are in its `failed` afterwards.
         backbone: what the record calls the model.
-        load_pipeline: loads it; called when the first picture has been read.
+        load_model: loads it; called when the first picture has been read.
         optimization: how the instruction is chosen.
 
     Raises:
@@ -90,10 +90,8 @@ def optimize_shared(
     """
     if next(pictures.chunks(), None) is None:
         raise pictures.failed[0]
-    pipeline = load_pipeline()
-    outcome = pipeline.optimize_over(
-        instruction, lambda: (pipeline.see(*chunk) for chunk in pictures.chunks()), optimization=optimization
-    )
+    model = load_model()
+    outcome = model.optimize_chunks(instruction, pictures.chunks, optimization=optimization)
     failed = [
         {"image": pictures.items[place].image, "code": error.code, "message": str(error)}
         for place, error in sorted(pictures.failed.items())
@@ -103,7 +101,7 @@ def optimize_shared(
         **head,
         "backbone": backbone,
         **optimization_fields(outcome),
-        "revision": pipeline.revision,
+        "revision": model.revision,
         "failed": failed,
     }
     return {name: value for name, value in found.items() if name not in ("revision", "failed") or value}

@@ -68,14 +68,14 @@ def chat(
     Questions are typed, or come from stdin line by line. Lines that begin with / are commands; /help lists them.
     """
     from vlinstruct.chat import ChatSettings
-    from vlinstruct.cli.run import load_pipeline
+    from vlinstruct.cli.run import load_model
 
     config = ChatSettings(optimize=optimize, generation=generation.config(), optimization=optimization.config())
     templates = optimization.load_templates()
     talk = Talk(quiet=options.quiet)
     with talk.listening():
         picture = _read_picture(image, options, talk)
-        session = _Session(load_pipeline(options, templates), config, options=options, talk=talk)
+        session = _Session(load_model(options, templates), config, options=options, talk=talk)
         session.look_at(picture)
         if session.is_streaming and generation.num_beams > 1:
             talk.notice("answers come as a whole: they are shown word by word with --num-beams 1 only.")
@@ -130,9 +130,9 @@ class _Session:
     chat: Chat
     image: str
 
-    def __init__(self, pipeline: Model, config: ChatSettings, *, options: ChatOptions, talk: Talk) -> None:
-        self.pipeline = pipeline
-        self.config = config
+    def __init__(self, model: Model, settings: ChatSettings, *, options: ChatOptions, talk: Talk) -> None:
+        self.model = model
+        self.settings = settings
         self.options = options
         self.talk = talk
         self.is_typed = sys.stdin is not None and sys.stdin.isatty()
@@ -143,7 +143,7 @@ class _Session:
         """Begins a chat about a picture."""
         from vlinstruct.chat import Chat
 
-        self.chat, self.image = Chat(self.pipeline, picture.image, config=self.config), picture.name
+        self.chat, self.image = Chat(self.model, picture.image, settings=self.settings), picture.name
 
     def run(self, lines: Iterable[ChatLine]) -> None:
         """Takes lines until they end or one says `/quit`.

@@ -125,7 +125,7 @@ def run(
     batch = Batch(
         operation=operation,
         backbone=backbone,
-        load_pipeline=functools.partial(load_pipeline, options, templates),
+        load_model=functools.partial(load_model, options, templates),
         batch_size=options.batch_size,
         limits=ImageLimits(max_pixels=options.max_pixels),
         read_text=read_text,
@@ -166,7 +166,7 @@ def run_shared(
             instruction,
             pictures,
             backbone=backbone,
-            load_pipeline=functools.partial(load_pipeline, options, optimization.load_templates()),
+            load_model=functools.partial(load_model, options, optimization.load_templates()),
             optimization=optimization.config(),
         )
     _print_record(record, options, talk, render)
@@ -177,7 +177,7 @@ def run_shared(
         )
 
 
-def load_pipeline(options: ModelOptions, templates: Templates | None) -> Model:
+def load_model(options: ModelOptions, templates: Templates | None) -> Model:
     """Loads the model that was asked for."""
     from vlinstruct.model import load
 
