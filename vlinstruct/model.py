@@ -370,7 +370,7 @@ def _check_texts(texts: Sequence[str], what: str) -> None:
 
 
 def _no_finite_score() -> ScoreError:
-    return ScoreError("the model gave no finite score. Its weights are damaged or --dtype is too narrow.")
+    return ScoreError("the model gave no finite score", advice="Its weights are damaged or --dtype is too narrow.")
 
 
 def _only(outcomes: Sequence[T | Failed]) -> T:

@@ -15,8 +15,7 @@ import pytest
 from vlinstruct.errors import ImageError, InputError, OutputInUseError, ResourceError
 from vlinstruct.records import output as records
 from vlinstruct.records import output_file as record_files
-from vlinstruct.records.output import RecordWriter, error_record, json_line
-from vlinstruct.records.output_file import open_records
+from vlinstruct.records.output import RecordWriter, error_record, json_line, open_records
 
 SCHEMA = "vlinstruct.ask/1"
 KEYS = {f"{n}.png": f"key-{n}" for n in range(5)}
@@ -415,7 +414,7 @@ def test_P04_threads_never_mix_their_lines(output):
 
 WORKER = """
 import sys
-from vlinstruct.records.output_file import open_records
+from vlinstruct.records.output import open_records
 keys = {f"{n}.png": f"key-{n}" for n in range(400)}
 with open_records(sys.argv[1], schema="vlinstruct.ask/1", keys=keys) as writer:
     for n in range(400):

@@ -16,15 +16,14 @@ from vlinstruct.batch import BadItem, Batch, BatchItem, Summary, resume_key, wri
 from vlinstruct.cli.options import DataOptions, ModelOptions, OptimizationOptions, RunOptions
 from vlinstruct.cli.terminal import Talk, progress, show
 from vlinstruct.errors import BatchError, InputError, UsageError
+from vlinstruct.files import read_json_object
 from vlinstruct.instruction.templates import Templates
-from vlinstruct.json_files import read_json_object
 from vlinstruct.media.images import ImageLimits
 from vlinstruct.media.inputs import ListingOptions, has_image_extension, list_images
 from vlinstruct.operations import Fields, Operation
 from vlinstruct.records.items import ItemError, read_items
 from vlinstruct.records.lines import ItemOptions
-from vlinstruct.records.output import RecordWriter
-from vlinstruct.records.output_file import open_records
+from vlinstruct.records.output import RecordWriter, open_records
 from vlinstruct.shared import Pictures, optimize_shared
 from vlinstruct.weights.safetensors_files import fingerprint
 
@@ -86,9 +85,9 @@ def refuse_swapped(images: Sequence[str], texts: Sequence[str], usage: str) -> N
     if picture is None:
         return
     if any(_is_text(image) for image in images):
-        raise UsageError(f"the picture and the text have changed places. Type: {usage}")
+        raise UsageError("the picture and the text have changed places", advice=f"Type: {usage}")
     if os.path.isfile(picture):
-        raise UsageError(f"a text is missing: {picture} is a file. Type: {usage}")
+        raise UsageError(f"a text is missing: {picture} is a file", advice=f"Type: {usage}")
 
 
 def _is_text(image: str) -> bool:

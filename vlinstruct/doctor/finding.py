@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
-from vlinstruct.errors import VlinstructError
-from vlinstruct.text import printable
+from vlinstruct.errors import VlinstructError, printable
 
 T = TypeVar("T")
 Level = Literal["ok", "notice", "problem"]

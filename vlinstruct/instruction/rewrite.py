@@ -80,7 +80,7 @@ def _score_certainties(
     if not unsure:
         return
     if not backend.abilities.can_score:
-        raise UsageError("least_certainty needs a backend that tells likelihoods. Set it to 0.")
+        raise UsageError("least_certainty needs a backend that tells likelihoods", advice="Set it to 0.")
     rows = [Row(prompt=templates.rewrite_prompt(text), stage="rewrite") for *_, text in unsure]
     scores = backend.score(rows, [[known[key].text] for key in unsure])
     for key, outcome in zip(unsure, scores, strict=True):

@@ -11,8 +11,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vlinstruct.errors import DataError
-from vlinstruct.text import joined, shortened
+from vlinstruct.errors import DataError, joined, shortened
 
 if TYPE_CHECKING:
     import yaml
@@ -56,7 +55,7 @@ def parse_texts(source: str, *, names: Collection[str]) -> dict[str, str]:
     """
     import yaml
 
-    from vlinstruct.plain_yaml import compose_plain
+    from vlinstruct.settings_file import compose_plain
 
     root = compose_plain(source, max_depth=1)
     if not isinstance(root, yaml.MappingNode):
@@ -69,7 +68,7 @@ def parse_texts(source: str, *, names: Collection[str]) -> dict[str, str]:
 
 def _key_problems(root: yaml.MappingNode, names: Collection[str]) -> list[str]:
     """Returns the keys that are missing, unknown or there twice."""
-    from vlinstruct.plain_yaml import line_of, nearest
+    from vlinstruct.settings_file import line_of, nearest
 
     lines = defaultdict(list)
     for key, _ in root.value:

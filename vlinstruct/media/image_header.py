@@ -8,8 +8,14 @@ from io import BufferedReader
 from PIL import Image
 
 from vlinstruct.files import PathLike, open_regular, refusal, too_many_bytes
-from vlinstruct.media.images import DEFAULT_LIMITS, ImageLimits, check_size, image_format_of
-from vlinstruct.media.quiet import quiet_pillow, silence_lines
+from vlinstruct.media.images import (
+    DEFAULT_LIMITS,
+    ImageLimits,
+    check_size,
+    image_format_of,
+    quiet_pillow,
+    silence_lines,
+)
 
 _HEAD_BYTES = 1024
 

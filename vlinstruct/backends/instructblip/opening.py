@@ -14,7 +14,6 @@ from vlinstruct.backends.instructblip.load import load_model
 from vlinstruct.backends.registry import default_backbone, locate
 from vlinstruct.errors import InputError
 from vlinstruct.settings import Quantization
-from vlinstruct.text import error_line
 from vlinstruct.weights.quantization import require_quantization
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -57,7 +56,7 @@ def compute_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.zeros(1, device=device).item()  # `meta` makes tensors, but they hold nothing
     except (RuntimeError, AssertionError) as error:
-        raise InputError(error_line("cannot use --device", name, "not available here", "Use --device cpu")) from error
+        raise InputError.at("cannot use --device", name, "not available here", "Use --device cpu") from error
     return torch.device("cpu") if device.type == "cpu" else device  # safetensors knows no cpu:0
 
 
@@ -70,7 +69,7 @@ def compute_dtype(name: str, device: torch.device) -> torch.dtype:
     if name == "auto":
         return torch.float32 if device.type == "cpu" else torch.bfloat16
     if name not in _DTYPES:
-        raise InputError(error_line("cannot use --dtype", name, "unknown", f"Use auto, {', '.join(_DTYPES)}"))
+        raise InputError.at("cannot use --dtype", name, "unknown", f"Use auto, {', '.join(_DTYPES)}")
     return _DTYPES[name]
 
 
@@ -78,4 +77,4 @@ def _refuse_narrow_t5(backend: InstructBlipBackend) -> None:
     """FlanT5 was trained in bfloat16 and overflows in float16 (huggingface/transformers#20287)."""
     if backend.dtype == torch.float16 and isinstance(backend.network.config.text_config, T5Config):
         why = "T5 language models overflow in float16"
-        raise InputError(error_line("cannot use --dtype", "float16", why, "Use bfloat16 or float32"))
+        raise InputError.at("cannot use --dtype", "float16", why, "Use bfloat16 or float32")

@@ -240,4 +240,4 @@ def _named(error: VlinstructError, document: Document) -> VlinstructError:
 
 
 def _without_score(document: Document) -> ScoreError:
-    return ScoreError(f"{document}: the model gave no finite score. Use dtype=float32.")
+    return ScoreError(f"{document}: the model gave no finite score", advice="Use dtype=float32.")
