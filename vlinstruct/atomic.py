@@ -43,4 +43,4 @@ def written_atomically(target: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        raise ResourceError(f"cannot write {target}: {reason}. The file is as it was before.") from error
+        raise ResourceError(f"cannot write {target}: {reason}", advice="The file is as it was before.") from error

@@ -126,7 +126,9 @@ class Chat:
         if instruction is None:
             instruction = self.question
         if instruction is None:
-            raise TextError("there is no question to optimize yet. Ask one first, or give a text.", code="no_question")
+            raise TextError(
+                "there is no question to optimize yet", advice="Ask one first, or give a text.", code="no_question"
+            )
         return self.pipeline.optimize(instruction, self.percept, optimization=self.config.optimization)
 
     def reset(self) -> None:

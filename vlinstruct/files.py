@@ -9,7 +9,6 @@ from io import BufferedReader
 from typing import Literal
 
 from vlinstruct.errors import DataError, ImageError, InputError
-from vlinstruct.text import error_line
 
 Kind = Literal["image", "data"]
 PathLike = str | os.PathLike[str]
@@ -31,7 +30,7 @@ _BAD_PATH = ("bad_path", "the path holds a character no path can hold", "Check t
 
 def refusal(kind: Kind, place: object, code: str, why: str, advice: str) -> InputError:
     """Builds the error of a file that cannot be read; its code is `<kind>_<code>`."""
-    return _ERRORS[kind](error_line(_WHATS[kind], place, why, advice), code=f"{kind}_{code}")
+    return _ERRORS[kind].at(_WHATS[kind], place, why, advice, code=f"{kind}_{code}")
 
 
 def open_regular(path: PathLike, *, kind: Kind) -> BufferedReader:

@@ -22,11 +22,13 @@ def read_json_object(path: Path) -> dict[str, Any]:
             raise CheckpointError(f"{path} is larger than {_MAX_BYTES} bytes: not a configuration file.")
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise CheckpointError(f"{path.name} is missing in {path.parent}. Give a complete model folder.") from None
+        raise CheckpointError(
+            f"{path.name} is missing in {path.parent}", advice="Give a complete model folder."
+        ) from None
     except OSError as error:
         raise CheckpointError(f"cannot read {path}: {error.strerror}.") from error
     except (ValueError, RecursionError):
-        raise CheckpointError(f"{path} is damaged: not valid JSON. Download or copy it again.") from None
+        raise CheckpointError(f"{path} is damaged: not valid JSON", advice="Download or copy it again.") from None
     if not isinstance(values, dict):
         raise CheckpointError(f"{path} is damaged: a JSON object was expected, got {type(values).__name__}.")
     return values

@@ -33,7 +33,7 @@ from vlinstruct.instruction.rewrite import Rewritings
 from vlinstruct.instruction.shared import optimize_shared
 from vlinstruct.media.images import load_image
 from vlinstruct.settings import GenerationSettings, OptimizationSettings, Quantization
-from vlinstruct.text import check_instruction, error_line
+from vlinstruct.text import check_instruction
 from vlinstruct.values import Answer, Choice, Optimization, Percept, ScoredInstruction, TokenScores
 from vlinstruct.weights.hub_cache import revision_of
 from vlinstruct.weights.quantization import require_quantization
@@ -102,7 +102,7 @@ def compute_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.zeros(1, device=device).item()  # `meta` makes tensors, but they hold nothing
     except (RuntimeError, AssertionError) as error:
-        raise InputError(error_line("cannot use --device", name, "not available here", "Use --device cpu")) from error
+        raise InputError.at("cannot use --device", name, "not available here", "Use --device cpu") from error
     return torch.device("cpu") if device.type == "cpu" else device  # safetensors knows no cpu:0
 
 
@@ -115,7 +115,7 @@ def compute_dtype(name: str, device: torch.device) -> torch.dtype:
     if name == "auto":
         return torch.float32 if device.type == "cpu" else torch.bfloat16
     if name not in _DTYPES:
-        raise InputError(error_line("cannot use --dtype", name, "unknown", f"Use auto, {', '.join(_DTYPES)}"))
+        raise InputError.at("cannot use --dtype", name, "unknown", f"Use auto, {', '.join(_DTYPES)}")
     return _DTYPES[name]
 
 
@@ -123,7 +123,7 @@ def _refuse_narrow_t5(model: InstructBlipBackend) -> None:
     """FlanT5 was trained in bfloat16 and overflows in float16 (huggingface/transformers#20287)."""
     if model.dtype == torch.float16 and isinstance(model.network.config.text_config, T5Config):
         why = "T5 language models overflow in float16"
-        raise InputError(error_line("cannot use --dtype", "float16", why, "Use bfloat16 or float32"))
+        raise InputError.at("cannot use --dtype", "float16", why, "Use bfloat16 or float32")
 
 
 class Model:
@@ -338,7 +338,7 @@ def _check_texts(texts: Sequence[str], what: str) -> None:
 
 
 def _no_finite_score() -> ScoreError:
-    return ScoreError("the model gave no finite score. Its weights are damaged or --dtype is too narrow.")
+    return ScoreError("the model gave no finite score", advice="Its weights are damaged or --dtype is too narrow.")
 
 
 def _only(outcomes: Sequence[T | VlinstructError]) -> T:

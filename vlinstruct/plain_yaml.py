@@ -11,8 +11,7 @@ from typing import Any
 
 import yaml
 
-from vlinstruct.errors import DataError
-from vlinstruct.text import shortened
+from vlinstruct.errors import DataError, shortened
 
 
 def compose_plain(source: str, *, max_depth: int) -> yaml.Node | None:

@@ -17,10 +17,9 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
-from vlinstruct.errors import DataError
+from vlinstruct.errors import DataError, joined, shortened
 from vlinstruct.files import PathLike, read_regular
 from vlinstruct.plain_yaml import compose_plain, line_of, nearest
-from vlinstruct.text import error_line, joined, shortened
 
 MAX_FILE_BYTES = 32 * 1024
 """Room for some 400 lines; the slowest file of this size takes PyYAML half a second."""
@@ -59,8 +58,7 @@ def read_settings(path: PathLike, kind: type) -> dict[str, Any]:
     try:
         return parse_settings(_decoded(content), kind)
     except DataError as error:
-        line = error_line("cannot use settings", path, error.message, "Correct the file")
-        raise DataError(line, code=error.code) from error
+        raise DataError.at("cannot use settings", path, error.message, "Correct the file", code=error.code) from error
 
 
 def parse_settings(source: str, kind: type) -> dict[str, Any]:

@@ -83,7 +83,7 @@ def _work(arguments: list[str], data: DataOptions, options: RunOptions, talk: Ta
             raise UsageError("--data brings its own pictures and questions: leave IMAGE and QUESTION away.")
         return file_work(data.data, data)
     if len(arguments) < 2:
-        raise UsageError(f"a picture and a question are needed. Type: {_USAGE}")
+        raise UsageError("a picture and a question are needed", advice=f"Type: {_USAGE}")
     *images, question = arguments
     refuse_swapped(images, [question], _USAGE)
     check_instruction(question, what="question")

@@ -19,8 +19,7 @@ import typer
 from vlinstruct.cli.chat_lines import ChatLine, piped_lines, typed_lines
 from vlinstruct.cli.options import GenerationOptions, ModelOptions, OptimizationOptions, takes
 from vlinstruct.cli.terminal import Talk, say, show
-from vlinstruct.errors import BatchError, InputError, NetworkError, VlinstructError
-from vlinstruct.text import error_line, printable
+from vlinstruct.errors import BatchError, InputError, NetworkError, VlinstructError, printable
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -116,7 +115,7 @@ def _read_picture(typed: str, options: ChatOptions, talk: Talk, *, may_fetch: bo
 
 
 def _no_picture(place: str, why: str, advice: str) -> InputError:
-    return InputError(error_line("cannot chat about", place, why, advice), code="no_picture")
+    return InputError.at("cannot chat about", place, why, advice, code="no_picture")
 
 
 class _Session:
@@ -206,8 +205,7 @@ class _Session:
                 print(_HELP, file=sys.stderr)
             case _:
                 typed = f"{line.command} {line.text}".strip()
-                message = error_line("cannot do", typed, "this is no command", _COMMANDS)
-                raise InputError(message, code="unknown_command")
+                raise InputError.at("cannot do", typed, "this is no command", _COMMANDS, code="unknown_command")
 
     def _optimize(self, text: str | None, id: str) -> None:
         from vlinstruct.cli.optimize import render_optimization

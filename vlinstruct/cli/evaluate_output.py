@@ -67,7 +67,9 @@ def show_checked(names: Sequence[str], data: Path | None, as_json: bool, *, ocr:
             good = f"nothing is wrong: {found.num_items:,} items, {found.num_pictures:,} pictures"
             show("\n".join(f"{found.name}: {line}" for line in found.problems or [good]))
     if num_wrong:
-        raise DataError(f"the data of {num_wrong} of {len(benchmarks)} benchmarks is not as it should be. See stdout.")
+        raise DataError(
+            f"the data of {num_wrong} of {len(benchmarks)} benchmarks is not as it should be", advice="See stdout."
+        )
 
 
 def show_differences(here: Path, there: Path, as_json: bool) -> None:

@@ -48,7 +48,7 @@ def optimize(
         _show_templates()
         return
     if instruction is None or not images:
-        raise UsageError(f"an instruction and a picture are needed. Type: {_USAGE}")
+        raise UsageError("an instruction and a picture are needed", advice=f"Type: {_USAGE}")
     from vlinstruct.cli.run import refuse_swapped, run, run_shared, typed_work
     from vlinstruct.operations import Optimize
 
@@ -71,7 +71,9 @@ def _refuse_with_shared(answer: bool, options: RunOptions, generation: Generatio
     if answer or generation != GenerationOptions():
         raise UsageError("--shared answers nothing: ask the chosen instruction with vlinstruct ask.")
     if options.output is not None or options.max_failures is not None:
-        raise UsageError("--shared prints one record: no --output, no --max-failures. Type --json > FILE to keep it.")
+        raise UsageError(
+            "--shared prints one record: no --output, no --max-failures", advice="Type --json > FILE to keep it."
+        )
 
 
 def _show_templates() -> None:

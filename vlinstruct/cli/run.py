@@ -86,9 +86,9 @@ def refuse_swapped(images: Sequence[str], texts: Sequence[str], usage: str) -> N
     if picture is None:
         return
     if any(_is_text(image) for image in images):
-        raise UsageError(f"the picture and the text have changed places. Type: {usage}")
+        raise UsageError("the picture and the text have changed places", advice=f"Type: {usage}")
     if os.path.isfile(picture):
-        raise UsageError(f"a text is missing: {picture} is a file. Type: {usage}")
+        raise UsageError(f"a text is missing: {picture} is a file", advice=f"Type: {usage}")
 
 
 def _is_text(image: str) -> bool:

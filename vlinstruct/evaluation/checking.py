@@ -12,7 +12,6 @@ from vlinstruct.evaluation.benchmarks.hub_files import has_tables
 from vlinstruct.evaluation.benchmarks.hub_table import StoredPicture
 from vlinstruct.evaluation.benchmarks.picture import Picture
 from vlinstruct.evaluation.item import Item
-from vlinstruct.text import error_line
 
 _HEADERS_READ = 8
 
@@ -109,14 +108,14 @@ def _missing(benchmark: Benchmark, folder: Path, name: str) -> DataError:
     what: Mapping[str, str] = {key: value for form in benchmark.forms for key, value in form.items()}
     why = f"no such {kind}; it should hold {what[name]}"
     advice = f"Get it from {benchmark.source}"
-    return DataError(error_line(f"cannot read {benchmark.task.name}", folder / name, why, advice), code="data_missing")
+    return DataError.at(f"cannot read {benchmark.task.name}", folder / name, why, advice, code="data_missing")
 
 
 def _count_problems(benchmark: Benchmark, folder: Path, items: Sequence[Item]) -> Iterator[str]:
     if len(items) != benchmark.num_items:
         why = f"{len(items):,} items of the part {benchmark.part}, {benchmark.num_items:,} are expected"
         advice = "Compare the files with `vlinstruct evaluate --list`"
-        yield error_line(f"cannot compare {benchmark.task.name}", folder, why, advice)
+        yield DataError.at(f"cannot compare {benchmark.task.name}", folder, why, advice).message
 
 
 def _picture_problems(benchmark: Benchmark, pictures: Sequence[Picture | StoredPicture]) -> Iterator[str]:
@@ -124,7 +123,7 @@ def _picture_problems(benchmark: Benchmark, pictures: Sequence[Picture | StoredP
     if absent:
         why = f"no such picture; {len(absent):,} of {len(pictures):,} are missing"
         advice = f"Get them from {benchmark.source}"
-        yield error_line(f"cannot read {benchmark.task.name}", absent[0].place, why, advice)
+        yield DataError.at(f"cannot read {benchmark.task.name}", absent[0].place, why, advice).message
     for picture in pictures[:_HEADERS_READ]:
         if picture.is_there():
             try:

@@ -10,11 +10,11 @@ from typing import Any
 
 from PIL import Image
 
+from vlinstruct.errors import printable
 from vlinstruct.evaluation.cases import Answer, Case
 from vlinstruct.evaluation.chart import as_svg
 from vlinstruct.evaluation.report import findings, spelled
 from vlinstruct.evaluation.table import Table
-from vlinstruct.text import printable
 
 _SHOWN_PX = 200
 _STYLE = """

@@ -64,7 +64,7 @@ def _add_certainties(
 ) -> None:
     """Adds how sure the language model was of each rewriting: the probability of its least likely token."""
     if not hasattr(model, "text_nll"):
-        raise UsageError("least_certainty needs a model with text_nll (CertaintyModel). Set it to 0.")
+        raise UsageError("least_certainty needs a model with text_nll (CertaintyModel)", advice="Set it to 0.")
     prompts = [templates.rewrite_prompt(text) for _, _, text in keys]
     scores = cast(CertaintyModel, model).text_nll(prompts, [known[key].text for key in keys]) if keys else []
     for key, one in zip(keys, scores, strict=True):

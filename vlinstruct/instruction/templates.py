@@ -11,9 +11,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from vlinstruct.errors import DataError
+from vlinstruct.errors import DataError, joined, shortened
 from vlinstruct.instruction.templates_file import MAX_WHY_CHARACTERS, parse_texts, read_text
-from vlinstruct.text import error_line, joined, shortened
 from vlinstruct.values import ScoredInstruction
 
 TEMPLATE_FIELDS = {
@@ -109,7 +108,7 @@ class Templates:
             return cls(**parse_texts(read_text(path), names=TEMPLATE_FIELDS))
         except DataError as error:
             advice = "Start from a copy of the default templates"
-            raise DataError(error_line("cannot use templates", path, error.message, advice)) from error
+            raise DataError.at("cannot use templates", path, error.message, advice) from error
 
     def rewrite_prompt(self, instruction: str) -> str:
         """Returns what the language model alone reads to rewrite `instruction`."""

@@ -11,8 +11,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vlinstruct.errors import DataError
-from vlinstruct.text import joined, shortened
+from vlinstruct.errors import DataError, joined, shortened
 
 if TYPE_CHECKING:
     import yaml

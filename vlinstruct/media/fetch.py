@@ -16,7 +16,6 @@ from typing import IO
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from vlinstruct.errors import NetworkError
-from vlinstruct.text import error_line
 
 _CHUNK_BYTES = 65_536
 _SCHEMES = ("http", "https")
@@ -203,4 +202,4 @@ def _explain(url: Url, error: Exception, limits: FetchLimits) -> NetworkError:
 
 
 def _problem(url: Url, code: str, why: str, advice: str) -> NetworkError:
-    return NetworkError(error_line("cannot fetch image", url.short_name, why, advice), code=f"url_{code}")
+    return NetworkError.at("cannot fetch image", url.short_name, why, advice, code=f"url_{code}")

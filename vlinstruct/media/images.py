@@ -15,12 +15,11 @@ from io import BytesIO
 # TIFF and WebP are imported here to be registered: Image.open would import all of its forty plugins to find them.
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin  # noqa: F401
 
-from vlinstruct.errors import InputError, UsageError, VlinstructError
+from vlinstruct.errors import InputError, UsageError, VlinstructError, printable
 from vlinstruct.files import PathLike, read_regular, refusal, too_many_bytes
 from vlinstruct.media.image_formats import ImageFormat, NoImage, identify, lacks_its_end
 from vlinstruct.media.image_modes import to_rgb
 from vlinstruct.media.quiet import quiet_pillow, silence_lines
-from vlinstruct.text import printable
 
 PILLOW_MAX_PIXELS = 178_956_970
 """Above this Pillow refuses by itself (twice its MAX_IMAGE_PIXELS)."""

@@ -15,11 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from vlinstruct.errors import InputError, NetworkError
+from vlinstruct.errors import InputError, NetworkError, printable
 from vlinstruct.files import PathLike, refusal, too_many_bytes
 from vlinstruct.media.fetch import DEFAULT_FETCH_LIMITS, FetchLimits, Url, fetch
 from vlinstruct.media.images import DEFAULT_LIMITS, ImageLimits, LoadedImage, load_image
-from vlinstruct.text import error_line, printable
 
 IMAGE_EXTENSIONS = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".mpo"}
@@ -176,15 +175,16 @@ def _read_stdin(stdin: BinaryIO | None, max_bytes: int) -> bytes:
 def _from_url(text: str, scheme: str, options: ListingOptions) -> ImageInput:
     if scheme == "data":
         why = "data: URLs are not read"
-        raise InputError(error_line("cannot read image", text[:30], why, "Save it to a file"), code="data_url")
+        raise InputError.at("cannot read image", text[:30], why, "Save it to a file", code="data_url")
     if scheme not in ("http", "https"):
         why = f"{scheme}: URLs are not read"
-        raise InputError(error_line("cannot read image", scheme + "://", why, "Name a file"), code="url_scheme")
+        raise InputError.at("cannot read image", scheme + "://", why, "Name a file", code="url_scheme")
     url = Url(address=text)
     if options.offline:
         why = "--offline forbids fetching"
-        message = error_line("cannot fetch image", url.short_name, why, "Download it first and name the file")
-        raise NetworkError(message, code="url_offline")
+        raise NetworkError.at(
+            "cannot fetch image", url.short_name, why, "Download it first and name the file", code="url_offline"
+        )
     return ImageInput(id=url.name, source=url)
 
 
@@ -249,4 +249,4 @@ def _notices(skipped: Counter[str]) -> tuple[str, ...]:
 
 def _nothing_to_do(text: str, skipped: Counter[str]) -> InputError:
     why = "; ".join(("nothing to do, no image found", *_notices(skipped)))
-    return InputError(error_line("cannot list images", printable(text), why, "Check the path"), code="nothing_to_do")
+    return InputError.at("cannot list images", printable(text), why, "Check the path", code="nothing_to_do")

@@ -15,7 +15,6 @@ from collections.abc import Sequence
 
 from vlinstruct.errors import DataError
 from vlinstruct.metrics.mrr import target_rank
-from vlinstruct.text import error_line
 
 _FINAL_PUNCTUATION = ".,;:!?"
 
@@ -65,5 +64,5 @@ def accuracy(matches: Sequence[bool]) -> float:
     0.75
     """
     if not matches:
-        raise DataError(error_line("cannot compute accuracy", "items", "there are none", "Give one item at least"))
+        raise DataError.at("cannot compute accuracy", "items", "there are none", "Give one item at least")
     return sum(matches) / len(matches)

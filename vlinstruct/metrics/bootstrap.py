@@ -19,7 +19,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vlinstruct.errors import DataError, ScoreError
-from vlinstruct.text import error_line
 
 NUM_RESAMPLES = 2_000
 _PERCENTILES = (2.5, 97.5)
@@ -57,7 +56,7 @@ def mean_interval(scores: ArrayLike, *, generator: np.random.Generator, num_resa
     (values,) = _columns([scores])
     if not np.isfinite(values).all():
         index = int(np.argmin(np.isfinite(values)))
-        raise ScoreError(error_line(_WHAT, f"item {index}", "its score is not finite", "Leave the item out"))
+        raise ScoreError.at(_WHAT, f"item {index}", "its score is not finite", "Leave the item out")
     means = [values[rows].mean(axis=1) for rows in _resamples(len(values), num_resamples, generator)]
     return _interval(float(values.mean()), np.concatenate(means))
 
@@ -109,7 +108,7 @@ def statistic_interval(
     defined = [result for result in results if result is not None]
     if 2 * len(defined) < num_resamples:
         why = f"the metric exists on {len(defined)} of {num_resamples} resamples"
-        raise DataError(error_line(_WHAT, "items", why, "Evaluate more items"))
+        raise DataError.at(_WHAT, "items", why, "Evaluate more items")
     return _interval(float(value), np.array(defined))
 
 
@@ -125,7 +124,7 @@ def _columns(columns: Sequence[ArrayLike]) -> list[NDArray[np.generic]]:
     lengths = [len(array) for array in arrays]
     if not arrays or len(set(lengths)) > 1 or not lengths[0]:
         why = f"arrays of {' and '.join(map(str, lengths)) or 'no'} items"
-        raise DataError(error_line(_WHAT, "items", why, "Give every array the same items, one at least"))
+        raise DataError.at(_WHAT, "items", why, "Give every array the same items, one at least")
     return arrays
 
 

@@ -20,7 +20,6 @@ from pathlib import Path
 
 from vlinstruct.errors import ResourceError
 from vlinstruct.metrics.ptb import Tokens
-from vlinstruct.text import error_line
 
 _JAR = "stanford-corenlp-3.4.1.jar"
 _OPTIONS = ("edu.stanford.nlp.process.PTBTokenizer", "-preserveLines", "-lowerCase")
@@ -79,7 +78,7 @@ class CoreNlp:
         return ran.stdout.decode(errors="replace")
 
     def _error(self, why: str) -> ResourceError:
-        return ResourceError(error_line("cannot run Stanford CoreNLP", self.java, why, "Take another Java, or none"))
+        return ResourceError.at("cannot run Stanford CoreNLP", self.java, why, "Take another Java, or none")
 
 
 def find_corenlp() -> CoreNlp | None:

@@ -94,7 +94,7 @@ def load_font(name: str, size_px: int) -> ImageFont.FreeTypeFont:
         return font
     if name not in _installed():
         advice = "apt-get install $(python -m vlinstruct.mini.fonts)"
-        raise ResourceError(f"font {name} not found. Install the open fonts: {advice}", code="font_missing")
+        raise ResourceError(f"font {name} not found", advice=f"Install the open fonts: {advice}", code="font_missing")
     return ImageFont.truetype(str(_installed()[name]), size_px)
 
 

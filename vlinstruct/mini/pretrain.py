@@ -79,12 +79,14 @@ class Trainer:
 
     def _load(self, rank: int) -> None:
         if not self.settings.checkpoint.exists():
-            raise CheckpointError(f"nothing to resume: {self.settings.checkpoint} is missing. Leave out --resume.")
+            raise CheckpointError(
+                f"nothing to resume: {self.settings.checkpoint} is missing", advice="Leave out --resume."
+            )
         state = torch.load(self.settings.checkpoint, weights_only=True, map_location=self.device)
         kind, wanted = state["language_model"], self.settings.language_model
         if kind != wanted:
             raise CheckpointError(
-                f"{self.settings.checkpoint} trains {kind}, not {wanted}. Give --language-model {kind}."
+                f"{self.settings.checkpoint} trains {kind}, not {wanted}", advice=f"Give --language-model {kind}."
             )
         self.model.load_state_dict(state["model"])
         self.heads.load_state_dict(state["heads"])

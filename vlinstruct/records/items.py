@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from vlinstruct.errors import DataError, InputError
+from vlinstruct.errors import DataError, InputError, shortened
 from vlinstruct.files import PathLike, open_regular
 from vlinstruct.media.fetch import Url
 from vlinstruct.records.lines import (
@@ -26,7 +26,7 @@ from vlinstruct.records.lines import (
     require_text,
     text_field,
 )
-from vlinstruct.text import check_instruction, error_line, shortened
+from vlinstruct.text import check_instruction
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +91,7 @@ def _check_start(start: bytes, path: PathLike) -> None:
 
 
 def _refuse_file(path: PathLike, code: str, why: str, advice: str) -> DataError:
-    return DataError(error_line("cannot read items", os.fspath(path), why, advice), code=code)
+    return DataError.at("cannot read items", os.fspath(path), why, advice, code=code)
 
 
 def _check_ids(items: tuple[Item | ItemError, ...], path: PathLike) -> None:

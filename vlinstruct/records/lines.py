@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, NoReturn
 
-from vlinstruct.errors import DataError
+from vlinstruct.errors import DataError, shortened
 from vlinstruct.files import PathLike
 from vlinstruct.media.fetch import Url
-from vlinstruct.text import error_line, shortened
 
 MAX_LINE_BYTES = 1_000_000
 BOM = b"\xef\xbb\xbf"
@@ -54,9 +53,9 @@ def require_text(start: bytes, path: PathLike, *, action: str) -> None:
     """
     if start.startswith(_COMPRESSED):
         why, advice = "compressed input not supported", "Unpack it first"
-        raise DataError(error_line(action, os.fspath(path), why, advice), code="compressed")
+        raise DataError.at(action, os.fspath(path), why, advice, code="compressed")
     if start.startswith(_UTF_16):
-        raise DataError(error_line(action, os.fspath(path), "it is UTF-16", "Save it as UTF-8"), code="encoding")
+        raise DataError.at(action, os.fspath(path), "it is UTF-16", "Save it as UTF-8", code="encoding")
 
 
 def numbered_lines(stream: BinaryIO, max_line_bytes: int) -> Iterator[tuple[int, bytes]]:
@@ -75,7 +74,7 @@ def numbered_lines(stream: BinaryIO, max_line_bytes: int) -> Iterator[tuple[int,
 
 def bad_record(place: str, code: str, why: str, advice: str = "Correct the line") -> DataError:
     """Returns the error of a record that cannot be used; `place` names its file and line."""
-    return DataError(error_line("cannot use item", place, why, advice), code=code)
+    return DataError.at("cannot use item", place, why, advice, code=code)
 
 
 def parse_record(line: bytes, place: str, max_line_bytes: int) -> dict[str, object]:

@@ -18,7 +18,6 @@ from types import TracebackType
 from typing import BinaryIO, Self
 
 from vlinstruct.errors import ResourceError, VlinstructError
-from vlinstruct.text import error_line
 
 _RAW_ESCAPES = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\u2028\u2029\ud800-\udfff]")
 _FIRST_FIELDS = ("schema", "id", "status")
@@ -154,4 +153,4 @@ _UNWRITABLE = ("output_failed", "it cannot be written", "Choose another place")
 def cannot_write(name: str, error: OSError) -> ResourceError:
     """Builds the error of an output that the system does not let us write."""
     code, why, advice = _REASONS.get(error.errno or 0, _UNWRITABLE)
-    return ResourceError(error_line("cannot write output", name, why, advice), code=code)
+    return ResourceError.at("cannot write output", name, why, advice, code=code)

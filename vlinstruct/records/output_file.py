@@ -14,7 +14,6 @@ from vlinstruct.files import PathLike
 from vlinstruct.records.lock import lock
 from vlinstruct.records.output import RecordWriter, cannot_write, write_all
 from vlinstruct.records.resume import Earlier, Target, earlier_notices, lines, scan
-from vlinstruct.text import error_line
 
 _MODE = 0o666  # before the umask
 
@@ -57,7 +56,7 @@ def open_records(
 
 
 def _refuse(name: str, code: str, why: str, advice: str) -> InputError:
-    return InputError(error_line("cannot write output", name, why, advice), code=f"output_{code}")
+    return InputError.at("cannot write output", name, why, advice, code=f"output_{code}")
 
 
 def _check_place(name: str, inputs: Iterable[PathLike]) -> None:

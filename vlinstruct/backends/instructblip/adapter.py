@@ -165,7 +165,7 @@ def read_adapter_config(folder: Path) -> AdapterConfig:
     if values.get("format") != FORMAT:
         got = values.get("format")
         raise CheckpointError(
-            f"{folder / CONFIG_FILE} has format {got!r}, this version reads {FORMAT}. Update vlinstruct."
+            f"{folder / CONFIG_FILE} has format {got!r}, this version reads {FORMAT}", advice="Update vlinstruct."
         )
     wanted = {"backbone": dict, "use_ema": bool, "sha256": str}
     wrong = [name for name, kind in wanted.items() if not isinstance(values.get(name), kind)]
@@ -174,7 +174,9 @@ def read_adapter_config(folder: Path) -> AdapterConfig:
     layers = values.get("layers", ["projection"])
     unknown = [str(layer) for layer in layers if layer not in LAYERS] if isinstance(layers, list) else [repr(layers)]
     if unknown:
-        raise CheckpointError(f"{folder / CONFIG_FILE} names unknown layers: {', '.join(unknown)}. Update vlinstruct.")
+        raise CheckpointError(
+            f"{folder / CONFIG_FILE} names unknown layers: {', '.join(unknown)}", advice="Update vlinstruct."
+        )
     return AdapterConfig(
         backbone=values["backbone"],
         use_ema=values["use_ema"],

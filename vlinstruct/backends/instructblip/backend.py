@@ -200,8 +200,8 @@ class InstructBlipBackend:
         ids, config = self.tokenizer.prompt_ids(prompt), self.network.config.text_config
         if isinstance(config, LlamaConfig) and len(ids) > config.max_position_embeddings:
             raise TextError(
-                f"prompt too long: {len(ids)} tokens, the language model takes {config.max_position_embeddings}. "
-                "Shorten the instruction.",
+                f"prompt too long: {len(ids)} tokens, the language model takes {config.max_position_embeddings}",
+                advice="Shorten the instruction.",
                 code="text_too_long",
             )
         return ids

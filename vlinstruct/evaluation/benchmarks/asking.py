@@ -5,10 +5,11 @@ from __future__ import annotations
 import string
 from collections.abc import Sequence
 
+from vlinstruct.errors import shortened
 from vlinstruct.evaluation.benchmarks.picture import Draw
 from vlinstruct.evaluation.benchmarks.record import Record, bad_annotation
 from vlinstruct.evaluation.item import Item, Task
-from vlinstruct.text import check_instruction, shortened
+from vlinstruct.text import check_instruction
 
 _NUM_ANSWERS = 10
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from vlinstruct.errors import shortened
 from vlinstruct.evaluation.benchmark import Benchmark, HubCopy
 from vlinstruct.evaluation.benchmarks.annotations import read_object
 from vlinstruct.evaluation.benchmarks.asking import Asking
@@ -20,7 +21,6 @@ from vlinstruct.evaluation.benchmarks.picture import Draw, picture
 from vlinstruct.evaluation.benchmarks.record import Record, bad_annotation
 from vlinstruct.evaluation.item import Item, Task
 from vlinstruct.instruction.templates import fill
-from vlinstruct.text import shortened
 
 _FILE, _PICTURES = "testdev_balanced_questions.json", "images/"
 _INSTRUCTION = "Question: {question} \n Short answer:"

@@ -27,7 +27,6 @@ from vlinstruct.evaluation.benchmarks import (
 from vlinstruct.evaluation.benchmarks.hub_files import has_tables
 from vlinstruct.evaluation.checking import missing_files, read, require_files
 from vlinstruct.evaluation.item import Item
-from vlinstruct.text import error_line
 
 _MODULES = (flickr30k, nocaps, vsr, gqa, iconqa, vizwiz, textvqa, visdial, scienceqa, hatefulmemes)
 BENCHMARKS: Mapping[str, Benchmark] = {module.BENCHMARK.task.name: module.BENCHMARK for module in _MODULES}
@@ -67,5 +66,5 @@ def read_items(benchmark: Benchmark, folder: Path, *, limit: int | None = None) 
     if not items:
         why = f"its files hold no item of the part {benchmark.part}, no score can be computed"
         advice = "Compare them with `vlinstruct evaluate --list`"
-        raise DataError(error_line(f"cannot read {benchmark.task.name}", folder, why, advice), code="nothing_to_do")
+        raise DataError.at(f"cannot read {benchmark.task.name}", folder, why, advice, code="nothing_to_do")
     return items

@@ -9,8 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from vlinstruct.errors import DataError
-from vlinstruct.text import error_line, shortened
+from vlinstruct.errors import DataError, shortened
 
 T = TypeVar("T")
 WHAT = "cannot use annotations"
@@ -19,7 +18,7 @@ _ADVICE = "Compare the file with `vlinstruct evaluate --list`, or get it again"
 
 def bad_annotation(place: str, why: str, *, code: str = "bad_field") -> DataError:
     """Returns the error of an annotation that cannot be used; `place` names its file and record."""
-    return DataError(error_line(WHAT, place, why, _ADVICE), code=code)
+    return DataError.at(WHAT, place, why, _ADVICE, code=code)
 
 
 @dataclass(frozen=True, kw_only=True)

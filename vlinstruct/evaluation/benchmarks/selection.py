@@ -10,12 +10,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from vlinstruct.errors import UsageError
+from vlinstruct.errors import UsageError, shortened
 from vlinstruct.evaluation.benchmark import Benchmark
 from vlinstruct.evaluation.item import Item, Task
 from vlinstruct.mini.split import Split
 from vlinstruct.settings import GenerationSettings
-from vlinstruct.text import shortened
 
 if TYPE_CHECKING:
     from vlinstruct.evaluation.benchmarks.ocr_tokens import Completed, Ocr

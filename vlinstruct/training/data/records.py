@@ -21,7 +21,6 @@ from vlinstruct.records.lines import (
     parse_strictly,
     require_text,
 )
-from vlinstruct.text import error_line
 from vlinstruct.training.data.csv_rows import columns_of, csv_rows
 from vlinstruct.training.data.image_folder import is_metadata, metadata_file
 
@@ -87,7 +86,7 @@ def _records(file: str) -> Iterator[TrainingRecord]:
 
 
 def _refuse_file(file: str, code: str, why: str, advice: str) -> DataError:
-    return DataError(error_line("cannot read data", file, why, advice), code=code)
+    return DataError.at("cannot read data", file, why, advice, code=code)
 
 
 def _line_records(stream: BufferedReader, file: str) -> Iterator[TrainingRecord]:
