@@ -209,3 +209,18 @@ def joined(problems: list[str], *, max_characters: int) -> str:
 
 def _and_more(num_problems: int) -> str:
     return f"; and {num_problems} more" if num_problems else ""
+
+
+def require(*checks: tuple[bool, str]) -> None:
+    """Raises one error that names every check that does not hold.
+
+    Args:
+        *checks: whether it holds, and what to say where it does not.
+
+    Raises:
+        UsageError: one of them does not hold.
+
+    >>> require((True, "width must be above 0, got 8"))
+    """
+    if problems := [problem for holds, problem in checks if not holds]:
+        raise UsageError("; ".join(problems))

@@ -14,7 +14,7 @@ from typing import Any
 
 from vlinstruct.backends.instructblip.configuration import InstructBlipConfig
 from vlinstruct.errors import CheckpointError
-from vlinstruct.json_files import read_json_object
+from vlinstruct.files import read_json_object
 from vlinstruct.weights.download import download
 
 DEFAULT_BACKBONE = "mini"

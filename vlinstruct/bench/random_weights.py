@@ -21,7 +21,7 @@ from vlinstruct.backends.instructblip.tokenization import QFormerTokenizer, Text
 from vlinstruct.backends.registry import BACKBONES, mini_folder
 from vlinstruct.bench.load import architecture
 from vlinstruct.errors import CheckpointError
-from vlinstruct.json_files import read_json_object
+from vlinstruct.files import read_json_object
 from vlinstruct.model import Model, compute_device, compute_dtype
 
 _SPREAD = 0.02

@@ -195,13 +195,13 @@ def _processes(device: str) -> tuple[Processes, str]:
 
 def _measure(selection: Selection, rows: Sequence[Row], folder: Path, run: _Run) -> None:
     """Answers everything, and prints the table."""
-    from vlinstruct.atomic import written_atomically
     from vlinstruct.evaluation.cases import draw_cases
     from vlinstruct.evaluation.chart import as_svg
     from vlinstruct.evaluation.page import as_html
     from vlinstruct.evaluation.runner import run as answer_all
     from vlinstruct.evaluation.table import read_records, read_table
     from vlinstruct.evaluation.versions import versions
+    from vlinstruct.files import written_atomically
 
     for notice in selection.notices:
         run.talk.notice(notice)

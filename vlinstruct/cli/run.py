@@ -16,8 +16,8 @@ from vlinstruct.batch import BadItem, Batch, BatchItem, Summary, resume_key, wri
 from vlinstruct.cli.options import DataOptions, ModelOptions, OptimizationOptions, RunOptions
 from vlinstruct.cli.terminal import Talk, progress, show
 from vlinstruct.errors import BatchError, InputError, UsageError
+from vlinstruct.files import read_json_object
 from vlinstruct.instruction.templates import Templates
-from vlinstruct.json_files import read_json_object
 from vlinstruct.media.images import ImageLimits
 from vlinstruct.media.inputs import ListingOptions, has_image_extension, list_images
 from vlinstruct.operations import Fields, Operation

@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from vlinstruct.durable import mode_under_umask, sync
 from vlinstruct.errors import InputError, ResourceError
+from vlinstruct.files import mode_under_umask, sync
 
 _KNOWN_BY = ("config.json", "alignment_config.json")
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h

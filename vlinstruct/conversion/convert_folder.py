@@ -21,7 +21,7 @@ from vlinstruct.conversion.language_model_folder import PREFIX
 from vlinstruct.conversion.model_folder import Writing, Written, copy_others, stored_weights, write_model_folder
 from vlinstruct.conversion.weights import Weight, plus_low_rank, require_floating, stored
 from vlinstruct.errors import CheckpointError
-from vlinstruct.json_files import read_json_object
+from vlinstruct.files import read_json_object
 
 
 def convert_folder(source: Path, writing: Writing) -> Written:

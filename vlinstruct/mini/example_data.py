@@ -10,7 +10,7 @@ import json
 import random
 from pathlib import Path
 
-from vlinstruct.atomic import written_atomically
+from vlinstruct.files import written_atomically
 from vlinstruct.mini.draw import draw
 from vlinstruct.mini.questions import ask, facts
 from vlinstruct.mini.split import Split

@@ -11,7 +11,7 @@ from torch import Tensor
 from vlinstruct.backends.instructblip.configuration import InstructBlipConfig
 from vlinstruct.backends.instructblip.load import vocabulary_tables
 from vlinstruct.backends.instructblip.network import InstructBlip
-from vlinstruct.json_files import read_json_object
+from vlinstruct.files import read_json_object
 
 
 def start_from(folder: Path, model: InstructBlip) -> str:

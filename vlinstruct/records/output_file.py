@@ -8,9 +8,8 @@ import stat
 from collections.abc import Iterable, Mapping
 from typing import BinaryIO
 
-from vlinstruct.durable import sync
 from vlinstruct.errors import InputError
-from vlinstruct.files import PathLike
+from vlinstruct.files import PathLike, sync
 from vlinstruct.records.lock import lock
 from vlinstruct.records.output import RecordWriter, cannot_write, write_all
 from vlinstruct.records.resume import Earlier, Target, earlier_notices, lines, scan

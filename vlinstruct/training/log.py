@@ -8,8 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from vlinstruct.atomic import written_atomically
 from vlinstruct.errors import ResourceError
+from vlinstruct.files import written_atomically
 
 
 class Log:

@@ -19,9 +19,8 @@ from typing import Any
 from torch import Tensor
 from torch.optim import Optimizer
 
-from vlinstruct.durable import file_sha256, mode_under_umask, sync
 from vlinstruct.errors import CheckpointError, ResourceError
-from vlinstruct.json_files import read_json_object
+from vlinstruct.files import file_sha256, mode_under_umask, read_json_object, sync
 from vlinstruct.weights.safetensors_files import tensors, write_tensors
 
 _KEPT = 2

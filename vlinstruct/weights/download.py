@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from vlinstruct.errors import CheckpointError, NetworkError, ResourceError, VlinstructError, printable
-from vlinstruct.json_files import read_json_object
+from vlinstruct.files import read_json_object
 from vlinstruct.weights.hub_cache import cached_folder, damages
 
 _HUB_FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "qformer_tokenizer/*")

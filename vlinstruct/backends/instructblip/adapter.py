@@ -18,14 +18,12 @@ from typing import Any
 from torch import Tensor
 from torch.nn import Parameter
 
-from vlinstruct.atomic import written_atomically
 from vlinstruct.backends.instructblip.configuration import InstructBlipConfig
 from vlinstruct.backends.instructblip.load import require_same_tensors
 from vlinstruct.backends.instructblip.lora import load_lora, save_lora
 from vlinstruct.backends.instructblip.network import InstructBlip
-from vlinstruct.durable import file_sha256
 from vlinstruct.errors import CheckpointError, VlinstructError
-from vlinstruct.json_files import read_json_object
+from vlinstruct.files import file_sha256, read_json_object, written_atomically
 from vlinstruct.weights.safetensors_files import tensors, write_tensors
 
 CONFIG_FILE = "alignment_config.json"

@@ -18,7 +18,7 @@ from vlinstruct.backends.instructblip.image_processor import ImageProcessor
 from vlinstruct.backends.instructblip.network import InstructBlip
 from vlinstruct.backends.instructblip.tokenization import QFormerTokenizer, TextTokenizer
 from vlinstruct.errors import CheckpointError
-from vlinstruct.json_files import read_json_object
+from vlinstruct.files import read_json_object
 from vlinstruct.settings import Quantization
 from vlinstruct.weights.placement import Placement, add_transfers
 from vlinstruct.weights.quantization import quantized_linear, replace_linears

@@ -22,12 +22,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import Parameter
 
-from vlinstruct.atomic import written_atomically
 from vlinstruct.backends.instructblip.language_model import LanguageModel
 from vlinstruct.backends.instructblip.load import require_same_tensors
 from vlinstruct.backends.instructblip.t5 import T5
 from vlinstruct.errors import CheckpointError, ResourceError, UsageError, shortened
-from vlinstruct.json_files import read_json_object
+from vlinstruct.files import read_json_object, written_atomically
 from vlinstruct.weights.safetensors_files import tensors, write_tensors
 
 CONFIG_FILE = "adapter_config.json"

@@ -14,7 +14,7 @@ from vlinstruct.backends.instructblip.load import empty_model
 from vlinstruct.backends.instructblip.working_memory import Load, activation_bytes, cache_bytes
 from vlinstruct.backends.registry import BACKBONES
 from vlinstruct.errors import CheckpointError
-from vlinstruct.json_files import read_json_object
+from vlinstruct.files import read_json_object
 from vlinstruct.settings import Quantization
 from vlinstruct.weights.weight_count import WeightCount, count_weights
 

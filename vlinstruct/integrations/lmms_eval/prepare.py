@@ -18,11 +18,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from vlinstruct.atomic import written_atomically
 from vlinstruct.errors import DataError, VlinstructError
 from vlinstruct.evaluation.benchmark import Benchmark
 from vlinstruct.evaluation.benchmarks.picture import Picture
 from vlinstruct.evaluation.item import Item
+from vlinstruct.files import written_atomically
 
 BENCHMARKS = ("vsr", "visdial", "hatefulmemes", "iconqa")
 _FOLDER = Path("lmms_data")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from vlinstruct.atomic import written_atomically
 from vlinstruct.errors import ResourceError
+from vlinstruct.files import written_atomically
 
 
 def test_the_new_content_replaces_the_old(tmp_path: Path) -> None:
