@@ -6,15 +6,10 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from vlinstruct.errors import UsageError
+from vlinstruct.errors import require
 
 Select = Literal["safe", "paper"]
 Quantization = Literal["8bit", "4bit"]
-
-
-def _refuse(problems: list[str]) -> None:
-    if problems:
-        raise UsageError("; ".join(problems))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,19 +37,19 @@ class GenerationSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        checks = {
-            f"max_new_tokens must be 1 to 4096, got {self.max_new_tokens}": 1 <= self.max_new_tokens <= 4096,
-            f"num_beams must be 1 to 64, got {self.num_beams}": 1 <= self.num_beams <= 64,
-            f"length_penalty must be finite, got {self.length_penalty}": math.isfinite(self.length_penalty),
-            f"repetition_penalty must be above 0, got {self.repetition_penalty}": 0
-            < self.repetition_penalty
-            < math.inf,
-            f"temperature must be above 0, got {self.temperature}": 0 < self.temperature < math.inf,
-            f"top_p must be above 0 and at most 1, got {self.top_p}": 0 < self.top_p <= 1,
-            f"seed must be 0 to 2^64 - 1, got {self.seed}": 0 <= self.seed < 2**64,
-            "sampling needs num_beams 1": not (self.do_sample and self.num_beams > 1),
-        }
-        _refuse([problem for problem, holds in checks.items() if not holds])
+        require(
+            (1 <= self.max_new_tokens <= 4096, f"max_new_tokens must be 1 to 4096, got {self.max_new_tokens}"),
+            (1 <= self.num_beams <= 64, f"num_beams must be 1 to 64, got {self.num_beams}"),
+            (math.isfinite(self.length_penalty), f"length_penalty must be finite, got {self.length_penalty}"),
+            (
+                0 < self.repetition_penalty < math.inf,
+                f"repetition_penalty must be above 0, got {self.repetition_penalty}",
+            ),
+            (0 < self.temperature < math.inf, f"temperature must be above 0, got {self.temperature}"),
+            (0 < self.top_p <= 1, f"top_p must be above 0 and at most 1, got {self.top_p}"),
+            (0 <= self.seed < 2**64, f"seed must be 0 to 2^64 - 1, got {self.seed}"),
+            (not (self.do_sample and self.num_beams > 1), "sampling needs num_beams 1"),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,12 +69,12 @@ class OptimizationSettings:
     least_certainty: float | None = None
 
     def __post_init__(self) -> None:
-        checks = {
-            f"select must be safe or paper, got {self.select!r}": self.select in ("safe", "paper"),
-            f"max_new_tokens must be 1 to 4096, got {self.max_new_tokens}": 1 <= self.max_new_tokens <= 4096,
-            f"least_certainty must be 0 to 1, got {self.least_certainty}": 0 <= (self.least_certainty or 0) <= 1,
-        }
-        _refuse([problem for problem, holds in checks.items() if not holds])
+        certainty = self.least_certainty
+        require(
+            (self.select in ("safe", "paper"), f"select must be safe or paper, got {self.select!r}"),
+            (1 <= self.max_new_tokens <= 4096, f"max_new_tokens must be 1 to 4096, got {self.max_new_tokens}"),
+            (0 <= (certainty or 0) <= 1, f"least_certainty must be 0 to 1, got {certainty}"),
+        )
 
     def generation(self) -> GenerationSettings:
         """Returns the greedy settings with which instructions are rewritten and compared."""

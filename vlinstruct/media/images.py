@@ -15,11 +15,11 @@ from io import BytesIO
 # TIFF and WebP are imported here to be registered: Image.open would import all of its forty plugins to find them.
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin  # noqa: F401
 
-from vlinstruct.errors import InputError, UsageError, VlinstructError, printable
+from vlinstruct.errors import InputError, VlinstructError, printable, require
 from vlinstruct.files import PathLike, read_regular, refusal, too_many_bytes
 from vlinstruct.media.image_formats import ImageFormat, NoImage, identify, lacks_its_end
 from vlinstruct.media.image_modes import to_rgb
-from vlinstruct.media.images import quiet_pillow, silence_lines
+from vlinstruct.media.quiet import quiet_pillow, silence_lines
 
 PILLOW_MAX_PIXELS = 178_956_970
 """Above this Pillow refuses by itself (twice its MAX_IMAGE_PIXELS)."""
@@ -53,14 +53,13 @@ class ImageLimits:
     max_bytes: int = 200_000_000
 
     def __post_init__(self) -> None:
-        checks = {
-            f"max_pixels must be 1 to {PILLOW_MAX_PIXELS}, got {self.max_pixels}": 1
-            <= self.max_pixels
-            <= PILLOW_MAX_PIXELS,
-            f"max_bytes must be at least 1, got {self.max_bytes}": self.max_bytes >= 1,
-        }
-        if problems := [problem for problem, holds in checks.items() if not holds]:
-            raise UsageError("; ".join(problems))
+        require(
+            (
+                1 <= self.max_pixels <= PILLOW_MAX_PIXELS,
+                f"max_pixels must be 1 to {PILLOW_MAX_PIXELS}, got {self.max_pixels}",
+            ),
+            (self.max_bytes >= 1, f"max_bytes must be at least 1, got {self.max_bytes}"),
+        )
 
 
 DEFAULT_LIMITS = ImageLimits()

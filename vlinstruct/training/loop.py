@@ -166,8 +166,9 @@ class Loop:
             raise error
         (save_to / "checkpoints").parent.mkdir(parents=True, exist_ok=True)
         save_state(save_to / "checkpoints", state)
-        what, _, _ = error.message.rpartition(". ")
-        raise ResourceError(what, advice=f"Update {state.step} is saved in {save_to}: --resume there (-o).") from error
+        raise ResourceError(
+            error.problem, advice=f"Update {state.step} is saved in {save_to}: --resume there (-o)."
+        ) from error
 
     def _restore(self, state: TrainingState) -> None:
         for name, parameter in self.task.learning.items():

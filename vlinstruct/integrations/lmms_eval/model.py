@@ -236,7 +236,7 @@ def _good(outcome: T | VlinstructError, document: Document) -> T:
 
 
 def _named(error: VlinstructError, document: Document) -> VlinstructError:
-    return type(error)(f"{document}: {error.message}", code=error.code)
+    return type(error)(f"{document}: {error.problem}", advice=error.advice, code=error.code)
 
 
 def _without_score(document: Document) -> ScoreError:

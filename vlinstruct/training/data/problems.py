@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from vlinstruct.errors import DataError, ImageError, InputError, shortened
-from vlinstruct.media.images import check_image_header
+from vlinstruct.media.image_header import check_image_header
 from vlinstruct.training.data.record_ids import RecordIds
 from vlinstruct.training.data.records import TrainingRecord
 from vlinstruct.training.data.task import Fields, add_id, image_of, name_of, said_in
@@ -46,10 +46,8 @@ class RecordCheck:
             why = f"its id '{shortened(name, 40)}' is that of {first} too"
             found.append(DataError.at("cannot use item", record.place, why, "Give it another").message)
         if image is not None and (error := self._picture_problem(image)):
-            why, _, advice = error.message.rpartition(". ")
-            found.append(
-                DataError.at("cannot use item", record.place, shortened(why, _MAX_WHY_CHARACTERS), advice).message
-            )
+            why = shortened(error.problem, _MAX_WHY_CHARACTERS)
+            found.append(DataError.at("cannot use item", record.place, why, error.advice).message)
 
 
 def _attempt(read: Callable[[], Part], found: list[str]) -> Part | None:
