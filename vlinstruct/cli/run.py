@@ -23,8 +23,7 @@ from vlinstruct.media.inputs import ListingOptions, has_image_extension, list_im
 from vlinstruct.operations import Fields, Operation
 from vlinstruct.records.items import ItemError, read_items
 from vlinstruct.records.lines import ItemOptions
-from vlinstruct.records.output import RecordWriter
-from vlinstruct.records.output_file import open_records
+from vlinstruct.records.output import RecordWriter, open_records
 from vlinstruct.shared import Pictures, optimize_shared
 from vlinstruct.weights.safetensors_files import fingerprint
 

@@ -11,7 +11,6 @@ from vlinstruct.evaluation.benchmarks.record import WHAT, Record, bad_annotation
 from vlinstruct.files import open_regular, read_regular
 from vlinstruct.records.lines import (
     BOM,
-    MAX_LINE_BYTES,
     numbered_lines,
     parse_record,
     parse_strictly,
@@ -57,9 +56,9 @@ def read_lines(path: Path) -> Iterator[Record]:
     """
     with open_regular(path, kind="data") as stream:
         require_text(stream.peek(_HEAD_BYTES)[:_HEAD_BYTES], path, action=WHAT)
-        for number, line in numbered_lines(stream, MAX_LINE_BYTES):
+        for number, line in numbered_lines(stream):
             label = f"line {number}"
-            yield Record(file=str(path), label=label, fields=parse_record(line, f"{path} {label}", MAX_LINE_BYTES))
+            yield Record(file=str(path), label=label, fields=parse_record(line, f"{path} {label}"))
 
 
 def _read_json(path: Path) -> object:

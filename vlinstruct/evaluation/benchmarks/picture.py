@@ -10,8 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 from vlinstruct.evaluation.benchmarks.record import Record, bad_annotation
-from vlinstruct.media.image_header import check_image_header
-from vlinstruct.media.images import load_image
+from vlinstruct.media.images import check_image_header, load_image
 
 Draw = Callable[[], Image.Image]
 """Gives a picture when it is called."""

@@ -13,7 +13,6 @@ from vlinstruct.errors import DataError
 from vlinstruct.files import PathLike, open_regular
 from vlinstruct.records.lines import (
     BOM,
-    MAX_LINE_BYTES,
     as_object,
     bad_record,
     numbered_lines,
@@ -90,8 +89,8 @@ def _refuse_file(file: str, code: str, why: str, advice: str) -> DataError:
 
 
 def _line_records(stream: BufferedReader, file: str) -> Iterator[TrainingRecord]:
-    for number, line in numbered_lines(stream, MAX_LINE_BYTES):
-        fields = partial(parse_record, line, f"{file} line {number}", MAX_LINE_BYTES)
+    for number, line in numbered_lines(stream):
+        fields = partial(parse_record, line, f"{file} line {number}")
         yield TrainingRecord(file=file, label=f"line {number}", is_metadata=is_metadata(file), fields=fields)
 
 
