@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from vlinstruct.errors import DataError, ImageError, InputError, shortened
-from vlinstruct.media.image_header import check_image_header
+from vlinstruct.media.images import check_image_header
 from vlinstruct.training.data.record_ids import RecordIds
 from vlinstruct.training.data.records import TrainingRecord
 from vlinstruct.training.data.task import Fields, add_id, image_of, name_of, said_in
