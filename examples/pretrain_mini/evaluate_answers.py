@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from itertools import count, islice
 
 from pretrain_mini.report import ReadingPoint, Share, share
-from vlinstruct.backends.instructblip.backend import InstructBlipBackend
 from vlinstruct.mini import Split
 from vlinstruct.mini.draw import DEFAULT_SIZE, draw, layout
 from vlinstruct.mini.phrasings import TASKS
@@ -20,7 +19,9 @@ from vlinstruct.mini.questions import Question, ask, facts, is_label
 from vlinstruct.mini.scene import Scene
 from vlinstruct.mini.wording import canonical
 from vlinstruct.mini.world import sample_scene
+from vlinstruct.model import Model
 from vlinstruct.settings import GenerationSettings
+from vlinstruct.values import good
 
 _BATCH = 10
 _GENERATION = GenerationSettings(max_new_tokens=48)
@@ -64,9 +65,7 @@ def _questions(scene: Scene, seed: int, split: Split, poor_share: float) -> Iter
         yield ask(rng.choice(of_family), rng, split, poor_share)
 
 
-def answer_all(
-    model: InstructBlipBackend, scenes: Sequence[Scene], split: Split, poor_share: float = 0.0
-) -> list[Answered]:
+def answer_all(model: Model, scenes: Sequence[Scene], split: Split, poor_share: float = 0.0) -> list[Answered]:
     """Asks one question of every family about every scene.
 
     Args:
@@ -78,10 +77,11 @@ def answer_all(
     answered = []
     for start in range(0, len(scenes), _BATCH):
         chunk = scenes[start : start + _BATCH]
-        percept = model.encode([draw(scene) for scene in chunk])
+        seen = [good(outcome) for outcome in model.see_each([draw(scene) for scene in chunk])]
         rows = [(i, q) for i, scene in enumerate(chunk) for q in _questions(scene, start + i, split, poor_share)]
         texts = [question.instruction for _, question in rows]
-        answers = model.generate(percept.select([i for i, _ in rows]), texts, texts, _GENERATION)
+        outcomes = model.ask_each([seen[i] for i, _ in rows], texts, generation=_GENERATION)
+        answers = [good(outcome).text for outcome in outcomes]
         answered += [Answered(scene=chunk[i], question=q, answer=a) for (i, q), a in zip(rows, answers, strict=True)]
     return answered
 
@@ -142,15 +142,16 @@ def scenes_of_height(height: float, split: Split, fonts: Sequence[str] | None = 
             yield replace(scene, prints=(text,))
 
 
-def reads(model: InstructBlipBackend, scenes: Sequence[Scene]) -> list[bool]:
+def reads(model: Model, scenes: Sequence[Scene]) -> list[bool]:
     """Asks what is written in canonical words; True where it is read exactly."""
     texts = [scene.prints[0].text.lower() for scene in scenes]
     questions = [canonical("number" if text.isdigit() else "reading", {}) for text in texts]
-    answers = model.generate(model.encode([draw(scene) for scene in scenes]), questions, questions, _READING)
-    return [answer == text for answer, text in zip(answers, texts, strict=True)]
+    seen = [good(outcome) for outcome in model.see_each([draw(scene) for scene in scenes])]
+    outcomes = model.ask_each(seen, questions, generation=_READING)
+    return [good(outcome).text == text for outcome, text in zip(outcomes, texts, strict=True)]
 
 
-def reading_curve(model: InstructBlipBackend, items: int, split: Split) -> list[ReadingPoint]:
+def reading_curve(model: Model, items: int, split: Split) -> list[ReadingPoint]:
     """Asks for `items` texts of every height."""
     points = []
     for height in HEIGHTS:
@@ -159,12 +160,12 @@ def reading_curve(model: InstructBlipBackend, items: int, split: Split) -> list[
     return points
 
 
-def _read_share(name: str, model: InstructBlipBackend, scenes: Sequence[Scene]) -> Share:
+def _read_share(name: str, model: Model, scenes: Sequence[Scene]) -> Share:
     starts = range(0, len(scenes), _READING_BATCH)
     return share(name, (right for i in starts for right in reads(model, scenes[i : i + _READING_BATCH])))
 
 
-def read_in_canonical_words(model: InstructBlipBackend, scenes: Sequence[Scene]) -> Share:
+def read_in_canonical_words(model: Model, scenes: Sequence[Scene]) -> Share:
     """Asks all scenes whose text is 1/6 to 1/3 of the picture high, whatever else they show."""
     printed = [scene for scene in scenes if scene.prints and not is_label(scene.prints[0].text)]
     heights = [layout(scene.prints[0], DEFAULT_SIZE).capital / DEFAULT_SIZE[1] for scene in printed]

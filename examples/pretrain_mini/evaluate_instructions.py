@@ -10,9 +10,8 @@ from typing import Literal
 from pretrain_mini.report import Share, share
 from pretrain_mini.rewriting import sample_fact, scored
 from pretrain_mini.rows import Pictured, mismatched_fact
-from vlinstruct.backends.instructblip.backend import InstructBlipBackend
+from vlinstruct.backend import Row
 from vlinstruct.instruction.content import content_changes
-from vlinstruct.instruction.templates import Templates
 from vlinstruct.metrics.roc_auc import roc_auc
 from vlinstruct.mini import Split
 from vlinstruct.mini.draw import draw
@@ -20,8 +19,9 @@ from vlinstruct.mini.phrasings import families
 from vlinstruct.mini.questions import Fact, facts
 from vlinstruct.mini.scene import Scene
 from vlinstruct.mini.wording import canonical, clean, poor
+from vlinstruct.model import Model
 from vlinstruct.settings import GenerationSettings
-from vlinstruct.values import Percept
+from vlinstruct.values import good
 
 Words = Literal["canonical", "drawn"]
 _GREEDY = GenerationSettings(max_new_tokens=64)
@@ -51,22 +51,21 @@ def is_well_formed(text: str, fact: Fact) -> bool:
     return filled in wordings
 
 
-def _rewrite(model: InstructBlipBackend, templates: Templates, texts: Sequence[str]) -> list[str]:
-    prompts = [templates.rewrite_prompt(text) for text in texts]
+def _rewrite(model: Model, texts: Sequence[str]) -> list[str]:
+    rows = [Row(prompt=model.templates.rewrite_prompt(text), stage="rewrite") for text in texts]
+    starts = range(0, len(rows), _BATCH)
     return [
-        rewriting
-        for start in range(0, len(prompts), _BATCH)
-        for rewriting in model.generate_text(prompts[start : start + _BATCH], _GREEDY)
+        good(written).text for start in starts for written in model.backend.write(rows[start : start + _BATCH], _GREEDY)
     ]
 
 
-def rewriting_shares(model: InstructBlipBackend, templates: Templates, count: int, split: Split) -> list[Share]:
+def rewriting_shares(model: Model, count: int, split: Split) -> list[Share]:
     """Returns how many poor instructions become well-formed, keep their content, and how many good ones stay."""
     rng = random.Random("rewriting")
     sampled = [sample_fact(rng, split) for _ in range(count)]
     sources = [poor(fact.family, fact.slots, rng, split) for fact in sampled]
     best = [canonical(fact.family, fact.slots) for fact in sampled]
-    rewritten = _rewrite(model, templates, sources)
+    rewritten = _rewrite(model, sources)
     return [
         share("poor instruction becomes a well-formed one", map(is_well_formed, rewritten, sampled)),
         share(
@@ -75,14 +74,9 @@ def rewriting_shares(model: InstructBlipBackend, templates: Templates, count: in
         ),
         share(
             "canonical instruction stays as it is",
-            (a == b for a, b in zip(_rewrite(model, templates, best), best, strict=True)),
+            (a == b for a, b in zip(_rewrite(model, best), best, strict=True)),
         ),
     ]
-
-
-def _ias(model: InstructBlipBackend, templates: Templates, percept: Percept, texts: Sequence[str]) -> list[float]:
-    scores = model.token_nll(percept, [templates.score_prompt()] * len(texts), texts, texts)
-    return [score.mean_nll for score in scores]
 
 
 def _contrast(picture: Pictured, rng: random.Random, split: Split) -> tuple[Fact, Fact]:
@@ -106,8 +100,7 @@ def _worded_alike(pair: tuple[Fact, Fact], words: Words, rng: random.Random, spl
 
 
 def likelihoods(
-    model: InstructBlipBackend,
-    templates: Templates,
+    model: Model,
     scenes: Sequence[Scene],
     split: Split,
     *,
@@ -118,7 +111,6 @@ def likelihoods(
 
     Args:
         model: scores.
-        templates: give the prompt.
         scenes: are drawn at the default size.
         split: whose wordings and mismatched facts are used.
         words: both instructions in their family's canonical words, or both in one wording sampled for every picture.
@@ -129,10 +121,11 @@ def likelihoods(
     pictures = [Pictured(scene=scene, facts=facts(scene, rng)) for scene in scenes]
     contrasts = [_contrast(picture, rng, split) for picture in pictures]
     fitting, mismatched = zip(*(_worded_alike(pair, words, rng, split) for pair in contrasts), strict=True)
-    percept = model.encode([draw(scene) for scene in scenes])
+    seen = [good(outcome) for outcome in model.see_each([draw(scene) for scene in scenes])]
     if exchanged:
-        percept = percept.select([(i + 1) % len(scenes) for i in range(len(scenes))])
-    low, high = (_ias(model, templates, percept, texts) for texts in (fitting, mismatched))
+        seen = [*seen[1:], seen[0]]
+    scores = [good(row) for row in model.score_each(seen, list(zip(fitting, mismatched, strict=True)))]
+    low, high = ([row[column].ias for row in scores] for column in (0, 1))
     name = f"fitting instruction has the lower IAS, {words} words{', pictures exchanged' if exchanged else ''}"
     return Likelihoods(
         auc=roc_auc([0] * len(low) + [1] * len(high), low + high),
@@ -140,23 +133,28 @@ def likelihoods(
     )
 
 
-def comparison_shares(
-    model: InstructBlipBackend, templates: Templates, scenes: Sequence[Scene], split: Split
-) -> list[Share]:
+def comparison_shares(model: Model, scenes: Sequence[Scene], split: Split) -> list[Share]:
     """Returns how often exchanging two scores, and how often exchanging two equal-scored places, changes the output."""
     rng = random.Random("comparisons")
     pairs = []
     for scene in scenes:
         first, second = rng.sample([fact for fact in facts(scene, rng) if fact.is_fitting], 2)
         pairs.append(tuple(clean(fact.family, fact.slots, rng, split) for fact in (first, second)))
-    percept = model.encode([draw(scene) for scene in scenes])
+    seen = [good(outcome) for outcome in model.see_each([draw(scene) for scene in scenes])]
 
     def compare(ordered: Sequence[tuple[str, ...]], scores: tuple[float, float]) -> list[str]:
-        prompts = [
-            templates.compare_prompt([scored(text, ias) for text, ias in zip(pair, scores, strict=True)])
-            for pair in ordered
+        rows = [
+            Row(
+                prompt=model.templates.compare_prompt(
+                    [scored(text, ias) for text, ias in zip(pair, scores, strict=True)]
+                ),
+                seen=(picture,),
+                reads=initial,
+                stage="compare",
+            )
+            for picture, pair, (initial, _) in zip(seen, ordered, pairs, strict=True)
         ]
-        return model.generate(percept, prompts, [pair[0] for pair in pairs], _GREEDY)
+        return [good(written).text for written in model.backend.write(rows, _GREEDY)]
 
     swapped = [(second, first) for first, second in pairs]
     changed = {

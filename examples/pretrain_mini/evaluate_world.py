@@ -36,13 +36,12 @@ def evaluate(backbone: str, split: Split, num_scenes: int, curve: Path | None) -
         num_scenes: pictures for the answers; the other parts use at most 500.
         curve: PNG file for reading against the height of the letters, or None to leave that out.
     """
-    pipeline = vli.load(backbone)
-    model, templates = pipeline.backend, pipeline.templates
+    model = vli.load(backbone)
     scenes = held_out_scenes(num_scenes, split)
     answered = answer_all(model, scenes, split)
     fewer = scenes[:_FEWER]
     pairs = {
-        (words, exchanged): likelihoods(model, templates, fewer, split, words=words, exchanged=exchanged)
+        (words, exchanged): likelihoods(model, fewer, split, words=words, exchanged=exchanged)
         for words in _WORDS
         for exchanged in (False, True)
     }
@@ -54,8 +53,8 @@ def evaluate(backbone: str, split: Split, num_scenes: int, curve: Path | None) -
         "\n### Instructions\n",
         table(
             [
-                *rewriting_shares(model, templates, len(fewer), split),
-                *comparison_shares(model, templates, fewer, split),
+                *rewriting_shares(model, len(fewer), split),
+                *comparison_shares(model, fewer, split),
                 *(pair.paired for pair in pairs.values()),
             ]
         ),
