@@ -54,6 +54,7 @@ def load(
     dtype: str = "auto",
     quantize: Quantization | None = None,
     offline: bool = False,
+    templates: Templates | None = None,
 ) -> Model:
     """Loads a model. On CUDA, cuDNN's attention is switched off for the process (`model/attention.py` says why).
 
@@ -66,6 +67,7 @@ def load(
         dtype: `auto` is float32 on the CPU and bfloat16 elsewhere; or float32, bfloat16, float16.
         quantize: `8bit` or `4bit` for the language model's layers; everything else keeps its precision.
         offline: use what is cached, open no connection.
+        templates: the texts that optimization sends to it; the shipped ones if None.
 
     Raises:
         CheckpointError: the model or the adapter was refused.
@@ -78,7 +80,7 @@ def load(
     folder = locate(name, offline=offline)
     known = BACKBONES.get(known_as(str(folder)))
     certainty = known.least_certainty if known is not None else 0.0
-    return Model(backend, least_certainty=certainty, revision=revision_of(folder))
+    return Model(backend, templates=templates, least_certainty=certainty, revision=revision_of(folder))
 
 
 class Model:
@@ -316,7 +318,7 @@ class Model:
     def seen_of(self, image: ImageLike | Seen) -> Seen:
         """Returns what was seen of a picture, looking at it where nobody has yet."""
         is_picture = isinstance(image, str | PathLike | bytes | Image.Image)
-        return self.see(cast(ImageLike, image)) if is_picture else cast(Seen, image)
+        return self.see(cast(ImageLike, image)) if is_picture else image
 
     def _answer(
         self,

@@ -39,6 +39,11 @@ class Operation(Protocol):
         """The `schema` of its records."""
         ...
 
+    @property
+    def ocr(self) -> bool:
+        """Whether a picture's words are read and follow an item's texts."""
+        ...
+
     def settings(self) -> Fields:
         """Everything that changes its results, for the resume key."""
         ...
@@ -118,6 +123,7 @@ class Optimize:
     generation: GenerationSettings = GenerationSettings()
 
     schema = "vlinstruct.optimize/1"
+    ocr = False
 
     def settings(self) -> Fields:
         return asdict(self)
@@ -143,6 +149,7 @@ class Score:
     """Scores instructions for every picture."""
 
     schema = "vlinstruct.score/1"
+    ocr = False
 
     def settings(self) -> Fields:
         return {}

@@ -11,7 +11,7 @@ import signal
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -67,14 +67,18 @@ def chat(
     Questions are typed, or come from stdin line by line. Lines that begin with / are commands; /help lists them.
     """
     from vlinstruct.chat import ChatSettings
-    from vlinstruct.cli.run import load_model
+    from vlinstruct.cli.run import collect_garbage_from_here
 
     config = ChatSettings(optimize=optimize, generation=generation.config(), optimization=optimization.config())
     templates = optimization.load_templates()
     talk = Talk(quiet=options.quiet)
     with talk.listening():
         picture = _read_picture(image, options, talk)
-        session = _Session(load_model(options, templates), config, options=options, talk=talk)
+        from vlinstruct.model import load  # imports torch: not before the picture could be read
+
+        model = load(**asdict(options.model_settings()), templates=templates)
+        collect_garbage_from_here()
+        session = _Session(model, config, options=options, talk=talk)
         session.look_at(picture)
         if session.is_streaming and generation.num_beams > 1:
             talk.notice("answers come as a whole: they are shown word by word with --num-beams 1 only.")
