@@ -1,4 +1,4 @@
-"""The I block of the catalogue: whatever is named as a picture is read right or refused in one line."""
+"""Whatever is named as a picture is read right or refused in one line."""
 
 import os
 import random
