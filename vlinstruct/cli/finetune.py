@@ -74,7 +74,7 @@ def finetune(
     debug: Annotated[bool, typer.Option("--debug", help="Print tracebacks.")] = False,
     training: TrainingOptions,
 ) -> None:
-    """Train the alignment layers of a backbone on pictures with instructions and answers.
+    """Train a backbone's alignment layers into an adapter.
 
     Only the projection learns; pictures and instructions go through the frozen parts once. Defaults are the paper's
     recipe of the backbone, or a short one on mini. Stopped in any way, it goes on with --resume and ends with the same

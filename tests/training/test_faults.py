@@ -1,4 +1,4 @@
-"""HOSTILE.md's training faults: what fails is named, nothing that was saved is lost, and the rest goes on."""
+"""Training's faults: what fails is named, nothing that was saved is lost, and the rest goes on."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def nan_for_the_longest(nll: Nll, given: tuple[Any, ...]) -> torch.Tensor:
     return nll(*given) * (float("nan") if is_longest(given) else 1.0)
 
 
-def test_R10_a_poisoned_sample_is_named_and_nothing_is_learned_from_it(
+def test_a_poisoned_sample_is_named_and_nothing_is_learned_from_it(
     backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     poison(monkeypatch, nan_for_the_longest)
@@ -84,7 +84,7 @@ def test_R10_a_poisoned_sample_is_named_and_nothing_is_learned_from_it(
     assert all(step <= done for step in saved)
 
 
-def test_R10_updates_may_be_left_out_but_not_more_than_was_said(
+def test_updates_may_be_left_out_but_not_more_than_was_said(
     backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     poison(monkeypatch, nan_for_the_longest)
@@ -96,7 +96,7 @@ def test_R10_updates_may_be_left_out_but_not_more_than_was_said(
         train(backbone, tmp_path / "b", replace(CONFIG, skip_nonfinite=2))
 
 
-def test_R10_left_out_updates_are_counted_over_a_resume(
+def test_left_out_updates_are_counted_over_a_resume(
     backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     poison(monkeypatch, nan_for_the_longest)
@@ -108,7 +108,7 @@ def test_R10_left_out_updates_are_counted_over_a_resume(
     assert result(tmp_path / "a") == result(tmp_path / "whole")
 
 
-def test_R11_an_endless_gradient_stops_before_the_update(
+def test_an_endless_gradient_stops_before_the_update(
     backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def steep(nll: Nll, given: tuple[Any, ...]) -> torch.Tensor:
@@ -121,7 +121,7 @@ def test_R11_an_endless_gradient_stops_before_the_update(
         train(backbone, tmp_path / "a")
 
 
-def test_R13_an_empty_answer_is_refused_before_the_first_update(tmp_path: Path) -> None:
+def test_an_empty_answer_is_refused_before_the_first_update(tmp_path: Path) -> None:
     path = tmp_path / "data.jsonl"
     path.write_text('{"image": "0.png", "instruction": "what?", "answer": ""}\n')
     with pytest.raises(InputError, match="line 1"):
@@ -138,7 +138,7 @@ OUT_OF_MEMORY = [
 
 
 @pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=range(len(OUT_OF_MEMORY)))
-def test_R14_out_of_memory_says_what_would_help(
+def test_out_of_memory_says_what_would_help(
     error: Exception, backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(nll: Nll, given: tuple[Any, ...]) -> torch.Tensor:
@@ -149,9 +149,7 @@ def test_R14_out_of_memory_says_what_would_help(
         train(backbone, tmp_path / "a", ACCUMULATED)
 
 
-def test_R14_half_as_many_at_once_learn_the_same(
-    backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_half_as_many_at_once_learn_the_same(backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From where memory ended on, it is the training with half as many samples at once, also after a resume."""
     train(backbone, tmp_path / "one", CONFIG)
 
@@ -171,7 +169,7 @@ def test_R14_half_as_many_at_once_learn_the_same(
     assert [one["loss"] for one in records(tmp_path / "two")] == [one["loss"] for one in records(tmp_path / "one")]
 
 
-def test_R15_the_longest_sample_is_named_when_memory_ends(
+def test_the_longest_sample_is_named_when_memory_ends(
     backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full_for_the_longest(nll: Nll, given: tuple[Any, ...]) -> torch.Tensor:
@@ -184,7 +182,7 @@ def test_R15_the_longest_sample_is_named_when_memory_ends(
         train(backbone, tmp_path / "a", replace(CONFIG, auto_find_batch_size=True))
 
 
-def test_R16_a_picture_that_cannot_be_read_ahead_is_named(backbone: Path, tmp_path: Path) -> None:
+def test_a_picture_that_cannot_be_read_ahead_is_named(backbone: Path, tmp_path: Path) -> None:
     learned = samples(tmp_path / "data")
     (tmp_path / "data" / "3.png").unlink()
     with pytest.raises(ImageError, match=r"3\.png"):
@@ -195,7 +193,7 @@ def test_R16_a_picture_that_cannot_be_read_ahead_is_named(backbone: Path, tmp_pa
     assert result(tmp_path / "a") == result(tmp_path / "b")
 
 
-def test_R22_another_torch_is_said(backbone: Path, tmp_path: Path) -> None:
+def test_another_torch_is_said(backbone: Path, tmp_path: Path) -> None:
     train(backbone, tmp_path / "a", stop_after=2)
     (checkpoint,) = (tmp_path / "a" / "checkpoints").glob("step-*")
     said = rewrite_state(checkpoint, torch="2.9.0")
@@ -215,7 +213,7 @@ def rewrite_state(checkpoint: Path, **facts: Any) -> dict[str, Any]:
     return dict(state)
 
 
-def test_R23_no_clock_decides_which_checkpoint_is_the_newest(backbone: Path, tmp_path: Path) -> None:
+def test_no_clock_decides_which_checkpoint_is_the_newest(backbone: Path, tmp_path: Path) -> None:
     train(backbone, tmp_path / "whole")
     train(backbone, tmp_path / "a", stop_after=7)
     for age, checkpoint in enumerate(sorted((tmp_path / "a" / "checkpoints").glob("step-*"))):
@@ -225,7 +223,7 @@ def test_R23_no_clock_decides_which_checkpoint_is_the_newest(backbone: Path, tmp
     assert result(tmp_path / "a") == result(tmp_path / "whole")
 
 
-def test_R24_a_validation_that_fails_costs_no_update(
+def test_a_validation_that_fails_costs_no_update(
     backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     validation = samples(tmp_path / "data")[:3]
@@ -243,7 +241,7 @@ def test_R24_a_validation_that_fails_costs_no_update(
     assert result(tmp_path / "a") == result(tmp_path / "whole")
 
 
-def test_R26_a_tracker_that_fails_does_not_stop_the_training(backbone: Path, tmp_path: Path) -> None:
+def test_a_tracker_that_fails_does_not_stop_the_training(backbone: Path, tmp_path: Path) -> None:
     devices = Devices(cpu=True, report_to="tensorboard", folder=tmp_path / "curves")
     calls = []
 
@@ -271,7 +269,7 @@ def test_the_tracker_holds_every_update_and_validation(backbone: Path, tmp_path:
     assert [event.step for event in events.Scalars("eval/loss")] == [5, 10, 12]
 
 
-def test_P02_a_lock_of_a_killed_run_is_free(backbone: Path, tmp_path: Path) -> None:
+def test_a_lock_of_a_killed_run_is_free(backbone: Path, tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     held = "import fcntl, sys, time; f = open(sys.argv[1], 'ab'); fcntl.flock(f, fcntl.LOCK_EX); print(flush=True)"
     held += "; time.sleep(60)"
@@ -285,7 +283,7 @@ def test_P02_a_lock_of_a_killed_run_is_free(backbone: Path, tmp_path: Path) -> N
     assert (tmp_path / "a" / "alignment.safetensors").exists()
 
 
-def test_P05_an_adapter_can_be_read_while_a_training_replaces_it(backbone: Path, tmp_path: Path) -> None:
+def test_an_adapter_can_be_read_while_a_training_replaces_it(backbone: Path, tmp_path: Path) -> None:
     first, second, read = model(backbone).network, model(backbone).network, model(backbone).network
     second.language_projection.weight.data += 1
     save_adapter(tmp_path, first)
@@ -309,7 +307,7 @@ def test_P05_an_adapter_can_be_read_while_a_training_replaces_it(backbone: Path,
         writer.join()
 
 
-def test_P08_a_deleted_output_stops_the_training_at_the_next_save(backbone: Path, tmp_path: Path) -> None:
+def test_a_deleted_output_stops_the_training_at_the_next_save(backbone: Path, tmp_path: Path) -> None:
     learned = samples(tmp_path / "data")
     progress = Progress(on_step=lambda record: shutil.rmtree(tmp_path / "a", ignore_errors=True))
     with pytest.raises(ResourceError, match="cannot save checkpoint"):
@@ -317,7 +315,7 @@ def test_P08_a_deleted_output_stops_the_training_at_the_next_save(backbone: Path
     assert not (tmp_path / "a").exists()
 
 
-def test_P08_a_checkpoint_that_the_output_does_not_take_goes_elsewhere_and_can_be_gone_on_with(
+def test_a_checkpoint_that_the_output_does_not_take_goes_elsewhere_and_can_be_gone_on_with(
     backbone: Path, tmp_path: Path
 ) -> None:
     learned, first, second = samples(tmp_path / "data"), tmp_path / "a", tmp_path / "elsewhere" / "b"
@@ -331,7 +329,7 @@ def test_P08_a_checkpoint_that_the_output_does_not_take_goes_elsewhere_and_can_b
     assert adapters[0] == adapters[1]
 
 
-def test_C10_the_split_of_a_batch_may_change_and_is_said(backbone: Path, tmp_path: Path) -> None:
+def test_the_split_of_a_batch_may_change_and_is_said(backbone: Path, tmp_path: Path) -> None:
     train(backbone, tmp_path / "whole")
     train(backbone, tmp_path / "a", stop_after=4)
     (notice,) = train(backbone, tmp_path / "a", ACCUMULATED, resume=True)
@@ -340,13 +338,13 @@ def test_C10_the_split_of_a_batch_may_change_and_is_said(backbone: Path, tmp_pat
     assert ours == pytest.approx(theirs, abs=1e-4)
 
 
-def test_C10_another_batch_is_refused(backbone: Path, tmp_path: Path) -> None:
+def test_another_batch_is_refused(backbone: Path, tmp_path: Path) -> None:
     train(backbone, tmp_path / "a", stop_after=4)
     with pytest.raises(InputError, match="batch_size was 2, is 4"):
         train(backbone, tmp_path / "a", replace(CONFIG, gradient_accumulation_steps=4), resume=True)
 
 
-def test_C10_a_setting_may_be_overridden_by_name_and_is_said(backbone: Path, tmp_path: Path) -> None:
+def test_a_setting_may_be_overridden_by_name_and_is_said(backbone: Path, tmp_path: Path) -> None:
     train(backbone, tmp_path / "a", stop_after=4)
     other = replace(CONFIG, learning_rate=2e-2, weight_decay=0.1)
     with pytest.raises(InputError, match=r"learning_rate was 0\.01, is 0\.02\. .*--override NAME"):
@@ -359,14 +357,12 @@ def test_C10_a_setting_may_be_overridden_by_name_and_is_said(backbone: Path, tmp
 
 
 @pytest.mark.parametrize("name", ["seed", "ema", "batch_size", "data", "nonsense"])
-def test_C10_what_decides_the_order_or_what_learns_cannot_be_overridden(
-    name: str, backbone: Path, tmp_path: Path
-) -> None:
+def test_what_decides_the_order_or_what_learns_cannot_be_overridden(name: str, backbone: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=f"cannot change {name}: it can change learning_rate, "):
         train(backbone, tmp_path / "a", resume=True, override=[name])
 
 
-def test_P06_two_writers_of_one_set_leave_the_set_of_one(tmp_path: Path) -> None:
+def test_two_writers_of_one_set_leave_the_set_of_one(tmp_path: Path) -> None:
     write_example_data(tmp_path / "alone", "train", pictures=4, seed=0)
     write = partial(write_example_data, tmp_path / "both", "train", pictures=4, seed=0)
     writers = [threading.Thread(target=write) for _ in range(2)]
