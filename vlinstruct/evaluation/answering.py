@@ -101,7 +101,7 @@ def answer(
         facts: what every record says of the run.
     """
     texts = [item.instructions[words] for item in items]
-    pictures = [item.draw() for item in items]
+    pictures = [item.load_picture() for item in items]
     percept, see = _timed(lambda: pipeline.see(*pictures))
     first, answering = _timed(lambda: _answers(pipeline, percept, items, texts, generation))
     greedy, searching = first, answering
