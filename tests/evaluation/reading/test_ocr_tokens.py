@@ -256,7 +256,7 @@ def test_two_real_processes_leave_the_records_of_one(tmp_path: Path, reader: Rea
     launch = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
     words = ["evaluate", "textvqa", "--data", str(tmp_path), *QUICK, "-o", str(tmp_path / "two"), "--ocr", "--json"]
     done = subprocess.run(
-        [sys.executable, "-m", *launch, "evaluation.benchmarks.printed_pictures", *words],
+        [sys.executable, "-m", *launch, "evaluation.printed_pictures", *words],
         capture_output=True,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(TESTS)},
