@@ -39,7 +39,8 @@ class HubCopy:
     Args:
         split: the part's name there.
         columns: what is read of a row.
-        read: yields all items of the part, given the benchmark's folder.
+        read: yields all items of the part, given the benchmark's folder; raises DataError where its tables cannot be
+            used.
     """
 
     split: str
@@ -61,7 +62,8 @@ class Benchmark:
         forms: what is read, by path in the benchmark's folder, and what each is; a path that ends with a slash is a
             folder. One mapping for each form in which it is published: any of them is enough.
         example: one record of its annotations, as its authors write it.
-        read: yields all items of the part, given the benchmark's folder.
+        read: yields all items of the part, given the benchmark's folder; raises DataError where its annotations cannot
+            be used.
         hub: where copies are on Hugging Face's hub, and what they lack.
         copy: how these are read; None where none holds what is needed, or where they are the authors' files.
         with_ocr: gives the benchmark with files that may lack OCR tokens, for which it asks then; None where it shows

@@ -215,8 +215,8 @@ def evaluate(
         evaluation = _evaluation(selection, folder, list(adapters_of), backbone, settings, notify)
         if against is not None:
             there = folder_of(Path(against), selection.collection)
-            apart = differences(read_records(folder), other_records(there))
-            evaluation = replace(evaluation, against=there, differences=apart)
+            compared = differences(read_records(folder), other_records(there))
+            evaluation = replace(evaluation, against=there, differences=compared)
         on_table(evaluation)
         evaluations.append(evaluation)
     return evaluations

@@ -26,11 +26,7 @@ _TASK = Task(name="flickr30k", metric="cider")
 
 
 def read(folder: Path) -> Iterator[Item]:
-    """Yields the test part's items.
-
-    Raises:
-        DataError: the annotations cannot be used.
-    """
+    """Yields the test part's items."""
     maker = ItemMaker(_TASK)
     records = _from_split if (folder / _SPLIT_FILE).exists() else _from_lavis
     for record, path, captions in records(folder):
@@ -38,11 +34,7 @@ def read(folder: Path) -> Iterator[Item]:
 
 
 def read_copy(folder: Path) -> Iterator[Item]:
-    """Yields the same items from a copy on the hub that keeps Karpathy's split; all of another one's.
-
-    Raises:
-        DataError: its tables cannot be used.
-    """
+    """Yields the same items from a copy on the hub that keeps Karpathy's split; all of another one's."""
     maker = ItemMaker(_TASK)
     for row in read_rows(folder, _COPY.split, columns=_COPY.columns, picture="image", optional=["split"]):
         if row.fields.get("split", "test") == "test":

@@ -27,11 +27,7 @@ _TASK = Task(name="gqa", metric="accuracy")
 
 
 def read(folder: Path) -> Iterator[Item]:
-    """Yields the part's items.
-
-    Raises:
-        DataError: the annotations cannot be used.
-    """
+    """Yields the part's items."""
     maker = ItemMaker(_TASK)
     file = read_object(folder / _FILE)
     for name in file.fields:
@@ -41,11 +37,7 @@ def read(folder: Path) -> Iterator[Item]:
 
 
 def read_copy(folder: Path) -> Iterator[Item]:
-    """Yields the same items from a copy on the hub.
-
-    Raises:
-        DataError: its tables cannot be used.
-    """
+    """Yields the same items from a copy on the hub."""
     maker = ItemMaker(_TASK)
     rows = read_rows(folder, _COPY.split, columns=["id"], picture="image", config=f"{_CONFIG}_images")
     pictures = {row.key("id"): row.picture("image") for row in rows}

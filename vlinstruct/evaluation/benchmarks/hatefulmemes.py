@@ -26,11 +26,7 @@ _TASK = Task(name="hatefulmemes", metric="roc_auc")
 
 
 def read(folder: Path) -> Iterator[Item]:
-    """Yields the items of both parts, the seen ones first.
-
-    Raises:
-        DataError: the annotations cannot be used.
-    """
+    """Yields the items of both parts, the seen ones first."""
     for part in _PARTS:
         maker = ItemMaker(_TASK)
         for record in read_lines(folder / f"{part}.jsonl"):

@@ -27,11 +27,7 @@ _TASK = Task(name="iconqa", metric="ranked_accuracy")
 
 
 def read(folder: Path) -> Iterator[Item]:
-    """Yields the test part's items.
-
-    Raises:
-        DataError: the annotations cannot be used.
-    """
+    """Yields the test part's items."""
     maker = ItemMaker(_TASK)
     has_files = all((folder / name).exists() for name in (PROBLEMS_FILE, SPLITS_FILE))
     for name, record in read_problems(folder, "choose_txt_test") if has_files else _folders(folder / _FOLDER):
@@ -41,11 +37,7 @@ def read(folder: Path) -> Iterator[Item]:
 
 
 def read_copy(folder: Path) -> Iterator[Item]:
-    """Yields the same items from a copy on the hub.
-
-    Raises:
-        DataError: its tables cannot be used.
-    """
+    """Yields the same items from a copy on the hub."""
     maker = ItemMaker(_TASK)
     for row in read_rows(folder, _COPY.split, columns=_COPY.columns, picture="query_image"):
         if row.text("ques_type") == "choose_txt":

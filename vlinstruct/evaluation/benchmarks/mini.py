@@ -52,19 +52,19 @@ def _items(task: Task, split: Split, seed: int) -> Iterator[Item]:
     for number in count():
         rng = random.Random(f"{task.name}/{split}/{seed}/{number}")
         scene = sample_scene(rng.randrange(2**32), split=split)
-        fact = _drawn_fact(task, scene, rng)
+        fact = _sampled_fact(task, scene, rng)
         if fact is not None:
             yield _item(task, number, scene, fact, rng, split)
 
 
-def _drawn_fact(task: Task, scene: Scene, rng: random.Random) -> Fact | None:
-    """Draws one of the task's families that the scene allows, then a fact of it."""
+def _sampled_fact(task: Task, scene: Scene, rng: random.Random) -> Fact | None:
+    """Samples one of the task's families that the scene allows, then a fact of it: families have unlike many."""
     families = FAMILIES_OF[task.name]
-    found = [fact for fact in facts(scene, rng) if fact.family in families]
-    if not found:
+    candidates = [fact for fact in facts(scene, rng) if fact.family in families]
+    if not candidates:
         return None
-    family = rng.choice(sorted({fact.family for fact in found}))
-    return rng.choice([fact for fact in found if fact.family == family])
+    family = rng.choice(sorted({fact.family for fact in candidates}))
+    return rng.choice([fact for fact in candidates if fact.family == family])
 
 
 def _item(task: Task, number: int, scene: Scene, fact: Fact, rng: random.Random, split: Split) -> Item:

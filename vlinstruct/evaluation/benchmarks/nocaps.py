@@ -26,11 +26,7 @@ _TASK = Task(name="nocaps", metric="cider")
 
 
 def read(folder: Path) -> Iterator[Item]:
-    """Yields the validation part's items.
-
-    Raises:
-        DataError: the annotations cannot be used.
-    """
+    """Yields the validation part's items."""
     maker = ItemMaker(_TASK)
     file = read_object(folder / _FILE)
     captions = _captions(file)
@@ -43,11 +39,7 @@ def read(folder: Path) -> Iterator[Item]:
 
 
 def read_copy(folder: Path) -> Iterator[Item]:
-    """Yields the same items from a copy on the hub.
-
-    Raises:
-        DataError: its tables cannot be used.
-    """
+    """Yields the same items from a copy on the hub."""
     maker = ItemMaker(_TASK)
     for row in read_rows(folder, _COPY.split, columns=_COPY.columns, picture="image"):
         captions = row.texts("annotations_captions")
@@ -62,10 +54,10 @@ def _item(maker: ItemMaker, record: Record, name: str, captions: Sequence[str], 
 
 def _captions(file: Record) -> dict[str, list[str]]:
     """Returns the captions by image."""
-    found: dict[str, list[str]] = defaultdict(list)
+    captions: dict[str, list[str]] = defaultdict(list)
     for record in file.records("annotations", "annotation"):
-        found[record.key("image_id")].append(record.text("caption"))
-    return found
+        captions[record.key("image_id")].append(record.text("caption"))
+    return captions
 
 
 _COPY = HubCopy(split="validation", columns=("image_id", "annotations_captions"), read=read_copy)

@@ -31,11 +31,7 @@ _TASK = Task(name="scienceqa", metric="ranked_accuracy")
 
 
 def read(folder: Path) -> Iterator[Item]:
-    """Yields the test part's items that have a picture.
-
-    Raises:
-        DataError: the annotations cannot be used.
-    """
+    """Yields the test part's items that have a picture."""
     maker = ItemMaker(_TASK)
     for name, record in read_problems(folder, "test"):
         if not record.fields.get("image"):
@@ -44,11 +40,7 @@ def read(folder: Path) -> Iterator[Item]:
 
 
 def read_copy(folder: Path) -> Iterator[Item]:
-    """Yields the same items from a copy on the hub, under other ids.
-
-    Raises:
-        DataError: its tables cannot be used.
-    """
+    """Yields the same items from a copy on the hub, under other ids."""
     maker = ItemMaker(_TASK)
     rows = read_rows(
         folder, _COPY.split, columns=_COPY.columns, picture="image", config=_CONFIG, with_picture_only=True

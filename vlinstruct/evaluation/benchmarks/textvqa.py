@@ -37,9 +37,6 @@ def read(folder: Path, *, read_text: ReadText | None = None) -> Iterator[Item]:
     Args:
         folder: the benchmark's.
         read_text: is asked for the tokens of pictures that have none.
-
-    Raises:
-        DataError: the annotations cannot be used.
     """
     maker = ItemMaker(_TASK)
     is_needed = read_text is None or (folder / _OCR_FILE).exists()
@@ -62,9 +59,6 @@ def read_copy(folder: Path, *, read_text: ReadText | None = None) -> Iterator[It
     Args:
         folder: the benchmark's.
         read_text: is asked for the tokens of pictures that have none.
-
-    Raises:
-        DataError: its tables cannot be used.
     """
     maker = ItemMaker(_TASK)
     optional = ["set_name", "image_id"]
@@ -102,8 +96,7 @@ def _item(maker: ItemMaker, record: Record, tokens: Sequence[str], load_picture:
 
 
 def _require_part(record: Record) -> None:
-    found = record.fields.get("set_name", _PART)
-    if found not in (_PART, _COPY.split):
+    if record.fields.get("set_name", _PART) not in (_PART, _COPY.split):
         raise record.error(f"it is of another part than '{_PART}'", code="other_part")
 
 

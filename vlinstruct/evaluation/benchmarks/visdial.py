@@ -29,11 +29,7 @@ _TASK = Task(name="visdial", metric="mrr")
 
 
 def read(folder: Path) -> Iterator[Item]:
-    """Yields the last round of every dialogue.
-
-    Raises:
-        DataError: the annotations cannot be used.
-    """
+    """Yields the last round of every dialogue."""
     maker = ItemMaker(_TASK)
     file = read_object(folder / _FILE)
     if file.text("split") != _SPLIT:

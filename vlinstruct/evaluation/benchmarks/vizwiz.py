@@ -30,24 +30,16 @@ _TASK = Task(name="vizwiz", metric="vqa_accuracy")
 
 
 def read(folder: Path) -> Iterator[Item]:
-    """Yields the validation part's items, named for their pictures: each has one question.
-
-    Raises:
-        DataError: the annotations cannot be used.
-    """
+    """Yields the validation part's items, named for their pictures: each has one question."""
     maker = ItemMaker(_TASK)
     for record in read_list(folder / _FILE, "question"):
         path = record.text("image")
-        answers = [one.text("answer", may_be_empty=True) for one in record.records("answers", "answer")]
+        answers = [answer.text("answer", may_be_empty=True) for answer in record.records("answers", "answer")]
         yield _item(maker, record, Path(path).stem, answers, picture(folder / _PICTURES, path, record))
 
 
 def read_copy(folder: Path) -> Iterator[Item]:
-    """Yields the same items from a copy on the hub.
-
-    Raises:
-        DataError: its tables cannot be used.
-    """
+    """Yields the same items from a copy on the hub."""
     maker = ItemMaker(_TASK)
     for row in read_rows(folder, _COPY.split, columns=_COPY.columns, picture="image"):
         yield _item(maker, row, row.text("question_id"), row.texts("answers"), row.picture("image"))

@@ -29,11 +29,7 @@ _TASK = Task(name="vsr", metric="accuracy")
 
 
 def read(folder: Path) -> Iterator[Item]:
-    """Yields the test part's items; their ids are the lines' places, since the records have none.
-
-    Raises:
-        DataError: the annotations cannot be used.
-    """
+    """Yields the test part's items; their ids are the lines' places, since the records have none."""
     maker = ItemMaker(_TASK)
     for number, record in enumerate(read_lines(folder / _FILE), start=1):
         statement = record.text("caption")
@@ -41,11 +37,7 @@ def read(folder: Path) -> Iterator[Item]:
 
 
 def read_copy(folder: Path) -> Iterator[Item]:
-    """Yields the same items from a table with the pictures.
-
-    Raises:
-        DataError: its tables cannot be used.
-    """
+    """Yields the same items from a table with the pictures."""
     maker = ItemMaker(_TASK)
     for number, row in enumerate(read_rows(folder, _COPY.split, columns=_COPY.columns, picture="image"), start=1):
         yield _item(maker, row, number, row.text("caption"), row.picture("image"))

@@ -12,10 +12,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from vlinstruct.errors import DataError
 from vlinstruct.evaluation.reading.annotations import bad_annotation
 
 _SUFFIXES = (".parquet", ".arrow")
@@ -45,13 +44,14 @@ def shards(folder: Path, split: str, *, config: str = "") -> list[Path]:
     tables = sorted(_tables(folder))
     tables = [path for path in tables if config in path.relative_to(folder).as_posix()] or tables
     names = _VALIDATION if split in _VALIDATION else (split,)
-    found = [path for path in tables if _split_of(path, folder) in names]
-    found = found or [path for path in tables if _split_of(path, folder) is None]
-    if not found:
-        raise _no_part(folder, split, {str(_split_of(path, folder)) for path in tables})
-    _require_one_copy(folder, found)
-    _require_all(found)
-    return found
+    files = [path for path in tables if _split_of(path, folder) in names]
+    files = files or [path for path in tables if _split_of(path, folder) is None]
+    if not files:
+        there = ", ".join(sorted({str(_split_of(path, folder)) for path in tables})) or "none at all"
+        raise bad_annotation(str(folder), f"no table of the part '{split}'; there is {there}", code="data_missing")
+    _require_one_copy(folder, files)
+    _require_all(files)
+    return files
 
 
 def _tables(folder: Path) -> Iterator[Path]:
@@ -70,23 +70,18 @@ def _split_of(path: Path, folder: Path) -> str | None:
     return next((word for word in words if word in _SPLITS), None)
 
 
-def _require_one_copy(folder: Path, found: Sequence[Path]) -> None:
-    copies = sorted({(path.parent.relative_to(folder) / f"*{path.suffix}").as_posix() for path in found})
+def _require_one_copy(folder: Path, files: Sequence[Path]) -> None:
+    copies = sorted({(path.parent.relative_to(folder) / f"*{path.suffix}").as_posix() for path in files})
     if len(copies) > 1:
         why = f"the part is there twice, as {copies[0]} and {copies[1]}"
         raise bad_annotation(str(folder), why, code="part_twice")
 
 
-def _require_all(found: Sequence[Path]) -> None:
+def _require_all(files: Sequence[Path]) -> None:
     """Refuses shards that do not make a whole, by the numbers in their names."""
-    numbers = {(int(match[1]), int(match[2])) for path in found if (match := _SHARD.search(path.name))}
+    numbers = {(int(match[1]), int(match[2])) for path in files if (match := _SHARD.search(path.name))}
     for count in {count for _, count in numbers}:
         missing = [number for number in range(count) if (number, count) not in numbers]
         if missing:
             why = f"the file {missing[0]:05}-of-{count:05} is missing; {len(missing)} of {count} are"
-            raise bad_annotation(str(found[0].parent), why, code="data_missing")
-
-
-def _no_part(folder: Path, split: str, others: Iterable[str]) -> DataError:
-    why = f"no table of the part '{split}'; there is {', '.join(sorted(others)) or 'none at all'}"
-    return bad_annotation(str(folder), why, code="data_missing")
+            raise bad_annotation(str(files[0].parent), why, code="data_missing")

@@ -57,7 +57,7 @@ def other_records(folder: Path) -> list[Record]:
         records = read_records(folder)
     except (OSError, ValueError) as error:
         raise _no_run(folder, f"{RECORDS_FILE} cannot be read ({type(error).__name__})") from error
-    if not records or any(not isinstance(one, dict) or one.get("schema") != SCHEMA for one in records):
+    if not records or any(not isinstance(record, dict) or record.get("schema") != SCHEMA for record in records):
         raise _no_run(folder, f"{RECORDS_FILE} holds something else than records of {SCHEMA}")
     return records
 
@@ -69,29 +69,29 @@ def _no_run(folder: Path, why: str) -> UsageError:
 def differences(here: Sequence[Record], there: Sequence[Record]) -> Differences:
     """Compares two runs' records."""
     ours, theirs = ({str(record["id"]): record for record in records} for records in (here, there))
-    found = Differences(only_one=sorted(ours.keys() ^ theirs.keys()))
+    result = Differences(only_one=sorted(ours.keys() ^ theirs.keys()))
     for name in ours.keys() & theirs.keys():
-        found.compared += 1
-        _compare(name, ours[name], theirs[name], found)
-    for names in (found.texts, found.decisions, found.near_ties):
+        result.compared += 1
+        _compare(name, ours[name], theirs[name], result)
+    for names in (result.texts, result.decisions, result.near_ties):
         names.sort()
-    return found
+    return result
 
 
-def _compare(name: str, one: Record, other: Record, found: Differences) -> None:
-    if _texts(one) != _texts(other):
-        found.texts.append(name)
-    if _decisions(one) != _decisions(other):
-        found.decisions.append(name)
-    if any(margin < NEAR for record in (one, other) for margin in _margins(record)):
-        found.near_ties.append(name)
-    for role in _roles(one, other):
-        pairs = {"ias": [(one[role]["ias"], other[role]["ias"])]}
-        if "candidates" in one and one["candidates"] == other.get("candidates"):
-            pairs["candidates"] = list(zip(one[role]["answer"], other[role]["answer"], strict=True))
+def _compare(name: str, here: Record, there: Record, result: Differences) -> None:
+    if _texts(here) != _texts(there):
+        result.texts.append(name)
+    if _decisions(here) != _decisions(there):
+        result.decisions.append(name)
+    if any(margin < NEAR for record in (here, there) for margin in _margins(record)):
+        result.near_ties.append(name)
+    for role in _roles(here, there):
+        pairs = {"ias": [(here[role]["ias"], there[role]["ias"])]}
+        if "candidates" in here and here["candidates"] == there.get("candidates"):
+            pairs["candidates"] = list(zip(here[role]["answer"], there[role]["answer"], strict=True))
         for kind, scores in pairs.items():
-            apart = [abs(a - b) for a, b in scores if a is not None and b is not None]
-            found.largest[kind] = max([found.largest[kind], *apart])
+            distances = [abs(a - b) for a, b in scores if a is not None and b is not None]
+            result.largest[kind] = max([result.largest[kind], *distances])
 
 
 def _roles(*records: Record) -> list[str]:
@@ -118,18 +118,18 @@ def _margins(record: Record) -> Iterator[float]:
         best, second, *_ = sorted(record[role]["answer"])
         yield second - best
     scored = {record[role]["text"]: record[role]["ias"] for role in _roles(record) if record[role]["ias"] is not None}
-    yield from (abs(one - other) for one, other in combinations(scored.values(), 2))
+    yield from (abs(ias - other) for ias, other in combinations(scored.values(), 2))
 
 
-def as_lines(found: Differences, there: str) -> list[str]:
+def as_lines(result: Differences, there: str) -> list[str]:
     """Returns the differences for a terminal; of many items the first."""
-    lines = [f"against {there}: {found.compared:,} records compared, {len(found.only_one):,} in one of both only"]
-    scores = ", ".join(f"{kind} {value:.1e}" for kind, value in found.largest.items())
+    lines = [f"against {there}: {result.compared:,} records compared, {len(result.only_one):,} in one of both only"]
+    scores = ", ".join(f"{kind} {value:.1e}" for kind, value in result.largest.items())
     lines.append(f"  largest difference of a score, nats per token: {scores}")
     kinds = {
-        "other texts": found.texts,
-        "other decisions": found.decisions,
-        f"near-ties, decided by less than {NEAR:g}": found.near_ties,
+        "other texts": result.texts,
+        "other decisions": result.decisions,
+        f"near-ties, decided by less than {NEAR:g}": result.near_ties,
     }
     for kind, names in kinds.items():
         more = [f"    and {len(names) - _MOST_SHOWN:,} more"] if len(names) > _MOST_SHOWN else []

@@ -58,7 +58,7 @@ def task_scores(
         return mean
     labels = np.array([record["references"] == ["yes"] for record in records])
     margins = np.array([_margin(record, nll) for record, nll in zip(records, answers, strict=True)])
-    return np.array([_auc(labels[drawn], margins[drawn]) for drawn in rows])
+    return np.array([_auc(labels[resample], margins[resample]) for resample in rows])
 
 
 def _item_scores(

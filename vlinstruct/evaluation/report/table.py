@@ -59,8 +59,8 @@ def wording_of(record: Mapping[str, Any], column: Column) -> dict[str, Any]:
         record: the item's; under "always canonical" the one that was asked in canonical words.
         column: the way.
     """
-    said: dict[str, Any] = record[_role(record, column)]
-    return said
+    wording: dict[str, Any] = record[_role(record, column)]
+    return wording
 
 
 def _role(record: Mapping[str, Any], column: Column) -> str:

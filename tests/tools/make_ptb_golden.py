@@ -1,6 +1,6 @@
 """Writes ptb_golden.json: captions with the tokens of pycocoevalcap 1.2's PTBTokenizer; needs Java and pycocoevalcap.
 
-PYTHONPATH=<where pycocoevalcap is> python tests/metrics/make_ptb_golden.py
+PYTHONPATH=<where pycocoevalcap is> python tests/tools/make_ptb_golden.py
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
 
-GOLDEN = Path(__file__).with_name("ptb_golden.json")
+GOLDEN = Path(__file__).parents[1] / "metrics" / "ptb_golden.json"
 CAPTIONS = [
     "A man in a red shirt rides a horse .",
     "A man in a red shirt rides a horse.",

@@ -1,6 +1,6 @@
 """Writes mrr_golden.json: random scores with scikit-learn 1.9's label_ranking_average_precision_score.
 
-    python tests/metrics/make_mrr_golden.py
+    python tests/tools/make_mrr_golden.py
 
 With one right candidate that average precision is the reciprocal of its rank. scikit-learn puts it behind all that
 score the same; we keep the order offered, so that the two agree where the right one is offered last of its equals.
@@ -16,7 +16,7 @@ from pathlib import Path
 from sklearn.metrics import label_ranking_average_precision_score
 
 NUM_CASES = 600
-GOLDEN = Path(__file__).with_name("mrr_golden.json")
+GOLDEN = Path(__file__).parents[1] / "metrics" / "mrr_golden.json"
 
 
 def random_case(rng: random.Random) -> list[object]:

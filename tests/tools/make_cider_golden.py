@@ -1,6 +1,6 @@
 """Writes cider_golden.json: random caption sets with the scores of pycocoevalcap 1.2, which must be on the path.
 
-    PYTHONPATH=<where pycocoevalcap is> python tests/metrics/make_cider_golden.py
+    PYTHONPATH=<where pycocoevalcap is> python tests/tools/make_cider_golden.py
 
 A set is {"captions": [...], "references": [[...]], "scores": [...], "mean": ...}; words stand apart by spaces.
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 from pycocoevalcap.cider.cider import Cider
 
 NUM_SETS = 160
-GOLDEN = Path(__file__).with_name("cider_golden.json")
+GOLDEN = Path(__file__).parents[1] / "metrics" / "cider_golden.json"
 
 
 def caption(rng: random.Random, words: list[str], lengths: tuple[int, int]) -> str:

@@ -1,6 +1,6 @@
 """Writes vqa_golden.json: random predictions and answers with the accuracy of the three codes our normalizers follow.
 
-    python tests/metrics/make_vqa_golden.py OFFICIAL LAVIS EVALAI
+    python tests/tools/make_vqa_golden.py OFFICIAL LAVIS EVALAI
 
 OFFICIAL is vqaEval.py of GT-Vision-Lab/VQA (a013f00), LAVIS is lavis/common/vqa_tools/vqa_eval.py of salesforce/LAVIS,
 and EVALAI is lmms_eval/tasks/_task_utils/vqa_eval_metric.py of lmms-eval 0.7.3. A case is
@@ -19,7 +19,7 @@ from types import SimpleNamespace
 from typing import Any
 
 NUM_CASES = 520
-GOLDEN = Path(__file__).with_name("vqa_golden.json")
+GOLDEN = Path(__file__).parents[1] / "metrics" / "vqa_golden.json"
 PIECES = r"""
 aint couldnt've somebody'd somebodyd 'ows'at y'alld've Im let's its dont don't isnt it's dog's dogs' oclock a an the The
 none zero one two Three ten 2 10 1,000 2.5 3. .5 5:30 u.s. yes no dog red t-shirt black/white (left) [x] {y} "q" what?

@@ -1,6 +1,6 @@
 """Writes lmms_golden.json and lmms_captions_golden.json: random cases with the scores of lmms-eval 0.7.3's functions.
 
-    python tests/metrics/make_lmms_golden.py
+    python tests/tools/make_lmms_golden.py
 
 Needs lmms-eval, pycocoevalcap and Java, and takes a quarter of an hour, most of it starts of Java. The first file has:
     vqa        per case of vqa_golden.json what textvqa and vizwiz_vqa give: [[...], [...]]
@@ -30,9 +30,9 @@ from lmms_eval.tasks.textvqa.utils import textvqa_process_results
 from lmms_eval.tasks.vizwiz_vqa.utils import vizwiz_vqa_process_results
 
 NUM_CASES = 520
-GOLDEN = Path(__file__).with_name("lmms_golden.json")
-CAPTIONS_GOLDEN = Path(__file__).with_name("lmms_captions_golden.json")
-VQA_GOLDEN = Path(__file__).with_name("vqa_golden.json")
+GOLDEN = Path(__file__).parents[1] / "metrics" / "lmms_golden.json"
+CAPTIONS_GOLDEN = Path(__file__).parents[1] / "metrics" / "lmms_captions_golden.json"
+VQA_GOLDEN = Path(__file__).parents[1] / "metrics" / "vqa_golden.json"
 ANSWERS = ["yes", "no", "left", "man", "white and black", "10", "café", "tennis racket", "Bus", "the dog"]
 SPELLED = [
     "t-shirt",

@@ -1,6 +1,6 @@
 """Writes roc_auc_golden.json: random labels and scores with scikit-learn 1.9's roc_auc_score.
 
-    python tests/metrics/make_roc_auc_golden.py
+    python tests/tools/make_roc_auc_golden.py
 
 A case is [labels, scores, AUC]; labels are a text of 0 and 1. There are few items and many, classes of one item, and
 scores that are all different, tie often, or are all the same.
@@ -15,7 +15,7 @@ from pathlib import Path
 from sklearn.metrics import roc_auc_score
 
 NUM_CASES = 600
-GOLDEN = Path(__file__).with_name("roc_auc_golden.json")
+GOLDEN = Path(__file__).parents[1] / "metrics" / "roc_auc_golden.json"
 
 
 def random_case(rng: random.Random) -> list[object]:
