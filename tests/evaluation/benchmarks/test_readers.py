@@ -140,3 +140,7 @@ def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path: Path) -> None:
     for path in (tmp_path / "gqa" / "testdev_balanced_questions.json", tmp_path / "vsr" / "test.jsonl"):
         path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
     assert len(items("gqa", tmp_path)) == len(items("vsr", tmp_path)) == 2
+
+
+def test_a_benchmark_is_called_as_its_file_is() -> None:
+    assert [benchmark.task.name for benchmark in BENCHMARKS.values()] == list(BENCHMARKS)

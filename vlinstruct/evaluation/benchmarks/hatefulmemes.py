@@ -15,8 +15,7 @@ from pathlib import Path
 from vlinstruct.evaluation.benchmark import Benchmark
 from vlinstruct.evaluation.item import Item, Task
 from vlinstruct.evaluation.reading.annotations import read_lines
-from vlinstruct.evaluation.reading.items import ItemMaker
-from vlinstruct.evaluation.reading.pictures import picture
+from vlinstruct.evaluation.reading.items import ItemMaker, picture
 from vlinstruct.instruction.templates import fill
 
 _PARTS, _PICTURES = ("dev_seen", "dev_unseen"), "img/"

@@ -17,8 +17,7 @@ from vlinstruct.evaluation.benchmark import Benchmark, HubCopy
 from vlinstruct.evaluation.item import Item, Task
 from vlinstruct.evaluation.reading.annotations import PROBLEMS_FILE, SPLITS_FILE, Record, read_object, read_problems
 from vlinstruct.evaluation.reading.hub_tables import HubRow, read_rows
-from vlinstruct.evaluation.reading.items import ItemMaker, choices_of, options
-from vlinstruct.evaluation.reading.pictures import LoadPicture, picture
+from vlinstruct.evaluation.reading.items import ItemMaker, LoadPicture, choices_of, options, picture
 from vlinstruct.instruction.templates import fill
 
 _FOLDER, _DATA_FILE, _PICTURE = "iconqa/test/choose_txt/", "data.json", "image.png"

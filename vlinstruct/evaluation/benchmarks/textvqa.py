@@ -20,8 +20,7 @@ from vlinstruct.evaluation.benchmark import Benchmark, HubCopy, ReadText
 from vlinstruct.evaluation.item import Item, Task
 from vlinstruct.evaluation.reading.annotations import Record, read_object
 from vlinstruct.evaluation.reading.hub_tables import read_rows
-from vlinstruct.evaluation.reading.items import ItemMaker, ten_answers
-from vlinstruct.evaluation.reading.pictures import LoadPicture, picture
+from vlinstruct.evaluation.reading.items import ItemMaker, LoadPicture, picture, ten_answers
 from vlinstruct.instruction.templates import fill
 from vlinstruct.media.ocr import MAX_TOKENS
 

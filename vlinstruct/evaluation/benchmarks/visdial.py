@@ -17,8 +17,7 @@ from pathlib import Path
 from vlinstruct.evaluation.benchmark import Benchmark
 from vlinstruct.evaluation.item import Item, Task
 from vlinstruct.evaluation.reading.annotations import Record, read_object
-from vlinstruct.evaluation.reading.items import ItemMaker
-from vlinstruct.evaluation.reading.pictures import picture
+from vlinstruct.evaluation.reading.items import ItemMaker, picture
 from vlinstruct.instruction.templates import fill
 
 _FILE, _PICTURES = "visdial_1.0_val.json", "VisualDialog_val2018/"

@@ -18,8 +18,7 @@ from vlinstruct.evaluation.benchmark import Benchmark, HubCopy
 from vlinstruct.evaluation.item import Item, Task
 from vlinstruct.evaluation.reading.annotations import Record, read_lines
 from vlinstruct.evaluation.reading.hub_tables import read_rows
-from vlinstruct.evaluation.reading.items import ItemMaker
-from vlinstruct.evaluation.reading.pictures import LoadPicture, picture
+from vlinstruct.evaluation.reading.items import ItemMaker, LoadPicture, picture
 from vlinstruct.instruction.templates import fill
 
 _FILE, _PICTURES = "test.jsonl", "images/"

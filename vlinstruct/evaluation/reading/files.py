@@ -15,7 +15,7 @@ from vlinstruct.evaluation.benchmark import Benchmark
 from vlinstruct.evaluation.item import Item
 from vlinstruct.evaluation.reading.hub_files import has_tables
 from vlinstruct.evaluation.reading.hub_tables import StoredPicture
-from vlinstruct.evaluation.reading.pictures import PictureFile
+from vlinstruct.evaluation.reading.items import PictureFile
 from vlinstruct.text import error_line
 
 _HEADERS_READ = 8

@@ -19,7 +19,7 @@ from vlinstruct.evaluation.benchmark import Benchmark
 from vlinstruct.evaluation.item import Item
 from vlinstruct.evaluation.parts import RECORDS_FILE, Processes, gather, records_file
 from vlinstruct.evaluation.reading.files import read_items
-from vlinstruct.evaluation.reading.pictures import LoadPicture
+from vlinstruct.evaluation.reading.items import LoadPicture
 from vlinstruct.records.output_file import open_records
 from vlinstruct.records.resume import Target, lines, scan
 

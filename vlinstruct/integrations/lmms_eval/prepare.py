@@ -21,7 +21,7 @@ from vlinstruct.atomic import written_atomically
 from vlinstruct.errors import DataError, VlinstructError
 from vlinstruct.evaluation import benchmarks
 from vlinstruct.evaluation.item import Item
-from vlinstruct.evaluation.reading.pictures import PictureFile
+from vlinstruct.evaluation.reading.items import PictureFile
 from vlinstruct.text import error_line
 
 BENCHMARKS = ("vsr", "visdial", "hatefulmemes", "iconqa")
