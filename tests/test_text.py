@@ -2,8 +2,8 @@
 
 import pytest
 
-from vlinstruct.errors import TextError
-from vlinstruct.text import MAX_INSTRUCTION_CHARACTERS, check_instruction, error_line, printable, shortened
+from vlinstruct.errors import DataError, TextError, printable, shortened
+from vlinstruct.text import MAX_INSTRUCTION_CHARACTERS, check_instruction
 
 
 @pytest.mark.parametrize("text", ["", " ", "\n\t\r", "\u200b\u200d", "\ufeff", "\u3000\u2800\u3164", "\0", "\u202e"])
@@ -62,7 +62,7 @@ def test_an_answer_may_keep_its_newlines():
 
 
 def test_a_long_place_is_shortened_in_the_middle():
-    line = error_line("cannot read image", "/very" * 200 + "/end.jpg", "empty file", "Check it")
+    line = DataError.at("cannot read image", "/very" * 200 + "/end.jpg", "empty file", "Check it").message
     assert len(line) == 290
     assert "/end.jpg): empty file. Check it" in line
     assert shortened("short", 20) == "short"

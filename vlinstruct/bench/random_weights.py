@@ -21,9 +21,8 @@ from vlinstruct.backends.instructblip.tokenization import QFormerTokenizer, Text
 from vlinstruct.backends.registry import BACKBONES, mini_folder
 from vlinstruct.bench.load import architecture
 from vlinstruct.errors import CheckpointError
-from vlinstruct.json_files import read_json_object
+from vlinstruct.files import read_json_object
 from vlinstruct.model import Model, compute_device, compute_dtype
-from vlinstruct.text import error_line
 
 _SPREAD = 0.02
 
@@ -84,7 +83,7 @@ def _configuration(backbone: str) -> dict[str, Any]:
     path = Path(backbone) / "config.json"
     if not path.is_file():
         advice = f"Give a folder with a config.json, or {', '.join(BACKBONES)}"
-        raise CheckpointError(error_line("unknown backbone", backbone, "its shapes are not known here", advice))
+        raise CheckpointError.at("unknown backbone", backbone, "its shapes are not known here", advice)
     return read_json_object(path)
 
 
@@ -94,7 +93,7 @@ def _require_minis_ids(config: InstructBlipConfig, backbone: str) -> None:
         got, needed = getattr(config, part).vocab_size, getattr(mini, part).vocab_size
         if got < needed:
             why = f"the vocabulary of its {part} has {got} tokens, the texts that are written need mini's {needed}"
-            raise CheckpointError(error_line("cannot measure backbone", backbone, why, "Give a larger vocab_size"))
+            raise CheckpointError.at("cannot measure backbone", backbone, why, "Give a larger vocab_size")
 
 
 def _with_minis_tokenizers(model: InstructBlip) -> InstructBlipBackend:

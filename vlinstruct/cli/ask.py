@@ -44,7 +44,7 @@ def ask(
     line each. The question is sent as it is typed.
     """
     from vlinstruct.cli.run import run
-    from vlinstruct.media.ocr import ocr_tokens, require_ocr
+    from vlinstruct.media.ocr import require_ocr
     from vlinstruct.operations import Ask
 
     if ocr:
@@ -64,15 +64,7 @@ def ask(
     if not optimize and optimization != OptimizationOptions():
         talk.notice("--select and --templates change nothing without --optimize.")
     work = _work(arguments or [], data, options, talk)
-    run(
-        operation,
-        work,
-        options=options,
-        talk=talk,
-        render=_render,
-        optimization=optimization,
-        read_text=ocr_tokens if ocr else None,
-    )
+    run(operation, work, options=options, talk=talk, render=_render, templates=optimization.templates)
 
 
 def _work(arguments: list[str], data: DataOptions, options: RunOptions, talk: Talk) -> Work:
@@ -83,7 +75,7 @@ def _work(arguments: list[str], data: DataOptions, options: RunOptions, talk: Ta
             raise UsageError("--data brings its own pictures and questions: leave IMAGE and QUESTION away.")
         return file_work(data.data, data)
     if len(arguments) < 2:
-        raise UsageError(f"a picture and a question are needed. Type: {_USAGE}")
+        raise UsageError("a picture and a question are needed", advice=f"Type: {_USAGE}")
     *images, question = arguments
     refuse_swapped(images, [question], _USAGE)
     check_instruction(question, what="question")

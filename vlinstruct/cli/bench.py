@@ -126,7 +126,7 @@ def _print(table: str, record: Mapping[str, Any], *, as_json: bool) -> None:
 def _refuse(given: Mapping[str, object], what: str) -> None:
     names = [name for name, value in given.items() if value]
     if names:
-        raise UsageError(f"{', '.join(names)}: nothing that {what} measures. Leave it out.")
+        raise UsageError(f"{', '.join(names)}: nothing that {what} measures", advice="Leave it out.")
 
 
 def _ranking(name: str, pipeline: Model, theirs: Any, *, candidates: int, runs: int) -> tuple[str, dict[str, Any]]:

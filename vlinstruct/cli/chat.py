@@ -11,7 +11,7 @@ import signal
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -19,8 +19,7 @@ import typer
 from vlinstruct.cli.chat_lines import ChatLine, piped_lines, typed_lines
 from vlinstruct.cli.options import GenerationOptions, ModelOptions, OptimizationOptions, takes
 from vlinstruct.cli.terminal import Talk, say, show
-from vlinstruct.errors import BatchError, InputError, NetworkError, VlinstructError
-from vlinstruct.text import error_line, printable
+from vlinstruct.errors import BatchError, InputError, NetworkError, VlinstructError, printable
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -68,14 +67,18 @@ def chat(
     Questions are typed, or come from stdin line by line. Lines that begin with / are commands; /help lists them.
     """
     from vlinstruct.chat import ChatSettings
-    from vlinstruct.cli.run import load_pipeline
+    from vlinstruct.cli.run import collect_garbage_from_here
 
     config = ChatSettings(optimize=optimize, generation=generation.config(), optimization=optimization.config())
     templates = optimization.load_templates()
     talk = Talk(quiet=options.quiet)
     with talk.listening():
         picture = _read_picture(image, options, talk)
-        session = _Session(load_pipeline(options, templates), config, options=options, talk=talk)
+        from vlinstruct.model import load  # imports torch: not before the picture could be read
+
+        model = load(**asdict(options.model_settings()), templates=templates)
+        collect_garbage_from_here()
+        session = _Session(model, config, options=options, talk=talk)
         session.look_at(picture)
         if session.is_streaming and generation.num_beams > 1:
             talk.notice("answers come as a whole: they are shown word by word with --num-beams 1 only.")
@@ -116,7 +119,7 @@ def _read_picture(typed: str, options: ChatOptions, talk: Talk, *, may_fetch: bo
 
 
 def _no_picture(place: str, why: str, advice: str) -> InputError:
-    return InputError(error_line("cannot chat about", place, why, advice), code="no_picture")
+    return InputError.at("cannot chat about", place, why, advice, code="no_picture")
 
 
 class _Session:
@@ -130,9 +133,9 @@ class _Session:
     chat: Chat
     image: str
 
-    def __init__(self, pipeline: Model, config: ChatSettings, *, options: ChatOptions, talk: Talk) -> None:
-        self.pipeline = pipeline
-        self.config = config
+    def __init__(self, model: Model, settings: ChatSettings, *, options: ChatOptions, talk: Talk) -> None:
+        self.model = model
+        self.settings = settings
         self.options = options
         self.talk = talk
         self.is_typed = sys.stdin is not None and sys.stdin.isatty()
@@ -143,7 +146,7 @@ class _Session:
         """Begins a chat about a picture."""
         from vlinstruct.chat import Chat
 
-        self.chat, self.image = Chat(self.pipeline, picture.image, config=self.config), picture.name
+        self.chat, self.image = Chat(self.model, picture.image, settings=self.settings), picture.name
 
     def run(self, lines: Iterable[ChatLine]) -> None:
         """Takes lines until they end or one says `/quit`.
@@ -206,8 +209,7 @@ class _Session:
                 print(_HELP, file=sys.stderr)
             case _:
                 typed = f"{line.command} {line.text}".strip()
-                message = error_line("cannot do", typed, "this is no command", _COMMANDS)
-                raise InputError(message, code="unknown_command")
+                raise InputError.at("cannot do", typed, "this is no command", _COMMANDS, code="unknown_command")
 
     def _optimize(self, text: str | None, id: str) -> None:
         from vlinstruct.cli.optimize import render_optimization

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from vlinstruct.cli.terminal import Talk, show
-from vlinstruct.errors import InputError, UsageError
-from vlinstruct.text import error_line, shortened
+from vlinstruct.errors import InputError, UsageError, shortened
 
 if TYPE_CHECKING:
     from vlinstruct.conversion.conversions import Kind
@@ -128,7 +127,7 @@ def _told_apart(sources: Sequence[str]) -> tuple[list[str], list[str]]:
     files = [source for source in sources if Path(source).is_file() or source.endswith(_SUFFIXES)]
     missing = next((file for file in files if not Path(file).is_file()), None)
     if missing is not None:
-        raise InputError(error_line("cannot read checkpoint", missing, "there is no such file", "Check the path"))
+        raise InputError.at("cannot read checkpoint", missing, "there is no such file", "Check the path")
     return files, [source for source in sources if source not in files]
 
 
@@ -161,8 +160,9 @@ def _require_taken(kind: Kind, options: Mapping[str, object]) -> None:
         raise UsageError("--backbone and --config contradict each other: both tell the shape of the model.")
     if kind == "lavis" and "--qformer-tokenizer" not in given:
         raise UsageError(
-            "--qformer-tokenizer FOLDER is needed: LAVIS's files have no tokenizer. Get tokenizer.json of "
-            "huggingface.co/google-bert/bert-base-uncased; [DEC] is added, which makes its 30,523 tokens."
+            "--qformer-tokenizer FOLDER is needed: LAVIS's files have no tokenizer",
+            advice="Get tokenizer.json of "
+            "huggingface.co/google-bert/bert-base-uncased; [DEC] is added, which makes its 30,523 tokens.",
         )
     if kind in ("adapter", "merged") and not {"--backbone", "--config"} & set(given):
         source = "checkpoint" if kind == "adapter" else "adapter"
@@ -178,7 +178,9 @@ def _num_bytes(size: str) -> int:
     match = _SIZE.fullmatch(size.strip())
     num_bytes = int(float(match[1]) * 1000 ** _POWERS[match[2].upper()]) if match else 0
     if num_bytes < 1:
-        raise UsageError(f"--max-shard-size {shortened(size, 40)} is no size. Give a number and a unit, e.g. 500MB.")
+        raise UsageError(
+            f"--max-shard-size {shortened(size, 40)} is no size", advice="Give a number and a unit, e.g. 500MB."
+        )
     return num_bytes
 
 

@@ -109,7 +109,9 @@ def show_checked(names: Sequence[str], data: Path | None, as_json: bool, *, ocr:
             good = f"nothing is wrong: {report.num_items:,} items, {report.num_pictures:,} pictures"
             show("\n".join(f"{report.name}: {line}" for line in report.problems or [good]))
     if num_wrong:
-        raise DataError(f"the data of {num_wrong} of {len(benchmarks)} benchmarks is not as it should be. See stdout.")
+        raise DataError(
+            f"the data of {num_wrong} of {len(benchmarks)} benchmarks is not as it should be", advice="See stdout."
+        )
 
 
 def show_differences(evaluation: Evaluation, as_json: bool) -> None:

@@ -109,7 +109,9 @@ def run_command(arguments: Sequence[str]) -> int:
     """
     try:
         if sys.stdout is None:
-            raise ResourceError("cannot write output (stdout): it is closed. Open it, or send it to /dev/null.")
+            raise ResourceError(
+                "cannot write output (stdout): it is closed", advice="Open it, or send it to /dev/null."
+            )
         _require_working_folder()
         code = app(args=list(arguments), prog_name="vlinstruct", standalone_mode=False)
         sys.stdout.flush()
@@ -133,7 +135,9 @@ def _require_working_folder() -> None:
     try:
         os.getcwd()
     except FileNotFoundError as error:
-        raise ResourceError("the folder this runs in was deleted. Change to another one (cd) and try again.") from error
+        raise ResourceError(
+            "the folder this runs in was deleted", advice="Change to another one (cd) and try again."
+        ) from error
 
 
 def _let_go_of_stdout() -> None:

@@ -16,7 +16,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_type_hin
 import typer
 
 from vlinstruct.errors import UsageError
-from vlinstruct.settings import GenerationSettings, OptimizationSettings, Quantization, Select
+from vlinstruct.settings import (
+    GenerationSettings,
+    ModelSettings,
+    OptimizationSettings,
+    Quantization,
+    RunSettings,
+    Select,
+)
 
 if TYPE_CHECKING:
     from vlinstruct.instruction.templates import Templates
@@ -88,6 +95,10 @@ class ModelOptions:
     quantize: QuantizeOption = None
     offline: Annotated[bool, typer.Option("--offline", help="Open no connection; use what is cached.")] = False
 
+    def model_settings(self) -> ModelSettings:
+        """Returns which model is asked for, and how it is loaded."""
+        return ModelSettings(**{field.name: getattr(self, field.name) for field in fields(ModelSettings)})
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions(ModelOptions):
@@ -109,6 +120,17 @@ class RunOptions(ModelOptions):
     as_json: Annotated[bool, typer.Option("--json", help="Print records as JSON.")] = False
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No notices, no progress.")] = False
     debug: Annotated[bool, typer.Option("--debug", help="Print tracebacks.")] = False
+
+    def settings(self, templates: Path | None = None) -> RunSettings:
+        """Returns what the package is asked to do, with the user's own templates."""
+        return RunSettings(
+            model=self.model_settings(),
+            templates=templates,
+            batch_size=self.batch_size,
+            max_pixels=self.max_pixels,
+            max_failures=self.max_failures,
+            overwrite=self.overwrite,
+        )
 
     def __post_init__(self) -> None:
         if self.overwrite and self.output is None:

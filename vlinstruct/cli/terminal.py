@@ -9,8 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Literal
 
-from vlinstruct.errors import ResourceError
-from vlinstruct.text import error_line, printable, shortened
+from vlinstruct.errors import ResourceError, printable, shortened
 
 _MAX_LINE = 300
 
@@ -31,7 +30,7 @@ def show(text: str) -> None:
         raise
     except OSError as error:
         why = os.strerror(error.errno or 0)
-        raise ResourceError(error_line("cannot write output", "stdout", why, "Free some space")) from error
+        raise ResourceError.at("cannot write output", "stdout", why, "Free some space") from error
 
 
 def say(kind: Literal["error", "notice", "done", "progress"], message: str) -> None:

@@ -51,7 +51,7 @@ def answer(model: ModelFolder) -> Iterator[Finding]:
         if model.wanted.adapter is not None:
             yield _with_adapter(pipeline, model.wanted.adapter)
     except ResourceError as error:
-        yield notice("answer", f"not tried: {error.message.partition('. ')[0]}", error.message.rpartition(". ")[2])
+        yield notice("answer", f"not tried: {error.problem}", error.advice or _SMALLER)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise

@@ -11,7 +11,7 @@ from vlinstruct.doctor.finding import Finding, notice, problem, refusal, run
 from vlinstruct.doctor.model import ModelFolder, damaged_files, find
 from vlinstruct.doctor.wanted import Wanted
 from vlinstruct.errors import VlinstructError
-from vlinstruct.json_files import read_json_object
+from vlinstruct.files import read_json_object
 
 Check = Callable[[ModelFolder], Iterator[Finding]]
 

@@ -9,7 +9,6 @@ from vlinstruct.doctor.environment import examine_environment
 from vlinstruct.doctor.finding import Finding, problem
 from vlinstruct.doctor.wanted import Wanted
 from vlinstruct.errors import CheckpointError, ResourceError, VlinstructError
-from vlinstruct.text import error_line
 
 _ADVICE = "The report says how to fix each"
 
@@ -37,9 +36,9 @@ class Diagnosis:
         """Returns what a command ends with, None without a problem; the environment comes first."""
         here, there = _problems(self.environment), _problems(self.backbone)
         if here:
-            return ResourceError(error_line("problems found", "this environment", here, _ADVICE), code="environment")
+            return ResourceError.at("problems found", "this environment", here, _ADVICE, code="environment")
         if there:
-            return CheckpointError(error_line("problems found", self.wanted.backbone, there, _ADVICE))
+            return CheckpointError.at("problems found", self.wanted.backbone, there, _ADVICE)
         return None
 
 

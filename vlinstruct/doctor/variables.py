@@ -42,7 +42,7 @@ def _default_backbone(wanted: Wanted) -> Iterator[Finding]:
         resolve(value)
     except VlinstructError as error:
         fix = "Unset it, or set it to mini, a paper backbone's name, a folder or a hub id"
-        yield problem("$VLINSTRUCT_BACKBONE", error.message.partition(". ")[0], fix)
+        yield problem("$VLINSTRUCT_BACKBONE", error.problem, fix)
 
 
 def _endpoint() -> Iterator[Finding]:

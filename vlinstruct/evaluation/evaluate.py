@@ -19,7 +19,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from vlinstruct.atomic import written_atomically
 from vlinstruct.backends import registry
 from vlinstruct.backends.instructblip.adapter import read_adapter_config
 from vlinstruct.errors import UsageError
@@ -42,7 +41,7 @@ from vlinstruct.evaluation.selection import (
     select,
 )
 from vlinstruct.evaluation.settings import EvaluationSettings
-from vlinstruct.files import PathLike
+from vlinstruct.files import PathLike, written_atomically
 from vlinstruct.media import ocr as media_ocr
 from vlinstruct.model import load
 from vlinstruct.settings import GenerationSettings

@@ -19,8 +19,7 @@ from vlinstruct.evaluation.answering import SCHEMA, Answered, answer
 from vlinstruct.evaluation.item import WORDS, Item, Words
 from vlinstruct.evaluation.parts import ALONE, RECORDS_FILE, TIMES_FILE, Processes, gather, records_file
 from vlinstruct.model import Model
-from vlinstruct.records.output import RecordWriter
-from vlinstruct.records.output_file import open_records
+from vlinstruct.records.output import RecordWriter, open_records
 from vlinstruct.records.resume import Target, scan
 from vlinstruct.settings import GenerationSettings
 

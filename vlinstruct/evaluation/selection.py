@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vlinstruct.backends.registry import BACKBONES, DEFAULT_BACKBONE
-from vlinstruct.errors import UsageError
+from vlinstruct.errors import UsageError, shortened
 from vlinstruct.evaluation.benchmark import Benchmark
 from vlinstruct.evaluation.benchmarks import BENCHMARKS, folder_of, mini
 from vlinstruct.evaluation.item import Item, Task
@@ -19,7 +19,6 @@ from vlinstruct.evaluation.reading.files import ignores_tables, read_items
 from vlinstruct.evaluation.reading.ocr_tokens import CompleteItems, Ocr, read_completed
 from vlinstruct.evaluation.settings import EvaluationSettings
 from vlinstruct.settings import GenerationSettings
-from vlinstruct.text import shortened
 
 Collection = Literal["mini", "official"]
 _MINI_TASKS: Mapping[str, Task] = {f"mini/{task.name}": task for task in mini.TASKS}

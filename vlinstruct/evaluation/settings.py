@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from vlinstruct.metrics.vqa_accuracy import Normalizer
-from vlinstruct.mini.split import Split
+from vlinstruct.mini import Split
 from vlinstruct.settings import GenerationSettings, Quantization
 
 

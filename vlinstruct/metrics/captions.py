@@ -24,7 +24,6 @@ from typing import Literal
 
 from vlinstruct.errors import ResourceError
 from vlinstruct.metrics.ptb import Tokens, ptb_tokens
-from vlinstruct.text import error_line
 
 CaptionTokenizer = Literal["stanford-corenlp-3.4.1", "built-in"]
 _JAR = "stanford-corenlp-3.4.1.jar"
@@ -119,7 +118,7 @@ class CoreNlp:
         return ran.stdout.decode(errors="replace")
 
     def _error(self, why: str) -> ResourceError:
-        return ResourceError(error_line("cannot run Stanford CoreNLP", self.java, why, "Take another Java, or none"))
+        return ResourceError.at("cannot run Stanford CoreNLP", self.java, why, "Take another Java, or none")
 
 
 def find_corenlp() -> CoreNlp | None:

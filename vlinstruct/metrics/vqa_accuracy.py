@@ -20,7 +20,6 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 from vlinstruct.errors import DataError
-from vlinstruct.text import error_line
 
 Normalizer = Literal["official", "lavis", "evalai"]
 
@@ -74,7 +73,7 @@ def vqa_accuracy(prediction: str, answers: Sequence[str], normalizer: Normalizer
     """
     if not answers:
         why = "no annotator answered"
-        raise DataError(error_line("cannot compute VQA accuracy", "answers", why, "Leave the question out"))
+        raise DataError.at("cannot compute VQA accuracy", "answers", why, "Leave the question out")
     predicted, references = _NORMALIZERS[normalizer](prediction, answers)
     return _leave_one_out(references.count(predicted), len(references))
 

@@ -12,9 +12,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self, TypeVar
 
-from vlinstruct.errors import DataError
+from vlinstruct.errors import DataError, shortened
 from vlinstruct.records.lines import parse_strictly
-from vlinstruct.text import error_line, shortened
 
 T = TypeVar("T")
 
@@ -44,7 +43,7 @@ class ForeignRecord:
     @classmethod
     def error_at(cls, place: str, why: str, *, code: str = "bad_field") -> DataError:
         """Returns the error of a record that cannot be used; `place` names its file and record."""
-        return DataError(error_line(cls.ACTION, place, why, cls.ADVICE), code=code)
+        return DataError.at(cls.ACTION, place, why, cls.ADVICE, code=code)
 
     @property
     def place(self) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -149,9 +148,7 @@ def test_D07_hostile_json_is_a_line_error_and_refuses_a_list(
 
 
 def test_D07_a_line_past_the_cap_is_refused_before_it_is_parsed(bad_line: Reader) -> None:
-    start = time.perf_counter()
     assert "more than 1,000,000 bytes" in bad_line({**GOOD, "note": "x" * 10_000_000}, "line_too_long")
-    assert time.perf_counter() - start < 2
 
 
 OUTSIDE = ["../../etc/passwd", "/etc/passwd", "a/../../x.png", "..", "./../x.png"]

@@ -14,7 +14,7 @@ from typing import ClassVar
 from vlinstruct.errors import DataError
 from vlinstruct.files import open_regular, read_regular
 from vlinstruct.records.foreign import ForeignRecord, parse_document
-from vlinstruct.records.lines import BOM, MAX_LINE_BYTES, numbered_lines, parse_record, require_text
+from vlinstruct.records.lines import BOM, numbered_lines, parse_record, require_text
 
 # What IconQA and ScienceQA share: problems by number in one file, the numbers of every part in another.
 PROBLEMS_FILE, SPLITS_FILE = "problems.json", "pid_splits.json"
@@ -70,9 +70,9 @@ def read_lines(path: Path) -> Iterator[Record]:
     """
     with open_regular(path, kind="data") as stream:
         require_text(stream.peek(_HEAD_BYTES)[:_HEAD_BYTES], path, action=Record.ACTION)
-        for number, line in numbered_lines(stream, MAX_LINE_BYTES):
+        for number, line in numbered_lines(stream):
             label = f"line {number}"
-            yield Record(file=str(path), label=label, fields=parse_record(line, f"{path} {label}", MAX_LINE_BYTES))
+            yield Record(file=str(path), label=label, fields=parse_record(line, f"{path} {label}"))
 
 
 def read_problems(folder: Path, part: str) -> Iterator[tuple[str, Record]]:

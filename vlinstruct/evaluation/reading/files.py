@@ -16,7 +16,6 @@ from vlinstruct.evaluation.item import Item
 from vlinstruct.evaluation.reading.hub_files import has_tables
 from vlinstruct.evaluation.reading.hub_tables import StoredPicture
 from vlinstruct.evaluation.reading.items import PictureFile
-from vlinstruct.text import error_line
 
 _HEADERS_READ = 8
 
@@ -57,7 +56,7 @@ def read_items(benchmark: Benchmark, folder: Path, *, limit: int | None = None) 
     if not items:
         why = f"its files hold no item of the part {benchmark.part}, no score can be computed"
         advice = "Compare them with `vlinstruct evaluate --list`"
-        raise DataError(error_line(f"cannot read {benchmark.task.name}", folder, why, advice), code="nothing_to_do")
+        raise DataError.at(f"cannot read {benchmark.task.name}", folder, why, advice, code="nothing_to_do")
     return items
 
 
@@ -127,14 +126,14 @@ def _missing(benchmark: Benchmark, folder: Path, name: str) -> DataError:
     what: Mapping[str, str] = {key: value for form in benchmark.forms for key, value in form.items()}
     why = f"no such {kind}; it should hold {what[name]}"
     advice = f"Get it from {benchmark.source}"
-    return DataError(error_line(f"cannot read {benchmark.task.name}", folder / name, why, advice), code="data_missing")
+    return DataError.at(f"cannot read {benchmark.task.name}", folder / name, why, advice, code="data_missing")
 
 
 def _count_problems(benchmark: Benchmark, folder: Path, items: Sequence[Item]) -> Iterator[str]:
     if len(items) != benchmark.num_items:
         why = f"{len(items):,} items of the part {benchmark.part}, {benchmark.num_items:,} are expected"
         advice = "Compare the files with `vlinstruct evaluate --list`"
-        yield error_line(f"cannot compare {benchmark.task.name}", folder, why, advice)
+        yield DataError.at(f"cannot compare {benchmark.task.name}", folder, why, advice).message
 
 
 def _picture_problems(benchmark: Benchmark, pictures: Sequence[PictureFile | StoredPicture]) -> Iterator[str]:
@@ -142,7 +141,7 @@ def _picture_problems(benchmark: Benchmark, pictures: Sequence[PictureFile | Sto
     if absent:
         why = f"no such picture; {len(absent):,} of {len(pictures):,} are missing"
         advice = f"Get them from {benchmark.source}"
-        yield error_line(f"cannot read {benchmark.task.name}", absent[0].place, why, advice)
+        yield DataError.at(f"cannot read {benchmark.task.name}", absent[0].place, why, advice).message
     for picture in pictures[:_HEADERS_READ]:
         if picture.is_there():
             try:

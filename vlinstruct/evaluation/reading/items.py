@@ -12,12 +12,12 @@ from pathlib import Path
 
 from PIL import Image
 
+from vlinstruct.errors import shortened
 from vlinstruct.evaluation.item import Item, Task
 from vlinstruct.evaluation.reading.annotations import Record
-from vlinstruct.media.image_header import check_image_header
-from vlinstruct.media.images import load_image
+from vlinstruct.media.images import check_image_header, load_image
 from vlinstruct.media.inputs import path_inside
-from vlinstruct.text import check_instruction, shortened
+from vlinstruct.text import check_instruction
 
 _NUM_ANSWERS = 10
 LoadPicture = Callable[[], Image.Image]

@@ -20,7 +20,7 @@ from vlinstruct.evaluation.item import Item
 from vlinstruct.evaluation.parts import RECORDS_FILE, Processes, gather, records_file
 from vlinstruct.evaluation.reading.files import read_items
 from vlinstruct.evaluation.reading.items import LoadPicture
-from vlinstruct.records.output_file import open_records
+from vlinstruct.records.output import open_records
 from vlinstruct.records.resume import Target, lines, scan
 
 _SCHEMA = "vlinstruct.ocr/1"

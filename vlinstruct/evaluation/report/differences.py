@@ -15,7 +15,6 @@ from vlinstruct.errors import UsageError
 from vlinstruct.evaluation.answering import SCHEMA
 from vlinstruct.evaluation.parts import RECORDS_FILE
 from vlinstruct.evaluation.report.table import read_records
-from vlinstruct.text import error_line
 
 NEAR = 1e-4  # nats per token
 _ROLES = ("initial", "greedy", "rewritten", "optimized")
@@ -63,7 +62,7 @@ def other_records(folder: Path) -> list[Record]:
 
 
 def _no_run(folder: Path, why: str) -> UsageError:
-    return UsageError(error_line("cannot compare with", folder, why, "Give the --output of a run of this version"))
+    return UsageError.at("cannot compare with", folder, why, "Give the --output of a run of this version")
 
 
 def differences(here: Sequence[Record], there: Sequence[Record]) -> Differences:

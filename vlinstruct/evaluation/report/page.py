@@ -16,12 +16,12 @@ from typing import Any, get_args
 
 from PIL import Image
 
+from vlinstruct.errors import printable
 from vlinstruct.evaluation.item import Item
 from vlinstruct.evaluation.report.chart import as_svg
 from vlinstruct.evaluation.report.table import Table
 from vlinstruct.evaluation.report.text import findings, spelled
 from vlinstruct.metrics.accuracy import is_exact_match, is_ranked_first
-from vlinstruct.text import printable
 from vlinstruct.values import Role
 
 NUM_CASES, NUM_FAILURES = 12, 4

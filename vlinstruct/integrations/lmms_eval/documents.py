@@ -13,7 +13,7 @@ from PIL import Image
 from vlinstruct.errors import ImageError, InputError
 from vlinstruct.media.image_modes import to_rgb
 from vlinstruct.media.images import load_image
-from vlinstruct.text import check_instruction, error_line
+from vlinstruct.text import check_instruction
 
 # Where lmms-eval's tasks put a placeholder: in front, on a line of its own, behind a colon at the end of a line.
 _PLACEHOLDER = re.compile(
@@ -96,19 +96,18 @@ def _only_picture(document: Document, visuals: object) -> Image.Image:
     given = list(visuals) if isinstance(visuals, list | tuple) else []
     if len(given) != 1:
         why = f"it has {len(given) or 'no'} pictures, the model reads one"
-        raise InputError(error_line("cannot ask", document, why, "Leave the task out"), code="not_one_picture")
+        raise InputError.at("cannot ask", document, why, "Leave the task out", code="not_one_picture")
     (picture,) = given
     if isinstance(picture, Image.Image):
         return _rgb(picture, document)
     if isinstance(picture, str | os.PathLike | bytes):
         return load_image(picture, name=str(document)).image
     why = f"it has a {type(picture).__name__} where its picture should be"
-    raise InputError(error_line("cannot ask", document, why, "Leave the task out"), code="no_picture")
+    raise InputError.at("cannot ask", document, why, "Leave the task out", code="no_picture")
 
 
 def _rgb(picture: Image.Image, document: Document) -> Image.Image:
     try:
         return to_rgb(picture, str(document))
     except OSError as error:  # a data set's picture is decoded when it is used
-        line = error_line("cannot read image", document, "it is damaged", "Get the data set again")
-        raise ImageError(line) from error
+        raise ImageError.at("cannot read image", document, "it is damaged", "Get the data set again") from error

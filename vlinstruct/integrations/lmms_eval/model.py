@@ -236,8 +236,8 @@ def _good(outcome: T | VlinstructError, document: Document) -> T:
 
 
 def _named(error: VlinstructError, document: Document) -> VlinstructError:
-    return type(error)(f"{document}: {error.message}", code=error.code)
+    return type(error)(f"{document}: {error.problem}", advice=error.advice, code=error.code)
 
 
 def _without_score(document: Document) -> ScoreError:
-    return ScoreError(f"{document}: the model gave no finite score. Use dtype=float32.")
+    return ScoreError(f"{document}: the model gave no finite score", advice="Use dtype=float32.")

@@ -17,12 +17,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from vlinstruct.atomic import written_atomically
 from vlinstruct.errors import DataError, VlinstructError
 from vlinstruct.evaluation import benchmarks
 from vlinstruct.evaluation.item import Item
 from vlinstruct.evaluation.reading.items import PictureFile
-from vlinstruct.text import error_line
+from vlinstruct.files import written_atomically
 
 BENCHMARKS = ("vsr", "visdial", "hatefulmemes", "iconqa")
 _FOLDER = Path("lmms_data")
@@ -50,7 +49,7 @@ def write_rows(benchmark: str, folder: Path, output: Path) -> int:
     """
     lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows(benchmark, folder)]
     if not lines:
-        raise DataError(error_line("cannot prepare", folder, "it holds no items", "Compare it with the official files"))
+        raise DataError.at("cannot prepare", folder, "it holds no items", "Compare it with the official files")
     output.parent.mkdir(parents=True, exist_ok=True)
     with written_atomically(output) as path:
         path.write_text("".join(lines), encoding="utf-8")
@@ -81,7 +80,7 @@ def _row(item: Item) -> dict[str, Any]:
     assert isinstance(item.load_picture, PictureFile)
     path = item.load_picture.path.resolve()
     if not path.is_file():
-        raise DataError(error_line("cannot prepare", path, "this picture is not there", "Get the pictures, too"))
+        raise DataError.at("cannot prepare", path, "this picture is not there", "Get the pictures, too")
     return {
         "id": item.id,
         "image": str(path),

@@ -63,7 +63,7 @@ class Settings:
         known = {field.name: type(field.default) for field in fields(cls)}
         unknown = sorted(model_args.keys() - known)
         if unknown:
-            raise UsageError(f"{_WHAT} ({', '.join(unknown)}): unknown. Known are {', '.join(known)}")
+            raise UsageError(f"{_WHAT} ({', '.join(unknown)}): unknown", advice=f"Known are {', '.join(known)}")
         given: dict[str, Any] = {name: _as(known[name], name, value) for name, value in model_args.items()}
         return cls(**given)
 
