@@ -246,7 +246,7 @@ def test_L08_an_output_that_cannot_be_written_is_an_early_error(
     def deny(*_: object) -> int:  # root may write everywhere: the system's answer is played
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("vlinstruct.records.output_file.os.open", deny)
+    monkeypatch.setattr("vlinstruct.records.output.os.open", deny)
     assert "permission denied" in vli("ask", picture, ASKED, "--output", tmp_path / "out.jsonl").refusal(6)
 
 
