@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from vlinstruct.errors import UsageError
 from vlinstruct.settings import GenerationSettings
-from vlinstruct.values import Abilities, Exchange, Failed, TokenCount, TokenScores, Usage
+from vlinstruct.values import Abilities, Exchange, Failed, Identity, TokenCount, TokenScores, Usage
 
 if TYPE_CHECKING:
     from vlinstruct.values import Media
@@ -76,6 +76,7 @@ class Written:
 class Backend(Protocol):
     """A vision-language model. Inherit to get `stream` and `num_tokens`; the other three methods are required."""
 
+    identity: Identity = Identity(name="unnamed")
     abilities: Abilities = Abilities()
 
     def see(self, media: Sequence[Media]) -> list[Seen | Failed]:
@@ -149,11 +150,9 @@ class ProfiledBackend(Backend):
 
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
+        self.identity = backend.identity
+        self.abilities = backend.abilities
         self.costs: defaultdict[str, StageCost] = defaultdict(StageCost)
-
-    @property
-    def abilities(self) -> Abilities:  # type: ignore[override]
-        return self.backend.abilities
 
     def see(self, media: Sequence[Media]) -> list[Seen | Failed]:
         with self._timed("see", len(media)):
