@@ -73,7 +73,7 @@ class FakeBackend(Backend):
         too_long: a row whose prompt or Q-Former's text contains it fails.
     """
 
-    abilities: Abilities = Abilities()
+    abilities: Abilities = field(default_factory=Abilities)
     rewritten: Callable[[str], str] = lambda prompt: f"Tell me: {initial_of(prompt)}"
     look: Callable[[Any, str, str], str] = lambda image, prompt, text: f"{text} Look at {zlib.crc32(prompt.encode())}"
     ias: dict[str, float] = field(default_factory=dict)

@@ -176,7 +176,9 @@ class InstructBlipBackend(Backend):
         config, counts = self.network.config, list[TokenCount | None]()
         for row in rows:
             prompt = len(self.tokenizer.prompt_ids(_spelt(row)))
-            reads = len(self.qformer_tokenizer.encode(row.reads)) if row.seen else 0
+            # Not `encode`, which says that it cuts a text: this only counts.
+            num_read = len(self.qformer_tokenizer.literal.encode(row.reads)) + 2
+            reads = min(num_read, self.qformer_tokenizer.max_length) if row.seen else 0
             if isinstance(config.text_config, LlamaConfig):
                 num_image_tokens = config.num_query_tokens * (2 if self.network.use_ema else 1) if row.seen else 0
                 room = config.text_config.max_position_embeddings - num_image_tokens - prompt
