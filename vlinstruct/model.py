@@ -34,10 +34,10 @@ from vlinstruct.media.images import load_image
 from vlinstruct.settings import GenerationSettings, OptimizationSettings, Quantization
 from vlinstruct.text import check_instruction
 from vlinstruct.values import Answer, Choice, Failed, Optimization, ScoredInstruction, TokenScores, good
+from vlinstruct.weights.hub_cache import revision_of
 
 if TYPE_CHECKING:
     from vlinstruct.chat import Chat, ChatSettings
-from vlinstruct.weights.hub_cache import revision_of
 
 T = TypeVar("T")
 ImageLike = str | PathLike[str] | bytes | Image.Image
@@ -55,7 +55,9 @@ def load(
     quantize: Quantization | None = None,
     offline: bool = False,
 ) -> Model:
-    """Loads a model. On CUDA, cuDNN's attention is switched off for the process (`model/attention.py` says why).
+    """Loads a model.
+
+    On CUDA, cuDNN's attention is switched off for the process (`backends/instructblip/attention.py` says why).
 
     Args:
         backbone: `mini`, `mini-llama`, a paper backbone's name, a local folder or a hub id; `$VLINSTRUCT_BACKBONE` or

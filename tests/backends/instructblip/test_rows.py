@@ -29,7 +29,18 @@ SETTINGS = {
     "sampled": SAMPLED,
     "beams": replace(BRIEF, num_beams=3),
 }
-TARGETS = [["yes"], ["no", "a longer answer"], [], ["x"], ["a", "b", "a"], ["", "yes"], ["it is red"], ["yes"]]
+TARGETS = [
+    ["yes"],
+    ["no", "a longer answer"],
+    [],
+    ["x"],
+    ["a", "b", "a"],
+    ["", "yes"],
+    ["it is red"],
+    ["b"],
+    ["yes", ""],
+    ["yes"],
+]
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +63,7 @@ def see(backend: InstructBlipBackend, *seeds: int) -> list[Seen]:
 
 
 def mixed_rows(backend: InstructBlipBackend) -> list[Row]:
-    """Eight rows with and without a picture; the last one is the first one, and the fourth equals the second."""
+    """Ten rows with and without a picture; the last one is the first one, and the fourth equals the second."""
     one, other = see(backend, 0, 1)
     talk = (Exchange(question="which animal?", answer="a cat"), Exchange(question="sure?", answer="yes"))
     rows = [
@@ -63,6 +74,8 @@ def mixed_rows(backend: InstructBlipBackend) -> list[Row]:
         Row(prompt="w", seen=(one,), reads="something else that is longer", system="Be brief."),
         Row(prompt="rewrite me", guess="rewrite me", stage="rewrite"),
         Row(prompt="what?", seen=(other,), reads="what?", guess="what? what?", draw=2),
+        Row(prompt="its Q-Former reads nothing", seen=(other,)),
+        Row(prompt="nobody reads what stands beside it", reads="what?"),
     ]
     return [*rows, rows[0]]
 
