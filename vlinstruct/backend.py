@@ -9,6 +9,7 @@ Every method may be called from several threads: a backend that cannot run two c
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -153,6 +154,7 @@ class ProfiledBackend(Backend):
         self.identity = backend.identity
         self.abilities = backend.abilities
         self.costs: defaultdict[str, StageCost] = defaultdict(StageCost)
+        self._adding = threading.Lock()
 
     def see(self, media: Sequence[Media]) -> list[Seen | Failed]:
         with self._timed("see", len(media)):
@@ -174,8 +176,18 @@ class ProfiledBackend(Backend):
             return self.backend.score(rows, targets, with_end=with_end, num_first=num_first)
 
     def stream(self, row: Row, settings: GenerationSettings) -> Iterator[str | Written]:
-        with self._timed(row.stage, 1):
-            yield from self.backend.stream(row, settings)
+        # What the caller does with a piece before asking for the next one is not the backend's time.
+        pieces, seconds = self.backend.stream(row, settings), 0.0
+        try:
+            while True:
+                began = time.perf_counter()
+                piece = next(pieces, None)
+                seconds += time.perf_counter() - began
+                if piece is None:
+                    return
+                yield piece
+        finally:
+            self._add(row.stage, 1, seconds)
 
     def num_tokens(self, rows: Sequence[Row]) -> list[TokenCount | None]:
         return self.backend.num_tokens(rows)
@@ -186,9 +198,14 @@ class ProfiledBackend(Backend):
         try:
             yield
         finally:
+            self._add(stage, num_rows, time.perf_counter() - began)
+
+    def _add(self, stage: str, num_rows: int, seconds: float) -> None:
+        with self._adding:
             cost = self.costs[stage]
-            cost.num_calls, cost.num_rows = cost.num_calls + 1, cost.num_rows + num_rows
-            cost.seconds += time.perf_counter() - began
+            cost.num_calls += 1
+            cost.num_rows += num_rows
+            cost.seconds += seconds
 
 
 def _stage_of(rows: Sequence[Row]) -> tuple[str, int]:

@@ -54,7 +54,9 @@ def load(
     offline: bool = False,
     templates: Templates | None = None,
 ) -> Model:
-    """Loads a model. On CUDA, cuDNN's attention is switched off for the process (`model/attention.py` says why).
+    """Loads a model.
+
+    On CUDA, cuDNN's attention is switched off for the process (`backends/instructblip/attention.py` says why).
 
     Args:
         backbone: `mini`, `mini-llama`, a paper backbone's name, a local folder or a hub id; `$VLINSTRUCT_BACKBONE` or
