@@ -24,9 +24,9 @@ from vlinstruct.backends.registry import default_backbone, find, find_adapter
 from vlinstruct.errors import InputError, NetworkError, VlinstructError
 from vlinstruct.files import PathLike, read_json_object
 from vlinstruct.instruction.templates import Templates
+from vlinstruct.media import ocr
 from vlinstruct.media.images import DEFAULT_LIMITS, ImageLimits, LoadedImage
 from vlinstruct.media.inputs import Source, load_source
-from vlinstruct.media.ocr import ocr_tokens
 from vlinstruct.media.read_ahead import read_ahead
 from vlinstruct.operations import Fields, Operation, optimization_fields
 from vlinstruct.records.output import RecordWriter, error_record, open_records
@@ -350,7 +350,7 @@ def _batch(operation: Operation, source: _Source, settings: RunSettings, notify:
         load_model=source.load,
         batch_size=settings.batch_size,
         limits=ImageLimits(max_pixels=settings.max_pixels),
-        read_text=ocr_tokens if operation.ocr else None,
+        read_text=ocr.ocr_tokens if operation.ocr else None,
         notify=notify,
     )
 

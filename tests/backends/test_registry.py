@@ -7,7 +7,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-from vlinstruct.evaluation.published import PUBLISHED
 
 import vlinstruct as vli
 from vlinstruct.backends import registry
@@ -22,6 +21,7 @@ from vlinstruct.backends.registry import (
     of_same_shape,
 )
 from vlinstruct.errors import CheckpointError, NetworkError
+from vlinstruct.evaluation.report.published import PUBLISHED
 from vlinstruct.weights.safetensors_files import fingerprint
 
 

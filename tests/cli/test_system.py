@@ -20,7 +20,7 @@ import pytest
 from command_line import assert_is_error_line, vli
 
 import vlinstruct
-from vlinstruct.backends.instructblip import devices
+from vlinstruct.backends.instructblip import memory
 from vlinstruct.cli import main as cli_main
 
 Pictures = Callable[..., list[Path]]
@@ -280,7 +280,7 @@ def test_float16_is_refused_for_t5_and_taken_for_llama(picture: Path, tiny_folde
 def test_a_model_larger_than_the_free_memory_is_refused_before_it_is_loaded(
     pictures: Pictures, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(devices, "available_bytes", lambda: 100_000)
+    monkeypatch.setattr(memory, "available_bytes", lambda: 100_000)
     monkeypatch.setattr("vlinstruct.model.load_model", lambda *_, **__: pytest.fail("the model was loaded"))
     line = vli("ask", *pictures(2), ASKED).refusal(6)
     assert "of memory are free" in line

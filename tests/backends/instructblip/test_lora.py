@@ -17,6 +17,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import vlinstruct as vli
+from vlinstruct.backend import Row
+from vlinstruct.backends.instructblip.backend import InstructBlipBackend
 from vlinstruct.backends.instructblip.language_model import LanguageModel
 from vlinstruct.backends.instructblip.lora import (
     CONFIG_FILE,
@@ -28,7 +30,8 @@ from vlinstruct.backends.instructblip.lora import (
     save_lora,
 )
 from vlinstruct.errors import CheckpointError, ResourceError, UsageError
-from vlinstruct.settings import DraftedGeneration, GenerationSettings
+from vlinstruct.settings import GenerationSettings
+from vlinstruct.values import good
 
 # peft 0.21 asks for a property that transformers 5.23 has renamed. PEFT's own wrapper does so; ours does not need it.
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
@@ -275,18 +278,27 @@ def test_every_way_to_answer_writes_what_merged_weights_write(
     merge(merged.network.language_model, folder)
     images = [Image.effect_noise((40, 30), 90.0).convert("RGB") for _ in range(2)]
     prompts = ["what is it?", "a longer question than that"]
-    config = GenerationSettings(max_new_tokens=10, num_beams=num_beams)
-    answers = [model.generate(model.encode(images), prompts, prompts, config) for model in (plain, adapted, merged)]
+    settings = GenerationSettings(max_new_tokens=10, num_beams=num_beams)
+
+    def rows(backend: InstructBlipBackend, guesses: tuple[str, str] = ("", "")) -> list[Row]:
+        return [
+            Row(prompt=prompt, seen=(good(seen),), reads=prompt, guess=guess)
+            for prompt, seen, guess in zip(prompts, backend.see(images), guesses, strict=True)
+        ]
+
+    answers = [
+        [good(written).text for written in backend.write(rows(backend), settings)]
+        for backend in (plain, adapted, merged)
+    ]
     assert answers[1] == answers[2]
     assert answers[1] != answers[0]
-    drafted = DraftedGeneration(max_new_tokens=10, drafts=(answers[1][0], answers[1][1][::-1]))
     steps = GenerationSettings(max_new_tokens=10)
-    assert adapted.generate(adapted.encode(images), prompts, prompts, drafted) == adapted.generate(
-        adapted.encode(images), prompts, prompts, steps
-    )
-    scores = [model.token_nll(model.encode(images), prompts, prompts, ["yes", "no"]) for model in (adapted, merged)]
+    guessed = adapted.write(rows(adapted, (answers[1][0], answers[1][1][::-1])), steps)
+    unguessed = adapted.write(rows(adapted), steps)
+    assert [good(written).text for written in guessed] == [good(written).text for written in unguessed]
+    scores = [backend.score(rows(backend), [["yes"], ["no"]]) for backend in (adapted, merged)]
     for ours, expected in zip(*scores, strict=True):
-        assert ours.token_nll == pytest.approx(expected.token_nll, abs=1e-4)
+        assert good(ours)[0].token_nll == pytest.approx(good(expected)[0].token_nll, abs=1e-4)
 
 
 @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600)])
