@@ -165,5 +165,5 @@ def _is_bias(weight: Weight) -> bool:
 
 def _language_model(names: Collection[str]) -> str | None:
     kinds = {"t5": ("t5_proj.", "t5_model."), "llama": ("llm_proj.", "llm_model.")}
-    found = [kind for kind, prefixes in kinds.items() if any(name.startswith(prefixes) for name in names)]
-    return found[0] if len(found) == 1 else None
+    named = [kind for kind, prefixes in kinds.items() if any(name.startswith(prefixes) for name in names)]
+    return named[0] if len(named) == 1 else None

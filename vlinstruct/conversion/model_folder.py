@@ -189,16 +189,17 @@ def write_model_folder(
     names = [name for name in expected if name in weights or name not in optional]
     require_floating(weights, source)
     require_same_tensors(weights, {name: expected[name] for name in names}, source)
-    wanted = {name: as_dtype(weights[name], writing.dtype) for name in names}
-    _warn_of_narrow_t5(architecture, writing)
-    size_bytes = sum(map(num_bytes, wanted.values()))
+    rounded = {name: as_dtype(weights[name], writing.dtype) for name in names}
+    if writing.dtype == torch.float16 and architecture.text_config.overflows_in_float16:
+        writing.notify("FlanT5 overflows when it computes in float16: load the folder in bfloat16 or float32")
+    size_bytes = sum(map(num_bytes, rounded.values()))
     _require_disk(writing.target, size_bytes)
     with folder_written_atomically(writing.target, force=writing.force) as folder:
         write_json(folder / "config.json", _with_dtype(config, writing.dtype))
         write_others(folder)
-        written = write_shards(folder, wanted, max_shard_bytes=writing.max_shard_bytes, on_shard=writing.on_shard)
+        written = write_shards(folder, rounded, max_shard_bytes=writing.max_shard_bytes, on_shard=writing.on_shard)
         _judge(written.not_finite, weights, writing, source)
-    return Written(folder=writing.target, num_tensors=len(wanted), size_bytes=size_bytes, files=written.files)
+    return Written(folder=writing.target, num_tensors=len(rounded), size_bytes=size_bytes, files=written.files)
 
 
 def convert_folder(source: Path, writing: Writing) -> Written:
@@ -238,11 +239,6 @@ def _with_dtype(config: Mapping[str, Any], dtype: torch.dtype | None) -> dict[st
     values = {name: value for name, value in config.items() if name not in ("dtype", "torch_dtype")}
     parts = {name: _with_dtype(part, dtype) for name, part in values.items() if isinstance(part, dict)}
     return {**values, **parts, "dtype": str(dtype).removeprefix("torch.")}
-
-
-def _warn_of_narrow_t5(config: InstructBlipConfig, writing: Writing) -> None:
-    if writing.dtype == torch.float16 and config.text_config.overflows_in_float16:
-        writing.notify("FlanT5 overflows when it computes in float16: load the folder in bfloat16 or float32")
 
 
 def _judge(names: Collection[str], weights: Mapping[str, Weight], writing: Writing, source: str) -> None:

@@ -53,8 +53,12 @@ def require_same_language_model(folder: Path, text_config: TextConfig) -> None:
     if theirs.model_type != text_config.model_type:
         why = f"it is a {theirs.model_type}, the configuration wants a {text_config.model_type}"
         raise _refused("language model", folder, why, "Give the folder that belongs to the .pth file")
-    got, wanted = _facts(theirs), _facts(text_config)
-    differences = [f"{name} {got[name]} instead of {value}" for name, value in wanted.items() if got[name] != value]
+    values, expected = theirs.computed_values(), text_config.computed_values()
+    differences = [
+        f"{name} {values[name]} instead of {value}"
+        for name, value in expected.items()
+        if values[name] != value and name not in _MAY_DIFFER and not name.endswith("_token_id")
+    ]
     if differences:
         raise _refused("language model", folder, ", ".join(differences[:3]), "InstructBLIP has FlanT5 or Vicuna v1.1")
 
@@ -72,11 +76,6 @@ def _size(config: TextConfig) -> tuple[str, int, int]:
     return config.model_type, config.hidden_size, config.num_layers
 
 
-def _facts(config: TextConfig) -> dict[str, Any]:
-    values = config.computed_values().items()
-    return {name: value for name, value in values if name not in _MAY_DIFFER and not name.endswith("_token_id")}
-
-
 def language_tokenizer(folder: Path, config: InstructBlipConfig) -> Tokenizer:
     """Reads the language model's tokenizer and gives it InstructBLIP's tokens.
 
@@ -90,9 +89,9 @@ def language_tokenizer(folder: Path, config: InstructBlipConfig) -> Tokenizer:
     tokenizer, text = read_tokenizer(folder), config.text_config
     if tokenizer.token_to_id(_IMAGE) is None:
         _add(tokenizer, *text.added_tokens)
-    found, wanted = tokenizer.token_to_id(_IMAGE), config.image_token_index
-    if wanted is not None and found != wanted:
-        why = f"{_IMAGE} gets the id {found}, the configuration says {wanted}"
+    image_id, expected_id = tokenizer.token_to_id(_IMAGE), config.image_token_index
+    if expected_id is not None and image_id != expected_id:
+        why = f"{_IMAGE} gets the id {image_id}, the configuration says {expected_id}"
         raise _refused(
             "the language model's tokenizer", folder, why, "Give the tokenizer that the model was trained with"
         )

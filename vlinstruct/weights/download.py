@@ -103,10 +103,10 @@ def _refuse_code(hub_id: str, folder: Path) -> None:
 
 
 def _refuse_damaged(hub_id: str, folder: Path) -> None:
-    found = damages(folder)
-    if found:
-        more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-        raise CheckpointError.at("damaged in the cache", found[0].path, found[0].why + more, found[0].advice)
+    damaged = damages(folder)
+    if damaged:
+        first, more = damaged[0], f" (and {len(damaged) - 1} more)" if len(damaged) > 1 else ""
+        raise CheckpointError.at("damaged in the cache", first.path, first.why + more, first.advice)
 
 
 def _refusal(hub_id: str, error: Exception, *, offline: bool) -> VlinstructError:
@@ -131,9 +131,10 @@ def _not_cached(hub_id: str, error: Exception, *, offline: bool) -> VlinstructEr
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
     cause, folder = error.__cause__, cached_folder(hub_id)
-    found = damages(folder) if folder is not None else []
-    if found:
-        return CheckpointError.at("damaged in the cache", found[0].path, found[0].why, found[0].advice)
+    damaged = damages(folder) if folder is not None else []
+    if damaged:
+        first = damaged[0]
+        return CheckpointError.at("damaged in the cache", first.path, first.why, first.advice)
     if isinstance(cause, HfHubHTTPError):
         return _network_error(hub_id, _status(cause.response.status_code), "Try again later")
     here = "only a part of it is in the cache" if folder is not None else "not in the cache"
@@ -143,9 +144,13 @@ def _not_cached(hub_id: str, error: Exception, *, offline: bool) -> VlinstructEr
 
 
 def _status(code: int) -> str:
-    known = {401: "the hub does not accept the token", 403: "the hub refuses access", 404: "a file is not there"}
-    other = "too many requests" if code == 429 else "the hub has a problem" if code >= 500 else "the hub refuses"
-    return f"{known.get(code, other)} ({code})"
+    meanings = {
+        401: "the hub does not accept the token",
+        403: "the hub refuses access",
+        404: "a file is not there",
+        429: "too many requests",
+    }
+    return f"{meanings.get(code, 'the hub has a problem' if code >= 500 else 'the hub refuses')} ({code})"
 
 
 def _unwritable(error: OSError) -> ResourceError:
@@ -207,7 +212,7 @@ class Damage:
 
 def damages(folder: Path) -> list[Damage]:
     """Finds what is not whole in a folder of the hub's cache; reads no tensors."""
-    return [*_missing_shards(folder), *(found for path in sorted(folder.rglob("*")) for found in _damage(path))]
+    return [*_missing_shards(folder), *(damage for path in sorted(folder.rglob("*")) for damage in _damage(path))]
 
 
 def _damage(path: Path) -> Iterator[Damage]:
@@ -221,9 +226,9 @@ def _damage(path: Path) -> Iterator[Damage]:
 
 def _truncation(path: Path) -> Iterator[Damage]:
     try:
-        tensors = [one for name, one in header(path).items() if name != "__metadata__"]
+        facts = [values for name, values in header(path).items() if name != "__metadata__"]
         with path.open("rb") as file:
-            expected = 8 + int.from_bytes(file.read(8), "little") + max(one["data_offsets"][1] for one in tensors)
+            expected = 8 + int.from_bytes(file.read(8), "little") + max(values["data_offsets"][1] for values in facts)
     except (CheckpointError, KeyError, IndexError, TypeError, ValueError):
         yield Damage(path=path.resolve(), why=f"{path.name} is damaged")
         return

@@ -206,7 +206,7 @@ def test_a_pass_without_gradients_goes_round_checkpointing(batch: Batch, monkeyp
     with torch.no_grad():
         plain = batch.logits()
         batch.language_model.gradient_checkpointing = True
-        monkeypatch.setattr("vlinstruct.backends.instructblip.checkpointing.checkpoint", None)
+        monkeypatch.setattr("vlinstruct.backends.instructblip.language_model.checkpoint", None)
         assert torch.equal(batch.logits(), plain)
 
 

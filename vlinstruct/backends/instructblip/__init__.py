@@ -6,9 +6,8 @@ Plain torch modules with transformers' parameter names. Read it in the order of 
     encoder         (B, 3, 224, 224) pixels -> image_embeds (B, 257, 1408)
     qformer         image_embeds, instruction -> query_embeds E_que (B, Q, D), text_embeds E_text (B, T, D)
     cmaa            E_que, E_text -> E_que, U_mm (B, 2Q, D): the paper's eq. 1; without EMA E_que goes on alone
-    projection      (B, 2Q, D) -> (B, 2Q, L)
     language_model  the interface; t5 and llama implement it: a new kind of language model is a new file beside them
-    network         the modules above as one torch module
+    network         the modules above as one torch module, the projection (B, 2Q, D) -> (B, 2Q, L) among them
     decoding        greedy, sampling and beam search over the interface
     candidates      the likelihood of given answers
     backend         texts and pictures in, texts and scores out: what the rest of the package talks to

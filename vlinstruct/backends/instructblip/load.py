@@ -180,9 +180,9 @@ def require_same_tensors(got: Mapping[str, Shaped], expected: Mapping[str, Shape
     missing = [name for name in expected if name not in got]
     unexpected = [name for name in got if name not in expected]
     kinds = {"missing": missing, "unexpected": unexpected, "wrong shape": shapes}
-    found = [f"{len(names)} {kind} ({', '.join(names[:5])})" for kind, names in kinds.items() if names]
-    if found:
-        raise CheckpointError(f"tensors do not fit the configuration in {where}: {'; '.join(found)}.")
+    problems = [f"{len(names)} {kind} ({', '.join(names[:5])})" for kind, names in kinds.items() if names]
+    if problems:
+        raise CheckpointError(f"tensors do not fit the configuration in {where}: {'; '.join(problems)}.")
 
 
 def _load_image_processor(folder: Path, config: InstructBlipConfig) -> ImageProcessor:

@@ -264,8 +264,8 @@ def _read_settings(path: Path) -> LoraSettings:
 
 def _require_plain_lora(path: Path, values: Mapping[str, Any]) -> None:
     """Refuses what would change the result if it were ignored, options of later versions of PEFT included."""
-    known = (*_KINDS, *_FACTS, *_WITHOUT_EFFECT)
-    others = [name for name, value in values.items() if name not in known and value not in _OFF]
+    understood = (*_KINDS, *_FACTS, *_WITHOUT_EFFECT)
+    others = [name for name, value in values.items() if name not in understood and value not in _OFF]
     # Other ways to begin change the layer's own weight.
     foreign = [name for name in others if name != "init_lora_weights" or values[name] not in (True, "gaussian")]
     if foreign:

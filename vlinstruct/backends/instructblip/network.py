@@ -15,7 +15,6 @@ from vlinstruct.backends.instructblip.configuration import InstructBlipConfig, L
 from vlinstruct.backends.instructblip.encoder import VisionEncoder
 from vlinstruct.backends.instructblip.language_model import LanguageModel
 from vlinstruct.backends.instructblip.llama import Llama
-from vlinstruct.backends.instructblip.projection import language_projection
 from vlinstruct.backends.instructblip.qformer import QFormer
 from vlinstruct.backends.instructblip.t5 import T5
 
@@ -43,7 +42,9 @@ class InstructBlip(nn.Module):
         self.query_tokens = nn.Parameter(torch.zeros(1, config.num_query_tokens, config.qformer_config.hidden_size))
         self.qformer = QFormer(config.qformer_config, config.vision_config.hidden_size)
         self.cmaa: CrossModalAlignmentAttention | None = None  # the paper's has nothing to learn
-        self.language_projection = language_projection(config)
+        # All that EMA trains (section 3.1). One layer serves E_que and U_mm alike: the paper counts "768*2048+2048"
+        # parameters for FlanT5-XL, which is one layer.
+        self.language_projection = nn.Linear(config.qformer_config.hidden_size, config.text_config.hidden_size)
         self.language_model = _language_model(config.text_config)
 
     @property

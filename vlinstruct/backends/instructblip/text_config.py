@@ -180,12 +180,12 @@ class T5Config:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Reads transformers' T5 configuration, where the activation follows from `feed_forward_proj`."""
-        known = known_fields(cls, values)
-        projection = str(known.get("feed_forward_proj", "relu"))
+        own = known_fields(cls, values)
+        projection = str(own.get("feed_forward_proj", "relu"))
         implied = "gelu_new" if projection == "gated-gelu" else projection.removeprefix("gated-")
-        known.setdefault("dense_act_fn", implied)
-        known.setdefault("num_decoder_layers", known.get("num_layers", cls.num_layers))
-        return cls(**known)
+        own.setdefault("dense_act_fn", implied)
+        own.setdefault("num_decoder_layers", own.get("num_layers", cls.num_layers))
+        return cls(**own)
 
     @property
     def hidden_size(self) -> int:
@@ -281,14 +281,14 @@ class LlamaConfig:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Reads transformers' Llama configuration, old (`rope_theta`) or new (`rope_parameters`)."""
-        known = known_fields(cls, values)
+        own = known_fields(cls, values)
         rope = values.get("rope_parameters") or values.get("rope_scaling") or {}
         if rope.get("rope_type", rope.get("type", "default")) != "default":
             raise CheckpointError(
                 f"unsupported rope_type in text_config: {rope}", advice="Only the default is implemented."
             )
-        known.setdefault("rope_theta", rope.get("rope_theta", cls.rope_theta))
-        return cls(**known)
+        own.setdefault("rope_theta", rope.get("rope_theta", cls.rope_theta))
+        return cls(**own)
 
     @property
     def key_value_heads(self) -> int:
