@@ -4,10 +4,9 @@ import tempfile
 from pathlib import Path
 
 import vlinstruct as vli
-from vlinstruct.training.finetune import finetune
 
 here, adapter = Path(__file__).parent, tempfile.mkdtemp()
-outcome = finetune(
+outcome = vli.finetune(
     here / "finetune.jsonl",
     backbone="mini",
     output=adapter,

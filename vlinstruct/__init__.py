@@ -3,7 +3,8 @@
     import vlinstruct as vli
     print(vli.load("mini").ask("sign.png", "what is written?").text)
 
-Nothing heavy is imported before it is used: `import vlinstruct` costs milliseconds.
+Every verb of the command line is a function here, or a method of what `load` returns. Nothing heavy is imported before
+it is used: `import vlinstruct` costs milliseconds.
 """
 
 from __future__ import annotations
@@ -13,36 +14,82 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vlinstruct.backends.instructblip.memory import plan_memory
+    from vlinstruct.batch import BatchItem, optimize_shared, run_batch, run_one
+    from vlinstruct.chat import Chat, ChatSettings
     from vlinstruct.conversion.convert import convert
+    from vlinstruct.doctor.diagnosis import diagnose
     from vlinstruct.errors import VlinstructError
+    from vlinstruct.evaluation.evaluate import evaluate
+    from vlinstruct.evaluation.settings import EvaluationSettings
     from vlinstruct.model import Model, load
-    from vlinstruct.settings import GenerationSettings, OptimizationSettings
+    from vlinstruct.operations import Ask, Optimize, Score
+    from vlinstruct.settings import GenerationSettings, ModelSettings, OptimizationSettings, RunSettings
+    from vlinstruct.training.finetune import finetune, plan_finetuning
+    from vlinstruct.training.settings import TrainingSettings
+    from vlinstruct.values import Failed
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Ask",
+    "BatchItem",
+    "Chat",
+    "ChatSettings",
+    "EvaluationSettings",
+    "Failed",
     "GenerationSettings",
     "Model",
+    "ModelSettings",
     "OptimizationSettings",
+    "Optimize",
+    "RunSettings",
+    "Score",
+    "TrainingSettings",
     "VlinstructError",
     "__version__",
     "convert",
+    "diagnose",
+    "evaluate",
+    "finetune",
     "load",
+    "optimize_shared",
+    "plan_finetuning",
     "plan_memory",
+    "run_batch",
+    "run_one",
 ]
 
+# No room or module here has a verb's name: importing the room would bind it over the function.
 _HOMES = {
-    "GenerationSettings": "vlinstruct.settings",
-    "OptimizationSettings": "vlinstruct.settings",
-    "Model": "vlinstruct.model",
-    "VlinstructError": "vlinstruct.errors",
-    "convert": "vlinstruct.conversion.convert",
-    "load": "vlinstruct.model",
-    "plan_memory": "vlinstruct.backends.instructblip.memory",
+    "Ask": "operations",
+    "BatchItem": "batch",
+    "Chat": "chat",
+    "ChatSettings": "chat",
+    "EvaluationSettings": "evaluation.settings",
+    "Failed": "values",
+    "GenerationSettings": "settings",
+    "Model": "model",
+    "ModelSettings": "settings",
+    "OptimizationSettings": "settings",
+    "Optimize": "operations",
+    "RunSettings": "settings",
+    "Score": "operations",
+    "TrainingSettings": "training.settings",
+    "VlinstructError": "errors",
+    "convert": "conversion.convert",
+    "diagnose": "doctor.diagnosis",
+    "evaluate": "evaluation.evaluate",
+    "finetune": "training.finetune",
+    "load": "model",
+    "optimize_shared": "batch",
+    "plan_finetuning": "training.finetune",
+    "plan_memory": "backends.instructblip.memory",
+    "run_batch": "batch",
+    "run_one": "batch",
 }
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'vlinstruct' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    return getattr(importlib.import_module(f"vlinstruct.{_HOMES[name]}"), name)
