@@ -40,14 +40,10 @@ def doctor(
     debug: Annotated[bool, typer.Option("--debug", help="Print tracebacks.")] = False,
 ) -> None:
     """Examine this installation and a backbone, and say how to fix what is wrong; downloads and changes nothing."""
-    from vlinstruct.backends.registry import default_backbone
     from vlinstruct.doctor.diagnosis import diagnose
-    from vlinstruct.doctor.wanted import Wanted
 
-    name = default_backbone() if backbone is None else backbone
-    wanted = Wanted(backbone=name, adapter=adapter, device=device, dtype=dtype, offline=offline)
     with Talk(quiet=quiet).listening():
-        diagnosis = diagnose(wanted)
+        diagnosis = diagnose(backbone, adapter=adapter, device=device, dtype=dtype, offline=offline)
     show(_json(diagnosis) if as_json else "\n".join(_report(diagnosis)))
     error = diagnosis.error()
     if error is not None:
@@ -59,24 +55,24 @@ def _json(diagnosis: Diagnosis) -> str:
 
     error = diagnosis.error()
     status = {"status": "ok"} if error is None else {"status": "error", "code": error.code, "message": error.message}
-    findings = [asdict(one) for one in diagnosis.findings]
-    record = {"schema": "vlinstruct.doctor/1", "id": diagnosis.wanted.backbone, **status, "findings": findings}
+    findings = [asdict(finding) for finding in diagnosis.findings]
+    record = {"schema": "vlinstruct.doctor/1", "id": diagnosis.settings.backbone, **status, "findings": findings}
     return json_line(record).decode().rstrip("\n")
 
 
 def _report(diagnosis: Diagnosis) -> Iterator[str]:
     yield "this environment"
     yield from _lines(diagnosis.environment)
-    yield f"\nbackbone {diagnosis.wanted.backbone}"
+    yield f"\nbackbone {diagnosis.settings.backbone}"
     yield from _lines(diagnosis.backbone)
-    levels = Counter(one.level for one in diagnosis.findings)
+    levels = Counter(finding.level for finding in diagnosis.findings)
     yield f"\nok: {levels['ok']}, notices: {levels['notice']}, problems: {levels['problem']}"
 
 
 def _lines(findings: Sequence[Finding]) -> Iterator[str]:
-    for (level, check, fix), same in groupby(findings, lambda one: (one.level, one.check, one.fix)):
+    for (level, check, fix), same in groupby(findings, lambda finding: (finding.level, finding.check, finding.fix)):
         start = f"  {level:{_LEVEL_WIDTH}}{check:{_CHECK_WIDTH}} "
-        yield _wrapped(start, "; ".join(one.found for one in same))
+        yield _wrapped(start, "; ".join(finding.found for finding in same))
         if fix is not None:
             yield _wrapped(" " * len(start), f"fix: {fix}")
 

@@ -9,7 +9,7 @@ from typing import Any
 from vlinstruct.backends.instructblip.configuration import LlamaConfig, T5Config
 from vlinstruct.backends.registry import known_as
 from vlinstruct.doctor.finding import Finding, notice, ok, problem
-from vlinstruct.doctor.model import ModelFolder
+from vlinstruct.doctor.folder import ModelFolder
 from vlinstruct.json_files import read_json_object
 from vlinstruct.weights.download import names_code
 
@@ -19,6 +19,7 @@ _COPY = "Take config.json and the weights from the same model"
 _MEAN = (0.48145466, 0.4578275, 0.40821073)
 _STD = (0.26862954, 0.26130258, 0.27577711)
 _BICUBIC = 3
+_CLIP = f"Write image_mean {list(_MEAN)}, image_std {list(_STD)} and resample 3 into preprocessor_config.json"
 _DOES: Mapping[str, bool] = {"do_resize": True, "do_rescale": True, "do_normalize": True, "do_center_crop": False}
 
 
@@ -35,7 +36,7 @@ def architecture(model: ModelFolder) -> Iterator[Finding]:
 
 
 def code(model: ModelFolder) -> Iterator[Finding]:
-    """Settings with which other libraries would run a model's own code; a repository of the hub is refused for them."""
+    """Settings that make other libraries run a model's own code; we refuse to load a hub repository that has one."""
     named = {path.name: names_code(read_json_object(path)) for path in sorted(model.folder.glob("*config.json"))}
     asking = [f"{name} ({setting})" for name, setting in named.items() if setting is not None]
     if asking:
@@ -56,7 +57,7 @@ def old_snapshot(model: ModelFolder) -> Iterator[Finding]:
 
 
 def activation(model: ModelFolder) -> Iterator[Finding]:
-    """FlanT5 in InstructBLIP was trained with the exact gelu."""
+    """Whether FlanT5 computes the exact gelu, with which InstructBLIP trained it."""
     text = model.config.text_config
     if not isinstance(text, T5Config) or not text.feed_forward_proj.startswith("gated"):
         return
@@ -68,7 +69,7 @@ def activation(model: ModelFolder) -> Iterator[Finding]:
 
 
 def decoder_start(model: ModelFolder) -> Iterator[Finding]:
-    """T5 writes from its padding token on."""
+    """Whether T5's decoder begins with the padding token, as it was trained."""
     text = model.config.text_config
     if not isinstance(text, T5Config):
         return
@@ -115,18 +116,15 @@ def _wrong_normalisation(values: Mapping[str, Any]) -> Iterator[Finding]:
         got = values.get(name) or trained
         if not _are_numbers(got) or len(got) != 3 or (name == "image_std" and 0 in got):
             yield problem("pictures", f"{name} is {got}: three numbers were expected, none of image_std 0", _CLIP)
-        elif any(not math.isclose(one, other, abs_tol=1e-4) for one, other in zip(got, trained, strict=True)):
+        elif any(not math.isclose(value, usual, abs_tol=1e-4) for value, usual in zip(got, trained, strict=True)):
             yield notice("pictures", f"{name} is {got}, the models of this family were trained with CLIP's", _CLIP)
     resample = values.get("resample", _BICUBIC)
     if resample != _BICUBIC:
         yield notice("pictures", f"resample is {resample}, the models were trained with bicubic (3)", _CLIP)
 
 
-_CLIP = f"Write image_mean {list(_MEAN)}, image_std {list(_STD)} and resample 3 into preprocessor_config.json"
-
-
 def _are_numbers(values: object) -> bool:
-    return isinstance(values, list | tuple) and all(isinstance(one, int | float) for one in values)
+    return isinstance(values, list | tuple) and all(isinstance(value, int | float) for value in values)
 
 
 def _unknown_steps(values: Mapping[str, Any]) -> Iterator[Finding]:
