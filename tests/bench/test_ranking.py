@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from vlinstruct.bench.load import load_both
+from vlinstruct.bench.models import load_both
 from vlinstruct.bench.ranking import RANKING_ARMS, candidates, compare_ranking, ranking_record, ranking_table
 
 

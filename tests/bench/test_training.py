@@ -16,8 +16,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from vlinstruct.backends.instructblip.backend import InstructBlipBackend
-from vlinstruct.bench.compare import Timing
 from vlinstruct.bench.flops import Flops, frozen_row, our_row, plain_row
+from vlinstruct.bench.timing import Timing
 from vlinstruct.bench.training import (
     FIRST_EPOCH,
     LIKE_FOR_LIKE,
@@ -27,9 +27,9 @@ from vlinstruct.bench.training import (
     OurTraining,
     TrainingArms,
     TrainingComparison,
+    training_table,
 )
-from vlinstruct.bench.training_report import training_table
-from vlinstruct.bench.training_workload import SampleKind, TrainingWorkload, draw_samples, training_workloads
+from vlinstruct.bench.workload import SampleKind, TrainingWorkload, draw_samples, training_workloads
 from vlinstruct.model import load
 from vlinstruct.training.data.conversations import TrainingSample
 
@@ -67,7 +67,7 @@ def test_every_arm_learns_every_sample_once_per_epoch(arms: TrainingArms, monkey
         assert [line["epoch"] for line in lines] == [0, 0, 1, 1]
         assert [line["samples"] for line in lines] == [WORKLOAD.batch_size] * 4
         assert [line["padding"] for line in lines[:2]] == [padding(ours, batch) for batch in ours.batches(0)]
-        assert sum(line["target_tokens"] for line in lines[:2]) == sum(num_tokens(ours.network, ours.samples))
+        assert sum(line["target_tokens"] for line in lines[:2]) == sum(num_tokens(ours.model, ours.samples))
 
 
 def test_the_plain_loop_has_our_loss_without_ema(arms: TrainingArms) -> None:
@@ -171,7 +171,7 @@ def test_samples_are_a_function_of_the_seed(tmp_path: Path) -> None:
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two updates per epoch of the command's workloads."""
     monkeypatch.setattr(
-        "vlinstruct.bench.training_workload.training_workloads",
+        "vlinstruct.bench.bench.training_workloads",
         lambda batch_size: [replace(one, batch_size=batch_size, num_updates=2) for one in (SHORT, LLAVA_LIKE)],
     )
 

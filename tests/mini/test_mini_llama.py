@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import vlinstruct as vli
-from vlinstruct.bench.load import load_both
+from vlinstruct.bench.models import load_both
 from vlinstruct.bench.theirs import TheirArms
 from vlinstruct.bench.workload import Workload
 from vlinstruct.errors import CheckpointError

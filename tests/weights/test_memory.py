@@ -15,7 +15,7 @@ from vlinstruct.backends.instructblip.devices import place
 from vlinstruct.backends.instructblip.load import empty_model
 from vlinstruct.backends.instructblip.working_memory import Load, cache_bytes, working_bytes
 from vlinstruct.backends.registry import BACKBONES
-from vlinstruct.bench.random_weights import random_model
+from vlinstruct.bench.models import random_model
 from vlinstruct.errors import CheckpointError, ResourceError
 from vlinstruct.weights import memory
 from vlinstruct.weights.memory import available_bytes, remedies, require_memory

@@ -1,6 +1,7 @@
-"""A backbone's real shapes with random weights: its speed and memory without a download.
+"""A backbone loaded twice, as ours and as transformers' model: from its folder, or its shapes with random weights.
 
-The tokenizers are mini's, whose ids every vocabulary has; what is written is laid down anyway.
+Random weights show a backbone's speed and memory without a download. The tokenizers are mini's then, whose ids every
+vocabulary has; what is written is laid down anyway.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from vlinstruct.backends.instructblip.attention import prefer_kernels_for_all_shapes
 from vlinstruct.backends.instructblip.backend import InstructBlipBackend
@@ -18,14 +18,42 @@ from vlinstruct.backends.instructblip.image_processor import ImageProcessor
 from vlinstruct.backends.instructblip.load import empty_model, read_tokenizer
 from vlinstruct.backends.instructblip.network import InstructBlip
 from vlinstruct.backends.instructblip.tokenization import QFormerTokenizer, TextTokenizer
-from vlinstruct.backends.registry import BACKBONES, mini_folder
-from vlinstruct.bench.load import architecture
+from vlinstruct.backends.registry import BACKBONES, default_backbone, locate, mini_folder
 from vlinstruct.errors import CheckpointError
 from vlinstruct.json_files import read_json_object
-from vlinstruct.model import Model, compute_device, compute_dtype
+from vlinstruct.model import Model, compute_device, compute_dtype, load
 from vlinstruct.text import error_line
+from vlinstruct.weights.quantization import hushed
 
 _SPREAD = 0.02
+
+
+def load_both(backbone: str | None, *, device: str, dtype: str, offline: bool) -> tuple[Model, Any]:
+    """Loads a folder as ours and as transformers' model.
+
+    Args:
+        backbone: a name, a folder or a hub id; `$VLINSTRUCT_BACKBONE` or mini if None.
+        device: as `vlinstruct.load` takes it.
+        dtype: as `vlinstruct.load` takes it.
+        offline: use what is cached, open no connection.
+    """
+    model_class = architecture()
+    pipeline = load(backbone, device=device, dtype=dtype, offline=offline)
+    folder = locate(backbone or default_backbone(), offline=offline)
+    theirs = model_class.from_pretrained(
+        folder, dtype=pipeline.backend.dtype, local_files_only=True, use_safetensors=True
+    )
+    return pipeline, theirs.to(pipeline.backend.device).eval()
+
+
+def architecture() -> Any:
+    """Returns transformers' InstructBLIP class; its log lines and progress bars are switched off in this process."""
+    with hushed():  # it imports torchao, where that is installed, which prints
+        from transformers import InstructBlipForConditionalGeneration
+        from transformers.utils import logging
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    return InstructBlipForConditionalGeneration
 
 
 def load_both_random(backbone: str, *, device: str, dtype: str) -> tuple[Model, Any]:
@@ -38,7 +66,6 @@ def load_both_random(backbone: str, *, device: str, dtype: str) -> tuple[Model, 
 
     Raises:
         CheckpointError: there is no such configuration, or its vocabularies are smaller than mini's.
-        ResourceError: transformers is not installed.
     """
     model_class = architecture()
     ours = random_backbone(backbone, device=device, dtype=dtype)
@@ -50,7 +77,12 @@ def load_both_random(backbone: str, *, device: str, dtype: str) -> tuple[Model, 
 
 
 def random_backbone(backbone: str, *, device: str, dtype: str) -> InstructBlipBackend:
-    """Builds ours alone; the arguments are `load_both_random`'s.
+    """Builds our backend alone, with random weights.
+
+    Args:
+        backbone: a known name, or a folder with a config.json.
+        device: as `vlinstruct.load` takes it.
+        dtype: as `vlinstruct.load` takes it.
 
     Raises:
         CheckpointError: there is no such configuration, or its vocabularies are smaller than mini's.
@@ -67,15 +99,11 @@ def random_model(config: InstructBlipConfig, device: torch.device, dtype: torch.
         prefer_kernels_for_all_shapes()
     model = empty_model(config).to(dtype).to_empty(device=device).requires_grad_(False).eval()
     for name, parameter in model.named_parameters():
-        _fill(name, parameter)
+        if parameter.ndim > 1:
+            parameter.normal_(0, _SPREAD)
+        else:
+            parameter.fill_(1.0 if name.endswith("weight") else 0.0)
     return model
-
-
-def _fill(name: str, parameter: Tensor) -> None:
-    if parameter.ndim > 1:
-        parameter.normal_(0, _SPREAD)
-    else:
-        parameter.fill_(1.0 if name.endswith("weight") else 0.0)
 
 
 def _configuration(backbone: str) -> dict[str, Any]:
