@@ -7,6 +7,7 @@ sharded (FSDP): only the language model is, which holds nearly all of the weight
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -129,6 +130,14 @@ class Devices:
     def end(self) -> None:
         """Closes the tracker and parts from the other processes."""
         self.accelerator.end_training()
+
+
+def launched() -> tuple[int, int]:
+    """Returns this process' rank and how many processes torchrun or accelerate launched; (0, 1) where neither did.
+
+    Both say it in the environment, which costs nothing to read; accelerate itself would set up torch.distributed.
+    """
+    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def _has_accelerator() -> bool:

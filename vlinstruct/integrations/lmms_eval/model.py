@@ -10,7 +10,6 @@ Written against lmms-eval 0.7.3 (`lmms_eval/api/model.py`, `lmms_eval/api/task.p
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -20,13 +19,20 @@ from lmms_eval.api.model import lmms
 from tqdm import tqdm
 
 from vlinstruct.errors import ScoreError, TextError, VlinstructError
-from vlinstruct.integrations.lmms_eval.documents import Document, Question, parts_of, question
-from vlinstruct.integrations.lmms_eval.generation import Generation, cut
-from vlinstruct.integrations.lmms_eval.loss import Loss
-from vlinstruct.integrations.lmms_eval.ranking import rank
-from vlinstruct.integrations.lmms_eval.requests import Request, batches, generations, request_of
-from vlinstruct.integrations.lmms_eval.settings import Settings
+from vlinstruct.integrations.lmms_eval.ranking import Loss, rank
+from vlinstruct.integrations.lmms_eval.requests import (
+    Document,
+    Question,
+    Request,
+    batches,
+    generations,
+    parts_of,
+    question,
+    request_of,
+)
+from vlinstruct.integrations.lmms_eval.settings import Generation, Settings, cut
 from vlinstruct.model import load
+from vlinstruct.training.devices import launched
 from vlinstruct.values import Percept
 
 T = TypeVar("T")
@@ -88,29 +94,28 @@ class Simple(lmms):  # type: ignore[misc]
 
     def generate_until(self, requests: Sequence[Any]) -> list[str]:
         """Answers every request, in their order."""
-        read = [self._generation_request(one.args) for one in requests]
+        items = [self._generation_request(request.args) for request in requests]
         answers: dict[int, str] = {}
-        for generation, places in self._batches(read, generations(read, self.settings.generation)):
-            found = self._answers([read[place] for place in places], generation)
-            for place, answer in zip(places, found, strict=True):
+        for generation, places in self._batches(items, generations(items, self.settings.generation)):
+            batch = self._answers([items[place] for place in places], generation)
+            for place, answer in zip(places, batch, strict=True):
                 answers[place] = answer
-                request = read[place]
-                self.cache_hook.add_partial("generate_until", (request.context, request.wanted), answer)
-        return [answers[place] for place in range(len(read))]
+                self.cache_hook.add_partial("generate_until", (items[place].context, items[place].wanted), answer)
+        return [answers[place] for place in range(len(items))]
 
     def loglikelihood(self, requests: Sequence[Any]) -> list[Loss]:
         """Returns every option's (mean loss in nats per token, whether greedy decoding writes it), in their order."""
-        read = [self._ranking_request(one.args) for one in requests]
+        items = [self._ranking_request(request.args) for request in requests]
         losses: dict[int, Loss] = {}
-        for _, places in self._batches(read, [None] * len(read)):
-            found = self._losses([read[place] for place in places])
-            for place, loss in zip(places, found, strict=True):
+        for _, places in self._batches(items, [None] * len(items)):
+            batch = self._losses([items[place] for place in places])
+            for place, loss in zip(places, batch, strict=True):
                 losses[place] = loss
-                self.cache_hook.add_partial("loglikelihood", (read[place].context, read[place].wanted), loss)
-        return [losses[place] for place in range(len(read))]
+                self.cache_hook.add_partial("loglikelihood", (items[place].context, items[place].wanted), loss)
+        return [losses[place] for place in range(len(items))]
 
     def generate_until_multi_round(self, requests: Sequence[Any]) -> list[str]:
-        """Is what lmms-eval calls for talks; we have no task of that kind."""
+        """Refuses tasks of several rounds, which lmms-eval would ask for here."""
         raise NotImplementedError("vlinstruct answers one question per document. Leave tasks of several rounds out.")
 
     def clean(self) -> None:
@@ -135,73 +140,72 @@ class Simple(lmms):  # type: ignore[misc]
 
     def _batches(self, requests: Sequence[Request], groups: Sequence[Hashable]) -> Iterator[tuple[Any, list[int]]]:
         """Yields batches as places of requests, each with what its requests share, and shows how far it is."""
-        documents = [one.document for one in requests]
+        documents = [request.document for request in requests]
         with tqdm(total=len(requests), desc="Model Responding", disable=self.rank != 0) as bar:
             for places in batches(groups, documents, self.batch_size):
                 yield groups[places[0]], places
                 bar.update(len(places))
 
     def _questions(self, requests: Sequence[Request]) -> Questions:
-        first = {one.key: one for one in reversed(requests)}
-        rows = {key: row for row, key in enumerate(dict.fromkeys(one.key for one in requests))}
-        asked = [self._fitting(self._question(first[key])) for key in rows]
-        pictures = {one.document: one.picture for one in asked}
+        first = {request.key: request for request in reversed(requests)}
+        rows = {key: row for row, key in enumerate(dict.fromkeys(request.key for request in requests))}
+        questions = [self._question(first[key]) for key in rows]
+        for each in questions:  # a text too long is refused here, by its document's name; in the batch it has none
+            try:
+                self.pipeline.backend.prompt_ids(each.text)
+            except TextError as error:
+                raise _named(error, each.document) from error
+        pictures = {each.document: each.picture for each in questions}
         places = {document: place for place, document in enumerate(pictures)}
         percept = self.pipeline.see(*pictures.values())
         return Questions(
-            percept=percept.select([places[one.document] for one in asked]),
-            texts=[one.text for one in asked],
-            documents=[one.document for one in asked],
-            rows=[rows[one.key] for one in requests],
+            percept=percept.select([places[each.document] for each in questions]),
+            texts=[each.text for each in questions],
+            documents=[each.document for each in questions],
+            rows=[rows[request.key] for request in requests],
         )
 
-    def _fitting(self, asked: Question) -> Question:
-        """Refuses a question that is too long by its document's name; in the batch it would have none."""
-        try:
-            self.pipeline.backend.prompt_ids(asked.text)
-        except TextError as error:
-            raise _named(error, asked.document) from error
-        return asked
-
     def _answers(self, requests: Sequence[Request], generation: Generation) -> list[str]:
-        asked = self._questions(requests)
+        questions = self._questions(requests)
         outcomes = self.pipeline.ask_each(
-            asked.percept,
-            asked.texts,
+            questions.percept,
+            questions.texts,
             optimize=self.settings.optimize,
             optimization=self.settings.optimization,
-            generation=generation.config,
+            generation=generation.settings,
         )
         answers = [
             cut(_good(outcome, document).text, generation.until)
-            for outcome, document in zip(outcomes, asked.documents, strict=True)
+            for outcome, document in zip(outcomes, questions.documents, strict=True)
         ]
-        return [answers[row] for row in asked.rows]
+        return [answers[row] for row in questions.rows]
 
     def _losses(self, requests: Sequence[Request]) -> list[Loss]:
-        asked = self._questions(requests)
-        options: list[list[str]] = [[] for _ in asked.texts]
-        for row, request in zip(asked.rows, requests, strict=True):
+        questions = self._questions(requests)
+        options: list[list[str]] = [[] for _ in questions.texts]
+        for row, request in zip(questions.rows, requests, strict=True):
             options[row].append(request.wanted)
-        found = [iter(row) for row in rank(self.pipeline.backend, asked.percept, self._instructions(asked), options)]
-        ranked = [next(found[row]) for row in asked.rows]
-        for row, option in zip(asked.rows, ranked, strict=True):
-            if not math.isfinite(option.mean_nll):
-                raise _without_score(asked.documents[row])
-        return [Loss((option.mean_nll, option.is_greedy)) for option in ranked]
-
-    def _instructions(self, asked: Questions) -> Sequence[str]:
-        """Returns what is asked in the end."""
-        if not self.settings.optimize:
-            return asked.texts
-        outcomes = self.pipeline.optimize_each(asked.percept, asked.texts, optimization=self.settings.optimization)
-        return [
-            _good(outcome, document).instruction for outcome, document in zip(outcomes, asked.documents, strict=True)
-        ]
+        instructions = questions.texts
+        if self.settings.optimize:
+            outcomes = self.pipeline.optimize_each(
+                questions.percept, questions.texts, optimization=self.settings.optimization
+            )
+            instructions = [
+                _good(outcome, document).instruction
+                for outcome, document in zip(outcomes, questions.documents, strict=True)
+            ]
+        ranked = [iter(row) for row in rank(self.pipeline.backend, questions.percept, instructions, options)]
+        losses = [next(ranked[row]) for row in questions.rows]
+        for row, (mean_nll, _) in zip(questions.rows, losses, strict=True):
+            if not math.isfinite(mean_nll):
+                document = questions.documents[row]
+                raise ScoreError(f"{document}: the model gave no finite score. Use dtype=float32.")
+        return losses
 
     def _join_processes(self) -> str | None:
         """Joins the processes that `accelerate launch` started, and returns this one's device; None if it is alone."""
-        if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+        _, num_processes = launched()
+        if num_processes == 1:  # accelerate is imported only where it has something to do
             return None
         from accelerate import Accelerator
 
@@ -216,7 +220,7 @@ class Chat(Simple):
     is_simple = False
 
     def loglikelihood(self, requests: Sequence[Any]) -> list[Loss]:
-        """Is never asked for by lmms-eval itself."""
+        """Refuses to rank; lmms-eval itself never asks a chat model to."""
         raise NotImplementedError("vlinstruct_chat does not rank. Use --model vlinstruct.")
 
     def _generation_request(self, arguments: Sequence[Any]) -> Request:
@@ -237,7 +241,3 @@ def _good(outcome: T | VlinstructError, document: Document) -> T:
 
 def _named(error: VlinstructError, document: Document) -> VlinstructError:
     return type(error)(f"{document}: {error.message}", code=error.code)
-
-
-def _without_score(document: Document) -> ScoreError:
-    return ScoreError(f"{document}: the model gave no finite score. Use dtype=float32.")
