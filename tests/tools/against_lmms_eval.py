@@ -21,13 +21,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from integrations.lmms_eval import official_sets, toy_tasks
+
 import vlinstruct
 from vlinstruct.evaluation.benchmarks.generation import SHORT_ANSWER
 from vlinstruct.integrations.lmms_eval import TASKS_FOLDER, prepare
 from vlinstruct.integrations.lmms_eval.task_parts import losses_of
 from vlinstruct.settings import GenerationSettings
-
-from integrations.lmms_eval import official_sets, toy_tasks
 
 TOLERANCE = 1e-5
 NUM_TOYS = 12
