@@ -88,8 +88,9 @@ def compare(pipeline: Model, theirs: Any, workloads: Sequence[Workload], runs: i
     comparisons = []
     for workload in workloads:
         images = [picture()] * workload.batch
-        ours, other = OurArms(pipeline.backend, images, workload), TheirArms(theirs, pipeline.backend, images, workload)
-        arms = (other.plain, other.optimized, ours.plain, ours.optimized)
+        reference = TheirArms(theirs, pipeline.backend, images, workload)
+        ours = OurArms(pipeline.backend, images, workload)
+        arms = (reference.plain, reference.optimized, ours.plain, ours.optimized)
         timings = timed_in_turns(dict(zip(ARMS, arms, strict=True)), runs)
         comparisons.append(Comparison(workload=workload, timings=timings))
     return comparisons

@@ -64,7 +64,7 @@ def compare_ranking(pipeline: Model, theirs: Any, count: int, runs: int) -> Rank
     """
     image, offered = picture(), candidates(count)
     losses: dict[str, list[float]] = {}
-    model, others = pipeline.backend, TheirArms(theirs, pipeline.backend, [image], Workload())
+    model, reference = pipeline.backend, TheirArms(theirs, pipeline.backend, [image], Workload())
 
     def one_by_one() -> None:
         percept = pipeline.see(image)
@@ -78,7 +78,7 @@ def compare_ranking(pipeline: Model, theirs: Any, count: int, runs: int) -> Rank
     @torch.inference_mode()
     def transformers() -> None:
         targets = [model.tokenizer.target_ids(text) for text in offered]
-        nll = [others.target_nll(image, _QUESTION, _QUESTION, target) for target in targets]
+        nll = [reference.target_nll(image, _QUESTION, _QUESTION, target) for target in targets]
         losses["theirs"] = [sum(tokens) / len(tokens) for tokens in nll]
 
     timings = timed_in_turns(dict(zip(RANKING_ARMS, (transformers, one_by_one, together), strict=True)), runs)

@@ -143,8 +143,8 @@ def favour(logits: Tensor, script: Sequence[int], starts: Sequence[int]) -> None
         starts: per row, which of the script's tokens the first logits are for.
     """
     num_new = logits.shape[1]
-    wanted = [[script[min(start + i, len(script) - 1)] for i in range(num_new)] for start in starts]
-    logits.scatter_(2, torch.tensor(wanted, device=logits.device)[..., None], _CERTAIN)
+    next_ids = [[script[min(start + i, len(script) - 1)] for i in range(num_new)] for start in starts]
+    logits.scatter_(2, torch.tensor(next_ids, device=logits.device)[..., None], _CERTAIN)
 
 
 class ScriptedLogits:

@@ -142,6 +142,6 @@ def _compared(check: str, first: Attempt, second: Attempt) -> Finding:
         return problem(check, "its scores are not finite", _NARROW)
     if first != second:
         answers = [f"{attempt.answer!r} (IAS {attempt.ias:.5f})" for attempt in (first, second)]
-        found = f"the same question twice gave {' and '.join(answers)}"
-        return problem(check, found, "Compare with --device cpu; if it stays, report it")
+        message = f"the same question twice gave {' and '.join(answers)}"
+        return problem(check, message, "Compare with --device cpu; if it stays, report it")
     return ok(check, f"asked about a red circle, {_QUESTION!r}: {first.answer!r}, IAS {first.ias:.4f}, twice the same")

@@ -65,8 +65,8 @@ def disk(settings: DoctorSettings) -> Iterator[Finding]:
     free = shutil.disk_usage(_existing(_place())).free
     needed = BACKBONES[settings.backbone].download_gb * _GB if settings.backbone in BACKBONES else 0
     if _is_missing(settings) and free < needed:
-        found = f"{free / _GB:.1f} GB free, {settings.backbone} takes {needed / _GB:.0f} GB"
-        yield notice("disk", found, "Free some space, or set HF_HOME to another disk")
+        message = f"{free / _GB:.1f} GB free, {settings.backbone} takes {needed / _GB:.0f} GB"
+        yield notice("disk", message, "Free some space, or set HF_HOME to another disk")
     elif free < _GB:
         yield notice("disk", f"only {free / _GB:.1f} GB free where the cache lies", "Free some space")
     else:
@@ -100,8 +100,8 @@ def _interrupted_download(backbone: Backbone) -> Iterator[Finding]:
     partial = list(blobs.glob("*.incomplete"))
     if partial:
         size = sum(path.stat().st_size for path in partial) / _GB
-        found = f"{len(partial)} files ({size:.1f} GB) of a download that broke off, or runs now"
-        yield notice(f"cached {backbone.name}", found, f"Where none runs, delete {blobs}/*.incomplete")
+        message = f"{len(partial)} files ({size:.1f} GB) of a download that broke off, or runs now"
+        yield notice(f"cached {backbone.name}", message, f"Where none runs, delete {blobs}/*.incomplete")
 
 
 def hub(settings: DoctorSettings) -> Iterator[Finding]:
@@ -114,8 +114,8 @@ def hub(settings: DoctorSettings) -> Iterator[Finding]:
     try:
         status = get_session().head(constants.ENDPOINT, timeout=_TIMEOUT_S).status_code
     except Exception as error:  # an address of nonsense raises ValueError, a proxy what it likes
-        found = f"{constants.ENDPOINT} cannot be reached ({type(error).__name__})"
-        yield notice("hub", found, "Check the network and HTTPS_PROXY; what is cached works with --offline")
+        message = f"{constants.ENDPOINT} cannot be reached ({type(error).__name__})"
+        yield notice("hub", message, "Check the network and HTTPS_PROXY; what is cached works with --offline")
         return
     if status >= 500:
         yield notice("hub", f"{constants.ENDPOINT} has a problem ({status})", "Try again later, or use --offline")

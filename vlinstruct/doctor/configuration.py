@@ -29,19 +29,19 @@ def architecture(model: ModelFolder) -> Iterator[Finding]:
     like = known_as(str(model.folder), offline=True)
     shape = "" if like == str(model.folder) else f", the shape of {like}"
     yield ok("architecture", f"InstructBLIP with {kind}{shape}, {model.config.num_query_tokens} query tokens")
-    named = model.values.get("architectures") or [_ARCHITECTURE]
-    if _ARCHITECTURE not in named:
-        found = f"config.json names {named}, {_ARCHITECTURE} was expected"
-        yield notice("architecture", found, _COPY)
+    architectures = model.values.get("architectures") or [_ARCHITECTURE]
+    if _ARCHITECTURE not in architectures:
+        message = f"config.json names {architectures}, {_ARCHITECTURE} was expected"
+        yield notice("architecture", message, _COPY)
 
 
 def code(model: ModelFolder) -> Iterator[Finding]:
     """Settings that make other libraries run a model's own code; we refuse to load a hub repository that has one."""
-    named = {path.name: names_code(read_json_object(path)) for path in sorted(model.folder.glob("*config.json"))}
-    asking = [f"{name} ({setting})" for name, setting in named.items() if setting is not None]
-    if asking:
-        found = f"{', '.join(asking)} asks for code of its own: we never run it, other libraries may"
-        yield notice("code", found, "Remove the setting")
+    settings = {path.name: names_code(read_json_object(path)) for path in sorted(model.folder.glob("*config.json"))}
+    places = [f"{name} ({setting})" for name, setting in settings.items() if setting is not None]
+    if places:
+        message = f"{', '.join(places)} asks for code of its own: we never run it, other libraries may"
+        yield notice("code", message, "Remove the setting")
     else:
         yield ok("code", "none is asked for")
 
@@ -64,8 +64,8 @@ def activation(model: ModelFolder) -> Iterator[Finding]:
     if text.dense_act_fn == "gelu":
         yield ok("activation", "gelu, as InstructBLIP's FlanT5 was trained")
     else:
-        found = f"{text.dense_act_fn}, but InstructBLIP's FlanT5 was trained with gelu: answers may change"
-        yield notice("activation", found, 'Write "dense_act_fn": "gelu" into text_config in config.json')
+        message = f"{text.dense_act_fn}, but InstructBLIP's FlanT5 was trained with gelu: answers may change"
+        yield notice("activation", message, 'Write "dense_act_fn": "gelu" into text_config in config.json')
 
 
 def decoder_start(model: ModelFolder) -> Iterator[Finding]:
@@ -77,8 +77,8 @@ def decoder_start(model: ModelFolder) -> Iterator[Finding]:
     if not 0 <= start < text.vocab_size:
         yield problem("decoder start", f"id {start} is outside of the vocabulary ({text.vocab_size})", _COPY)
     elif start != pad:
-        found = f"id {start}, but T5 was trained to begin with its padding, id {pad}"
-        yield notice("decoder start", found, f'Write "decoder_start_token_id": {pad} into text_config in config.json')
+        message = f"id {start}, but T5 was trained to begin with its padding, id {pad}"
+        yield notice("decoder start", message, f'Write "decoder_start_token_id": {pad} into text_config in config.json')
     else:
         yield ok("decoder start", f"id {start}, the padding")
 
@@ -95,8 +95,8 @@ def pictures(model: ModelFolder) -> Iterator[Finding]:
     """How pictures become pixel values."""
     path, side = model.folder / "preprocessor_config.json", model.config.vision_config.image_size
     if not path.exists():
-        found = f"preprocessor_config.json is missing: {side} pixels, bicubic, CLIP's mean and deviation are taken"
-        yield notice("pictures", found, "Copy preprocessor_config.json from the model's repository")
+        message = f"preprocessor_config.json is missing: {side} pixels, bicubic, CLIP's mean and deviation are taken"
+        yield notice("pictures", message, "Copy preprocessor_config.json from the model's repository")
         return
     values = read_json_object(path)
     wrong = [*_wrong_size(values, side), *_wrong_normalisation(values), *_unknown_steps(values)]
@@ -107,8 +107,8 @@ def _wrong_size(values: Mapping[str, Any], side: int) -> Iterator[Finding]:
     size = values.get("size")
     sides = set(size.values()) if isinstance(size, dict) else {size}
     if size is not None and sides != {side}:
-        found = f"preprocessor_config.json says {size}, the vision tower reads {side} pixels, which wins"
-        yield notice("pictures", found, _COPY)
+        message = f"preprocessor_config.json says {size}, the vision tower reads {side} pixels, which wins"
+        yield notice("pictures", message, _COPY)
 
 
 def _wrong_normalisation(values: Mapping[str, Any]) -> Iterator[Finding]:
@@ -128,7 +128,7 @@ def _are_numbers(values: object) -> bool:
 
 
 def _unknown_steps(values: Mapping[str, Any]) -> Iterator[Finding]:
-    others = [name for name, done in _DOES.items() if bool(values.get(name, done)) != done]
-    if others:
-        found = f"{', '.join(others)} are not followed: pictures are squeezed to a square, scaled and normalised"
-        yield notice("pictures", found, "Compare a few answers with those of the model's authors")
+    steps = [name for name, is_done in _DOES.items() if bool(values.get(name, is_done)) != is_done]
+    if steps:
+        message = f"{', '.join(steps)} are not followed: pictures are squeezed to a square, scaled and normalised"
+        yield notice("pictures", message, "Compare a few answers with those of the model's authors")

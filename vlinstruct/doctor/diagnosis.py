@@ -100,8 +100,8 @@ def diagnose(
     try:
         from vlinstruct.doctor.backbone import examine_backbone
     except ImportError as error:
-        found = f"not examined: {error.name or 'a library'} cannot be imported"
-        findings = [problem("backbone", found, "Fix what the environment's report says first")]
+        message = f"not examined: {error.name or 'a library'} cannot be imported"
+        findings = [problem("backbone", message, "Fix what the environment's report says first")]
     else:
         findings = examine_backbone(settings)
     return Diagnosis(settings=settings, environment=environment, backbone=findings)

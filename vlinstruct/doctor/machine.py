@@ -79,8 +79,8 @@ def packages(settings: DoctorSettings) -> Iterator[Finding]:
     try:
         usable = usable_packages()
     except PackageNotFoundError:
-        found = "vlinstruct is not installed, so that the versions it needs are not known"
-        yield notice("package", found, "pip install . in its folder")
+        message = "vlinstruct is not installed, so that the versions it needs are not known"
+        yield notice("package", message, "pip install . in its folder")
         return
     yield from sorted(map(check_package, usable), key=lambda finding: finding.level != "ok")
 
@@ -116,8 +116,8 @@ def check_package(package: Package) -> Finding:
         return ok("package", f"{package.name} {installed}")
     floor = next((clause.version for clause in failed if clause.operator in (">=", ">")), None)
     if floor is None:
-        found = f"{package.name} {installed} is newer than what was tested ({package.specifier})"
-        return notice("package", found, package.installation)
+        message = f"{package.name} {installed} is newer than what was tested ({package.specifier})"
+        return notice("package", message, package.installation)
     why = "the first with its security fixes" if package.name.lower() in _SECURITY else "the oldest that works"
     return problem("package", f"{package.name} {installed} is older than {floor}, {why}", package.installation)
 
@@ -197,8 +197,8 @@ def _no_gpu(cuda: str | None, *, is_warned: bool) -> Finding:
         fix = "Install one of torch's CUDA builds: https://pytorch.org/get-started/locally"
         return notice("gpu", "an NVIDIA driver is here, but this torch is a CPU build", fix)
     if cuda is not None and visible is not None:
-        found = f"none is seen, CUDA_VISIBLE_DEVICES is {visible!r}"
-        return notice("gpu", found, "Unset it, or name devices that nvidia-smi lists")
+        message = f"none is seen, CUDA_VISIBLE_DEVICES is {visible!r}"
+        return notice("gpu", message, "Unset it, or name devices that nvidia-smi lists")
     if has_driver or is_warned:
         return notice("gpu", f"torch for CUDA {cuda} sees none", "Update NVIDIA's driver, or see what nvidia-smi says")
     return ok("gpu", "none, the CPU computes")

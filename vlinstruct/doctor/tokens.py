@@ -41,8 +41,8 @@ def vocabulary(model: ModelFolder) -> Iterator[Finding]:
     for part, (tokenizer, num_rows) in tables.items():
         largest = max(tokenizer.get_vocab().values())
         if largest >= num_rows:
-            found = f"the tokenizer's ids go up to {largest}, the {part}'s table has {num_rows} rows"
-            yield problem("vocabulary", found, _SAME)
+            message = f"the tokenizer's ids go up to {largest}, the {part}'s table has {num_rows} rows"
+            yield problem("vocabulary", message, _SAME)
         else:
             yield ok("vocabulary", f"{part}: {tokenizer.get_vocab_size()} tokens in a table of {num_rows}")
 
@@ -100,8 +100,8 @@ def image_token(model: ModelFolder) -> Iterator[Finding]:
     if index == token_id:
         yield ok("image token", f"{_IMAGE}, id {token_id}")
     else:
-        found = f"config.json says id {index}, the tokenizer {token_id}: we do without it, transformers cannot"
-        yield notice("image token", found, _SAME)
+        message = f"config.json says id {index}, the tokenizer {token_id}: we do without it, transformers cannot"
+        yield notice("image token", message, _SAME)
 
 
 def vicuna(model: ModelFolder) -> Iterator[Finding]:
@@ -119,8 +119,8 @@ def vicuna(model: ModelFolder) -> Iterator[Finding]:
     }
     missing = [mark for mark, holds in expected.items() if not holds]
     if missing:
-        found = f"this is not InstructBLIP's Vicuna v1.1, where {'; '.join(missing)}"
-        yield notice("vicuna", found, _VICUNA)
+        message = f"this is not InstructBLIP's Vicuna v1.1, where {'; '.join(missing)}"
+        yield notice("vicuna", message, _VICUNA)
     else:
         yield ok("vicuna", f"InstructBLIP's: {', '.join(expected)}")
 
@@ -142,8 +142,8 @@ def _stays_text(part: str, tokenizer: Tokenizer, forbidden: set[int]) -> Finding
     controlling = ({*literal.special, *forbidden} | named) - unknown
     turned = [text for text in SPECIAL_TEXTS if controlling & set(literal.encode(text))]
     if turned:
-        found = f"{part}: {', '.join(map(repr, turned))} become special tokens when a user types them"
-        return problem("typed text", found, "Mark these tokens as special in tokenizer.json")
+        message = f"{part}: {', '.join(map(repr, turned))} become special tokens when a user types them"
+        return problem("typed text", message, "Mark these tokens as special in tokenizer.json")
     return ok("typed text", f"{part}: none of {len(SPECIAL_TEXTS)} special texts becomes a special token")
 
 
@@ -156,8 +156,10 @@ def _comes_back(tokenizer: Tokenizer) -> Iterator[Finding]:
     writable = [text for text in SPECIAL_TEXTS if all(comes_back(f"x{unit}x") for unit in re.findall(r"\s+|\S", text))]
     lost = [text for text in writable if not comes_back(text)]
     if lost:
-        found = f"language model: {', '.join(map(repr, lost))} come back as other text, though their characters do not"
-        yield problem("typed text", found, _SAME)
+        message = (
+            f"language model: {', '.join(map(repr, lost))} come back as other text, though their characters do not"
+        )
+        yield problem("typed text", message, _SAME)
     else:
         rest = "" if len(writable) == len(SPECIAL_TEXTS) else ", the others hold characters it cannot write"
         yield ok("typed text", f"{len(writable)} come back as typed{rest}")

@@ -100,7 +100,7 @@ class Simple(lmms):  # type: ignore[misc]
             batch = self._answers([items[place] for place in places], generation)
             for place, answer in zip(places, batch, strict=True):
                 answers[place] = answer
-                self.cache_hook.add_partial("generate_until", (items[place].context, items[place].wanted), answer)
+                self.cache_hook.add_partial("generate_until", (items[place].context, items[place].argument), answer)
         return [answers[place] for place in range(len(items))]
 
     def loglikelihood(self, requests: Sequence[Any]) -> list[Loss]:
@@ -111,7 +111,7 @@ class Simple(lmms):  # type: ignore[misc]
             batch = self._losses([items[place] for place in places])
             for place, loss in zip(places, batch, strict=True):
                 losses[place] = loss
-                self.cache_hook.add_partial("loglikelihood", (items[place].context, items[place].wanted), loss)
+                self.cache_hook.add_partial("loglikelihood", (items[place].context, items[place].argument), loss)
         return [losses[place] for place in range(len(items))]
 
     def generate_until_multi_round(self, requests: Sequence[Any]) -> list[str]:
@@ -128,8 +128,10 @@ class Simple(lmms):  # type: ignore[misc]
 
     def _ranking_request(self, arguments: Sequence[Any]) -> Request:
         request = request_of(*arguments)
-        wanted = request.wanted if isinstance(request.wanted, str) else request.wanted(self._content(request.document))
-        return replace(request, wanted=str(wanted).removeprefix(_DELIMITER))
+        option = request.argument  # a text, or a function of the document that gives it
+        if not isinstance(option, str):
+            option = option(self._content(request.document))
+        return replace(request, argument=str(option).removeprefix(_DELIMITER))
 
     def _question(self, request: Request) -> Question:
         visuals = request.source(self._content(request.document))
@@ -184,7 +186,7 @@ class Simple(lmms):  # type: ignore[misc]
         questions = self._questions(requests)
         options: list[list[str]] = [[] for _ in questions.texts]
         for row, request in zip(questions.rows, requests, strict=True):
-            options[row].append(request.wanted)
+            options[row].append(request.argument)
         instructions = questions.texts
         if self.settings.optimize:
             outcomes = self.pipeline.optimize_each(
@@ -224,8 +226,8 @@ class Chat(Simple):
         raise NotImplementedError("vlinstruct_chat does not rank. Use --model vlinstruct.")
 
     def _generation_request(self, arguments: Sequence[Any]) -> Request:
-        context, source, wanted, *place = arguments
-        return request_of(context, wanted, source, *place)
+        context, source, generation_kwargs, *place = arguments
+        return request_of(context, generation_kwargs, source, *place)
 
     def _question(self, request: Request) -> Question:
         visuals, text = parts_of(request.source(self._content(request.document)))

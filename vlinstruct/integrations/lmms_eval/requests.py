@@ -124,13 +124,13 @@ class Request:
     Args:
         document: what it is about.
         context: the instruction as the task's template makes it.
-        wanted: the task's `generation_kwargs`, or the option whose loss is asked for.
+        argument: the task's `generation_kwargs`, or the option whose loss is asked for.
         source: gives the document's pictures, or its messages.
     """
 
     document: Document
     context: str
-    wanted: Any
+    argument: Any
     source: Callable[[Any], Any]
 
     @property
@@ -139,10 +139,10 @@ class Request:
         return self.document, self.context
 
 
-def request_of(context: str, wanted: Any, source: Any, number: int, task: str, split: str) -> Request:
+def request_of(context: str, argument: Any, source: Any, number: int, task: str, split: str) -> Request:
     """Returns a request from its arguments, in the order that lmms-eval gives them to simple models."""
     document = Document(task=task, split=split, number=number)
-    return Request(document=document, context=context, wanted=wanted, source=source)
+    return Request(document=document, context=context, argument=argument, source=source)
 
 
 def generations(requests: Sequence[Request], default: GenerationSettings) -> list[Generation]:
@@ -157,7 +157,7 @@ def generations(requests: Sequence[Request], default: GenerationSettings) -> lis
     seen: Counter[tuple[Document, str]] = Counter()
     settings = []
     for request in requests:
-        settings.append(read_generation(request.wanted, default).repeated(seen[request.key]))
+        settings.append(read_generation(request.argument, default).repeated(seen[request.key]))
         seen[request.key] += 1
     return settings
 
