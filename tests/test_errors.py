@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from pathlib import Path
 
@@ -41,3 +42,15 @@ def test_exit_codes_are_those_of_the_design() -> None:
 def test_an_error_carries_its_own_code_or_its_classs() -> None:
     assert errors.ImageError("no").code == "bad_image"
     assert errors.ImageError("no", code="image_truncated").code == "image_truncated"
+
+
+def test_an_error_says_problem_and_advice_apart_and_together() -> None:
+    error = errors.DataError.at("cannot read file", "a.json", "it is empty", "Copy it again", code="data_empty")
+    assert (error.problem, error.advice) == ("cannot read file (a.json): it is empty", "Copy it again")
+    assert str(error) == error.message == "cannot read file (a.json): it is empty. Copy it again"
+    assert errors.InputError("no such thing.").advice == ""
+
+
+def test_a_copy_of_an_error_says_the_same() -> None:
+    error = copy.copy(errors.ImageError("it is damaged", advice="Copy it.", code="image_damaged"))
+    assert (error.message, error.advice, error.code) == ("it is damaged. Copy it.", "Copy it.", "image_damaged")

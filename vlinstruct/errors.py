@@ -1,27 +1,65 @@
 """Every error a user can meet, each with its exit code.
 
 A message is one line: what is wrong (with the file or option), why, and what to do. Only `cli/main.py` turns an error
-into a line on stderr and an exit code; a batch turns it into a record with `code` and `message`.
+into a line on stderr and an exit code; a batch turns it into a record with `code` and `message`. What a message quotes
+is made printable here, since a file's name may hold what moves the cursor of a terminal.
 """
 
-from typing import ClassVar
+from __future__ import annotations
+
+import re
+from typing import ClassVar, Self
+
+MAX_MESSAGE_CHARACTERS = 290
+"""A message stays within 300 characters with the command line's `error: ` before it."""
+
+_UNPRINTABLE = re.compile(
+    "[\x00-\x1f\x7f-\x9f"  # C0, DEL and C1 controls: ANSI escapes start with one of them
+    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # bidirectional controls
+    "\u2028\u2029\ufff9-\ufffb"  # line and paragraph separators, interlinear annotation
+    "\ud800-\udfff]"  # lone surrogates: bytes of a file name that are no UTF-8
+)
+_SHORT_ESCAPES = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
 class VlinstructError(Exception):
     """The root of all our errors.
 
     Args:
-        message: one line that says what is wrong, got against expected, and what to do.
+        problem: what is wrong, got against expected, without line breaks.
+        advice: what to do about it; empty where nothing helps.
         code: a stable word for machines, e.g. `image_truncated`; the class has a default.
+
+    >>> VlinstructError("a.json is damaged", advice="Download it again.").message
+    'a.json is damaged. Download it again.'
     """
 
     exit_code: ClassVar[int] = 1
     default_code: ClassVar[str] = "internal"
 
-    def __init__(self, message: str, *, code: str | None = None) -> None:
-        super().__init__(message)
-        self.message = message
+    def __init__(self, problem: str, *, advice: str = "", code: str | None = None) -> None:
+        self.problem = problem
+        self.advice = advice
+        self.message = f"{problem}. {advice}" if advice else problem
         self.code = code or self.default_code
+        super().__init__(self.message)
+
+    @classmethod
+    def at(cls, what: str, place: object, why: str, advice: str, *, code: str | None = None) -> Self:
+        """Builds the error of one place, with the message `<what> (<place>): <why>. <advice>`.
+
+        Args:
+            what: what cannot be done.
+            place: the file or option; escaped, and shortened in the middle where the line would pass its limit.
+            why: the reason, in our own words: a library's text may hold addresses or paths.
+            advice: what to do.
+            code: as of the class.
+
+        >>> InputError.at("cannot read image", "a.jpg", "empty file", "Check the download").message
+        'cannot read image (a.jpg): empty file. Check the download'
+        """
+        room = MAX_MESSAGE_CHARACTERS - len(f"{what} (): {why}. {advice}")
+        return cls(f"{what} ({shortened(str(place), max(room, 20))}): {why}", advice=advice, code=code)
 
 
 class UsageError(VlinstructError):
@@ -84,7 +122,7 @@ class ResourceError(VlinstructError):
 
 
 class DivergedError(VlinstructError):
-    """Training brought forth a loss that is not finite."""
+    """Training met a loss that is not finite."""
 
     exit_code = 7
     default_code = "diverged"
@@ -118,3 +156,71 @@ def is_out_of_memory(error: BaseException) -> bool:
     text = str(error).lower()
     said = isinstance(error, RuntimeError) and any(words in text for words in _OUT_OF_MEMORY)
     return said or isinstance(error, MemoryError)
+
+
+def printable(text: str, *, keep: str = "") -> str:
+    r"""Escapes what would move the cursor, reorder the line or break the stream of a terminal.
+
+    Args:
+        text: anything, also with lone surrogates.
+        keep: characters left as they are, e.g. newline and tab in an answer.
+
+    Returns:
+        The text with every control, bidi control and lone surrogate written as an escape.
+
+    >>> print(printable("a\x1b[2Jb\n"))
+    a\x1b[2Jb\n
+    """
+    return _UNPRINTABLE.sub(lambda match: match[0] if match[0] in keep else _escape(match[0]), text)
+
+
+def _escape(character: str) -> str:
+    code = ord(character)
+    return _SHORT_ESCAPES.get(character) or (f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}")
+
+
+def shortened(text: str, max_characters: int) -> str:
+    """Returns the printable text, its middle left out where it is longer than `max_characters` (at least 20).
+
+    >>> shortened("a" * 30 + "end.jpg", 20)
+    'aaaaa...aaaaaend.jpg'
+    """
+    shown = printable(text)
+    if len(shown) <= max_characters:
+        return shown
+    head = (max_characters - 3) // 3
+    return f"{shown[:head]}...{shown[head + 3 - max_characters :]}"
+
+
+def joined(problems: list[str], *, max_characters: int) -> str:
+    """Joins problems to one line: the first, those that fit behind it, and the number of the others.
+
+    >>> joined(["abcd", "efgh", "ijkl"], max_characters=16), joined(["abcd", "efgh"], max_characters=16)
+    ('abcd; and 2 more', 'abcd; efgh')
+    """
+    line = problems[0]
+    for number, problem in enumerate(problems[1:], start=2):
+        rest = len(problems) - number
+        if len(f"{line}; {problem}" + _and_more(rest)) > max_characters:
+            return line + _and_more(rest + 1)
+        line = f"{line}; {problem}"
+    return line
+
+
+def _and_more(num_problems: int) -> str:
+    return f"; and {num_problems} more" if num_problems else ""
+
+
+def require(*checks: tuple[bool, str]) -> None:
+    """Raises one error that names every check that does not hold.
+
+    Args:
+        *checks: whether it holds, and what to say where it does not.
+
+    Raises:
+        UsageError: one of them does not hold.
+
+    >>> require((True, "width must be above 0, got 8"))
+    """
+    if problems := [problem for holds, problem in checks if not holds]:
+        raise UsageError("; ".join(problems))

@@ -1,15 +1,25 @@
-"""Opens a file that the user named: a regular file or an error, never a hang on a pipe or a device."""
+"""One file: opened, read, written whole, brought to the disk, known by its checksum.
+
+What the user named is a regular file or an error, never a hang on a pipe or a device. What we write is whole or as it
+was before: safetensors writes mode 0600 and does not fsync, and a full disk destroys a file that is written in place,
+hence a temporary neighbour, fsync, rename, fsync of the folder.
+"""
 
 from __future__ import annotations
 
 import errno
+import hashlib
+import json
 import os
 import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BufferedReader
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
-from vlinstruct.errors import DataError, ImageError, InputError
-from vlinstruct.text import error_line
+from vlinstruct.errors import CheckpointError, DataError, ImageError, InputError, ResourceError
 
 Kind = Literal["image", "data"]
 PathLike = str | os.PathLike[str]
@@ -27,11 +37,12 @@ _REASONS = {
 }
 _UNREADABLE = ("unreadable", "the system cannot read it", "Check the disk and the path")
 _BAD_PATH = ("bad_path", "the path holds a character no path can hold", "Check the path")
+_MAX_JSON_BYTES = 50_000_000  # a real tokenizer.json has 2-17 MB
 
 
 def refusal(kind: Kind, place: object, code: str, why: str, advice: str) -> InputError:
     """Builds the error of a file that cannot be read; its code is `<kind>_<code>`."""
-    return _ERRORS[kind](error_line(_WHATS[kind], place, why, advice), code=f"{kind}_{code}")
+    return _ERRORS[kind].at(_WHATS[kind], place, why, advice, code=f"{kind}_{code}")
 
 
 def open_regular(path: PathLike, *, kind: Kind) -> BufferedReader:
@@ -95,3 +106,82 @@ def too_many_bytes(kind: Kind, place: object, size_bytes: int | None, max_bytes:
     size = f"{size_bytes:,} bytes" if size_bytes is not None else f"more than {max_bytes:,} bytes"
     why = f"{size}, at most {max_bytes:,} are read"
     return refusal(kind, place, "file_too_large", why, "Use a smaller file or raise max_bytes")
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """Reads one of the small JSON files of a model or adapter folder, which holds an object.
+
+    Raises:
+        CheckpointError: the file is missing, too large, not UTF-8, no JSON or no object.
+    """
+    try:
+        if path.stat().st_size > _MAX_JSON_BYTES:
+            raise CheckpointError(f"{path} is larger than {_MAX_JSON_BYTES} bytes: not a configuration file.")
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(
+            f"{path.name} is missing in {path.parent}", advice="Give a complete model folder."
+        ) from None
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {error.strerror}.") from error
+    except (ValueError, RecursionError):
+        raise CheckpointError(f"{path} is damaged: not valid JSON", advice="Download or copy it again.") from None
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{path} is damaged: a JSON object was expected, got {type(values).__name__}.")
+    return values
+
+
+@contextmanager
+def written_atomically(target: Path) -> Iterator[Path]:
+    """Gives a temporary path beside `target` that becomes `target` when the block ends well.
+
+    Args:
+        target: the file to write; its folder exists.
+
+    Yields:
+        The path to write to. If the block raises, it is removed and `target` is as it was.
+
+    Raises:
+        ResourceError: the disk is full or not writable.
+    """
+    try:
+        descriptor, name = tempfile.mkstemp(prefix=".tmp-", suffix=target.name, dir=target.parent)
+        os.close(descriptor)
+        temporary = Path(name)
+        try:
+            yield temporary
+            temporary.chmod(mode_under_umask())
+            sync(temporary)
+            temporary.replace(target)
+            sync(target.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise ResourceError(f"cannot write {target}: {reason}", advice="The file is as it was before.") from error
+
+
+def sync(path: PathLike) -> None:
+    """Brings a file, or a folder's names, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def mode_under_umask() -> int:
+    """Returns the mode of a new file: safetensors and temporary files have 0600 whatever the umask."""
+    umask = os.umask(0)
+    os.umask(umask)
+    return 0o666 & ~umask
+
+
+def file_sha256(path: PathLike) -> str:
+    """Returns a file's SHA-256 as hex digits.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
-from vlinstruct.errors import UsageError
+from vlinstruct.errors import require
 
 Select = Literal["safe", "paper"]
 Quantization = Literal["8bit", "4bit"]
-
-
-def _refuse(problems: list[str]) -> None:
-    if problems:
-        raise UsageError("; ".join(problems))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,31 +38,19 @@ class GenerationSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        checks = {
-            f"max_new_tokens must be 1 to 4096, got {self.max_new_tokens}": 1 <= self.max_new_tokens <= 4096,
-            f"num_beams must be 1 to 64, got {self.num_beams}": 1 <= self.num_beams <= 64,
-            f"length_penalty must be finite, got {self.length_penalty}": math.isfinite(self.length_penalty),
-            f"repetition_penalty must be above 0, got {self.repetition_penalty}": 0
-            < self.repetition_penalty
-            < math.inf,
-            f"temperature must be above 0, got {self.temperature}": 0 < self.temperature < math.inf,
-            f"top_p must be above 0 and at most 1, got {self.top_p}": 0 < self.top_p <= 1,
-            f"seed must be 0 to 2^64 - 1, got {self.seed}": 0 <= self.seed < 2**64,
-            "sampling needs num_beams 1": not (self.do_sample and self.num_beams > 1),
-        }
-        _refuse([problem for problem, holds in checks.items() if not holds])
-
-
-@dataclass(frozen=True, kw_only=True)
-class DraftedGeneration(GenerationSettings):
-    """Settings that come with a guess at what is written.
-
-    Args:
-        drafts: per row a text that the output probably repeats. A model may use it to be faster, and never writes
-            anything else for it.
-    """
-
-    drafts: tuple[str, ...] = ()
+        require(
+            (1 <= self.max_new_tokens <= 4096, f"max_new_tokens must be 1 to 4096, got {self.max_new_tokens}"),
+            (1 <= self.num_beams <= 64, f"num_beams must be 1 to 64, got {self.num_beams}"),
+            (math.isfinite(self.length_penalty), f"length_penalty must be finite, got {self.length_penalty}"),
+            (
+                0 < self.repetition_penalty < math.inf,
+                f"repetition_penalty must be above 0, got {self.repetition_penalty}",
+            ),
+            (0 < self.temperature < math.inf, f"temperature must be above 0, got {self.temperature}"),
+            (0 < self.top_p <= 1, f"top_p must be above 0 and at most 1, got {self.top_p}"),
+            (0 <= self.seed < 2**64, f"seed must be 0 to 2^64 - 1, got {self.seed}"),
+            (not (self.do_sample and self.num_beams > 1), "sampling needs num_beams 1"),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,17 +70,46 @@ class OptimizationSettings:
     least_certainty: float | None = None
 
     def __post_init__(self) -> None:
-        checks = {
-            f"select must be safe or paper, got {self.select!r}": self.select in ("safe", "paper"),
-            f"max_new_tokens must be 1 to 4096, got {self.max_new_tokens}": 1 <= self.max_new_tokens <= 4096,
-            f"least_certainty must be 0 to 1, got {self.least_certainty}": 0 <= (self.least_certainty or 0) <= 1,
-        }
-        _refuse([problem for problem, holds in checks.items() if not holds])
+        certainty = self.least_certainty
+        require(
+            (self.select in ("safe", "paper"), f"select must be safe or paper, got {self.select!r}"),
+            (1 <= self.max_new_tokens <= 4096, f"max_new_tokens must be 1 to 4096, got {self.max_new_tokens}"),
+            (0 <= (certainty or 0) <= 1, f"least_certainty must be 0 to 1, got {certainty}"),
+        )
 
     def generation(self) -> GenerationSettings:
         """Returns the greedy settings with which instructions are rewritten and compared."""
         return GenerationSettings(max_new_tokens=self.max_new_tokens)
 
-    def drafted(self, drafts: Sequence[str]) -> DraftedGeneration:
-        """Returns the same settings with a draft for every row."""
-        return DraftedGeneration(max_new_tokens=self.max_new_tokens, drafts=tuple(drafts))
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSettings:
+    """Which model, and how it is loaded; the meaning of each is that of `vlinstruct.load`'s argument."""
+
+    backbone: str | None = None
+    adapter: str | None = None
+    device: str = "auto"
+    dtype: str = "auto"
+    quantize: Quantization | None = None
+    offline: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSettings:
+    """How items are worked on.
+
+    Args:
+        model: the model.
+        templates: a YAML file with the user's own templates; the shipped ones if None.
+        batch_size: items that go through the model together, at least 1.
+        max_pixels: larger pictures are refused before they are decoded.
+        max_failures: stop after this many failed items; None never stops.
+        overwrite: replace an output that is there already, in place of resuming it.
+    """
+
+    model: ModelSettings = ModelSettings()
+    templates: Path | None = None
+    batch_size: int = 1
+    max_pixels: int = 50_000_000
+    max_failures: int | None = None
+    overwrite: bool = False

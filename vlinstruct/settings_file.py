@@ -1,8 +1,9 @@
-"""Reads a file of settings: YAML lines `name: value`, with the names and types of a dataclass's fields.
+"""Reads a file of settings or texts: YAML lines `name: value`, with the names and types of a dataclass's fields.
 
-YAML alone is too generous for settings: to it `1e-4` is a text, `on` is true, `010` is 8, `12:30` is 750, the first of
-two equal keys is lost, a tag builds objects and aliases multiply. So nothing is constructed: events and nodes are
-looked at, and the declared type of a field reads its value from the text as it stands in the file.
+YAML alone is too generous for what strangers may send: to it `1e-4` is a text, `on` is true, `010` is 8, `12:30` is
+750, the first of two equal keys is lost, a tag builds objects and aliases multiply. So nothing is constructed: events
+are looked at before nodes are composed, and the declared type of a field reads its value from the text as it stands in
+the file.
 """
 
 from __future__ import annotations
@@ -11,16 +12,15 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import fields
+from dataclasses import MISSING, Field, fields
+from difflib import get_close_matches
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
-from vlinstruct.errors import DataError
+from vlinstruct.errors import DataError, joined, shortened
 from vlinstruct.files import PathLike, read_regular
-from vlinstruct.plain_yaml import compose_plain, line_of, nearest
-from vlinstruct.text import error_line, joined, shortened
 
 MAX_FILE_BYTES = 32 * 1024
 """Room for some 400 lines; the slowest file of this size takes PyYAML half a second."""
@@ -28,7 +28,7 @@ MAX_FILE_BYTES = 32 * 1024
 MAX_DEPTH = 2
 """The mapping of the settings, and a list as the value of one."""
 
-_MAX_WHY_CHARACTERS = 210
+_MAX_WHY_CHARACTERS = 210  # leaves room for the file's name and an advice in the same line
 _MAX_GUESSES = 8  # a message has room for three, a hostile file holds thousands of unknown keys
 
 _KINDS = {yaml.ScalarNode: "a text", yaml.SequenceNode: "a list", yaml.MappingNode: "a mapping"}
@@ -52,19 +52,28 @@ def read_settings(path: PathLike, kind: type) -> dict[str, Any]:
         Each given field's value, of the declared type, in the file's order.
 
     Raises:
-        DataError: the file cannot be read, is no such mapping, or has unknown, doubled or wrongly typed settings; names
-            the file and the line of every problem there is room for.
+        DataError: the file cannot be read, is no such mapping, or has unknown, doubled, missing or wrongly typed
+            settings; names the file and the line of every problem there is room for.
     """
     content = read_regular(path, kind="data", max_bytes=MAX_FILE_BYTES)
     try:
-        return parse_settings(_decoded(content), kind)
+        return parse_settings(content, kind)
     except DataError as error:
-        line = error_line("cannot use settings", path, error.message, "Correct the file")
-        raise DataError(line, code=error.code) from error
+        raise DataError.at("cannot use settings", path, error.message, "Correct the file", code=error.code) from error
 
 
-def parse_settings(source: str, kind: type) -> dict[str, Any]:
-    r"""Returns the settings of a text, as `read_settings` does of a file.
+def parse_settings(source: str | bytes, kind: type) -> dict[str, Any]:
+    r"""Reads the settings that a YAML text gives.
+
+    Args:
+        source: the text, or its UTF-8 bytes.
+        kind: the dataclass whose fields may be given; those without a default must be.
+
+    Returns:
+        Each given field's value, of the declared type, in the text's order.
+
+    Raises:
+        DataError: it is no mapping of such settings; names the line of every problem there is room for, and no file.
 
     >>> from dataclasses import make_dataclass
     >>> Config = make_dataclass("Config", [("learning_rate", float), ("max_steps", int | None)])
@@ -72,7 +81,7 @@ def parse_settings(source: str, kind: type) -> dict[str, Any]:
     {'learning_rate': 0.0001, 'max_steps': None}
     """
     types = _field_types(kind)
-    root = _mapping(source)
+    root = _mapping(_decoded(source) if isinstance(source, bytes) else source)
     settings = {}
     problems = _key_problems(root, types)
     for key, value in root.value:
@@ -80,9 +89,9 @@ def parse_settings(source: str, kind: type) -> dict[str, Any]:
             try:
                 settings[name] = _typed(value, types[name])
             except DataError as error:
-                problems.append((line_of(value), f"{name} {error.message}"))
-    if problems:
-        in_order = [text for _, text in sorted(problems)]
+                problems.append((_line_of(value), f"{name} {error.message}"))
+    in_order = [text for _, text in sorted(problems)] + _missing(root, kind)
+    if in_order:
         raise DataError(joined(in_order, max_characters=_MAX_WHY_CHARACTERS), code="settings_wrong")
     return settings
 
@@ -97,13 +106,13 @@ def _decoded(content: bytes) -> str:
 
 def _mapping(source: str) -> yaml.MappingNode:
     """Returns the file's one mapping, whose keys are scalars."""
-    root = compose_plain(source, max_depth=MAX_DEPTH)
+    root = _compose(source)
     if not isinstance(root, yaml.MappingNode):
-        got = f"{_KINDS[type(root)]} (line {line_of(root)})" if root else "nothing"
+        got = f"{_KINDS[type(root)]} (line {_line_of(root)})" if root else "nothing"
         raise DataError(f"it must be a mapping, lines of name: value, got {got}", code="settings_no_mapping")
     for key, _ in root.value:
         if not isinstance(key, yaml.ScalarNode):
-            raise DataError(f"a key must be a name, got {_shown(key)} (line {line_of(key)})", code="settings_wrong")
+            raise DataError(f"a key must be a name, got {_shown(key)} (line {_line_of(key)})", code="settings_wrong")
     return root
 
 
@@ -162,15 +171,26 @@ def _key_problems(root: yaml.MappingNode, names: Collection[str]) -> list[tuple[
     """Returns the keys that are unknown or there twice, with their lines."""
     lines = defaultdict(list)
     for key, _ in root.value:
-        lines[key.value].append(line_of(key))
+        lines[key.value].append(_line_of(key))
     problems = [
         (at[1], f"duplicate key {_word(key)} (lines {at[0]} and {at[1]})") for key, at in lines.items() if len(at) > 1
     ]
     unknown = [key for key in lines if key not in names]
     for number, key in enumerate(unknown):
-        guess = nearest(key, names) if number < _MAX_GUESSES else ""
+        guess = _nearest(key, names) if number < _MAX_GUESSES else ""
         problems.append((lines[key][0], f"unknown key {_word(key)}{guess} (line {lines[key][0]})"))
     return problems
+
+
+def _missing(root: yaml.MappingNode, kind: type) -> list[str]:
+    """Returns one problem that names every field which must be given and is not."""
+    given = {key.value for key, _ in root.value}
+    missing = [field.name for field in fields(kind) if _is_required(field) and field.name not in given]
+    return [f"missing: {', '.join(missing)}"] if missing else []
+
+
+def _is_required(field: Field[Any]) -> bool:
+    return field.init and field.default is MISSING and field.default_factory is MISSING
 
 
 def _typed(node: yaml.Node, hint: Any) -> Any:
@@ -181,14 +201,14 @@ def _typed(node: yaml.Node, hint: Any) -> Any:
     """
     inner = _without_none(hint)
     if _is_plain(node) and not node.value:
-        raise DataError(f"has no value (line {line_of(node)})")
+        raise DataError(f"has no value (line {_line_of(node)})")
     if inner != hint and _is_plain(node) and node.value in _NULLS:
         return None
     if inner == tuple[str, ...] and isinstance(node, yaml.SequenceNode):
         return tuple(_typed(item, str) for item in node.value)
     value = _scalar(node, inner) if isinstance(node, yaml.ScalarNode) else None
     if value is None:
-        raise DataError(f"must be {_expected(hint)}, got {_shown(node)} (line {line_of(node)})")
+        raise DataError(f"must be {_expected(hint)}, got {_shown(node)} (line {_line_of(node)})")
     return value
 
 
@@ -205,7 +225,7 @@ def _scalar(node: yaml.ScalarNode, hint: Any) -> bool | int | float | str | None
 
 def _text(node: yaml.ScalarNode) -> str | None:
     if _UNUSABLE.search(node.value):
-        raise DataError(f"holds a NUL or half a character (line {line_of(node)})")
+        raise DataError(f"holds a NUL or half a character (line {_line_of(node)})")
     return None if _is_plain(node) and node.value.lower() in _LIKE_NULL else node.value
 
 
@@ -247,3 +267,69 @@ def _word(text: str) -> str:
 
 def _quoted(text: str) -> str:
     return f'"{shortened(text, 40)}"'
+
+
+def _compose(source: str) -> yaml.Node | None:
+    """Returns the root of a YAML text that has no tags, anchors or aliases; nothing is constructed.
+
+    Args:
+        source: one YAML document, or nothing.
+
+    Returns:
+        The root; None where the text holds nothing.
+
+    Raises:
+        DataError: anything else; says the line.
+    """
+    try:
+        _check_events(yaml.SafeLoader(source))
+        return yaml.compose(source, Loader=yaml.SafeLoader)
+    except yaml.YAMLError as error:
+        raise DataError(_yaml_problem(error, source), code="settings_not_yaml") from error
+
+
+def _line_of(node: yaml.Node) -> int:
+    """Returns the line on which a node begins, from 1."""
+    return node.start_mark.line + 1
+
+
+def _nearest(key: str, names: Collection[str]) -> str:
+    """Returns a guess at what was meant, or nothing.
+
+    >>> _nearest("learning_rte", ["learning_rate"]), _nearest("x", ["learning_rate"])
+    ('; did you mean learning_rate?', '')
+    """
+    near = get_close_matches(key, names, n=1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _check_events(loader: Any) -> None:
+    """Refuses what a settings file never needs, on the flat event stream: depth costs no stack here."""
+    depth = 0
+    try:
+        while loader.check_event():
+            event = loader.get_event()
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if why := _event_problem(event, depth):
+                raise DataError(f"{why} (line {event.start_mark.line + 1})", code="settings_not_allowed")
+    except (ValueError, OverflowError) as error:
+        # PyYAML 6.0.3 lets Python's own errors pass: of the escape \U00110000, of a %YAML version of 5,000 digits.
+        why = f"it is not valid YAML (line {loader.line + 1}): a number is out of range"
+        raise DataError(why, code="settings_not_yaml") from error
+
+
+def _event_problem(event: yaml.Event, depth: int) -> str | None:
+    if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
+        return "YAML anchors and aliases (& and *) are not allowed"
+    if getattr(event, "tag", None) is not None:
+        return "YAML tags (!) are not allowed"
+    return f"lists and mappings are nested more than {MAX_DEPTH} deep" if depth > MAX_DEPTH else None
+
+
+def _yaml_problem(error: yaml.YAMLError, source: str) -> str:
+    """Returns YAML's complaint with its line: a mark, or the position of a character it does not allow."""
+    mark = getattr(error, "problem_mark", None)
+    before = source[: getattr(error, "position", 0)]
+    line = mark.line + 1 if mark else len(f"{before}.".splitlines())
+    problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "cannot be parsed"
+    return f"it is not valid YAML (line {line}): {shortened(problem, 100)}"

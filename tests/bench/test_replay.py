@@ -6,9 +6,10 @@ import pytest
 import tiny_models
 import torch
 
-import vlinstruct as vli
+from vlinstruct.backend import Row, Written
 from vlinstruct.backends.instructblip.decoding import generate
 from vlinstruct.backends.instructblip.language_model import Context
+from vlinstruct.backends.instructblip.opening import load_backend
 from vlinstruct.bench.replay import (
     ReplayedBackend,
     ReplayedLanguageModel,
@@ -31,8 +32,8 @@ def test_a_replayed_model_writes_its_script(kind: str, sources: list[list[int]])
     context = Context(inputs_embeds=embeds, attention_mask=torch.ones(2, 5).bool(), seen_ids=((0,), (0,)))
     replayed.replay([SCRIPT])
     with torch.inference_mode():
-        texts = generate(replayed, context, GenerationSettings(max_new_tokens=20), (1,), sources)
-    assert texts == [SCRIPT[:-1]] * 2
+        texts = generate(replayed, context, GenerationSettings(max_new_tokens=20), (1,), sources=sources)
+    assert [text.ids for text in texts] == [SCRIPT[:-1]] * 2
 
 
 def test_transformers_logits_follow_the_script_too() -> None:
@@ -43,13 +44,13 @@ def test_transformers_logits_follow_the_script_too() -> None:
 
 @pytest.mark.parametrize("share", [0.0, 0.25, 0.5, 0.77, 0.9, 1.0])
 def test_drafts_give_the_share_of_tokens_asked_for(share: float) -> None:
-    ids = vli.load("mini", device="cpu").backend.tokenizer.target_ids
+    ids = load_backend("mini", device="cpu").tokenizer.target_ids
     for text in (REWRITTEN, OPTIMIZED):
         assert acceptance(ids(draft_of(text, share, ids)), ids(text)) == pytest.approx(share, abs=0.06)
 
 
 def test_answers_are_long_enough() -> None:
-    assert len(vli.load("mini", device="cpu").backend.tokenizer.encode(ANSWER)) >= 15
+    assert len(load_backend("mini", device="cpu").tokenizer.encode(ANSWER)) >= 15
 
 
 def test_minis_drafts_are_mostly_right() -> None:
@@ -58,14 +59,15 @@ def test_minis_drafts_are_mostly_right() -> None:
 
 def test_a_backend_that_is_replayed_stays_as_it_is() -> None:
     """What is measured is a copy: the weights are shared, the backend itself writes its own text before and after."""
-    backend = vli.load("mini", device="cpu").backend
+    backend = load_backend("mini", device="cpu")
     language_model, names = backend.network.language_model, list(backend.network.state_dict())
-    settings = GenerationSettings(max_new_tokens=5)
-    before = backend.generate_text(["what"], settings)
-    replayed = ReplayedBackend(backend, acceptance=1.0)
-    replayed.language_model.replay([[7, 8, 1]])
-    assert replayed.generate_text(["what"], settings) == [backend.tokenizer.decode([7, 8]).strip()]
+    rows, settings = [Row(prompt="what", stage="rewrite", guess="what")], GenerationSettings(max_new_tokens=40)
+    before = backend.write(rows, settings)
+    replayed = ReplayedBackend(backend, acceptance=0.5)
+    (written,) = replayed.write(rows, settings)
+    assert isinstance(written, Written)
+    assert written.text == REWRITTEN
     assert backend.network.language_model is language_model
     assert list(backend.network.state_dict()) == names
-    assert backend.generate_text(["what"], settings) == before
+    assert backend.write(rows, settings) == before
     assert replayed.network.query_tokens is backend.network.query_tokens

@@ -46,6 +46,7 @@ def change_json(path: Path, *parts: str, **changes: object) -> None:
 def change_tensors(folder: Path, change: Callable[[dict[str, Tensor]], object]) -> None:
     state = load_file(folder / "model.safetensors")
     change(state)
+    (folder / "model.safetensors").unlink()  # safetensors 0.5 writes into the file, which may be mapped
     save_file(state, folder / "model.safetensors")
 
 
@@ -182,7 +183,7 @@ def test_a_model_that_does_not_fit_is_examined_but_not_asked(folder: Path, monke
 
 
 def test_memory_that_ends_while_it_answers_is_no_bug(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(pipeline: object) -> None:
+    def fail(model: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB at 0x7f")
 
     monkeypatch.setattr(backbone, "attempt", fail)
@@ -193,7 +194,7 @@ def test_answers_that_differ_are_a_problem(folder: Path, monkeypatch: pytest.Mon
     attempts: Iterator[backbone.Attempt] = (
         backbone.Attempt(answer=answer, ias=1.0, token_nll=(1.0,)) for answer in ("red", "blue")
     )
-    monkeypatch.setattr(backbone, "attempt", lambda pipeline: next(attempts))
+    monkeypatch.setattr(backbone, "attempt", lambda model: next(attempts))
     assert "twice gave 'red' (IAS 1.00000) and 'blue'" in told(examined(folder), "answer", "problem")
 
 

@@ -1,15 +1,19 @@
 from __future__ import annotations
 
+import os
+import time
 from dataclasses import replace
 
 import pytest
 
 from vlinstruct.errors import DataError
 from vlinstruct.instruction import Templates, templates_source
-from vlinstruct.instruction.templates import fill
+from vlinstruct.instruction.templates import MAX_FILE_BYTES, fill
 
 KEEP = "retaining the sentence structure and keywords."
 REWRITE = f"There is the text {{}}. Please modify the text to make it better while {KEEP}"
+GOOD = 'rewrite: "{instruction}"\nscore: "S:"\ncompare: "{candidates}"\ncompare_item: "{instruction} {ias}"\n'
+KEYS = "it must be a mapping, lines of name: value, got"
 
 
 def test_the_rewriting_prompt_is_the_papers(templates):
@@ -85,3 +89,75 @@ def test_a_wrong_template_is_refused(templates, name, text, message):
     with pytest.raises(DataError) as caught:
         replace(templates, **{name: text})
     assert message in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (GOOD.replace("score", "scor"), "unknown key scor; did you mean score? (line 2); missing: score"),
+        (GOOD.replace('score: "S:"\n', ""), "missing: score"),
+        (GOOD + "score: again", "duplicate key score (lines 2 and 5)"),
+        (GOOD + "zzz: x", "unknown key zzz (line 5)"),
+        (GOOD + "<<: x", "unknown key << (line 5)"),
+        (GOOD.replace('"S:"', ""), "score has no value (line 2)"),
+        (GOOD.replace('"S:"', "null"), "score must be a text, got null (line 2)"),
+        (GOOD.replace('"S:"', "[a, b]"), "score must be a text, got a list (line 2)"),
+        (GOOD.replace('"S:"', "{a: b}"), "score must be a text, got a mapping (line 2)"),
+        (GOOD.replace('"S:"', "!!python/object/apply:os.system [x]"), "YAML tags (!) are not allowed (line 2)"),
+        (GOOD.replace('"S:"', "!!python/name:os.system x"), "YAML tags (!) are not allowed (line 2)"),
+        (GOOD.replace('"S:"', "&a S").replace('"{candidates}"', "*a"), "aliases (& and *) are not allowed (line 2)"),
+        (GOOD.replace('"S:"', "a: b: c"), "it is not valid YAML (line 2): mapping values are not allowed here"),
+        (GOOD + "---\na: b", "it is not valid YAML (line 5): but found another document"),
+        (GOOD.replace("S:", "\0"), "it is not valid YAML (line 2): special characters are not allowed"),
+        ("\tscore: x", "it is not valid YAML (line 1): found character '\\t'"),
+        (GOOD.replace("S:", "\\ud800"), "score holds a NUL or half a character (line 2)"),
+        (GOOD.replace("{candidates}", "x"), "template 'compare' lacks {candidates}"),
+        ("", KEYS),
+        ("- 1", KEYS),
+        ("just text", KEYS),
+        ("[" * 500, "lists and mappings are nested more than 2 deep (line 1)"),
+        ("a: " + "[" * 60_000, "lists and mappings are nested more than 2 deep (line 1)"),
+        ("#" * (MAX_FILE_BYTES + 1), "at most 65,536 are read"),
+        (GOOD.encode() + b"\xff", "it is not UTF-8 (line 5)"),
+        (
+            "".join(f"k{number}: x\n" for number in range(500)),
+            "unknown key k0 (line 1); unknown key k1 (line 2); unknown key k2 (line 3); ",
+        ),
+    ],
+)
+def test_a_wrong_file_is_refused_in_one_short_line(tmp_path, content, message):
+    path = tmp_path / "mine.yaml"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(DataError) as caught:
+        Templates.load(path)
+    shown = caught.value.message
+    assert message in shown
+    assert "mine.yaml" in shown
+    assert "\n" not in shown
+    assert len(shown) <= 300
+
+
+@pytest.mark.parametrize("name", ["missing.yaml", ".", "nul\0.yaml"])
+def test_a_path_that_cannot_be_read_is_refused(tmp_path, name):
+    with pytest.raises(DataError, match="cannot read file"):
+        Templates.load(f"{tmp_path}/{name}")
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.yaml")
+    with pytest.raises(DataError, match="not a regular file"):
+        Templates.load(tmp_path / "pipe.yaml")
+
+
+def test_a_text_needs_no_quotes(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(GOOD.replace('"S:"', "1.50"))
+    assert Templates.load(path).score_prompt() == "1.50"
+
+
+def test_a_brace_that_never_closes_takes_no_time(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(GOOD.replace("S:", "{" + "a" * 60_000))
+    start = time.perf_counter()
+    assert Templates.load(path).score_prompt().startswith("{aaa")
+    assert time.perf_counter() - start < 1

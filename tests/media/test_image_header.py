@@ -10,8 +10,7 @@ import pytest
 from PIL import ImageFile
 
 from vlinstruct.errors import ImageError, VlinstructError
-from vlinstruct.media.image_header import check_image_header
-from vlinstruct.media.images import ImageLimits, load_image
+from vlinstruct.media.images import ImageLimits, check_image_header, load_image
 
 Refused = Callable[..., VlinstructError]
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")

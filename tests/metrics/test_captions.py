@@ -11,8 +11,7 @@ import pytest
 from vlinstruct.errors import ResourceError
 from vlinstruct.evaluation.benchmarks.mini import TASKS, items
 from vlinstruct.metrics import captions
-from vlinstruct.metrics.captions import tokenized
-from vlinstruct.metrics.corenlp import find_corenlp
+from vlinstruct.metrics.captions import find_corenlp, tokenized
 from vlinstruct.metrics.ptb import Tokens, ptb_tokens
 
 GOLDEN = json.loads(Path(__file__).with_name("ptb_golden.json").read_text())
@@ -50,7 +49,9 @@ def test_without_java_the_built_in_rules_serve_and_nothing_is_said(monkeypatch: 
 
 
 def test_where_java_fails_the_built_in_rules_serve_and_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(captions, "find_corenlp", lambda: Fake(ResourceError("cannot run it (java): why. Do that")))
+    monkeypatch.setattr(
+        captions, "find_corenlp", lambda: Fake(ResourceError.at("cannot run it", "java", "why", "Do that"))
+    )
     said: list[str] = []
     found = tokenized(["A dog's."], said.append)
     assert found.tokens == {"A dog's.": ("a", "dog", "'s")}

@@ -24,7 +24,7 @@ from typing import Any
 from integrations.lmms_eval import official_sets, toy_tasks
 
 import vlinstruct
-from vlinstruct.evaluation.benchmarks.generation import SHORT_ANSWER
+from vlinstruct.evaluation.benchmark import SHORT_ANSWER
 from vlinstruct.integrations.lmms_eval import TASKS_FOLDER, prepare
 from vlinstruct.integrations.lmms_eval.task_parts import losses_of
 from vlinstruct.settings import GenerationSettings

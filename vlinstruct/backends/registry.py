@@ -14,8 +14,7 @@ from typing import Any
 
 from vlinstruct.backends.instructblip.configuration import InstructBlipConfig
 from vlinstruct.errors import CheckpointError
-from vlinstruct.json_files import read_json_object
-from vlinstruct.text import error_line
+from vlinstruct.files import read_json_object
 from vlinstruct.weights.download import download
 
 DEFAULT_BACKBONE = "mini"
@@ -131,7 +130,7 @@ def _built_in(name: str) -> Path:
     folder = _built_in_folder(name)
     if not (folder / "model.safetensors").is_file():
         why = "its weights are not in this installation"
-        raise CheckpointError(error_line("cannot use backbone", name, why, f"Use {DEFAULT_BACKBONE}, or a folder"))
+        raise CheckpointError.at("cannot use backbone", name, why, f"Use {DEFAULT_BACKBONE}, or a folder")
     return folder
 
 
@@ -175,7 +174,7 @@ def resolve(backbone: str, *, what: str = "backbone") -> Path | str:
     if _HUB_ID.fullmatch(backbone) and not folder.parent.is_dir():
         return backbone
     advice = _advice(backbone, ADAPTERS if what == "adapter" else tuple(BACKBONES))
-    raise CheckpointError(error_line(f"unknown {what}", backbone, "no name, folder or hub id", advice))
+    raise CheckpointError.at(f"unknown {what}", backbone, "no name, folder or hub id", advice)
 
 
 def _advice(asked: str, names: Sequence[str]) -> str:

@@ -15,11 +15,11 @@ from vlinstruct.backends.instructblip.backend import InstructBlipBackend
 from vlinstruct.bench.replay import ReplayedBackend
 from vlinstruct.bench.theirs import TheirArms
 from vlinstruct.bench.timing import Timing, peaks_of, picture, seconds_of, timed_in_turns
-from vlinstruct.bench.workload import ANSWER, INSTRUCTION, OPTIMIZED, REWRITTEN, Workload
+from vlinstruct.bench.workload import INSTRUCTION, Workload
 from vlinstruct.errors import ResourceError, UsageError
 from vlinstruct.model import Model
 from vlinstruct.settings import GenerationSettings, OptimizationSettings
-from vlinstruct.text import error_line
+from vlinstruct.values import good
 
 ARMS = ("transformers, plain", "transformers, AIO", "vlinstruct, plain", "vlinstruct, AIO")
 _MB = 10**6
@@ -54,33 +54,28 @@ class OurArms:
         self.images = images
         self.questions = [INSTRUCTION] * len(images)
         self.generation = GenerationSettings(max_new_tokens=workload.answer_tokens)
-        self.instructions = [backend.tokenizer.target_ids(text) for text in (REWRITTEN, OPTIMIZED)]
-        self.answer = backend.tokenizer.encode(ANSWER)
 
     def plain(self) -> None:
         """Answers."""
-        pipeline = Model(self.backend)
-        self.backend.language_model.replay([self.answer])
-        pipeline.ask_each(pipeline.see(*self.images), self.questions, generation=self.generation)
+        self._ask(optimize=False)
 
     def optimized(self) -> None:
-        """Rewrites, scores, compares, scores and answers; a new percept, so nothing is known from earlier runs."""
-        pipeline = Model(self.backend)
-        self.backend.language_model.replay([*self.instructions, self.answer])
-        pipeline.ask_each(
-            pipeline.see(*self.images),
-            self.questions,
-            optimize=True,
-            optimization=OptimizationSettings(select="safe"),
-            generation=self.generation,
-        )
+        """Rewrites, scores, compares, scores and answers."""
+        self._ask(optimize=True, optimization=OptimizationSettings(select="safe"))
+
+    def _ask(self, **settings: Any) -> None:
+        # A new model remembers no rewriting of an earlier run, and pictures seen anew have no prefixes yet.
+        model = Model(self.backend)
+        seen = [good(outcome) for outcome in model.see_each(self.images)]
+        for outcome in model.ask_each(seen, self.questions, generation=self.generation, **settings):
+            good(outcome)
 
 
-def compare(pipeline: Model, theirs: Any, workloads: Sequence[Workload], runs: int) -> list[Comparison]:
+def compare(backend: InstructBlipBackend, theirs: Any, workloads: Sequence[Workload], runs: int) -> list[Comparison]:
     """Compares all four arms on every workload.
 
     Args:
-        pipeline: ours.
+        backend: ours.
         theirs: transformers' model with the same weights.
         workloads: what is asked and written.
         runs: of every arm, at least 2.
@@ -88,8 +83,8 @@ def compare(pipeline: Model, theirs: Any, workloads: Sequence[Workload], runs: i
     comparisons = []
     for workload in workloads:
         images = [picture()] * workload.batch
-        reference = TheirArms(theirs, pipeline.backend, images, workload)
-        ours = OurArms(pipeline.backend, images, workload)
+        reference = TheirArms(theirs, backend, images, workload)
+        ours = OurArms(backend, images, workload)
         arms = (reference.plain, reference.optimized, ours.plain, ours.optimized)
         timings = timed_in_turns(dict(zip(ARMS, arms, strict=True)), runs)
         comparisons.append(Comparison(workload=workload, timings=timings))
@@ -164,7 +159,7 @@ def require_plots(path: Path) -> None:
         ResourceError: matplotlib is not installed.
     """
     if path.suffix.lower() not in _FORMATS:
-        raise UsageError(error_line("cannot write --plot", path, "unknown ending", f"Give {', '.join(_FORMATS)}"))
+        raise UsageError.at("cannot write --plot", path, "unknown ending", f"Give {', '.join(_FORMATS)}")
     if importlib.util.find_spec("matplotlib") is None:
         raise ResourceError("--plot needs matplotlib, which is not installed: pip install 'vlinstruct[plots]'.")
 
@@ -200,4 +195,4 @@ def save_plot(comparisons: Sequence[Comparison], path: Path) -> None:
         figure.savefig(path, dpi=120)
     except OSError as error:
         why = os.strerror(error.errno or 0)
-        raise ResourceError(error_line("cannot write plot", path, why, "Give another path")) from error
+        raise ResourceError.at("cannot write plot", path, why, "Give another path") from error

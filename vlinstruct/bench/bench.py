@@ -85,17 +85,17 @@ def bench(settings: BenchSettings, *, on_loaded: Callable[[], None] = lambda: No
         torch.set_num_threads(settings.threads)
     name, runs = settings.backbone or default_backbone(), settings.runs
     if settings.random_weights:
-        pipeline, theirs = load_both_random(name, device=settings.device, dtype=settings.dtype)
+        ours, theirs = load_both_random(name, device=settings.device, dtype=settings.dtype)
     else:
-        pipeline, theirs = load_both(name, device=settings.device, dtype=settings.dtype, offline=settings.offline)
+        ours, theirs = load_both(name, device=settings.device, dtype=settings.dtype, offline=settings.offline)
     on_loaded()
-    here = environment(pipeline.backend.device, pipeline.backend.dtype)
+    here = environment(ours.device, ours.dtype)
     if settings.training:
         workloads = training_workloads(settings.batch_size or _TRAINING_BATCH)
-        trainings = compare_training(pipeline.backend, theirs, workloads, runs)
+        trainings = compare_training(ours, theirs, workloads, runs)
         return Measurement(table=training_table(trainings), record=training_record(name, trainings, here))
     if settings.num_candidates is not None:
-        ranking = compare_ranking(pipeline, theirs, settings.num_candidates, runs)
+        ranking = compare_ranking(ours, theirs, settings.num_candidates, runs)
         return Measurement(table=ranking_table(ranking), record=ranking_record(name, ranking, here))
     shares = settings.acceptance or (0.0, measured_acceptance(_MINI_ITEMS), 1.0)
     questions = [
@@ -103,7 +103,7 @@ def bench(settings: BenchSettings, *, on_loaded: Callable[[], None] = lambda: No
         for answer_tokens in _ANSWERS_OF
         for share in shares
     ]
-    comparisons = compare(pipeline, theirs, questions, runs)
+    comparisons = compare(ours, theirs, questions, runs)
     # A process starts from a folder, which random weights do not have.
     is_cold = settings.cold_runs > 0 and not settings.random_weights
     cold = cold_starts(locate(name, offline=settings.offline), settings.cold_runs) if is_cold else ()

@@ -17,19 +17,18 @@ from vlinstruct.backends.instructblip.configuration import InstructBlipConfig, T
 from vlinstruct.backends.instructblip.image_processor import ImageProcessor
 from vlinstruct.backends.instructblip.load import empty_model, read_tokenizer
 from vlinstruct.backends.instructblip.network import InstructBlip
+from vlinstruct.backends.instructblip.opening import compute_device, compute_dtype, load_backend
 from vlinstruct.backends.instructblip.tokenization import QFormerTokenizer, TextTokenizer
 from vlinstruct.backends.registry import BACKBONES, default_backbone, locate, mini_folder
 from vlinstruct.errors import CheckpointError
-from vlinstruct.json_files import read_json_object
-from vlinstruct.model import Model, compute_device, compute_dtype, load
-from vlinstruct.text import error_line
+from vlinstruct.files import read_json_object
 from vlinstruct.weights.quantization import hushed
 
 _SPREAD = 0.02
 
 
-def load_both(backbone: str | None, *, device: str, dtype: str, offline: bool) -> tuple[Model, Any]:
-    """Loads a folder as ours and as transformers' model.
+def load_both(backbone: str | None, *, device: str, dtype: str, offline: bool) -> tuple[InstructBlipBackend, Any]:
+    """Loads a folder as our backend and as transformers' model.
 
     Args:
         backbone: a name, a folder or a hub id; `$VLINSTRUCT_BACKBONE` or mini if None.
@@ -38,12 +37,10 @@ def load_both(backbone: str | None, *, device: str, dtype: str, offline: bool) -
         offline: use what is cached, open no connection.
     """
     model_class = architecture()
-    pipeline = load(backbone, device=device, dtype=dtype, offline=offline)
+    ours = load_backend(backbone, device=device, dtype=dtype, offline=offline)
     folder = locate(backbone or default_backbone(), offline=offline)
-    theirs = model_class.from_pretrained(
-        folder, dtype=pipeline.backend.dtype, local_files_only=True, use_safetensors=True
-    )
-    return pipeline, theirs.to(pipeline.backend.device).eval()
+    theirs = model_class.from_pretrained(folder, dtype=ours.dtype, local_files_only=True, use_safetensors=True)
+    return ours, theirs.to(ours.device).eval()
 
 
 def architecture() -> Any:
@@ -56,7 +53,7 @@ def architecture() -> Any:
     return InstructBlipForConditionalGeneration
 
 
-def load_both_random(backbone: str, *, device: str, dtype: str) -> tuple[Model, Any]:
+def load_both_random(backbone: str, *, device: str, dtype: str) -> tuple[InstructBlipBackend, Any]:
     """Builds both models on the same random weights.
 
     Args:
@@ -73,7 +70,7 @@ def load_both_random(backbone: str, *, device: str, dtype: str) -> tuple[Model, 
     theirs = model_class.from_pretrained(
         None, config=settings, state_dict=ours.network.state_dict(), dtype=ours.network.query_tokens.dtype
     )
-    return Model(ours), theirs.to(ours.device).eval()
+    return ours, theirs.to(ours.device).eval()
 
 
 def random_backbone(backbone: str, *, device: str, dtype: str) -> InstructBlipBackend:
@@ -112,7 +109,7 @@ def _configuration(backbone: str) -> dict[str, Any]:
     path = Path(backbone) / "config.json"
     if not path.is_file():
         advice = f"Give a folder with a config.json, or {', '.join(BACKBONES)}"
-        raise CheckpointError(error_line("unknown backbone", backbone, "its shapes are not known here", advice))
+        raise CheckpointError.at("unknown backbone", backbone, "its shapes are not known here", advice)
     return read_json_object(path)
 
 
@@ -122,7 +119,7 @@ def _require_minis_ids(config: InstructBlipConfig, backbone: str) -> None:
         got, needed = getattr(config, part).vocab_size, getattr(mini, part).vocab_size
         if got < needed:
             why = f"the vocabulary of its {part} has {got} tokens, the texts that are written need mini's {needed}"
-            raise CheckpointError(error_line("cannot measure backbone", backbone, why, "Give a larger vocab_size"))
+            raise CheckpointError.at("cannot measure backbone", backbone, why, "Give a larger vocab_size")
 
 
 def _with_minis_tokenizers(model: InstructBlip) -> InstructBlipBackend:

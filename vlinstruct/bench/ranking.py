@@ -12,10 +12,12 @@ from typing import Any
 
 import torch
 
+from vlinstruct.backends.instructblip.backend import InstructBlipBackend
 from vlinstruct.bench.theirs import TheirArms
 from vlinstruct.bench.timing import Timing, picture, seconds_of, timed_in_turns
 from vlinstruct.bench.workload import Workload
 from vlinstruct.model import Model
+from vlinstruct.values import good
 
 RANKING_ARMS = ("transformers, one by one", "vlinstruct, one by one", "vlinstruct, together")
 _QUESTION = "Question: What is in the picture? \n Short answer:"
@@ -53,31 +55,31 @@ def candidates(count: int) -> list[str]:
     return list(islice(answers if count <= 64 else longer, count))
 
 
-def compare_ranking(pipeline: Model, theirs: Any, count: int, runs: int) -> Ranking:
+def compare_ranking(backend: InstructBlipBackend, theirs: Any, count: int, runs: int) -> Ranking:
     """Ranks with every arm in turns.
 
     Args:
-        pipeline: ours.
+        backend: ours.
         theirs: transformers' model with the same weights.
         count: candidates, at least 2.
         runs: of every arm, at least 2.
     """
     image, offered = picture(), candidates(count)
     losses: dict[str, list[float]] = {}
-    model, reference = pipeline.backend, TheirArms(theirs, pipeline.backend, [image], Workload())
+    model, reference = Model(backend), TheirArms(theirs, backend, [image], Workload())
 
     def one_by_one() -> None:
-        percept = pipeline.see(image)
+        seen = model.see(image)
         for text in offered:
-            model.token_nll(percept, [_QUESTION], [_QUESTION], [text])
+            model.rank_each([seen], [_QUESTION], [[text]])
 
     def together() -> None:
-        (row,) = model.candidate_nll(pipeline.see(image), [_QUESTION], [_QUESTION], [offered])
-        losses["ours"] = [scores.mean_nll for scores in row]
+        (outcome,) = model.rank_each([model.see(image)], [_QUESTION], [offered])
+        losses["ours"] = [scores.mean_nll for scores in good(outcome)]
 
     @torch.inference_mode()
     def transformers() -> None:
-        targets = [model.tokenizer.target_ids(text) for text in offered]
+        targets = [backend.tokenizer.target_ids(text) for text in offered]
         nll = [reference.target_nll(image, _QUESTION, _QUESTION, target) for target in targets]
         losses["theirs"] = [sum(tokens) / len(tokens) for tokens in nll]
 

@@ -1,8 +1,7 @@
 """What is written is laid down: a model computes its logits as ever and then favours the next token of a script.
 
 How fast a text is written depends on how much of it a draft gives, so drafts are laid down, too: of what will be
-written, and right in a given share of tokens. `ReplayedBackend` is the one place that knows which calls of a backend
-write texts.
+written, and right in a given share of tokens. `ReplayedBackend` is the one place that knows what a stage writes.
 
 Legend: B rows, S fed tokens, V vocabulary.
 """
@@ -18,16 +17,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vlinstruct.backend import Row, Stage, Written
 from vlinstruct.backends.instructblip.backend import InstructBlipBackend
 from vlinstruct.backends.instructblip.language_model import DecoderState, LanguageModel
+from vlinstruct.backends.instructblip.opening import load_backend
 from vlinstruct.backends.instructblip.speculative import DraftedRow
-from vlinstruct.bench.workload import OPTIMIZED, REWRITTEN
+from vlinstruct.bench.workload import ANSWER, OPTIMIZED, REWRITTEN
 from vlinstruct.mini.draw import draw
 from vlinstruct.mini.questions import ask, facts
 from vlinstruct.mini.world import sample_scene
-from vlinstruct.model import load
-from vlinstruct.settings import DraftedGeneration, GenerationSettings
-from vlinstruct.values import Percept
+from vlinstruct.model import Model
+from vlinstruct.settings import GenerationSettings
+from vlinstruct.values import Failed
 
 _CERTAIN = 1e4
 _WRONG_WORD = "red"
@@ -116,22 +117,23 @@ class ReplayedBackend(InstructBlipBackend):
             tokenizer=backend.tokenizer,
             qformer_tokenizer=backend.qformer_tokenizer,
         )
-        target_ids = backend.tokenizer.target_ids
-        self.drafts = {text: draft_of(text, acceptance, target_ids) for text in (REWRITTEN, OPTIMIZED)}
+        tokenizer = backend.tokenizer
+        self.scripts: dict[Stage, list[int]] = {
+            "rewrite": tokenizer.target_ids(REWRITTEN),
+            "compare": tokenizer.target_ids(OPTIMIZED),
+            "answer": tokenizer.encode(ANSWER),
+        }
+        self.guesses: dict[Stage, str] = {
+            "rewrite": draft_of(REWRITTEN, acceptance, tokenizer.target_ids),
+            "compare": draft_of(OPTIMIZED, acceptance, tokenizer.target_ids),
+        }
 
-    def generate_text(self, prompts: Sequence[str], config: GenerationSettings) -> list[str]:
-        return super().generate_text(prompts, self._drafted(config, REWRITTEN))
-
-    def generate(
-        self, percept: Percept, prompts: Sequence[str], qformer_texts: Sequence[str], config: GenerationSettings
-    ) -> list[str]:
-        return super().generate(percept, prompts, qformer_texts, self._drafted(config, OPTIMIZED))
-
-    def _drafted(self, config: GenerationSettings, text: str) -> GenerationSettings:
-        """Replaces the drafts of a call that has any by the workload's own of the text that will be written."""
-        if not isinstance(config, DraftedGeneration):
-            return config
-        return replace(config, drafts=(self.drafts[text],) * len(config.drafts))
+    def write(self, rows: Sequence[Row], settings: GenerationSettings) -> list[Written | Failed]:
+        """Writes what is laid down for the rows' stage; where they come with a guess, with the workload's own."""
+        (stage,) = {row.stage for row in rows}
+        self.language_model.replay([self.scripts[stage]])
+        guessed = [replace(row, guess=self.guesses.get(stage, row.guess)) if row.guess else row for row in rows]
+        return super().write(guessed, settings)
 
 
 def favour(logits: Tensor, script: Sequence[int], starts: Sequence[int]) -> None:
@@ -172,8 +174,8 @@ def num_passes(draft: Sequence[int], written: Sequence[int]) -> int:
     """
     row, passes = DraftedRow(draft, len(written), (written[-1],)), 0
     while not row.is_finished:
-        done = len(row.written)
-        row.accept(written[done : done + 1 + len(row.proposed)])
+        likeliest = written[len(row.written) : len(row.written) + 1 + len(row.proposed)]
+        row.accept(likeliest, [0.0] * len(likeliest))
         passes += 1
     return passes
 
@@ -208,13 +210,13 @@ def measured_acceptance(items: int) -> float:
     Args:
         items: pictures of the dev part, drawn without installed fonts, with one instruction each.
     """
-    pipeline, rng = load("mini", device="cpu"), random.Random("acceptance")
-    ids = pipeline.backend.tokenizer.target_ids
+    backend, rng = load_backend("mini", device="cpu"), random.Random("acceptance")
+    model, ids = Model(backend), backend.tokenizer.target_ids
     passes = tokens = 0
     for seed in range(items):
         scene = sample_scene(seed, split="dev", fonts=("pillow",))
         fact = rng.choice([fact for fact in facts(scene, rng) if fact.is_fitting])
-        result = pipeline.optimize(ask(fact, rng, "dev", _POOR_SHARE).instruction, draw(scene))
+        result = model.optimize(ask(fact, rng, "dev", _POOR_SHARE).instruction, draw(scene))
         better = min(result.initial, result.rewritten, key=lambda scored: scored.ias)
         for draft, written in ((result.initial, result.rewritten), (better, result.optimized)):
             passes += num_passes(ids(draft.text), ids(written.text)) - 1

@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vlinstruct.cli.options import DataOptions, GenerationOptions, OptimizationOptions, RunOptions, takes
+from vlinstruct.cli.options import (
+    ANSWER,
+    INPUT,
+    OPTIMIZATION,
+    DataOptions,
+    GenerationOptions,
+    OptimizationOptions,
+    RunOptions,
+    takes,
+)
 from vlinstruct.cli.terminal import Talk
 from vlinstruct.errors import UsageError
 from vlinstruct.text import check_instruction
@@ -23,14 +32,23 @@ def ask(
     arguments: Annotated[
         list[str] | None, typer.Argument(metavar="IMAGE... QUESTION", help="Pictures, then the question.")
     ] = None,
-    optimize: Annotated[bool, typer.Option("--optimize", "-O", help="Optimize the instruction first.")] = False,
+    optimize: Annotated[
+        bool, typer.Option("--optimize", "-O", help="Optimize the instruction first.", rich_help_panel=OPTIMIZATION)
+    ] = False,
     choices: Annotated[
-        str | None, typer.Option(help='Rank these answers in place of generating one: "yes,no".')
+        str | None,
+        typer.Option(help='Rank these answers in place of generating one: "yes,no".', rich_help_panel=ANSWER),
     ] = None,
-    template: Annotated[str | None, typer.Option(help='Wrap the question: "Question: {question} Answer:".')] = None,
+    template: Annotated[
+        str | None, typer.Option(help='Wrap the question: "Question: {question} Answer:".', rich_help_panel=ANSWER)
+    ] = None,
     ocr: Annotated[
         bool,
-        typer.Option("--ocr", help="Read the picture's words first; they stand in {tokens} (needs vlinstruct[ocr])."),
+        typer.Option(
+            "--ocr",
+            help="Read the picture's words first; {tokens} is where they go (needs vlinstruct[ocr]).",
+            rich_help_panel=INPUT,
+        ),
     ] = False,
     *,
     data: DataOptions,
@@ -44,7 +62,7 @@ def ask(
     line each. The question is sent as it is typed.
     """
     from vlinstruct.cli.run import run
-    from vlinstruct.media.ocr import ocr_tokens, require_ocr
+    from vlinstruct.media.ocr import require_ocr
     from vlinstruct.operations import Ask
 
     if ocr:
@@ -64,15 +82,7 @@ def ask(
     if not optimize and optimization != OptimizationOptions():
         talk.notice("--select and --templates change nothing without --optimize.")
     work = _work(arguments or [], data, options, talk)
-    run(
-        operation,
-        work,
-        options=options,
-        talk=talk,
-        render=_render,
-        optimization=optimization,
-        read_text=ocr_tokens if ocr else None,
-    )
+    run(operation, work, options=options, talk=talk, render=_render, templates=optimization.templates)
 
 
 def _work(arguments: list[str], data: DataOptions, options: RunOptions, talk: Talk) -> Work:
@@ -83,7 +93,7 @@ def _work(arguments: list[str], data: DataOptions, options: RunOptions, talk: Ta
             raise UsageError("--data brings its own pictures and questions: leave IMAGE and QUESTION away.")
         return file_work(data.data, data)
     if len(arguments) < 2:
-        raise UsageError(f"a picture and a question are needed. Type: {_USAGE}")
+        raise UsageError("a picture and a question are needed", advice=f"Type: {_USAGE}")
     *images, question = arguments
     refuse_swapped(images, [question], _USAGE)
     check_instruction(question, what="question")

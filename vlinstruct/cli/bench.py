@@ -7,18 +7,19 @@ from typing import Annotated
 
 import typer
 
-from vlinstruct.cli.options import BackboneOption, DeviceOption, Dtype
-from vlinstruct.cli.terminal import show
+from vlinstruct.cli.options import MODEL, BackboneOption, DeviceOption, Dtype, OfflineOption, PrintOptions, takes
+from vlinstruct.cli.terminal import show, show_record
 from vlinstruct.errors import UsageError
 
 _COLD_RUNS = 3
 
 
+@takes(PrintOptions)
 def bench(
     *,
     backbone: BackboneOption = None,
     device: DeviceOption = "auto",
-    dtype: Annotated[Dtype, typer.Option(help="What the models compute in.")] = "auto",
+    dtype: Annotated[Dtype, typer.Option(help="What the models compute in.", rich_help_panel=MODEL)] = "auto",
     training: Annotated[
         bool, typer.Option("--training", help="Measure finetune, beside a plain training loop, in place of answers.")
     ] = False,
@@ -52,20 +53,28 @@ def bench(
     ] = None,
     random_weights: Annotated[
         bool,
-        typer.Option("--random-weights", help="The backbone's shapes with random weights; no download, no cold start."),
+        typer.Option(
+            "--random-weights",
+            help="The backbone's shapes with random weights; no download, no cold start.",
+            rich_help_panel=MODEL,
+        ),
     ] = False,
     plot: Annotated[Path | None, typer.Option(help="Draw the comparisons into this file (.png, .svg, .pdf).")] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; torch's own choice if not given.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print every run's seconds as JSON.")] = False,
-    offline: Annotated[bool, typer.Option("--offline", help="Open no connection; use what is cached.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Print tracebacks.")] = False,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads; torch's own choice if not given.", rich_help_panel=MODEL)
+    ] = None,
+    offline: OfflineOption = False,
+    printing: PrintOptions,
 ) -> None:
-    """Measure answers, plain and optimized, or training, or ranking, beside transformers: same weights, same tokens."""
+    """Measure speed beside plain transformers.
+
+    Answers are measured, plain and optimized, or training, or ranking; both have the same weights and tokens. --json
+    prints every run's seconds.
+    """
     from vlinstruct.bench.answers import require_plots, save_plot
     from vlinstruct.bench.bench import BenchSettings
     from vlinstruct.bench.bench import bench as measure
     from vlinstruct.cli.run import collect_garbage_from_here
-    from vlinstruct.records.output import json_line
 
     if cold_runs == 1:
         raise UsageError("--cold-runs takes 2 or more, for a spread, or 0 for none.")
@@ -76,7 +85,7 @@ def bench(
         names = [name for name, value in refused.items() if value]
         if names:
             what = "--training" if training else "--candidates"
-            raise UsageError(f"{', '.join(names)}: nothing that {what} measures. Leave it out.")
+            raise UsageError(f"{', '.join(names)}: nothing that {what} measures", advice="Leave it out.")
     if plot is not None:
         require_plots(plot)
     settings = BenchSettings(
@@ -94,6 +103,9 @@ def bench(
         offline=offline,
     )
     measurement = measure(settings, on_loaded=collect_garbage_from_here)
-    show(json_line(dict(measurement.record)).decode().rstrip("\n") if as_json else measurement.table)
+    if printing.as_json:
+        show_record(measurement.record)
+    else:
+        show(measurement.table)
     if plot is not None:
         save_plot(measurement.comparisons, plot)

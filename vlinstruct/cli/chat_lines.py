@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from io import BytesIO, TextIOWrapper
 
 from vlinstruct.errors import TextError
-from vlinstruct.text import error_line, is_blank
+from vlinstruct.text import is_blank
 
 _PROMPT = "> "
 _MAX_LINE_BYTES = 1_000_000
@@ -62,8 +62,7 @@ def piped_lines() -> Iterator[ChatLine]:
             pass
         if len(line) > _MAX_LINE_BYTES:
             why = f"its line has more than {_MAX_LINE_BYTES:,} bytes"
-            message = error_line("cannot use text", "question", why, "Shorten it")
-            yield ChatLine(error=TextError(message, code="text_too_long"))
+            yield ChatLine(error=TextError.at("cannot use text", "question", why, "Shorten it", code="text_too_long"))
         else:
             yield parsed_line(line.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8", "surrogateescape"))
 

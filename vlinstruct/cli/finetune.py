@@ -74,7 +74,7 @@ def finetune(
     debug: Annotated[bool, typer.Option("--debug", help="Print tracebacks.")] = False,
     training: TrainingOptions,
 ) -> None:
-    """Train the alignment layers of a backbone on pictures with instructions and answers.
+    """Train a backbone's alignment layers into an adapter.
 
     Only the projection learns; pictures and instructions go through the frozen parts once. Defaults are the paper's
     recipe of the backbone, or a short one on mini. Stopped in any way, it goes on with --resume and ends with the same
@@ -138,7 +138,7 @@ def _check(data: Path | None, image_root: Path | None) -> None:
     problems = list(problems_of(data, image_root=image_root))
     if problems:
         show("\n".join(problems))
-        raise DataError(f"{len(problems)} problems in {data}. They are listed on stdout.")
+        raise DataError(f"{len(problems)} problems in {data}", advice="They are listed on stdout.")
     show(f"nothing is wrong with {data}")
 
 
@@ -167,8 +167,8 @@ def _samples(
     known = BACKBONES.get(backbone)
     if data is None and not (known is not None and known.is_built_in):
         raise UsageError(
-            "--data is needed: the paper trains on LLaVA-Instruct-150K and COCO's pictures. See "
-            "huggingface.co/datasets/liuhaotian/LLaVA-Instruct-150K (its licence, CC BY-NC 4.0, is there)."
+            "--data is needed: the paper trains on LLaVA-Instruct-150K and COCO's pictures",
+            advice="See huggingface.co/datasets/liuhaotian/LLaVA-Instruct-150K (its licence, CC BY-NC 4.0, is there).",
         )
     if data is None:
         from vlinstruct.mini.example_data import write_example_data

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vlinstruct.cli.options import GenerationOptions, OptimizationOptions, RunOptions, takes
+from vlinstruct.cli.options import ANSWER, OPTIMIZATION, GenerationOptions, OptimizationOptions, RunOptions, takes
 from vlinstruct.cli.terminal import Talk, show
-from vlinstruct.errors import UsageError
+from vlinstruct.errors import BatchError, UsageError
 from vlinstruct.text import check_instruction
 
 if TYPE_CHECKING:
+    from vlinstruct.cli.run import Work
     from vlinstruct.operations import Fields
 
 _USAGE = 'vlinstruct optimize "INSTRUCTION" IMAGE...'
@@ -25,13 +26,24 @@ def optimize(
     ] = None,
     images: Annotated[list[str] | None, typer.Argument(metavar="IMAGE...", help="One or more pictures.")] = None,
     answer: Annotated[
-        bool, typer.Option("--answer", help="Also answer the initial and the chosen instruction.")
+        bool,
+        typer.Option("--answer", help="Also answer the initial and the chosen instruction.", rich_help_panel=ANSWER),
     ] = False,
     shared: Annotated[
-        bool, typer.Option("--shared", help="One instruction for all pictures: every IAS is the mean over them.")
+        bool,
+        typer.Option(
+            "--shared",
+            help="One instruction for all pictures: every IAS is the mean over them.",
+            rich_help_panel=OPTIMIZATION,
+        ),
     ] = False,
     show_templates: Annotated[
-        bool, typer.Option("--show-templates", help="Print the templates, to be edited and given to --templates.")
+        bool,
+        typer.Option(
+            "--show-templates",
+            help="Print the templates, to be edited and given to --templates.",
+            rich_help_panel=OPTIMIZATION,
+        ),
     ] = False,
     *,
     options: RunOptions,
@@ -48,8 +60,8 @@ def optimize(
         _show_templates()
         return
     if instruction is None or not images:
-        raise UsageError(f"an instruction and a picture are needed. Type: {_USAGE}")
-    from vlinstruct.cli.run import refuse_swapped, run, run_shared, typed_work
+        raise UsageError("an instruction and a picture are needed", advice=f"Type: {_USAGE}")
+    from vlinstruct.cli.run import refuse_swapped, run, typed_work
     from vlinstruct.operations import Optimize
 
     refuse_swapped(images, [instruction], _USAGE)
@@ -58,20 +70,45 @@ def optimize(
     if shared:
         _refuse_with_shared(answer, options, generation)
         work = typed_work(images, (instruction,), options, talk)
-        run_shared(instruction, work, options=options, talk=talk, render=render_optimization, optimization=optimization)
+        _run_shared(instruction, work, options, optimization, talk)
         return
     operation = Optimize(optimization=optimization.config(), answer=answer, generation=generation.config())
     if not answer and generation != GenerationOptions():
         talk.notice("the options of generation change nothing without --answer.")
     work = typed_work(images, (instruction,), options, talk)
-    run(operation, work, options=options, talk=talk, render=render_optimization, optimization=optimization)
+    run(operation, work, options=options, talk=talk, render=render_optimization, templates=optimization.templates)
+
+
+def _run_shared(
+    instruction: str, work: Work, options: RunOptions, optimization: OptimizationOptions, talk: Talk
+) -> None:
+    """Optimizes one instruction for all typed pictures and prints the one record, then says which were left out."""
+    from vlinstruct.batch import BatchItem, optimize_shared
+    from vlinstruct.cli.run import collect_garbage_from_here, print_record
+
+    items = [item for item in work.items if isinstance(item, BatchItem)]
+    with talk.listening():
+        record = optimize_shared(
+            instruction,
+            items,
+            settings=options.settings(optimization.templates),
+            optimization=optimization.config(),
+            notify=talk.notice,
+            on_loaded=collect_garbage_from_here,
+        )
+    print_record(record, options, talk, render_optimization)
+    if failed := record.get("failed"):
+        problem = f"{len(failed)} of {len(items)} pictures cannot be read and do not count: {failed[0]['message']}"
+        raise BatchError(problem)
 
 
 def _refuse_with_shared(answer: bool, options: RunOptions, generation: GenerationOptions) -> None:
     if answer or generation != GenerationOptions():
         raise UsageError("--shared answers nothing: ask the chosen instruction with vlinstruct ask.")
     if options.output is not None or options.max_failures is not None:
-        raise UsageError("--shared prints one record: no --output, no --max-failures. Type --json > FILE to keep it.")
+        raise UsageError(
+            "--shared prints one record: no --output, no --max-failures", advice="Type --json > FILE to keep it."
+        )
 
 
 def _show_templates() -> None:

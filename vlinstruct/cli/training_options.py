@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from vlinstruct.errors import DataError, UsageError
-from vlinstruct.text import error_line
 
 if TYPE_CHECKING:
     from vlinstruct.training.recipe import FinetuneConfig
@@ -97,5 +96,5 @@ def _read(settings: Path | None) -> dict[str, Any]:
     try:
         FinetuneConfig(**values)
     except UsageError as error:
-        raise DataError(error_line("cannot use settings", settings, error.message, "Correct the file")) from error
+        raise DataError.at("cannot use settings", settings, error.message, "Correct the file") from error
     return values

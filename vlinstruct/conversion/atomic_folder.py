@@ -16,9 +16,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from vlinstruct.durable import mode_under_umask, sync
 from vlinstruct.errors import InputError, ResourceError
-from vlinstruct.text import error_line
+from vlinstruct.files import mode_under_umask, sync
 
 _KNOWN_BY = ("config.json", "alignment_config.json")
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
@@ -78,7 +77,7 @@ def folder_written_atomically(target: Path, *, force: bool = False) -> Iterator[
             shutil.rmtree(temporary, ignore_errors=True)  # what was not renamed, or the old folder
     except OSError as error:
         why = error.strerror or type(error).__name__
-        raise ResourceError(error_line("cannot write folder", target, why, "What was there is as it was")) from error
+        raise ResourceError.at("cannot write folder", target, why, "What was there is as it was") from error
 
 
 def _prefix(place: Path) -> str:
@@ -134,4 +133,4 @@ def _replace_in_two_steps(temporary: Path, place: Path) -> None:
 
 
 def _exists(target: Path, why: str, advice: str) -> InputError:
-    return InputError(error_line("cannot write to", target, why, advice), code="target_exists")
+    return InputError.at("cannot write to", target, why, advice, code="target_exists")

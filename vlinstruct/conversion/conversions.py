@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from vlinstruct.backends.registry import BACKBONES, locate
-from vlinstruct.json_files import read_json_object
+from vlinstruct.files import read_json_object
 
 if TYPE_CHECKING:
     from vlinstruct.conversion.model_folder import Writing, Written

@@ -21,8 +21,7 @@ from vlinstruct.conversion.language_model_folder import PREFIX
 from vlinstruct.conversion.model_folder import Writing, Written, copy_others, stored_weights, write_model_folder
 from vlinstruct.conversion.weights import Weight, plus_low_rank, require_floating, stored
 from vlinstruct.errors import CheckpointError
-from vlinstruct.json_files import read_json_object
-from vlinstruct.text import error_line
+from vlinstruct.files import read_json_object
 
 
 def convert_folder(source: Path, writing: Writing) -> Written:
@@ -69,7 +68,7 @@ def merge_adapter(adapter: Path, backbone: Path, writing: Writing) -> Written:
     require_same_architecture(facts, config, adapter)
     if "cmaa" in facts.layers:
         why = "it learned CMAA, which an InstructBLIP folder has no place for"
-        raise CheckpointError(error_line("cannot merge adapter", adapter, why, "Use it with --adapter"))
+        raise CheckpointError.at("cannot merge adapter", adapter, why, "Use it with --adapter")
     model = empty_model(config)
     require_same_tensors(trained, layer_parameters(model, facts.layers), str(adapter))
     weights = stored_weights(backbone, writing.notify) | {name: stored(tensor) for name, tensor in trained.items()}

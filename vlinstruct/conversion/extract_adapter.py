@@ -21,7 +21,6 @@ from vlinstruct.conversion.weights import (
     whole,
 )
 from vlinstruct.errors import CheckpointError
-from vlinstruct.text import error_line
 
 _LAYERS = ("projection", "ln_vision")
 
@@ -46,7 +45,7 @@ def extract_adapter(files: Sequence[Path], config: Mapping[str, Any], writing: W
     layers = [layer for layer in _LAYERS if _of(weights, [layer])]
     if "projection" not in layers:
         why, advice = "no projection in it (t5_proj or llm_proj)", "Give the checkpoint of a fine-tuning"
-        raise CheckpointError(error_line("cannot make an adapter", source, why, advice))
+        raise CheckpointError.at("cannot make an adapter", source, why, advice)
     trained, model = _of(weights, layers), empty_model(architecture)
     require_floating(trained, source)
     require_same_tensors(trained, layer_parameters(model, layers), source)

@@ -23,7 +23,6 @@ from vlinstruct.conversion.model_folder import (
 from vlinstruct.conversion.tokenizer_files import language_tokenizer, qformer_tokenizer, save_tokenizers
 from vlinstruct.conversion.weights import Weight, listed, with_mean_rows
 from vlinstruct.errors import CheckpointError
-from vlinstruct.text import error_line
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +102,7 @@ def gathered(files: Sequence[Path], config: InstructBlipConfig, notify: Notify) 
 def _require_kind(path: Path, file: LavisFile, text_config: TextConfig) -> None:
     if file.language_model not in (None, text_config.model_type):
         why = f"it is for a {file.language_model}, the configuration has a {text_config.model_type}"
-        raise CheckpointError(error_line("cannot use checkpoint", path, why, "Give files that belong together"))
+        raise CheckpointError.at("cannot use checkpoint", path, why, "Give files that belong together")
 
 
 def _add_language_model(weights: dict[str, Weight], parts: LavisParts, notify: Notify) -> None:

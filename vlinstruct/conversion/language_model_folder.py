@@ -10,8 +10,7 @@ from typing import Any
 from vlinstruct.backends.instructblip.configuration import InstructBlipConfig, LlamaConfig, T5Config, TextConfig
 from vlinstruct.backends.registry import BACKBONES
 from vlinstruct.errors import CheckpointError
-from vlinstruct.json_files import read_json_object
-from vlinstruct.text import error_line
+from vlinstruct.files import read_json_object
 
 PREFIX = "language_model."
 # InstructBLIP's own choices: more tokens, FlanT5's exact gelu; the length is a limit and no weight depends on it.
@@ -76,4 +75,4 @@ def _facts(config: TextConfig) -> dict[str, Any]:
 
 
 def _refused(folder: Path, why: str, advice: str) -> CheckpointError:
-    return CheckpointError(error_line("cannot use language model", folder, why, advice))
+    return CheckpointError.at("cannot use language model", folder, why, advice)

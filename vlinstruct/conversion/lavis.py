@@ -22,7 +22,6 @@ from vlinstruct.conversion.model_folder import Notify, is_left_out
 from vlinstruct.conversion.pickle_file import load_pickle
 from vlinstruct.conversion.weights import DTYPES, Weight, joined, listed, stored
 from vlinstruct.errors import CheckpointError
-from vlinstruct.text import error_line
 
 _VISION = "visual_encoder."
 _LAYER = r"vision_model.encoder.layers.\1."
@@ -106,7 +105,7 @@ def _named_tensors(path: Path, notify: Notify) -> tuple[dict[str, Tensor], bool]
     model = values if is_encoder else values.get("model")
     if not isinstance(model, dict):
         why, advice = "no 'model' entry with its tensors", "Give a checkpoint that LAVIS wrote, or eva_vit_g.pth"
-        raise CheckpointError(error_line("cannot read checkpoint", path, why, advice))
+        raise CheckpointError.at("cannot read checkpoint", path, why, advice)
     ignored = [str(name) for name in values if name != "model"] if not is_encoder else []
     if ignored:
         notify(f"{path.name}: {len(ignored)} entries beside 'model' are ignored: {listed(ignored)}")
@@ -122,13 +121,13 @@ def _require_plain_tensor(name: object, tensor: object, path: Path) -> None:
     is_plain = type(tensor) in (Tensor, torch.nn.Parameter) and isinstance(name, str)
     if not is_plain or tensor.layout != torch.strided or tensor.device.type != "cpu":  # type: ignore[attr-defined]
         why = f"its 'model' holds {str(name)[:60]!r}, a {type(tensor).__name__} and no plain tensor"
-        raise CheckpointError(error_line("cannot read checkpoint", path, why, "Save its state_dict alone"))
+        raise CheckpointError.at("cannot read checkpoint", path, why, "Save its state_dict alone")
 
 
 def _add(named: dict[str, Any], name: str, value: object, path: Path) -> None:
     if name in named:
         why = f"two of its tensors are {name[:80]}"
-        raise CheckpointError(error_line("cannot read checkpoint", path, why, "Save one model's state_dict alone"))
+        raise CheckpointError.at("cannot read checkpoint", path, why, "Save one model's state_dict alone")
     named[name] = value
 
 

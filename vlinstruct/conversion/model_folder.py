@@ -27,7 +27,6 @@ from vlinstruct.conversion.weights import (
     stored,
 )
 from vlinstruct.errors import CheckpointError, ResourceError
-from vlinstruct.text import error_line
 from vlinstruct.weights.safetensors_files import INDEX_FILE, header, shards, tensors
 
 Notify = Callable[[str], None]
@@ -118,7 +117,9 @@ def stored_weights(folder: Path, notify: Notify, *, prefix: str = "") -> dict[st
             raise CheckpointError(f"{path} has {len(header(path))} tensors: no model of this family has so many.")
         for name, tensor in tensors(path):
             if prefix + name in weights:
-                raise CheckpointError(f"two files of {folder} have the tensor {name[:80]}. Download the model again.")
+                raise CheckpointError(
+                    f"two files of {folder} have the tensor {name[:80]}", advice="Download the model again."
+                )
             if is_left_out(prefix + name):
                 left_out.append(name)
             else:
@@ -218,8 +219,8 @@ def _judge(names: Collection[str], weights: Mapping[str, Weight], writing: Writi
     writing.judge_nonfinite(stored, source)
     if overflown:
         raise CheckpointError(
-            f"{len(overflown)} tensors in {source} hold numbers beyond {str(writing.dtype)[6:]} ({listed(overflown)}). "
-            "Take bfloat16 or float32; nothing was written."
+            f"{len(overflown)} tensors in {source} hold numbers beyond {str(writing.dtype)[6:]} ({listed(overflown)})",
+            advice="Take bfloat16 or float32; nothing was written.",
         )
 
 
@@ -230,4 +231,4 @@ def _require_disk(target: Path, size_bytes: int) -> None:
     free = shutil.disk_usage(place).free
     if size_bytes > free:
         why = f"it takes {size_bytes / _GB:.1f} GB, {free / _GB:.1f} GB of the disk are free"
-        raise ResourceError(error_line("cannot write folder", target, why, "Free some space, or give another --output"))
+        raise ResourceError.at("cannot write folder", target, why, "Free some space, or give another --output")

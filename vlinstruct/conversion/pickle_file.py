@@ -13,8 +13,7 @@ from typing import Any
 
 import torch
 
-from vlinstruct.errors import CheckpointError
-from vlinstruct.text import error_line, shortened
+from vlinstruct.errors import CheckpointError, shortened
 from vlinstruct.weights.safetensors_files import what_it_is_instead
 
 _ZIP = b"PK\x03\x04"
@@ -130,4 +129,4 @@ def _shown(names: list[str]) -> str:
 
 
 def _refused(path: Path, why: str, advice: str) -> CheckpointError:
-    return CheckpointError(error_line("cannot read checkpoint", path, why, advice))
+    return CheckpointError.at("cannot read checkpoint", path, why, advice)

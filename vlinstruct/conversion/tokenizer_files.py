@@ -17,7 +17,6 @@ from tokenizers import AddedToken, Tokenizer, processors
 from vlinstruct.backends.instructblip.configuration import InstructBlipConfig, LlamaConfig
 from vlinstruct.backends.instructblip.load import read_tokenizer
 from vlinstruct.errors import CheckpointError
-from vlinstruct.text import error_line
 
 _IMAGE, _PAD, _DEC = "<image>", "[PAD]", "[DEC]"
 # Any class of transformers that has a name of its own rebuilds the tokenizer in its own way; this one takes the file.
@@ -106,4 +105,4 @@ def _save(folder: Path, tokenizer: Tokenizer, facts: Mapping[str, Any]) -> None:
 
 
 def _refused(what: str, place: Path, why: str, advice: str) -> CheckpointError:
-    return CheckpointError(error_line(f"cannot use the {what}", place, why, advice))
+    return CheckpointError.at(f"cannot use the {what}", place, why, advice)

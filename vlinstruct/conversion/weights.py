@@ -165,8 +165,8 @@ def require_finite(names: Sequence[str], where: str) -> None:
     """
     if names:
         raise CheckpointError(
-            f"{len(names)} tensors in {where} hold NaN or infinity ({listed(names)}). Nothing was written; "
-            "--keep-nonfinite writes them all the same."
+            f"{len(names)} tensors in {where} hold NaN or infinity ({listed(names)})",
+            advice="Nothing was written; --keep-nonfinite writes them all the same.",
         )
 
 

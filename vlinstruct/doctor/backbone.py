@@ -9,14 +9,16 @@ from dataclasses import dataclass
 from PIL import Image, ImageDraw
 
 from vlinstruct.backends.instructblip.adapter import load_adapter
+from vlinstruct.backends.instructblip.backend import InstructBlipBackend
 from vlinstruct.backends.instructblip.configuration import InstructBlipConfig
+from vlinstruct.backends.instructblip.opening import load_backend
 from vlinstruct.backends.registry import locate
 from vlinstruct.doctor import configuration, folder, tokens
 from vlinstruct.doctor.finding import DoctorSettings, Finding, notice, ok, problem, refusal, run_check
 from vlinstruct.doctor.folder import ModelFolder, damaged_files, find_folder
 from vlinstruct.errors import NetworkError, ResourceError, ScoreError, VlinstructError, is_out_of_memory
-from vlinstruct.json_files import read_json_object
-from vlinstruct.model import Model, load
+from vlinstruct.files import read_json_object
+from vlinstruct.model import Model
 from vlinstruct.settings import GenerationSettings
 
 Check = Callable[[ModelFolder], Iterator[Finding]]
@@ -102,38 +104,39 @@ def answer(model: ModelFolder) -> Iterator[Finding]:
     """Loads the backbone, where it fits into memory, and asks it; with its adapter once more."""
     settings = model.settings
     try:
-        pipeline = load(str(model.folder.absolute()), device=settings.device, dtype=settings.dtype, offline=True)
-        yield _compared("answer", attempt(pipeline), attempt(pipeline))
+        backend = load_backend(str(model.folder.absolute()), device=settings.device, dtype=settings.dtype, offline=True)
+        yield _compared("answer", attempt(backend), attempt(backend))
         if settings.adapter is not None:
-            yield _with_adapter(pipeline, settings.adapter)
+            yield _with_adapter(backend, settings.adapter)
     except ResourceError as error:
-        yield notice("answer", f"not tried: {error.message.partition('. ')[0]}", error.message.rpartition(". ")[2])
+        yield notice("answer", f"not tried: {error.problem}", error.advice or _SMALLER)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
         yield notice("answer", "not tried: memory ended while it was loaded", _SMALLER)
 
 
-def _with_adapter(pipeline: Model, adapter: str) -> Finding:
+def _with_adapter(backend: InstructBlipBackend, adapter: str) -> Finding:
     check = f"answer with {adapter}"
     try:
         path = locate(adapter, offline=True, what="adapter")
     except NetworkError:
         return notice(check, "not tried: it is not in the cache", f"Get it with: hf download {adapter}")
-    load_adapter(path, pipeline.backend.network)
-    return _compared(check, attempt(pipeline), attempt(pipeline))
+    load_adapter(path, backend.network)
+    return _compared(check, attempt(backend), attempt(backend))
 
 
-def attempt(pipeline: Model) -> Attempt:
-    """Asks once, from the pixels on: a percept of an earlier attempt would repeat its encoder's output."""
+def attempt(backend: InstructBlipBackend) -> Attempt:
+    """Asks once, from the pixels on: what an earlier attempt saw would repeat its encoder's output."""
+    model = Model(backend)
     image = Image.new("RGB", (224, 224), "white")
     ImageDraw.Draw(image).ellipse((48, 48, 176, 176), fill="red")
-    percept = pipeline.see(image)
+    seen = model.see(image)
     try:
-        (scored,) = pipeline.score(percept, _QUESTION)
+        (scored,) = model.score(seen, _QUESTION)
     except ScoreError:  # no score is finite
         return Attempt(answer="", ias=math.nan, token_nll=())
-    reply = pipeline.ask(percept, _QUESTION, generation=GenerationSettings(max_new_tokens=_MOST_TOKENS))
+    reply = model.ask(seen, _QUESTION, generation=GenerationSettings(max_new_tokens=_MOST_TOKENS))
     return Attempt(answer=reply.text, ias=scored.ias, token_nll=scored.scores.token_nll)
 
 

@@ -10,7 +10,7 @@ from vlinstruct.backends.instructblip.configuration import LlamaConfig, T5Config
 from vlinstruct.backends.registry import known_as
 from vlinstruct.doctor.finding import Finding, notice, ok, problem
 from vlinstruct.doctor.folder import ModelFolder
-from vlinstruct.json_files import read_json_object
+from vlinstruct.files import read_json_object
 from vlinstruct.weights.download import names_code
 
 _ARCHITECTURE = "InstructBlipForConditionalGeneration"

@@ -13,7 +13,6 @@ from vlinstruct.backends.registry import default_backbone
 from vlinstruct.doctor import cache, machine
 from vlinstruct.doctor.finding import DoctorSettings, Finding, problem, run_check
 from vlinstruct.errors import CheckpointError, ResourceError, VlinstructError
-from vlinstruct.text import error_line
 
 MACHINE: Sequence[Callable[[DoctorSettings], Iterator[Finding]]] = (
     machine.python,
@@ -58,9 +57,9 @@ class Diagnosis:
         """
         here, there = _problems(self.environment), _problems(self.backbone)
         if here:
-            return ResourceError(error_line("problems found", "this environment", here, _ADVICE), code="environment")
+            return ResourceError.at("problems found", "this environment", here, _ADVICE, code="environment")
         if there:
-            return CheckpointError(error_line("problems found", self.settings.backbone, there, _ADVICE))
+            return CheckpointError.at("problems found", self.settings.backbone, there, _ADVICE)
         return None
 
 

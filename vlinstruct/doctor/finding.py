@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
-from vlinstruct.errors import VlinstructError
-from vlinstruct.text import printable
+from vlinstruct.errors import VlinstructError, printable
 
 T = TypeVar("T")
 Level = Literal["ok", "notice", "problem"]
@@ -68,20 +67,18 @@ def problem(check: str, found: str, fix: str) -> Finding:
 
 
 def refusal(check: str, error: VlinstructError, fix: str) -> Finding:
-    """Turns an error into a problem; its last sentence is the advice, where it has one.
+    """Turns an error into a problem whose fix is the error's advice, where it has one.
 
     Args:
         check: what was looked at.
         error: what it met.
-        fix: what to do where the message does not say it.
+        fix: what to do where the error has no advice.
 
-    >>> finding = refusal("config", VlinstructError("a.json is damaged. Download it again."), "-")
+    >>> finding = refusal("config", VlinstructError("a.json is damaged", advice="Download it again."), "-")
     >>> finding.found, finding.fix
     ('a.json is damaged', 'Download it again')
     """
-    message = error.message.removesuffix(".")
-    found, _, advice = message.rpartition(". ")
-    return problem(check, found, advice) if found else problem(check, message, fix)
+    return problem(check, error.problem.removesuffix("."), error.advice.removesuffix(".") or fix)
 
 
 def run_check(check: Callable[[T], Iterator[Finding]], subject: T, *, fix: str) -> list[Finding]:

@@ -136,7 +136,7 @@ def variables(settings: DoctorSettings) -> Iterator[Finding]:
             resolve(default)
         except VlinstructError as error:
             fix = "Unset it, or set it to mini, a paper backbone's name, a folder or a hub id"
-            yield problem("$VLINSTRUCT_BACKBONE", error.message.partition(". ")[0], fix)
+            yield problem("$VLINSTRUCT_BACKBONE", error.problem, fix)
     endpoint = os.environ.get("HF_ENDPOINT")
     if endpoint is not None and not endpoint.startswith(("https://", "http://")):
         fix = "Unset HF_ENDPOINT, or set it to an address like https://huggingface.co"
@@ -206,7 +206,7 @@ def _no_gpu(cuda: str | None, *, is_warned: bool) -> Finding:
 
 def device(settings: DoctorSettings) -> Iterator[Finding]:
     """Whether what was asked for is there, and what the environment's default names."""
-    from vlinstruct.model import compute_dtype
+    from vlinstruct.backends.instructblip.opening import compute_dtype
 
     names = {settings.device: "--device"}
     if os.environ.get("VLINSTRUCT_DEVICE"):
@@ -221,7 +221,7 @@ def device(settings: DoctorSettings) -> Iterator[Finding]:
 
 
 def _usable(name: str) -> torch.device | None:
-    from vlinstruct.model import compute_device
+    from vlinstruct.backends.instructblip.opening import compute_device
 
     try:
         return compute_device(name)

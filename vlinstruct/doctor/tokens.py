@@ -16,7 +16,7 @@ from vlinstruct.backends.instructblip.configuration import LlamaConfig, T5Config
 from vlinstruct.backends.instructblip.tokenization import LiteralTokenizer
 from vlinstruct.doctor.finding import Finding, notice, ok, problem
 from vlinstruct.doctor.folder import ModelFolder
-from vlinstruct.json_files import read_json_object
+from vlinstruct.files import read_json_object
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from vlinstruct.atomic import written_atomically
+from vlinstruct.files import written_atomically
 
-RECORDS_FILE = "records.jsonl"
+RECORDS_FILE, TIMES_FILE = "records.jsonl", "times.jsonl"
 _PART = "records-{}.part.jsonl"
 
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import re
 from collections import Counter
 
+from vlinstruct.errors import shortened
 from vlinstruct.instruction.templates import pieces
-from vlinstruct.text import shortened
 
 # A sign (also U+2212) and a leading point count only where no word or number stands before them: `-5` is one number,
 # `3-5` are two.

@@ -9,11 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
-from vlinstruct.errors import DataError
-from vlinstruct.instruction.templates_file import MAX_WHY_CHARACTERS, parse_texts, read_text
-from vlinstruct.text import error_line, joined, shortened
+from vlinstruct.errors import DataError, joined, shortened
+from vlinstruct.files import PathLike, read_regular
 from vlinstruct.values import ScoredInstruction
 
 TEMPLATE_FIELDS = {
@@ -23,6 +21,11 @@ TEMPLATE_FIELDS = {
     "compare_item": ("instruction", "ias"),
 }
 IAS_DECIMALS = 4
+
+MAX_FILE_BYTES = 64 * 1024
+"""Many times what fits into a prompt."""
+
+_MAX_WHY_CHARACTERS = 210  # leaves room for the file's name and an advice in the same line
 
 # A word in braces, also with Python's formatting after it: `{ias:.2f}` is refused, not silently left as it is.
 # Possessive (`*+`), since a brace that is never closed would otherwise take quadratic time.
@@ -85,15 +88,15 @@ class Templates:
     def __post_init__(self) -> None:
         problems = [problem for name, text in asdict(self).items() for problem in _problems(name, text)]
         if problems:
-            raise DataError(joined(problems, max_characters=MAX_WHY_CHARACTERS))
+            raise DataError(joined(problems, max_characters=_MAX_WHY_CHARACTERS))
 
     @classmethod
     def default(cls) -> Templates:
         """Returns the templates that ship with the package."""
-        return cls(**parse_texts(templates_source(), names=TEMPLATE_FIELDS))
+        return cls._parsed(templates_source())
 
     @classmethod
-    def load(cls, path: str | Path) -> Templates:
+    def load(cls, path: PathLike) -> Templates:
         """Reads a user's templates file.
 
         Args:
@@ -105,11 +108,18 @@ class Templates:
         Raises:
             DataError: the file cannot be read or is no complete set of templates; names the file and every problem.
         """
+        content = read_regular(path, kind="data", max_bytes=MAX_FILE_BYTES)
         try:
-            return cls(**parse_texts(read_text(path), names=TEMPLATE_FIELDS))
+            return cls._parsed(content)
         except DataError as error:
             advice = "Start from a copy of the default templates"
-            raise DataError(error_line("cannot use templates", path, error.message, advice)) from error
+            raise DataError.at("cannot use templates", path, error.message, advice) from error
+
+    @classmethod
+    def _parsed(cls, source: str | bytes) -> Templates:
+        from vlinstruct.settings_file import parse_settings  # here, since it imports PyYAML
+
+        return cls(**{name: text.strip() for name, text in parse_settings(source, cls).items()})
 
     def rewrite_prompt(self, instruction: str) -> str:
         """Returns what the language model alone reads to rewrite `instruction`."""

@@ -16,7 +16,17 @@ from typing import IO
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from vlinstruct.errors import NetworkError
-from vlinstruct.text import error_line
+
+TIMEOUT_S = 10.0
+"""Longest wait for a connection or for the next bytes, in seconds."""
+
+TOTAL_S = 60.0
+"""Longest time for everything, in seconds."""
+
+MAX_BYTES = 50_000_000
+"""Most bytes of the answer."""
+
+MAX_REDIRECTS = 3
 
 _CHUNK_BYTES = 65_536
 _SCHEMES = ("http", "https")
@@ -50,65 +60,44 @@ class Url:
         return self.name.partition("?")[0]
 
 
-@dataclass(frozen=True, kw_only=True)
-class FetchLimits:
-    """How long and how much to fetch.
-
-    Args:
-        timeout_s: longest wait for a connection or for the next bytes, in seconds.
-        total_s: longest time for everything, in seconds.
-        max_bytes: most bytes of the answer.
-        max_redirects: most redirects to follow.
-    """
-
-    timeout_s: float = 10.0
-    total_s: float = 60.0
-    max_bytes: int = 50_000_000
-    max_redirects: int = 3
-
-
-DEFAULT_FETCH_LIMITS = FetchLimits()
-
-
-def fetch(url: Url, *, limits: FetchLimits = DEFAULT_FETCH_LIMITS) -> bytes:
+def fetch(url: Url) -> bytes:
     """Returns the content behind a URL.
 
     Args:
         url: an http(s) address; a user and password in it are sent as Basic authorization, to its own host only.
-        limits: caps on time, size and redirects.
 
     Raises:
         NetworkError: no connection, another status than 200, or a cap reached; `code` says which.
     """
     answers: queue.SimpleQueue[bytes | NetworkError] = queue.SimpleQueue()
     # A thread, because no socket timeout bounds a name server that hangs or a server that sends a byte a second.
-    threading.Thread(target=lambda: answers.put(_fetch_or_error(url, limits)), daemon=True).start()
+    threading.Thread(target=lambda: answers.put(_fetch_or_error(url)), daemon=True).start()
     try:
-        answer = answers.get(timeout=limits.total_s)
+        answer = answers.get(timeout=TOTAL_S)
     except queue.Empty:
-        raise _problem(url, "timeout", f"not complete after {limits.total_s:g} s", "Try again later") from None
+        raise _problem(url, "timeout", f"not complete after {TOTAL_S:g} s", "Try again later") from None
     if isinstance(answer, NetworkError):
         raise answer
     return answer
 
 
-def _fetch_or_error(url: Url, limits: FetchLimits) -> bytes | NetworkError:
+def _fetch_or_error(url: Url) -> bytes | NetworkError:
     try:
-        opener = _opener(url, limits)
-        with opener.open(_request(url), timeout=limits.timeout_s) as response:
-            return _read(response, url, limits)
+        opener = _opener(url)
+        with opener.open(_request(url), timeout=TIMEOUT_S) as response:
+            return _read(response, url)
     except NetworkError as error:
         return error
     except urllib.error.HTTPError as error:
         error.close()
         return _status_problem(url, error.code)
     except Exception as error:  # a damaged answer makes http.client raise ValueError, AssertionError and others
-        return _explain(url, error, limits)
+        return _explain(url, error)
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    def __init__(self, url: Url, limits: FetchLimits) -> None:
-        self.url, self.left, self.limits = url, limits.max_redirects, limits
+    def __init__(self, url: Url) -> None:
+        self.url, self.left = url, MAX_REDIRECTS
 
     def redirect_request(
         self,
@@ -122,7 +111,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         self.left -= 1
         if self.left < 0:
             fp.close()
-            why = f"more than {self.limits.max_redirects} redirects"
+            why = f"more than {MAX_REDIRECTS} redirects"
             raise _problem(self.url, "redirects", why, "Use the final URL")
         if urlsplit(newurl).scheme not in _SCHEMES:
             fp.close()
@@ -130,7 +119,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-def _opener(url: Url, limits: FetchLimits) -> urllib.request.OpenerDirector:
+def _opener(url: Url) -> urllib.request.OpenerDirector:
     # build_opener() would add handlers for file:, ftp: and data:.
     opener = urllib.request.OpenerDirector()
     opener.add_handler(urllib.request.ProxyHandler())
@@ -138,7 +127,7 @@ def _opener(url: Url, limits: FetchLimits) -> urllib.request.OpenerDirector:
     opener.add_handler(urllib.request.HTTPSHandler())
     opener.add_handler(urllib.request.HTTPErrorProcessor())
     opener.add_handler(urllib.request.HTTPDefaultErrorHandler())
-    opener.add_handler(_Redirects(url, limits))
+    opener.add_handler(_Redirects(url))
     return opener
 
 
@@ -158,19 +147,19 @@ def _request(url: Url) -> urllib.request.Request:
     return request
 
 
-def _read(response: http.client.HTTPResponse, url: Url, limits: FetchLimits) -> bytes:
+def _read(response: http.client.HTTPResponse, url: Url) -> bytes:
     if response.status != 200:
         raise _status_problem(url, response.status)
     announced = response.headers.get("Content-Length", "")
     expected = int(announced) if announced.isascii() and announced.isdigit() else None
     content = bytearray()
-    while len(content) <= limits.max_bytes and (expected is None or expected <= limits.max_bytes):
+    while len(content) <= MAX_BYTES and (expected is None or expected <= MAX_BYTES):
         chunk = response.read(_CHUNK_BYTES)
         if not chunk:
             break
         content += chunk
     else:
-        why = f"more than {limits.max_bytes:,} bytes"
+        why = f"more than {MAX_BYTES:,} bytes"
         raise _problem(url, "too_large", why, "Download it yourself and name the file")
     if expected is not None and len(content) < expected:
         raise _problem(url, "cut_off", "the connection closed before all of it came", "Try again")
@@ -183,11 +172,11 @@ def _status_problem(url: Url, status: int) -> NetworkError:
     return _problem(url, f"http_{status}", f"the server answered {status}", "Check the URL")
 
 
-def _explain(url: Url, error: Exception, limits: FetchLimits) -> NetworkError:
+def _explain(url: Url, error: Exception) -> NetworkError:
     reason = error.reason if isinstance(error, urllib.error.URLError) else error
     match reason:
         case TimeoutError():
-            return _problem(url, "timeout", f"no answer within {limits.timeout_s:g} s", "Try again later")
+            return _problem(url, "timeout", f"no answer within {TIMEOUT_S:g} s", "Try again later")
         case ssl.SSLError():
             return _problem(url, "tls", "its certificate or encryption is not accepted", "Check the URL")
         case socket.gaierror():
@@ -203,4 +192,4 @@ def _explain(url: Url, error: Exception, limits: FetchLimits) -> NetworkError:
 
 
 def _problem(url: Url, code: str, why: str, advice: str) -> NetworkError:
-    return NetworkError(error_line("cannot fetch image", url.short_name, why, advice), code=f"url_{code}")
+    return NetworkError.at("cannot fetch image", url.short_name, why, advice, code=f"url_{code}")

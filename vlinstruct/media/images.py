@@ -1,26 +1,29 @@
 """Reads a picture from a path or bytes into 8-bit RGB, or says in one line why it cannot.
 
 Order: regular file, byte cap, format by content, pixel cap from the header, decode, orientation, RGB. Nothing of
-Pillow's global state is changed, so that several threads may read at once.
+Pillow's global state is changed, so that several threads may read at once; its warnings, log lines and prints, and
+libtiff's, are kept off the terminal.
 """
 
 from __future__ import annotations
 
+import logging
 import os
+import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from io import BytesIO
+from functools import cache
+from io import BufferedReader, BytesIO
 
 # TIFF and WebP are imported here to be registered: Image.open would import all of its forty plugins to find them.
-from PIL import Image, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin  # noqa: F401
+from PIL import Image, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin, _imaging  # noqa: F401
 
-from vlinstruct.errors import InputError, UsageError, VlinstructError
-from vlinstruct.files import PathLike, read_regular, refusal, too_many_bytes
+from vlinstruct.errors import InputError, VlinstructError, printable, require
+from vlinstruct.files import PathLike, open_regular, read_regular, refusal, too_many_bytes
 from vlinstruct.media.image_formats import ImageFormat, NoImage, identify, lacks_its_end
 from vlinstruct.media.image_modes import to_rgb
-from vlinstruct.media.quiet import quiet_pillow, silence_lines
-from vlinstruct.text import printable
 
 PILLOW_MAX_PIXELS = 178_956_970
 """Above this Pillow refuses by itself (twice its MAX_IMAGE_PIXELS)."""
@@ -28,6 +31,7 @@ PILLOW_MAX_PIXELS = 178_956_970
 MAX_RUN_LENGTH_BMP = 10_000_000
 """Most pixels and bytes of a run-length coded BMP: Pillow decodes it in Python, 50 MP took 2 to 4 s."""
 
+_HEAD_BYTES = 1024
 _ORIENTATION_TAG = 274
 _BMP_RUN_LENGTH = (1, 2)
 _TRANSPOSES = {
@@ -54,14 +58,13 @@ class ImageLimits:
     max_bytes: int = 200_000_000
 
     def __post_init__(self) -> None:
-        checks = {
-            f"max_pixels must be 1 to {PILLOW_MAX_PIXELS}, got {self.max_pixels}": 1
-            <= self.max_pixels
-            <= PILLOW_MAX_PIXELS,
-            f"max_bytes must be at least 1, got {self.max_bytes}": self.max_bytes >= 1,
-        }
-        if problems := [problem for problem, holds in checks.items() if not holds]:
-            raise UsageError("; ".join(problems))
+        require(
+            (
+                1 <= self.max_pixels <= PILLOW_MAX_PIXELS,
+                f"max_pixels must be 1 to {PILLOW_MAX_PIXELS}, got {self.max_pixels}",
+            ),
+            (self.max_bytes >= 1, f"max_bytes must be at least 1, got {self.max_bytes}"),
+        )
 
 
 DEFAULT_LIMITS = ImageLimits()
@@ -103,6 +106,25 @@ def load_image(
         place = name or os.fspath(source)
         content = read_regular(source, kind="image", max_bytes=limits.max_bytes)
     return _decode(content, image_format_of(content, place), place, limits)
+
+
+def check_image_header(path: PathLike, *, limits: ImageLimits = DEFAULT_LIMITS) -> None:
+    """Reads a picture's header alone: what a training would refuse later is said in a thousandth of the time.
+
+    Args:
+        path: the file.
+        limits: how large it may be.
+
+    Raises:
+        ImageError: as `load_image`, apart from damage behind the header.
+    """
+    place = os.fspath(path)
+    with open_regular(path, kind="image") as stream:
+        size_bytes = os.fstat(stream.fileno()).st_size
+        if size_bytes > limits.max_bytes:
+            raise too_many_bytes("image", place, size_bytes, limits.max_bytes)
+        image_format = image_format_of(stream.peek(_HEAD_BYTES)[:_HEAD_BYTES], place)
+        check_size(_size_in_header(stream, image_format, place), place, limits)
 
 
 def image_format_of(content: bytes, place: str) -> ImageFormat:
@@ -151,6 +173,19 @@ def check_size(size: tuple[int, int], place: str, limits: ImageLimits) -> None:
         raise refusal("image", place, "too_large", why, "Shrink it or raise --max-pixels")
 
 
+def _size_in_header(stream: BufferedReader, image_format: str, place: str) -> tuple[int, int]:
+    """Returns width and height."""
+    _silence_lines()
+    try:
+        with _quiet_pillow, Image.open(stream, formats=[image_format]) as image:
+            return image.size
+    except Image.DecompressionBombError as error:
+        raise refusal("image", place, "too_large", "too many pixels", "Shrink it") from error
+    except Exception as error:  # Pillow raises a dozen kinds, from SyntaxError to struct.error, on damaged files
+        why = f"not a readable image (its {image_format} header is damaged)"
+        raise refusal("image", place, "unreadable", why, "Copy or download it again") from error
+
+
 def _check_run_length(size: tuple[int, int], num_bytes: int, place: str) -> None:
     if max(size[0] * size[1], num_bytes) > MAX_RUN_LENGTH_BMP:
         why = f"a run-length coded BMP of more than {MAX_RUN_LENGTH_BMP:,} pixels or bytes decodes too slowly"
@@ -181,9 +216,9 @@ def _has_more_frames(image: Image.Image) -> bool:
 
 @contextmanager
 def _pillow(content: bytes, image_format: ImageFormat, place: str) -> Iterator[None]:
-    silence_lines()
+    _silence_lines()
     try:
-        with quiet_pillow:
+        with _quiet_pillow:
             yield
     except VlinstructError:
         raise
@@ -213,3 +248,47 @@ def _explain(error: Exception, content: bytes, image_format: ImageFormat, place:
         why = f"not a readable image (its {image_format} header is damaged)"
         return refusal("image", place, "unreadable", why, "Copy or download it again")
     return refusal("image", place, "damaged", "damaged image", "Copy or download it again")
+
+
+class _QuietPillow:
+    """Ignores Pillow's warnings while any thread decodes; one `catch_warnings` per thread would undo the others'."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._num_active = 0
+        self._saved: warnings.catch_warnings[None] | None = None
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._num_active == 0:
+                self._saved = warnings.catch_warnings()
+                self._saved.__enter__()
+                warnings.filterwarnings("ignore", module=r"PIL(\.|$)")
+            self._num_active += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._num_active -= 1
+            if self._num_active == 0 and self._saved is not None:
+                self._saved.__exit__(None, None, None)
+
+
+_quiet_pillow = _QuietPillow()
+
+
+@cache
+def _silence_lines() -> None:
+    """Stops Pillow's logger and libtiff from writing lines of their own about damaged files to stderr.
+
+    Both raise an error all the same. Pillow 13 turns off libtiff's warnings but not its errors, and has no call for it;
+    where a build of Pillow hides libtiff, its lines stay.
+    """
+    import ctypes
+
+    # A logger without any handler prints its errors; one that the user has set up keeps getting them.
+    logging.getLogger("PIL").addHandler(logging.NullHandler())
+    try:
+        # Looked up through Pillow's own library, so that it is the libtiff that Pillow uses.
+        ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler(None)
+    except (AttributeError, OSError):
+        return

@@ -15,15 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from vlinstruct.errors import InputError, NetworkError
+from vlinstruct.errors import InputError, NetworkError, printable
 from vlinstruct.files import PathLike, refusal, too_many_bytes
-from vlinstruct.media.fetch import DEFAULT_FETCH_LIMITS, FetchLimits, Url, fetch
+from vlinstruct.media.fetch import Url, fetch
 from vlinstruct.media.images import DEFAULT_LIMITS, ImageLimits, LoadedImage, load_image
-from vlinstruct.text import error_line, printable
 
 IMAGE_EXTENSIONS = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".mpo"}
 )
+MAX_STDIN_BYTES = DEFAULT_LIMITS.max_bytes
 _JUNK = frozenset({"thumbs.db", "desktop.ini"})
 _SCHEME = re.compile(r"(data):|([a-z][a-z0-9+.-]+)://", re.IGNORECASE)
 
@@ -66,13 +66,11 @@ class ListingOptions:
         recursive: enter the subfolders of a folder.
         follow_symlinks: follow links that lead out of a folder.
         offline: refuse URLs.
-        max_bytes: most bytes read from stdin.
     """
 
     recursive: bool = False
     follow_symlinks: bool = False
     offline: bool = False
-    max_bytes: int = DEFAULT_LIMITS.max_bytes
 
 
 DEFAULT_LISTING = ListingOptions()
@@ -117,34 +115,54 @@ def list_images(
     return ImageInputs(items=tuple(items.values()), is_batch=is_batch, notices=_notices(skipped))
 
 
-def load_input(
-    item: ImageInput, *, limits: ImageLimits = DEFAULT_LIMITS, fetch_limits: FetchLimits = DEFAULT_FETCH_LIMITS
-) -> LoadedImage:
+def load_input(item: ImageInput, *, limits: ImageLimits = DEFAULT_LIMITS) -> LoadedImage:
     """Reads the picture of one item, fetching it if it is a URL.
 
     Raises:
         ImageError: it cannot be read.
         NetworkError: it cannot be fetched.
     """
-    return load_source(item.source, name=item.id, limits=limits, fetch_limits=fetch_limits)
+    return load_source(item.source, name=item.id, limits=limits)
 
 
-def load_source(
-    source: Source,
-    *,
-    name: str | None = None,
-    limits: ImageLimits = DEFAULT_LIMITS,
-    fetch_limits: FetchLimits = DEFAULT_FETCH_LIMITS,
-) -> LoadedImage:
-    """Reads a picture from wherever it is; `name` is what messages call it. Raises as `load_input`."""
+def load_source(source: Source, *, name: str | None = None, limits: ImageLimits = DEFAULT_LIMITS) -> LoadedImage:
+    """Reads a picture from wherever it is, fetching it if it is a URL.
+
+    Args:
+        source: a path, a URL or the picture's bytes.
+        name: what messages call it; a URL names itself.
+        limits: how large it may be.
+
+    Raises:
+        ImageError: it cannot be read.
+        NetworkError: it cannot be fetched.
+    """
     if isinstance(source, Url):
-        return load_image(fetch(source, limits=fetch_limits), name=source.short_name, limits=limits)
+        return load_image(fetch(source), name=source.short_name, limits=limits)
     return load_image(source, name=name, limits=limits)
+
+
+def path_inside(root: PathLike, text: str) -> Path | None:
+    """Returns the path that a record means by a text; None where it leads out of the folder or is no path.
+
+    What is looked at is the normalised path that is opened afterwards, so that "link/../x" cannot mean one thing here
+    and another there.
+
+    Args:
+        root: the folder that the text starts from.
+        text: as the record has it.
+
+    >>> path_inside("images", "a/../b.jpg"), path_inside("images", "../b.jpg"), path_inside("images", "/b.jpg")
+    (PosixPath('images/b.jpg'), None, None)
+    """
+    relative = os.path.normpath(text)
+    leads_out = os.path.isabs(relative) or relative.split(os.sep)[0] == os.pardir
+    return None if leads_out or "\0" in text else Path(root, relative)
 
 
 def _expand(text: str, stdin: BinaryIO | None, options: ListingOptions, skipped: Counter[str]) -> Iterable[ImageInput]:
     if text == "-":
-        return [ImageInput(id="-", source=_read_stdin(stdin, options.max_bytes))]
+        return [ImageInput(id="-", source=_read_stdin(stdin))]
     if not text:  # pathlib would take it for the working folder
         raise refusal("image", "IMAGE", "missing", "the path is empty", "Type a file, a folder or a URL")
     if os.path.isdir(text):
@@ -161,13 +179,13 @@ def _is_many(text: str) -> bool:
     return os.path.isdir(text) or is_glob
 
 
-def _read_stdin(stdin: BinaryIO | None, max_bytes: int) -> bytes:
+def _read_stdin(stdin: BinaryIO | None) -> bytes:
     if stdin is None or stdin.isatty():
         why = "nothing is piped in"
         raise refusal("image", "-", "no_stdin", why, "Pipe an image in, e.g. cat a.jpg | vlinstruct ask - QUESTION")
-    content = stdin.read(max_bytes + 1)
-    if len(content) > max_bytes:
-        raise too_many_bytes("image", "-", None, max_bytes)
+    content = stdin.read(MAX_STDIN_BYTES + 1)
+    if len(content) > MAX_STDIN_BYTES:
+        raise too_many_bytes("image", "-", None, MAX_STDIN_BYTES)
     if not content:
         raise refusal("image", "-", "empty", "stdin is empty", "Check the command before the pipe")
     return content
@@ -176,15 +194,16 @@ def _read_stdin(stdin: BinaryIO | None, max_bytes: int) -> bytes:
 def _from_url(text: str, scheme: str, options: ListingOptions) -> ImageInput:
     if scheme == "data":
         why = "data: URLs are not read"
-        raise InputError(error_line("cannot read image", text[:30], why, "Save it to a file"), code="data_url")
+        raise InputError.at("cannot read image", text[:30], why, "Save it to a file", code="data_url")
     if scheme not in ("http", "https"):
         why = f"{scheme}: URLs are not read"
-        raise InputError(error_line("cannot read image", scheme + "://", why, "Name a file"), code="url_scheme")
+        raise InputError.at("cannot read image", scheme + "://", why, "Name a file", code="url_scheme")
     url = Url(address=text)
     if options.offline:
         why = "--offline forbids fetching"
-        message = error_line("cannot fetch image", url.short_name, why, "Download it first and name the file")
-        raise NetworkError(message, code="url_offline")
+        raise NetworkError.at(
+            "cannot fetch image", url.short_name, why, "Download it first and name the file", code="url_offline"
+        )
     return ImageInput(id=url.name, source=url)
 
 
@@ -249,4 +268,4 @@ def _notices(skipped: Counter[str]) -> tuple[str, ...]:
 
 def _nothing_to_do(text: str, skipped: Counter[str]) -> InputError:
     why = "; ".join(("nothing to do, no image found", *_notices(skipped)))
-    return InputError(error_line("cannot list images", printable(text), why, "Check the path"), code="nothing_to_do")
+    return InputError.at("cannot list images", printable(text), why, "Check the path", code="nothing_to_do")

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 
 from vlinstruct.errors import DataError
 from vlinstruct.metrics.ptb import Tokens
-from vlinstruct.text import error_line
 
 _ORDERS = range(1, 5)
 _SIGMA = 6.0
@@ -83,11 +82,11 @@ def cider(captions: Sequence[Tokens], references: Sequence[Sequence[Tokens]]) ->
 def _check(captions: Sequence[Tokens], references: Sequence[Sequence[Tokens]]) -> None:
     if len(captions) != len(references) or not captions:
         why = f"{len(captions)} captions for {len(references)} items with references"
-        raise DataError(error_line("cannot compute CIDEr", "captions", why, "Give one caption per item, one at least"))
+        raise DataError.at("cannot compute CIDEr", "captions", why, "Give one caption per item, one at least")
     for index, row in enumerate(references):
         if not row:
             advice = "Give every item one reference at least"
-            raise DataError(error_line("cannot compute CIDEr", f"item {index}", "it has no reference", advice))
+            raise DataError.at("cannot compute CIDEr", f"item {index}", "it has no reference", advice)
 
 
 def _ngrams(tokens: Tokens) -> Iterable[Ngram]:
@@ -95,7 +94,7 @@ def _ngrams(tokens: Tokens) -> Iterable[Ngram]:
 
 
 def _inverse_document_frequency(references: Sequence[Sequence[Tokens]]) -> Callable[[Ngram], float]:
-    frequency = Counter(ngram for row in references for ngram in {ngram for one in row for ngram in _ngrams(one)})
+    frequency = Counter(ngram for row in references for ngram in {ngram for tokens in row for ngram in _ngrams(tokens)})
     log_items = math.log(len(references))
     return lambda ngram: log_items - math.log(frequency.get(ngram, 1))
 

@@ -15,7 +15,6 @@ import math
 from collections.abc import Sequence
 
 from vlinstruct.errors import DataError, ScoreError
-from vlinstruct.text import error_line
 
 
 def target_rank(nll: Sequence[float], target: int) -> int:
@@ -55,17 +54,15 @@ def mean_reciprocal_rank(ranks: Sequence[int]) -> float:
     if not ranks or min(ranks) < 1:
         why = "there are no ranks" if not ranks else f"a rank is {min(ranks)}"
         advice = "Give one rank per item, 1 for the best candidate"
-        raise DataError(error_line("cannot compute the mean reciprocal rank", "ranks", why, advice))
+        raise DataError.at("cannot compute the mean reciprocal rank", "ranks", why, advice)
     return math.fsum(1 / rank for rank in ranks) / len(ranks)
 
 
 def _check(nll: Sequence[float], target: int) -> None:
     if not 0 <= target < len(nll):
         advice = "Give the index of one of the candidates, from 0"
-        raise DataError(
-            error_line("cannot rank candidates", f"target {target}", f"there are {len(nll)} candidates", advice)
-        )
+        raise DataError.at("cannot rank candidates", f"target {target}", f"there are {len(nll)} candidates", advice)
     if not all(map(math.isfinite, nll)):
-        index = next(index for index, one in enumerate(nll) if not math.isfinite(one))
+        index = next(index for index, score in enumerate(nll) if not math.isfinite(score))
         why = f"its score is {nll[index]}"
-        raise ScoreError(error_line("cannot rank candidates", f"candidate {index}", why, "Compute in float32"))
+        raise ScoreError.at("cannot rank candidates", f"candidate {index}", why, "Compute in float32")

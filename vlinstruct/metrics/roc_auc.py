@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vlinstruct.errors import DataError, ScoreError
-from vlinstruct.text import error_line
 
 _WHAT = "cannot compute ROC AUC"
 
@@ -52,12 +51,12 @@ def _middle_ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
 def _check(labels: NDArray[np.generic], scores: NDArray[np.float64]) -> None:
     if labels.ndim != 1 or labels.shape != scores.shape:
         why = f"labels of shape {labels.shape}, scores of shape {scores.shape}"
-        raise DataError(error_line(_WHAT, "labels", why, "Give one label and one score per item"))
+        raise DataError.at(_WHAT, "labels", why, "Give one label and one score per item")
     if not np.isin(labels, (0, 1)).all():
-        raise DataError(error_line(_WHAT, "labels", "one is neither 0 nor 1", "Use 1 for positive items, else 0"))
+        raise DataError.at(_WHAT, "labels", "one is neither 0 nor 1", "Use 1 for positive items, else 0")
     if len(np.unique(labels)) < 2:
         why = f"all {len(labels)} items are of one class"
-        raise DataError(error_line(_WHAT, "labels", why, "Evaluate items of both classes"), code="one_class")
+        raise DataError.at(_WHAT, "labels", why, "Evaluate items of both classes", code="one_class")
     if not np.isfinite(scores).all():
         why = f"score {int(np.argmin(np.isfinite(scores)))} is not finite"
-        raise ScoreError(error_line(_WHAT, "scores", why, "Compute in float32, or leave the item out"))
+        raise ScoreError.at(_WHAT, "scores", why, "Compute in float32, or leave the item out")

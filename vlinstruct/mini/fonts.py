@@ -13,7 +13,7 @@ from pathlib import Path
 from PIL import ImageFont
 
 from vlinstruct.errors import ResourceError
-from vlinstruct.mini.split import Split
+from vlinstruct.mini import Split
 
 FONT_PACKAGES = (
     "fonts-dejavu fonts-liberation fonts-freefont-ttf fonts-roboto-unhinted fonts-open-sans fonts-lato fonts-noto-mono "
@@ -42,7 +42,7 @@ DEV_FONTS = (
     *("Caladea-Regular.ttf", "Caladea-Bold.ttf", "Hack-Regular.ttf", "Hack-Bold.ttf"),
     *("Cantarell-Regular.otf", "Cantarell-Bold.otf", "Courier Prime Sans Bold.otf"),
 )
-# What they are made from: `subset_fonts.py`.
+# What they are made from: `examples/pretrain_mini/subset_fonts.py`.
 TEST_FONTS = (
     *("test-a.ttf", "test-b.ttf", "test-c.ttf", "test-d.ttf", "test-e.ttf", "test-f.otf", "test-g.otf"),
     *("test-h.ttf", "test-i.ttf", "test-j.otf", "test-k.otf"),
@@ -72,11 +72,6 @@ def _installed() -> dict[str, Path]:
     return files
 
 
-def is_installed(name: str) -> bool:
-    """True when text can be drawn in the font of this file name."""
-    return name == BUILT_IN or name in _installed()
-
-
 @cache
 def load_font(name: str, size_px: int) -> ImageFont.FreeTypeFont:
     """Loads a font at a size.
@@ -94,7 +89,7 @@ def load_font(name: str, size_px: int) -> ImageFont.FreeTypeFont:
         return font
     if name not in _installed():
         advice = "apt-get install $(python -m vlinstruct.mini.fonts)"
-        raise ResourceError(f"font {name} not found. Install the open fonts: {advice}", code="font_missing")
+        raise ResourceError(f"font {name} not found", advice=f"Install the open fonts: {advice}", code="font_missing")
     return ImageFont.truetype(str(_installed()[name]), size_px)
 
 

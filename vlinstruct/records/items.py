@@ -1,7 +1,8 @@
 """Reads a JSON-lines file of images and questions, so that one bad line never stops the rest.
 
-A line: {"image": "cats/1.jpg", "question": "how many?", "id": "q7"}; `instruction` may stand in for `question`, `id`
-may be left out, other fields are ignored. Blank lines are skipped, a UTF-8 byte order mark is accepted.
+A line: {"image": "cats/1.jpg", "question": "how many?", "id": "q7"}; image paths start from the file's own folder,
+`instruction` may stand in for `question`, `id` may be left out, other fields are ignored. Blank lines are skipped, a
+UTF-8 byte order mark is accepted.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from vlinstruct.errors import DataError, InputError
+from vlinstruct.errors import DataError, InputError, shortened
 from vlinstruct.files import PathLike, open_regular
 from vlinstruct.media.fetch import Url
 from vlinstruct.records.lines import (
@@ -26,7 +27,7 @@ from vlinstruct.records.lines import (
     require_text,
     text_field,
 )
-from vlinstruct.text import check_instruction, error_line, shortened
+from vlinstruct.text import check_instruction
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,11 +73,11 @@ def read_items(path: PathLike, *, options: ItemOptions = DEFAULT_ITEM_OPTIONS) -
         DataError: the file cannot be read as JSON lines, has nothing to do (`nothing_to_do`) or ids used twice
             (`duplicate_ids`). What is wrong with one line becomes an ItemError in its place.
     """
-    root = os.fspath(options.image_root) if options.image_root is not None else os.path.dirname(os.fspath(path))
+    name = os.fspath(path)
+    root = os.path.dirname(name)
     with open_regular(path, kind="data") as stream:
         _check_start(stream.peek(64)[:64], path)
-        lines = numbered_lines(stream, options.max_line_bytes)
-        name = os.fspath(path)
+        lines = numbered_lines(stream)
         items = tuple(_read_line(number, line, f"{name} line {number}", root, options) for number, line in lines)
     if not items:
         raise _refuse_file(path, "nothing_to_do", "nothing to do, it has no lines", "Check the file")
@@ -91,7 +92,7 @@ def _check_start(start: bytes, path: PathLike) -> None:
 
 
 def _refuse_file(path: PathLike, code: str, why: str, advice: str) -> DataError:
-    return DataError(error_line("cannot read items", os.fspath(path), why, advice), code=code)
+    return DataError.at("cannot read items", os.fspath(path), why, advice, code=code)
 
 
 def _check_ids(items: tuple[Item | ItemError, ...], path: PathLike) -> None:
@@ -106,7 +107,7 @@ def _check_ids(items: tuple[Item | ItemError, ...], path: PathLike) -> None:
 def _read_line(number: int, line: bytes, place: str, root: str, options: ItemOptions) -> Item | ItemError:
     item_id: str | int = f"line-{number}"
     try:
-        record = parse_record(line, place, options.max_line_bytes)
+        record = parse_record(line, place)
         item_id = record_id(record, place, item_id)
         image = image_place(text_field(record, "image", place), place, root, options)
         question = check_instruction(_question(record, place), what=place)

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, NoReturn
 
-from vlinstruct.errors import DataError
+from vlinstruct.errors import DataError, shortened
 from vlinstruct.files import PathLike
 from vlinstruct.media.fetch import Url
-from vlinstruct.text import error_line, shortened
 
 MAX_LINE_BYTES = 1_000_000
+"""Most bytes of a line, checked before it is parsed."""
+
 BOM = b"\xef\xbb\xbf"
 _COMPRESSED = (b"\x1f\x8b", b"PK\x03\x04", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"7z\xbc\xaf")
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
@@ -26,16 +27,12 @@ class ItemOptions:
     """How an item file is read.
 
     Args:
-        image_root: the folder that image paths start from; None is the file's own folder.
         allow_outside: accept absolute paths and paths that lead out of that folder.
         allow_urls: accept http(s) URLs as images.
-        max_line_bytes: most bytes of a line, checked before it is parsed.
     """
 
-    image_root: PathLike | None = None
     allow_outside: bool = False
     allow_urls: bool = False
-    max_line_bytes: int = MAX_LINE_BYTES
 
 
 DEFAULT_ITEM_OPTIONS = ItemOptions()
@@ -54,15 +51,15 @@ def require_text(start: bytes, path: PathLike, *, action: str) -> None:
     """
     if start.startswith(_COMPRESSED):
         why, advice = "compressed input not supported", "Unpack it first"
-        raise DataError(error_line(action, os.fspath(path), why, advice), code="compressed")
+        raise DataError.at(action, os.fspath(path), why, advice, code="compressed")
     if start.startswith(_UTF_16):
-        raise DataError(error_line(action, os.fspath(path), "it is UTF-16", "Save it as UTF-8"), code="encoding")
+        raise DataError.at(action, os.fspath(path), "it is UTF-16", "Save it as UTF-8", code="encoding")
 
 
-def numbered_lines(stream: BinaryIO, max_line_bytes: int) -> Iterator[tuple[int, bytes]]:
+def numbered_lines(stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
     """Yields the non-blank lines with their numbers; one past the cap comes cut to one byte more than the cap."""
     number = 0
-    while line := stream.readline(max_line_bytes + 1):
+    while line := stream.readline(MAX_LINE_BYTES + 1):
         number += 1
         rest = line
         while not rest.endswith(b"\n") and (rest := stream.readline(65_536)):
@@ -75,17 +72,17 @@ def numbered_lines(stream: BinaryIO, max_line_bytes: int) -> Iterator[tuple[int,
 
 def bad_record(place: str, code: str, why: str, advice: str = "Correct the line") -> DataError:
     """Returns the error of a record that cannot be used; `place` names its file and line."""
-    return DataError(error_line("cannot use item", place, why, advice), code=code)
+    return DataError.at("cannot use item", place, why, advice, code=code)
 
 
-def parse_record(line: bytes, place: str, max_line_bytes: int) -> dict[str, object]:
+def parse_record(line: bytes, place: str) -> dict[str, object]:
     """Parses one line strictly: an object, no field twice, no NaN.
 
     Raises:
         DataError: it is anything else.
     """
-    if len(line) > max_line_bytes:
-        raise bad_record(place, "line_too_long", f"more than {max_line_bytes:,} bytes", "Shorten the line")
+    if len(line) > MAX_LINE_BYTES:
+        raise bad_record(place, "line_too_long", f"more than {MAX_LINE_BYTES:,} bytes", "Shorten the line")
     return as_object(parse_strictly(line, place), place)
 
 
@@ -174,8 +171,16 @@ def image_place(text: str, place: str, root: str, options: ItemOptions) -> Path 
         raise bad_record(place, "bad_field", "its image path holds a NUL character")
     # The normalised path is the one that is opened, so that "link/../x" cannot mean one thing here and another there.
     relative = os.path.normpath(text)
-    leads_out = os.path.isabs(relative) or relative.split(os.sep)[0] == os.pardir
-    if leads_out and not options.allow_outside:
+    if leads_out(relative) and not options.allow_outside:
         why = "its image lies outside the image folder"
         raise bad_record(place, "image_outside", why, "Move it there, or allow it with --allow-outside")
     return Path(root, relative)
+
+
+def leads_out(path: str) -> bool:
+    """Says whether a path leaves the folder that it starts from; links are not followed.
+
+    >>> leads_out("a/../b.png"), leads_out("a/../../b.png"), leads_out("/b.png")
+    (False, True, True)
+    """
+    return os.path.isabs(path) or os.path.normpath(path).split(os.sep)[0] == os.pardir

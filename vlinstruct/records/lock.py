@@ -7,8 +7,7 @@ from functools import cache
 from typing import BinaryIO
 from weakref import WeakSet
 
-from vlinstruct.errors import OutputInUseError
-from vlinstruct.text import error_line, printable
+from vlinstruct.errors import OutputInUseError, printable
 
 
 def lock(stream: BinaryIO, name: str) -> tuple[str, ...]:
@@ -32,8 +31,7 @@ def lock(stream: BinaryIO, name: str) -> tuple[str, ...]:
         fcntl.flock(stream.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         why = f"{_lock_holder(stream)} writes to it"
-        message = error_line("cannot write output", name, why, "Wait for it, or name another file")
-        raise OutputInUseError(message) from error
+        raise OutputInUseError.at("cannot write output", name, why, "Wait for it, or name another file") from error
     except OSError:  # a network file system without locks
         return (f"{printable(name)}: its file system has no locks, let only one run write it",)
     _parted_in_children().add(stream)

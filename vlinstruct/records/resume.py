@@ -6,8 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from vlinstruct.errors import InputError
-from vlinstruct.text import error_line, printable, shortened
+from vlinstruct.errors import InputError, printable, shortened
 
 _MAX_LINE_BYTES = 64_000_000
 
@@ -122,4 +121,4 @@ def _not_records(target: Target, why: str) -> InputError:
 
 def _refuse(target: Target, code: str, why: str) -> InputError:
     advice = "Name another file, or replace it with --overwrite"
-    return InputError(error_line("cannot write output", target.name, why, advice), code=f"output_{code}")
+    return InputError.at("cannot write output", target.name, why, advice, code=f"output_{code}")

@@ -6,8 +6,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from vlinstruct.atomic import written_atomically
 from vlinstruct.backends.instructblip.adapter import save_adapter
+from vlinstruct.files import written_atomically
 from vlinstruct.training.card import card
 from vlinstruct.training.curve import save_curve
 from vlinstruct.training.job import Finetuned, Job, Progress

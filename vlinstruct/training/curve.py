@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from vlinstruct.atomic import written_atomically
+from vlinstruct.files import written_atomically
 
 _SMOOTHING = 0.95
 

@@ -91,7 +91,8 @@ class Devices:
         differing = sorted({name for other in told for name in facts if other.get(name) != told[0].get(name)})
         if differing:
             raise InputError(
-                f"the processes do not train the same: {', '.join(differing)} differ. Give all of them one command.",
+                f"the processes do not train the same: {', '.join(differing)} differ",
+                advice="Give all of them one command.",
                 code="processes_differ",
             )
 
@@ -104,7 +105,7 @@ class Devices:
         if self.accelerator.is_fsdp2:
             fully_sharded(language_model, set(learning), self.accelerator.state.fsdp_plugin)
         elif str(self.accelerator.distributed_type).endswith("FSDP"):
-            raise UsageError("FSDP's version 1 is not supported. Add --fsdp_version 2 to accelerate launch.")
+            raise UsageError("FSDP's version 1 is not supported", advice="Add --fsdp_version 2 to accelerate launch.")
 
     def begin_tracking(self, step: int) -> None:
         """Opens the tracker; what it holds of updates after `step` no longer counts."""

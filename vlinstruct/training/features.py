@@ -21,10 +21,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vlinstruct.atomic import written_atomically
 from vlinstruct.backends.instructblip.backend import InstructBlipBackend
-from vlinstruct.durable import file_sha256
 from vlinstruct.errors import ImageError
+from vlinstruct.files import file_sha256, written_atomically
 from vlinstruct.media.images import load_image
 from vlinstruct.media.read_ahead import read_ahead
 from vlinstruct.training.data.conversations import TrainingSample

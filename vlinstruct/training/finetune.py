@@ -20,7 +20,6 @@ from torch.nn import Parameter
 from vlinstruct.backends.instructblip.adapter import CONFIG_FILE
 from vlinstruct.errors import ImageError
 from vlinstruct.records.lock import lock
-from vlinstruct.text import error_line
 from vlinstruct.training.adapter_folder import finish, save, write_settings
 from vlinstruct.training.devices import Devices
 from vlinstruct.training.examples import Examples
@@ -192,7 +191,7 @@ def _require_few_unreadable(rows: FeatureRows, features: Features, limit: int) -
     pictures = sorted({str(rows.firsts[row].image) for row in unreadable})
     if len(pictures) > limit or (unreadable and len(unreadable) == len(rows.firsts)):
         why = f"{len(pictures)} pictures cannot be read, {limit} of those of a set may be left out, but not all"
-        raise ImageError(error_line("cannot train on", pictures[0], why, "See --check-data, or change --skip-images"))
+        raise ImageError.at("cannot train on", pictures[0], why, "See --check-data, or change --skip-images")
 
 
 def _train(job: Job, task: Task, planned: Plan, state: TrainingState | None, progress: Progress) -> Finetuned:

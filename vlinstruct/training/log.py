@@ -8,9 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from vlinstruct.atomic import written_atomically
 from vlinstruct.errors import ResourceError
-from vlinstruct.text import error_line
+from vlinstruct.files import written_atomically
 
 
 class Log:
@@ -45,9 +44,7 @@ class Log:
             self.file.flush()
         except OSError as error:
             why = os.strerror(error.errno or 0)
-            raise ResourceError(
-                error_line("cannot write", str(self.path), why, "Free some space, then --resume")
-            ) from error
+            raise ResourceError.at("cannot write", str(self.path), why, "Free some space, then --resume") from error
 
     def sync(self) -> None:
         """Brings it to the disk, before the checkpoint that counts on it."""

@@ -166,8 +166,9 @@ class Loop:
             raise error
         (save_to / "checkpoints").parent.mkdir(parents=True, exist_ok=True)
         save_state(save_to / "checkpoints", state)
-        what, _, _ = error.message.rpartition(". ")
-        raise ResourceError(f"{what}. Update {state.step} is saved in {save_to}: --resume there (-o).") from error
+        raise ResourceError(
+            error.problem, advice=f"Update {state.step} is saved in {save_to}: --resume there (-o)."
+        ) from error
 
     def _restore(self, state: TrainingState) -> None:
         for name, parameter in self.task.learning.items():
@@ -221,8 +222,9 @@ class Loop:
         what = f"out of memory in update {self.step + 1} with {rows} samples at once"
         if rows == 1 or not self.task.config.auto_find_batch_size or self.task.devices.num_processes > 1:
             raise ResourceError(
-                f"{what}; the longest is {name} with {length} tokens. Try --resume with "
-                "--gradient-checkpointing, --auto-find-batch-size or a smaller --per-device-train-batch-size."
+                f"{what}; the longest is {name} with {length} tokens",
+                advice="Try --resume with "
+                "--gradient-checkpointing, --auto-find-batch-size or a smaller --per-device-train-batch-size.",
             ) from error
         self.standing = self.standing.with_rows(rows // 2)
         self.watch.notify(f"{what}: from here on {rows // 2}, more of them per update.")
@@ -274,7 +276,7 @@ class Loop:
         what = f"the {'loss' if poisoned else 'gradient'} of update {self.step + 1} is not finite (samples {ids}{more})"
         if self.standing.skipped >= self.task.config.skip_nonfinite:
             advice = "Check these samples, or use a lower --learning-rate or --dtype float32."
-            raise DivergedError(f"{what}. Nothing was updated with it. {advice}")
+            raise DivergedError(f"{what}. Nothing was updated with it", advice=advice)
         self.standing = self.standing.with_one_more_skipped()
         self.watch.notify(f"{what}: it was left out.")
         return False
@@ -301,7 +303,7 @@ class Loop:
         if not math.isfinite(loss):
             self._save(log)
             raise DivergedError(
-                f"the validation loss after update {self.step} is not finite. It is saved; check --eval-data."
+                f"the validation loss after update {self.step} is not finite", advice="It is saved; check --eval-data."
             )
         best = self.standing.best_loss
         is_best = best is None or loss < best

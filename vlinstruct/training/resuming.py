@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from vlinstruct.errors import InputError, ResourceError, UsageError
-from vlinstruct.text import error_line
 from vlinstruct.training.job import Job, Progress
 from vlinstruct.training.plan import Plan
 from vlinstruct.training.state import TrainingState, newest_state
@@ -60,7 +59,7 @@ def earlier(job: Job, facts: Mapping[str, Any], progress: Progress) -> TrainingS
         progress.notify(notice)
     if state is not None and not job.resume:
         advice = "Go on with --resume, or name another folder"
-        raise InputError(error_line("cannot train into", job.folder, "it holds a run", advice), code="output_not_empty")
+        raise InputError.at("cannot train into", job.folder, "it holds a run", advice, code="output_not_empty")
     if state is None:
         if job.resume:
             progress.notify(f"no checkpoint in {job.folder} yet, the training starts anew.")
@@ -106,7 +105,7 @@ def _require_same(
     if refused:
         able = " --override NAME," if set(changed) <= {*MAY_BE_OVERRIDDEN} else ""
         advice = f"Give what it began with,{able} or another --output"
-        raise InputError(error_line("cannot resume", "the run", "; ".join(refused), advice), code="other_run")
+        raise InputError.at("cannot resume", "the run", "; ".join(refused), advice, code="other_run")
     for said in changed.values():
         progress.notify(f"{said}, as --override asks.")
 
@@ -122,4 +121,4 @@ def require_disk(folder: Path, planned: Plan) -> None:
     free = shutil.disk_usage(folder).free
     if needed > free:
         why = f"{needed / 1e9:.2f} GB are needed (features and checkpoints), {free / 1e9:.2f} GB are free"
-        raise ResourceError(error_line("cannot train into", folder, why, "Free some space"), code="disk_full")
+        raise ResourceError.at("cannot train into", folder, why, "Free some space", code="disk_full")

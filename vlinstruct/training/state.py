@@ -19,10 +19,8 @@ from typing import Any
 from torch import Tensor
 from torch.optim import Optimizer
 
-from vlinstruct.durable import file_sha256, mode_under_umask, sync
 from vlinstruct.errors import CheckpointError, ResourceError
-from vlinstruct.json_files import read_json_object
-from vlinstruct.text import error_line
+from vlinstruct.files import file_sha256, mode_under_umask, read_json_object, sync
 from vlinstruct.weights.safetensors_files import tensors, write_tensors
 
 _KEPT = 2
@@ -119,8 +117,8 @@ def save_state(folder: Path, state: TrainingState) -> None:
             _remove(old)
     except OSError as error:
         why = os.strerror(error.errno or 0)
-        raise ResourceError(
-            error_line("cannot save checkpoint", target, why, "Make it writable again, then --resume")
+        raise ResourceError.at(
+            "cannot save checkpoint", target, why, "Make it writable again, then --resume"
         ) from error
 
 
@@ -138,7 +136,9 @@ def newest_state(folder: Path) -> tuple[TrainingState | None, list[str]]:
             return _read(path), notices
         notices.append(f"the checkpoint {path} is damaged ({problem}), an older one is taken")
     if found:
-        raise CheckpointError(f"all checkpoints in {folder} are damaged. Nothing was changed; start in another folder.")
+        raise CheckpointError(
+            f"all checkpoints in {folder} are damaged", advice="Nothing was changed; start in another folder."
+        )
     return None, []
 
 

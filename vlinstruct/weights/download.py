@@ -13,9 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from vlinstruct.errors import CheckpointError, NetworkError, ResourceError, VlinstructError
-from vlinstruct.json_files import read_json_object
-from vlinstruct.text import error_line, printable
+from vlinstruct.errors import CheckpointError, NetworkError, ResourceError, VlinstructError, printable
+from vlinstruct.files import read_json_object
 from vlinstruct.weights.hub_cache import cached_folder, damages
 
 _HUB_FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "qformer_tokenizer/*")
@@ -105,7 +104,7 @@ def _refuse_damaged(hub_id: str, folder: Path) -> None:
     found = damages(folder)
     if found:
         more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-        raise CheckpointError(error_line("damaged in the cache", found[0].path, found[0].why + more, found[0].advice))
+        raise CheckpointError.at("damaged in the cache", found[0].path, found[0].why + more, found[0].advice)
 
 
 def _refusal(hub_id: str, error: Exception, *, offline: bool) -> VlinstructError:
@@ -132,7 +131,7 @@ def _not_cached(hub_id: str, error: Exception, *, offline: bool) -> VlinstructEr
     cause, folder = error.__cause__, cached_folder(hub_id)
     found = damages(folder) if folder is not None else []
     if found:
-        return CheckpointError(error_line("damaged in the cache", found[0].path, found[0].why, found[0].advice))
+        return CheckpointError.at("damaged in the cache", found[0].path, found[0].why, found[0].advice)
     if isinstance(cause, HfHubHTTPError):
         return _network_error(hub_id, _status(cause.response.status_code), "Try again later")
     here = "only a part of it is in the cache" if folder is not None else "not in the cache"
@@ -151,14 +150,12 @@ def _unwritable(error: OSError) -> ResourceError:
     from huggingface_hub import constants
 
     advice = "Free some space, or set HF_HOME to a folder that can be written"
-    return ResourceError(
-        error_line("cannot write the cache", constants.HF_HUB_CACHE, os.strerror(error.errno or 0), advice)
-    )
+    return ResourceError.at("cannot write the cache", constants.HF_HUB_CACHE, os.strerror(error.errno or 0), advice)
 
 
 def _network_error(hub_id: str, why: str, advice: str) -> NetworkError:
-    return NetworkError(error_line("cannot get model", printable(hub_id), why, advice))
+    return NetworkError.at("cannot get model", printable(hub_id), why, advice)
 
 
 def _checkpoint_error(hub_id: str, why: str, advice: str) -> CheckpointError:
-    return CheckpointError(error_line("refused model", printable(hub_id), why, advice))
+    return CheckpointError.at("refused model", printable(hub_id), why, advice)

@@ -21,8 +21,8 @@ def require_login() -> None:
         HfApi().whoami()
     except Exception as error:
         raise NetworkError(
-            "cannot push to the hub: it does not know who you are. Log in with `hf auth login`, or train without "
-            "--push-to-hub.",
+            "cannot push to the hub: it does not know who you are",
+            advice="Log in with `hf auth login`, or train without --push-to-hub.",
             code="not_logged_in",
         ) from error
 
@@ -47,5 +47,5 @@ def push_adapter(folder: Path, repository: str) -> str:
         HfApi().upload_folder(repo_id=repository, folder_path=folder, allow_patterns=_UPLOADED)
     except Exception as error:
         what = f"cannot push {folder} to {repository}: {type(error).__name__}"
-        raise NetworkError(f"{what}. The adapter is finished and lies there; `hf upload` takes it too.") from error
+        raise NetworkError(what, advice="The adapter is finished and lies there; `hf upload` takes it too.") from error
     return str(url)

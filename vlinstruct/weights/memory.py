@@ -8,7 +8,6 @@ from pathlib import Path
 
 from vlinstruct.errors import ResourceError
 from vlinstruct.settings import Quantization
-from vlinstruct.text import error_line
 from vlinstruct.weights.weight_count import WeightCount
 
 _MEMINFO = Path("/proc/meminfo")
@@ -51,7 +50,7 @@ def require_memory(
     why = f"its weights take {needed / _GB:.1f} GB, {available / _GB:.1f} GB of memory are free"
     fits = remedies(weights, itemsize=itemsize, quantize=quantize, available=available - working)
     advice = f"Use {' or '.join(fits)}" if fits else "Close other programs, or use a smaller --backbone"
-    raise ResourceError(error_line("cannot load model", name, why, advice), code="out_of_memory")
+    raise ResourceError.at("cannot load model", name, why, advice, code="out_of_memory")
 
 
 def remedies(weights: WeightCount, *, itemsize: int, quantize: Quantization | None, available: int) -> list[str]:

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 
 from vlinstruct.errors import ResourceError
-from vlinstruct.text import error_line
 from vlinstruct.weights.weight_count import WeightCount, is_quantizable
 
 _GB = 10**9
@@ -135,4 +134,4 @@ def add_transfers(model: nn.Module, placement: Placement) -> None:
 def _too_large(weights: WeightCount, itemsize: int, room: Sequence[Budget]) -> ResourceError:
     why = f"its weights take {weights.num_bytes(itemsize) / _GB:.1f} GB, more than all devices have"
     advice = "Use --quantize 4bit, or a smaller --backbone"
-    return ResourceError(error_line("cannot load model", f"{len(room)} devices", why, advice), code="out_of_memory")
+    return ResourceError.at("cannot load model", f"{len(room)} devices", why, advice, code="out_of_memory")

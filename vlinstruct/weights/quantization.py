@@ -18,7 +18,6 @@ from torch import Tensor, nn
 
 from vlinstruct.errors import InputError, ResourceError
 from vlinstruct.settings import Quantization
-from vlinstruct.text import error_line
 
 _BLOCK = 64  # numbers that share a scale in 4 bits
 _EACH_PRODUCT_LOGGED = "bitsandbytes.autograd._functions"  # warns in every product that it quantizes from float16
@@ -34,7 +33,7 @@ def require_quantization(quantize: Quantization, device: torch.device) -> None:
     """
     if device.type not in ("cpu", "cuda"):
         why = f"no library quantizes on {device.type}"
-        raise InputError(error_line("cannot use --quantize", quantize, why, "Use --device cpu, or --dtype bfloat16"))
+        raise InputError.at("cannot use --quantize", quantize, why, "Use --device cpu, or --dtype bfloat16")
     _library(quantize, device)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlinstruct.errors import CheckpointError
-from vlinstruct.json_files import read_json_object
+from vlinstruct.files import read_json_object
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,14 +34,17 @@ def shards(folder: Path) -> list[Path]:
     if (folder / INDEX_FILE).exists():
         names = sorted(set(read_json_object(folder / INDEX_FILE).get("weight_map", {}).values()))
         if any(not isinstance(name, str) or Path(name).name != name for name in names):
-            raise CheckpointError(f"{folder}/{INDEX_FILE} names a file outside of its folder. Download it again.")
+            raise CheckpointError(
+                f"{folder}/{INDEX_FILE} names a file outside of its folder", advice="Download it again."
+            )
     else:
         names = ["model.safetensors"]
     missing = [name for name in names if not (folder / name).is_file()]
     if missing or not names:
         raise CheckpointError(
             f"{', '.join(missing[:5]) or 'every shard'} is missing in {folder}: only safetensors are loaded, never "
-            ".bin or .pth files. Download the safetensors files."
+            ".bin or .pth files",
+            advice="Download the safetensors files.",
         )
     return [folder / name for name in names]
 
@@ -59,7 +62,7 @@ def tensors(path: Path, device: str = "cpu") -> Iterator[tuple[str, Tensor]]:
             for name in file.keys():  # noqa: SIM118 (no mapping, it has nothing but keys())
                 yield name, file.get_tensor(name)
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is {_what_is_wrong(path)}. Download or copy it again.") from error
+        raise CheckpointError(f"{path} is {_what_is_wrong(path)}", advice="Download or copy it again.") from error
 
 
 def _what_is_wrong(path: Path) -> str:
@@ -88,7 +91,9 @@ def header(path: Path) -> dict[str, Any]:
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         if len(dict(pairs)) < len(pairs):
-            raise CheckpointError(f"{path} is damaged: its header has a name twice. Download or copy it again.")
+            raise CheckpointError(
+                f"{path} is damaged: its header has a name twice", advice="Download or copy it again."
+            )
         return dict(pairs)
 
     with path.open("rb") as file:
@@ -99,7 +104,7 @@ def header(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError):
         values = None
     if not isinstance(values, dict):
-        raise CheckpointError(f"{path} is {_what_is_wrong(path)}. Download or copy it again.")
+        raise CheckpointError(f"{path} is {_what_is_wrong(path)}", advice="Download or copy it again.")
     return values
 
 

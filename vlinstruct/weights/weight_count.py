@@ -108,4 +108,6 @@ def weights_of(folder: Path) -> WeightCount:
             if name != "__metadata__"
         )
     except (AttributeError, KeyError, TypeError) as error:
-        raise CheckpointError(f"the safetensors header in {folder} is damaged. Download or copy it again.") from error
+        raise CheckpointError(
+            f"the safetensors header in {folder} is damaged", advice="Download or copy it again."
+        ) from error

@@ -18,14 +18,12 @@ from typing import Any
 from torch import Tensor
 from torch.nn import Parameter
 
-from vlinstruct.atomic import written_atomically
 from vlinstruct.backends.instructblip.configuration import InstructBlipConfig
 from vlinstruct.backends.instructblip.load import require_same_tensors
 from vlinstruct.backends.instructblip.lora import load_lora, save_lora
 from vlinstruct.backends.instructblip.network import InstructBlip
-from vlinstruct.durable import file_sha256
 from vlinstruct.errors import CheckpointError, VlinstructError
-from vlinstruct.json_files import read_json_object
+from vlinstruct.files import file_sha256, read_json_object, written_atomically
 from vlinstruct.weights.safetensors_files import tensors, write_tensors
 
 CONFIG_FILE = "alignment_config.json"
@@ -165,7 +163,7 @@ def read_adapter_config(folder: Path) -> AdapterConfig:
     if values.get("format") != FORMAT:
         got = values.get("format")
         raise CheckpointError(
-            f"{folder / CONFIG_FILE} has format {got!r}, this version reads {FORMAT}. Update vlinstruct."
+            f"{folder / CONFIG_FILE} has format {got!r}, this version reads {FORMAT}", advice="Update vlinstruct."
         )
     wanted = {"backbone": dict, "use_ema": bool, "sha256": str}
     wrong = [name for name, kind in wanted.items() if not isinstance(values.get(name), kind)]
@@ -174,7 +172,9 @@ def read_adapter_config(folder: Path) -> AdapterConfig:
     layers = values.get("layers", ["projection"])
     unknown = [str(layer) for layer in layers if layer not in LAYERS] if isinstance(layers, list) else [repr(layers)]
     if unknown:
-        raise CheckpointError(f"{folder / CONFIG_FILE} names unknown layers: {', '.join(unknown)}. Update vlinstruct.")
+        raise CheckpointError(
+            f"{folder / CONFIG_FILE} names unknown layers: {', '.join(unknown)}", advice="Update vlinstruct."
+        )
     return AdapterConfig(
         backbone=values["backbone"],
         use_ema=values["use_ema"],

@@ -144,7 +144,9 @@ class LlamaConfig:
         known = _known_fields(cls, values)
         rope = values.get("rope_parameters") or values.get("rope_scaling") or {}
         if rope.get("rope_type", rope.get("type", "default")) != "default":
-            raise CheckpointError(f"unsupported rope_type in text_config: {rope}. Only the default is implemented.")
+            raise CheckpointError(
+                f"unsupported rope_type in text_config: {rope}", advice="Only the default is implemented."
+            )
         known.setdefault("rope_theta", rope.get("rope_theta", cls.rope_theta))
         return cls(**known)
 
@@ -180,8 +182,8 @@ class InstructBlipConfig:
         """
         if values.get("model_type") != "instructblip":
             raise CheckpointError(
-                f"not an InstructBLIP model: config.json has model_type {values.get('model_type')!r}. "
-                "Give a folder of the InstructBLIP family."
+                f"not an InstructBLIP model: config.json has model_type {values.get('model_type')!r}",
+                advice="Give a folder of the InstructBLIP family.",
             )
         text = values.get("text_config") or {}
         if text.get("model_type") not in _TEXT_CONFIGS:

@@ -9,7 +9,7 @@ import torch
 
 from vlinstruct.backends.instructblip.configuration import InstructBlipConfig
 from vlinstruct.backends.instructblip.working_memory import Load, working_bytes
-from vlinstruct.json_files import read_json_object
+from vlinstruct.files import read_json_object
 from vlinstruct.settings import Quantization
 from vlinstruct.weights.memory import available_bytes, require_memory
 from vlinstruct.weights.placement import Budget, Placement, distribute

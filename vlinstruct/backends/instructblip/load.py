@@ -18,7 +18,7 @@ from vlinstruct.backends.instructblip.image_processor import ImageProcessor
 from vlinstruct.backends.instructblip.network import InstructBlip
 from vlinstruct.backends.instructblip.tokenization import QFormerTokenizer, TextTokenizer
 from vlinstruct.errors import CheckpointError
-from vlinstruct.json_files import read_json_object
+from vlinstruct.files import read_json_object
 from vlinstruct.settings import Quantization
 from vlinstruct.weights.placement import Placement, add_transfers
 from vlinstruct.weights.quantization import quantized_linear, replace_linears
@@ -219,7 +219,7 @@ def read_tokenizer(folder: Path) -> Tokenizer:
 def _tokenizer_through_transformers(folder: Path) -> Tokenizer:
     """Old folders hold a sentencepiece or vocab.txt file only; transformers converts it."""
     if not any((folder / name).exists() for name in ("tokenizer.model", "spiece.model", "vocab.txt")):
-        raise CheckpointError(f"tokenizer.json is missing in {folder}. Give a complete model folder.")
+        raise CheckpointError(f"tokenizer.json is missing in {folder}", advice="Give a complete model folder.")
     try:
         from transformers import AutoTokenizer
     except ImportError:

@@ -22,13 +22,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import Parameter
 
-from vlinstruct.atomic import written_atomically
 from vlinstruct.backends.instructblip.language_model import LanguageModel
 from vlinstruct.backends.instructblip.load import require_same_tensors
 from vlinstruct.backends.instructblip.t5 import T5
-from vlinstruct.errors import CheckpointError, ResourceError, UsageError
-from vlinstruct.json_files import read_json_object
-from vlinstruct.text import error_line, shortened
+from vlinstruct.errors import CheckpointError, ResourceError, UsageError, shortened
+from vlinstruct.files import read_json_object, written_atomically
 from vlinstruct.weights.safetensors_files import tensors, write_tensors
 
 CONFIG_FILE = "adapter_config.json"
@@ -90,11 +88,13 @@ def add_lora(language_model: LanguageModel, settings: LoraSettings, *, seed: int
         ResourceError: peft is not installed.
     """
     if lora_parameters(language_model):
-        raise UsageError("cannot add LoRA: the language model has it already. Load the backbone without its adapter.")
+        raise UsageError(
+            "cannot add LoRA: the language model has it already", advice="Load the backbone without its adapter."
+        )
     unknown = _unknown_targets(language_model, settings)
     if unknown:
         why = "no such linear layer in the language model's blocks"
-        raise UsageError(error_line("cannot add LoRA", ", ".join(unknown), why, f"It has {_names(language_model)}"))
+        raise UsageError.at("cannot add LoRA", ", ".join(unknown), why, f"It has {_names(language_model)}")
     _inject(language_model, settings, seed)
 
 
@@ -120,7 +120,7 @@ def save_lora(folder: Path, language_model: LanguageModel) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        raise ResourceError(error_line("cannot write LoRA", folder, reason, "Give another folder")) from error
+        raise ResourceError.at("cannot write LoRA", folder, reason, "Give another folder") from error
     with written_atomically(folder / TENSORS_FILE) as path:
         write_tensors(trained, path, metadata={"format": "pt"})
     with written_atomically(folder / CONFIG_FILE) as path:
@@ -298,7 +298,7 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def _refused(place: Path, why: str, advice: str) -> CheckpointError:
-    return CheckpointError(error_line("cannot load LoRA", place, why, advice))
+    return CheckpointError.at("cannot load LoRA", place, why, advice)
 
 
 def _listed(names: Sequence[str]) -> str:

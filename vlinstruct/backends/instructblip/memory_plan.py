@@ -14,9 +14,8 @@ from vlinstruct.backends.instructblip.load import empty_model
 from vlinstruct.backends.instructblip.working_memory import Load, activation_bytes, cache_bytes
 from vlinstruct.backends.registry import BACKBONES
 from vlinstruct.errors import CheckpointError
-from vlinstruct.json_files import read_json_object
+from vlinstruct.files import read_json_object
 from vlinstruct.settings import Quantization
-from vlinstruct.text import error_line
 from vlinstruct.weights.weight_count import WeightCount, count_weights
 
 _ITEMSIZES: Mapping[str, int] = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -86,7 +85,7 @@ def _configuration(backbone: str) -> dict[str, object]:
     path = Path(backbone).expanduser() / "config.json"
     if not path.is_file():
         advice = f"Give a folder with a config.json, or {', '.join(BACKBONES)}"
-        raise CheckpointError(error_line("unknown backbone", backbone, "its shape is not known here", advice))
+        raise CheckpointError.at("unknown backbone", backbone, "its shape is not known here", advice)
     return read_json_object(path)
 
 

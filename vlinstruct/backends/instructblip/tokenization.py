@@ -111,7 +111,7 @@ class QFormerTokenizer:
         token_id = self.tokenizer.token_to_id(token)
         if token_id is None:
             raise CheckpointError(
-                f"qformer_tokenizer/tokenizer.json has no {token}. Give the Q-Former's own tokenizer."
+                f"qformer_tokenizer/tokenizer.json has no {token}", advice="Give the Q-Former's own tokenizer."
             )
         return int(token_id)
 

@@ -18,7 +18,8 @@ import torch
 from lmms_eval.api.model import lmms
 from tqdm import tqdm
 
-from vlinstruct.errors import ScoreError, TextError, VlinstructError
+from vlinstruct.backend import Seen
+from vlinstruct.errors import ScoreError
 from vlinstruct.integrations.lmms_eval.ranking import Loss, rank
 from vlinstruct.integrations.lmms_eval.requests import (
     Document,
@@ -33,7 +34,7 @@ from vlinstruct.integrations.lmms_eval.requests import (
 from vlinstruct.integrations.lmms_eval.settings import Generation, Settings, cut
 from vlinstruct.model import load
 from vlinstruct.training.devices import launched
-from vlinstruct.values import Percept
+from vlinstruct.values import Failed
 
 T = TypeVar("T")
 _DELIMITER = " "  # lmms-eval's before an option; our tokenizers begin a target with a word's beginning anyway
@@ -44,13 +45,13 @@ class Questions:
     """The different questions of a batch.
 
     Args:
-        percept: the picture of each, encoded once where several share it.
+        seen: the picture of each, encoded once where several share it.
         texts: the instruction of each.
         documents: the document of each.
         rows: per request of the batch, which question it asks.
     """
 
-    percept: Percept
+    seen: Sequence[Seen]
     texts: Sequence[str]
     documents: Sequence[Document]
     rows: Sequence[int]
@@ -85,7 +86,7 @@ class Simple(lmms):  # type: ignore[misc]
     @property
     def device(self) -> torch.device:
         """Where the model computes."""
-        return self.pipeline.backend.device
+        return getattr(self.pipeline.backend, "device", torch.device("cpu"))
 
     @property
     def batch_size(self) -> int:
@@ -152,16 +153,11 @@ class Simple(lmms):  # type: ignore[misc]
         first = {request.key: request for request in reversed(requests)}
         rows = {key: row for row, key in enumerate(dict.fromkeys(request.key for request in requests))}
         questions = [self._question(first[key]) for key in rows]
-        for each in questions:  # a text too long is refused here, by its document's name; in the batch it has none
-            try:
-                self.pipeline.backend.prompt_ids(each.text)
-            except TextError as error:
-                raise _named(error, each.document) from error
         pictures = {each.document: each.picture for each in questions}
-        places = {document: place for place, document in enumerate(pictures)}
-        percept = self.pipeline.see(*pictures.values())
+        outcomes = self.pipeline.see_each(list(pictures.values()))
+        seen = {document: _good(outcome, document) for document, outcome in zip(pictures, outcomes, strict=True)}
         return Questions(
-            percept=percept.select([places[each.document] for each in questions]),
+            seen=[seen[each.document] for each in questions],
             texts=[each.text for each in questions],
             documents=[each.document for each in questions],
             rows=[rows[request.key] for request in requests],
@@ -170,7 +166,7 @@ class Simple(lmms):  # type: ignore[misc]
     def _answers(self, requests: Sequence[Request], generation: Generation) -> list[str]:
         questions = self._questions(requests)
         outcomes = self.pipeline.ask_each(
-            questions.percept,
+            questions.seen,
             questions.texts,
             optimize=self.settings.optimize,
             optimization=self.settings.optimization,
@@ -189,19 +185,22 @@ class Simple(lmms):  # type: ignore[misc]
             options[row].append(request.argument)
         instructions = questions.texts
         if self.settings.optimize:
-            outcomes = self.pipeline.optimize_each(
-                questions.percept, questions.texts, optimization=self.settings.optimization
+            optimized = self.pipeline.optimize_each(
+                questions.seen, questions.texts, optimization=self.settings.optimization
             )
             instructions = [
                 _good(outcome, document).instruction
-                for outcome, document in zip(outcomes, questions.documents, strict=True)
+                for outcome, document in zip(optimized, questions.documents, strict=True)
             ]
-        ranked = [iter(row) for row in rank(self.pipeline.backend, questions.percept, instructions, options)]
+        outcomes = rank(self.pipeline, questions.seen, instructions, options)
+        ranked = [
+            iter(_good(outcome, document)) for outcome, document in zip(outcomes, questions.documents, strict=True)
+        ]
         losses = [next(ranked[row]) for row in questions.rows]
         for row, (mean_nll, _) in zip(questions.rows, losses, strict=True):
             if not math.isfinite(mean_nll):
                 document = questions.documents[row]
-                raise ScoreError(f"{document}: the model gave no finite score. Use dtype=float32.")
+                raise ScoreError(f"{document}: the model gave no finite score", advice="Use dtype=float32.")
         return losses
 
     def _join_processes(self) -> str | None:
@@ -234,12 +233,9 @@ class Chat(Simple):
         return question(request.document, visuals, text)
 
 
-def _good(outcome: T | VlinstructError, document: Document) -> T:
+def _good(outcome: T | Failed, document: Document) -> T:
     """Returns an outcome, or raises its error with the document's name."""
-    if isinstance(outcome, VlinstructError):
-        raise _named(outcome, document)
+    if isinstance(outcome, Failed):
+        error = outcome.error
+        raise type(error)(f"{document}: {error.problem}", advice=error.advice, code=error.code)
     return outcome
-
-
-def _named(error: VlinstructError, document: Document) -> VlinstructError:
-    return type(error)(f"{document}: {error.message}", code=error.code)

@@ -11,18 +11,16 @@ ranks.
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from vlinstruct.atomic import written_atomically
 from vlinstruct.errors import DataError, VlinstructError
-from vlinstruct.evaluation.benchmark import Benchmark
-from vlinstruct.evaluation.benchmarks.picture import Picture
-from vlinstruct.text import error_line
+from vlinstruct.evaluation import benchmarks
+from vlinstruct.evaluation.reading.items import PictureFile
+from vlinstruct.files import written_atomically
 
 BENCHMARKS = ("vsr", "visdial", "hatefulmemes", "iconqa")
 _FOLDER = Path("lmms_data")
@@ -38,13 +36,11 @@ def rows(benchmark: str, folder: Path) -> Iterator[dict[str, Any]]:
     Raises:
         DataError: they cannot be used, or a picture is not there.
     """
-    module = importlib.import_module(f"vlinstruct.evaluation.benchmarks.{benchmark}")
-    official: Benchmark = module.BENCHMARK
-    for item in official.read(folder):
-        assert isinstance(item.draw, Picture)
-        path = item.draw.path.resolve()
+    for item in benchmarks.BENCHMARKS[benchmark].read(folder):
+        assert isinstance(item.load_picture, PictureFile)
+        path = item.load_picture.path.resolve()
         if not path.is_file():
-            raise DataError(error_line("cannot prepare", path, "this picture is not there", "Get the pictures, too"))
+            raise DataError.at("cannot prepare", path, "this picture is not there", "Get the pictures, too")
         yield {
             "id": item.id,
             "image": str(path),
@@ -67,7 +63,7 @@ def write_rows(benchmark: str, folder: Path, output: Path) -> int:
     """
     lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows(benchmark, folder)]
     if not lines:
-        raise DataError(error_line("cannot prepare", folder, "it holds no items", "Compare it with the official files"))
+        raise DataError.at("cannot prepare", folder, "it holds no items", "Compare it with the official files")
     output.parent.mkdir(parents=True, exist_ok=True)
     with written_atomically(output) as path:
         path.write_text("".join(lines), encoding="utf-8")

@@ -13,9 +13,10 @@ from typing import Self
 
 from lmms_eval.api.instance import GenerationResult
 
-from vlinstruct.backends.instructblip.backend import InstructBlipBackend
+from vlinstruct.backend import Row, Seen
+from vlinstruct.model import Model
 from vlinstruct.settings import GenerationSettings
-from vlinstruct.values import Percept
+from vlinstruct.values import Failed
 
 _NATS_OF_A_HALF = math.log(2)
 
@@ -47,28 +48,41 @@ class Loss(tuple[float, bool], GenerationResult):  # type: ignore[misc]
 
 
 def rank(
-    model: InstructBlipBackend, percept: Percept, instructions: Sequence[str], options: Sequence[Sequence[str]]
-) -> list[list[Loss]]:
+    model: Model, seen: Sequence[Seen], instructions: Sequence[str], options: Sequence[Sequence[str]]
+) -> list[list[Loss] | Failed]:
     """Returns every option's loss; a question's picture and instruction are read once for all its options.
 
     Args:
         model: the model.
-        percept: the pictures, B.
+        seen: the pictures, B.
         instructions: what is asked of each, B.
         options: what is ranked, B times K.
+
+    Returns:
+        Per question its options' losses, or why it failed.
     """
-    scores = model.candidate_nll(percept, instructions, instructions, options)
+    outcomes = model.rank_each(seen, instructions, options)
+    scores = {row: outcome for row, outcome in enumerate(outcomes) if not isinstance(outcome, Failed)}
     # A token that is likelier than all others together is the one that greedy decoding takes; an option of such tokens
     # is written, and needs no decoding to be sure of.
-    flags = [[all(nll < _NATS_OF_A_HALF for nll in option.token_nll) for option in row] for row in scores]
-    undecided = [row for row, are_certain in enumerate(flags) if not any(are_certain)]
+    flags = {
+        row: [all(nll < _NATS_OF_A_HALF for nll in option.token_nll) for option in row_scores]
+        for row, row_scores in scores.items()
+    }
+    undecided = [row for row, are_certain in flags.items() if not any(are_certain)]
     if undecided:
-        prompts = [instructions[row] for row in undecided]
+        rows = [Row(prompt=instructions[row], seen=(seen[row],), reads=instructions[row]) for row in undecided]
         longest = max(len(option.token_nll) for row in undecided for option in scores[row])
-        texts = model.generate(percept.select(undecided), prompts, prompts, GenerationSettings(max_new_tokens=longest))
-        for row, text in zip(undecided, texts, strict=True):
-            flags[row] = [option.split() == text.split() for option in options[row]]
+        for row, written in zip(
+            undecided, model.backend.write(rows, GenerationSettings(max_new_tokens=longest)), strict=True
+        ):
+            if isinstance(written, Failed):
+                outcomes[row] = written
+            else:
+                flags[row] = [option.split() == written.text.split() for option in options[row]]
     return [
-        [Loss((option.mean_nll, is_greedy)) for option, is_greedy in zip(row, row_flags, strict=True)]
-        for row, row_flags in zip(scores, flags, strict=True)
+        outcome
+        if isinstance(outcome, Failed)
+        else [Loss((option.mean_nll, flag)) for option, flag in zip(outcome, flags[row], strict=True)]
+        for row, outcome in enumerate(outcomes)
     ]

@@ -20,7 +20,7 @@ from vlinstruct.integrations.lmms_eval.settings import Generation, read_generati
 from vlinstruct.media.image_modes import to_rgb
 from vlinstruct.media.images import load_image
 from vlinstruct.settings import GenerationSettings
-from vlinstruct.text import check_instruction, error_line
+from vlinstruct.text import check_instruction
 
 # Where lmms-eval's tasks put a placeholder: in front, on a line of its own, behind a colon at the end of a line.
 _PLACEHOLDER = re.compile(
@@ -103,18 +103,17 @@ def _only_picture(document: Document, visuals: object) -> Image.Image:
     pictures = list(visuals) if isinstance(visuals, list | tuple) else []
     if len(pictures) != 1:
         why = f"it has {len(pictures) or 'no'} pictures, the model reads one"
-        raise InputError(error_line("cannot ask", document, why, "Leave the task out"), code="not_one_picture")
+        raise InputError.at("cannot ask", document, why, "Leave the task out", code="not_one_picture")
     (picture,) = pictures
     if isinstance(picture, str | os.PathLike | bytes):
         return load_image(picture, name=str(document)).image
     if not isinstance(picture, Image.Image):
         why = f"it has a {type(picture).__name__} where its picture should be"
-        raise InputError(error_line("cannot ask", document, why, "Leave the task out"), code="no_picture")
+        raise InputError.at("cannot ask", document, why, "Leave the task out", code="no_picture")
     try:
         return to_rgb(picture, str(document))
     except OSError as error:  # the data set decodes a picture when it is used
-        line = error_line("cannot read image", document, "it is damaged", "Get the data set again")
-        raise ImageError(line) from error
+        raise ImageError.at("cannot read image", document, "it is damaged", "Get the data set again") from error
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -76,7 +76,7 @@ class Settings:
         kinds = {field.name: type(field.default) for field in fields(cls)}
         unknown = sorted(model_args.keys() - kinds)
         if unknown:
-            raise UsageError(f"{_WHAT} ({', '.join(unknown)}): unknown. Known are {', '.join(kinds)}")
+            raise UsageError(f"{_WHAT} ({', '.join(unknown)}): unknown", advice=f"Known are {', '.join(kinds)}")
         values: dict[str, Any] = {name: _as(kinds[name], name, value) for name, value in model_args.items()}
         return cls(**values)
 

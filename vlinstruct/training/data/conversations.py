@@ -17,9 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from vlinstruct.errors import DataError, InputError
+from vlinstruct.errors import MAX_MESSAGE_CHARACTERS, DataError, InputError, shortened
 from vlinstruct.files import PathLike
-from vlinstruct.text import MAX_MESSAGE_CHARACTERS, shortened
 from vlinstruct.training.data.problems import RecordCheck
 from vlinstruct.training.data.record_ids import RecordIds
 from vlinstruct.training.data.records import data_file, training_records

@@ -10,9 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from vlinstruct.errors import DataError
+from vlinstruct.errors import DataError, shortened
 from vlinstruct.records.lines import BOM, MAX_LINE_BYTES, bad_record
-from vlinstruct.text import error_line, shortened
 
 _REASONS = (
     ("unexpected end", "a quote is not closed"),
@@ -83,7 +82,7 @@ def columns_of(header: CsvRow, name: str) -> Sequence[str]:
     columns = [cell.strip() for cell in header.cells]
     if repeated := [column for column in columns if column and columns.count(column) > 1]:
         why = f"column '{shortened(repeated[0], 40)}' is given twice"
-        raise DataError(error_line("cannot read data", name, why, "Rename one"), code="bad_csv")
+        raise DataError.at("cannot read data", name, why, "Rename one", code="bad_csv")
     return columns
 
 

@@ -13,7 +13,6 @@ from collections.abc import Mapping
 
 from vlinstruct.errors import DataError
 from vlinstruct.records.lines import bad_record, text_field
-from vlinstruct.text import error_line
 
 METADATA_FILES = ("metadata.jsonl", "metadata.csv")
 CAPTION_INSTRUCTION = "A short image description:"
@@ -31,10 +30,10 @@ def metadata_file(folder: str) -> str:
     if not found:
         why = f"nothing to do, the folder holds neither {METADATA_FILES[0]} nor {METADATA_FILES[1]}"
         advice = "Name one that does, or a file of JSON lines"
-        raise DataError(error_line("cannot read data", folder, why, advice), code="nothing_to_do")
+        raise DataError.at("cannot read data", folder, why, advice, code="nothing_to_do")
     if len(found) > 1:
         why = f"the folder holds {METADATA_FILES[0]} and {METADATA_FILES[1]}"
-        raise DataError(error_line("cannot read data", folder, why, "Name one of them"), code="two_metadata_files")
+        raise DataError.at("cannot read data", folder, why, "Name one of them", code="two_metadata_files")
     return found[0]
 
 

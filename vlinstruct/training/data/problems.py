@@ -7,9 +7,8 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TypeVar
 
-from vlinstruct.errors import ImageError, InputError
-from vlinstruct.media.image_header import check_image_header
-from vlinstruct.text import error_line, shortened
+from vlinstruct.errors import DataError, ImageError, InputError, shortened
+from vlinstruct.media.images import check_image_header
 from vlinstruct.training.data.record_ids import RecordIds
 from vlinstruct.training.data.records import TrainingRecord
 from vlinstruct.training.data.task import Fields, add_id, image_of, name_of, said_in
@@ -45,10 +44,10 @@ class RecordCheck:
         _attempt(partial(said_in, fields, record), found)
         if name is not None and (first := add_id(self._ids, fields, record, name, image)):
             why = f"its id '{shortened(name, 40)}' is that of {first} too"
-            found.append(error_line("cannot use item", record.place, why, "Give it another"))
+            found.append(DataError.at("cannot use item", record.place, why, "Give it another").message)
         if image is not None and (error := self._picture_problem(image)):
-            why, _, advice = error.message.rpartition(". ")
-            found.append(error_line("cannot use item", record.place, shortened(why, _MAX_WHY_CHARACTERS), advice))
+            why = shortened(error.problem, _MAX_WHY_CHARACTERS)
+            found.append(DataError.at("cannot use item", record.place, why, error.advice).message)
 
 
 def _attempt(read: Callable[[], Part], found: list[str]) -> Part | None:

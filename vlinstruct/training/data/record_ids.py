@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from vlinstruct.errors import DataError
-from vlinstruct.text import error_line, shortened
+from vlinstruct.errors import DataError, shortened
 
 _SHOWN_IDS = 5
 
@@ -54,4 +53,4 @@ class RecordIds:
         first = ", ".join(shortened(name, 20) for name in list(self._repeated)[:_SHOWN_IDS])
         why = f"{len(self._repeated)} ids are used twice: {first}"
         advice = "Give every record its own id, or none"
-        raise DataError(error_line("cannot read data", file, why, advice), code="duplicate_ids")
+        raise DataError.at("cannot read data", file, why, advice, code="duplicate_ids")

@@ -13,7 +13,6 @@ from vlinstruct.errors import DataError
 from vlinstruct.files import PathLike, open_regular
 from vlinstruct.records.lines import (
     BOM,
-    MAX_LINE_BYTES,
     as_object,
     bad_record,
     numbered_lines,
@@ -21,7 +20,6 @@ from vlinstruct.records.lines import (
     parse_strictly,
     require_text,
 )
-from vlinstruct.text import error_line
 from vlinstruct.training.data.csv_rows import columns_of, csv_rows
 from vlinstruct.training.data.image_folder import is_metadata, metadata_file
 
@@ -87,12 +85,12 @@ def _records(file: str) -> Iterator[TrainingRecord]:
 
 
 def _refuse_file(file: str, code: str, why: str, advice: str) -> DataError:
-    return DataError(error_line("cannot read data", file, why, advice), code=code)
+    return DataError.at("cannot read data", file, why, advice, code=code)
 
 
 def _line_records(stream: BufferedReader, file: str) -> Iterator[TrainingRecord]:
-    for number, line in numbered_lines(stream, MAX_LINE_BYTES):
-        fields = partial(parse_record, line, f"{file} line {number}", MAX_LINE_BYTES)
+    for number, line in numbered_lines(stream):
+        fields = partial(parse_record, line, f"{file} line {number}")
         yield TrainingRecord(file=file, label=f"line {number}", is_metadata=is_metadata(file), fields=fields)
 
 

@@ -1,0 +1,483 @@
+"""The command line against the system it runs on.
+
+Most run in this process; a process of its own is started only where the process itself is what is tested.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from command_line import assert_is_error_line, vli
+
+import vlinstruct
+from vlinstruct.backends.instructblip import devices
+from vlinstruct.cli import main as cli_main
+
+Pictures = Callable[..., list[Path]]
+ASKED = "what is it?"
+# Of a process that a signal ends, on a machine that is busy; what it is busy with would take 30 s or more.
+AT_ONCE_S = 15
+
+
+def start(*arguments: object, **options: object) -> subprocess.Popen[bytes]:
+    """Starts `python -m vlinstruct`; `python` in the options gives Python's own flags."""
+    flags = options.pop("python", ())
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **options.pop("env", {})}  # type: ignore[dict-item]
+    command = [sys.executable, *flags, "-m", "vlinstruct", *map(str, arguments)]  # type: ignore[misc]
+    streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, env=environment, **{**streams, **options})  # type: ignore[call-overload]
+
+
+def finish(process: subprocess.Popen[bytes], timeout_s: float = 60) -> tuple[int, bytes, str]:
+    """Waits for a process and returns its exit code, stdout and stderr."""
+    stdout, stderr = process.communicate(timeout=timeout_s)
+    return process.returncode, stdout or b"", stderr.decode()
+
+
+def only_error(stderr: str) -> str:
+    (line,) = stderr.splitlines()
+    assert_is_error_line(line)
+    return line
+
+
+def wait_until(condition: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert process.poll() is None, finish(process)
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+# Usage
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], "Missing command"),
+        (["aks"], "Did you mean 'ask'? Usage:"),
+        (["ask"], 'vlinstruct ask IMAGE... "QUESTION"'),
+        (["ask", "a.png"], 'vlinstruct ask IMAGE... "QUESTION"'),
+        (["score"], "Missing argument 'IMAGE'"),
+        (["score", "a.png"], "Missing argument 'INSTRUCTION...'"),
+        (["optimize", "an instruction"], 'vlinstruct optimize "INSTRUCTION" IMAGE...'),
+        (["ask", "a.png", ASKED, "--bakbone", "mini"], "--backbone"),
+        (["ask", "a.png", ASKED, "--batch-size", "many"], "'--batch-size'"),
+        (["ask", "a.png", ASKED, "--batch-size", "0"], "'--batch-size'"),
+        (["ask", "a.png", ASKED, "--num-beams", "0"], "num_beams must be 1 to 64, got 0"),
+        (["ask", "a.png", ASKED, "--max-failures", "0"], "'--max-failures'"),
+        (["ask", "a.png", ASKED, "--select", "best"], "'safe', 'paper'"),
+        (["ask", "a.png", ASKED, "--device"], "requires an argument"),
+        (["ask", "a.png", "-what is it?"], "goes after '--'"),
+        (["backbones", "mini", "all"], "unexpected extra argument"),
+    ],
+)
+def test_a_mistyped_command_line_is_one_line_with_the_way_out(
+    arguments: list[str], expected: str, no_model: None
+) -> None:
+    assert expected in vli(*arguments).refusal(2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["ask", "a.png", ASKED, "--data", "items.jsonl"], "--data brings its own"),
+        (["ask", "a.png", ASKED, "--allow-urls"], "are for --data"),
+        (["ask", "a.png", ASKED, "--allow-outside"], "are for --data"),
+        (["ask", "a.png", ASKED, "--overwrite"], "--overwrite needs --output"),
+        (["ask", "a.png", ASKED, "--choices", "yes"], "two or more different answers"),
+        (["ask", "a.png", ASKED, "--choices", "yes, yes"], "two or more different answers"),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(arguments: list[str], expected: str, no_model: None) -> None:
+    assert expected in vli(*arguments).refusal(2)
+
+
+def test_ten_thousand_pictures_are_checked_within_seconds_and_load_no_model(picture: Path, no_model: None) -> None:
+    start_s = time.process_time()
+    assert "a text is missing" in vli("ask", *[picture] * 10_000).refusal(2)
+    missing = vli("ask", *[picture.with_name(f"{number}.png") for number in range(10_000)], ASKED)
+    assert missing.exit_code == 4
+    assert len(missing.records) == 10_000
+    assert time.process_time() - start_s < 30  # quadratic time would be minutes
+
+
+# Streams
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="the system has no /dev/full")
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["backbones"], ["ask", "missing.png", "missing.jpg", ASKED]], ids=["help", "text", "json"]
+)
+def test_a_full_disk_behind_stdout_is_one_line(arguments: list[str]) -> None:
+    with open("/dev/full", "wb") as full:
+        exit_code, _, stderr = finish(start(*arguments, stdout=full))
+    assert exit_code == 6
+    assert "space" in only_error(stderr)
+
+
+def test_a_reader_that_has_seen_enough_ends_the_run_quietly() -> None:
+    process = start("ask", *[f"{number}.png" for number in range(5_000)], ASKED)
+    assert process.stdout is not None
+    assert json.loads(process.stdout.readline())["id"] == "0.png"
+    process.stdout.close()
+    process.stdout = None
+    exit_code, _, stderr = finish(process)
+    assert (exit_code, stderr) == (141, "")
+
+
+def test_a_closed_stdout_is_one_line() -> None:
+    command = [sys.executable, "-m", "vlinstruct", "--version"]
+    closed = subprocess.run(["sh", "-c", '"$@" >&-', "sh", *command], capture_output=True, text=True, check=False)
+    assert closed.returncode == 6
+    assert "stdout" in only_error(closed.stderr)
+
+
+def test_a_pipe_gets_no_control_codes_and_no_progress(pictures: Pictures) -> None:
+    result = vli("ask", *pictures(3), ASKED)
+    assert result.exit_code == 0
+    assert b"\x1b" not in result.stdout
+    assert result.lines == []
+
+
+@pytest.mark.parametrize("variables", [{"TERM": "dumb"}, {"NO_COLOR": "1", "TERM": "xterm"}, {"COLUMNS": "20"}])
+def test_a_terminal_without_colours_gets_none(
+    variables: dict[str, str], pictures: Pictures, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    result = vli("ask", *pictures(2), ASKED, is_terminal=True)
+    assert len(result.records) == 2
+    assert b"\x1b" not in result.stdout
+    if "COLUMNS" not in variables:
+        assert "\x1b[3" not in result.stderr  # a colour
+    quiet = vli("ask", *pictures(2), ASKED, "--quiet", is_terminal=True)
+    assert (quiet.stdout, quiet.stderr) == (result.stdout, "")
+
+
+def test_a_terminal_sees_progress_and_stdout_stays_data(pictures: Pictures) -> None:
+    result = vli("ask", *pictures(2), ASKED, is_terminal=True)
+    assert "2/2" in result.stderr
+    assert result.stdout == vli("ask", *pictures(2), ASKED).stdout
+
+
+def test_a_stream_that_knows_ascii_only_gets_escapes(
+    picture: Path, writes: Callable[[str], None], tmp_path: Path
+) -> None:
+    writes("un café 🙂")
+    assert vli("ask", picture, ASKED, encoding="ascii").stdout == b"un caf\\xe9 \\U0001f642\n"
+    (record,) = vli("ask", picture, "où? 🙂", "--json", encoding="ascii").records
+    assert (record["question"], record["answer"]) == ("où? 🙂", "un café 🙂")
+    line = vli("ask", tmp_path / "🙂.png", ASKED, encoding="ascii").refusal(4)
+    assert "no such file" in line
+
+
+def test_emoji_in_a_c_locale_are_answered_or_refused_in_one_line(picture: Path) -> None:
+    c_locale = {"LC_ALL": "C", "PYTHONUTF8": "0"}
+    exit_code, stdout, stderr = finish(start("ask", picture, "what is 🙂?", env=c_locale))
+    assert (exit_code, stdout) == (4, b"")
+    assert "not valid Unicode" in only_error(stderr)
+
+
+def test_a_picture_with_any_name_is_read_and_keeps_its_bytes(picture: Path, tmp_path: Path) -> None:
+    path = os.fsencode(tmp_path) + b"/\xff\xf0\x9f\x99\x82.png"
+    shutil.copy(picture, path)
+    (record,) = vli("ask", os.fsdecode(path), ASKED, "--json").records
+    assert os.fsencode(record["image"]) == path
+
+
+# Outputs
+
+
+def test_an_output_that_is_an_input_is_refused(picture: Path, tmp_path: Path, no_model: None) -> None:
+    before = picture.read_bytes()
+    items = tmp_path / "items.jsonl"
+    items.write_text(json.dumps({"image": "pictures/000.png", "question": ASKED}) + "\n")
+    for arguments in (["ask", picture, ASKED], ["ask", picture.parent, ASKED], ["optimize", ASKED, picture]):
+        for flags in ([], ["--overwrite"]):
+            assert "one of the inputs" in vli(*arguments, "--output", picture, *flags).refusal(4)
+    assert "one of the inputs" in vli("ask", "--data", items, "--output", items, "--overwrite").refusal(4)
+    assert picture.read_bytes() == before
+    assert items.read_text().endswith(f'"{ASKED}"}}\n')
+
+
+def test_templates_are_an_input_too(picture: Path, tmp_path: Path, no_model: None) -> None:
+    templates = tmp_path / "templates.yaml"
+    templates.write_text(vli("optimize", "--show-templates").text)
+    arguments = ["optimize", ASKED, picture, "--templates", templates, "--output", templates, "--overwrite"]
+    assert "one of the inputs" in vli(*arguments).refusal(4)
+    assert templates.read_text() == vli("optimize", "--show-templates").text
+
+
+def test_an_output_that_is_no_place_for_a_file_is_refused(picture: Path, tmp_path: Path, no_model: None) -> None:
+    assert "is a directory" in vli("ask", picture, ASKED, "--output", tmp_path).refusal(4)
+    assert "does not exist" in vli("ask", picture, ASKED, "--output", tmp_path / "no" / "out.jsonl").refusal(4)
+    assert "does not exist" in vli("ask", picture, ASKED, "--output", picture / "out.jsonl").refusal(4)
+
+
+def test_an_output_that_holds_something_else_is_refused_untouched(
+    picture: Path, tmp_path: Path, no_model: None
+) -> None:
+    notes = tmp_path / "notes.txt"
+    notes.write_text("milk\nbread")
+    line = vli("ask", picture, ASKED, "--output", notes).refusal(4)
+    assert "none of our records" in line
+    assert "--overwrite" in line
+    assert notes.read_text() == "milk\nbread"
+
+
+def test_an_output_that_cannot_be_written_is_an_early_error(
+    picture: Path, tmp_path: Path, no_model: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "path is too long" in vli("ask", picture, ASKED, "--output", tmp_path / ("x" * 5_000)).refusal(6)
+
+    def deny(*_: object) -> int:  # root may write everywhere: the system's answer is played
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("vlinstruct.records.output.os.open", deny)
+    assert "permission denied" in vli("ask", picture, ASKED, "--output", tmp_path / "out.jsonl").refusal(6)
+
+
+# The machine
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "meta", "toaster", "", "cpu:x"])
+def test_a_device_that_is_not_here_is_named(device: str, pictures: Pictures) -> None:
+    line = vli("ask", *pictures(2), ASKED, "--device", device).refusal(4)
+    assert f"cannot use --device ({device})" in line
+    assert "--device cpu" in line
+
+
+def test_cuda_where_there_is_none_is_named(picture: Path) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has CUDA")
+    assert "--device cpu" in vli("ask", picture, ASKED, "--device", "cuda").refusal(4)
+
+
+def test_the_cpu_may_be_named_with_a_number(picture: Path) -> None:
+    plain = vli("ask", picture, ASKED, "--device", "cpu").text
+    assert vli("ask", picture, ASKED, "--device", "cpu:0").text == plain
+
+
+def test_float16_is_refused_for_t5_and_taken_for_llama(picture: Path, tiny_folders: dict[str, Path]) -> None:
+    assert "overflow in float16" in vli("ask", picture, ASKED, "--dtype", "float16").refusal(4)
+    assert vli("ask", picture, ASKED, "--dtype", "float16", "--backbone", tiny_folders["llama"]).text
+    assert "'bfloat16'" in vli("ask", picture, ASKED, "--dtype", "fp16").refusal(2)
+
+
+def test_a_model_larger_than_the_free_memory_is_refused_before_it_is_loaded(
+    pictures: Pictures, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices, "available_bytes", lambda: 100_000)
+    monkeypatch.setattr("vlinstruct.model.load_model", lambda *_, **__: pytest.fail("the model was loaded"))
+    line = vli("ask", *pictures(2), ASKED).refusal(6)
+    assert "of memory are free" in line
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: can't allocate memory: you tried 0x7f"),
+        RuntimeError("CUDA error: out of memory"),
+    ],
+)
+def test_memory_that_runs_out_is_one_line(error: Exception, picture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("vlinstruct.model.load", fail)
+    assert "out of memory" in vli("ask", picture, ASKED).refusal(6)
+
+
+def test_ctrl_c_while_torch_is_loaded_ends_the_run_at_once(picture: Path) -> None:
+    process = start("ask", picture, ASKED)
+    maps = Path(f"/proc/{process.pid}/maps")
+    if not maps.exists():
+        process.kill()
+        pytest.skip("the system has no /proc to see torch being loaded")
+    wait_until(lambda: "libtorch_cpu" in maps.read_text(), process)
+    process.send_signal(signal.SIGINT)
+    asked_s = time.monotonic()
+    exit_code, stdout, stderr = finish(process)
+    assert time.monotonic() - asked_s < AT_ONCE_S
+    assert (exit_code, stdout, stderr) == (130, b"", "")
+
+
+def test_sigterm_during_a_batch_keeps_what_is_done_and_the_run_goes_on_from_there(
+    pictures: Pictures, tmp_path: Path
+) -> None:
+    folder, output, whole = pictures(16)[0].parent, tmp_path / "out.jsonl", tmp_path / "whole.jsonl"
+    command = ["ask", folder, ASKED, "--num-beams", 4]
+    process = start(*command, "--output", output)
+    wait_until(lambda: output.exists() and output.stat().st_size > 0, process)
+    process.terminate()
+    asked_s = time.monotonic()
+    exit_code, stdout, stderr = finish(process)
+    assert time.monotonic() - asked_s < AT_ONCE_S
+    assert (exit_code, stdout, stderr) == (143, b"", "")
+    assert output.read_bytes().endswith(b"\n")
+    num_lines = len(output.read_bytes().splitlines())
+    assert 1 <= num_lines < 16
+    assert f"{num_lines} were there already" in vli(*command, "--output", output).stderr
+    assert vli(*command, "--output", whole).exit_code == 0
+    assert output.read_bytes() == whole.read_bytes()
+
+
+@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_is_swallowed_by_nothing_on_the_way(
+    number: signal.Signals, exit_code: int, picture: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(*_: object, **__: object) -> None:
+        try:
+            signal.raise_signal(number)
+        except Exception:
+            pytest.fail("a library would have gone on")
+
+    before = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)}
+    monkeypatch.setattr("vlinstruct.model.load", load)
+    monkeypatch.setattr(sys, "argv", ["vlinstruct", "ask", str(picture), ASKED])
+    try:
+        with pytest.raises(SystemExit) as ended:
+            cli_main.main()
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+    assert ended.value.code == exit_code
+
+
+SWALLOWED = """
+import sys, time
+from vlinstruct.cli import main, run
+def load(*arguments):
+    try:
+        print("loading", file=sys.stderr, flush=True)
+        time.sleep(60)
+    except BaseException:
+        time.sleep(60)
+run.load_pipeline = load
+main.main()
+"""
+
+
+def test_a_signal_that_a_library_swallowed_ends_the_run_all_the_same(picture: Path) -> None:
+    command = [sys.executable, "-c", SWALLOWED, "ask", str(picture), ASKED]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stderr is not None
+    assert process.stderr.readline() == b"loading\n"
+    process.send_signal(signal.SIGINT)
+    asked_s = time.monotonic()
+    assert finish(process) == (130, b"", "")
+    assert time.monotonic() - asked_s < AT_ONCE_S
+
+
+@pytest.mark.parametrize("seed", [-1, 2**64, "one"])
+def test_a_seed_out_of_range_is_refused(seed: object, picture: Path, no_model: None) -> None:
+    assert "seed" in vli("ask", picture, ASKED, "--seed", seed).refusal(2)
+
+
+def test_every_seed_in_range_is_taken_and_gives_the_same_bytes_again(picture: Path) -> None:
+    drawn = {vli("ask", picture, ASKED, "--do-sample", "--seed", seed).text for seed in (0, 1, 2**64 - 1)}
+    again = {vli("ask", picture, ASKED, "--do-sample", "--seed", seed).text for seed in (0, 1, 2**64 - 1)}
+    assert drawn == again
+    assert len(drawn) == 3
+
+
+def test_an_absent_optional_package_is_named_with_its_extra(
+    picture: Path, tiny_folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "backbone"
+    shutil.copytree(tiny_folders["t5"], folder)
+    (folder / "tokenizer.json").rename(folder / "spiece.model")
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    line = vli("ask", picture, ASKED, "--backbone", folder).refusal(5)
+    assert "pip install 'vlinstruct[hub-tokenizers]'" in line
+
+
+def test_python_without_asserts_does_the_same_in_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "locked").mkdir(mode=0o500)
+    command = ["ask", "missing.png", "missing.jpg", ASKED]
+    exit_code, stdout, stderr = finish(start(*command, python=["-O"], cwd=tmp_path / "locked"))
+    plain = vli(*command)
+    assert (exit_code, stdout, stderr) == (plain.exit_code, plain.stdout, plain.stderr)
+
+
+def test_no_assert_does_any_work() -> None:
+    # A whole run under -O would compile all of torch first, where Python may not write its bytecode.
+    for path in Path(vlinstruct.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Assert):
+                called = {ast.unparse(call.func) for call in ast.walk(node.test) if isinstance(call, ast.Call)}
+                assert called <= {"isinstance", "len", "all", "any"}, f"{path}:{node.lineno}"
+
+
+def test_a_deleted_working_folder_is_one_line(tmp_path: Path, no_model: None, picture: Path) -> None:
+    gone, before = tmp_path / "gone", Path.cwd()
+    gone.mkdir()
+    os.chdir(gone)
+    gone.rmdir()
+    try:
+        result = vli("ask", picture, ASKED)
+    finally:
+        os.chdir(before)
+    assert "was deleted" in result.refusal(6)
+
+
+# Start-up
+
+LIGHT = """
+import contextlib, io, json, sys
+from vlinstruct.cli.main import run_command
+
+def run(*lines):
+    with contextlib.redirect_stdout(io.TextIOWrapper(io.BytesIO())):
+        codes = [run_command(line.split()) for line in lines]
+    print(json.dumps([codes, list(sys.modules)]))
+
+commands = ["--version", "--help", "ask --help", "optimize --help", "score --help", "backbones --help"]
+run(*commands, "backbones", "backbones --json", "optimize --show-templates")
+run("ask missing.png what?", "ask missing.png missing.jpg what?")
+"""
+
+
+def test_what_needs_no_model_imports_nothing_heavy() -> None:
+    done = subprocess.run([sys.executable, "-c", LIGHT], capture_output=True, text=True, check=True)
+    (codes, modules), (refused, modules_to_refuse) = [json.loads(line) for line in done.stdout.splitlines()]
+    assert (codes, refused) == ([0] * 9, [4, 4])
+    assert {"torch", "transformers", "numpy", "tokenizers", "safetensors", "PIL", "rich"}.isdisjoint(modules)
+    assert {"torch", "transformers", "numpy", "tokenizers", "rich"}.isdisjoint(modules_to_refuse)
+
+
+def test_python_m_vlinstruct_is_the_command() -> None:
+    exit_code, stdout, stderr = finish(start("--version"))
+    assert (exit_code, stdout, stderr) == (0, f"vlinstruct {vlinstruct.__version__}\n".encode(), "")
+
+
+def test_debug_adds_the_traceback_and_nothing_else_does(picture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise LookupError("<object at 0x7f00>")
+
+    monkeypatch.setattr("vlinstruct.model.load", fail)
+    line = vli("ask", picture, ASKED).refusal(1)
+    assert "LookupError at test_system.py" in line
+    debugged = vli("ask", picture, ASKED, "--debug")
+    assert debugged.exit_code == 1
+    assert "Traceback" in debugged.stderr
+    assert debugged.lines[-1] == line
+
+
+def test_a_line_is_never_longer_than_300_characters(tmp_path: Path) -> None:
+    for name in ("x" * 200 + ".png", "/".join(["deep"] * 200), "\x1b[2J\n\u202e.png"):
+        vli("ask", tmp_path / name, ASKED).refusal(4)

@@ -1,0 +1,48 @@
+"""A file that is written atomically is whole or as it was."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from vlinstruct.errors import ResourceError
+from vlinstruct.files import written_atomically
+
+
+def test_the_new_content_replaces_the_old(tmp_path: Path) -> None:
+    target = tmp_path / "a.bin"
+    target.write_bytes(b"old")
+    with written_atomically(target) as path:
+        path.write_bytes(b"new")
+        assert target.read_bytes() == b"old"
+    assert target.read_bytes() == b"new"
+
+
+def test_an_error_leaves_the_old_content_and_nothing_else(tmp_path: Path) -> None:
+    target = tmp_path / "a.bin"
+    target.write_bytes(b"old")
+    with pytest.raises(TypeError), written_atomically(target) as path:
+        path.write_bytes(b"half" + 1)  # type: ignore[operator]
+    assert target.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_full_disk_is_one_of_our_errors(tmp_path: Path) -> None:
+    with (
+        pytest.raises(ResourceError, match=r"cannot write .*a\.bin: No space left"),
+        written_atomically(tmp_path / "a.bin"),
+    ):
+        raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600)])
+def test_the_mode_follows_the_umask(tmp_path: Path, umask: int, mode: int) -> None:
+    before = os.umask(umask)
+    try:
+        with written_atomically(tmp_path / "a.bin") as path:
+            path.write_bytes(b"x")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a.bin").stat().st_mode & 0o777 == mode
