@@ -16,8 +16,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from vlinstruct.backends.instructblip.backend import InstructBlipBackend
-from vlinstruct.bench.compare import Timing
+from vlinstruct.backends.instructblip.opening import load_backend
 from vlinstruct.bench.flops import Flops, frozen_row, our_row, plain_row
+from vlinstruct.bench.timing import Timing
 from vlinstruct.bench.training import (
     FIRST_EPOCH,
     LIKE_FOR_LIKE,
@@ -27,10 +28,9 @@ from vlinstruct.bench.training import (
     OurTraining,
     TrainingArms,
     TrainingComparison,
+    training_table,
 )
-from vlinstruct.bench.training_report import training_table
-from vlinstruct.bench.training_workload import SampleKind, TrainingWorkload, draw_samples, training_workloads
-from vlinstruct.model import load
+from vlinstruct.bench.workload import SampleKind, TrainingWorkload, draw_samples, training_workloads
 from vlinstruct.training.data.conversations import TrainingSample
 
 KINDS = (SampleKind(share=0.5, answer_tokens=(2, 9)), SampleKind(share=0.5, answer_tokens=(4, 6), earlier_turns=(1, 2)))
@@ -40,7 +40,7 @@ SHORT, LLAVA_LIKE = training_workloads(batch_size=8)
 
 @pytest.fixture(params=["t5", "llama"])
 def arms(request: pytest.FixtureRequest, tiny_folders: dict[str, Path], tmp_path: Path) -> TrainingArms:
-    model = load(str(tiny_folders[request.param]), device="cpu").backend
+    model = load_backend(str(tiny_folders[request.param]), device="cpu")
     return TrainingArms(model, tiny_models.hf_model(request.param), WORKLOAD, tmp_path)
 
 
@@ -142,7 +142,7 @@ def test_speed_ups_are_taken_turn_by_turn() -> None:
 
 @pytest.mark.parametrize("workload", [SHORT, LLAVA_LIKE])
 def test_texts_have_the_lengths_that_were_asked_for(workload: TrainingWorkload, tmp_path: Path) -> None:
-    model = load("mini", device="cpu").backend
+    model = load_backend("mini", device="cpu")
     samples = draw_samples(workload, model, tmp_path)
     assert len({sample.image for sample in samples}) == len(samples) == workload.num_samples
     shortest, longest = (end([kind.answer_tokens[end is max] for kind in workload.kinds]) for end in (min, max))
@@ -153,7 +153,7 @@ def test_texts_have_the_lengths_that_were_asked_for(workload: TrainingWorkload, 
 
 
 def test_conversations_are_learned_behind_their_earlier_turns(tmp_path: Path) -> None:
-    samples = draw_samples(LLAVA_LIKE, load("mini", device="cpu").backend, tmp_path)
+    samples = draw_samples(LLAVA_LIKE, load_backend("mini", device="cpu"), tmp_path)
     behind = [sample for sample in samples if sample.prompt != sample.instruction]
     assert 0.2 < len(behind) / len(samples) < 0.55
     for sample in behind:
@@ -162,7 +162,7 @@ def test_conversations_are_learned_behind_their_earlier_turns(tmp_path: Path) ->
 
 
 def test_samples_are_a_function_of_the_seed(tmp_path: Path) -> None:
-    model = load("mini", device="cpu").backend
+    model = load_backend("mini", device="cpu")
     first, again, other = (draw_samples(WORKLOAD, model, tmp_path, seed=seed) for seed in (1, 1, 2))
     assert first == again
     assert first != other
@@ -171,7 +171,7 @@ def test_samples_are_a_function_of_the_seed(tmp_path: Path) -> None:
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two updates per epoch of the command's workloads."""
     monkeypatch.setattr(
-        "vlinstruct.bench.training_workload.training_workloads",
+        "vlinstruct.bench.bench.training_workloads",
         lambda batch_size: [replace(one, batch_size=batch_size, num_updates=2) for one in (SHORT, LLAVA_LIKE)],
     )
 

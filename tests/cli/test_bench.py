@@ -11,8 +11,8 @@ import pytest
 from command_line import vli
 from PIL import Image
 
+from vlinstruct.bench.answers import ARMS
 from vlinstruct.bench.cold_start import COLD_ARMS
-from vlinstruct.bench.compare import ARMS
 
 QUICK = ("bench", "--backbone", "mini", "--runs", "2", "--device", "cpu", "--cold-runs", "0")
 

@@ -13,16 +13,15 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from vlinstruct.doctor import answering
+from vlinstruct.doctor import backbone
 from vlinstruct.doctor.backbone import examine_backbone
-from vlinstruct.doctor.finding import Finding
-from vlinstruct.doctor.wanted import Wanted
+from vlinstruct.doctor.finding import DoctorSettings, Finding
 
 HUB_ID = "owner/instructblip"
 
 
-def examined(backbone: object, **named: Any) -> list[Finding]:
-    return examine_backbone(Wanted(backbone=str(backbone), device="cpu", offline=True, **named))
+def examined(name: object, **options: Any) -> list[Finding]:
+    return examine_backbone(DoctorSettings(backbone=str(name), device="cpu", offline=True, **options))
 
 
 def told(findings: list[Finding], check: str, level: str) -> str:
@@ -184,18 +183,18 @@ def test_a_model_that_does_not_fit_is_examined_but_not_asked(folder: Path, monke
 
 
 def test_memory_that_ends_while_it_answers_is_no_bug(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(pipeline: object) -> None:
+    def fail(model: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB at 0x7f")
 
-    monkeypatch.setattr(answering, "attempt", fail)
+    monkeypatch.setattr(backbone, "attempt", fail)
     assert "memory ended" in told(examined(folder), "answer", "notice")
 
 
 def test_answers_that_differ_are_a_problem(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    attempts: Iterator[answering.Attempt] = (
-        answering.Attempt(answer=answer, ias=1.0, token_nll=(1.0,)) for answer in ("red", "blue")
+    attempts: Iterator[backbone.Attempt] = (
+        backbone.Attempt(answer=answer, ias=1.0, token_nll=(1.0,)) for answer in ("red", "blue")
     )
-    monkeypatch.setattr(answering, "attempt", lambda pipeline: next(attempts))
+    monkeypatch.setattr(backbone, "attempt", lambda model: next(attempts))
     assert "twice gave 'red' (IAS 1.00000) and 'blue'" in told(examined(folder), "answer", "problem")
 
 
@@ -238,6 +237,6 @@ def test_a_cached_repository_is_examined_with_its_commit(hub_cache: Path, folder
 def test_reading_gigabytes_is_announced(
     folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("vlinstruct.doctor.weights._WORTH_SAYING", 0)
+    monkeypatch.setattr("vlinstruct.doctor.folder._WORTH_SAYING", 0)
     examined(folder)
     assert caplog.messages[0] == "reading 0 GB of weights"

@@ -13,9 +13,8 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 
 from vlinstruct.backends.instructblip.configuration import InstructBlipConfig
 from vlinstruct.doctor import tokens
-from vlinstruct.doctor.finding import Finding
-from vlinstruct.doctor.model import ModelFolder
-from vlinstruct.doctor.wanted import Wanted
+from vlinstruct.doctor.finding import DoctorSettings, Finding
+from vlinstruct.doctor.folder import ModelFolder
 
 CORPUS = ["one two spaces a b", "Größe über alles", "what is written on the sign?", "unk pad image s SEP CLS [ ] / x"]
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZöüßÖÜ0123456789[]<>/_?."
@@ -80,7 +79,9 @@ def make(tmp_path: Path) -> Make:
         values = tiny_models.tiny_config(kind)
         values = {**values, "text_config": {**values["text_config"], **text}, "image_token_index": None}
         config = InstructBlipConfig.from_dict(values)
-        return ModelFolder(folder=tmp_path, values=values, config=config, wanted=Wanted(backbone=str(tmp_path)))
+        return ModelFolder(
+            folder=tmp_path, values=values, config=config, settings=DoctorSettings(backbone=str(tmp_path))
+        )
 
     return write
 

@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 import vlinstruct as vli
-from vlinstruct.bench.load import load_both
+from vlinstruct.backends.instructblip.backend import InstructBlipBackend
+from vlinstruct.bench.models import load_both
 from vlinstruct.bench.theirs import TheirArms
 from vlinstruct.bench.workload import Workload
 from vlinstruct.errors import CheckpointError
@@ -21,28 +22,28 @@ QUESTION = "What colour is the star?"
 
 
 @pytest.fixture(scope="module")
-def both() -> tuple[Model, Any]:
-    return load_both("mini-llama", device="cpu", dtype="float32", offline=True)
+def both() -> tuple[InstructBlipBackend, Any]:
+    return load_both("mini-llama", device="cpu", dtype="float32")
 
 
-def test_it_answers_and_rewrites(both: tuple[Model, Any]) -> None:
+def test_it_answers_and_rewrites(both: tuple[InstructBlipBackend, Any]) -> None:
     """Each token is likelier than the next best one by 5 nats and more, the rewriting's IAS lower by 3.3."""
-    ours, _ = both
+    ours = Model(both[0])
     assert ours.ask(PICTURES / "star.png", QUESTION).text == "red"
     assert ours.ask(PICTURES / "sign.png", "What is written in the picture?").text == "stop"
     optimized = ours.optimize("hi, what color is the star please", PICTURES / "star.png")
     assert optimized.rewritten.text == QUESTION
 
 
-def test_its_scores_are_those_of_transformers(both: tuple[Model, Any]) -> None:
-    ours, theirs = both
-    model = ours.backend
+def test_its_scores_are_those_of_transformers(both: tuple[InstructBlipBackend, Any]) -> None:
+    backend, theirs = both
+    model = Model(backend)
     with Image.open(PICTURES / "star.png") as opened:
         image = opened.convert("RGB")
-    other = TheirArms(theirs, model, [image], Workload(answer_tokens=2, batch=1, acceptance=0.0))
+    other = TheirArms(theirs, backend, [image], Workload(answer_tokens=2, batch=1, acceptance=0.0))
     for target in ("red", "a red star on a white background"):
-        expected = other.target_nll(image, QUESTION, QUESTION, model.tokenizer.target_ids(target))
-        ((scores,),) = map(good, ours.rank_each([ours.see(image)], [QUESTION], [[target]]))
+        expected = other.target_nll(image, QUESTION, QUESTION, backend.tokenizer.target_ids(target))
+        ((scores,),) = map(good, model.rank_each([model.see(image)], [QUESTION], [[target]]))
         assert scores.token_nll == pytest.approx(expected, abs=1e-4)
 
 

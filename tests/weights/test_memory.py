@@ -13,7 +13,7 @@ from vlinstruct.backends.instructblip.configuration import InstructBlipConfig
 from vlinstruct.backends.instructblip.load import empty_model
 from vlinstruct.backends.instructblip.memory import Load, cache_bytes, place, working_bytes
 from vlinstruct.backends.registry import BACKBONES, identity_of
-from vlinstruct.bench.random_weights import random_model
+from vlinstruct.bench.models import random_model
 from vlinstruct.errors import CheckpointError, ResourceError
 from vlinstruct.weights import memory
 from vlinstruct.weights.memory import (

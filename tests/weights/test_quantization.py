@@ -17,7 +17,7 @@ from vlinstruct.backends.instructblip.configuration import InstructBlipConfig
 from vlinstruct.backends.instructblip.load import load_model
 from vlinstruct.backends.instructblip.network import InstructBlip
 from vlinstruct.backends.registry import mini_folder
-from vlinstruct.bench.random_weights import random_model
+from vlinstruct.bench.models import random_model
 from vlinstruct.errors import InputError, ResourceError
 from vlinstruct.settings import Quantization
 from vlinstruct.weights.quantization import quantized_linear, replace_linears, require_quantization

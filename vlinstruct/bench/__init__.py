@@ -1,9 +1,14 @@
-"""Speed here, side by side with what a user would write with transformers: same weights, same tokens, in turns."""
+"""Speed here, side by side with what a user would write with transformers: same weights, same tokens, in turns.
 
-from __future__ import annotations
-
-from vlinstruct.bench.compare import compare
-from vlinstruct.bench.report import as_record, as_table
-from vlinstruct.bench.workload import Workload
-
-__all__ = ["Workload", "as_record", "as_table", "compare"]
+bench        the verb: what is measured, and the measurement as a table and a record
+answers      plain and optimized answers, with their table, record and plot
+training     epochs of finetune, with their table and record
+ranking      many candidates for one question, with its table and record
+cold_start   whole processes, from the shell to an answer
+theirs       transformers' arms
+replay       what is written is laid down: our backend writes a script, with drafts right in a given share
+workload     what is asked, written and learned
+flops        the compute of a training, from the configuration
+models       a backbone loaded twice; random weights in its shapes
+timing       arms in turns, medians and quartiles
+"""

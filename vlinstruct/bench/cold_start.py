@@ -1,4 +1,10 @@
-"""From the shell to an answer: seconds and peak memory of whole processes, in turns."""
+"""From the shell to an answer: seconds and peak memory of whole processes, in turns.
+
+    python -m vlinstruct.bench.cold_start FOLDER PICTURE QUESTION
+
+is transformers' arm: it answers one question about one picture, as one would write it. Of ours it uses the
+preprocessing alone, which is lighter to import than transformers' own, and this module's own few imports.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +15,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vlinstruct.bench.compare import Timing, picture
+import torch
+from PIL import Image
+
+from vlinstruct.bench.timing import Timing, picture
 from vlinstruct.bench.workload import INSTRUCTION
 from vlinstruct.errors import ResourceError
 
@@ -67,7 +76,7 @@ def cold_starts(folder: Path, runs: int) -> tuple[Timing, ...]:
 
 def _commands(folder: Path, path: Path) -> list[list[str]]:
     ask = ["-m", "vlinstruct", "ask", str(path), INSTRUCTION, "--backbone", str(folder), "--device", "cpu", "--offline"]
-    theirs = ["-m", "vlinstruct.bench.cold_transformers", str(folder), str(path), INSTRUCTION]
+    theirs = ["-m", "vlinstruct.bench.cold_start", str(folder), str(path), INSTRUCTION]
     return [[sys.executable, *arguments] for arguments in (["-c", "import torch"], theirs, ask, [*ask, "-O"])]
 
 
@@ -77,3 +86,34 @@ def _run(command: Sequence[str]) -> _Run:
         raise ResourceError(f"the process {' '.join(command[1:4])} failed with exit code {launched.returncode}.")
     seconds, peak = launched.stdout.split()
     return _Run(seconds=float(seconds), peak_bytes=int(peak) * _BYTES_OF_MAXRSS)
+
+
+def answer_with_transformers(folder: Path, image: Path, question: str) -> str:
+    """Loads transformers' model and answers greedily."""
+    from tokenizers import Tokenizer
+
+    from vlinstruct.backends.instructblip.image_processor import ImageProcessor
+    from vlinstruct.bench.models import architecture
+
+    model = architecture().from_pretrained(folder, local_files_only=True, use_safetensors=True, dtype=torch.float32)
+    config = model.eval().config
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    qformer_tokenizer = Tokenizer.from_file(str(folder / "qformer_tokenizer" / "tokenizer.json"))
+    prompt = tokenizer.encode(question).ids
+    ids = torch.tensor([[config.image_token_index] * config.num_query_tokens + prompt])
+    qformer_ids = torch.tensor([qformer_tokenizer.encode(question).ids])
+    with torch.inference_mode():
+        written = model.generate(
+            pixel_values=ImageProcessor(image_size=config.vision_config.image_size)([Image.open(image)]),
+            input_ids=ids,
+            attention_mask=torch.ones_like(ids),
+            qformer_input_ids=qformer_ids,
+            qformer_attention_mask=torch.ones_like(qformer_ids),
+            max_new_tokens=15,
+            do_sample=False,
+        )
+    return tokenizer.decode(written[0].tolist())
+
+
+if __name__ == "__main__":
+    print(answer_with_transformers(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]))

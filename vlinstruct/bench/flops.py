@@ -50,7 +50,7 @@ class Flops:
 
 def mean_flops(samples: Sequence[Flops]) -> Flops:
     """Returns the mean of every part."""
-    return Flops(**{field.name: fmean(getattr(one, field.name) for one in samples) for field in fields(Flops)})
+    return Flops(**{field.name: fmean(getattr(sample, field.name) for sample in samples) for field in fields(Flops)})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,17 +6,18 @@ loop over its forward does; ours one by one shares the picture, ours together th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice, product
 from typing import Any
 
 import torch
 
-from vlinstruct.bench.compare import Timing, picture, timed_in_turns
+from vlinstruct.backends.instructblip.backend import InstructBlipBackend
 from vlinstruct.bench.theirs import TheirArms
+from vlinstruct.bench.timing import Timing, picture, seconds_of, timed_in_turns
 from vlinstruct.bench.workload import Workload
 from vlinstruct.model import Model
+from vlinstruct.values import good
 
 RANKING_ARMS = ("transformers, one by one", "vlinstruct, one by one", "vlinstruct, together")
 _QUESTION = "Question: What is in the picture? \n Short answer:"
@@ -54,60 +55,58 @@ def candidates(count: int) -> list[str]:
     return list(islice(answers if count <= 64 else longer, count))
 
 
-def compare_ranking(pipeline: Model, theirs: Any, count: int, runs: int) -> Ranking:
+def compare_ranking(backend: InstructBlipBackend, theirs: Any, count: int, runs: int) -> Ranking:
     """Ranks with every arm in turns.
 
     Args:
-        pipeline: ours.
+        backend: ours.
         theirs: transformers' model with the same weights.
         count: candidates, at least 2.
         runs: of every arm, at least 2.
     """
-    image, offered, found = picture(), candidates(count), {}
-    model, others = pipeline.backend, TheirArms(theirs, pipeline.backend, [image], Workload())
+    image, offered = picture(), candidates(count)
+    losses: dict[str, list[float]] = {}
+    model, reference = Model(backend), TheirArms(theirs, backend, [image], Workload())
 
     def one_by_one() -> None:
-        percept = pipeline.see(image)
+        seen = model.see(image)
         for text in offered:
-            model.token_nll(percept, [_QUESTION], [_QUESTION], [text])
+            model.rank_each([seen], [_QUESTION], [[text]])
 
     def together() -> None:
-        (row,) = model.candidate_nll(pipeline.see(image), [_QUESTION], [_QUESTION], [offered])
-        found["ours"] = [one.mean_nll for one in row]
+        (outcome,) = model.rank_each([model.see(image)], [_QUESTION], [offered])
+        losses["ours"] = [scores.mean_nll for scores in good(outcome)]
 
     @torch.inference_mode()
     def transformers() -> None:
-        targets = [model.tokenizer.target_ids(text) for text in offered]
-        losses = [others.target_nll(image, _QUESTION, _QUESTION, target) for target in targets]
-        found["theirs"] = [sum(one) / len(one) for one in losses]
+        targets = [backend.tokenizer.target_ids(text) for text in offered]
+        nll = [reference.target_nll(image, _QUESTION, _QUESTION, target) for target in targets]
+        losses["theirs"] = [sum(tokens) / len(tokens) for tokens in nll]
 
     timings = timed_in_turns(dict(zip(RANKING_ARMS, (transformers, one_by_one, together), strict=True)), runs)
-    return Ranking(num_candidates=count, timings=timings, largest_difference=_largest(found["ours"], found["theirs"]))
+    largest = max(abs(own - other) for own, other in zip(losses["ours"], losses["theirs"], strict=True))
+    return Ranking(num_candidates=count, timings=timings, largest_difference=largest)
 
 
-def _largest(ours: Sequence[float], theirs: Sequence[float]) -> float:
-    return max(abs(one - other) for one, other in zip(ours, theirs, strict=True))
-
-
-def ranking_table(one: Ranking) -> str:
+def ranking_table(ranking: Ranking) -> str:
     """Returns the measurement as lines."""
-    lines = [f"ranking {one.num_candidates} candidates"]
-    for timing in one.timings:
+    lines = [f"ranking {ranking.num_candidates} candidates"]
+    for timing in ranking.timings:
         low, high = timing.quartiles_s
         spread = f"{1e3 * timing.median_s:9.1f} ms  ({1e3 * low:.1f} to {1e3 * high:.1f})"
-        lines.append(f"  {timing.arm:24} {spread:36} together is {one.speedup(timing.arm):.1f} times as fast")
-    return "\n".join([*lines, f"  losses differ by at most {one.largest_difference:.1e} nats per token"])
+        lines.append(f"  {timing.arm:24} {spread:36} together is {ranking.speedup(timing.arm):.1f} times as fast")
+    return "\n".join([*lines, f"  losses differ by at most {ranking.largest_difference:.1e} nats per token"])
 
 
-def ranking_record(backbone: str, one: Ranking, environment: dict[str, Any]) -> dict[str, Any]:
-    """Returns it as a record, every run's seconds included."""
+def ranking_record(backbone: str, ranking: Ranking, environment: dict[str, Any]) -> dict[str, Any]:
+    """Returns a ranking as a record, every run's seconds included."""
     return {
         "schema": "vlinstruct.bench.ranking/1",
         "id": backbone,
         "status": "ok",
         "environment": environment,
-        "candidates": one.num_candidates,
-        "seconds": {timing.arm: list(timing.seconds) for timing in one.timings},
-        "median_speedup": {arm: one.speedup(arm) for arm in RANKING_ARMS},
-        "largest_difference": one.largest_difference,
+        "candidates": ranking.num_candidates,
+        "seconds": seconds_of(ranking.timings),
+        "median_speedup": {arm: ranking.speedup(arm) for arm in RANKING_ARMS},
+        "largest_difference": ranking.largest_difference,
     }

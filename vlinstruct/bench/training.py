@@ -1,4 +1,4 @@
-"""Our arm of a training comparison, and the comparison: whole epochs of every arm, in turns, over the same samples.
+"""Training, beside a plain loop: whole epochs of every arm, in turns, over the same samples.
 
 Plain transformers has no CMAA, so that ours without EMA is the like of it; with EMA the language model reads twice as
 many projected positions. A first epoch counts all that a training does once: the frozen features, picture by picture
@@ -7,18 +7,17 @@ from their files, and the tokens.
 
 from __future__ import annotations
 
-import statistics
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from vlinstruct.backends.instructblip.backend import InstructBlipBackend
-from vlinstruct.bench.compare import Timing, timed_in_turns
 from vlinstruct.bench.flops import Flops, PaddedBatch, frozen_row, mean_flops, our_row, plain_row
-from vlinstruct.bench.plain_training import PlainTraining
-from vlinstruct.bench.training_workload import TrainingWorkload, draw_samples
+from vlinstruct.bench.theirs import PlainTraining
+from vlinstruct.bench.timing import Timing, median_and_quartiles, peaks_of, seconds_of, timed_in_turns
+from vlinstruct.bench.workload import TrainingWorkload, draw_samples
 from vlinstruct.training.data.conversations import TrainingSample
 from vlinstruct.training.devices import Devices
 from vlinstruct.training.examples import Examples
@@ -38,6 +37,8 @@ PLAIN, FIRST_EPOCH, LIKE_FOR_LIKE, WITH_EMA = (
 )
 TRAINING_ARMS = (PLAIN, FIRST_EPOCH, LIKE_FOR_LIKE, WITH_EMA)
 _MANY_EPOCHS = 10**6  # the rate hardly moves
+_MB = 10**6
+_GFLOP = 1e9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,34 +72,24 @@ class TrainingComparison:
         return {timing.arm: timing.seconds for timing in self.timings}
 
 
-def median_and_quartiles(values: Sequence[float]) -> tuple[float, float, float]:
-    """Returns first quartile, median and third quartile.
-
-    >>> median_and_quartiles([1.0, 2.0, 3.0, 4.0, 5.0])
-    (2.0, 3.0, 4.0)
-    """
-    low, _, high = statistics.quantiles(values, n=4, method="inclusive")
-    return low, statistics.median(values), high
-
-
 def compare_training(
     model: InstructBlipBackend, theirs: Any, workloads: Sequence[TrainingWorkload], runs: int
 ) -> list[TrainingComparison]:
     """Compares all arms on every workload.
 
     Args:
-        model: ours; its projection learns.
-        theirs: transformers' model with the same weights; its projection learns.
+        model: ours; it is trained, so that its projection is another one afterwards.
+        theirs: transformers' model with the same weights; it is trained, too.
         workloads: what is learned.
         runs: epochs of every arm, at least 2.
     """
-    compared = []
+    comparisons = []
     for workload in workloads:
         with tempfile.TemporaryDirectory() as folder:
             arms = TrainingArms(model, theirs, workload, Path(folder))
             timings = timed_in_turns(arms.runnable(), runs)
-            compared.append(TrainingComparison(workload=workload, timings=timings, flops=arms.flops()))
-    return compared
+            comparisons.append(TrainingComparison(workload=workload, timings=timings, flops=arms.flops()))
+    return comparisons
 
 
 class TrainingArms:
@@ -130,50 +121,54 @@ class TrainingArms:
         }
 
     def _first_epoch(self) -> None:
-        known = self.ours[False]
+        later = self.ours[False]  # what a later epoch finds computed, in a folder where nothing is computed yet
         with tempfile.TemporaryDirectory(dir=self.folder) as folder:
-            OurTraining(known.backend, known.samples, Path(folder), known.settings).epoch()
+            OurTraining(later.backend, later.samples, Path(folder), later.settings).epoch()
 
     def flops(self) -> dict[str, Flops]:
         """Returns every arm's operations per sample, the mean of its first epoch."""
-        like_for_like = self.ours[False].flops()
-        return {
-            PLAIN: self._plain_flops(),
-            FIRST_EPOCH: self.ours[False].frozen_flops() + like_for_like,
-            LIKE_FOR_LIKE: like_for_like,
-            WITH_EMA: self.ours[True].flops(),
-        }
-
-    def _plain_flops(self) -> Flops:
         ours = self.ours[False]
-        config, num_tokens = ours.backend.network.config, ours.num_instruction_tokens
-        samples: list[Flops] = []
+        config, num_tokens, like_for_like = ours.backend.network.config, ours.num_instruction_tokens, ours.flops()
+        plain: list[Flops] = []
         for batch in self.plain.batches(0):
             longest = max(num_tokens[index] for index in batch)
             row = frozen_row(config, longest) + plain_row(config, ours.padded(batch))
-            samples += [row] * len(batch)
-        return mean_flops(samples)
+            plain += [row] * len(batch)
+        return {
+            PLAIN: mean_flops(plain),
+            FIRST_EPOCH: ours.frozen_flops() + like_for_like,
+            LIKE_FOR_LIKE: like_for_like,
+            WITH_EMA: self.ours[True].flops(),
+        }
 
 
 class OurTraining(Loop):
     """A training without checkpoints, its features computed.
 
     Args:
-        model: what is trained; the settings decide what learns of it.
+        backend: what is trained; the settings decide what learns of it.
         samples: what is learned.
         folder: gets the features and the log.
-        config: the settings.
+        settings: how it learns.
     """
 
     def __init__(
-        self, model: InstructBlipBackend, samples: Sequence[TrainingSample], folder: Path, config: TrainingSettings
+        self, backend: InstructBlipBackend, samples: Sequence[TrainingSample], folder: Path, settings: TrainingSettings
     ) -> None:
         self.samples, self.folder = samples, folder
+        learning = unfreeze(backend.network, settings)
+        kept = frontier(backend, settings.layers, [sample.instruction for sample in samples])
+        rows = FeatureRows.of(samples, is_per_picture=kept.is_per_picture)
+        num_rows = len(rows.firsts)
+        features = Features(
+            folder / "features", fingerprint="bench", num_rows=num_rows, shape=kept.shape, dtype=backend.dtype
+        )
+        compute_features(kept, rows, features, together=rows_together(backend.device))
         super().__init__(
-            Job(backend=model, samples=samples, folder=folder, settings=config, backbone="bench", weights="bench"),
-            learning=unfreeze(model.network, config),
-            examples=_examples(model, samples, folder / "features", config),
-            devices=Devices(cpu=model.device.type == "cpu"),
+            Job(backend=backend, samples=samples, folder=folder, settings=settings, backbone="bench", weights="bench"),
+            learning=learning,
+            examples=Examples(backend, samples, kept, features, rows),
+            devices=Devices(cpu=backend.device.type == "cpu"),
             facts={},
         )
 
@@ -220,11 +215,64 @@ def training_config(batch_size: int, *, ema: bool) -> TrainingSettings:
     )
 
 
-def _examples(
-    model: InstructBlipBackend, samples: Sequence[TrainingSample], folder: Path, config: TrainingSettings
-) -> Examples:
-    of = frontier(model, config.layers, [sample.instruction for sample in samples])
-    rows = FeatureRows.of(samples, is_per_picture=of.is_per_picture)
-    features = Features(folder, fingerprint="bench", num_rows=len(rows.firsts), shape=of.shape, dtype=model.dtype)
-    compute_features(of, rows, features, together=rows_together(model.device))
-    return Examples(model, samples, of, features, rows)
+def training_record(
+    backbone: str, comparisons: Sequence[TrainingComparison], environment: dict[str, Any]
+) -> dict[str, Any]:
+    """Returns everything that was measured, every epoch's seconds included.
+
+    Args:
+        backbone: what was measured.
+        comparisons: of all workloads.
+        environment: what it was measured on.
+    """
+    return {
+        "schema": "vlinstruct.bench.training/1",
+        "id": backbone,
+        "status": "ok",
+        "environment": environment,
+        "trainings": [
+            {
+                "lengths": comparison.workload.name,
+                "samples": comparison.workload.num_samples,
+                "batch": comparison.workload.batch_size,
+                "seconds": seconds_of(comparison.timings),
+                "peak_bytes": peaks_of(comparison.timings),
+                "median_samples_per_s": {
+                    arm: median_and_quartiles(comparison.samples_per_s(arm))[1] for arm in TRAINING_ARMS
+                },
+                "median_speedup": {arm: median_and_quartiles(comparison.speedups(arm))[1] for arm in TRAINING_ARMS},
+                "speedup_bound": {arm: comparison.bound(arm) for arm in TRAINING_ARMS},
+                "flops_per_sample": {arm: asdict(flops) for arm, flops in comparison.flops.items()},
+            }
+            for comparison in comparisons
+        ],
+    }
+
+
+def training_table(comparisons: Sequence[TrainingComparison]) -> str:
+    """Returns two blocks of lines per workload: what was measured, and the compute that bounds it."""
+    return "\n\n".join("\n".join([*_speeds(comparison), "", *_computes(comparison)]) for comparison in comparisons)
+
+
+def _speeds(comparison: TrainingComparison) -> list[str]:
+    has_peaks = any(timing.peak_bytes is not None for timing in comparison.timings)
+    what = f"{comparison.workload.name}, batches of {comparison.workload.batch_size}"
+    head = f"{what:40} {'samples/s':>9} {'quartiles':>16} {'times':>6} {'quartiles':>14}"
+    lines = [f"{head} {'bound':>6}" + has_peaks * "  peak memory"]
+    for timing in comparison.timings:
+        low, median, high = median_and_quartiles(comparison.samples_per_s(timing.arm))
+        slow, times, fast = median_and_quartiles(comparison.speedups(timing.arm))
+        speed = f"{median:9.1f} {f'{low:.1f} to {high:.1f}':>16}"
+        speedup = f"{times:6.2f} {f'{slow:.2f} to {fast:.2f}':>14} {comparison.bound(timing.arm):6.2f}"
+        peak = f"  {timing.peak_bytes / _MB:8.0f} MB" if timing.peak_bytes is not None else ""
+        lines.append(f"  {timing.arm:38} {speed} {speedup}{peak}")
+    return lines
+
+
+def _computes(comparison: TrainingComparison) -> list[str]:
+    parts = ("vision", "qformer", "forward", "backward", "total")
+    lines = [f"{'  GFLOP per sample, padding included':40} " + " ".join(f"{part:>9}" for part in parts)]
+    for arm, flops in comparison.flops.items():
+        counts = (getattr(flops, part) / _GFLOP for part in parts)
+        lines.append(f"  {arm:38} " + " ".join(f"{count:9.3f}" for count in counts))
+    return lines

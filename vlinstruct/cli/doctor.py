@@ -46,14 +46,10 @@ def doctor(
 
     Examines this installation and a backbone; downloads and changes nothing.
     """
-    from vlinstruct.backends.registry import default_backbone
     from vlinstruct.doctor.diagnosis import diagnose
-    from vlinstruct.doctor.wanted import Wanted
 
-    name = default_backbone() if backbone is None else backbone
-    wanted = Wanted(backbone=name, adapter=adapter, device=device, dtype=dtype, offline=common.offline)
     with Talk(quiet=common.quiet).listening():
-        diagnosis = diagnose(wanted)
+        diagnosis = diagnose(backbone, adapter=adapter, device=device, dtype=dtype, offline=common.offline)
     if common.as_json:
         show_record(_record(diagnosis))
     else:
@@ -66,23 +62,23 @@ def doctor(
 def _record(diagnosis: Diagnosis) -> dict[str, object]:
     error = diagnosis.error()
     status = {"status": "ok"} if error is None else {"status": "error", "code": error.code, "message": error.message}
-    findings = [asdict(one) for one in diagnosis.findings]
-    return {"schema": "vlinstruct.doctor/1", "id": diagnosis.wanted.backbone, **status, "findings": findings}
+    findings = [asdict(finding) for finding in diagnosis.findings]
+    return {"schema": "vlinstruct.doctor/1", "id": diagnosis.settings.backbone, **status, "findings": findings}
 
 
 def _report(diagnosis: Diagnosis) -> Iterator[str]:
     yield "this environment"
     yield from _lines(diagnosis.environment)
-    yield f"\nbackbone {diagnosis.wanted.backbone}"
+    yield f"\nbackbone {diagnosis.settings.backbone}"
     yield from _lines(diagnosis.backbone)
-    levels = Counter(one.level for one in diagnosis.findings)
+    levels = Counter(finding.level for finding in diagnosis.findings)
     yield f"\nok: {levels['ok']}, notices: {levels['notice']}, problems: {levels['problem']}"
 
 
 def _lines(findings: Sequence[Finding]) -> Iterator[str]:
-    for (level, check, fix), same in groupby(findings, lambda one: (one.level, one.check, one.fix)):
+    for (level, check, fix), same in groupby(findings, lambda finding: (finding.level, finding.check, finding.fix)):
         start = f"  {level:{_LEVEL_WIDTH}}{check:{_CHECK_WIDTH}} "
-        yield _wrapped(start, "; ".join(one.found for one in same))
+        yield _wrapped(start, "; ".join(finding.found for finding in same))
         if fix is not None:
             yield _wrapped(" " * len(start), f"fix: {fix}")
 

@@ -1,19 +1,13 @@
-"""`vlinstruct doctor`: what is wrong here, and how to mend it.
+"""`vlinstruct doctor`: what is wrong with this installation or a backbone, and how to fix it.
 
-    finding       what a check says: a level, what was found, how to fix it
-    wanted        what a person means to run
-    packages      which libraries are here
-    variables     what the environment says
-    devices       what can compute, and how much memory it has
-    cache         the hub's cache and the hub
-    model         a backbone's folder, opened once for all checks
-    configuration its settings against what we compute
-    weights       its tensors
-    tokens        its tokenizers
-    answering     it answers a question about a picture
-    environment   the table of contents of this machine's checks
-    backbone      the table of contents of a backbone's
-    diagnosis     both together, and what a command ends with
+    diagnosis       `diagnose`: all checks in their order, and the error that their problems amount to
+    finding         what a check is given and what it says: a level, what was found, how to fix it
+    machine         libraries, environment variables, processor, memory, GPUs
+    cache           the hub's cache on this machine, and the hub
+    backbone        the checks of a backbone in their order; it answers a question about a picture
+    folder          its folder, opened once for all checks: files and tensors
+    configuration   its config.json, against what was trained and what we compute
+    tokens          its tokenizers
 
-A check is a generator of findings; nothing is downloaded and nothing is written.
+A check is a generator of findings. Nothing is downloaded and nothing is written.
 """

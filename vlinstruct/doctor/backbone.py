@@ -1,21 +1,29 @@
-"""The checks of a backbone, in their order."""
+"""The checks of a backbone in their order; the last one asks it about a picture that is drawn here, twice."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from dataclasses import dataclass
 
+from PIL import Image, ImageDraw
+
+from vlinstruct.backends.instructblip.adapter import load_adapter
+from vlinstruct.backends.instructblip.backend import InstructBlipBackend
 from vlinstruct.backends.instructblip.configuration import InstructBlipConfig
-from vlinstruct.doctor import answering, configuration, tokens, weights
-from vlinstruct.doctor.finding import Finding, notice, problem, refusal, run
-from vlinstruct.doctor.model import ModelFolder, damaged_files, find
-from vlinstruct.doctor.wanted import Wanted
-from vlinstruct.errors import VlinstructError
+from vlinstruct.backends.instructblip.opening import load_backend
+from vlinstruct.backends.registry import find_adapter
+from vlinstruct.doctor import configuration, folder, tokens
+from vlinstruct.doctor.finding import DoctorSettings, Finding, notice, ok, problem, refusal, run_check
+from vlinstruct.doctor.folder import ModelFolder, damaged_files, find_folder
+from vlinstruct.errors import NetworkError, ResourceError, ScoreError, VlinstructError, is_out_of_memory
 from vlinstruct.files import read_json_object
+from vlinstruct.model import Model
+from vlinstruct.settings import GenerationSettings
 
 Check = Callable[[ModelFolder], Iterator[Finding]]
 
-SETTINGS: Sequence[Check] = (
+_CONFIGURATION: Sequence[Check] = (
     configuration.architecture,
     configuration.code,
     configuration.old_snapshot,
@@ -24,8 +32,8 @@ SETTINGS: Sequence[Check] = (
     configuration.positions,
     configuration.pictures,
 )
-WEIGHTS: Sequence[Check] = (weights.dtype, weights.tensors, weights.finite)
-TOKENIZERS: Sequence[Check] = (
+_WEIGHTS: Sequence[Check] = (folder.dtype, folder.tensors, folder.finite)
+_TOKENIZERS: Sequence[Check] = (
     tokens.vocabulary,
     tokens.end_token,
     tokens.padding_token,
@@ -35,33 +43,108 @@ TOKENIZERS: Sequence[Check] = (
     tokens.typed_text,
 )
 _FIX = "Download or copy the folder again"
+_QUESTION = "what colour is the circle?"
+_MOST_TOKENS = 8
+_SMALLER = "Use --dtype bfloat16, --quantize 8bit, or another --device"
+_NARROW = "Use --dtype float32 or bfloat16; if it stays, download the weights again"
 
 
-def examine_backbone(wanted: Wanted) -> list[Finding]:
-    """Runs all of them, as far as the backbone lies here."""
+def examine_backbone(settings: DoctorSettings) -> list[Finding]:
+    """Runs the checks as far as the backbone is on this machine.
+
+    Tensors are not read where a file is damaged already, and no question is asked where there is any problem: both
+    would only repeat it.
+    """
     try:
-        folder, found = find(wanted)
+        path, source = find_folder(settings)
     except VlinstructError as error:
         return [refusal("backbone", error, _FIX)]
-    return [found] if folder is None else [found, *_examine_folder(folder, wanted)]
-
-
-def _examine_folder(folder: Path, wanted: Wanted) -> list[Finding]:
-    findings = list(damaged_files(folder))
+    if path is None:
+        return [source]
+    findings = [source, *damaged_files(path)]
+    is_whole = len(findings) == 1
     try:
-        values = read_json_object(folder / "config.json")
-        model = ModelFolder(folder=folder, values=values, config=InstructBlipConfig.from_dict(values), wanted=wanted)
+        values = read_json_object(path / "config.json")
+        config = InstructBlipConfig.from_dict(values)
     except VlinstructError as error:
         return [*findings, refusal("configuration", error, _FIX)]
     except (AttributeError, KeyError, TypeError, ValueError):
         return [*findings, problem("configuration", "config.json is damaged: a value is of a wrong kind", _FIX)]
-    for check in (*SETTINGS, *(() if findings else WEIGHTS), *TOKENIZERS):
-        findings.extend(_new(run(check, model, fix=_FIX), findings))
+    model = ModelFolder(folder=path, values=values, config=config, settings=settings)
+    for check in (*_CONFIGURATION, *(_WEIGHTS if is_whole else ()), *_TOKENIZERS):
+        # Two checks may meet the same, e.g. a missing tokenizer; it is told once.
+        said = {finding.found for finding in findings[1:]}
+        findings += [finding for finding in run_check(check, model, fix=_FIX) if finding.found not in said]
     if any(finding.level == "problem" for finding in findings):
         return [*findings, notice("answer", "not tried, for the problems above", "Fix them and run doctor again")]
-    return [*findings, *run(answering.answer, model, fix=_FIX)]
+    return [*findings, *run_check(answer, model, fix=_FIX)]
 
 
-def _new(found: Sequence[Finding], findings: Sequence[Finding]) -> list[Finding]:
-    """Leaves out what another check has met already, e.g. a missing tokenizer."""
-    return [finding for finding in found if finding.found not in {one.found for one in findings}]
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """An answer to the question, and the question's score.
+
+    Args:
+        answer: the answer.
+        ias: the question's, in nats per token.
+        token_nll: of each of the question's tokens, in nats.
+    """
+
+    answer: str
+    ias: float
+    token_nll: tuple[float, ...]
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether no score is NaN or infinite."""
+        return math.isfinite(self.ias) and all(map(math.isfinite, self.token_nll))
+
+
+def answer(model: ModelFolder) -> Iterator[Finding]:
+    """Loads the backbone, where it fits into memory, and asks it; with its adapter once more."""
+    settings = model.settings
+    try:
+        backend = load_backend(str(model.folder.absolute()), device=settings.device, dtype=settings.dtype, offline=True)
+        yield _compared("answer", attempt(backend), attempt(backend))
+        if settings.adapter is not None:
+            yield _with_adapter(backend, settings.adapter)
+    except ResourceError as error:
+        yield notice("answer", f"not tried: {error.problem}", error.advice or _SMALLER)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        yield notice("answer", "not tried: memory ended while it was loaded", _SMALLER)
+
+
+def _with_adapter(backend: InstructBlipBackend, adapter: str) -> Finding:
+    check = f"answer with {adapter}"
+    try:
+        path = find_adapter(adapter, offline=True)
+    except NetworkError:
+        return notice(check, "not tried: it is not in the cache", f"Get it with: hf download {adapter}")
+    load_adapter(path, backend.network)
+    return _compared(check, attempt(backend), attempt(backend))
+
+
+def attempt(backend: InstructBlipBackend) -> Attempt:
+    """Asks once, from the pixels on: what an earlier attempt saw would repeat its encoder's output."""
+    model = Model(backend)
+    image = Image.new("RGB", (224, 224), "white")
+    ImageDraw.Draw(image).ellipse((48, 48, 176, 176), fill="red")
+    seen = model.see(image)
+    try:
+        (scored,) = model.score(seen, _QUESTION)
+    except ScoreError:  # no score is finite
+        return Attempt(answer="", ias=math.nan, token_nll=())
+    reply = model.ask(seen, _QUESTION, generation=GenerationSettings(max_new_tokens=_MOST_TOKENS))
+    return Attempt(answer=reply.text, ias=scored.ias, token_nll=scored.scores.token_nll)
+
+
+def _compared(check: str, first: Attempt, second: Attempt) -> Finding:
+    if not (first.is_finite and second.is_finite):
+        return problem(check, "its scores are not finite", _NARROW)
+    if first != second:
+        answers = [f"{attempt.answer!r} (IAS {attempt.ias:.5f})" for attempt in (first, second)]
+        message = f"the same question twice gave {' and '.join(answers)}"
+        return problem(check, message, "Compare with --device cpu; if it stays, report it")
+    return ok(check, f"asked about a red circle, {_QUESTION!r}: {first.answer!r}, IAS {first.ias:.4f}, twice the same")

@@ -8,7 +8,7 @@ from typing import Any
 
 from vlinstruct.backends.registry import of_same_shape
 from vlinstruct.doctor.finding import Finding, notice, ok, problem
-from vlinstruct.doctor.model import ModelFolder
+from vlinstruct.doctor.folder import ModelFolder
 from vlinstruct.files import read_json_object
 from vlinstruct.weights.download import names_code
 
@@ -18,6 +18,7 @@ _COPY = "Take config.json and the weights from the same model"
 _MEAN = (0.48145466, 0.4578275, 0.40821073)
 _STD = (0.26862954, 0.26130258, 0.27577711)
 _BICUBIC = 3
+_CLIP = f"Write image_mean {list(_MEAN)}, image_std {list(_STD)} and resample 3 into preprocessor_config.json"
 _DOES: Mapping[str, bool] = {"do_resize": True, "do_rescale": True, "do_normalize": True, "do_center_crop": False}
 
 
@@ -27,19 +28,19 @@ def architecture(model: ModelFolder) -> Iterator[Finding]:
     like = of_same_shape(model.values)
     shape = "" if like is None else f", the shape of {like.name}"
     yield ok("architecture", f"InstructBLIP with {kind}{shape}, {model.config.num_query_tokens} query tokens")
-    named = model.values.get("architectures") or [_ARCHITECTURE]
-    if _ARCHITECTURE not in named:
-        found = f"config.json names {named}, {_ARCHITECTURE} was expected"
-        yield notice("architecture", found, _COPY)
+    architectures = model.values.get("architectures") or [_ARCHITECTURE]
+    if _ARCHITECTURE not in architectures:
+        message = f"config.json names {architectures}, {_ARCHITECTURE} was expected"
+        yield notice("architecture", message, _COPY)
 
 
 def code(model: ModelFolder) -> Iterator[Finding]:
-    """Settings with which other libraries would run a model's own code; a repository of the hub is refused for them."""
-    named = {path.name: names_code(read_json_object(path)) for path in sorted(model.folder.glob("*config.json"))}
-    asking = [f"{name} ({setting})" for name, setting in named.items() if setting is not None]
-    if asking:
-        found = f"{', '.join(asking)} asks for code of its own: we never run it, other libraries may"
-        yield notice("code", found, "Remove the setting")
+    """Settings that make other libraries run a model's own code; we refuse to load a hub repository that has one."""
+    settings = {path.name: names_code(read_json_object(path)) for path in sorted(model.folder.glob("*config.json"))}
+    places = [f"{name} ({setting})" for name, setting in settings.items() if setting is not None]
+    if places:
+        message = f"{', '.join(places)} asks for code of its own: we never run it, other libraries may"
+        yield notice("code", message, "Remove the setting")
     else:
         yield ok("code", "none is asked for")
 
@@ -55,19 +56,19 @@ def old_snapshot(model: ModelFolder) -> Iterator[Finding]:
 
 
 def activation(model: ModelFolder) -> Iterator[Finding]:
-    """FlanT5 in InstructBLIP was trained with the exact gelu."""
+    """Whether FlanT5 computes the exact gelu, with which InstructBLIP trained it."""
     text = model.config.text_config
     if text.gated_activation is None:
         return
     if text.gated_activation == "gelu":
         yield ok("activation", "gelu, as InstructBLIP's FlanT5 was trained")
     else:
-        found = f"{text.gated_activation}, but InstructBLIP's FlanT5 was trained with gelu: answers may change"
-        yield notice("activation", found, 'Write "dense_act_fn": "gelu" into text_config in config.json')
+        message = f"{text.gated_activation}, but InstructBLIP's FlanT5 was trained with gelu: answers may change"
+        yield notice("activation", message, 'Write "dense_act_fn": "gelu" into text_config in config.json')
 
 
 def decoder_start(model: ModelFolder) -> Iterator[Finding]:
-    """T5 writes from its padding token on."""
+    """Whether T5's decoder begins with the padding token, as it was trained."""
     text = model.config.text_config
     start, pad = text.decoder_start_token_id, text.pad_token_id
     if start is None:
@@ -75,8 +76,8 @@ def decoder_start(model: ModelFolder) -> Iterator[Finding]:
     if not 0 <= start < text.vocab_size:
         yield problem("decoder start", f"id {start} is outside of the vocabulary ({text.vocab_size})", _COPY)
     elif start != pad:
-        found = f"id {start}, but T5 was trained to begin with its padding, id {pad}"
-        yield notice("decoder start", found, f'Write "decoder_start_token_id": {pad} into text_config in config.json')
+        message = f"id {start}, but T5 was trained to begin with its padding, id {pad}"
+        yield notice("decoder start", message, f'Write "decoder_start_token_id": {pad} into text_config in config.json')
     else:
         yield ok("decoder start", f"id {start}, the padding")
 
@@ -93,8 +94,8 @@ def pictures(model: ModelFolder) -> Iterator[Finding]:
     """How pictures become pixel values."""
     path, side = model.folder / "preprocessor_config.json", model.config.vision_config.image_size
     if not path.exists():
-        found = f"preprocessor_config.json is missing: {side} pixels, bicubic, CLIP's mean and deviation are taken"
-        yield notice("pictures", found, "Copy preprocessor_config.json from the model's repository")
+        message = f"preprocessor_config.json is missing: {side} pixels, bicubic, CLIP's mean and deviation are taken"
+        yield notice("pictures", message, "Copy preprocessor_config.json from the model's repository")
         return
     values = read_json_object(path)
     wrong = [*_wrong_size(values, side), *_wrong_normalisation(values), *_unknown_steps(values)]
@@ -105,8 +106,8 @@ def _wrong_size(values: Mapping[str, Any], side: int) -> Iterator[Finding]:
     size = values.get("size")
     sides = set(size.values()) if isinstance(size, dict) else {size}
     if size is not None and sides != {side}:
-        found = f"preprocessor_config.json says {size}, the vision tower reads {side} pixels, which wins"
-        yield notice("pictures", found, _COPY)
+        message = f"preprocessor_config.json says {size}, the vision tower reads {side} pixels, which wins"
+        yield notice("pictures", message, _COPY)
 
 
 def _wrong_normalisation(values: Mapping[str, Any]) -> Iterator[Finding]:
@@ -114,22 +115,19 @@ def _wrong_normalisation(values: Mapping[str, Any]) -> Iterator[Finding]:
         got = values.get(name) or trained
         if not _are_numbers(got) or len(got) != 3 or (name == "image_std" and 0 in got):
             yield problem("pictures", f"{name} is {got}: three numbers were expected, none of image_std 0", _CLIP)
-        elif any(not math.isclose(one, other, abs_tol=1e-4) for one, other in zip(got, trained, strict=True)):
+        elif any(not math.isclose(value, usual, abs_tol=1e-4) for value, usual in zip(got, trained, strict=True)):
             yield notice("pictures", f"{name} is {got}, the models of this family were trained with CLIP's", _CLIP)
     resample = values.get("resample", _BICUBIC)
     if resample != _BICUBIC:
         yield notice("pictures", f"resample is {resample}, the models were trained with bicubic (3)", _CLIP)
 
 
-_CLIP = f"Write image_mean {list(_MEAN)}, image_std {list(_STD)} and resample 3 into preprocessor_config.json"
-
-
 def _are_numbers(values: object) -> bool:
-    return isinstance(values, list | tuple) and all(isinstance(one, int | float) for one in values)
+    return isinstance(values, list | tuple) and all(isinstance(value, int | float) for value in values)
 
 
 def _unknown_steps(values: Mapping[str, Any]) -> Iterator[Finding]:
-    others = [name for name, done in _DOES.items() if bool(values.get(name, done)) != done]
-    if others:
-        found = f"{', '.join(others)} are not followed: pictures are squeezed to a square, scaled and normalised"
-        yield notice("pictures", found, "Compare a few answers with those of the model's authors")
+    steps = [name for name, is_done in _DOES.items() if bool(values.get(name, is_done)) != is_done]
+    if steps:
+        message = f"{', '.join(steps)} are not followed: pictures are squeezed to a square, scaled and normalised"
+        yield notice("pictures", message, "Compare a few answers with those of the model's authors")

@@ -1,66 +1,111 @@
-"""All findings together, and what a command ends with."""
+"""`diagnose`: every check of this machine and of a backbone, and the error that their problems amount to.
+
+Imports no torch: a broken installation is what a diagnosis is for, so the backbone's checks, which need torch, are
+imported behind those of the machine.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from vlinstruct.doctor.environment import examine_environment
-from vlinstruct.doctor.finding import Finding, problem
-from vlinstruct.doctor.wanted import Wanted
+from vlinstruct.backends.registry import default_backbone
+from vlinstruct.doctor import cache, machine
+from vlinstruct.doctor.finding import DoctorSettings, Finding, problem, run_check
 from vlinstruct.errors import CheckpointError, ResourceError, VlinstructError
 
+MACHINE: Sequence[Callable[[DoctorSettings], Iterator[Finding]]] = (
+    machine.python,
+    machine.packages,
+    machine.variables,
+    machine.processor,
+    machine.gpu,
+    machine.device,
+    cache.disk,
+    cache.cache,
+    cache.cached_backbones,
+    cache.hub,
+)
+_FIX = "Install vlinstruct again with what it needs; if it stays, report it"
 _ADVICE = "The report says how to fix each"
+_MOST_NAMED = 4  # checks in an error's one line
 
 
 @dataclass(frozen=True, kw_only=True)
 class Diagnosis:
-    """What was found.
+    """The findings.
 
     Args:
-        wanted: what was examined.
-        environment: of this machine and its installation.
-        backbone: of the backbone.
+        settings: what was examined.
+        environment: the findings about this machine and its installation.
+        backbone: the findings about the backbone.
     """
 
-    wanted: Wanted
+    settings: DoctorSettings
     environment: Sequence[Finding]
     backbone: Sequence[Finding]
 
     @property
     def findings(self) -> list[Finding]:
-        """All of them."""
+        """The environment's, then the backbone's."""
         return [*self.environment, *self.backbone]
 
     def error(self) -> VlinstructError | None:
-        """Returns what a command ends with, None without a problem; the environment comes first."""
+        """Returns the error that a command ends with, None without a problem.
+
+        A problem of the environment comes first: it may be the cause of the backbone's.
+        """
         here, there = _problems(self.environment), _problems(self.backbone)
         if here:
             return ResourceError.at("problems found", "this environment", here, _ADVICE, code="environment")
         if there:
-            return CheckpointError.at("problems found", self.wanted.backbone, there, _ADVICE)
+            return CheckpointError.at("problems found", self.settings.backbone, there, _ADVICE)
         return None
 
 
 def _problems(findings: Sequence[Finding]) -> str:
     checks = list(dict.fromkeys(finding.check for finding in findings if finding.level == "problem"))
-    return ", ".join(checks[:4]) + (", ..." if len(checks) > 4 else "")
+    return ", ".join(checks[:_MOST_NAMED]) + (", ..." if len(checks) > _MOST_NAMED else "")
 
 
-def diagnose(wanted: Wanted) -> Diagnosis:
-    """Runs every check.
+def diagnose(
+    backbone: str | None = None,
+    *,
+    adapter: str | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    offline: bool = False,
+) -> Diagnosis:
+    """Runs every check; nothing is downloaded and nothing is written.
 
     Args:
-        wanted: what is meant to run.
+        backbone: a name, a folder or a hub id; `$VLINSTRUCT_BACKBONE` or mini if None.
+        adapter: trained alignment layers to try with it: a folder, a hub id or a shipped name; None for none.
+        device: as `vlinstruct.load` takes it.
+        dtype: as `vlinstruct.load` takes it.
+        offline: open no connection, not even to see whether the hub answers.
+
+    Returns:
+        The findings; a problem is one of them and raises nothing.
     """
-    environment = examine_environment(wanted)
-    return Diagnosis(wanted=wanted, environment=environment, backbone=_backbone(wanted))
-
-
-def _backbone(wanted: Wanted) -> list[Finding]:
+    settings = DoctorSettings(
+        backbone=default_backbone() if backbone is None else backbone,
+        adapter=adapter,
+        device=device,
+        dtype=dtype,
+        offline=offline,
+    )
+    environment = examine_machine(settings)
     try:
         from vlinstruct.doctor.backbone import examine_backbone
     except ImportError as error:
-        found = f"not examined: {error.name or 'a library'} cannot be imported"
-        return [problem("backbone", found, "Fix what the environment's report says first")]
-    return examine_backbone(wanted)
+        message = f"not examined: {error.name or 'a library'} cannot be imported"
+        findings = [problem("backbone", message, "Fix what the environment's report says first")]
+    else:
+        findings = examine_backbone(settings)
+    return Diagnosis(settings=settings, environment=environment, backbone=findings)
+
+
+def examine_machine(settings: DoctorSettings) -> list[Finding]:
+    """Runs the checks of this machine and its installation, in their order."""
+    return [finding for check in MACHINE for finding in run_check(check, settings, fix=_FIX)]

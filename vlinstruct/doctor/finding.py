@@ -1,4 +1,4 @@
-"""What a check says: a level, what was found, how to fix it."""
+"""What a check is given, and what it says: a level, what was found, how to fix it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,25 @@ Level = Literal["ok", "notice", "problem"]
 
 
 @dataclass(frozen=True, kw_only=True)
+class DoctorSettings:
+    """What is examined: the options of other commands that decide what they load.
+
+    Args:
+        backbone: a name, a folder or a hub id.
+        adapter: trained alignment layers for it; None for none.
+        device: as `vlinstruct.load` takes it.
+        dtype: as `vlinstruct.load` takes it.
+        offline: whether no connection is opened.
+    """
+
+    backbone: str
+    adapter: str | None = None
+    device: str = "auto"
+    dtype: str = "auto"
+    offline: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class Finding:
     """One line of the report.
 
@@ -20,7 +39,7 @@ class Finding:
         check: what was looked at, one or two words.
         level: `notice` is worth knowing; a `problem` makes commands fail.
         found: what was found.
-        fix: how to mend it; None exactly where it is ok.
+        fix: how to fix it; None exactly where the level is `ok`.
     """
 
     check: str
@@ -62,18 +81,18 @@ def refusal(check: str, error: VlinstructError, fix: str) -> Finding:
     return problem(check, error.problem.removesuffix("."), error.advice.removesuffix(".") or fix)
 
 
-def run(check: Callable[[T], Iterator[Finding]], examined: T, *, fix: str) -> list[Finding]:
-    """Runs one check; what it meets is a problem, and the others go on.
+def run_check(check: Callable[[T], Iterator[Finding]], subject: T, *, fix: str) -> list[Finding]:
+    """Runs one check to its end; an error in it becomes a problem, so that the other checks still run.
 
     Args:
-        check: named for what it looks at.
-        examined: its argument.
-        fix: what to do where what it meets does not say it.
+        check: a generator; its name is what a problem is reported under.
+        subject: its argument, the settings or a model's folder.
+        fix: what to do about an error that does not say it itself.
     """
     findings: list[Finding] = []
     name = check.__name__.replace("_", " ")
     try:
-        findings.extend(check(examined))
+        findings.extend(check(subject))
     except VlinstructError as error:
         findings.append(refusal(name, error, fix))
     except Exception as error:  # a library may be broken and a folder hold anything: that is what a doctor is for

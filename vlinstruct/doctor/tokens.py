@@ -1,20 +1,19 @@
 """A backbone's tokenizers: the ids of configuration and tokenizer agree, and typed text stays text.
 
-The law of a user's text (FIELD): no special token's id comes of it, whatever was typed, and the language model's
-tokenizer gives it back. What a tokenizer cannot write by its nature (T5 a newline, BERT a capital) is found out by
-itself, one character at a time, and not reported.
+The law of a user's text: no special token's id comes of it, whatever was typed, and the language model's
+tokenizer gives it back. What a tokenizer cannot write by its nature (T5 a newline, BERT a capital) is found out
+one character at a time, and not reported.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from functools import partial
 from typing import TYPE_CHECKING
 
 from vlinstruct.backends.instructblip.tokenization import LiteralTokenizer, special_token
 from vlinstruct.doctor.finding import Finding, notice, ok, problem
-from vlinstruct.doctor.model import ModelFolder
+from vlinstruct.doctor.folder import ModelFolder
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -39,8 +38,8 @@ def vocabulary(model: ModelFolder) -> Iterator[Finding]:
     for part, (tokenizer, num_rows) in tables.items():
         largest = max(tokenizer.get_vocab().values())
         if largest >= num_rows:
-            found = f"the tokenizer's ids go up to {largest}, the {part}'s table has {num_rows} rows"
-            yield problem("vocabulary", found, _SAME)
+            message = f"the tokenizer's ids go up to {largest}, the {part}'s table has {num_rows} rows"
+            yield problem("vocabulary", message, _SAME)
         else:
             yield ok("vocabulary", f"{part}: {tokenizer.get_vocab_size()} tokens in a table of {num_rows}")
 
@@ -51,7 +50,7 @@ def end_token(model: ModelFolder) -> Iterator[Finding]:
 
 
 def padding_token(model: ModelFolder) -> Iterator[Finding]:
-    """The same for the padding; Llama's is never read, its rows are masked."""
+    """Whether the configuration's padding token is the tokenizer's; Llama's is never read, as padding is masked."""
     if model.config.text_config.is_encoder_decoder:
         yield _agreement(model, "padding token", "pad_token", model.config.text_config.pad_token_id)
 
@@ -83,19 +82,19 @@ def _agreement(model: ModelFolder, check: str, name: str, token_id: int) -> Find
 
 
 def image_token(model: ModelFolder) -> Iterator[Finding]:
-    """The placeholder of transformers' inputs; our prompts have none."""
-    wanted, found = model.config.image_token_index, model.tokenizer.token_to_id(_IMAGE)
-    if wanted is None or found is None:
+    """Whether both agree on the placeholder of transformers' inputs; our prompts have none."""
+    index, token_id = model.config.image_token_index, model.tokenizer.token_to_id(_IMAGE)
+    if index is None or token_id is None:
         return
-    if wanted == found:
-        yield ok("image token", f"{_IMAGE}, id {found}")
+    if index == token_id:
+        yield ok("image token", f"{_IMAGE}, id {token_id}")
     else:
-        told = f"config.json says id {wanted}, the tokenizer {found}: we do without it, transformers cannot"
-        yield notice("image token", told, _SAME)
+        message = f"config.json says id {index}, the tokenizer {token_id}: we do without it, transformers cannot"
+        yield notice("image token", message, _SAME)
 
 
 def vicuna(model: ModelFolder) -> Iterator[Finding]:
-    """By what InstructBLIP's Vicuna is recognised: merged v1.1 weights, and LAVIS's tokens."""
+    """Whether a Llama of Vicuna's vocabulary is InstructBLIP's: merged v1.1 weights, with LAVIS's tokens."""
     text = model.config.text_config
     if text.bos_token_id is None or text.vocab_size <= _VICUNA_PAD:
         return
@@ -109,17 +108,17 @@ def vicuna(model: ModelFolder) -> Iterator[Finding]:
     }
     missing = [mark for mark, holds in expected.items() if not holds]
     if missing:
-        found = f"this is not InstructBLIP's Vicuna v1.1, where {'; '.join(missing)}"
-        yield notice("vicuna", found, _VICUNA)
+        message = f"this is not InstructBLIP's Vicuna v1.1, where {'; '.join(missing)}"
+        yield notice("vicuna", message, _VICUNA)
     else:
         yield ok("vicuna", f"InstructBLIP's: {', '.join(expected)}")
 
 
 def typed_text(model: ModelFolder) -> Iterator[Finding]:
-    """The law of a user's text, for both tokenizers."""
+    """Whether what a user types stays text, for both tokenizers, and comes back from the language model's as typed."""
     text = model.config.text_config
     own = {text.eos_token_id, text.pad_token_id, model.config.image_token_index} - {None}
-    yield _stays_text("language model", model.tokenizer, {one for one in own if one is not None})
+    yield _stays_text("language model", model.tokenizer, {token_id for token_id in own if token_id is not None})
     yield _stays_text("Q-Former", model.qformer_tokenizer, set())
     yield from _comes_back(model.tokenizer)
 
@@ -132,23 +131,24 @@ def _stays_text(part: str, tokenizer: Tokenizer, forbidden: set[int]) -> Finding
     controlling = ({*literal.special, *forbidden} | named) - unknown
     turned = [text for text in SPECIAL_TEXTS if controlling & set(literal.encode(text))]
     if turned:
-        found = f"{part}: {', '.join(map(repr, turned))} become special tokens when a user types them"
-        return problem("typed text", found, "Mark these tokens as special in tokenizer.json")
+        message = f"{part}: {', '.join(map(repr, turned))} become special tokens when a user types them"
+        return problem("typed text", message, "Mark these tokens as special in tokenizer.json")
     return ok("typed text", f"{part}: none of {len(SPECIAL_TEXTS)} special texts becomes a special token")
 
 
 def _comes_back(tokenizer: Tokenizer) -> Iterator[Finding]:
-    back = partial(_gives_back, tokenizer)
-    writable = [text for text in SPECIAL_TEXTS if all(back(f"x{unit}x") for unit in re.findall(r"\s+|\S", text))]
-    lost = [text for text in writable if not back(text)]
+    def comes_back(text: str) -> bool:
+        ids = LiteralTokenizer(tokenizer).encode(text)
+        return bool(tokenizer.decode(ids, skip_special_tokens=True).strip() == text)
+
+    # A vocabulary may lack a character (T5 a newline); a text of characters that come back alone must come back whole.
+    writable = [text for text in SPECIAL_TEXTS if all(comes_back(f"x{unit}x") for unit in re.findall(r"\s+|\S", text))]
+    lost = [text for text in writable if not comes_back(text)]
     if lost:
-        found = f"language model: {', '.join(map(repr, lost))} come back as other text, though their characters do not"
-        yield problem("typed text", found, _SAME)
+        message = (
+            f"language model: {', '.join(map(repr, lost))} come back as other text, though their characters do not"
+        )
+        yield problem("typed text", message, _SAME)
     else:
         rest = "" if len(writable) == len(SPECIAL_TEXTS) else ", the others hold characters it cannot write"
         yield ok("typed text", f"{len(writable)} come back as typed{rest}")
-
-
-def _gives_back(tokenizer: Tokenizer, text: str) -> bool:
-    ids = LiteralTokenizer(tokenizer).encode(text)
-    return bool(tokenizer.decode(ids, skip_special_tokens=True).strip() == text)

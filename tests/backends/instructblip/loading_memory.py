@@ -22,7 +22,7 @@ import torch
 
 from vlinstruct.backends.instructblip.configuration import InstructBlipConfig
 from vlinstruct.backends.instructblip.load import load_model
-from vlinstruct.bench.random_weights import random_model
+from vlinstruct.bench.models import random_model
 from vlinstruct.weights.safetensors_files import write_tensors
 
 _WIDE: dict[str, Any] = {"hidden_size": 1024, "intermediate_size": 4096, "num_attention_heads": 8}

@@ -93,7 +93,7 @@ def modules() -> dict[str, ModuleType]:
 
 OURS = (
     "vlinstruct.integrations.lmms_eval.model",
-    "vlinstruct.integrations.lmms_eval.loss",
+    "vlinstruct.integrations.lmms_eval.ranking",
     "vlinstruct.integrations.lmms_eval.manifest",
 )
 

@@ -22,7 +22,7 @@ from vlinstruct.backends.instructblip.network import InstructBlip
 from vlinstruct.errors import ImageError, InputError, ScoreError, TextError, UsageError
 from vlinstruct.integrations.lmms_eval.settings import Settings
 from vlinstruct.settings import GenerationSettings, OptimizationSettings
-from vlinstruct.values import TokenScores
+from vlinstruct.values import Failed, TokenScores
 
 from . import harness
 
@@ -133,8 +133,8 @@ def test_the_greedy_option_is_the_one_that_would_be_written(make: Make) -> None:
 
 def test_an_option_that_is_surely_greedy_needs_no_generation(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     sure, unsure = (TokenScores(tokens=("a", "b"), token_nll=nll) for nll in ((0.1, 0.6), (0.1, 0.7)))
-    monkeypatch.setattr(InstructBlipBackend, "candidate_nll", lambda *_: [[unsure, sure]])
-    monkeypatch.setattr(InstructBlipBackend, "generate", lambda *_: pytest.fail("generated"))
+    monkeypatch.setattr(InstructBlipBackend, "score", lambda *_: [[unsure, sure]])
+    monkeypatch.setattr(InstructBlipBackend, "write", lambda *_: pytest.fail("generated"))
     documents = harness.docs(1)
     losses = make(documents).loglikelihood(harness.rank(documents))
     assert [is_greedy for _, is_greedy in losses] == [False, True]
@@ -265,7 +265,7 @@ def test_a_blank_question_is_named(make: Make) -> None:
 
 def test_a_score_that_is_not_finite_is_named(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = TokenScores(tokens=("a",), token_nll=(math.nan,))
-    monkeypatch.setattr(InstructBlipBackend, "candidate_nll", lambda *_: [[broken, broken]])
+    monkeypatch.setattr(InstructBlipBackend, "score", lambda *_: [[broken, broken]])
     documents = harness.docs(1)
     with pytest.raises(ScoreError, match=r"^document 0 of task toy: the model gave no finite score"):
         make(documents).loglikelihood(harness.rank(documents))
@@ -284,7 +284,7 @@ def test_a_prompt_too_long_is_named(plugin: ModuleType, tiny_folders: dict[str, 
 def test_an_error_of_optimization_is_named(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     documents = harness.docs(1)
     model = make(documents, optimize=True)
-    monkeypatch.setattr(model.pipeline, "optimize_each", lambda *_, **__: [ScoreError("no finite score.")])
+    monkeypatch.setattr(model.pipeline, "optimize_each", lambda *_, **__: [Failed(error=ScoreError("no finite score"))])
     for ask, requests in ((model.generate_until, harness.generate), (model.loglikelihood, harness.rank)):
         with pytest.raises(ScoreError, match=r"^document 0 of task toy: no finite score"):
             ask(requests(documents))

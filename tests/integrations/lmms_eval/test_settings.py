@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 
 from vlinstruct.errors import UsageError
-from vlinstruct.integrations.lmms_eval import generation
-from vlinstruct.integrations.lmms_eval.generation import Generation, read_generation
-from vlinstruct.integrations.lmms_eval.settings import Settings
+from vlinstruct.integrations.lmms_eval import settings as plugin_settings
+from vlinstruct.integrations.lmms_eval.settings import Generation, Settings, read_generation
 from vlinstruct.settings import GenerationSettings
 
 DEFAULT = GenerationSettings(max_new_tokens=64, seed=5)
@@ -63,7 +62,7 @@ def test_arguments_out_of_range_are_refused(given: dict[str, Any], message: str)
     ],
 )
 def test_generation_kwargs_become_our_settings(asked: dict[str, Any], expected: GenerationSettings) -> None:
-    assert read_generation(asked, DEFAULT).config == expected
+    assert read_generation(asked, DEFAULT).settings == expected
 
 
 @pytest.mark.parametrize(
@@ -89,7 +88,7 @@ def test_generation_kwargs_out_of_range_are_refused(asked: dict[str, Any], messa
 
 
 def test_what_has_no_effect_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
-    generation._say_ignored.cache_clear()
+    plugin_settings._say_ignored.cache_clear()
     with caplog.at_level(logging.WARNING):
         for _ in range(3):
             read_generation({"top_k": 3, "image_aspect_ratio": "original"}, DEFAULT)
@@ -97,11 +96,11 @@ def test_what_has_no_effect_is_said_once(caplog: pytest.LogCaptureFixture) -> No
 
 
 def test_only_sampling_has_another_seed_when_it_is_repeated() -> None:
-    greedy = Generation(config=DEFAULT)
+    greedy = Generation(settings=DEFAULT)
     sampling = read_generation({"do_sample": True}, DEFAULT)
     assert greedy.repeated(2) == greedy
-    assert [sampling.repeated(times).config.seed for times in range(3)] == [5, 6, 7]
+    assert [sampling.repeated(times).settings.seed for times in range(3)] == [5, 6, 7]
 
 
 def test_examples_are_true() -> None:
-    assert doctest.testmod(generation).failed == 0
+    assert doctest.testmod(plugin_settings).failed == 0

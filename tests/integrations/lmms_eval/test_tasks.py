@@ -17,7 +17,7 @@ from command_line import vli
 
 from vlinstruct.errors import DataError
 from vlinstruct.evaluation.benchmark import SHORT_ANSWER
-from vlinstruct.integrations.lmms_eval import TASKS_FOLDER, prepare, results
+from vlinstruct.integrations.lmms_eval import TASKS_FOLDER, prepare, task_parts
 
 from . import official_sets
 
@@ -166,12 +166,12 @@ def test_what_was_done_is_said(official: Path, capsys: pytest.CaptureFixture[str
 
 def test_tasks_need_no_torch_and_no_lmms_eval() -> None:
     names = [f"tasks.{benchmark}.utils" for benchmark in prepare.BENCHMARKS]
-    names += ["documents", "generation", "pictures", "prepare", "requests", "results", "settings"]
+    names += ["prepare", "requests", "settings", "task_parts"]
     imports = "; ".join(f"import vlinstruct.integrations.lmms_eval.{name}" for name in names)
     code = f"import sys; {imports}; sys.exit('torch' in sys.modules or 'lmms_eval' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-@pytest.mark.parametrize("module", [results, *map(utils, prepare.BENCHMARKS)])
+@pytest.mark.parametrize("module", [task_parts, *map(utils, prepare.BENCHMARKS)])
 def test_examples_are_true(module: ModuleType) -> None:
     assert doctest.testmod(module).failed == 0

@@ -32,7 +32,7 @@ dataset_kwargs:
   data_files:
     test: {task}.jsonl
 test_split: test
-doc_to_visual: !function vlinstruct.integrations.lmms_eval.pictures.doc_to_visual
+doc_to_visual: !function vlinstruct.integrations.lmms_eval.task_parts.doc_to_visual
 doc_to_text: "<image>\\n{{{{instruction}}}}"
 doc_to_target: answer
 {details}

@@ -10,7 +10,6 @@ Written against lmms-eval 0.7.3 (`lmms_eval/api/model.py`, `lmms_eval/api/task.p
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -19,15 +18,23 @@ import torch
 from lmms_eval.api.model import lmms
 from tqdm import tqdm
 
-from vlinstruct.errors import ScoreError, TextError, VlinstructError
-from vlinstruct.integrations.lmms_eval.documents import Document, Question, parts_of, question
-from vlinstruct.integrations.lmms_eval.generation import Generation, cut
-from vlinstruct.integrations.lmms_eval.loss import Loss
-from vlinstruct.integrations.lmms_eval.ranking import rank
-from vlinstruct.integrations.lmms_eval.requests import Request, batches, generations, request_of
-from vlinstruct.integrations.lmms_eval.settings import Settings
+from vlinstruct.backend import Seen
+from vlinstruct.errors import ScoreError
+from vlinstruct.integrations.lmms_eval.ranking import Loss, rank
+from vlinstruct.integrations.lmms_eval.requests import (
+    Document,
+    Question,
+    Request,
+    batches,
+    generations,
+    parts_of,
+    question,
+    request_of,
+)
+from vlinstruct.integrations.lmms_eval.settings import Generation, Settings, cut
 from vlinstruct.model import load
-from vlinstruct.values import Percept
+from vlinstruct.training.devices import launched
+from vlinstruct.values import Failed
 
 T = TypeVar("T")
 _DELIMITER = " "  # lmms-eval's before an option; our tokenizers begin a target with a word's beginning anyway
@@ -38,13 +45,13 @@ class Questions:
     """The different questions of a batch.
 
     Args:
-        percept: the picture of each, encoded once where several share it.
+        seen: the picture of each, encoded once where several share it.
         texts: the instruction of each.
         documents: the document of each.
         rows: per request of the batch, which question it asks.
     """
 
-    percept: Percept
+    seen: Sequence[Seen]
     texts: Sequence[str]
     documents: Sequence[Document]
     rows: Sequence[int]
@@ -79,7 +86,7 @@ class Simple(lmms):  # type: ignore[misc]
     @property
     def device(self) -> torch.device:
         """Where the model computes."""
-        return self.pipeline.backend.device
+        return getattr(self.pipeline.backend, "device", torch.device("cpu"))
 
     @property
     def batch_size(self) -> int:
@@ -88,29 +95,28 @@ class Simple(lmms):  # type: ignore[misc]
 
     def generate_until(self, requests: Sequence[Any]) -> list[str]:
         """Answers every request, in their order."""
-        read = [self._generation_request(one.args) for one in requests]
+        items = [self._generation_request(request.args) for request in requests]
         answers: dict[int, str] = {}
-        for generation, places in self._batches(read, generations(read, self.settings.generation)):
-            found = self._answers([read[place] for place in places], generation)
-            for place, answer in zip(places, found, strict=True):
+        for generation, places in self._batches(items, generations(items, self.settings.generation)):
+            batch = self._answers([items[place] for place in places], generation)
+            for place, answer in zip(places, batch, strict=True):
                 answers[place] = answer
-                request = read[place]
-                self.cache_hook.add_partial("generate_until", (request.context, request.wanted), answer)
-        return [answers[place] for place in range(len(read))]
+                self.cache_hook.add_partial("generate_until", (items[place].context, items[place].argument), answer)
+        return [answers[place] for place in range(len(items))]
 
     def loglikelihood(self, requests: Sequence[Any]) -> list[Loss]:
         """Returns every option's (mean loss in nats per token, whether greedy decoding writes it), in their order."""
-        read = [self._ranking_request(one.args) for one in requests]
+        items = [self._ranking_request(request.args) for request in requests]
         losses: dict[int, Loss] = {}
-        for _, places in self._batches(read, [None] * len(read)):
-            found = self._losses([read[place] for place in places])
-            for place, loss in zip(places, found, strict=True):
+        for _, places in self._batches(items, [None] * len(items)):
+            batch = self._losses([items[place] for place in places])
+            for place, loss in zip(places, batch, strict=True):
                 losses[place] = loss
-                self.cache_hook.add_partial("loglikelihood", (read[place].context, read[place].wanted), loss)
-        return [losses[place] for place in range(len(read))]
+                self.cache_hook.add_partial("loglikelihood", (items[place].context, items[place].argument), loss)
+        return [losses[place] for place in range(len(items))]
 
     def generate_until_multi_round(self, requests: Sequence[Any]) -> list[str]:
-        """Is what lmms-eval calls for talks; we have no task of that kind."""
+        """Refuses tasks of several rounds, which lmms-eval would ask for here."""
         raise NotImplementedError("vlinstruct answers one question per document. Leave tasks of several rounds out.")
 
     def clean(self) -> None:
@@ -123,8 +129,10 @@ class Simple(lmms):  # type: ignore[misc]
 
     def _ranking_request(self, arguments: Sequence[Any]) -> Request:
         request = request_of(*arguments)
-        wanted = request.wanted if isinstance(request.wanted, str) else request.wanted(self._content(request.document))
-        return replace(request, wanted=str(wanted).removeprefix(_DELIMITER))
+        option = request.argument  # a text, or a function of the document that gives it
+        if not isinstance(option, str):
+            option = option(self._content(request.document))
+        return replace(request, argument=str(option).removeprefix(_DELIMITER))
 
     def _question(self, request: Request) -> Question:
         visuals = request.source(self._content(request.document))
@@ -135,73 +143,70 @@ class Simple(lmms):  # type: ignore[misc]
 
     def _batches(self, requests: Sequence[Request], groups: Sequence[Hashable]) -> Iterator[tuple[Any, list[int]]]:
         """Yields batches as places of requests, each with what its requests share, and shows how far it is."""
-        documents = [one.document for one in requests]
+        documents = [request.document for request in requests]
         with tqdm(total=len(requests), desc="Model Responding", disable=self.rank != 0) as bar:
             for places in batches(groups, documents, self.batch_size):
                 yield groups[places[0]], places
                 bar.update(len(places))
 
     def _questions(self, requests: Sequence[Request]) -> Questions:
-        first = {one.key: one for one in reversed(requests)}
-        rows = {key: row for row, key in enumerate(dict.fromkeys(one.key for one in requests))}
-        asked = [self._fitting(self._question(first[key])) for key in rows]
-        pictures = {one.document: one.picture for one in asked}
-        places = {document: place for place, document in enumerate(pictures)}
-        percept = self.pipeline.see(*pictures.values())
+        first = {request.key: request for request in reversed(requests)}
+        rows = {key: row for row, key in enumerate(dict.fromkeys(request.key for request in requests))}
+        questions = [self._question(first[key]) for key in rows]
+        pictures = {each.document: each.picture for each in questions}
+        outcomes = self.pipeline.see_each(list(pictures.values()))
+        seen = {document: _good(outcome, document) for document, outcome in zip(pictures, outcomes, strict=True)}
         return Questions(
-            percept=percept.select([places[one.document] for one in asked]),
-            texts=[one.text for one in asked],
-            documents=[one.document for one in asked],
-            rows=[rows[one.key] for one in requests],
+            seen=[seen[each.document] for each in questions],
+            texts=[each.text for each in questions],
+            documents=[each.document for each in questions],
+            rows=[rows[request.key] for request in requests],
         )
 
-    def _fitting(self, asked: Question) -> Question:
-        """Refuses a question that is too long by its document's name; in the batch it would have none."""
-        try:
-            self.pipeline.backend.prompt_ids(asked.text)
-        except TextError as error:
-            raise _named(error, asked.document) from error
-        return asked
-
     def _answers(self, requests: Sequence[Request], generation: Generation) -> list[str]:
-        asked = self._questions(requests)
+        questions = self._questions(requests)
         outcomes = self.pipeline.ask_each(
-            asked.percept,
-            asked.texts,
+            questions.seen,
+            questions.texts,
             optimize=self.settings.optimize,
             optimization=self.settings.optimization,
-            generation=generation.config,
+            generation=generation.settings,
         )
         answers = [
             cut(_good(outcome, document).text, generation.until)
-            for outcome, document in zip(outcomes, asked.documents, strict=True)
+            for outcome, document in zip(outcomes, questions.documents, strict=True)
         ]
-        return [answers[row] for row in asked.rows]
+        return [answers[row] for row in questions.rows]
 
     def _losses(self, requests: Sequence[Request]) -> list[Loss]:
-        asked = self._questions(requests)
-        options: list[list[str]] = [[] for _ in asked.texts]
-        for row, request in zip(asked.rows, requests, strict=True):
-            options[row].append(request.wanted)
-        found = [iter(row) for row in rank(self.pipeline.backend, asked.percept, self._instructions(asked), options)]
-        ranked = [next(found[row]) for row in asked.rows]
-        for row, option in zip(asked.rows, ranked, strict=True):
-            if not math.isfinite(option.mean_nll):
-                raise _without_score(asked.documents[row])
-        return [Loss((option.mean_nll, option.is_greedy)) for option in ranked]
-
-    def _instructions(self, asked: Questions) -> Sequence[str]:
-        """Returns what is asked in the end."""
-        if not self.settings.optimize:
-            return asked.texts
-        outcomes = self.pipeline.optimize_each(asked.percept, asked.texts, optimization=self.settings.optimization)
-        return [
-            _good(outcome, document).instruction for outcome, document in zip(outcomes, asked.documents, strict=True)
+        questions = self._questions(requests)
+        options: list[list[str]] = [[] for _ in questions.texts]
+        for row, request in zip(questions.rows, requests, strict=True):
+            options[row].append(request.argument)
+        instructions = questions.texts
+        if self.settings.optimize:
+            optimized = self.pipeline.optimize_each(
+                questions.seen, questions.texts, optimization=self.settings.optimization
+            )
+            instructions = [
+                _good(outcome, document).instruction
+                for outcome, document in zip(optimized, questions.documents, strict=True)
+            ]
+        outcomes = rank(self.pipeline, questions.seen, instructions, options)
+        ranked = [
+            iter(_good(outcome, document)) for outcome, document in zip(outcomes, questions.documents, strict=True)
         ]
+        losses = [next(ranked[row]) for row in questions.rows]
+        for row, (mean_nll, _) in zip(questions.rows, losses, strict=True):
+            if not math.isfinite(mean_nll):
+                document = questions.documents[row]
+                raise ScoreError(f"{document}: the model gave no finite score", advice="Use dtype=float32.")
+        return losses
 
     def _join_processes(self) -> str | None:
         """Joins the processes that `accelerate launch` started, and returns this one's device; None if it is alone."""
-        if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+        _, num_processes = launched()
+        if num_processes == 1:  # accelerate is imported only where it has something to do
             return None
         from accelerate import Accelerator
 
@@ -216,28 +221,21 @@ class Chat(Simple):
     is_simple = False
 
     def loglikelihood(self, requests: Sequence[Any]) -> list[Loss]:
-        """Is never asked for by lmms-eval itself."""
+        """Refuses to rank; lmms-eval itself never asks a chat model to."""
         raise NotImplementedError("vlinstruct_chat does not rank. Use --model vlinstruct.")
 
     def _generation_request(self, arguments: Sequence[Any]) -> Request:
-        context, source, wanted, *place = arguments
-        return request_of(context, wanted, source, *place)
+        context, source, generation_kwargs, *place = arguments
+        return request_of(context, generation_kwargs, source, *place)
 
     def _question(self, request: Request) -> Question:
         visuals, text = parts_of(request.source(self._content(request.document)))
         return question(request.document, visuals, text)
 
 
-def _good(outcome: T | VlinstructError, document: Document) -> T:
+def _good(outcome: T | Failed, document: Document) -> T:
     """Returns an outcome, or raises its error with the document's name."""
-    if isinstance(outcome, VlinstructError):
-        raise _named(outcome, document)
+    if isinstance(outcome, Failed):
+        error = outcome.error
+        raise type(error)(f"{document}: {error.problem}", advice=error.advice, code=error.code)
     return outcome
-
-
-def _named(error: VlinstructError, document: Document) -> VlinstructError:
-    return type(error)(f"{document}: {error.problem}", advice=error.advice, code=error.code)
-
-
-def _without_score(document: Document) -> ScoreError:
-    return ScoreError(f"{document}: the model gave no finite score", advice="Use dtype=float32.")

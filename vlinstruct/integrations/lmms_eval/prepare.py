@@ -19,7 +19,6 @@ from typing import Any
 
 from vlinstruct.errors import DataError, VlinstructError
 from vlinstruct.evaluation import benchmarks
-from vlinstruct.evaluation.item import Item
 from vlinstruct.evaluation.reading.items import PictureFile
 from vlinstruct.files import written_atomically
 
@@ -38,14 +37,29 @@ def rows(benchmark: str, folder: Path) -> Iterator[dict[str, Any]]:
         DataError: they cannot be used, or a picture is not there.
     """
     for item in benchmarks.BENCHMARKS[benchmark].read(folder):
-        yield _row(item)
+        assert isinstance(item.load_picture, PictureFile)
+        path = item.load_picture.path.resolve()
+        if not path.is_file():
+            raise DataError.at("cannot prepare", path, "this picture is not there", "Get the pictures, too")
+        yield {
+            "id": item.id,
+            "image": str(path),
+            "instruction": item.instructions["canonical"],
+            "answer": item.references[0],
+            "candidates": list(item.candidates),
+        }
 
 
 def write_rows(benchmark: str, folder: Path, output: Path) -> int:
     """Writes a benchmark's rows to a file, and returns how many there are.
 
+    Args:
+        benchmark: one of BENCHMARKS.
+        folder: where its official files lie.
+        output: the file, one JSON object a line; it is there whole or not at all.
+
     Raises:
-        DataError: there are none, or as `rows`.
+        DataError: there are no items, their files cannot be used, or a picture is not there.
     """
     lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows(benchmark, folder)]
     if not lines:
@@ -65,29 +79,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("benchmark", choices=BENCHMARKS)
     parser.add_argument("folder", type=Path, help="the official files and pictures")
     parser.add_argument("--output", "-o", type=Path, help=f"default: {_FOLDER}/BENCHMARK.jsonl")
-    asked = parser.parse_args(arguments)
-    output = asked.output or _FOLDER / f"{asked.benchmark}.jsonl"
+    options = parser.parse_args(arguments)
+    output = options.output or _FOLDER / f"{options.benchmark}.jsonl"
     try:
-        number = write_rows(asked.benchmark, asked.folder, output)
+        number = write_rows(options.benchmark, options.folder, output)
     except VlinstructError as error:
         print(f"error: {error.message}", file=sys.stderr)
         return error.exit_code
     print(f"done: {number} items in {output}", file=sys.stderr)
     return 0
-
-
-def _row(item: Item) -> dict[str, Any]:
-    assert isinstance(item.load_picture, PictureFile)
-    path = item.load_picture.path.resolve()
-    if not path.is_file():
-        raise DataError.at("cannot prepare", path, "this picture is not there", "Get the pictures, too")
-    return {
-        "id": item.id,
-        "image": str(path),
-        "instruction": item.instructions["canonical"],
-        "answer": item.references[0],
-        "candidates": list(item.candidates),
-    }
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""Ranks the options of many documents in one pass, and says which of them greedy decoding would have written.
+"""The losses of many documents' options in one pass, and which option greedy decoding would have written.
+
+This is the one place that calls the model to rank.
 
 Legend: B questions, K options of each, which may differ in number.
 """
@@ -7,54 +9,80 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Self
 
-from vlinstruct.backends.instructblip.backend import InstructBlipBackend
+from lmms_eval.api.instance import GenerationResult
+
+from vlinstruct.backend import Row, Seen
+from vlinstruct.model import Model
 from vlinstruct.settings import GenerationSettings
-from vlinstruct.values import Percept, TokenScores
+from vlinstruct.values import Failed
 
 _NATS_OF_A_HALF = math.log(2)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Ranked:
-    """An option's place in a ranking.
+class Loss(tuple[float, bool], GenerationResult):  # type: ignore[misc]
+    """An option's pair (mean loss in nats per token, end token included; whether greedy decoding writes the option).
+
+    The loss is lower the better the option, and NaN where the model gave no finite score.
+
+    lmms-eval 0.7.3 turns every result that is neither text nor a GenerationResult into a text (`api/instance.py`,
+    `unwrap_generation_output`): a plain tuple reaches the task as "(0.5, True)", and no ranking can be scored. So this
+    tuple is a GenerationResult, too, and its own text, which the response cache strips (`caching/response_cache.py`).
 
     Args:
-        mean_nll: nats per token, end token included; lower is better. NaN where the model gave no finite score.
-        is_greedy: whether greedy decoding writes this option.
+        pair: the two values.
     """
 
-    mean_nll: float
-    is_greedy: bool
+    def __init__(self, pair: tuple[float, bool]) -> None:
+        """Sets no attribute, as a GenerationResult would: the tuple holds everything."""
+
+    @property
+    def text(self) -> Self:
+        """The pair: what the task gets."""
+        return self
+
+    def strip(self) -> Self:
+        """Returns the pair: it is never blank."""
+        return self
 
 
 def rank(
-    model: InstructBlipBackend, percept: Percept, instructions: Sequence[str], options: Sequence[Sequence[str]]
-) -> list[list[Ranked]]:
-    """Ranks options; a question's picture and instruction are read once for all of them.
+    model: Model, seen: Sequence[Seen], instructions: Sequence[str], options: Sequence[Sequence[str]]
+) -> list[list[Loss] | Failed]:
+    """Returns every option's loss; a question's picture and instruction are read once for all its options.
 
     Args:
         model: the model.
-        percept: the pictures, B.
+        seen: the pictures, B.
         instructions: what is asked of each, B.
         options: what is ranked, B times K.
+
+    Returns:
+        Per question its options' losses, or why it failed.
     """
-    scores = model.candidate_nll(percept, instructions, instructions, options)
-    flags = [[_is_certain(one) for one in row] for row in scores]
-    undecided = [row for row, certain in enumerate(flags) if not any(certain)]
+    outcomes = model.rank_each(seen, instructions, options)
+    scores = {row: outcome for row, outcome in enumerate(outcomes) if not isinstance(outcome, Failed)}
+    # A token that is likelier than all others together is the one that greedy decoding takes; an option of such tokens
+    # is written, and needs no decoding to be sure of.
+    flags = {
+        row: [all(nll < _NATS_OF_A_HALF for nll in option.token_nll) for option in row_scores]
+        for row, row_scores in scores.items()
+    }
+    undecided = [row for row, are_certain in flags.items() if not any(are_certain)]
     if undecided:
-        asked = [instructions[row] for row in undecided]
-        longest = max(len(one.token_nll) for row in undecided for one in scores[row])
-        written = model.generate(percept.select(undecided), asked, asked, GenerationSettings(max_new_tokens=longest))
-        for row, text in zip(undecided, written, strict=True):
-            flags[row] = [option.split() == text.split() for option in options[row]]
+        rows = [Row(prompt=instructions[row], seen=(seen[row],), reads=instructions[row]) for row in undecided]
+        longest = max(len(option.token_nll) for row in undecided for option in scores[row])
+        for row, written in zip(
+            undecided, model.backend.write(rows, GenerationSettings(max_new_tokens=longest)), strict=True
+        ):
+            if isinstance(written, Failed):
+                outcomes[row] = written
+            else:
+                flags[row] = [option.split() == written.text.split() for option in options[row]]
     return [
-        [Ranked(mean_nll=one.mean_nll, is_greedy=flag) for one, flag in zip(row, certain, strict=True)]
-        for row, certain in zip(scores, flags, strict=True)
+        outcome
+        if isinstance(outcome, Failed)
+        else [Loss((option.mean_nll, flag)) for option, flag in zip(outcome, flags[row], strict=True)]
+        for row, outcome in enumerate(outcomes)
     ]
-
-
-def _is_certain(scores: TokenScores) -> bool:
-    """Says whether every token is likelier than all others together: then greedy decoding takes it, and no other."""
-    return all(nll < _NATS_OF_A_HALF for nll in scores.token_nll)

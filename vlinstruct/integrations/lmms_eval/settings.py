@@ -1,19 +1,29 @@
-"""What `--model_args` may say, checked before a model is loaded. No torch.
+"""What `--model_args` may say, checked before a model is loaded, and what a task's `generation_kwargs` say. No torch.
 
-lmms-eval turns each value into a truth value, a number or a text, whichever it looks like.
+lmms-eval turns each value of `--model_args` into a truth value, a number or a text, whichever it looks like.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cache
 from typing import Any, Self, cast
 
 from vlinstruct.errors import UsageError
 from vlinstruct.settings import GenerationSettings, OptimizationSettings, Quantization, Select
 
+logger = logging.getLogger(__name__)
+
 _MAX_BATCH_SIZE = 1024
 _WHAT = "cannot use --model_args"
+
+_NUM_SEEDS = 2**64
+_COUNTS = ("max_new_tokens", "num_beams")
+_NUMBERS = ("length_penalty", "repetition_penalty")
+_OF_SAMPLING = ("temperature", "top_p")
+_GENERATION_KWARGS = frozenset({*_COUNTS, *_NUMBERS, *_OF_SAMPLING, "do_sample", "until"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,21 +61,24 @@ class Settings:
             raise UsageError(f"batch_size must be 1 to {_MAX_BATCH_SIZE}, got {self.batch_size}")
         if self.quantize not in ("", "8bit", "4bit"):
             raise UsageError(f"quantize must be 8bit or 4bit, got {self.quantize!r}")
-        _ = self.generation, self.optimization  # each checks its own
+        _ = self.generation, self.optimization  # each checks its own ranges
 
     @classmethod
     def read(cls, model_args: Mapping[str, object]) -> Self:
-        """Reads them.
+        """Reads what lmms-eval parsed of `--model_args`.
+
+        Args:
+            model_args: values by name.
 
         Raises:
             UsageError: a name is unknown, or its value is of another kind.
         """
-        known = {field.name: type(field.default) for field in fields(cls)}
-        unknown = sorted(model_args.keys() - known)
+        kinds = {field.name: type(field.default) for field in fields(cls)}
+        unknown = sorted(model_args.keys() - kinds)
         if unknown:
-            raise UsageError(f"{_WHAT} ({', '.join(unknown)}): unknown", advice=f"Known are {', '.join(known)}")
-        given: dict[str, Any] = {name: _as(known[name], name, value) for name, value in model_args.items()}
-        return cls(**given)
+            raise UsageError(f"{_WHAT} ({', '.join(unknown)}): unknown", advice=f"Known are {', '.join(kinds)}")
+        values: dict[str, Any] = {name: _as(kinds[name], name, value) for name, value in model_args.items()}
+        return cls(**values)
 
     @property
     def generation(self) -> GenerationSettings:
@@ -93,3 +106,74 @@ def _as(kind: type, name: str, value: object) -> object:
         called = "True or False" if kind is bool else "a whole number"
         raise UsageError(f"{_WHAT} ({name}): it must be {called}, got {value!r}")
     return value
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generation:
+    """How a task wants its answers.
+
+    Args:
+        settings: how they are generated.
+        until: texts that end an answer; they are no part of it.
+    """
+
+    settings: GenerationSettings
+    until: tuple[str, ...] = ()
+
+    def repeated(self, times: int) -> Generation:
+        """Returns how a request is answered that came `times` times before: sampling draws anew, with another seed."""
+        if not self.settings.do_sample:
+            return self
+        return replace(self, settings=replace(self.settings, seed=(self.settings.seed + times) % _NUM_SEEDS))
+
+
+def read_generation(generation_kwargs: Mapping[str, object], default: GenerationSettings) -> Generation:
+    """Reads a task's `generation_kwargs`.
+
+    A task samples if it says so, or if it says nothing but a temperature above 0; a temperature of 0 never samples.
+    A setting that we do not have is named once in the log and has no effect.
+
+    Args:
+        generation_kwargs: values by name; null is as good as missing.
+        default: what holds where a task says nothing.
+
+    Raises:
+        UsageError: a value is out of range or no number.
+    """
+    given = {name: value for name, value in generation_kwargs.items() if value is not None}
+    _say_ignored(tuple(sorted(given.keys() - _GENERATION_KWARGS)))
+    counts = {name: int(_number(name, given[name])) for name in _COUNTS if name in given}
+    numbers = {name: _number(name, given[name]) for name in _NUMBERS if name in given}
+    sampling = {name: _number(name, given[name]) for name in _OF_SAMPLING if name in given}
+    temperature = sampling.get("temperature", 0.0)
+    samples = bool(given.get("do_sample", temperature > 0)) and sampling.get("temperature") != 0
+    values = {**counts, **numbers, **(sampling if samples else {})}
+    until = given.get("until")
+    ends = [until] if isinstance(until, str) else until if isinstance(until, list | tuple) else []
+    return Generation(
+        settings=replace(default, do_sample=samples, **values),  # type: ignore[arg-type]
+        until=tuple(end for end in ends if isinstance(end, str) and end),
+    )
+
+
+def cut(answer: str, until: Sequence[str]) -> str:
+    r"""Returns the answer up to the first of the texts that end it.
+
+    >>> cut("two cats\n\nQuestion: how", ["Question", "\n\n"])
+    'two cats'
+    """
+    ends = [place for place in map(answer.find, until) if place >= 0]
+    return answer[: min(ends, default=len(answer))].strip()
+
+
+def _number(name: str, value: object) -> float:
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"cannot use generation_kwargs ({name}): {value!r} is no number") from error
+
+
+@cache
+def _say_ignored(names: tuple[str, ...]) -> None:
+    if names:
+        logger.warning("%d generation_kwargs have no effect: %s", len(names), ", ".join(names))

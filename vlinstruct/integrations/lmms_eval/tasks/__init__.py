@@ -1,1 +1,1 @@
-"""Tasks for lmms-eval's `--include_path`, a folder each; its neighbour `prepare` writes their data."""
+"""Tasks for lmms-eval's `--include_path`, a folder each; `prepare` writes their data."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vlinstruct.integrations.lmms_eval.pictures import doc_to_visual
-from vlinstruct.integrations.lmms_eval.results import losses_of
+from vlinstruct.integrations.lmms_eval.task_parts import doc_to_visual, losses_of
 from vlinstruct.metrics.roc_auc import roc_auc
 
 __all__ = ["area_under_curve", "doc_to_visual", "process_results"]

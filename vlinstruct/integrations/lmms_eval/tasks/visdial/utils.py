@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vlinstruct.integrations.lmms_eval.pictures import doc_to_visual
-from vlinstruct.integrations.lmms_eval.results import losses_of
+from vlinstruct.integrations.lmms_eval.task_parts import doc_to_visual, losses_of
 from vlinstruct.metrics.mrr import mean_reciprocal_rank, target_rank
 
 __all__ = ["doc_to_visual", "process_results"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vlinstruct.integrations.lmms_eval.pictures import doc_to_visual
+from vlinstruct.integrations.lmms_eval.task_parts import doc_to_visual
 from vlinstruct.metrics.accuracy import is_exact_match
 
 __all__ = ["doc_to_visual", "process_results"]

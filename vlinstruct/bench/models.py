@@ -1,6 +1,7 @@
-"""A backbone's real shapes with random weights: its speed and memory without a download.
+"""A backbone loaded twice, as ours and as transformers' model: from its folder, or its shapes with random weights.
 
-The tokenizers are mini's, whose ids every vocabulary has; what is written is laid down anyway.
+Random weights show a backbone's speed and memory without a download. The tokenizers are mini's then, whose ids every
+vocabulary has; what is written is laid down anyway.
 """
 
 from __future__ import annotations
@@ -8,7 +9,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from vlinstruct.backends.instructblip.attention import prefer_kernels_for_all_shapes
 from vlinstruct.backends.instructblip.backend import InstructBlipBackend
@@ -16,16 +16,43 @@ from vlinstruct.backends.instructblip.configuration import InstructBlipConfig
 from vlinstruct.backends.instructblip.image_processor import ImageProcessor
 from vlinstruct.backends.instructblip.load import empty_model, read_tokenizer
 from vlinstruct.backends.instructblip.network import InstructBlip
+from vlinstruct.backends.instructblip.opening import compute_device, compute_dtype, load_backend
 from vlinstruct.backends.instructblip.tokenization import QFormerTokenizer, TextTokenizer
-from vlinstruct.backends.registry import BACKBONES, config_of, mini_folder
-from vlinstruct.bench.load import architecture
+from vlinstruct.backends.registry import BACKBONES, config_of, known_backbone, mini_folder
 from vlinstruct.errors import CheckpointError
-from vlinstruct.model import Model, compute_device, compute_dtype
+from vlinstruct.values import Identity
+from vlinstruct.weights.quantization import hushed
 
 _SPREAD = 0.02
 
 
-def load_both_random(backbone: str, *, device: str, dtype: str) -> tuple[Model, Any]:
+def load_both(backbone: str | Identity | None, *, device: str, dtype: str) -> tuple[InstructBlipBackend, Any]:
+    """Loads a folder as our backend and as transformers' model.
+
+    Args:
+        backbone: a name, a folder or a hub id; `$VLINSTRUCT_BACKBONE` or mini if None. Or what `find` found for one.
+        device: as `vlinstruct.load` takes it.
+        dtype: as `vlinstruct.load` takes it.
+    """
+    model_class = architecture()
+    ours = load_backend(backbone, device=device, dtype=dtype)
+    theirs = model_class.from_pretrained(
+        ours.identity.folder, dtype=ours.dtype, local_files_only=True, use_safetensors=True
+    )
+    return ours, theirs.to(ours.device).eval()
+
+
+def architecture() -> Any:
+    """Returns transformers' InstructBLIP class; its log lines and progress bars are switched off in this process."""
+    with hushed():  # it imports torchao, where that is installed, which prints
+        from transformers import InstructBlipForConditionalGeneration
+        from transformers.utils import logging
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    return InstructBlipForConditionalGeneration
+
+
+def load_both_random(backbone: str, *, device: str, dtype: str) -> tuple[InstructBlipBackend, Any]:
     """Builds both models on the same random weights.
 
     Args:
@@ -42,11 +69,16 @@ def load_both_random(backbone: str, *, device: str, dtype: str) -> tuple[Model, 
     theirs = model_class.from_pretrained(
         None, config=settings, state_dict=ours.network.state_dict(), dtype=ours.network.query_tokens.dtype
     )
-    return Model(ours), theirs.to(ours.device).eval()
+    return ours, theirs.to(ours.device).eval()
 
 
 def random_backbone(backbone: str, *, device: str, dtype: str) -> InstructBlipBackend:
-    """Builds ours alone; the arguments are `load_both_random`'s.
+    """Builds our backend alone, with random weights.
+
+    Args:
+        backbone: a known name, or a folder with a config.json.
+        device: as `vlinstruct.load` takes it.
+        dtype: as `vlinstruct.load` takes it.
 
     Raises:
         CheckpointError: there is no such configuration, or its vocabularies are smaller than mini's.
@@ -54,7 +86,8 @@ def random_backbone(backbone: str, *, device: str, dtype: str) -> InstructBlipBa
     where = compute_device(device)
     config = InstructBlipConfig.from_dict(config_of(backbone))
     _require_minis_ids(config, backbone)
-    return _with_minis_tokenizers(random_model(config, where, compute_dtype(dtype, where)))
+    identity = Identity(name=backbone, entry=known_backbone(backbone))
+    return _with_minis_tokenizers(random_model(config, where, compute_dtype(dtype, where)), identity)
 
 
 def random_model(config: InstructBlipConfig, device: torch.device, dtype: torch.dtype) -> InstructBlip:
@@ -63,15 +96,11 @@ def random_model(config: InstructBlipConfig, device: torch.device, dtype: torch.
         prefer_kernels_for_all_shapes()
     model = empty_model(config).to(dtype).to_empty(device=device).requires_grad_(False).eval()
     for name, parameter in model.named_parameters():
-        _fill(name, parameter)
+        if parameter.ndim > 1:
+            parameter.normal_(0, _SPREAD)
+        else:
+            parameter.fill_(1.0 if name.endswith("weight") else 0.0)
     return model
-
-
-def _fill(name: str, parameter: Tensor) -> None:
-    if parameter.ndim > 1:
-        parameter.normal_(0, _SPREAD)
-    else:
-        parameter.fill_(1.0 if name.endswith("weight") else 0.0)
 
 
 def _require_minis_ids(config: InstructBlipConfig, backbone: str) -> None:
@@ -83,7 +112,7 @@ def _require_minis_ids(config: InstructBlipConfig, backbone: str) -> None:
             raise CheckpointError.at("cannot measure backbone", backbone, why, "Give a larger vocab_size")
 
 
-def _with_minis_tokenizers(model: InstructBlip) -> InstructBlipBackend:
+def _with_minis_tokenizers(model: InstructBlip, identity: Identity) -> InstructBlipBackend:
     config = model.config
     text = config.text_config
     return InstructBlipBackend(
@@ -99,4 +128,5 @@ def _with_minis_tokenizers(model: InstructBlip) -> InstructBlipBackend:
             read_tokenizer(mini_folder() / "qformer_tokenizer"),
             max_length=config.qformer_config.max_position_embeddings,
         ),
+        identity=identity,
     )

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from vlinstruct.integrations.lmms_eval import documents
-from vlinstruct.integrations.lmms_eval.documents import parts_of, without_placeholders
+from vlinstruct.integrations.lmms_eval import requests
+from vlinstruct.integrations.lmms_eval.requests import parts_of, without_placeholders
 
 
 @pytest.mark.parametrize(
@@ -49,4 +49,4 @@ def test_messages_are_pictures_and_lines(messages: list[dict[str, Any]], expecte
 
 
 def test_examples_are_true() -> None:
-    assert doctest.testmod(documents).failed == 0
+    assert doctest.testmod(requests).failed == 0

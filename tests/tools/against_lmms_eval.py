@@ -1,11 +1,11 @@
 """Runs the real lmms-eval with our plug-in, and compares every answer and every loss with our own.
 
-PYTHONPATH=tests python -m lmms_plugin.against_lmms_eval [--adapter mini-ema]
+PYTHONPATH=tests python -m tools.against_lmms_eval [--adapter mini-ema]
 
 It needs an environment that has lmms-eval and this package, and opens no connection. Toy tasks (twelve pictures of
 mini's world each, every second question in poor words) run plain and optimized, at batch sizes 1 and 8, as messages, by
 two processes, and from the cache. The four tasks that ship run on small sets in the format of their official files.
-What came out is in RUN.md.
+What came out is in AGAINST_LMMS_EVAL.md.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from integrations.lmms_eval import official_sets, toy_tasks
+
 import vlinstruct
 from vlinstruct.evaluation.benchmark import SHORT_ANSWER
 from vlinstruct.integrations.lmms_eval import TASKS_FOLDER, prepare
-from vlinstruct.integrations.lmms_eval.results import losses_of
+from vlinstruct.integrations.lmms_eval.task_parts import losses_of
 from vlinstruct.settings import GenerationSettings
-
-from . import official_sets, toy_tasks
 
 TOLERANCE = 1e-5
 NUM_TOYS = 12

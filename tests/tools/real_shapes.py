@@ -1,10 +1,12 @@
 """What training and answering cost at a backbone's real shapes, with random weights: for an accelerator.
 
-PYTHONPATH=tests python -m bench.real_shapes training flant5-xl
-PYTHONPATH=tests python -m bench.real_shapes answers vicuna-7b --folder FOLDER [--quantize 4bit]
+PYTHONPATH=tests python -m tools.real_shapes training flant5-xl [--small]
+PYTHONPATH=tests python -m tools.real_shapes answers vicuna-7b --folder FOLDER [--quantize 4bit]
+PYTHONPATH=tests python -m tools.real_shapes table RESULTS
 
-REAL_SHAPES.md has what was printed. `training` is ours alone, at several batch sizes; `vlinstruct bench --training` has
-transformers beside it. `answers` writes FOLDER where it is missing, and loads it as any other.
+`training` is ours alone, at several batch sizes; `vlinstruct bench --training` has transformers beside it. `answers`
+writes FOLDER where it is missing, and loads it as any other. Both print a JSON line per measurement, at once.
+`accelerator.sh` runs both and bench, and prints its results with `table`. REAL_SHAPES.md has what was printed.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 from unittest import mock
@@ -26,10 +28,10 @@ import torch
 import vlinstruct
 from vlinstruct.backends.instructblip.backend import InstructBlipBackend
 from vlinstruct.backends.registry import BACKBONES, mini_folder
-from vlinstruct.bench.compare import picture
-from vlinstruct.bench.random_weights import random_backbone
+from vlinstruct.bench.models import random_backbone
+from vlinstruct.bench.timing import picture
 from vlinstruct.bench.training import OurTraining, training_config
-from vlinstruct.bench.training_workload import TrainingWorkload, draw_samples, training_workloads
+from vlinstruct.bench.workload import TrainingWorkload, draw_samples, training_workloads
 from vlinstruct.conversion.shard_writer import write_shards
 from vlinstruct.conversion.weights import stored
 from vlinstruct.settings import GenerationSettings
@@ -70,7 +72,7 @@ def frozen_parts(model: InstructBlipBackend, rows: int) -> dict[str, Any]:
 
 
 def training(model: InstructBlipBackend, workload: TrainingWorkload, epochs: int) -> dict[str, Any]:
-    """Returns the speed of later epochs with EMA; the features' values make no difference and are left at zero."""
+    """Returns the speed of later epochs with EMA; the features stay zero, as no speed depends on their values."""
     with tempfile.TemporaryDirectory() as folder, mock.patch("vlinstruct.bench.training.compute_features"):
         samples = draw_samples(workload, model, Path(folder))
         ours = OurTraining(model, samples, Path(folder) / "ours", training_config(workload.batch_size, ema=True))
@@ -95,7 +97,7 @@ def training(model: InstructBlipBackend, workload: TrainingWorkload, epochs: int
 
 def write_folder(backbone: str, folder: Path, device: str = "auto") -> None:
     """Writes a backbone's shapes with random bfloat16 weights and mini's tokenizers."""
-    model = random_backbone(backbone, device=device, dtype="bfloat16").backend
+    model = random_backbone(backbone, device=device, dtype="bfloat16").network
     shutil.copytree(mini_folder(), folder, ignore=shutil.ignore_patterns("*.safetensors", "preprocessor_config.json"))
     (folder / "config.json").write_text(json.dumps(BACKBONES[backbone].config()), encoding="utf-8")
     weights = {name: stored(tensor.cpu()) for name, tensor in model.state_dict().items()}
@@ -105,6 +107,8 @@ def write_folder(backbone: str, folder: Path, device: str = "auto") -> None:
 def answers(folder: Path, quantize: Any, device: str = "auto") -> dict[str, Any]:
     """Returns the seconds until a first answer and of what follows, with the peak memory."""
     image, generation = picture(), GenerationSettings(max_new_tokens=10)
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()  # the folder may have been written by this process
     pipeline, loading = timed(lambda: vlinstruct.load(str(folder), device=device, dtype="bfloat16", quantize=quantize))
 
     def ask(instruction: str, *, optimize: bool = False) -> Any:
@@ -130,30 +134,81 @@ def _show(record: dict[str, Any]) -> None:
     print(json.dumps(rounded), flush=True)
 
 
-def _show_training(backbone: str) -> None:
+def _show_training(backbone: str, *, small: bool) -> None:
     model = random_backbone(backbone, device="auto", dtype="bfloat16")
-    for rows in (1, 16):
+    for rows in (1, 2 if small else 16):
         _show(frozen_parts(model, rows))
     short, llava_like = training_workloads(1)
-    for workload, batch_sizes in ((llava_like, (8, 16, 32, 64)), (short, (64,))):
+    long_batches, short_batches = ((1, 2), (2,)) if small else ((8, 16, 32, 64), (64,))
+    for workload, batch_sizes in ((llava_like, long_batches), (short, short_batches)):
         for size in batch_sizes:
-            _show(training(model, dataclasses.replace(workload, batch_size=size, num_updates=4), epochs=3))
+            updates = 1 if small else 4
+            _show(training(model, dataclasses.replace(workload, batch_size=size, num_updates=updates), epochs=3))
+
+
+def table(lines: Iterable[str]) -> Iterator[str]:
+    """Yields what `accelerator.sh` prints last: a line per step, and below it one per measurement.
+
+    Args:
+        lines: JSON; the measurements of a step, then the step with its exit code and seconds.
+    """
+    records: list[dict[str, Any]] = []
+    for line in lines:
+        record = json.loads(line)
+        if "exit_code" not in record:
+            records.append(record)
+            continue
+        outcome = "ok" if record["exit_code"] == 0 else f"failed with exit code {record['exit_code']}"
+        yield f"{record['step']}: {outcome}, {record['seconds']} s"
+        for measured in records:
+            yield from (f"  {row}" for row in _rows(measured))
+        records = []
+
+
+def _rows(record: dict[str, Any]) -> Iterator[str]:
+    """Yields the medians of a record of `vlinstruct bench`, or the fields of one of ours."""
+    schema = record.get("schema", "")
+    if schema == "vlinstruct.bench/1":
+        for one in record["comparisons"]:
+            share = f"{100 * one['acceptance']:.0f} % of drafts right"
+            yield f"batch {one['batch']}, answers of {one['answer_tokens']} tokens, {share}: {_medians(one['seconds'])}"
+    elif schema == "vlinstruct.bench.training/1":
+        for one in record["trainings"]:
+            speeds = ", ".join(f"{arm} {speed:.1f}" for arm, speed in one["median_samples_per_s"].items())
+            yield f"{one['lengths']}, batches of {one['batch']}, samples/s: {speeds}"
+    elif schema == "vlinstruct.bench.ranking/1":
+        yield f"{record['candidates']} candidates: {_medians(record['seconds'])}"
+    elif schema == "vlinstruct.doctor/1":
+        told = [finding for finding in record["findings"] if finding["level"] != "ok" or finding["check"] == "gpu"]
+        yield from (f"{finding['level']}, {finding['check']}: {finding['found']}" for finding in told)
+    else:
+        yield ", ".join(f"{name} {value}" for name, value in record.items())
+
+
+def _medians(seconds: dict[str, list[float]]) -> str:
+    return ", ".join(f"{arm} {1e3 * statistics.median(runs):.1f} ms" for arm, runs in seconds.items())
 
 
 def main() -> None:
     """Measures what the command line says."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["training", "answers"])
-    parser.add_argument("backbone", choices=list(BACKBONES))
-    parser.add_argument("--folder", type=Path)
-    parser.add_argument("--quantize", choices=["8bit", "4bit"])
-    given = parser.parse_args()
-    if given.what == "training":
-        _show_training(given.backbone)
-        return
-    if not given.folder.exists():
-        write_folder(given.backbone, given.folder)
-    _show(answers(given.folder, given.quantize))
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name in ("training", "answers"):
+        command = commands.add_parser(name)
+        command.add_argument("backbone", choices=list(BACKBONES))
+    commands.choices["training"].add_argument("--small", action="store_true", help="small batches, for a CPU")
+    commands.choices["answers"].add_argument("--folder", type=Path, required=True)
+    commands.choices["answers"].add_argument("--quantize", choices=["8bit", "4bit"])
+    commands.add_parser("table").add_argument("results", type=Path)
+    options = parser.parse_args()
+    if options.command == "training":
+        _show_training(options.backbone, small=options.small)
+    elif options.command == "table":
+        print("\n".join(table(options.results.read_text(encoding="utf-8").splitlines())))
+    else:
+        if not options.folder.exists():
+            write_folder(options.backbone, options.folder)
+        _show(answers(options.folder, options.quantize))
 
 
 if __name__ == "__main__":

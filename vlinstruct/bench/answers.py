@@ -1,0 +1,198 @@
+"""Answers, plain and optimized, beside transformers': every arm writes the same tokens, and is timed in turns."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from vlinstruct.backends.instructblip.backend import InstructBlipBackend
+from vlinstruct.bench.replay import ReplayedBackend
+from vlinstruct.bench.theirs import TheirArms
+from vlinstruct.bench.timing import Timing, peaks_of, picture, seconds_of, timed_in_turns
+from vlinstruct.bench.workload import INSTRUCTION, Workload
+from vlinstruct.errors import ResourceError, UsageError
+from vlinstruct.model import Model
+from vlinstruct.settings import GenerationSettings, OptimizationSettings
+from vlinstruct.values import good
+
+ARMS = ("transformers, plain", "transformers, AIO", "vlinstruct, plain", "vlinstruct, AIO")
+_MB = 10**6
+_FORMATS = (".png", ".svg", ".pdf")
+_COLOURS = dict(zip(ARMS, ("#b0b0b0", "#808080", "#7fb3d5", "#1f77b4"), strict=True))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """The arms' timings on one workload."""
+
+    workload: Workload
+    timings: tuple[Timing, ...]
+
+    def ratio(self, arm: str, to: str) -> float:
+        """Returns an arm's median over another's."""
+        medians = {timing.arm: timing.median_s for timing in self.timings}
+        return medians[arm] / medians[to]
+
+
+class OurArms:
+    """Our two arms: the plain answer, and instruction optimization with the answer.
+
+    Args:
+        backend: computes; it is not changed.
+        images: one per row.
+        workload: what is asked and written.
+    """
+
+    def __init__(self, backend: InstructBlipBackend, images: Sequence[Image.Image], workload: Workload) -> None:
+        self.backend = ReplayedBackend(backend, workload.acceptance)
+        self.images = images
+        self.questions = [INSTRUCTION] * len(images)
+        self.generation = GenerationSettings(max_new_tokens=workload.answer_tokens)
+
+    def plain(self) -> None:
+        """Answers."""
+        self._ask(optimize=False)
+
+    def optimized(self) -> None:
+        """Rewrites, scores, compares, scores and answers."""
+        self._ask(optimize=True, optimization=OptimizationSettings(select="safe"))
+
+    def _ask(self, **settings: Any) -> None:
+        # A new model remembers no rewriting of an earlier run, and pictures seen anew have no prefixes yet.
+        model = Model(self.backend)
+        seen = [good(outcome) for outcome in model.see_each(self.images)]
+        for outcome in model.ask_each(seen, self.questions, generation=self.generation, **settings):
+            good(outcome)
+
+
+def compare(backend: InstructBlipBackend, theirs: Any, workloads: Sequence[Workload], runs: int) -> list[Comparison]:
+    """Compares all four arms on every workload.
+
+    Args:
+        backend: ours.
+        theirs: transformers' model with the same weights.
+        workloads: what is asked and written.
+        runs: of every arm, at least 2.
+    """
+    comparisons = []
+    for workload in workloads:
+        images = [picture()] * workload.batch
+        reference = TheirArms(theirs, backend, images, workload)
+        ours = OurArms(backend, images, workload)
+        arms = (reference.plain, reference.optimized, ours.plain, ours.optimized)
+        timings = timed_in_turns(dict(zip(ARMS, arms, strict=True)), runs)
+        comparisons.append(Comparison(workload=workload, timings=timings))
+    return comparisons
+
+
+def as_record(
+    backbone: str, comparisons: Sequence[Comparison], cold: Sequence[Timing], environment: dict[str, Any]
+) -> dict[str, Any]:
+    """Returns everything that was measured, every run's seconds included.
+
+    Args:
+        backbone: what was measured.
+        comparisons: of all workloads.
+        cold: the cold starts; may be empty.
+        environment: what it was measured on.
+    """
+    return {
+        "schema": "vlinstruct.bench/1",
+        "id": backbone,
+        "status": "ok",
+        "environment": environment,
+        "comparisons": [
+            {
+                "answer_tokens": comparison.workload.answer_tokens,
+                "batch": comparison.workload.batch,
+                "acceptance": comparison.workload.acceptance,
+                "seconds": seconds_of(comparison.timings),
+                "peak_bytes": peaks_of(comparison.timings),
+                "median_ratio_to_transformers_plain": {arm: comparison.ratio(arm, ARMS[0]) for arm in ARMS},
+            }
+            for comparison in comparisons
+        ],
+        "cold_start": {"seconds": seconds_of(cold), "peak_bytes": peaks_of(cold)},
+    }
+
+
+def as_table(comparisons: Sequence[Comparison], cold: Sequence[Timing] = ()) -> str:
+    """Returns a block of lines per workload and one for the cold starts: median, quartiles, ratio to the first arm."""
+    blocks = [_block(heading(comparison), comparison.timings, to=ARMS[0], unit="ms") for comparison in comparisons]
+    if cold:
+        blocks.append(_block("cold start, whole processes on the CPU", cold, to=cold[0].arm, unit="s"))
+    return "\n\n".join("\n".join(block) for block in blocks)
+
+
+def heading(comparison: Comparison) -> str:
+    """Says in a line what was load."""
+    load = comparison.workload
+    share = f"{100 * load.acceptance:.0f} % of drafts right"
+    return f"batch {load.batch}, answers of {load.answer_tokens} tokens, {share}"
+
+
+def _block(head: str, timings: Sequence[Timing], *, to: str, unit: str) -> list[str]:
+    scale, digits = (1e3, 1) if unit == "ms" else (1, 2)
+    has_peaks = any(timing.peak_bytes is not None for timing in timings)
+    reference = next(timing.median_s for timing in timings if timing.arm == to)
+    lines = [f"{head:52} {'median':>10} {'quartiles':>17}  ratio" + has_peaks * "  peak memory"]
+    for timing in timings:
+        low, high = timing.quartiles_s
+        spread = f"{scale * low:.{digits}f} to {scale * high:.{digits}f}"
+        time = f"{scale * timing.median_s:.{digits}f} {unit}"
+        peak = f"  {timing.peak_bytes / _MB:8.0f} MB" if timing.peak_bytes is not None else ""
+        lines.append(f"  {timing.arm:50} {time:>10} {spread:>17} {timing.median_s / reference:6.2f}{peak}")
+    return lines
+
+
+def require_plots(path: Path) -> None:
+    """Refuses a plot that could not be drawn, before anything is measured.
+
+    Raises:
+        UsageError: the file's ending is none of a picture's.
+        ResourceError: matplotlib is not installed.
+    """
+    if path.suffix.lower() not in _FORMATS:
+        raise UsageError.at("cannot write --plot", path, "unknown ending", f"Give {', '.join(_FORMATS)}")
+    if importlib.util.find_spec("matplotlib") is None:
+        raise ResourceError("--plot needs matplotlib, which is not installed: pip install 'vlinstruct[plots]'.")
+
+
+def save_plot(comparisons: Sequence[Comparison], path: Path) -> None:
+    """Draws comparisons: one panel per workload, a bar per arm, quartiles as whiskers.
+
+    Args:
+        comparisons: one panel each.
+        path: the file to write; its ending chooses the format.
+
+    Raises:
+        ResourceError: it cannot be written.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 0.6 + 1.9 * len(comparisons)), layout="constrained")
+    for axes, comparison in zip(figure.subplots(len(comparisons), squeeze=False)[:, 0], comparisons, strict=True):
+        arms = [timing.arm for timing in comparison.timings]
+        medians = [1e3 * timing.median_s for timing in comparison.timings]
+        quartiles = [(1e3 * low, 1e3 * high) for low, high in (timing.quartiles_s for timing in comparison.timings)]
+        below = [median - low for median, (low, _) in zip(medians, quartiles, strict=True)]
+        above = [high - median for median, (_, high) in zip(medians, quartiles, strict=True)]
+        axes.barh(arms, medians, xerr=[below, above], color=[_COLOURS[arm] for arm in arms], capsize=3)
+        for place, (arm, median, (_, high)) in enumerate(zip(arms, medians, quartiles, strict=True)):
+            label = f"{median:.1f} ms, {comparison.ratio(arm, ARMS[0]):.2f}x"
+            axes.annotate(label, (high, place), (8, 0), va="center", textcoords="offset points", fontsize=8)
+        axes.invert_yaxis()
+        axes.set_xlim(0, 1.25 * max(medians))
+        axes.set_title(heading(comparison), fontsize=10, loc="left")
+        axes.set_xlabel("milliseconds, median and quartiles")
+    try:
+        figure.savefig(path, dpi=120)
+    except OSError as error:
+        why = os.strerror(error.errno or 0)
+        raise ResourceError.at("cannot write plot", path, why, "Give another path") from error

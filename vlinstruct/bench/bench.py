@@ -1,0 +1,113 @@
+"""`bench`: measures answers, training or ranking beside plain transformers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from vlinstruct.backends.registry import default_backbone, find
+from vlinstruct.bench.answers import Comparison, as_record, as_table, compare
+from vlinstruct.bench.cold_start import cold_starts
+from vlinstruct.bench.models import load_both, load_both_random
+from vlinstruct.bench.ranking import compare_ranking, ranking_record, ranking_table
+from vlinstruct.bench.replay import measured_acceptance
+from vlinstruct.bench.timing import environment
+from vlinstruct.bench.training import compare_training, training_record, training_table
+from vlinstruct.bench.workload import Workload, training_workloads
+
+_ANSWERS_OF = (2, 15)  # tokens: a word, as VQA wants it, and a sentence
+_MINI_ITEMS = 60
+_TRAINING_BATCH = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchSettings:
+    """What is measured.
+
+    Args:
+        backbone: a name, a folder or a hub id; `$VLINSTRUCT_BACKBONE` or mini if None.
+        device: as `vlinstruct.load` takes it.
+        dtype: as `vlinstruct.load` takes it.
+        training: measure finetune in place of answers.
+        num_candidates: measure ranking so many, at least 2, in place of answers; None for answers.
+        batch_size: pictures that are asked about together, or samples of an update; 1, in training 8 if None.
+        acceptance: shares of the tokens of instructions that drafts give, 0 to 1; 0, what mini reaches, and 1 if empty.
+        runs: of every arm, at least 2; in training epochs.
+        cold_runs: starts of every cold process, at least 2; 0 for none.
+        random_weights: the backbone's shapes with random weights; no download, no cold start.
+        threads: CPU threads for the whole process from now on; torch's own choice if None.
+        offline: open no connection; use what is cached.
+    """
+
+    backbone: str | None = None
+    device: str = "auto"
+    dtype: str = "auto"
+    training: bool = False
+    num_candidates: int | None = None
+    batch_size: int | None = None
+    acceptance: Sequence[float] = ()
+    runs: int = 9
+    cold_runs: int = 3
+    random_weights: bool = False
+    threads: int | None = None
+    offline: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """What was measured.
+
+    Args:
+        table: for people.
+        record: every run's seconds, for machines.
+        comparisons: of answers, one per workload; empty for training and ranking.
+    """
+
+    table: str
+    record: Mapping[str, Any]
+    comparisons: Sequence[Comparison] = ()
+
+
+def bench(settings: BenchSettings, *, on_loaded: Callable[[], None] = lambda: None) -> Measurement:
+    """Loads a backbone as ours and as transformers' model, and measures both in turns.
+
+    Args:
+        settings: what is measured.
+        on_loaded: called once the models are loaded, before anything is measured.
+
+    Raises:
+        CheckpointError, NetworkError, InputError, ResourceError: as `vlinstruct.load`.
+    """
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
+    name, runs = settings.backbone or default_backbone(), settings.runs
+    if settings.random_weights:
+        ours, theirs = load_both_random(name, device=settings.device, dtype=settings.dtype)
+    else:
+        identity = find(name, offline=settings.offline)
+        ours, theirs = load_both(identity, device=settings.device, dtype=settings.dtype)
+    on_loaded()
+    here = environment(ours.device, ours.dtype)
+    if settings.training:
+        workloads = training_workloads(settings.batch_size or _TRAINING_BATCH)
+        trainings = compare_training(ours, theirs, workloads, runs)
+        return Measurement(table=training_table(trainings), record=training_record(name, trainings, here))
+    if settings.num_candidates is not None:
+        ranking = compare_ranking(ours, theirs, settings.num_candidates, runs)
+        return Measurement(table=ranking_table(ranking), record=ranking_record(name, ranking, here))
+    shares = settings.acceptance or (0.0, measured_acceptance(_MINI_ITEMS), 1.0)
+    questions = [
+        Workload(answer_tokens=answer_tokens, batch=settings.batch_size or 1, acceptance=share)
+        for answer_tokens in _ANSWERS_OF
+        for share in shares
+    ]
+    comparisons = compare(ours, theirs, questions, runs)
+    # A process starts from a folder, which random weights do not have.
+    folder = ours.identity.folder
+    cold = cold_starts(folder, settings.cold_runs) if settings.cold_runs > 0 and folder is not None else ()
+    return Measurement(
+        table=as_table(comparisons, cold), record=as_record(name, comparisons, cold, here), comparisons=comparisons
+    )
