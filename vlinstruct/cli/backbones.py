@@ -76,7 +76,7 @@ def _show_plan(name: str, plan: MemoryPlan, load: Load, as_json: bool) -> None:
     from dataclasses import asdict
 
     record: dict[str, object] = {"schema": "vlinstruct.memory_plan/1", "id": name, "status": "ok"}
-    settings = [{**asdict(one), "total_bytes": one.total_bytes} for one in plan.settings]
+    settings = [{**asdict(setting), "total_bytes": setting.total_bytes} for setting in plan.settings]
     show_record({**record, "parameters": plan.weights.parts, "free_bytes": plan.free, "settings": settings})
 
 
@@ -88,12 +88,13 @@ def _plan_lines(plan: MemoryPlan, load: Load) -> Iterator[str]:
     at_once = f"{load.rows} x ({load.prompt_tokens} + {load.new_tokens}) tokens at once"
     yield f"{at_once}; caches and activations are estimates"
     yield f"{'--dtype':10}{'--quantize':12}{'weights':>11}{'caches':>10}{'activations':>13}{'in all':>11}  fits on"
-    yield from (_setting_line(one) for one in plan.settings)
+    yield from (_setting_line(setting) for setting in plan.settings)
 
 
-def _setting_line(one: Setting) -> str:
-    sizes = f"{_gb(one.weights_bytes):>11}{_gb(one.cache_bytes):>10}{_gb(one.activation_bytes):>13}"
-    return f"{one.dtype:10}{one.quantize or '-':12}{sizes}{_gb(one.total_bytes):>11}  {', '.join(one.fits_on) or '-'}"
+def _setting_line(setting: Setting) -> str:
+    sizes = f"{_gb(setting.weights_bytes):>11}{_gb(setting.cache_bytes):>10}{_gb(setting.activation_bytes):>13}"
+    start = f"{setting.dtype:10}{setting.quantize or '-':12}{sizes}"
+    return f"{start}{_gb(setting.total_bytes):>11}  {', '.join(setting.fits_on) or '-'}"
 
 
 def _gb(size: int) -> str:

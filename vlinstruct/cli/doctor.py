@@ -66,7 +66,7 @@ def doctor(
 def _record(diagnosis: Diagnosis) -> dict[str, object]:
     error = diagnosis.error()
     status = {"status": "ok"} if error is None else {"status": "error", "code": error.code, "message": error.message}
-    findings = [asdict(one) for one in diagnosis.findings]
+    findings = [asdict(finding) for finding in diagnosis.findings]
     return {"schema": "vlinstruct.doctor/1", "id": diagnosis.wanted.backbone, **status, "findings": findings}
 
 
@@ -75,14 +75,14 @@ def _report(diagnosis: Diagnosis) -> Iterator[str]:
     yield from _lines(diagnosis.environment)
     yield f"\nbackbone {diagnosis.wanted.backbone}"
     yield from _lines(diagnosis.backbone)
-    levels = Counter(one.level for one in diagnosis.findings)
+    levels = Counter(finding.level for finding in diagnosis.findings)
     yield f"\nok: {levels['ok']}, notices: {levels['notice']}, problems: {levels['problem']}"
 
 
 def _lines(findings: Sequence[Finding]) -> Iterator[str]:
-    for (level, check, fix), same in groupby(findings, lambda one: (one.level, one.check, one.fix)):
+    for (level, check, fix), same in groupby(findings, lambda finding: (finding.level, finding.check, finding.fix)):
         start = f"  {level:{_LEVEL_WIDTH}}{check:{_CHECK_WIDTH}} "
-        yield _wrapped(start, "; ".join(one.found for one in same))
+        yield _wrapped(start, "; ".join(finding.found for finding in same))
         if fix is not None:
             yield _wrapped(" " * len(start), f"fix: {fix}")
 

@@ -103,10 +103,10 @@ def list_images(
     skipped: Counter[str] = Counter()
     items: dict[str, ImageInput] = {}
     for text in [os.fspath(path) for path in typed]:
-        found = list(_expand(text, stdin, options, skipped))
-        if not found:
+        expanded = list(_expand(text, stdin, options, skipped))
+        if not expanded:
             raise _nothing_to_do(text, skipped)
-        for item in found:
+        for item in expanded:
             skipped["named twice"] += item.id in items
             items.setdefault(item.id, item)
     if not items:
