@@ -1,39 +1,35 @@
-"""Optimizes instructions for any model that implements four methods; here one that knows nothing but word counts."""
+"""Optimizes instructions for any model that implements three methods; here one that knows nothing but word counts."""
 
 from collections.abc import Sequence
 from typing import Any
 
+from vlinstruct.backend import Backend, Row, Seen, Written
 from vlinstruct.instruction import Templates, optimize
 from vlinstruct.settings import GenerationSettings, OptimizationSettings
-from vlinstruct.values import Percept, TokenScores
+from vlinstruct.values import Failed, TokenScores
 
 
-class WordCounter:
+class WordCounter(Backend):
     """Rewrites by removing politeness; finds long instructions unlikely."""
 
-    def encode(self, media: Sequence[Any]) -> Percept:
-        import torch
+    def see(self, media: Sequence[Any]) -> list[Seen | Failed]:
+        return list(media)
 
-        return Percept(image_embeds=torch.zeros(len(media), 1, 1))
+    def write(self, rows: Sequence[Row], settings: GenerationSettings) -> list[Written | Failed]:
+        return [Written(text=row.guess.replace("please", "").strip(), token_nll=(0.0,)) for row in rows]
 
-    def generate_text(self, prompts: Sequence[str], config: GenerationSettings) -> list[str]:
-        start, end = (part.strip() for part in Templates.default().rewrite.split("{instruction}"))
-        return [prompt.removeprefix(start).removesuffix(end).replace("please", "").strip() for prompt in prompts]
+    def score(
+        self, rows: Sequence[Row], targets: Sequence[Sequence[str]], **_: Any
+    ) -> list[list[TokenScores] | Failed]:
+        return [[_counted(text.split()) for text in texts] for texts in targets]
 
-    def generate(
-        self, percept: Percept, prompts: Sequence[str], qformer_texts: Sequence[str], config: GenerationSettings
-    ) -> list[str]:
-        return [text.replace("please", "").strip() for text in qformer_texts]
 
-    def token_nll(
-        self, percept: Percept, prompts: Sequence[str], qformer_texts: Sequence[str], targets: Sequence[str]
-    ) -> list[TokenScores]:
-        words = [tuple(target.split()) for target in targets]
-        return [TokenScores(tokens=row, token_nll=(float(len(row)),) * len(row)) for row in words]
+def _counted(words: list[str]) -> TokenScores:
+    return TokenScores(tokens=tuple(words), token_nll=(float(len(words)),) * len(words))
 
 
 model = WordCounter()
-percept = model.encode(["any picture"])
+seen = [picture for picture in model.see(["any picture"]) if not isinstance(picture, Failed)]
 texts = ["please please count the 3 boats"]
-(result,) = optimize(model, percept, texts, templates=Templates.default(), config=OptimizationSettings())
+(result,) = optimize(model, seen, texts, templates=Templates.default(), settings=OptimizationSettings())
 print(result)

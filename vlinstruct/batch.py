@@ -1,5 +1,8 @@
 """Runs an operation over items, one record each: a bad item costs one record, not the batch. No torch at import.
 
+    items = [BatchItem(id="a.png", source=Path("a.png"), image="a.png", texts=("what is it?",))]
+    run_batch(Ask(), items, output="answers.jsonl", settings=RunSettings(batch_size=16))
+
 The model is loaded when the first picture has been read, so that a command that cannot succeed fails at once.
 
 A chunk is `batch_size` pictures that could be read, in order. A bad item takes no place in it, and an item that an
@@ -13,20 +16,31 @@ import functools
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
 
+from vlinstruct.backends.registry import default_backbone, locate
 from vlinstruct.errors import InputError, NetworkError, VlinstructError
-from vlinstruct.media.images import DEFAULT_LIMITS, ImageLimits
+from vlinstruct.files import PathLike, read_json_object
+from vlinstruct.instruction.templates import Templates
+from vlinstruct.media.images import DEFAULT_LIMITS, ImageLimits, LoadedImage
 from vlinstruct.media.inputs import Source, load_source
+from vlinstruct.media.ocr import ocr_tokens
 from vlinstruct.media.read_ahead import read_ahead
-from vlinstruct.operations import Fields, Operation
-from vlinstruct.records.output import RecordWriter, error_record
+from vlinstruct.operations import Fields, Operation, optimization_fields
+from vlinstruct.records.output import RecordWriter, error_record, open_records
+from vlinstruct.settings import OptimizationSettings, RunSettings
+from vlinstruct.values import Failed, good
+from vlinstruct.weights.safetensors_files import fingerprint
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from vlinstruct.model import Model
+
+SHARED_SCHEMA = "vlinstruct.optimize_shared/1"
+DEFAULT_RUN = RunSettings()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +94,7 @@ class Batch:
     Args:
         operation: what to do.
         backbone: what the records call the model.
-        load_pipeline: loads it; called once, when the first picture has been read.
+        load_model: loads it; called once, when the first picture has been read.
         batch_size: items that go through the model together, at least 1.
         limits: how large a picture may be.
         read_text: reads the words in a picture, which then follow an item's texts, joined by commas; None for nobody.
@@ -89,7 +103,7 @@ class Batch:
 
     operation: Operation
     backbone: str
-    load_pipeline: Callable[[], Model]
+    load_model: Callable[[], Model]
     batch_size: int = 1
     limits: ImageLimits = DEFAULT_LIMITS
     read_text: Callable[[Image.Image], Sequence[str]] | None = None
@@ -107,7 +121,7 @@ class Batch:
         Raises:
             CheckpointError: the model was refused; NetworkError: it cannot be downloaded. They concern every item.
         """
-        load = functools.cache(self.load_pipeline)
+        load = functools.cache(self.load_model)
         chunk: list[_Row] = []
         num_places = 0
         for row in read_ahead(items, functools.partial(self._row, is_done), num_ahead=self.batch_size):
@@ -126,33 +140,32 @@ class Batch:
     def _read(self, item: BatchItem | BadItem) -> _Row:
         if isinstance(item, BadItem):
             return _Row(item=item, error=item.error)
-        try:
-            loaded = load_source(item.source, name=item.image, limits=self.limits)
-        except (InputError, NetworkError) as error:
-            return _Row(item=item, error=error)
+        loaded = _picture(item, self.limits)
+        if isinstance(loaded, Failed):
+            return _Row(item=item, error=loaded.error)
         return _Row(item=item, image=loaded.image, notices=tuple(loaded.notices))
 
     def _run(self, chunk: Sequence[_Row], load: Callable[[], Model]) -> Iterator[Outcome]:
         todo = [row for row in chunk if not row.is_done]
-        results: dict[str | int, Fields | VlinstructError] = {}
+        results: dict[str | int, Fields | Failed] = {}
         if any(row.error is None for row in todo):
             rows = [self._read(row.item) if row.is_done else row for row in chunk]
             results = self._results(load(), [row for row in rows if row.error is None])
         for row in todo:
-            yield self._outcome(row.item, row.error or results[row.item.id])
+            yield self._outcome(row.item, Failed(error=row.error) if row.error else results[row.item.id])
 
-    def _results(self, pipeline: Model, rows: Sequence[_Row]) -> dict[str | int, Fields | VlinstructError]:
+    def _results(self, model: Model, rows: Sequence[_Row]) -> dict[str | int, Fields | Failed]:
         """Runs a chunk; one that fails as a whole is run again item by item."""
         ids = [row.item.id for row in rows]
         try:
-            percept = pipeline.see(*(row.image for row in rows if row.image is not None))
+            seen = [good(outcome) for outcome in model.see_each([row.image for row in rows if row.image is not None])]
             texts = [self._texts(row) for row in rows]
-            results = self.operation.run(pipeline, percept, texts)
-            return {id: _with_revision(result, pipeline.revision) for id, result in zip(ids, results, strict=True)}
+            results = self.operation.run(model, seen, texts)
+            return {id: _with_revision(result, model.revision) for id, result in zip(ids, results, strict=True)}
         except InputError as error:
             if len(rows) == 1:
-                return {ids[0]: error}
-            return {id: result for row in rows for id, result in self._results(pipeline, [row]).items()}
+                return {ids[0]: Failed(error=error)}
+            return {id: result for row in rows for id, result in self._results(model, [row]).items()}
 
     def _texts(self, row: _Row) -> Sequence[str]:
         assert isinstance(row.item, BatchItem)
@@ -160,18 +173,25 @@ class Batch:
             return row.item.texts
         return (*row.item.texts, ", ".join(self.read_text(row.image)))
 
-    def _outcome(self, item: BatchItem | BadItem, result: Fields | VlinstructError) -> Outcome:
+    def _outcome(self, item: BatchItem | BadItem, result: Fields | Failed) -> Outcome:
         schema = self.operation.schema
-        if isinstance(result, VlinstructError):
-            return Outcome(record=error_record(schema, item.id, result), error=result)
+        if isinstance(result, Failed):
+            return Outcome(record=error_record(schema, item.id, result.error), error=result.error)
         assert isinstance(item, BatchItem)
         head = {"schema": schema, "id": item.id, "status": "ok", "image": item.image, "backbone": self.backbone}
         return Outcome(record={**head, **result})
 
 
-def _with_revision(result: Fields | VlinstructError, revision: str | None) -> Fields | VlinstructError:
+def _picture(item: BatchItem, limits: ImageLimits) -> LoadedImage | Failed:
+    try:
+        return load_source(item.source, name=item.image, limits=limits)
+    except (InputError, NetworkError) as error:
+        return Failed(error=error)
+
+
+def _with_revision(result: Fields | Failed, revision: str | None) -> Fields | Failed:
     """Adds the hub's commit to a record, where there is one: a name stays the same when a repository moves on."""
-    return result if revision is None or isinstance(result, VlinstructError) else {**result, "revision": revision}
+    return result if revision is None or isinstance(result, Failed) else {**result, "revision": revision}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,6 +243,123 @@ def write_records(
     return Summary(num_done=num_done, num_failed=num_failed, num_resumed=num_resumed, num_left=num_left)
 
 
+def run_batch(
+    operation: Operation,
+    items: Iterable[BatchItem | BadItem],
+    *,
+    output: PathLike | BinaryIO,
+    settings: RunSettings = DEFAULT_RUN,
+    inputs: Sequence[Path] = (),
+    notify: Callable[[str], None] = lambda notice: None,
+    on_loaded: Callable[[], None] = lambda: None,
+    on_progress: Callable[[], None] = lambda: None,
+) -> Summary:
+    """Runs an operation over items and writes one record for each.
+
+    Args:
+        operation: what to do.
+        items: with ids of their own.
+        output: a file, which an earlier run may have begun, or a stream.
+        settings: the model, and how the items go through it.
+        inputs: files that the items were read from; the output must be none of them.
+        notify: is told what a user should know.
+        on_loaded: called when the model is loaded.
+        on_progress: called for every item that is finished, by this run or an earlier one.
+
+    Raises:
+        OutputInUseError: another process writes the output.
+        InputError: the output is a file of something else, or the templates cannot be used.
+        CheckpointError, NetworkError, ResourceError: the model cannot be loaded. A bad item raises nothing.
+    """
+    batch = _batch(operation, settings, notify=notify, on_loaded=on_loaded)
+    listed = tuple(items)
+    if isinstance(output, str | Path) or hasattr(output, "__fspath__"):
+        templates = [settings.templates] if settings.templates is not None else []
+        pictures = [item.source for item in listed if isinstance(item, BatchItem) and isinstance(item.source, Path)]
+        key = _model_key(settings)
+        writer = open_records(
+            output,
+            schema=operation.schema,
+            keys={str(item.id): resume_key(operation, item, key) for item in listed},
+            overwrite=settings.overwrite,
+            inputs=[*inputs, *templates, *pictures],
+        )
+    else:
+        writer = RecordWriter(output)
+    with writer:
+        for notice in writer.notices:
+            notify(notice)
+        return write_records(batch, listed, writer, max_failures=settings.max_failures, on_progress=on_progress)
+
+
+def run_one(
+    operation: Operation,
+    item: BatchItem | BadItem,
+    *,
+    settings: RunSettings = DEFAULT_RUN,
+    notify: Callable[[str], None] = lambda notice: None,
+    on_loaded: Callable[[], None] = lambda: None,
+) -> Fields:
+    """Runs an operation on one item and returns its record; the arguments are those of `run_batch`.
+
+    Raises:
+        VlinstructError: the item or the model failed.
+    """
+    (outcome,) = _batch(operation, settings, notify=notify, on_loaded=on_loaded).outcomes([item])
+    if outcome.error is not None:
+        raise outcome.error
+    return outcome.record
+
+
+def _batch(
+    operation: Operation, settings: RunSettings, *, notify: Callable[[str], None], on_loaded: Callable[[], None]
+) -> Batch:
+    return Batch(
+        operation=operation,
+        backbone=_name(settings),
+        load_model=_loader(settings, on_loaded),
+        batch_size=settings.batch_size,
+        limits=ImageLimits(max_pixels=settings.max_pixels),
+        read_text=ocr_tokens if operation.ocr else None,
+        notify=notify,
+    )
+
+
+def _name(settings: RunSettings) -> str:
+    return default_backbone() if settings.model.backbone is None else settings.model.backbone
+
+
+def _loader(settings: RunSettings, on_loaded: Callable[[], None]) -> Callable[[], Model]:
+    """Returns what loads the model; the templates are read now, since a mistake in them is said before any work."""
+    templates = _templates(settings)
+
+    def load_model() -> Model:
+        from vlinstruct.model import load
+
+        model = load(**asdict(settings.model), templates=templates)
+        on_loaded()
+        return model
+
+    return load_model
+
+
+def _templates(settings: RunSettings) -> Templates:
+    return Templates.default() if settings.templates is None else Templates.load(settings.templates)
+
+
+def _model_key(settings: RunSettings) -> list[object]:
+    """Returns what a record depends on beside its item and the operation: weights, adapter, numbers, templates."""
+    model = settings.model
+    adapter: object = model.adapter
+    if model.adapter:
+        # The adapter's own module would import torch; whether the folder is sound is told when it is loaded.
+        folder = locate(model.adapter, offline=model.offline, what="adapter")
+        config = read_json_object(folder / "alignment_config.json")
+        adapter = [config.get("sha256"), config.get("use_ema")]
+    weights = fingerprint(locate(_name(settings), offline=model.offline))
+    return [weights, adapter, model.dtype, model.quantize, asdict(_templates(settings))]
+
+
 def resume_key(operation: Operation, item: BatchItem | BadItem, model: Sequence[object]) -> str:
     """Identifies an item's result: it is done again only when its id, its arguments or the model changed.
 
@@ -242,3 +379,89 @@ def resume_key(operation: Operation, item: BatchItem | BadItem, model: Sequence[
 def _piped_in(source: Source) -> str | None:
     """Tells apart the pictures of stdin, which are all called `-`."""
     return hashlib.sha256(source).hexdigest() if isinstance(source, bytes) else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pictures:
+    """Pictures that are read as often as they are needed, and never all at once.
+
+    Args:
+        items: where they are.
+        batch_size: how many are given together.
+        limits: how large a picture may be.
+        notify: is told what a user should know of a picture.
+        failed: gets those that cannot be read, by the item's place.
+    """
+
+    items: Sequence[BatchItem]
+    batch_size: int = 1
+    limits: ImageLimits = DEFAULT_LIMITS
+    notify: Callable[[str], None] = lambda notice: None
+    failed: dict[int, VlinstructError] = field(default_factory=dict)
+
+    def chunks(self) -> Iterator[list[Image.Image]]:
+        """Yields all pictures that can be read, in order."""
+        places = [place for place in range(len(self.items)) if place not in self.failed]
+        chunk: list[Image.Image] = []
+        read = functools.partial(_picture, limits=self.limits)
+        items = [self.items[place] for place in places]
+        for place, loaded in zip(places, read_ahead(items, read, num_ahead=self.batch_size), strict=True):
+            if isinstance(loaded, Failed):
+                self.failed[place] = loaded.error
+                continue
+            for notice in loaded.notices:
+                self.notify(notice)
+            chunk.append(loaded.image)
+            if len(chunk) == self.batch_size:
+                yield chunk
+                chunk = []
+        if chunk:
+            yield chunk
+
+
+def optimize_shared(
+    instruction: str,
+    items: Sequence[BatchItem],
+    *,
+    settings: RunSettings = DEFAULT_RUN,
+    optimization: OptimizationSettings = OptimizationSettings(),
+    notify: Callable[[str], None] = lambda notice: None,
+    on_loaded: Callable[[], None] = lambda: None,
+) -> Fields:
+    """Optimizes one instruction for the pictures of all items together and returns the one record.
+
+    A picture that cannot be read does not count; the record names it.
+
+    Args:
+        instruction: options included.
+        items: where the pictures are; their texts are not read.
+        settings: the model, and how many pictures go through it together.
+        optimization: how the instruction is chosen.
+        notify: is told what a user should know.
+        on_loaded: called when the model is loaded, which is when the first picture has been read.
+
+    Raises:
+        VlinstructError: no picture can be read (the first one's error), or the model was refused.
+    """
+    load_model = _loader(settings, on_loaded)
+    limits = ImageLimits(max_pixels=settings.max_pixels)
+    pictures = Pictures(items=items, batch_size=settings.batch_size, limits=limits, notify=notify)
+    if next(pictures.chunks(), None) is None:
+        raise pictures.failed[0]
+    model = load_model()
+    outcome = model.optimize_chunks(instruction, pictures.chunks, optimization=optimization)
+    failed = [
+        {"image": items[place].image, "code": error.code, "message": str(error)}
+        for place, error in sorted(pictures.failed.items())
+    ]
+    record: Fields = {
+        "schema": SHARED_SCHEMA,
+        "id": "shared",
+        "status": "ok",
+        "images": len(items) - len(failed),
+        "backbone": _name(settings),
+        **optimization_fields(outcome),
+        "revision": model.revision,
+        "failed": failed,
+    }
+    return {name: value for name, value in record.items() if name not in ("revision", "failed") or value}

@@ -5,8 +5,8 @@
     for piece in chat.stream("which colour is it?"):
         print(piece, end="")
 
-The vision tower runs once. The language model reads the talk so far and the question, spelled as conversations are in
-training (`data.turns.prompt_of`); the Q-Former, which looks into the picture, reads the question alone.
+The vision tower runs once. The language model reads the talk so far and the question; a Q-Former, which looks
+into the picture, reads the question alone.
 """
 
 from __future__ import annotations
@@ -16,19 +16,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from vlinstruct.backend import Row, Seen, Written
 from vlinstruct.errors import TextError
 from vlinstruct.settings import GenerationSettings, OptimizationSettings
 from vlinstruct.text import check_instruction
-from vlinstruct.training.data.turns import prompt_of
-from vlinstruct.values import Answer, Optimization, Percept
+from vlinstruct.values import Answer, Exchange, Optimization
 
 if TYPE_CHECKING:
     from vlinstruct.model import ImageLike, Model
 
 logger = logging.getLogger(__name__)
-
-# Each question leaves its view of the picture in the percept's memory, 0.1 to 0.7 MB with the paper's backbones.
-_MOST_REMEMBERED = 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,19 +62,19 @@ class Chat:
     """A talk about one picture.
 
     Args:
-        pipeline: a loaded model.
-        image: the picture, or a percept of one.
-        config: how it answers; greedily, as typed, if None.
+        model: a loaded model.
+        image: the picture, or what the model saw of it.
+        settings: how it answers; greedily, as typed, if None.
 
     Attributes:
         turns: those whose answers came to their end.
         question: the one asked last, also where its answer was stopped; None before the first.
     """
 
-    def __init__(self, pipeline: Model, image: ImageLike | Percept, *, config: ChatSettings | None = None) -> None:
-        self.pipeline = pipeline
-        self.percept = image if isinstance(image, Percept) else pipeline.see(image)
-        self.config = config or ChatSettings()
+    def __init__(self, model: Model, image: ImageLike | Seen, *, settings: ChatSettings | None = None) -> None:
+        self.model = model
+        self.seen = model.seen_of(image)
+        self.settings = settings or ChatSettings()
         self.turns: tuple[Turn, ...] = ()
         self.question: str | None = None
 
@@ -104,15 +101,16 @@ class Chat:
             CheckpointError: the model computed values that are not finite.
         """
         self.question = check_instruction(question, what="question")
-        optimization = self.optimize(question) if self.config.optimize else None
-        asked = optimization.instruction if optimization else question
-        kept = self._fitting(asked)
-        self._forget_views()
+        optimization = self.optimize(question) if self.settings.optimize else None
+        instruction = optimization.instruction if optimization else question
+        kept = self._fitting(instruction)
         pieces = []
-        for piece in self.pipeline.backend.stream(self.percept, _prompt(kept, asked), asked, self.config.generation):
+        for piece in self.model.backend.stream(self._row(kept, instruction), self.settings.generation):
+            if isinstance(piece, Written):
+                break
             pieces.append(piece)
             yield piece
-        answer = Answer(text="".join(pieces), instruction=asked, optimization=optimization)
+        answer = Answer(text="".join(pieces), instruction=instruction, optimization=optimization)
         num_cut = len(self.turns) - len(kept)
         self.turns = (*self.turns, Turn(question=question, answer=answer, num_turns_cut=num_cut))
 
@@ -129,28 +127,24 @@ class Chat:
             raise TextError(
                 "there is no question to optimize yet", advice="Ask one first, or give a text.", code="no_question"
             )
-        return self.pipeline.optimize(instruction, self.percept, optimization=self.config.optimization)
+        return self.model.optimize(instruction, self.seen, optimization=self.settings.optimization)
 
     def reset(self) -> None:
         """Forgets what was said; the picture stays."""
         self.turns, self.question = (), None
 
-    def _fitting(self, asked: str) -> tuple[Turn, ...]:
+    def _fitting(self, instruction: str) -> tuple[Turn, ...]:
         """Returns the last turns that have room in the question's prompt, each of them whole."""
-        model = self.pipeline.backend
-        room = model.num_prompt_tokens(self.config.generation.max_new_tokens)
+        max_new_tokens = self.settings.generation.max_new_tokens
         start = len(self.turns)
-        while start and len(model.tokenizer.prompt_ids(_prompt(self.turns[start - 1 :], asked))) <= room:
+        while start:
+            (count,) = self.model.backend.num_tokens([self._row(self.turns[start - 1 :], instruction)])
+            if count is not None and not count.has_room(max_new_tokens):
+                logger.warning("the prompt has no room for the first turns, they are left out: %d", start)
+                break
             start -= 1
-        if start:
-            logger.warning("the prompt has no room for the first turns, they are left out: %d", start)
         return self.turns[start:]
 
-    def _forget_views(self) -> None:
-        (views,) = self.percept.prefixes
-        if len(views) > _MOST_REMEMBERED:
-            views.clear()
-
-
-def _prompt(turns: tuple[Turn, ...], asked: str) -> str:
-    return prompt_of([*((turn.answer.instruction, turn.answer.text) for turn in turns), (asked, "")])
+    def _row(self, turns: tuple[Turn, ...], instruction: str) -> Row:
+        history = tuple(Exchange(question=turn.answer.instruction, answer=turn.answer.text) for turn in turns)
+        return Row(prompt=instruction, seen=(self.seen,), history=history, reads=instruction)

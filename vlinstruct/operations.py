@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from vlinstruct.errors import VlinstructError
 from vlinstruct.settings import GenerationSettings, OptimizationSettings
-from vlinstruct.values import Answer, Optimization, Percept, ScoredInstruction
+from vlinstruct.values import Answer, Failed, Optimization, ScoredInstruction
 
 if TYPE_CHECKING:
+    from vlinstruct.backend import Seen
     from vlinstruct.model import Model
 
 Fields = dict[str, Any]
@@ -39,16 +39,21 @@ class Operation(Protocol):
         """The `schema` of its records."""
         ...
 
+    @property
+    def ocr(self) -> bool:
+        """Whether a picture's words are read and follow an item's texts."""
+        ...
+
     def settings(self) -> Fields:
         """Everything that changes its results, for the resume key."""
         ...
 
-    def run(self, pipeline: Model, percept: Percept, texts: Sequence[Sequence[str]]) -> list[Fields | VlinstructError]:
-        """Returns every row's fields, or the error it failed with.
+    def run(self, model: Model, seen: Sequence[Seen], texts: Sequence[Sequence[str]]) -> list[Fields | Failed]:
+        """Returns every row's fields, or why it failed.
 
         Args:
-            pipeline: the loaded model.
-            percept: the pictures, B.
+            model: the loaded model.
+            seen: the pictures, B.
             texts: per row what was typed for it, B: the question, the instruction, or several instructions to score.
         """
         ...
@@ -85,17 +90,17 @@ class Ask:
         values = dict(zip((QUESTION_FIELD, TOKENS_FIELD) if self.ocr else (QUESTION_FIELD,), row, strict=True))
         return re.sub("|".join(map(re.escape, values)), lambda field: values[field[0]], self.template)
 
-    def run(self, pipeline: Model, percept: Percept, texts: Sequence[Sequence[str]]) -> list[Fields | VlinstructError]:
-        answers = pipeline.ask_each(
-            percept,
+    def run(self, model: Model, seen: Sequence[Seen], texts: Sequence[Sequence[str]]) -> list[Fields | Failed]:
+        answers = model.ask_each(
+            seen,
             [self._instruction(row) for row in texts],
-            choices=self.choices,
+            choices=[self.choices] * len(texts) if self.choices else None,
             optimize=self.optimize,
             optimization=self.optimization,
             generation=self.generation,
         )
         return [
-            answer if isinstance(answer, VlinstructError) else {**self._asked(row), **_answer_fields(answer)}
+            answer if isinstance(answer, Failed) else {**self._asked(row), **_answer_fields(answer)}
             for row, answer in zip(texts, answers, strict=True)
         ]
 
@@ -118,25 +123,25 @@ class Optimize:
     generation: GenerationSettings = GenerationSettings()
 
     schema = "vlinstruct.optimize/1"
+    ocr = False
 
     def settings(self) -> Fields:
         return asdict(self)
 
-    def run(self, pipeline: Model, percept: Percept, texts: Sequence[Sequence[str]]) -> list[Fields | VlinstructError]:
-        outcomes = pipeline.optimize_each(percept, [row[0] for row in texts], optimization=self.optimization)
-        rows: list[Fields | VlinstructError] = [
-            outcome if isinstance(outcome, VlinstructError) else optimization_fields(outcome) for outcome in outcomes
-        ]
-        return self._with_answers(pipeline, percept, rows) if self.answer else rows
+    def run(self, model: Model, seen: Sequence[Seen], texts: Sequence[Sequence[str]]) -> list[Fields | Failed]:
+        outcomes = model.optimize_each(seen, [row[0] for row in texts], optimization=self.optimization)
+        rows = [outcome if isinstance(outcome, Failed) else optimization_fields(outcome) for outcome in outcomes]
+        return self._with_answers(model, seen, rows) if self.answer else rows
 
     def _with_answers(
-        self, pipeline: Model, percept: Percept, rows: Sequence[Fields | VlinstructError]
-    ) -> list[Fields | VlinstructError]:
-        good = [index for index, row in enumerate(rows) if isinstance(row, dict)]
-        asked = [[row["initial"]["text"], row["instruction"]] for row in rows if isinstance(row, dict)]
-        twice = percept.select([index for index in good for _ in range(2)])
-        answers = iter(pipeline.ask_each(twice, [text for pair in asked for text in pair], generation=self.generation))
-        return [_with_pair(row, next(answers), next(answers)) if isinstance(row, dict) else row for row in rows]
+        self, model: Model, seen: Sequence[Seen], rows: Sequence[Fields | Failed]
+    ) -> list[Fields | Failed]:
+        """Adds the answers to the initial and the chosen instruction; all of them are one batch."""
+        good = {place: row for place, row in enumerate(rows) if not isinstance(row, Failed)}
+        questions = [text for row in good.values() for text in (row["initial"]["text"], row["instruction"])]
+        twice = [seen[place] for place in good for _ in range(2)]
+        answers = iter(model.ask_each(twice, questions, generation=self.generation))
+        return [row if isinstance(row, Failed) else _with_pair(row, next(answers), next(answers)) for row in rows]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,14 +149,15 @@ class Score:
     """Scores instructions for every picture."""
 
     schema = "vlinstruct.score/1"
+    ocr = False
 
     def settings(self) -> Fields:
         return {}
 
-    def run(self, pipeline: Model, percept: Percept, texts: Sequence[Sequence[str]]) -> list[Fields | VlinstructError]:
-        rows = pipeline.score_each(percept, texts)
+    def run(self, model: Model, seen: Sequence[Seen], texts: Sequence[Sequence[str]]) -> list[Fields | Failed]:
         return [
-            row if isinstance(row, VlinstructError) else {"scores": [_score_fields(one) for one in row]} for row in rows
+            row if isinstance(row, Failed) else {"scores": [_score_fields(scored) for scored in row]}
+            for row in model.score_each(seen, texts)
         ]
 
 
@@ -181,12 +187,10 @@ def optimization_fields(outcome: Optimization) -> Fields:
     return {**versions, **chosen, **({"notices": list(outcome.notices)} if outcome.notices else {})}
 
 
-def _with_pair(
-    row: Fields, initial: Answer | VlinstructError, chosen: Answer | VlinstructError
-) -> Fields | VlinstructError:
-    if isinstance(initial, VlinstructError):
+def _with_pair(row: Fields, initial: Answer | Failed, chosen: Answer | Failed) -> Fields | Failed:
+    if isinstance(initial, Failed):
         return initial
-    if isinstance(chosen, VlinstructError):
+    if isinstance(chosen, Failed):
         return chosen
     return {**row, "initial_answer": initial.text, "answer": chosen.text}
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from vlinstruct.errors import require
@@ -54,18 +54,6 @@ class GenerationSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DraftedGeneration(GenerationSettings):
-    """Settings that come with a guess at what is written.
-
-    Args:
-        drafts: per row a text that the output probably repeats. A model may use it to be faster, and never writes
-            anything else for it.
-    """
-
-    drafts: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
 class OptimizationSettings:
     """How instructions are optimized (algorithm 2).
 
@@ -93,6 +81,35 @@ class OptimizationSettings:
         """Returns the greedy settings with which instructions are rewritten and compared."""
         return GenerationSettings(max_new_tokens=self.max_new_tokens)
 
-    def drafted(self, drafts: Sequence[str]) -> DraftedGeneration:
-        """Returns the same settings with a draft for every row."""
-        return DraftedGeneration(max_new_tokens=self.max_new_tokens, drafts=tuple(drafts))
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSettings:
+    """Which model, and how it is loaded; the meaning of each is that of `vlinstruct.load`'s argument."""
+
+    backbone: str | None = None
+    adapter: str | None = None
+    device: str = "auto"
+    dtype: str = "auto"
+    quantize: Quantization | None = None
+    offline: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSettings:
+    """How items are worked on.
+
+    Args:
+        model: the model.
+        templates: a YAML file with the user's own templates; the shipped ones if None.
+        batch_size: items that go through the model together, at least 1.
+        max_pixels: larger pictures are refused before they are decoded.
+        max_failures: stop after this many failed items; None never stops.
+        overwrite: replace an output that is there already, in place of resuming it.
+    """
+
+    model: ModelSettings = ModelSettings()
+    templates: Path | None = None
+    batch_size: int = 1
+    max_pixels: int = 50_000_000
+    max_failures: int | None = None
+    overwrite: bool = False

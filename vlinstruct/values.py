@@ -1,47 +1,101 @@
-"""What crosses a room: frozen, keyword-only values without torch.
-
-Legend: N items of a percept, P positions of the encoded image (patches + 1), D its width.
-"""
+"""What crosses a room: frozen, keyword-only values without torch."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+from vlinstruct.errors import VlinstructError
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from PIL import Image
 
+    Media = Image.Image
+
+T = TypeVar("T")
 Role = Literal["initial", "rewritten", "optimized"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Percept:
-    """What the vision tower saw: computed once per image, read by every later call.
+class Failed:
+    """Stands where an item's result would: the item failed alone, the others went on.
 
     Args:
-        image_embeds: the encoder's output, (N, P, D).
-        prefixes: per item, what the model has made of it for each text that its Q-Former has read: a memory that the
-            model fills and that items at the same image share.
+        error: what to tell the user; its code and message go into the item's record.
     """
 
-    image_embeds: Tensor
-    prefixes: tuple[dict[str, Tensor], ...] = ()
+    error: VlinstructError
 
-    def __post_init__(self) -> None:
-        if not self.prefixes:
-            object.__setattr__(self, "prefixes", tuple({} for _ in range(len(self))))
 
-    def __len__(self) -> int:
-        return int(self.image_embeds.shape[0])
+def good(outcome: T | Failed) -> T:
+    """Returns a result, or raises the error of what failed."""
+    if isinstance(outcome, Failed):
+        raise outcome.error
+    return outcome
 
-    def select(self, indices: Sequence[int]) -> Percept:
-        """Returns the percept of the items at `indices`; an index may occur more than once."""
-        if list(indices) == list(range(len(self))):
-            return self
-        prefixes = tuple(self.prefixes[index] for index in indices)
-        return Percept(image_embeds=self.image_embeds[list(indices)], prefixes=prefixes)
+
+@dataclass(frozen=True, kw_only=True)
+class Exchange:
+    """An earlier question of a conversation with its answer, as the model reads them."""
+
+    question: str
+    answer: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Abilities:
+    """What a backend can do, said before the first call and never discovered by a crash.
+
+    Args:
+        media: the kinds that `see` takes: `picture`, `clip`, `sound`.
+        can_score: it tells the likelihood of a given text.
+        can_tell_nll: it tells the likelihood of what it wrote.
+        can_write_alone: its language model writes without a picture.
+        can_beam: it takes `num_beams` above 1.
+        can_stream: its text comes piece by piece.
+        keeps_typed_tokens: a control token that a user types stays literal text.
+        num_in_flight: calls that it works on at the same time.
+    """
+
+    media: frozenset[str] = frozenset({"picture"})
+    can_score: bool = True
+    can_tell_nll: bool = True
+    can_write_alone: bool = True
+    can_beam: bool = False
+    can_stream: bool = False
+    keeps_typed_tokens: bool = True
+    num_in_flight: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Usage:
+    """Tokens of one call: read, of these not computed anew, and written (the end token included)."""
+
+    prompt: int = 0
+    cached: int = 0
+    written: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenCount:
+    """How long a row is.
+
+    Args:
+        prompt: tokens that the language model reads, those of the picture left out.
+        reads: tokens that the Q-Former reads; 0 where there is none.
+        room: tokens by which the prompt may still grow, below 0 where it is too long already; None without a limit.
+        is_room_shared: what is written takes from the same room (decoder-only models).
+    """
+
+    prompt: int
+    reads: int = 0
+    room: int | None = None
+    is_room_shared: bool = True
+
+    def has_room(self, max_new_tokens: int) -> bool:
+        """Says whether the prompt, and as many new tokens after it, fit."""
+        return self.room is None or self.room >= (max_new_tokens if self.is_room_shared else 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +152,7 @@ class Optimization:
     Args:
         initial: the user's instruction.
         rewritten: the language model's rewriting of it.
-        optimized: what the comparison of the two brought forth.
+        optimized: what the model wrote after comparing the two.
         chosen: which of the three is used.
         reason: one sentence that says why.
         notices: what a user should know, e.g. that the rewriting was empty and the initial instruction stood in.

@@ -14,7 +14,7 @@ import vlinstruct as vli
 from vlinstruct.errors import UsageError
 from vlinstruct.evaluation.answering import SCHEMA
 from vlinstruct.evaluation.benchmarks.mini import TASKS, items
-from vlinstruct.evaluation.differences import as_lines, differences, other_records
+from vlinstruct.evaluation.differences import NEAR, as_lines, differences, other_records
 from vlinstruct.evaluation.parts import ALONE, Processes
 from vlinstruct.evaluation.runner import Contender, run
 from vlinstruct.evaluation.table import read_records
@@ -125,5 +125,5 @@ def test_batch_size_and_number_of_processes_change_no_answer(
     assert found.compared == 2 * 10 * 3
     assert found.only_one == []
     assert set(found.texts + found.decisions) <= set(found.near_ties)
-    assert max(found.largest.values()) < 1e-5
+    assert max(found.largest.values()) < NEAR  # a batch moves a score by less than what counts as a tie
     assert how[0] != 4 or found.largest == {"ias": 0.0, "candidates": 0.0}

@@ -7,8 +7,8 @@ from PIL import ImageChops
 
 from vlinstruct.evaluation.benchmarks.mini import TASKS, items
 from vlinstruct.evaluation.item import WORDS, Task
-from vlinstruct.mini.phrasings import FAMILIES
 from vlinstruct.mini.phrasings import TASKS as FAMILIES_OF
+from vlinstruct.mini.phrasings import families
 
 
 def test_there_is_a_task_for_each_of_the_papers_benchmarks() -> None:
@@ -41,7 +41,7 @@ def test_an_item_is_asked_in_three_kinds_of_words_and_can_be_answered(task: Task
 
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
 def test_paraphrases_of_the_test_part_were_never_trained_on(task: Task) -> None:
-    trained = {wording for name in FAMILIES_OF[task.name] for wording in FAMILIES[name].paraphrases.train}
+    trained = {wording for name in FAMILIES_OF[task.name] for wording in families()[name].paraphrases.train}
     for item in items(task, 20):
         assert item.instructions["paraphrased"] not in trained
 

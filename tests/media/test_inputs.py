@@ -90,9 +90,9 @@ def test_a_hundred_thousand_entries_are_listed_soon(tmp_path, monkeypatch):
     monkeypatch.setattr(
         inputs, "_sorted_entries", lambda _: sorted(map(Entry, names), key=lambda e: os.fsencode(e.name))
     )
-    start = time.perf_counter()
+    start = time.process_time()
     listed = list_images([tmp_path])
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 15  # comparing all names with all would take minutes
     assert [os.path.basename(item.id) for item in listed.items] == sorted(names)
 
 

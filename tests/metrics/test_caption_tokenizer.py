@@ -84,7 +84,7 @@ def test_a_table_without_captions_names_no_tokenizer(tmp_path: Path, monkeypatch
 
 
 def evaluated(folder: Path, *options: str) -> Any:
-    small = ("--backbone", "mini", "--device", "cpu", "--limit", "4", "--split", "dev")
+    small = ("--backbone", "mini", "--device", "cpu", "--limit", "4", "--split", "test")
     return vli("evaluate", "mini/flickr30k", "mini/vizwiz", *small, "-o", folder, *options)
 
 

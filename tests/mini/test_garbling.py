@@ -1,8 +1,9 @@
 import random
 
-from vlinstruct.mini.garbling import garbled, typo
-from vlinstruct.mini.phrasings import MISSPELLINGS
+from vlinstruct.mini.phrasings import manners
+from vlinstruct.mini.wording import garbled, typo
 
+MISSPELLINGS = manners().misspellings
 WORDING = "What is the colour of the {thing} that you see? Options: {options}"
 
 

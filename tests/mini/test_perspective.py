@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from vlinstruct.mini.perspective import UNMOVED, Corners, moved, pillow_coefficients
+from vlinstruct.mini.draw import moved, pillow_coefficients
+from vlinstruct.mini.scene import UNMOVED, Corners
 
 TILTED: Corners = ((0.05, 0.02), (0.97, 0.06), (0.94, 0.99), (0.01, 0.93))
 

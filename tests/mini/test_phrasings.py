@@ -5,25 +5,23 @@ from collections import Counter
 import pytest
 
 from vlinstruct.instruction.content import content_changes
+from vlinstruct.mini import Split
 from vlinstruct.mini.phrasings import (
-    CASUAL_CLOSINGS,
-    CASUAL_OPENINGS,
-    CLOSINGS,
-    FAMILIES,
-    MISSPELLINGS,
-    OFFICIAL_OPENINGS,
-    OPENINGS,
     STYLES,
     TASKS,
     Style,
     Wordings,
+    families,
+    manners,
     styles_of,
 )
 from vlinstruct.mini.questions import Fact, facts
-from vlinstruct.mini.split import Split
 from vlinstruct.mini.wording import canonical, clean, poor
 from vlinstruct.mini.world import sample_scene
 
+FAMILIES = families()
+MANNERS = manners()
+MISSPELLINGS = MANNERS.misspellings
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 ALLOWED = [(style, split) for split in SPLITS for style in styles_of(split)]
 
@@ -44,18 +42,18 @@ FACTS = _one_fact_of_every_family()
 
 
 def test_every_family_is_in_one_task() -> None:
-    assert Counter(family for families in TASKS.values() for family in families) == Counter(list(FAMILIES))
+    assert Counter(family for named in TASKS.values() for family in named) == Counter(list(FAMILIES))
     assert len(TASKS) == 10
 
 
 def test_no_wording_of_any_family_stands_twice() -> None:
-    families = [family.canonical for family in FAMILIES.values()]
+    best = [family.canonical for family in FAMILIES.values()]
     listed = [text for name in FAMILIES for one in _wordings_of(name) for split in SPLITS for text in one.of(split)]
-    assert [text for text, count in Counter(map(str.lower, families + listed)).items() if count > 1] == []
+    assert [text for text, count in Counter(map(str.lower, best + listed)).items() if count > 1] == []
 
 
 def test_no_manner_or_misspelling_stands_in_two_parts() -> None:
-    for wordings in (OPENINGS, CLOSINGS, CASUAL_OPENINGS, CASUAL_CLOSINGS):
+    for wordings in (MANNERS.openings, MANNERS.closings, MANNERS.casual_openings, MANNERS.casual_closings):
         listed = [text for split in SPLITS for text in wordings.of(split)]
         assert len(listed) == len(set(listed))
     wrong = [text for wordings in MISSPELLINGS.values() for split in SPLITS for text in wordings.of(split)]
@@ -119,7 +117,7 @@ def test_every_part_but_training_has_a_style_of_its_own() -> None:
 
 
 def _is_held_out(text: str) -> bool:
-    return text.endswith(" stop") or text.startswith(OFFICIAL_OPENINGS)
+    return text.endswith(" stop") or text.startswith(MANNERS.official_openings)
 
 
 def test_held_out_styles_are_never_drawn_for_training() -> None:
@@ -179,3 +177,10 @@ def test_a_telegram_has_neither_capitals_nor_articles(family: str) -> None:
         assert text.endswith(" stop")
         assert not {"the", "a", "an"} & set(words)
         assert all(word == word.lower() for word in words)
+
+
+def test_no_wording_is_a_number_or_a_truth_value_to_yaml() -> None:
+    around = (MANNERS.openings, MANNERS.closings, MANNERS.casual_openings, MANNERS.casual_closings)
+    listed = [*around, *MISSPELLINGS.values(), *(one for name in FAMILIES for one in _wordings_of(name))]
+    assert {type(text) for one in listed for split in SPLITS for text in one.of(split)} == {str}
+    assert {type(text) for text in (*FAMILIES, *MISSPELLINGS, *MANNERS.official_openings)} == {str}

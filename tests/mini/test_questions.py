@@ -2,9 +2,9 @@ import random
 
 import pytest
 
-from vlinstruct.mini.phrasings import FAMILIES
+from vlinstruct.mini.phrasings import families
 from vlinstruct.mini.questions import NOUNS_BY_COLOUR, Fact, Question, caption, description, facts, plural, questions
-from vlinstruct.mini.questions.attributes import same_colours
+from vlinstruct.mini.questions.things import same_colours
 from vlinstruct.mini.scene import COLOURS, SHAPES, Print, Scene, Thing
 from vlinstruct.mini.world import sample_scene
 
@@ -66,7 +66,7 @@ def _texts(options: str) -> list[str]:
 
 
 def test_every_family_is_asked() -> None:
-    assert {one.family for _, one in ALL} == set(FAMILIES)
+    assert {one.family for _, one in ALL} == set(families())
 
 
 def test_colours_are_those_of_the_only_thing_named() -> None:

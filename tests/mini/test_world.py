@@ -4,13 +4,11 @@ from pathlib import Path
 import pytest
 
 from vlinstruct.errors import ResourceError
-from vlinstruct.mini import fonts
+from vlinstruct.mini import Split, fonts
 from vlinstruct.mini.draw import draw
 from vlinstruct.mini.fonts import FONTS, load_font
 from vlinstruct.mini.questions import is_label
 from vlinstruct.mini.scene import Scene
-from vlinstruct.mini.split import Split
-from vlinstruct.mini.subset_fonts import SOURCES
 from vlinstruct.mini.words import MAX_LENGTH, split_of
 from vlinstruct.mini.world import sample_page, sample_scene
 
@@ -48,7 +46,7 @@ def test_no_font_belongs_to_two_parts() -> None:
 
 def test_the_test_parts_fonts_ship() -> None:
     shipped = {path.name for path in (Path(fonts.__file__).parent / "test_fonts").glob("*.?tf")}
-    assert shipped == set(FONTS["test"]) == set(SOURCES)
+    assert shipped == set(FONTS["test"])
 
 
 def test_printed_texts_have_2_to_8_letters_or_digits() -> None:

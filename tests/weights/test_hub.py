@@ -179,7 +179,7 @@ def test_a_model_that_is_not_cached_needs_the_network(unreachable: None, capfd: 
     start = time.perf_counter()
     assert "not in the cache and offline" in refused(NetworkError, offline=True)
     assert "not in the cache and the hub cannot be reached" in refused(NetworkError)
-    assert time.perf_counter() - start < 10
+    assert time.perf_counter() - start < 30
     assert capfd.readouterr().err == ""  # the library's own lines are kept back
 
 

@@ -73,6 +73,7 @@ def _is_of(parameter: str, layers: set[str]) -> bool:
 
 
 def test_minis_scores_in_8_bits_are_nearly_those_of_the_whole() -> None:
+    """They are off by about 0.1 %."""
     picture, asked = Image.new("RGB", (60, 60), "red"), ("What colour is the background?", "What is written?")
     whole, small = (
         [one.ias for one in vli.load("mini", device="cpu", quantize=bits).score(picture, *asked)]
@@ -117,6 +118,7 @@ def test_logging_is_as_it_was_afterwards() -> None:
 
 
 def test_a_quantized_mini_answers(tmp_path: Path) -> None:
+    """The answer is 9 nats likelier than the next best one, in 4 bits too."""
     path = tmp_path / "red.png"
     Image.new("RGB", (60, 60), "red").save(path)
     for quantize in BITS:

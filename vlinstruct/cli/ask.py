@@ -62,7 +62,7 @@ def ask(
     line each. The question is sent as it is typed.
     """
     from vlinstruct.cli.run import run
-    from vlinstruct.media.ocr import ocr_tokens, require_ocr
+    from vlinstruct.media.ocr import require_ocr
     from vlinstruct.operations import Ask
 
     if ocr:
@@ -82,15 +82,7 @@ def ask(
     if not optimize and optimization != OptimizationOptions():
         talk.notice("--select and --templates change nothing without --optimize.")
     work = _work(arguments or [], data, options, talk)
-    run(
-        operation,
-        work,
-        options=options,
-        talk=talk,
-        render=_render,
-        optimization=optimization,
-        read_text=ocr_tokens if ocr else None,
-    )
+    run(operation, work, options=options, talk=talk, render=_render, templates=optimization.templates)
 
 
 def _work(arguments: list[str], data: DataOptions, options: RunOptions, talk: Talk) -> Work:

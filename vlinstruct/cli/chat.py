@@ -6,6 +6,7 @@ each, that of a failed one empty.
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -33,14 +34,18 @@ def chat(
     """
     from vlinstruct.chat import ChatSettings
     from vlinstruct.cli.chat_session import Session, read_picture
-    from vlinstruct.cli.run import load_pipeline
+    from vlinstruct.cli.run import collect_garbage_from_here
 
     config = ChatSettings(optimize=optimize, generation=generation.config(), optimization=optimization.config())
     templates = optimization.load_templates()
     talk = Talk(quiet=options.quiet)
     with talk.listening():
         picture = read_picture(image, options, talk)
-        session = Session(load_pipeline(options, templates), config, options=options, talk=talk)
+        from vlinstruct.model import load  # imports torch: not before the picture could be read
+
+        model = load(**asdict(options.model_settings()), templates=templates)
+        collect_garbage_from_here()
+        session = Session(model, config, options=options, talk=talk)
         session.look_at(picture)
         if session.is_streaming and generation.num_beams > 1:
             talk.notice("answers come as a whole: they are shown word by word with --num-beams 1 only.")

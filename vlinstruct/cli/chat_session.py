@@ -87,9 +87,9 @@ class Session:
     chat: Chat
     image: str
 
-    def __init__(self, pipeline: Model, config: ChatSettings, *, options: ModelOptions, talk: Talk) -> None:
-        self.pipeline = pipeline
-        self.config = config
+    def __init__(self, model: Model, settings: ChatSettings, *, options: ModelOptions, talk: Talk) -> None:
+        self.model = model
+        self.settings = settings
         self.options = options
         self.talk = talk
         self.is_typed = sys.stdin is not None and sys.stdin.isatty()
@@ -100,7 +100,7 @@ class Session:
         """Begins a chat about a picture."""
         from vlinstruct.chat import Chat
 
-        self.chat, self.image = Chat(self.pipeline, picture.image, config=self.config), picture.name
+        self.chat, self.image = Chat(self.model, picture.image, settings=self.settings), picture.name
 
     def run(self, lines: Iterable[ChatLine]) -> None:
         """Takes lines until they end or one says `/quit`.

@@ -8,10 +8,11 @@ import typer
 
 from vlinstruct.cli.options import ANSWER, OPTIMIZATION, GenerationOptions, OptimizationOptions, RunOptions, takes
 from vlinstruct.cli.terminal import Talk, show
-from vlinstruct.errors import UsageError
+from vlinstruct.errors import BatchError, UsageError
 from vlinstruct.text import check_instruction
 
 if TYPE_CHECKING:
+    from vlinstruct.cli.run import Work
     from vlinstruct.operations import Fields
 
 _USAGE = 'vlinstruct optimize "INSTRUCTION" IMAGE...'
@@ -60,7 +61,7 @@ def optimize(
         return
     if instruction is None or not images:
         raise UsageError("an instruction and a picture are needed", advice=f"Type: {_USAGE}")
-    from vlinstruct.cli.run import refuse_swapped, run, run_shared, typed_work
+    from vlinstruct.cli.run import refuse_swapped, run, typed_work
     from vlinstruct.operations import Optimize
 
     refuse_swapped(images, [instruction], _USAGE)
@@ -69,13 +70,36 @@ def optimize(
     if shared:
         _refuse_with_shared(answer, options, generation)
         work = typed_work(images, (instruction,), options, talk)
-        run_shared(instruction, work, options=options, talk=talk, render=render_optimization, optimization=optimization)
+        _run_shared(instruction, work, options, optimization, talk)
         return
     operation = Optimize(optimization=optimization.config(), answer=answer, generation=generation.config())
     if not answer and generation != GenerationOptions():
         talk.notice("the options of generation change nothing without --answer.")
     work = typed_work(images, (instruction,), options, talk)
-    run(operation, work, options=options, talk=talk, render=render_optimization, optimization=optimization)
+    run(operation, work, options=options, talk=talk, render=render_optimization, templates=optimization.templates)
+
+
+def _run_shared(
+    instruction: str, work: Work, options: RunOptions, optimization: OptimizationOptions, talk: Talk
+) -> None:
+    """Optimizes one instruction for all typed pictures and prints the one record, then says which were left out."""
+    from vlinstruct.batch import BatchItem, optimize_shared
+    from vlinstruct.cli.run import collect_garbage_from_here, print_record
+
+    items = [item for item in work.items if isinstance(item, BatchItem)]
+    with talk.listening():
+        record = optimize_shared(
+            instruction,
+            items,
+            settings=options.settings(optimization.templates),
+            optimization=optimization.config(),
+            notify=talk.notice,
+            on_loaded=collect_garbage_from_here,
+        )
+    print_record(record, options, talk, render_optimization)
+    if failed := record.get("failed"):
+        problem = f"{len(failed)} of {len(items)} pictures cannot be read and do not count: {failed[0]['message']}"
+        raise BatchError(problem)
 
 
 def _refuse_with_shared(answer: bool, options: RunOptions, generation: GenerationOptions) -> None:

@@ -17,7 +17,14 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar, ge
 import typer
 
 from vlinstruct.errors import UsageError
-from vlinstruct.settings import GenerationSettings, OptimizationSettings, Quantization, Select
+from vlinstruct.settings import (
+    GenerationSettings,
+    ModelSettings,
+    OptimizationSettings,
+    Quantization,
+    RunSettings,
+    Select,
+)
 
 if TYPE_CHECKING:
     from vlinstruct.instruction.templates import Templates
@@ -152,6 +159,10 @@ class ModelOptions(CommonOptions):
         ),
     ] = 50_000_000
 
+    def model_settings(self) -> ModelSettings:
+        """Returns which model is asked for, and how it is loaded."""
+        return ModelSettings(**{field.name: getattr(self, field.name) for field in fields(ModelSettings)})
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions(ModelOptions):
@@ -175,6 +186,17 @@ class RunOptions(ModelOptions):
     ] = None
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output in place of resuming it.")] = False
     max_failures: Annotated[int | None, typer.Option(min=1, help="Stop a batch after this many failed items.")] = None
+
+    def settings(self, templates: Path | None = None) -> RunSettings:
+        """Returns what the package is asked to do, with the user's own templates."""
+        return RunSettings(
+            model=self.model_settings(),
+            templates=templates,
+            batch_size=self.batch_size,
+            max_pixels=self.max_pixels,
+            max_failures=self.max_failures,
+            overwrite=self.overwrite,
+        )
 
     def __post_init__(self) -> None:
         if self.overwrite and self.output is None:

@@ -2,36 +2,22 @@
 
 from __future__ import annotations
 
-import functools
 import gc
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from vlinstruct.backends.registry import default_backbone, locate
-from vlinstruct.batch import BadItem, Batch, BatchItem, Summary, resume_key, write_records
-from vlinstruct.cli.options import DataOptions, ModelOptions, OptimizationOptions, RunOptions
+from vlinstruct.batch import BadItem, BatchItem, Summary, run_batch, run_one
+from vlinstruct.cli.options import DataOptions, RunOptions
 from vlinstruct.cli.terminal import Talk, progress, show
 from vlinstruct.errors import BatchError, InputError, UsageError
-from vlinstruct.files import read_json_object
-from vlinstruct.instruction.templates import Templates
-from vlinstruct.media.images import ImageLimits
 from vlinstruct.media.inputs import ListingOptions, has_image_extension, list_images
 from vlinstruct.operations import Fields, Operation
 from vlinstruct.records.items import ItemError, read_items
 from vlinstruct.records.lines import ItemOptions
-from vlinstruct.records.output import RecordWriter, open_records
-from vlinstruct.shared import Pictures, optimize_shared
-from vlinstruct.weights.safetensors_files import fingerprint
-
-if TYPE_CHECKING:
-    from PIL import Image
-
-    from vlinstruct.model import Model
-
+from vlinstruct.records.output import RecordWriter
 
 Item = BatchItem | BadItem
 
@@ -102,8 +88,7 @@ def run(
     options: RunOptions,
     talk: Talk,
     render: Callable[[Fields], str],
-    optimization: OptimizationOptions | None = None,
-    read_text: Callable[[Image.Image], Sequence[str]] | None = None,
+    templates: Path | None = None,
 ) -> None:
     """Runs an operation over items and prints the result.
 
@@ -113,85 +98,36 @@ def run(
         options: the command's.
         talk: says notices.
         render: a record as text for people.
-        optimization: its templates; None for a command that does not optimize.
-        read_text: see `Batch`.
+        templates: the user's own templates.
 
     Raises:
         VlinstructError: the one item's error, or the batch's.
     """
-    templates = optimization.load_templates() if optimization is not None else None
-    backbone = default_backbone() if options.backbone is None else options.backbone
-    batch = Batch(
-        operation=operation,
-        backbone=backbone,
-        load_pipeline=functools.partial(load_pipeline, options, templates),
-        batch_size=options.batch_size,
-        limits=ImageLimits(max_pixels=options.max_pixels),
-        read_text=read_text,
-        notify=talk.notice,
-    )
+    settings = options.settings(templates)
     with talk.listening():
-        if work.is_batch or options.output is not None:
-            inputs = [*work.inputs, *([optimization.templates] if optimization and optimization.templates else [])]
-            with _writer(batch, work.items, options, templates, inputs) as writer:
-                _run_batch(batch, work.items, writer, options, talk)
-        else:
-            _run_one(batch, work.items, options, talk, render)
-
-
-def run_shared(
-    instruction: str,
-    work: Work,
-    *,
-    options: RunOptions,
-    talk: Talk,
-    render: Callable[[Fields], str],
-    optimization: OptimizationOptions,
-) -> None:
-    """Optimizes one instruction for all typed pictures together and prints the one record.
-
-    Raises:
-        VlinstructError: no picture can be read, or at least one cannot (after printing).
-    """
-    backbone = default_backbone() if options.backbone is None else options.backbone
-    pictures = Pictures(
-        items=[item for item in work.items if isinstance(item, BatchItem)],
-        batch_size=options.batch_size,
-        limits=ImageLimits(max_pixels=options.max_pixels),
-        notify=talk.notice,
-    )
-    with talk.listening():
-        record = optimize_shared(
-            instruction,
-            pictures,
-            backbone=backbone,
-            load_pipeline=functools.partial(load_pipeline, options, optimization.load_templates()),
-            optimization=optimization.config(),
-        )
-    _print_record(record, options, talk, render)
-    if pictures.failed:
-        raise BatchError(
-            f"{len(pictures.failed)} of {len(pictures.items)} pictures cannot be read and do not count: "
-            f"{pictures.failed[min(pictures.failed)].message}"
-        )
-
-
-def load_pipeline(options: ModelOptions, templates: Templates | None) -> Model:
-    """Loads the model that was asked for."""
-    from vlinstruct.model import load
-
-    pipeline = load(
-        options.backbone,
-        adapter=options.adapter,
-        device=options.device,
-        dtype=options.dtype,
-        quantize=options.quantize,
-        offline=options.offline,
-    )
-    if templates is not None:
-        pipeline.templates = templates
-    collect_garbage_from_here()
-    return pipeline
+        if not work.is_batch and options.output is None:
+            (item,) = work.items
+            record = run_one(
+                operation, item, settings=settings, notify=talk.notice, on_loaded=collect_garbage_from_here
+            )
+            print_record(record, options, talk, render)
+            return
+        with progress(len(work.items), quiet=options.quiet) as advance:
+            summary = run_batch(
+                operation,
+                work.items,
+                output=sys.stdout.buffer if options.output is None else options.output,
+                settings=settings,
+                inputs=work.inputs,
+                notify=talk.notice,
+                on_loaded=collect_garbage_from_here,
+                on_progress=advance,
+            )
+        if options.output is not None:
+            resumed = f", {summary.num_resumed} were there already" if summary.num_resumed else ""
+            talk.done(f"{summary.num_done} records written to {options.output}{resumed}")
+        if summary.num_failed:
+            raise _failure(summary, len(work.items))
 
 
 def collect_garbage_from_here() -> None:
@@ -200,16 +136,8 @@ def collect_garbage_from_here() -> None:
     gc.enable()
 
 
-def _run_one(
-    batch: Batch, items: Sequence[Item], options: RunOptions, talk: Talk, render: Callable[[Fields], str]
-) -> None:
-    (outcome,) = batch.outcomes(items)
-    if outcome.error is not None:
-        raise outcome.error
-    _print_record(outcome.record, options, talk, render)
-
-
-def _print_record(record: Fields, options: RunOptions, talk: Talk, render: Callable[[Fields], str]) -> None:
+def print_record(record: Fields, options: RunOptions, talk: Talk, render: Callable[[Fields], str]) -> None:
+    """Prints one record, for people or as JSON; its notices are talk."""
     for notice in record.get("optimization", record).get("notices", ()):
         talk.notice(notice)
     if options.as_json:
@@ -218,49 +146,8 @@ def _print_record(record: Fields, options: RunOptions, talk: Talk, render: Calla
         show(render(record))
 
 
-def _run_batch(batch: Batch, items: Sequence[Item], writer: RecordWriter, options: RunOptions, talk: Talk) -> None:
-    for notice in writer.notices:
-        talk.notice(notice)
-    with progress(len(items), quiet=options.quiet) as advance:
-        summary = write_records(batch, items, writer, max_failures=options.max_failures, on_progress=advance)
-    if options.output is not None:
-        resumed = f", {summary.num_resumed} were there already" if summary.num_resumed else ""
-        talk.done(f"{summary.num_done} records written to {options.output}{resumed}")
-    if summary.num_failed:
-        raise _failure(summary, len(items))
-
-
 def _failure(summary: Summary, num_items: int) -> BatchError | InputError:
     left = f", {summary.num_left} were not tried (--max-failures)" if summary.num_left else ""
     message = f"{summary.num_failed} of {num_items} items failed{left}. Their records say why."
     all_failed = summary.num_done + summary.num_resumed == 0
     return InputError(message, code="items_failed") if all_failed else BatchError(message)
-
-
-def _writer(
-    batch: Batch, items: Sequence[Item], options: RunOptions, templates: Templates | None, inputs: Sequence[Path]
-) -> RecordWriter:
-    if options.output is None:
-        return RecordWriter(sys.stdout.buffer)
-    model = _identity(batch.backbone, options, templates)
-    sources = [item.source for item in items if isinstance(item, BatchItem) and isinstance(item.source, Path)]
-    return open_records(
-        options.output,
-        schema=batch.operation.schema,
-        keys={str(item.id): resume_key(batch.operation, item, model) for item in items},
-        overwrite=options.overwrite,
-        inputs=[*inputs, *sources],
-    )
-
-
-def _identity(backbone: str, options: RunOptions, templates: Templates | None) -> list[object]:
-    """Returns what a record depends on beside its item and the command."""
-    weights = fingerprint(locate(backbone, offline=options.offline))
-    adapter = options.adapter and _adapter_identity(locate(options.adapter, offline=options.offline, what="adapter"))
-    return [weights, adapter, options.dtype, options.quantize, asdict(templates or Templates.default())]
-
-
-def _adapter_identity(folder: Path) -> list[object]:
-    # The adapter's own module would import torch; whether the folder is sound is told when it is loaded.
-    config = read_json_object(folder / "alignment_config.json")
-    return [config.get("sha256"), config.get("use_ema")]

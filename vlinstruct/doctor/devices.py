@@ -83,7 +83,7 @@ def _no_gpu(cuda: str | None, *, is_warned: bool) -> Finding:
 
 def device(wanted: Wanted) -> Iterator[Finding]:
     """Whether what was asked for is there, and what the environment's default names."""
-    from vlinstruct.model import compute_dtype
+    from vlinstruct.backends.instructblip.opening import compute_dtype
 
     names = {wanted.device: "--device"}
     if os.environ.get("VLINSTRUCT_DEVICE"):
@@ -98,7 +98,7 @@ def device(wanted: Wanted) -> Iterator[Finding]:
 
 
 def _usable(name: str) -> torch.device | None:
-    from vlinstruct.model import compute_device
+    from vlinstruct.backends.instructblip.opening import compute_device
 
     try:
         return compute_device(name)

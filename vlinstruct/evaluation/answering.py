@@ -15,11 +15,11 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from vlinstruct.backends.instructblip.backend import InstructBlipBackend
+from vlinstruct.backend import Backend, ProfiledBackend, Row, Seen
 from vlinstruct.evaluation.item import Item, Words
 from vlinstruct.model import Model
 from vlinstruct.settings import GenerationSettings, OptimizationSettings
-from vlinstruct.values import Optimization, Percept
+from vlinstruct.values import Failed, Optimization, good
 
 T = TypeVar("T")
 SCHEMA = "vlinstruct.evaluation/2"
@@ -54,35 +54,8 @@ class Answered:
     times: Times
 
 
-class _Clock:
-    """A model that says how long each of its calls took."""
-
-    def __init__(self, model: Any) -> None:
-        self._model = model
-        self.calls: list[tuple[str, float]] = []
-
-    def __getattr__(self, name: str) -> Any:
-        value = getattr(self._model, name)
-        if name not in ("generate_text", "text_nll", "token_nll", "generate"):
-            return value
-
-        def timed(*arguments: Any) -> Any:
-            began = time.perf_counter()
-            result = value(*arguments)
-            self.calls.append((name, time.perf_counter() - began))
-            return result
-
-        return timed
-
-    def seconds(self) -> tuple[float, float, float]:
-        """Returns what rewriting, scoring the pair, and all that followed took."""
-        rewriting = sum(taken for name, taken in self.calls if name in ("generate_text", "text_nll"))
-        rest = [taken for name, taken in self.calls if name not in ("generate_text", "text_nll")]
-        return rewriting, sum(rest[:1]), sum(rest[1:])
-
-
 def answer(
-    pipeline: Model,
+    model: Model,
     items: Sequence[Item],
     words: Words,
     *,
@@ -93,35 +66,44 @@ def answer(
     """Answers a chunk of one task's items, asked in one kind of words; without beams, too, where there are some.
 
     Args:
-        pipeline: the model.
+        model: answers.
         items: B, of one task.
         words: how they are asked.
         prefix: in front of every record's id.
         generation: how answers are generated, where they are not ranked.
         facts: what every record says of the run.
     """
+    backend = ProfiledBackend(model.backend)
+    profiled = Model(backend, templates=model.templates, least_certainty=model.least_certainty)
     texts = [item.instructions[words] for item in items]
-    pictures = [item.draw() for item in items]
-    percept, see = _timed(lambda: pipeline.see(*pictures))
-    first, answering = _timed(lambda: _answers(pipeline, percept, items, texts, generation))
+    seen = [good(outcome) for outcome in profiled.see_each([item.draw() for item in items])]
+    first, answering = _timed(lambda: _answers(model, seen, items, texts, generation))
     greedy, searching = first, answering
     if _has_beams(items, generation):
         alone = replace(generation, num_beams=1)
-        greedy, searching = _timed(lambda: _answers(pipeline, percept, items, texts, alone))
-    clock = _Clock(pipeline.backend)
-    watched = Model(clock, templates=pipeline.templates, least_certainty=pipeline.least_certainty)  # type: ignore[arg-type]
-    outcomes = watched.optimize_each(percept, texts, optimization=OptimizationSettings(select="safe"))
-    known = [{text: found} for text, found in zip(texts, first, strict=True)]
-    _answer_others(pipeline, percept, items, outcomes, known, generation)
-    writer = _Writer(pipeline.backend, words, prefix, facts)
-    records = [writer.record(*of_item) for of_item in zip(items, outcomes, known, strict=True)]
+        greedy, searching = _timed(lambda: _answers(model, seen, items, texts, alone))
+    # `safe` whatever was asked for: the table works out from its three scored instructions what any rule would choose.
+    outcomes = profiled.optimize_each(seen, texts, optimization=OptimizationSettings(select="safe"))
+    known = [{text: first_answer} for text, first_answer in zip(texts, first, strict=True)]
+    _answer_others(model, seen, items, outcomes, known, generation)
+    writer = _Writer(model.backend, words, prefix, facts)
+    records = [
+        writer.record(item, picture, outcome, answers)
+        for item, picture, outcome, answers in zip(items, seen, outcomes, known, strict=True)
+    ]
     if _has_beams(items, generation):
-        for record, answer in zip(records, greedy, strict=True):
-            record["greedy"] = {**record["initial"], "answer": answer}
-    taken = (see, answering, searching, *clock.seconds())
-    return Answered(
-        records=records, times=Times(**dict(zip(_STAGES, (one / len(items) for one in taken), strict=True)))
+        for record, text in zip(records, greedy, strict=True):
+            record["greedy"] = {**record["initial"], "answer": text}
+    costs = backend.costs
+    times = Times(
+        see=costs["see"].seconds / len(items),
+        answer=answering / len(items),
+        greedy=searching / len(items),
+        rewrite=costs["rewrite"].seconds / len(items),
+        score=costs["score"].seconds / len(items),
+        compare=(costs["compare"].seconds + costs["judge"].seconds) / len(items),
     )
+    return Answered(records=records, times=times)
 
 
 def _has_beams(items: Sequence[Item], generation: GenerationSettings) -> bool:
@@ -129,14 +111,14 @@ def _has_beams(items: Sequence[Item], generation: GenerationSettings) -> bool:
 
 
 def _answer_others(
-    pipeline: Model,
-    percept: Percept,
+    model: Model,
+    seen: Sequence[Seen],
     items: Sequence[Item],
-    outcomes: Sequence[Optimization | Exception],
+    outcomes: Sequence[Optimization | Failed],
     known: Sequence[dict[str, Any]],
     generation: GenerationSettings,
 ) -> None:
-    """Adds to each row's answers those of the wordings that optimization brought forth."""
+    """Adds to each row's answers those to the wordings that optimization wrote."""
     new = [
         (row, text)
         for row, outcome in enumerate(outcomes)
@@ -144,13 +126,10 @@ def _answer_others(
         for text in dict.fromkeys((outcome.rewritten.text, outcome.optimized.text))
         if text not in known[row]
     ]
-    rows, asked = [row for row, _ in new], [text for _, text in new]
-    found = _answers(pipeline, percept.select(rows), [items[row] for row in rows], asked, generation)
-    for (row, text), value in zip(new, found, strict=True):
+    rows, texts = [row for row, _ in new], [text for _, text in new]
+    answers = _answers(model, [seen[row] for row in rows], [items[row] for row in rows], texts, generation)
+    for (row, text), value in zip(new, answers, strict=True):
         known[row][text] = value
-
-
-_STAGES = ("see", "answer", "greedy", "rewrite", "score", "compare")
 
 
 def _timed(work: Callable[[], T]) -> tuple[T, float]:
@@ -159,48 +138,48 @@ def _timed(work: Callable[[], T]) -> tuple[T, float]:
 
 
 def _answers(
-    pipeline: Model, percept: Percept, items: Sequence[Item], texts: Sequence[str], generation: GenerationSettings
+    model: Model, seen: Sequence[Seen], items: Sequence[Item], texts: Sequence[str], generation: GenerationSettings
 ) -> list[Any]:
     """Returns a generated text, or the mean nats per token of every candidate, (K,), per row."""
     if not items:
         return []
     if not items[0].candidates:
-        return pipeline.backend.generate(percept, texts, texts, generation)
-    scores = pipeline.backend.candidate_nll(percept, texts, texts, [item.candidates for item in items])
-    return [[one.mean_nll for one in row] for row in scores]
+        return [good(outcome).text for outcome in model.ask_each(seen, texts, generation=generation)]
+    scores = model.rank_each(seen, texts, [item.candidates for item in items])
+    return [[candidate.mean_nll for candidate in good(row)] for row in scores]
 
 
 class _Writer:
     """Makes records: an item's instructions with their IAS and answers, and which was chosen why.
 
     Args:
-        model: counts tokens.
+        backend: counts tokens.
         words: how the items were asked.
         prefix: in front of every id.
         facts: what every record says of the run.
     """
 
-    def __init__(self, model: InstructBlipBackend, words: Words, prefix: str, facts: Mapping[str, Any]) -> None:
-        self._model, self._words, self._prefix, self._facts = model, words, prefix, facts
+    def __init__(self, backend: Backend, words: Words, prefix: str, facts: Mapping[str, Any]) -> None:
+        self._backend, self._words, self._prefix, self._facts = backend, words, prefix, facts
 
-    def record(self, item: Item, outcome: Optimization | Exception, answers: Mapping[str, Any]) -> dict[str, Any]:
+    def record(
+        self, item: Item, seen: Seen, outcome: Optimization | Failed, answers: Mapping[str, Any]
+    ) -> dict[str, Any]:
         name = f"{self._prefix}/{self._words}/{item.id}"
         record: dict[str, Any] = {"schema": SCHEMA, "id": name, "status": "ok", "task": item.task, **self._facts}
         if item.candidates:
             record["candidates"] = list(item.candidates)
         record["references"] = list(item.references if len(set(item.references)) > 1 else item.references[:1])
         if not isinstance(outcome, Optimization):
-            initial = self._said(item.instructions[self._words], None, answers)
-            return {**record, "initial": initial, "chosen": "initial", "reason": str(outcome)}
+            initial = self._said(seen, item.instructions[self._words], None, answers)
+            return {**record, "initial": initial, "chosen": "initial", "reason": str(outcome.error)}
         roles = {"initial": outcome.initial, "rewritten": outcome.rewritten, "optimized": outcome.optimized}
-        said = {role: self._said(one.text, one.ias, answers) for role, one in roles.items()}
+        said = {role: self._said(seen, one.text, one.ias, answers) for role, one in roles.items()}
         return {**record, **said, "chosen": outcome.chosen, "reason": outcome.reason}
 
-    def _said(self, text: str, ias: float | None, answers: Mapping[str, Any]) -> dict[str, Any]:
+    def _said(self, seen: Seen, text: str, ias: float | None, answers: Mapping[str, Any]) -> dict[str, Any]:
         """Returns a wording, which is all of its prompt, with what the language model and the Q-Former read of it."""
         finite = ias if ias is not None and math.isfinite(ias) else None
-        tokens = {
-            "prompt": len(self._model.prompt_ids(text)),
-            "qformer": len(self._model.qformer_tokenizer.encode(text)),
-        }
+        (count,) = self._backend.num_tokens([Row(prompt=text, seen=(seen,), reads=text)])
+        tokens = {"prompt": count.prompt, "qformer": count.reads} if count is not None else None
         return {"text": text, "tokens": tokens, "ias": finite, "answer": answers[text]}

@@ -2,28 +2,16 @@
 
     instruction -> rewrite -> score -> rank -> compare -> choose -> optimized instruction
 
-This room knows a model only as an `InstructionModel` and has no torch in it. Imported eagerly, because `score` and the
-other functions bear the names of their files: a lazy package would hand out the files.
+This room knows a model only as a `Backend` and has no torch in it. Imported eagerly, because `score` and the other
+functions bear the names of their files: a lazy package would hand out the files.
 """
 
 from vlinstruct.instruction.compare import compare
 from vlinstruct.instruction.draft import Draft
 from vlinstruct.instruction.optimize import optimize
-from vlinstruct.instruction.protocol import InstructionModel
 from vlinstruct.instruction.rank import rank
 from vlinstruct.instruction.rewrite import rewrite
-from vlinstruct.instruction.score import score, score_per_image
+from vlinstruct.instruction.score import score
 from vlinstruct.instruction.templates import Templates, templates_source
 
-__all__ = [
-    "Draft",
-    "InstructionModel",
-    "Templates",
-    "compare",
-    "optimize",
-    "rank",
-    "rewrite",
-    "score",
-    "score_per_image",
-    "templates_source",
-]
+__all__ = ["Draft", "Templates", "compare", "optimize", "rank", "rewrite", "score", "templates_source"]

@@ -7,33 +7,32 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from vlinstruct.backend import Backend, Row, Seen, check_rows
 from vlinstruct.instruction.draft import Draft, settle
-from vlinstruct.instruction.protocol import InstructionModel
 from vlinstruct.instruction.rank import best, is_finite, rank
-from vlinstruct.instruction.score import check_rows
 from vlinstruct.instruction.templates import Templates
 from vlinstruct.settings import OptimizationSettings
-from vlinstruct.values import Percept, ScoredInstruction
+from vlinstruct.values import Failed, ScoredInstruction
 
-EMPTY_COMPARISON = "the comparison brought forth nothing, so the better of the compared instructions stands in for it"
+EMPTY_COMPARISON = "the comparison returned nothing, so the better of the compared instructions stands in for it"
 
 
 def compare(
-    model: InstructionModel,
-    percept: Percept,
+    backend: Backend,
+    seen: Sequence[Seen],
     candidates: Sequence[Sequence[ScoredInstruction]],
     templates: Templates,
-    config: OptimizationSettings,
-) -> list[Draft]:
+    settings: OptimizationSettings,
+) -> list[Draft | Failed]:
     """Lets the model write an optimized instruction after an in-context comparison; the Q-Former reads the initial one.
 
     Args:
-        model: reads the comparison and the image.
-        percept: the images, B.
+        backend: reads the comparison and the image.
+        seen: the images, B.
         candidates: the scored instructions of each image, the initial one first, in any order of IAS. One whose IAS is
             not finite is left out of the comparison.
         templates: whose `compare` and `compare_item` make the prompt.
-        config: the most tokens of an optimized instruction.
+        settings: the most tokens of an optimized instruction.
 
     Returns:
         The optimized instructions, B; a blank one becomes the best candidate, with a notice.
@@ -41,13 +40,22 @@ def compare(
     Raises:
         ScoreError: an image has no candidate with a finite IAS.
     """
-    check_rows(percept, candidates)
+    check_rows(candidates, seen)
     if not candidates:
         return []
+    # What is copied most often is the winner, so it is the guess that speeds the writing up.
     fallbacks = [best(row).text for row in candidates]
-    prompts = [templates.compare_prompt(rank([one for one in row if is_finite(one)])) for row in candidates]
-    outputs = model.generate(percept, prompts, [row[0].text for row in candidates], config.drafted(fallbacks))
+    rows = [
+        Row(
+            prompt=templates.compare_prompt(rank([candidate for candidate in row if is_finite(candidate)])),
+            seen=(picture,),
+            reads=row[0].text,
+            guess=fallback,
+            stage="compare",
+        )
+        for picture, row, fallback in zip(seen, candidates, fallbacks, strict=True)
+    ]
     return [
-        settle(output, fallback=fallback, notice=EMPTY_COMPARISON)
-        for output, fallback in zip(outputs, fallbacks, strict=True)
+        written if isinstance(written, Failed) else settle(written.text, fallback=fallback, notice=EMPTY_COMPARISON)
+        for written, fallback in zip(backend.write(rows, settings.generation()), fallbacks, strict=True)
     ]

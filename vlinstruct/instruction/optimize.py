@@ -9,76 +9,83 @@ the optimized instruction is ours: `safe` needs it, and a user may want to see i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
+from vlinstruct.backend import Backend, Seen, check_rows
 from vlinstruct.errors import ScoreError
 from vlinstruct.instruction.choose import ROLES, choose
 from vlinstruct.instruction.compare import compare
 from vlinstruct.instruction.draft import Draft
-from vlinstruct.instruction.protocol import InstructionModel
 from vlinstruct.instruction.rank import is_finite, no_finite_ias
 from vlinstruct.instruction.rewrite import Rewritings, rewrite
-from vlinstruct.instruction.score import check_rows, score, score_per_image
+from vlinstruct.instruction.score import score
 from vlinstruct.instruction.templates import Templates
 from vlinstruct.settings import OptimizationSettings
-from vlinstruct.values import Optimization, Percept, ScoredInstruction
+from vlinstruct.values import Failed, Optimization, ScoredInstruction
+
+T = TypeVar("T")
 
 
 def optimize(
-    model: InstructionModel,
-    percept: Percept,
+    backend: Backend,
+    seen: Sequence[Seen],
     instructions: Sequence[str],
     *,
     templates: Templates,
-    config: OptimizationSettings,
+    settings: OptimizationSettings,
     known: Rewritings | None = None,
-) -> list[Optimization | ScoreError]:
+) -> list[Optimization | Failed]:
     """Optimizes one instruction per image (algorithm 2).
 
     Args:
-        model: rewrites, scores and compares.
-        percept: the images, B.
+        backend: rewrites, scores and compares.
+        seen: the images, B.
         instructions: the filled-in instructions, question and options included, B; none blank.
         templates: the texts that the model is sent.
-        config: how the instruction is chosen, and the most tokens of a generated one.
-        known: rewritings of earlier calls with this model; gets this one's.
+        settings: how the instruction is chosen, and the most tokens of a generated one.
+        known: rewritings of earlier calls with this backend; gets this one's.
 
     Returns:
-        One outcome per row, B. A row without a finite score gets a ScoreError in its place, returned and not raised: it
-        does not bring the others down, and its initial instruction stays as it is.
+        One outcome per row, B. A row that fails, with a ScoreError where no score is finite, does not bring the others
+        down.
 
     Raises:
         UsageError: the numbers of images and instructions differ.
     """
-    check_rows(percept, instructions)
-    rewritings = rewrite(model, instructions, templates, config, known)
-    texts = [(text, rewriting.text) for text, rewriting in zip(instructions, rewritings, strict=True)]
-    pairs = score_per_image(model, percept, texts, templates)
-    rows = [row for row, pair in enumerate(pairs) if any(map(is_finite, pair))]
-    scored = [pairs[row] for row in rows]
-    comparisons = compare(model, percept.select(rows), scored, templates, config)
-    optimized = _score_optimized(model, percept.select(rows), scored, comparisons, templates)
-    outcomes: dict[int, Optimization | ScoreError] = {
-        row: join(rewritings[row], pairs[row], comparison, last, templates, config)
-        for row, comparison, last in zip(rows, comparisons, optimized, strict=True)
-    }
-    return [outcomes.get(row) or no_finite_ias() for row in range(len(instructions))]
+    check_rows(instructions, seen)
+    failed: dict[int, Failed] = {}
+    drafts = _good(range(len(instructions)), rewrite(backend, instructions, templates, settings, known), failed)
+    texts = [(instructions[row], draft.text) for row, draft in drafts.items()]
+    pairs = _good(drafts, score(backend, [seen[row] for row in drafts], texts, templates), failed)
+    for row in [row for row, pair in pairs.items() if not any(map(is_finite, pair))]:
+        failed[row] = Failed(error=no_finite_ias())
+        del pairs[row]
+    compared = compare(backend, [seen[row] for row in pairs], list(pairs.values()), templates, settings)
+    comparisons = _good(pairs, compared, failed)
+    # An optimized instruction that equals its initial or rewritten one has that one's score.
+    new = [
+        [] if draft.text in [scored.text for scored in pairs[row]] else [draft.text]
+        for row, draft in comparisons.items()
+    ]
+    scores = score(backend, [seen[row] for row in comparisons], new, templates, stage="judge")
+    outcomes: dict[int, Optimization | Failed] = dict(failed)
+    for row, scored in _good(comparisons, scores, failed).items():
+        pair, comparison = pairs[row], comparisons[row]
+        optimized = next(candidate for candidate in (*pair, *scored) if candidate.text == comparison.text)
+        outcomes[row] = join(drafts[row], pair, comparison, optimized, templates, settings)
+    return [outcomes.get(row) or failed[row] for row in range(len(instructions))]
 
 
-def _score_optimized(
-    model: InstructionModel,
-    percept: Percept,
-    pairs: Sequence[Sequence[ScoredInstruction]],
-    comparisons: Sequence[Draft],
-    templates: Templates,
-) -> list[ScoredInstruction]:
-    """Scores the optimized instructions in one batch; one that equals its initial or rewritten one keeps that score."""
-    known = [{one.text: one for one in pair} for pair in pairs]
-    new = [row for row, draft in enumerate(comparisons) if draft.text not in known[row]]
-    scores = score(model, percept.select(new), [comparisons[row].text for row in new], templates)
-    for row, scored in zip(new, scores, strict=True):
-        known[row][scored.text] = scored
-    return [known[row][draft.text] for row, draft in enumerate(comparisons)]
+def _good(rows: Iterable[int], results: Sequence[T | Failed], failed: dict[int, Failed]) -> dict[int, T]:
+    """Returns the good results by their row; the others go into `failed`."""
+    good: dict[int, T] = {}
+    for row, result in zip(rows, results, strict=True):
+        if isinstance(result, Failed):
+            failed[row] = result
+        else:
+            good[row] = result
+    return good
 
 
 def join(
@@ -87,9 +94,9 @@ def join(
     comparison: Draft,
     optimized: ScoredInstruction,
     templates: Templates,
-    config: OptimizationSettings,
-) -> Optimization | ScoreError:
-    """Joins what happened to one row: the outcome, or a ScoreError where nothing can be chosen."""
+    settings: OptimizationSettings,
+) -> Optimization | Failed:
+    """Joins what happened to one row: the outcome, or its failure where nothing can be chosen."""
     initial, rewritten = pair
     try:
         decision = choose(
@@ -97,11 +104,11 @@ def join(
             rewritten,
             optimized,
             templates=templates,
-            select=config.select,
-            uncertain=_uncertainty(rewriting, config),
+            select=settings.select,
+            uncertain=_uncertainty(rewriting, settings),
         )
     except ScoreError as error:
-        return error
+        return Failed(error=error)
     return Optimization(
         initial=initial,
         rewritten=rewritten,
@@ -112,13 +119,13 @@ def join(
     )
 
 
-def _uncertainty(rewriting: Draft, config: OptimizationSettings) -> str | None:
+def _uncertainty(rewriting: Draft, settings: OptimizationSettings) -> str | None:
     """Says in words that a rewriting was written with too little certainty.
 
     >>> _uncertainty(Draft(text="x", certainty=0.555), OptimizationSettings(least_certainty=0.8))
     'was written with a certainty of 0.56, below 0.8'
     """
-    least = config.least_certainty or 0.0
+    least = settings.least_certainty or 0.0
     if rewriting.certainty is None or rewriting.certainty >= least:
         return None
     return f"was written with a certainty of {rewriting.certainty:.2f}, below {least:g}"

@@ -8,64 +8,81 @@ from __future__ import annotations
 import math
 from collections.abc import MutableMapping, Sequence
 from dataclasses import replace
-from typing import cast
 
+from vlinstruct.backend import Backend, Row, Written
 from vlinstruct.errors import UsageError
 from vlinstruct.instruction.draft import Draft, settle
-from vlinstruct.instruction.protocol import CertaintyModel, InstructionModel
 from vlinstruct.instruction.templates import Templates
 from vlinstruct.settings import OptimizationSettings
+from vlinstruct.values import Failed
 
 EMPTY_REWRITING = "the rewriting was empty, so the initial instruction stands in for it"
-
 
 Rewritings = MutableMapping[tuple[str, int, str], Draft]
 """What has been rewritten already: by the template's text, the most new tokens and the instruction."""
 
 
 def rewrite(
-    model: InstructionModel,
+    backend: Backend,
     instructions: Sequence[str],
     templates: Templates,
-    config: OptimizationSettings,
+    settings: OptimizationSettings,
     known: Rewritings | None = None,
-) -> list[Draft]:
+) -> list[Draft | Failed]:
     """Rewrites instructions; equal ones are rewritten once, since a rewriting depends on the text alone.
 
     Args:
-        model: whose language model rewrites.
+        backend: whose language model rewrites.
         instructions: the initial instructions, B.
         templates: whose `rewrite` is asked.
-        config: the most tokens of a rewriting, and whether its certainty matters.
+        settings: the most tokens of a rewriting, and whether its certainty matters.
         known: is looked up first, and gets what is new.
 
     Returns:
         The rewritten instructions, B; a blank rewriting becomes the initial instruction, with a notice.
 
     Raises:
-        UsageError: certainties are asked for, and the model does not tell them.
+        UsageError: certainties are asked for, and the backend does not tell them.
     """
     known = {} if known is None else known
-    keys = [(templates.rewrite, config.max_new_tokens, text) for text in instructions]
-    new = [key[-1] for key in dict.fromkeys(keys) if key not in known]
+    keys = [(templates.rewrite, settings.max_new_tokens, text) for text in instructions]
+    new = [key for key in dict.fromkeys(keys) if key not in known]
+    failed: dict[tuple[str, int, str], Failed] = {}
     if new:
-        prompts = [templates.rewrite_prompt(text) for text in new]
-        outputs = model.generate_text(prompts, config.drafted(new))
-        for text, output in zip(new, outputs, strict=True):
-            draft = settle(output, fallback=text, notice=EMPTY_REWRITING)
-            known[templates.rewrite, config.max_new_tokens, text] = draft
-    if config.least_certainty:
-        _add_certainties(model, [key for key in dict.fromkeys(keys) if known[key].certainty is None], templates, known)
-    return [known[key] for key in keys]
+        # A rewriting mostly copies the instruction, hence the guess.
+        rows = [Row(prompt=templates.rewrite_prompt(text), guess=text, stage="rewrite") for *_, text in new]
+        for key, written in zip(new, backend.write(rows, settings.generation()), strict=True):
+            if isinstance(written, Failed):
+                failed[key] = written
+            else:
+                draft = settle(written.text, fallback=key[-1], notice=EMPTY_REWRITING)
+                known[key] = replace(draft, certainty=_certainty(written))
+    if settings.least_certainty:
+        _score_certainties(backend, [key for key in dict.fromkeys(keys) if key in known], templates, known)
+    return [failed[key] if key in failed else known[key] for key in keys]
 
 
-def _add_certainties(
-    model: InstructionModel, keys: Sequence[tuple[str, int, str]], templates: Templates, known: Rewritings
+def _certainty(written: Written) -> float | None:
+    """Returns the probability of the least likely token, the end token included; None where the backend cannot tell.
+
+    A text that was cut is not sure of its end: 0.
+    """
+    if written.token_nll is None:
+        return None
+    return math.exp(-max(written.token_nll, default=math.inf)) if written.is_complete else 0.0
+
+
+def _score_certainties(
+    backend: Backend, keys: Sequence[tuple[str, int, str]], templates: Templates, known: Rewritings
 ) -> None:
-    """Adds how sure the language model was of each rewriting: the probability of its least likely token."""
-    if not hasattr(model, "text_nll"):
-        raise UsageError("least_certainty needs a model with text_nll (CertaintyModel)", advice="Set it to 0.")
-    prompts = [templates.rewrite_prompt(text) for _, _, text in keys]
-    scores = cast(CertaintyModel, model).text_nll(prompts, [known[key].text for key in keys]) if keys else []
-    for key, one in zip(keys, scores, strict=True):
-        known[key] = replace(known[key], certainty=math.exp(-max(one.token_nll)))
+    """Adds certainties that did not come with the text, by scoring the rewritings once."""
+    unsure = [key for key in keys if known[key].certainty is None]
+    if not unsure:
+        return
+    if not backend.abilities.can_score:
+        raise UsageError("least_certainty needs a backend that tells likelihoods", advice="Set it to 0.")
+    rows = [Row(prompt=templates.rewrite_prompt(text), stage="rewrite") for *_, text in unsure]
+    scores = backend.score(rows, [[known[key].text] for key in unsure])
+    for key, outcome in zip(unsure, scores, strict=True):
+        if not isinstance(outcome, Failed):
+            known[key] = replace(known[key], certainty=math.exp(-max(outcome[0].token_nll)))

@@ -13,40 +13,40 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from statistics import fmean
 
-from vlinstruct.errors import ScoreError, UsageError
+from vlinstruct.backend import Backend, Seen
+from vlinstruct.errors import UsageError
 from vlinstruct.instruction.compare import compare
 from vlinstruct.instruction.optimize import join
-from vlinstruct.instruction.protocol import InstructionModel
 from vlinstruct.instruction.rank import is_finite, no_finite_ias
 from vlinstruct.instruction.rewrite import Rewritings, rewrite
-from vlinstruct.instruction.score import score_per_image
+from vlinstruct.instruction.score import score
 from vlinstruct.instruction.templates import Templates
 from vlinstruct.settings import OptimizationSettings
-from vlinstruct.values import Optimization, Percept, ScoredInstruction, TokenScores
+from vlinstruct.values import Failed, Optimization, ScoredInstruction, TokenScores
 
-# Enough to find an image that is like the mean; all percepts of a large folder would not fit into memory.
+# Enough to find an image that is like the mean; what was seen of a large folder would not fit into memory.
 _MOST_KEPT = 64
 
 
-def optimize_shared(
-    model: InstructionModel,
-    percepts: Callable[[], Iterable[Percept]],
+def optimize_for_all(
+    backend: Backend,
+    chunks: Callable[[], Iterable[Sequence[Seen]]],
     instruction: str,
     *,
     templates: Templates,
-    config: OptimizationSettings,
+    settings: OptimizationSettings,
     known: Rewritings | None = None,
 ) -> Optimization:
     """Optimizes one instruction for all images together.
 
     Args:
-        model: rewrites, scores and compares.
-        percepts: gives all images, in chunks of any size and always in the same order; called once, and again if the
+        backend: rewrites, scores and compares.
+        chunks: gives all images, in chunks of any size and always in the same order; called once, and again if the
             optimized instruction is a new one and there are more images than are kept.
         instruction: the filled-in instruction.
         templates: the texts that the model is sent.
-        config: how the instruction is chosen, and the most tokens of a generated one.
-        known: rewritings of earlier calls with this model; gets this one's.
+        settings: how the instruction is chosen, and the most tokens of a generated one.
+        known: rewritings of earlier calls with this backend; gets this one's.
 
     Returns:
         The outcome; every IAS is the mean over all images, and so are the scores of its tokens.
@@ -54,23 +54,30 @@ def optimize_shared(
     Raises:
         UsageError: there is no image.
         ScoreError: no instruction has a finite score on every image.
+        VlinstructError: the model cannot take one of the texts.
     """
-    (rewriting,) = rewrite(model, [instruction], templates, config, known)
-    kept: list[Percept] = []
-    scored = _scored(model, _keeping(percepts(), kept), (instruction, rewriting.text), templates)
+    (rewriting,) = rewrite(backend, [instruction], templates, settings, known)
+    if isinstance(rewriting, Failed):
+        raise rewriting.error
+    kept: list[Sequence[Seen]] = []
+    scored = _scored(backend, _keeping(chunks(), kept), (instruction, rewriting.text), templates)
     if not scored:
         raise UsageError("an instruction is optimized for at least one image, got none")
     pair = [mean_score(column) for column in zip(*scored, strict=True)]
     if not any(map(is_finite, pair)):
         raise no_finite_ias()
-    (comparison,) = compare(model, _nearest(scored, pair, kept), [pair], templates, config)
-    optimized = next((one for one in pair if one.text == comparison.text), None)
+    pictures = [picture for chunk in kept for picture in chunk]
+    nearest = pictures[_nearest(scored[: len(pictures)], pair)]
+    (comparison,) = compare(backend, [nearest], [pair], templates, settings)
+    if isinstance(comparison, Failed):
+        raise comparison.error
+    optimized = next((candidate for candidate in pair if candidate.text == comparison.text), None)
     if optimized is None:
-        again = kept if len(scored) == sum(map(len, kept)) else percepts()
-        optimized = mean_score([row[0] for row in _scored(model, again, (comparison.text,), templates)])
-    outcome = join(rewriting, pair, comparison, optimized, templates, config)
-    if isinstance(outcome, ScoreError):
-        raise outcome
+        again = kept if len(scored) == len(pictures) else chunks()
+        optimized = mean_score([row[0] for row in _scored(backend, again, (comparison.text,), templates)])
+    outcome = join(rewriting, pair, comparison, optimized, templates, settings)
+    if isinstance(outcome, Failed):
+        raise outcome.error
     return outcome
 
 
@@ -82,27 +89,29 @@ def mean_score(rows: Sequence[ScoredInstruction]) -> ScoredInstruction:
 
 
 def _scored(
-    model: InstructionModel, percepts: Iterable[Percept], texts: Sequence[str], templates: Templates
+    backend: Backend, chunks: Iterable[Sequence[Seen]], texts: Sequence[str], templates: Templates
 ) -> list[list[ScoredInstruction]]:
-    """Returns the scored texts of every image, N lists."""
-    return [row for percept in percepts for row in score_per_image(model, percept, [texts] * len(percept), templates)]
+    """Returns the scored texts of every image, N lists; a text that cannot be scored fails for all images."""
+    scored = []
+    for chunk in chunks:
+        for row in score(backend, chunk, [texts] * len(chunk), templates):
+            if isinstance(row, Failed):
+                raise row.error
+            scored.append(row)
+    return scored
 
 
-def _keeping(percepts: Iterable[Percept], kept: list[Percept]) -> Iterator[Percept]:
-    for percept in percepts:
+def _keeping(chunks: Iterable[Sequence[Seen]], kept: list[Sequence[Seen]]) -> Iterator[Sequence[Seen]]:
+    for chunk in chunks:
         if sum(map(len, kept)) < _MOST_KEPT:
-            kept.append(percept)
-        yield percept
+            kept.append(chunk)
+        yield chunk
 
 
-def _nearest(
-    scored: Sequence[Sequence[ScoredInstruction]], means: Sequence[ScoredInstruction], kept: Sequence[Percept]
-) -> Percept:
-    """Returns the kept image whose scores are nearest to the means; the first one on ties."""
-    places = [(percept, row) for percept in kept for row in range(len(percept))]
+def _nearest(scored: Sequence[Sequence[ScoredInstruction]], means: Sequence[ScoredInstruction]) -> int:
+    """Returns the place of the image whose scores are nearest to the means; the first one on ties."""
     distances = [
         math.fsum(abs(one.ias - mean.ias) for one, mean in zip(row, means, strict=True) if is_finite(mean))
-        for row in scored[: len(places)]
+        for row in scored
     ]
-    percept, row = places[distances.index(min(distances))]
-    return percept.select([row])
+    return distances.index(min(distances))

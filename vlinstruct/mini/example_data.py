@@ -11,9 +11,9 @@ import random
 from pathlib import Path
 
 from vlinstruct.files import written_atomically
+from vlinstruct.mini import Split
 from vlinstruct.mini.draw import draw
 from vlinstruct.mini.questions import ask, facts
-from vlinstruct.mini.split import Split
 from vlinstruct.mini.world import sample_scene
 
 _QUESTIONS_PER_PICTURE = 4
@@ -48,15 +48,14 @@ def _picture_lines(folder: Path, part: Split, seed: int, number: int) -> list[st
     name = f"{part}-{number:04}.png"
     draw(scene).save(folder / name)
     fitting = [fact for fact in facts(scene, rng) if fact.is_fitting]
-    chosen = rng.sample(fitting, min(_QUESTIONS_PER_PICTURE, len(fitting)))
     records = [
         {
             "id": f"{part}-{number:04}-{turn}",
             "image": name,
             "instruction": ask(fact, rng, part, _POOR_SHARE).instruction,
+            "answer": fact.answer,
         }
-        | {"answer": fact.answer}
-        for turn, fact in enumerate(chosen)
+        for turn, fact in enumerate(rng.sample(fitting, min(_QUESTIONS_PER_PICTURE, len(fitting))))
     ]
     return [json.dumps(record) + "\n" for record in records]
 
@@ -67,9 +66,9 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--pictures", type=int, default=200, help="of the train part; a tenth of it of the dev part")
     parser.add_argument("--seed", type=int, default=0)
-    asked = parser.parse_args()
-    print(write_example_data(asked.folder, "train", pictures=asked.pictures, seed=asked.seed))
-    print(write_example_data(asked.folder, "dev", pictures=max(1, asked.pictures // 10), seed=asked.seed))
+    options = parser.parse_args()
+    print(write_example_data(options.folder, "train", pictures=options.pictures, seed=options.seed))
+    print(write_example_data(options.folder, "dev", pictures=max(1, options.pictures // 10), seed=options.seed))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from pathlib import Path
 from PIL import ImageFont
 
 from vlinstruct.errors import ResourceError
-from vlinstruct.mini.split import Split
+from vlinstruct.mini import Split
 
 FONT_PACKAGES = (
     "fonts-dejavu fonts-liberation fonts-freefont-ttf fonts-roboto-unhinted fonts-open-sans fonts-lato fonts-noto-mono "
@@ -42,7 +42,7 @@ DEV_FONTS = (
     *("Caladea-Regular.ttf", "Caladea-Bold.ttf", "Hack-Regular.ttf", "Hack-Bold.ttf"),
     *("Cantarell-Regular.otf", "Cantarell-Bold.otf", "Courier Prime Sans Bold.otf"),
 )
-# What they are made from: `subset_fonts.py`.
+# What they are made from: `examples/pretrain_mini/subset_fonts.py`.
 TEST_FONTS = (
     *("test-a.ttf", "test-b.ttf", "test-c.ttf", "test-d.ttf", "test-e.ttf", "test-f.otf", "test-g.otf"),
     *("test-h.ttf", "test-i.ttf", "test-j.otf", "test-k.otf"),
@@ -70,11 +70,6 @@ def _installed() -> dict[str, Path]:
         for path in sorted(directory.rglob("*.[to]tf")):
             files.setdefault(path.name, path)
     return files
-
-
-def is_installed(name: str) -> bool:
-    """True when text can be drawn in the font of this file name."""
-    return name == BUILT_IN or name in _installed()
 
 
 @cache

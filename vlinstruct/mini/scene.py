@@ -1,16 +1,17 @@
 """What a drawn picture contains, as plain values: coordinates are fractions of the picture's width and height.
 
-A `Scene` is drawn by `draw.py`, labelled by `labels.py` and asked about by `questions/`; none of them needs anything
-else. Names of colours and shapes are the closed vocabulary of mini's answers.
+A `Scene` is drawn by `draw.py` and asked about by `questions/`; neither needs anything else. Names of colours and
+shapes are the closed vocabulary of mini's answers.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vlinstruct.mini.perspective import Corners
-
 RGB = tuple[int, int, int]
+Corners = tuple[tuple[float, float], tuple[float, float], tuple[float, float], tuple[float, float]]
+
+UNMOVED: Corners = ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0))
 
 COLOURS: dict[str, RGB] = {
     "red": (208, 32, 38),

@@ -1,29 +1,20 @@
 """Puts what is asked into words of a family: the canonical instruction, a good one, or a poor one.
 
-Slots are filled last, so that no style touches them.
+Slots are filled last, so that no style touches them. Poor wordings for training are garbled at random besides, so that
+the listed ones are not learned by heart; dev and test wordings never are, and no misspelling that stands in their lists
+is ever made.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
+from functools import cache
 
 from vlinstruct.instruction.templates import fill
-from vlinstruct.mini.garbling import garbled
-from vlinstruct.mini.phrasings import (
-    CASUAL_CLOSINGS,
-    CASUAL_OPENINGS,
-    CLOSINGS,
-    FAMILIES,
-    MISSPELLINGS,
-    OFFICIAL_OPENINGS,
-    OPENINGS,
-    Style,
-    styles_of,
-)
-from vlinstruct.mini.split import Split
+from vlinstruct.mini import Split
+from vlinstruct.mini.phrasings import Style, families, manners, styles_of
 
-_GARBLED_SHARE = 0.5
 _MARKS = '?.,:"'
 _ARTICLES = frozenset({"the", "a", "an"})
 
@@ -34,21 +25,21 @@ def canonical(family: str, slots: Mapping[str, str]) -> str:
     >>> canonical("colour", {"thing": "circle"})
     'What colour is the circle?'
     """
-    return fill(FAMILIES[family].canonical, **slots)
+    return fill(families()[family].canonical, **slots)
 
 
 def _good_wording(family: str, rng: random.Random, split: Split) -> str:
-    return rng.choice((FAMILIES[family].canonical, *FAMILIES[family].paraphrases.of(split)))
+    return rng.choice((families()[family].canonical, *families()[family].paraphrases.of(split)))
 
 
 def clean(family: str, slots: Mapping[str, str], rng: random.Random, split: Split = "train") -> str:
-    """Draws the canonical instruction or a paraphrase."""
+    """Samples the canonical instruction or a paraphrase."""
     return fill(_good_wording(family, rng, split), **slots)
 
 
 def paraphrased(family: str, slots: Mapping[str, str], rng: random.Random, split: Split = "train") -> str:
-    """Draws an instruction that is as good as the canonical one."""
-    return fill(rng.choice(FAMILIES[family].paraphrases.of(split)), **slots)
+    """Samples an instruction that is as good as the canonical one."""
+    return fill(rng.choice(families()[family].paraphrases.of(split)), **slots)
 
 
 def _with_small_letter(wording: str) -> str:
@@ -74,23 +65,26 @@ def _framed(opening: str, wording: str, closing: str, rng: random.Random) -> str
 
 
 def _polite(wording: str, rng: random.Random, split: Split) -> str:
-    return _framed(rng.choice(OPENINGS.of(split)), wording, rng.choice(CLOSINGS.of(split)), rng)
+    opening, closing = rng.choice(manners().openings.of(split)), rng.choice(manners().closings.of(split))
+    return _framed(opening, wording, closing, rng)
 
 
 def _misspelt(wording: str, rng: random.Random, split: Split) -> str:
     """Misspells up to three words; slots, in braces, are never touched."""
     words = wording.split(" ")
-    known = [i for i, word in enumerate(words) if word.strip(_MARKS).lower() in MISSPELLINGS]
-    for i in rng.sample(known, min(len(known), rng.randint(1, 3))):
+    misspellings = manners().misspellings
+    places = [i for i, word in enumerate(words) if word.strip(_MARKS).lower() in misspellings]
+    for i in rng.sample(places, min(len(places), rng.randint(1, 3))):
         bare = words[i].strip(_MARKS)
-        wrong = rng.choice(MISSPELLINGS[bare.lower()].of(split))
+        wrong = rng.choice(misspellings[bare.lower()].of(split))
         words[i] = words[i].replace(bare, wrong.capitalize() if bare[0].isupper() else wrong)
     return _careless(" ".join(words), rng) if rng.random() < 0.5 else " ".join(words)
 
 
 def _casual(wording: str, rng: random.Random, split: Split) -> str:
     """The wrong register: chatty words around a careless wording."""
-    opening, closing = rng.choice(CASUAL_OPENINGS.of(split)), rng.choice(CASUAL_CLOSINGS.of(split))
+    opening = rng.choice(manners().casual_openings.of(split))
+    closing = rng.choice(manners().casual_closings.of(split))
     return _framed(opening, _careless(wording, rng), closing, rng)
 
 
@@ -101,7 +95,7 @@ def _telegram(wording: str, rng: random.Random, split: Split) -> str:
 
 
 def _official(wording: str, rng: random.Random, split: Split) -> str:
-    return f"{rng.choice(OFFICIAL_OPENINGS)} {wording}"
+    return f"{rng.choice(manners().official_openings)} {wording}"
 
 
 _MAKERS: dict[Style, Callable[[str, random.Random, Split], str]] = {
@@ -116,26 +110,70 @@ _MAKERS: dict[Style, Callable[[str, random.Random, Split], str]] = {
 def poor(
     family: str, slots: Mapping[str, str], rng: random.Random, split: Split = "train", style: Style | None = None
 ) -> str:
-    """Draws a poor instruction.
+    """Samples a poor instruction.
 
     Args:
-        family: a key of FAMILIES.
+        family: a key of `phrasings.families()`.
         slots: what fills the wording's fields; stands in the result unchanged.
-        rng: draws style and wording.
+        rng: samples style and wording.
         split: whose styles and wordings are used.
-        style: one of `styles_of(split)`; drawn when None, and half of what is drawn for training is garbled besides.
+        style: one of `styles_of(split)`; sampled when None, and half of what is sampled for training is garbled.
     """
     allowed = styles_of(split)
-    chosen: Style = rng.choice(allowed) if style is None else style
-    assert chosen in allowed, f"{chosen} is held out from {split}"
-    wording = _poor_wording(family, chosen, rng, split)
+    manner: Style = rng.choice(allowed) if style is None else style
+    assert manner in allowed, f"{manner} is held out from {split}"
+    wording = _poor_wording(family, manner, rng, split)
     if style is None and split == "train" and rng.random() < _GARBLED_SHARE:
         wording = garbled(wording, rng)
     return fill(wording, **slots)
 
 
 def _poor_wording(family: str, style: Style, rng: random.Random, split: Split) -> str:
-    listed = FAMILIES[family].poor.get(style)
+    listed = families()[family].poor.get(style)
     if listed is not None:
         return rng.choice(listed.of(split))
     return _MAKERS[style](_good_wording(family, rng, split), rng, split)
+
+
+_SMALL_WORD_TEXT = "the a an is are of in to there does do has have this that it and me"
+_SMALL_WORDS = frozenset(_SMALL_WORD_TEXT.split())
+FILLERS = (
+    *("well", "so", "just", "now", "then", "really", "actually", "maybe", "here", "quickly", "exactly", "again"),
+    *("simply", "kind of", "sort of", "right", "okay", "you know", "I think", "if you can", "for me", "for us"),
+    *("my friend", "of course", "somehow", "at once", "and so on", "as you see", "more or less", "once more"),
+)
+_SHORTEST = 4
+_GARBLED_SHARE = 0.5
+_TYPO, _LEAVE_OUT, _FILL = 0.10, 0.15, 0.06
+
+
+@cache
+def _held_out() -> frozenset[str]:
+    return frozenset(word for wordings in manners().misspellings.values() for word in (*wordings.dev, *wordings.test))
+
+
+def typo(word: str, rng: random.Random) -> str:
+    """Exchanges, drops, doubles or replaces one letter of a word of four and more.
+
+    >>> typo("of", random.Random(0))
+    'of'
+    """
+    if len(word) < _SHORTEST or not word.isalpha():
+        return word
+    at = rng.randrange(1, len(word) - 1)
+    a, b = word[at], word[at + 1]
+    middle = rng.choice((b + a, b, a + a + b, rng.choice("abcdefghijklmnopqrstuvwxyz") + b))
+    spoilt = word[:at] + middle + word[at + 2 :]
+    return word if spoilt.lower() in _held_out() else spoilt
+
+
+def garbled(wording: str, rng: random.Random) -> str:
+    """Misspells words, leaves small ones out and puts idle ones in; fields in braces are never touched."""
+    words = []
+    for word in wording.split(" "):
+        if word.lower() in _SMALL_WORDS and rng.random() < _LEAVE_OUT:
+            continue
+        words.append(typo(word, rng) if "{" not in word and rng.random() < _TYPO else word)
+        if rng.random() < _FILL:
+            words.append(rng.choice(FILLERS))
+    return " ".join(words)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import zlib
 
-from vlinstruct.mini.split import Split
+from vlinstruct.mini import Split
 
 MAX_LENGTH = 8
 _SPLIT_OF = 20
@@ -74,10 +74,10 @@ def _sign_word(rng: random.Random) -> str:
 
 
 def sample_text(rng: random.Random, split: Split) -> str:
-    """Draws a text of 2 to 8 characters in lower case that belongs to a part."""
-    draw = rng.choices((_sign_word, _invented, _scrambled, _number), (0.36, 0.28, 0.10, 0.26))[0]
+    """Samples a text of 2 to 8 characters in lower case that belongs to a part."""
+    sample = rng.choices((_sign_word, _invented, _scrambled, _number), (0.36, 0.28, 0.10, 0.26))[0]
     while True:
-        text = draw(rng)
+        text = sample(rng)
         if 2 <= len(text) <= MAX_LENGTH and split_of(text) == split:
             return text
 

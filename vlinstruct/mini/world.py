@@ -11,10 +11,9 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 
+from vlinstruct.mini import Split
 from vlinstruct.mini.fonts import FONTS, TRAIN_FONTS
-from vlinstruct.mini.perspective import UNMOVED, Corners
-from vlinstruct.mini.scene import COLOURS, RGB, SHAPES, Print, Scene, Thing
-from vlinstruct.mini.split import Split
+from vlinstruct.mini.scene import COLOURS, RGB, SHAPES, UNMOVED, Corners, Print, Scene, Thing
 from vlinstruct.mini.words import sample_text, with_case
 
 _JITTER = 22
@@ -44,18 +43,19 @@ def _luminance(rgb: RGB) -> float:
 
 
 def _legible_colour(ground: RGB, rng: random.Random) -> str:
-    """Draws a colour for letters that are clearly brighter or darker than what they stand on."""
-    known = COLOURS.items()
-    return rng.choice([n for n, rgb in known if abs(_luminance(rgb) - _luminance(ground)) > _LEAST_TEXT_CONTRAST])
+    """Samples a colour for letters that are clearly brighter or darker than what they stand on."""
+    ground_luminance = _luminance(ground)
+    contrasts = {name: abs(_luminance(rgb) - ground_luminance) for name, rgb in COLOURS.items()}
+    return rng.choice([name for name, contrast in contrasts.items() if contrast > _LEAST_TEXT_CONTRAST])
 
 
 def _colour_beside(other: RGB, rng: random.Random) -> str:
-    """Draws a colour that stands out from another."""
+    """Samples a colour that stands out from another."""
     return rng.choice([name for name, rgb in COLOURS.items() if math.dist(rgb, other) > _LEAST_CONTRAST])
 
 
 def _place(things: list[Thing], size: float, top: float, bottom: float, rng: random.Random) -> tuple[float, float]:
-    """Draws a centre in the band from `top` to `bottom` that keeps clear of the things already there.
+    """Samples a centre in the band from `top` to `bottom` that keeps clear of the things already there.
 
     Raises:
         ValueError: no room was found.
@@ -69,7 +69,7 @@ def _place(things: list[Thing], size: float, top: float, bottom: float, rng: ran
 
 
 def _things(count: int, bands: Sequence[Band], background: RGB, rng: random.Random) -> tuple[Thing, ...]:
-    """Draws up to `count` things, band by band in turn; fewer kinds than things make counting a task, and
+    """Samples up to `count` things, band by band in turn; fewer kinds than things make counting a task, and
     colours repeat in half of the scenes."""
     kinds = rng.sample(SHAPES, rng.choice((1, 2, 2, 3, 5, 8)))
     repeats = rng.choice((0.0, 0.3, 0.7))
@@ -91,7 +91,7 @@ def _things(count: int, bands: Sequence[Band], background: RGB, rng: random.Rand
 
 
 def _text_height(length: int, rng: random.Random) -> float:
-    """Draws a height of capitals at which a word of `length` letters about fits the width."""
+    """Samples a height of capitals at which a word of `length` letters about fits the width."""
     low, high = (_SMALL_TEXT, _TEXT_HEIGHT[0]) if rng.random() < _SMALL_SHARE else _TEXT_HEIGHT
     return max(_SMALL_TEXT, min(rng.uniform(low, high), 1 / (_ADVANCE * length)))
 
@@ -133,14 +133,14 @@ def _inwards(place: float, rng: random.Random) -> float:
 
 
 def _labelling_text(things: Sequence[Thing], rng: random.Random) -> str:
-    """Draws a colour or shape word, in one case of two one that is true of a thing."""
+    """Samples a colour or shape word, in one case of two one that is true of a thing."""
     if rng.random() < 0.5:
         return rng.choice([word for thing in things for word in (thing.colour, thing.shape)])
     return rng.choice((*COLOURS, *SHAPES))
 
 
 def sample_scene(seed: int, *, split: Split = "train", fonts: Sequence[str] | None = None) -> Scene:
-    """Draws a scene.
+    """Samples a scene.
 
     Args:
         seed: any integer; the same seed gives the same scene on every machine.
@@ -178,7 +178,7 @@ def sample_scene(seed: int, *, split: Split = "train", fonts: Sequence[str] | No
 
 
 def sample_page(seed: int, *, fonts: Sequence[str] | None = None) -> Scene:
-    """Draws a page full of training words: several times as many characters to learn from as in a scene.
+    """Samples a page full of training words: several times as many characters to learn from as in a scene.
 
     Args:
         seed: any integer; the same seed gives the same page on every machine.
@@ -203,7 +203,7 @@ def sample_page(seed: int, *, fonts: Sequence[str] | None = None) -> Scene:
 
 
 def _line(line: int, lines: int, background: RGB, fonts: Sequence[str], rng: random.Random) -> Print:
-    """Draws a word or number for one of a page's lines."""
+    """Samples a word or number for one of a page's lines."""
     colour = _legible_colour(background, rng)
     return Print(
         text=with_case(sample_text(rng, "train"), rng),

@@ -36,6 +36,7 @@ def load(folder: Path, dtype: torch.dtype = FLOAT32) -> InstructBlipBackend:
 def change_tensors(folder: Path, change: Callable[[dict[str, Tensor]], object]) -> None:
     state = load_file(folder / "model.safetensors")
     change(state)
+    (folder / "model.safetensors").unlink()  # safetensors 0.5 writes into the file, which may be mapped
     save_file(state, folder / "model.safetensors")
 
 

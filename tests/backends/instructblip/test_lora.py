@@ -114,6 +114,7 @@ def change_config(folder: Path, **changes: object) -> None:
 def change_tensors(folder: Path, change: Callable[[dict[str, Tensor]], object]) -> None:
     state = load_file(folder / TENSORS_FILE)
     change(state)
+    (folder / TENSORS_FILE).unlink()  # safetensors 0.5 writes into the file, which may be mapped
     save_file(state, folder / TENSORS_FILE)
 
 

@@ -1,34 +1,41 @@
-"""Texts and pictures in, texts and scores out: the InstructBLIP family as the rest of the package talks to it.
+"""InstructBLIP behind `vlinstruct.backend.Backend`: texts and pictures in, texts and scores out.
 
-Implements `instruction.protocol.InstructionModel`. The vision tower runs in `encode` and nowhere else.
+The vision tower runs in `see` and nowhere else. Rows with a picture and rows without are two batches of one call.
 
 Legend: B rows, C context positions, L the language model's width, T Q-Former tokens.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar, cast
 
 import torch
 from PIL import Image
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from vlinstruct.backend import Backend, Row, Seen, Written
 from vlinstruct.backends.instructblip.candidates import candidate_nll, target_nll
 from vlinstruct.backends.instructblip.configuration import LlamaConfig
-from vlinstruct.backends.instructblip.decoding import generate, stream, text_pieces
+from vlinstruct.backends.instructblip.conversation import prompt_of
+from vlinstruct.backends.instructblip.decoding import Continuation, generate, stream, text_pieces
 from vlinstruct.backends.instructblip.image_processor import ImageProcessor
 from vlinstruct.backends.instructblip.language_model import Context
 from vlinstruct.backends.instructblip.network import InstructBlip
+from vlinstruct.backends.instructblip.prefixes import PrefixStore, SeenPicture, stacked
 from vlinstruct.backends.instructblip.tokenization import QFormerTokenizer, TextTokenizer
-from vlinstruct.errors import TextError
-from vlinstruct.settings import DraftedGeneration, GenerationSettings
-from vlinstruct.values import Percept, TokenScores
+from vlinstruct.errors import InputError, TextError
+from vlinstruct.settings import GenerationSettings
+from vlinstruct.values import Abilities, Failed, TokenCount, TokenScores, Usage
+
+T = TypeVar("T")
 
 _T5_TRAINING_TOKENS = 512
 
 
-class InstructBlipBackend:
+class InstructBlipBackend(Backend):
     """A loaded model with its tokenizers and its image processor.
 
     Args:
@@ -37,6 +44,8 @@ class InstructBlipBackend:
         tokenizer: the language model's.
         qformer_tokenizer: the Q-Former's.
     """
+
+    abilities = Abilities(can_beam=True, can_stream=True)
 
     def __init__(
         self,
@@ -50,6 +59,8 @@ class InstructBlipBackend:
         self.image_processor = image_processor
         self.tokenizer = tokenizer
         self.qformer_tokenizer = qformer_tokenizer
+        self._prefixes = PrefixStore()
+        self._turn = threading.RLock()  # one call at a time: torch would share the cores and the memory otherwise
 
     @property
     def device(self) -> torch.device:
@@ -62,94 +73,169 @@ class InstructBlipBackend:
         return self.network.query_tokens.dtype
 
     @torch.inference_mode()
-    def encode(self, media: Sequence[Image.Image]) -> Percept:
+    def see(self, media: Sequence[Image.Image]) -> list[Seen | Failed]:
         """Runs the vision tower, once per picture.
 
         Args:
-            media: RGB pictures of any size.
-
-        Returns:
-            A percept with one item per picture.
+            media: RGB pictures of any size, B.
         """
-        return Percept(image_embeds=self.network.encode_image(self.pixel_values(media)))
+        with self._turn:
+            batch = self.network.encode_image(self.pixel_values(media)) if media else ()
+            return [SeenPicture(cast(Tensor, batch), row) for row in range(len(batch))]
 
     def pixel_values(self, media: Sequence[Image.Image]) -> Tensor:
         """Returns what the vision tower reads, (B, 3, image_size, image_size)."""
         return self.image_processor(media).to(self.device, self.dtype)
 
     @torch.inference_mode()
-    def generate_text(self, prompts: Sequence[str], config: GenerationSettings) -> list[str]:
-        """Continues every prompt with the language model alone; no picture, no Q-Former."""
-        return self._generate(self.context(prompts, None), config)
+    def write(self, rows: Sequence[Row], settings: GenerationSettings) -> list[Written | Failed]:
+        """Continues every row's prompt: greedy, sampled, with beams, or greedy with verified guesses."""
+
+        def continued(places: Sequence[int], ids: Sequence[Sequence[int]]) -> list[Written]:
+            batch = [rows[place] for place in places]
+            prefix = self._prefix_of(batch)
+            # A row without a guess beside one that has some drafts nothing, and is as fast as a plain one.
+            sources = [self.tokenizer.target_ids(row.guess) if row.guess else [] for row in batch]
+            texts = generate(
+                self.network.language_model,
+                self.context_of_ids(ids, prefix),
+                settings,
+                (self.tokenizer.eos_id,),
+                sources=sources if any(sources) else (),
+                draws=[row.draw for row in batch],
+            )
+            num_image_tokens = [0 if prefix is None else len(prefix[row]) for row in range(len(batch))]
+            return [
+                _written(text, self.tokenizer.decode(text.ids).strip(), len(row_ids) + num_tokens)
+                for text, row_ids, num_tokens in zip(texts, ids, num_image_tokens, strict=True)
+            ]
+
+        return self._in_batches(rows, continued)
 
     @torch.inference_mode()
-    def generate(
-        self, percept: Percept, prompts: Sequence[str], qformer_texts: Sequence[str], config: GenerationSettings
-    ) -> list[str]:
-        """Continues every prompt given its row's picture; `qformer_texts` is what the Q-Former reads."""
-        return self._generate(self.context(prompts, self._image_prefix(percept, qformer_texts)), config)
-
-    @torch.inference_mode()
-    def stream(self, percept: Percept, prompt: str, qformer_text: str, config: GenerationSettings) -> Iterator[str]:
-        """Continues one prompt given its picture, piece by piece; the pieces joined are what `generate` returns."""
-        context = self.context([prompt], self._image_prefix(percept, [qformer_text]))
-        ids = stream(self.network.language_model, context, config, (self.tokenizer.eos_id,))
-        yield from text_pieces(self.tokenizer, ids)
-
-    @torch.inference_mode()
-    def token_nll(
-        self, percept: Percept, prompts: Sequence[str], qformer_texts: Sequence[str], targets: Sequence[str]
-    ) -> list[TokenScores]:
-        """Scores every target, end token included, as the continuation of its row's prompt; nats, one batch."""
-        context = self.context(prompts, self._image_prefix(percept, qformer_texts))
-        target_ids = [self.tokenizer.target_ids(target) for target in targets]
-        scores = target_nll(self.network.language_model, context, target_ids)
-        return [self._scores(ids, nll) for ids, nll in zip(target_ids, scores, strict=True)]
-
-    @torch.inference_mode()
-    def text_nll(self, prompts: Sequence[str], targets: Sequence[str]) -> list[TokenScores]:
-        """Scores every target as `token_nll` does, with the language model alone; no picture, no Q-Former."""
-        target_ids = [self.tokenizer.target_ids(target) for target in targets]
-        scores = target_nll(self.network.language_model, self.context(prompts, None), target_ids)
-        return [self._scores(ids, nll) for ids, nll in zip(target_ids, scores, strict=True)]
-
-    @torch.inference_mode()
-    def candidate_nll(
-        self,
-        percept: Percept,
-        prompts: Sequence[str],
-        qformer_texts: Sequence[str],
-        candidates: Sequence[Sequence[str]],
-    ) -> list[list[TokenScores]]:
-        """Scores every candidate of every row; a row's picture and prompt are read once for all its candidates."""
-        context = self.context(prompts, self._image_prefix(percept, qformer_texts))
-        candidate_ids = [[self.tokenizer.target_ids(text) for text in row] for row in candidates]
-        scores = candidate_nll(self.network.language_model, context, candidate_ids)
-        return [
-            [self._scores(ids, nll) for ids, nll in zip(row_ids, row_nll, strict=True)]
-            for row_ids, row_nll in zip(candidate_ids, scores, strict=True)
-        ]
-
-    def _scores(self, ids: Sequence[int], nll: Sequence[float]) -> TokenScores:
-        return TokenScores(tokens=self.tokenizer.pieces(ids), token_nll=tuple(nll))
-
-    def _generate(self, context: Context, config: GenerationSettings) -> list[str]:
+    def stream(self, row: Row, settings: GenerationSettings) -> Iterator[str | Written]:
+        """Continues one row piece by piece; the pieces joined are the text that `write` returns."""
+        with self._turn:
+            context = self.context_of_ids([self.prompt_ids(_spelt(row))], self._prefix_of([row]))
         stop_ids = (self.tokenizer.eos_id,)
-        drafts = config.drafts if isinstance(config, DraftedGeneration) else ()
-        sources = [self.tokenizer.target_ids(draft) for draft in drafts]
-        texts = generate(self.network.language_model, context, config, stop_ids, sources)
-        return [self.tokenizer.decode(ids).strip() for ids in texts]
+        nll: list[float | None] = []
+        new_ids: list[int] = []
 
-    def _image_prefix(self, percept: Percept, qformer_texts: Sequence[str]) -> Sequence[Tensor]:
-        """Returns every row's projected queries, (Q, L), or (2Q, L) under EMA; none is computed twice for a percept."""
-        pairs = list(zip(percept.prefixes, qformer_texts, strict=True))
-        new = {(id(memory), text): row for row, (memory, text) in enumerate(pairs) if text not in memory}
+        def ids() -> Iterator[int]:
+            for token, nats in stream(self.network.language_model, context, settings, stop_ids, draws=[row.draw]):
+                nll.append(nats)
+                if token in stop_ids:
+                    return
+                new_ids.append(token)
+                yield token
+
+        pieces = []
+        for piece in text_pieces(self.tokenizer, ids()):
+            pieces.append(piece)
+            yield piece
+        known = [nats for nats in nll if nats is not None]
+        text = Continuation(
+            ids=new_ids, token_nll=tuple(known) if len(known) == len(nll) else None, is_complete=len(new_ids) < len(nll)
+        )
+        yield _written(text, "".join(pieces), context.inputs_embeds.shape[1])
+
+    @torch.inference_mode()
+    def score(
+        self,
+        rows: Sequence[Row],
+        targets: Sequence[Sequence[str]],
+        *,
+        with_end: bool = True,
+        num_first: int | None = None,
+    ) -> list[list[TokenScores] | Failed]:
+        """Scores targets by teacher forcing; a row with several reads its picture and prompt once for all of them."""
+
+        def scored(places: Sequence[int], ids: Sequence[Sequence[int]]) -> list[list[TokenScores]]:
+            target_ids = [[self._target_ids(text, with_end)[:num_first] for text in targets[place]] for place in places]
+            if not any(map(any, target_ids)):  # nothing to read: no target at all, or only blank ones
+                return [[TokenScores(tokens=(), token_nll=()) for _ in row_ids] for row_ids in target_ids]
+            context = self.context_of_ids(ids, self._prefix_of([rows[place] for place in places]))
+            # One target per row is one pass over prompt and target: half the passes of reading the prompt first.
+            if all(len(row_ids) == 1 for row_ids in target_ids):
+                single = target_nll(self.network.language_model, context, [row_ids[0] for row_ids in target_ids])
+                nll = [[row] for row in single]
+            else:
+                nll = candidate_nll(self.network.language_model, context, target_ids)
+            return [
+                [
+                    TokenScores(tokens=self.tokenizer.pieces(ids), token_nll=tuple(nats))
+                    for ids, nats in zip(row_ids, row_nll, strict=True)
+                ]
+                for row_ids, row_nll in zip(target_ids, nll, strict=True)
+            ]
+
+        return self._in_batches(rows, scored)
+
+    def num_tokens(self, rows: Sequence[Row]) -> list[TokenCount | None]:
+        """Counts tokens; Llama's room is what its positions leave beside the picture, T5's what it was trained with."""
+        config, counts = self.network.config, list[TokenCount | None]()
+        for row in rows:
+            prompt = len(self.tokenizer.prompt_ids(_spelt(row)))
+            reads = len(self.qformer_tokenizer.encode(row.reads)) if row.seen else 0
+            if isinstance(config.text_config, LlamaConfig):
+                num_image_tokens = config.num_query_tokens * (2 if self.network.use_ema else 1) if row.seen else 0
+                room = config.text_config.max_position_embeddings - num_image_tokens - prompt
+                counts.append(TokenCount(prompt=prompt, reads=reads, room=room))
+            else:
+                room = _T5_TRAINING_TOKENS - prompt
+                counts.append(TokenCount(prompt=prompt, reads=reads, room=room, is_room_shared=False))
+        return counts
+
+    def _in_batches(
+        self, rows: Sequence[Row], work: Callable[[Sequence[int], Sequence[Sequence[int]]], list[T]]
+    ) -> list[T | Failed]:
+        """Works on rows with a picture and rows without as one batch each; one whose prompt is too long fails alone.
+
+        Args:
+            rows: all of them.
+            work: gets the places of a batch's rows and the ids of their prompts; returns their results.
+        """
+        outcomes: dict[int, T | Failed] = {}
+        batches: dict[bool, dict[int, list[int]]] = {}
+        for place, row in enumerate(rows):
+            try:
+                batches.setdefault(bool(row.seen), {})[place] = self.prompt_ids(_spelt(row))
+            except InputError as error:
+                outcomes[place] = Failed(error=error)
+        with self._turn:
+            for batch in batches.values():
+                if batch:
+                    outcomes.update(zip(batch, work(list(batch), list(batch.values())), strict=True))
+        return [outcomes[place] for place in range(len(rows))]
+
+    def _target_ids(self, target: str, with_end: bool) -> list[int]:
+        return self.tokenizer.target_ids(target) if with_end else self.tokenizer.encode(target)
+
+    def _prefix_of(self, rows: Sequence[Row]) -> Sequence[Tensor] | None:
+        """Returns every row's projected queries, (Q, L), or (2Q, L) under EMA; None for rows without a picture.
+
+        What the Q-Former made of a picture for a text is computed once, for as long as the picture lives.
+        """
+        if not rows[0].seen:
+            return None
+        pictures = [cast(SeenPicture, row.seen[0]) for row in rows]
+        prefixes = [self._prefixes.get(picture, row.reads) for picture, row in zip(pictures, rows, strict=True)]
+        new: dict[tuple[int, str], int] = {}
+        for place, (picture, row, prefix) in enumerate(zip(pictures, rows, prefixes, strict=True)):
+            if prefix is None:
+                new.setdefault((id(picture), row.reads), place)
         if new:
-            rows = list(new.values())
-            computed = self._compute_image_prefix(percept.select(rows), [qformer_texts[row] for row in rows])
-            for row, prefix in zip(rows, computed, strict=True):
-                percept.prefixes[row][qformer_texts[row]] = prefix
-        return [memory[text] for memory, text in pairs]
+            places = list(new.values())
+            image_embeds = stacked([pictures[place] for place in places])
+            read = self.qformer_ids([rows[place].reads for place in places])
+            computed = dict(zip(new, self.network.image_prefix(image_embeds, *read), strict=True))
+            for place in places:
+                self._prefixes.put(pictures[place], rows[place].reads, computed[id(pictures[place]), rows[place].reads])
+            prefixes = [
+                computed[id(picture), row.reads] if prefix is None else prefix
+                for picture, row, prefix in zip(pictures, rows, prefixes, strict=True)
+            ]
+        return cast(list[Tensor], prefixes)
 
     def qformer_ids(self, texts: Sequence[str], num_tokens: int = 0) -> tuple[Tensor, Tensor]:
         """Returns what the Q-Former reads, (B, T), and its mask, (B, T), 1 where it is no padding.
@@ -163,9 +249,6 @@ class InstructBlipBackend:
         ids = torch.tensor([row + [0] * (width - len(row)) for row in rows], device=self.device)
         lengths = torch.tensor([len(row) for row in rows], device=self.device)
         return ids, (torch.arange(width, device=self.device) < lengths[:, None]).long()
-
-    def _compute_image_prefix(self, percept: Percept, qformer_texts: Sequence[str]) -> Tensor:
-        return self.network.image_prefix(percept.image_embeds, *self.qformer_ids(qformer_texts))
 
     def context(self, prompts: Sequence[str], prefix: Sequence[Tensor] | None) -> Context:
         """Joins each row's prefix and prompt and pads on the left, so that the two stay neighbours.
@@ -206,23 +289,19 @@ class InstructBlipBackend:
             )
         return ids
 
-    def num_prompt_tokens(self, max_new_tokens: int) -> int:
-        """Returns how many tokens a prompt may have that tells what was said before.
-
-        Args:
-            max_new_tokens: room that is left for what is written after it.
-
-        Returns:
-            For Llama what its positions leave beside the image's tokens, 0 or below where they leave none. T5 has no
-            last position: 512, the length it was trained with.
-        """
-        config = self.network.config
-        if not isinstance(config.text_config, LlamaConfig):
-            return _T5_TRAINING_TOKENS
-        num_image_tokens = config.num_query_tokens * (2 if self.network.use_ema else 1)
-        return config.text_config.max_position_embeddings - num_image_tokens - max_new_tokens
-
     def _seen_ids(self, prompt_ids: Sequence[int]) -> tuple[int, ...]:
         """Returns what a repetition penalty counts as written: transformers' rule for each kind of model."""
         config = self.network.config.text_config
         return tuple(prompt_ids) if isinstance(config, LlamaConfig) else (config.decoder_start_token_id,)
+
+
+def _spelt(row: Row) -> str:
+    """Returns a row's prompt with the conversation before it, as training spells one."""
+    spoken = [(exchange.question, exchange.answer) for exchange in row.history]
+    prompt = prompt_of([*spoken, (row.prompt, "")])
+    return f"{row.system} {prompt}" if row.system else prompt
+
+
+def _written(text: Continuation, decoded: str, num_read: int) -> Written:
+    usage = Usage(prompt=num_read, written=len(text.ids) + text.is_complete)
+    return Written(text=decoded, token_nll=text.token_nll, is_complete=text.is_complete, usage=usage)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -22,56 +23,79 @@ from vlinstruct.settings import GenerationSettings
 _BYTE_OR_NOTHING = re.compile("(<0x[0-9A-Fa-f]{2}>)?")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Continuation:
+    """What one row was continued with.
+
+    Args:
+        ids: the new ids, without the stop id.
+        token_nll: nats of every new token under the model's own distribution, the stop id's last; None for beams.
+        is_complete: whether a stop id ended it.
+    """
+
+    ids: list[int]
+    token_nll: tuple[float, ...] | None
+    is_complete: bool
+
+
 def generate(
     language_model: LanguageModel,
     context: Context,
-    config: GenerationSettings,
+    settings: GenerationSettings,
     stop_ids: Sequence[int],
+    *,
     sources: Sequence[Sequence[int]] = (),
-) -> list[list[int]]:
+    draws: Sequence[int] = (),
+) -> list[Continuation]:
     """Continues every row of `context`.
 
     Args:
         language_model: the model.
         context: what it reads first.
-        config: how it writes.
+        settings: how it writes.
         stop_ids: ids that end a text.
         sources: per row the ids of a text that it probably repeats, or none at all; they change the speed alone.
-
-    Returns:
-        The new ids of every row, without the stop id.
+        draws: per row which sample it is, or none at all: equal rows of different draws are sampled differently.
 
     Raises:
         CheckpointError: the model's logits are not finite.
     """
-    if config.num_beams > 1:
-        texts = beam_search(language_model, context, config, stop_ids)
-    elif sources and not config.do_sample and config.repetition_penalty == 1.0:
-        texts = generate_from_drafts(language_model, context, sources, config.max_new_tokens, stop_ids)
-    else:
-        steps = _step_by_step(language_model, context, config, stop_ids)
-        texts = torch.stack(list(steps), dim=1).tolist()
-    return [_before_stop(ids, stop_ids) for ids in texts]
+    if settings.num_beams > 1:
+        texts = beam_search(language_model, context, settings, stop_ids)
+        return [_until_stop(ids, None, stop_ids) for ids in texts]
+    if sources and not settings.do_sample and settings.repetition_penalty == 1.0:
+        rows = generate_from_drafts(language_model, context, sources, settings.max_new_tokens, stop_ids)
+        return [_until_stop(row.written, row.token_nll, stop_ids) for row in rows]
+    steps = list(_step_by_step(language_model, context, settings, stop_ids, draws))
+    ids = torch.stack([next_ids for next_ids, _ in steps], dim=1).tolist()
+    nll = torch.stack([nats for _, nats in steps], dim=1).tolist()
+    return [_until_stop(*row, stop_ids) for row in zip(ids, nll, strict=True)]
 
 
 def stream(
-    language_model: LanguageModel, context: Context, config: GenerationSettings, stop_ids: Sequence[int]
-) -> Iterator[int]:
-    """Continues the only row of `context`, and yields every id of what `generate` returns as soon as it is chosen.
+    language_model: LanguageModel,
+    context: Context,
+    settings: GenerationSettings,
+    stop_ids: Sequence[int],
+    *,
+    draws: Sequence[int] = (),
+) -> Iterator[tuple[int, float | None]]:
+    """Continues the only row of `context`, and yields every id with its nats as soon as it is chosen, a stop id last.
 
-    Beams come at the end, all ids together: until then another beam may win.
+    Beams come at the end, all ids together and without nats: until then another beam may win.
 
     Raises:
         CheckpointError: the model's logits are not finite.
     """
-    if config.num_beams > 1:
-        yield from generate(language_model, context, config, stop_ids)[0]
+    if settings.num_beams > 1:
+        (ids,) = beam_search(language_model, context, settings, stop_ids)
+        yield from ((token, None) for token in ids)
         return
-    for next_ids in _step_by_step(language_model, context, config, stop_ids):
+    for next_ids, nats in _step_by_step(language_model, context, settings, stop_ids, draws):
         token = int(next_ids)
+        yield token, float(nats)
         if token in stop_ids:
             return
-        yield token
 
 
 def text_pieces(tokenizer: TextTokenizer, ids: Iterable[int]) -> Iterator[str]:
@@ -98,28 +122,39 @@ def text_pieces(tokenizer: TextTokenizer, ids: Iterable[int]) -> Iterator[str]:
 
 
 def _step_by_step(
-    language_model: LanguageModel, context: Context, config: GenerationSettings, stop_ids: Sequence[int]
-) -> Iterator[Tensor]:
-    """Yields every row's next id, (B,), until all rows have stopped; a row that stopped earlier goes on unread."""
+    language_model: LanguageModel,
+    context: Context,
+    settings: GenerationSettings,
+    stop_ids: Sequence[int],
+    draws: Sequence[int],
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yields every row's next id and its nats, (B,) each, until all rows have stopped; stopped ones go on unread."""
     first_logits, state = language_model.prefill(context.inputs_embeds, context.attention_mask)
     logits = first_logits[:, -1]
     seen = seen_tokens(context.seen_ids, logits)
-    choose = _Sampler(config, len(logits), logits.device) if config.do_sample else _likeliest
+    draws = draws or [0] * len(logits)
+    choose = _Sampler(settings, draws, logits.device) if settings.do_sample else _likeliest
     stops = torch.tensor(stop_ids, device=logits.device)
     is_finished = torch.zeros(len(logits), dtype=torch.bool, device=logits.device)
-    for num_written in range(1, config.max_new_tokens + 1):
+    for num_written in range(1, settings.max_new_tokens + 1):
         require_finite(logits)
-        next_ids = choose(penalize_repetition(logits.float(), seen, config.repetition_penalty))
-        yield next_ids
+        logits = logits.float()
+        next_ids = choose(penalize_repetition(logits, seen, settings.repetition_penalty))
+        yield next_ids, logits.logsumexp(dim=-1) - logits.gather(1, next_ids[:, None])[:, 0]
         is_finished |= torch.isin(next_ids, stops)
-        if num_written == config.max_new_tokens or bool(is_finished.all()):
+        if num_written == settings.max_new_tokens or bool(is_finished.all()):
             return
         seen.scatter_(1, next_ids[:, None], True)
         logits = language_model.decode(next_ids[:, None], state)[:, -1]
 
 
-def _before_stop(ids: list[int], stop_ids: Sequence[int]) -> list[int]:
-    return next((ids[:index] for index, token in enumerate(ids) if token in stop_ids), ids)
+def _until_stop(ids: list[int], nll: Sequence[float] | None, stop_ids: Sequence[int]) -> Continuation:
+    length = next((index for index, token in enumerate(ids) if token in stop_ids), len(ids))
+    return Continuation(
+        ids=ids[:length],
+        token_nll=None if nll is None else tuple(nll[: length + 1]),
+        is_complete=length < len(ids),
+    )
 
 
 def _likeliest(logits: Tensor) -> Tensor:
@@ -129,12 +164,14 @@ def _likeliest(logits: Tensor) -> Tensor:
 class _Sampler:
     """Draws tokens; every row has a generator of its own, so that a row's text does not depend on the others."""
 
-    def __init__(self, config: GenerationSettings, num_rows: int, device: torch.device) -> None:
-        self.config = config
-        self.generators = [torch.Generator(device).manual_seed(config.seed) for _ in range(num_rows)]
+    def __init__(self, settings: GenerationSettings, draws: Sequence[int], device: torch.device) -> None:
+        self.settings = settings
+        # 2^64 divided by the golden ratio: neighbouring draws do not become neighbouring seeds.
+        seeds = [(settings.seed + draw * 0x9E3779B97F4A7C15) % 2**64 for draw in draws]
+        self.generators = [torch.Generator(device).manual_seed(seed) for seed in seeds]
 
     def __call__(self, logits: Tensor) -> Tensor:
-        probabilities = nucleus(logits / self.config.temperature, self.config.top_p).softmax(dim=-1)
+        probabilities = nucleus(logits / self.settings.temperature, self.settings.top_p).softmax(dim=-1)
         drawn = [
             torch.multinomial(row, 1, generator=generator)
             for row, generator in zip(probabilities, self.generators, strict=True)

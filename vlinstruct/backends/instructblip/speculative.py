@@ -26,6 +26,7 @@ class DraftedRow:
         self.max_new_tokens = max_new_tokens
         self.stop_ids = stop_ids
         self.written: list[int] = []
+        self.token_nll: list[float] = []
         self.proposed = self.draft.after([])
 
     @property
@@ -33,18 +34,20 @@ class DraftedRow:
         """Whether nothing more is written."""
         return len(self.written) >= self.max_new_tokens or (bool(self.written) and self.written[-1] in self.stop_ids)
 
-    def accept(self, likeliest: Sequence[int]) -> int:
+    def accept(self, likeliest: Sequence[int], nll: Sequence[float]) -> int:
         """Writes the proposed tokens as far as they are right, and the one that the model writes then.
 
         Args:
             likeliest: the model's token in each proposed one's place, and the one after them.
+            nll: their nats.
 
         Returns:
             How many proposed tokens were right.
         """
         num_right = 0
-        for token, proposed in zip(likeliest, [*self.proposed, None], strict=False):
+        for token, nats, proposed in zip(likeliest, nll, [*self.proposed, None], strict=False):
             self.written.append(token)
+            self.token_nll.append(nats)
             if self.is_finished or token != proposed:
                 break
             num_right += 1
@@ -58,7 +61,7 @@ def generate_from_drafts(
     sources: Sequence[Sequence[int]],
     max_new_tokens: int,
     stop_ids: Sequence[int],
-) -> list[list[int]]:
+) -> list[DraftedRow]:
     """Continues every row of `context` greedily.
 
     Args:
@@ -69,7 +72,7 @@ def generate_from_drafts(
         stop_ids: ids that end a text.
 
     Returns:
-        The new ids of every row, the stop id included.
+        Every row with its new ids, the stop id included, and their nats.
 
     Raises:
         CheckpointError: the model's logits are not finite.
@@ -80,15 +83,18 @@ def generate_from_drafts(
     logits, state = language_model.prefill(context.inputs_embeds, context.attention_mask, drafts)
     while True:
         require_finite(logits)
-        chosen = logits.argmax(dim=-1).tolist()
+        # The likeliest token's likelihood is the largest logit's: no gather over the vocabulary.
+        largest, tokens = logits.float().max(dim=-1)
+        nll = (logits.float().logsumexp(dim=-1) - largest).tolist()
+        chosen = tokens.tolist()
         num_fed = logits.shape[1]
         dropped = []
-        for row, tokens in zip(rows, chosen, strict=True):
+        for row, row_tokens, row_nll in zip(rows, chosen, nll, strict=True):
             is_open = not row.is_finished
-            num_right = row.accept(tokens[: 1 + len(row.proposed)]) if is_open else -1
+            num_right = row.accept(row_tokens[: 1 + len(row.proposed)], row_nll) if is_open else -1
             dropped.append(num_fed - 1 - num_right)
         if all(row.is_finished for row in rows):
-            return [row.written for row in rows]
+            return rows
         state.drop(dropped)
         fed = [[row.written[-1], *row.proposed] for row in rows]
         logits = language_model.decode(_padded(fed, device), state)

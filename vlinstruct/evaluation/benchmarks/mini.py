@@ -14,11 +14,11 @@ from itertools import count, islice
 from PIL import Image
 
 from vlinstruct.evaluation.item import Item, Task
+from vlinstruct.mini import Split
 from vlinstruct.mini.draw import draw
 from vlinstruct.mini.phrasings import TASKS as FAMILIES_OF
 from vlinstruct.mini.questions import Fact, facts
 from vlinstruct.mini.scene import Scene
-from vlinstruct.mini.split import Split
 from vlinstruct.mini.wording import canonical, paraphrased, poor
 from vlinstruct.mini.world import sample_scene
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from vlinstruct.errors import UsageError, shortened
 from vlinstruct.evaluation.benchmark import Benchmark
 from vlinstruct.evaluation.item import Item, Task
-from vlinstruct.mini.split import Split
+from vlinstruct.mini import Split
 from vlinstruct.settings import GenerationSettings
 
 if TYPE_CHECKING:

@@ -1,7 +1,7 @@
 """What can be asked about a scene, and the right answers.
 
 A `Fact` is a question before it has words: its family, what fills the family's slots, and the answer. `wording.py`
-puts it into words. Each file makes the facts of the families that the file of the same name in `phrasings` words.
+puts it into words.
 """
 
 from __future__ import annotations
@@ -9,15 +9,13 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from vlinstruct.mini.questions import attributes, choices, positions, texts
-from vlinstruct.mini.questions.captions import caption, captions, description
+from vlinstruct.mini import Split
+from vlinstruct.mini.questions import choices, texts, things
 from vlinstruct.mini.questions.choices import NOUNS_BY_COLOUR
 from vlinstruct.mini.questions.fact import Fact, plural, plural_noun
-from vlinstruct.mini.questions.positions import RELATIONS
-from vlinstruct.mini.questions.presence import names_only_what_is_there
-from vlinstruct.mini.questions.texts import is_label
+from vlinstruct.mini.questions.texts import caption, description, is_label
+from vlinstruct.mini.questions.things import RELATIONS
 from vlinstruct.mini.scene import Scene
-from vlinstruct.mini.split import Split
 from vlinstruct.mini.wording import clean, poor
 
 __all__ = [
@@ -30,21 +28,20 @@ __all__ = [
     "description",
     "facts",
     "is_label",
-    "names_only_what_is_there",
     "plural",
     "plural_noun",
     "questions",
 ]
 
 _ASKERS = (
-    captions,
-    attributes.colours,
-    attributes.shapes,
-    attributes.counts,
-    attributes.existence,
-    attributes.same_colours,
-    positions.positions,
-    positions.related_shapes,
+    texts.captions,
+    things.colours,
+    things.shapes,
+    things.counts,
+    things.existence,
+    things.same_colours,
+    things.positions,
+    things.related_shapes,
     texts.readings,
     texts.quotes,
     texts.ocr_readings,
@@ -80,7 +77,7 @@ class Question:
 
 
 def facts(scene: Scene, rng: random.Random) -> list[Fact]:
-    """Returns every question about a scene; `rng` draws distractors and relations."""
+    """Returns every question about a scene; `rng` samples distractors and relations."""
     return [fact for make in _ASKERS for fact in make(scene, rng)]
 
 
@@ -91,5 +88,5 @@ def ask(fact: Fact, rng: random.Random, split: Split = "train", poor_share: floa
 
 
 def questions(scene: Scene, rng: random.Random, split: Split = "train") -> list[Question]:
-    """Returns every question about a scene in words drawn by `rng`."""
+    """Returns every question about a scene in words sampled by `rng`."""
     return [ask(fact, rng, split) for fact in facts(scene, rng)]

@@ -6,8 +6,8 @@ import random
 from collections.abc import Iterable, Sequence
 
 from vlinstruct.instruction.templates import fill
-from vlinstruct.mini.questions.attributes import colours, counts, shapes
 from vlinstruct.mini.questions.fact import Fact, plural, unique
+from vlinstruct.mini.questions.things import colours, counts, shapes
 from vlinstruct.mini.scene import COLOURS, SHAPES, Scene
 
 # Things of everyday life and the colour everybody knows them by; none is a word of signs, which tokenizers spell.
@@ -26,29 +26,29 @@ NOUNS_BY_COLOUR: dict[str, tuple[str, ...]] = {
 }
 NUM_DIALOGUE_CANDIDATES = 16
 
-_ASKED = {"colour": "colour of the {thing}", "shape": "shape of the {colour} object", "count": "number of {things}"}
+_NOUNS = {"colour": "colour of the {thing}", "shape": "shape of the {colour} object", "count": "number of {things}"}
 _ANSWERS: dict[str, Sequence[str]] = {"colour": tuple(COLOURS), "shape": SHAPES, "count": tuple("0123456")}
 
 
-def _asked(fact: Fact) -> str:
+def _as_noun(fact: Fact) -> str:
     """Returns what a fact asks for as a noun.
 
-    >>> _asked(Fact(family="colour", slots={"thing": "star"}, answer="red"))
+    >>> _as_noun(Fact(family="colour", slots={"thing": "star"}, answer="red"))
     'colour of the star'
     """
-    return fill(_ASKED[fact.family], **fact.slots)
+    return fill(_NOUNS[fact.family], **fact.slots)
 
 
-def _drawn_options(answer: str, others: Iterable[str], rng: random.Random) -> tuple[str, ...]:
-    """Draws two or three options, the answer in any place."""
+def _sample_options(answer: str, others: Iterable[str], rng: random.Random) -> tuple[str, ...]:
+    """Samples two or three options, the answer in any place."""
     wrong = rng.sample([other for other in others if other != answer], rng.choice((1, 2, 2)))
     return tuple(rng.sample([answer, *wrong], len(wrong) + 1))
 
 
-def _listed(options: Sequence[str]) -> str:
+def _lettered(options: Sequence[str]) -> str:
     """Returns the options with their letters.
 
-    >>> _listed(("red", "blue"))
+    >>> _lettered(("red", "blue"))
     '(a) red (b) blue'
     """
     return " ".join(f"({letter}) {option}" for letter, option in zip("abc", options, strict=False))
@@ -58,8 +58,8 @@ def options(scene: Scene, rng: random.Random) -> list[Fact]:
     """Asks for one colour, shape or number with options of its kind."""
     kinds = [[fact for fact in ask(scene, rng) if fact.is_fitting] for ask in (colours, shapes, counts)]
     fact = rng.choice(rng.choice([kind for kind in kinds if kind]))
-    drawn = _drawn_options(fact.answer, _ANSWERS[fact.family], rng)
-    slots = {"asked": _asked(fact), "options": _listed(drawn)}
+    offered = _sample_options(fact.answer, _ANSWERS[fact.family], rng)
+    slots = {"asked": _as_noun(fact), "options": _lettered(offered)}
     return [
         Fact(
             family="options",
@@ -67,7 +67,7 @@ def options(scene: Scene, rng: random.Random) -> list[Fact]:
             answer=fact.answer,
             focus=fact.focus,
             counted=fact.counted,
-            candidates=drawn,
+            candidates=offered,
         )
     ]
 
@@ -75,31 +75,31 @@ def options(scene: Scene, rng: random.Random) -> list[Fact]:
 def choices(scene: Scene, rng: random.Random) -> list[Fact]:
     """Asks which noun has the colour of something in the picture."""
     fact = rng.choice(colours(scene, rng))
-    nouns = {colour: rng.choice(known) for colour, known in NOUNS_BY_COLOUR.items()}
+    nouns = {colour: rng.choice(words) for colour, words in NOUNS_BY_COLOUR.items()}
     answer = nouns[fact.answer]
-    drawn = _drawn_options(answer, nouns.values(), rng)
-    slots = {**fact.slots, "options": _listed(drawn)}
-    return [Fact(family="choice", slots=slots, answer=answer, focus=fact.focus, candidates=drawn)]
+    offered = _sample_options(answer, nouns.values(), rng)
+    slots = {**fact.slots, "options": _lettered(offered)}
+    return [Fact(family="choice", slots=slots, answer=answer, focus=fact.focus, candidates=offered)]
 
 
 def _absent_thing(scene: Scene, rng: random.Random) -> str:
-    """Draws a shape that is not there, or the text where nothing is written."""
+    """Samples a shape that is not there, or the text where nothing is written."""
     there = {thing.shape for thing in scene.things}
     shape = rng.choice([shape for shape in SHAPES if shape not in there])
     return shape if scene.prints else rng.choice((shape, "text"))
 
 
 def _absent_colour(scene: Scene, rng: random.Random) -> str:
-    """Draws a colour that no thing has, often one that the background or the text has."""
+    """Samples a colour that no thing has, often one that the background or the text has."""
     painted = {thing.colour for thing in scene.things}
     near = sorted({scene.background, *(text.colour for text in scene.prints)} - painted)
     return rng.choice([*near, rng.choice([colour for colour in COLOURS if colour not in painted])])
 
 
 def _absent(scene: Scene, rng: random.Random) -> str:
-    """Draws a noun for the colour or the shape of something that is not there."""
+    """Samples a noun for the colour or the shape of something that is not there."""
     thing, colour = _absent_thing(scene, rng), _absent_colour(scene, rng)
-    return fill(_ASKED[rng.choice(("colour", "shape"))], thing=thing, colour=colour)
+    return fill(_NOUNS[rng.choice(("colour", "shape"))], thing=thing, colour=colour)
 
 
 def answerables(scene: Scene, rng: random.Random) -> list[Fact]:
@@ -108,13 +108,13 @@ def answerables(scene: Scene, rng: random.Random) -> list[Fact]:
     shown = [fact for fact in (*colours(scene, rng), *shapes(scene, rng)) if fact.slots.get("thing") != "background"]
     if shown:
         fact = rng.choice(shown)
-        slots = {"asked": _asked(fact)}
+        slots = {"asked": _as_noun(fact)}
         facts.append(Fact(family="answerable", slots=slots, answer=fact.answer, focus=fact.focus))
     return facts
 
 
 def _dialogue_candidates(rng: random.Random) -> tuple[str, ...]:
-    """Draws all colours and some answers of other kinds, in any order."""
+    """Samples all colours and some answers of other kinds, in any order."""
     others = ["yes", "no", rng.choice(_ANSWERS["count"])]
     others += rng.sample(SHAPES, NUM_DIALOGUE_CANDIDATES - len(COLOURS) - len(others))
     return tuple(rng.sample([*COLOURS, *others], NUM_DIALOGUE_CANDIDATES))

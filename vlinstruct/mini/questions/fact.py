@@ -15,7 +15,7 @@ class Fact:
     """A question about a scene, before it has words.
 
     Args:
-        family: a key of `phrasings.FAMILIES`.
+        family: a key of `phrasings.families()`.
         slots: what fills the wording's fields.
         answer: in lower case.
         is_fitting: the question makes sense for this picture: it names nothing that is not there. What is only offered

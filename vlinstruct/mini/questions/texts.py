@@ -1,14 +1,18 @@
-"""Facts about the printed text."""
+"""Facts about the printed text, and descriptions of all that a scene shows, in two styles."""
 
 from __future__ import annotations
 
 import random
+from collections import Counter
 
-from vlinstruct.mini.questions.fact import Fact
-from vlinstruct.mini.scene import COLOURS, SHAPES, Scene
+from vlinstruct.mini.questions.fact import Fact, plural
+from vlinstruct.mini.scene import COLOURS, SHAPES, Scene, Thing
 from vlinstruct.mini.words import sample_text, split_of
 
 _NEAR_MISS_SHARE = 0.25
+# Where the middle of the picture begins and ends, as fractions of it.
+_LOW, _HIGH = 0.36, 0.64
+_MOST_DESCRIBED = 2
 
 
 def is_label(text: str) -> bool:
@@ -38,7 +42,7 @@ def _near_miss(text: str, rng: random.Random) -> str:
 
 
 def _other_word(text: str, rng: random.Random) -> str:
-    """Draws another text of the same part, so that being new does not give the answer away."""
+    """Samples another text of the same part, so that being new does not give the answer away."""
     other = sample_text(rng, split_of(text))
     return other if other != text else _other_word(text, rng)
 
@@ -76,4 +80,41 @@ def memes(scene: Scene, rng: random.Random) -> list[Fact]:
             candidates=("yes", "no"),
         )
         for label in labels
+    ]
+
+
+def caption(scene: Scene) -> str:
+    """Describes a scene in one phrase: its things from left to right, its text, its background."""
+    counts = Counter(thing.name for thing in sorted(scene.things, key=lambda thing: thing.x))
+    parts = [plural(name, count) for name, count in counts.items()]
+    for text in scene.prints:
+        kind = "number" if text.text.isdigit() else "word"
+        parts.append(f"the {kind} {text.text.lower()} in {text.colour}")
+    listed = parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+    return f"{listed} on {plural(f'{scene.background} background', 1)}"
+
+
+def place(thing: Thing) -> str:
+    """Returns where in the picture a thing is, in one word; left and right go before top and bottom."""
+    if not _LOW <= thing.x <= _HIGH:
+        return "left" if thing.x < _LOW else "right"
+    if not _LOW <= thing.y <= _HIGH:
+        return "top" if thing.y < _LOW else "bottom"
+    return "middle"
+
+
+def description(scene: Scene) -> str:
+    """Describes a scene as a list: its background, its two largest things from left to right with places, its text."""
+    largest = sorted(scene.things, key=lambda thing: -thing.size)[:_MOST_DESCRIBED]
+    things = [f"{thing.name} {place(thing)}" for thing in sorted(largest, key=lambda thing: thing.x)]
+    return ", ".join([f"{scene.background} background", *things, *(text.text.lower() for text in scene.prints)])
+
+
+def captions(scene: Scene, rng: random.Random) -> list[Fact]:
+    """Asks for both descriptions of a scene that is not empty."""
+    if not scene.things and not scene.prints:
+        return []
+    return [
+        Fact(family="caption", slots={}, answer=caption(scene)),
+        Fact(family="description", slots={}, answer=description(scene)),
     ]

@@ -1,0 +1,1 @@
+"""How mini is trained, measured and exported: scripts beside the library, which does not know them."""

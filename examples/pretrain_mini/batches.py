@@ -1,0 +1,232 @@
+"""Training batches: pictures, what is asked about them, and text-only rows; a pure function of seed and step.
+
+Where drawing would be waited for, other processes draw ahead: on a CPU drawing is a small part of a training step, an
+accelerator would wait for it.
+
+Legend: P pictures, R rows (questions), G patches per side, T prompt tokens, S target tokens. Token arrays are padded
+with 0 on the right.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from pretrain_mini.copying import Sources
+from pretrain_mini.labels import Ids, PatchLabels, patch_labels
+from pretrain_mini.reading import LanguageModelName
+from pretrain_mini.rewriting import rewriting_pair
+from pretrain_mini.row_tokenizer import Rows, RowTokenizer, sources_in, stacked
+from pretrain_mini.rows import Pictured, Row, asked_rows, compared_rows, scored_rows
+from vlinstruct.instruction.templates import Templates
+from vlinstruct.mini.draw import Size, draw
+from vlinstruct.mini.questions import facts
+from vlinstruct.mini.scene import Scene
+from vlinstruct.mini.world import sample_page, sample_scene
+
+_COMPARE_EVERY = 2
+_AHEAD_PER_WORKER = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchShape:
+    """How many of what a step sees.
+
+    Args:
+        pictures: P, scenes first, then pages.
+        pages: pictures full of words that nothing is asked about; for the dense labels.
+        asked: questions to answer.
+        scored: instructions to predict from the picture (template B.2).
+        rewritten: text-only rewritings (template B.1).
+        compared: comparisons of two instructions, in every other step: their prompts are long.
+        image_size: side of the picture in pixels.
+        grid: G.
+    """
+
+    pictures: int
+    pages: int = 0
+    asked: int = 0
+    scored: int = 0
+    rewritten: int = 0
+    compared: int = 0
+    image_size: int = 120
+    grid: int = 10
+
+    def times(self, scale: int) -> BatchShape:
+        """Returns the shape of a step that sees `scale` times as much."""
+        counts = ("pictures", "pages", "asked", "scored", "rewritten", "compared")
+        return replace(self, **{name: scale * getattr(self, name) for name in counts})
+
+
+# The dense labels need no questions: at first the vision tower learns alone, from more pictures a second.
+SEEING = BatchShape(pictures=12, pages=7)
+ANSWERING = BatchShape(pictures=18, pages=4, asked=56, scored=12, rewritten=20, compared=6)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """One step's data.
+
+    Args:
+        pixels: (P, 3, image_size, image_size), 0 to 255.
+        patches: classes of the patches, each (P, G, G).
+        visual: questions, scored instructions and comparisons: rows of like length together, to save padding; empty
+            when nothing is asked.
+        rewriting_prompt_ids: (R, T), text only.
+        rewriting_target_ids: (R, S).
+        rewriting_sources: (R, S, T), where the decoder should look for what it copies.
+    """
+
+    pixels: NDArray[np.uint8]
+    patches: PatchLabels
+    visual: tuple[Rows, ...]
+    rewriting_prompt_ids: Ids
+    rewriting_target_ids: Ids
+    rewriting_sources: Sources
+
+
+def picture_at(scene: Scene, size: Size, side: int) -> Image.Image:
+    """Draws a scene at `size` and squeezes it to a square as the model's preprocessor does."""
+    image = draw(scene, size)
+    return image if size == (side, side) else image.resize((side, side), Image.Resampling.BICUBIC)
+
+
+def _sample_size(side: int, rng: random.Random) -> Size:
+    """Samples a picture size: two thirds of them the model's own, the rest of another size and aspect."""
+    if rng.random() < 0.67:
+        return side, side
+    return round(side * rng.uniform(0.85, 1.25)), round(side * rng.uniform(0.85, 1.25))
+
+
+class BatchMaker:
+    """Makes the batch of any step.
+
+    Args:
+        seed: of the whole training.
+        fonts: file names to print with in place of the training fonts.
+        language_model: the kind that reads them.
+    """
+
+    def __init__(self, seed: int, fonts: Sequence[str] | None = None, language_model: LanguageModelName = "t5") -> None:
+        self.seed = seed
+        self.fonts = fonts
+        self.templates = Templates.default()
+        self.tokenizer = RowTokenizer(language_model)
+
+    def make(self, index: int, shape: BatchShape) -> Batch:
+        """Returns the batch of an index, with as many pictures and rows as `shape` says; the same every time."""
+        rng = random.Random(f"{self.seed} batch {index}")
+        num_scenes = shape.pictures - shape.pages
+        scenes = [sample_scene(rng.getrandbits(48), fonts=self.fonts) for _ in range(num_scenes)]
+        pages = [sample_page(rng.getrandbits(48), fonts=self.fonts) for _ in range(shape.pages)]
+        pictures = [*scenes, *pages]
+        sizes = [_sample_size(shape.image_size, rng) for _ in pictures]
+        pictured = [Pictured(scene=scene, facts=facts(scene, rng)) for scene in scenes]
+        short, long = _by_length(asked_rows(pictured, shape.asked, rng))
+        scored = scored_rows(self.templates, pictured, shape.scored, rng)
+        # Two batches in a row, so that of two processes neither waits for the other's long prompts.
+        compared = compared_rows(self.templates, pictured, 0 if index // 2 % _COMPARE_EVERY else shape.compared, rng)
+        labels = [patch_labels(scene, size, shape.grid) for scene, size in zip(pictures, sizes, strict=True)]
+        prompt_ids, target_ids = self.tokenizer.pairs(
+            [rewriting_pair(self.templates, rng) for _ in range(shape.rewritten)]
+        )
+        return Batch(
+            pixels=np.stack([_pixels(*pair, shape.image_size) for pair in zip(pictures, sizes, strict=True)]),
+            patches=stacked(labels),
+            visual=tuple(self.tokenizer.rows(rows, labels) for rows in (short, long + scored, compared) if rows),
+            rewriting_prompt_ids=prompt_ids,
+            rewriting_target_ids=target_ids,
+            rewriting_sources=sources_in(prompt_ids, target_ids),
+        )
+
+
+def _pixels(scene: Scene, size: Size, side: int) -> NDArray[np.uint8]:
+    return np.asarray(picture_at(scene, size, side)).transpose(2, 0, 1)
+
+
+def _by_length(rows: list[Row]) -> tuple[list[Row], list[Row]]:
+    """Splits rows into the two thirds that are shorter and the rest."""
+    by_length = sorted(rows, key=lambda row: len(row.pair.prompt) + 2 * len(row.pair.target))
+    cut = 2 * len(rows) // 3
+    return by_length[:cut], by_length[cut:]
+
+
+_maker: BatchMaker | None = None
+
+
+def _start_worker(seed: int, fonts: Sequence[str] | None, language_model: LanguageModelName) -> None:
+    global _maker
+    _maker = BatchMaker(seed, fonts, language_model)
+
+
+def _make(index: int, shape: BatchShape) -> Batch:
+    assert _maker is not None
+    return _maker.make(index, shape)
+
+
+class BatchStream:
+    """One training process's batches.
+
+    Args:
+        seed: of the whole training.
+        first: index of step 0's batch.
+        stride: between the indices of two steps: the number of training processes.
+        workers: processes that draw ahead; with none, a batch is made when it is asked for.
+        fonts: file names to print with in place of the training fonts.
+        language_model: the kind that reads the batches.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        *,
+        first: int,
+        stride: int,
+        workers: int,
+        fonts: Sequence[str] | None = None,
+        language_model: LanguageModelName = "t5",
+    ) -> None:
+        self.first, self.stride = first, stride
+        self.ahead = _AHEAD_PER_WORKER * workers
+        self.pending: deque[tuple[int, Future[Batch]]] = deque()
+        self.maker = None if workers else BatchMaker(seed, fonts, language_model)
+        self.pool = None
+        if workers:
+            arguments = (seed, fonts, language_model)
+            self.pool = ProcessPoolExecutor(workers, get_context("spawn"), _start_worker, arguments)
+
+    def start(self, step: int, shape: BatchShape) -> None:
+        """Waits until the workers have drawn a first batch."""
+        if self.pool is not None:
+            self._order(self.pool, step, shape)
+            self.pending[0][1].result()
+
+    def batch(self, step: int, shape: BatchShape) -> Batch:
+        """Returns a step's batch; the next ones are ordered in the same shape, which then has changed a little late."""
+        if self.pool is None:
+            assert self.maker is not None
+            return self.maker.make(self._index(step), shape)
+        self._order(self.pool, step, shape)
+        return self.pending.popleft()[1].result()
+
+    def _order(self, pool: ProcessPoolExecutor, step: int, shape: BatchShape) -> None:
+        if not self.pending or self.pending[0][0] != step:
+            self.pending.clear()
+        for later in range(step + len(self.pending), step + self.ahead):
+            self.pending.append((later, pool.submit(_make, self._index(later), shape)))
+
+    def _index(self, step: int) -> int:
+        return self.first + step * self.stride
+
+    def close(self) -> None:
+        """Ends the workers."""
+        if self.pool is not None:
+            self.pool.shutdown(cancel_futures=True)

@@ -1,0 +1,155 @@
+"""mini's weights as folders: exports a training, averages two, and starts a training from one.
+
+    python -m pretrain_mini.weights export CHECKPOINT FOLDER        also of a training that is still under way
+    python -m pretrain_mini.weights average BEFORE AFTER FOLDER     where AFTER's training went on from BEFORE
+
+With the mean, what the second training learned is kept and what it forgot comes back: on 200 dev items each, captions
+were right in 59.5 % before, 62.0 % after and 64.5 % with the mean, reading in 96.0, 94.0 and 96.0 % (`vlinstruct
+evaluate mini/flickr30k mini/textvqa --split dev --seed 5 --limit 200`, plain, canonical words). Source: WiSE-FT
+(Wortsman et al., 2022).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from pretrain_mini.architecture import PIXEL_MEAN, PIXEL_STD, mini_config
+from pretrain_mini.reading import LanguageModelName
+from pretrain_mini.tokenizers import language_tokenizer, qformer_tokenizer, save_tokenizers
+from vlinstruct.backends.instructblip.configuration import InstructBlipConfig
+from vlinstruct.backends.instructblip.load import vocabulary_tables
+from vlinstruct.backends.instructblip.network import InstructBlip
+from vlinstruct.files import read_json_object
+from vlinstruct.weights.safetensors_files import shards, tensors, write_tensors
+
+_BICUBIC = 3
+_GENERATION: Mapping[LanguageModelName, dict[str, int]] = {
+    "t5": {"decoder_start_token_id": 0},
+    "llama": {"bos_token_id": 1},
+}
+
+
+def _preprocessor(image_size: int) -> dict[str, Any]:
+    return {
+        "image_processor_type": "BlipImageProcessor",
+        "do_convert_rgb": True,
+        "do_normalize": True,
+        "do_rescale": True,
+        "do_resize": True,
+        "image_mean": PIXEL_MEAN,
+        "image_std": PIXEL_STD,
+        "resample": _BICUBIC,
+        "rescale_factor": 1 / 255,
+        "size": {"height": image_size, "width": image_size},
+    }
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def _configuration(config: InstructBlipConfig) -> dict[str, Any]:
+    values = config.to_dict()
+    return values | {"architectures": ["InstructBlipForConditionalGeneration"], "dtype": "float16"}
+
+
+def export(checkpoint: Path, folder: Path) -> None:
+    """Writes the model of a training checkpoint.
+
+    Args:
+        checkpoint: `checkpoint.pt` of a training.
+        folder: gets config.json, float16 model.safetensors, both tokenizers, preprocessor and generation settings.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    state = torch.load(checkpoint, weights_only=True, map_location="cpu")
+    kind: LanguageModelName = state["language_model"]
+    config = mini_config(language_tokenizer().get_vocab_size(), qformer_tokenizer().get_vocab_size(), kind)
+    halves = {name: tensor.half().contiguous() for name, tensor in state["model"].items()}
+    save_file(halves, folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "model.safetensors").chmod(0o644)
+    _write_json(folder / "config.json", _configuration(config))
+    _write_json(folder / "preprocessor_config.json", _preprocessor(config.vision_config.image_size))
+    _write_json(folder / "generation_config.json", _GENERATION[kind] | {"eos_token_id": 1, "pad_token_id": 0})
+    save_tokenizers(folder, kind)
+
+
+def average(before: Path, after: Path, output: Path) -> None:
+    """Writes the mean of two exported models.
+
+    Args:
+        before: one folder.
+        after: one whose training went on from it.
+        output: a new folder.
+    """
+    shutil.copytree(after, output)
+    for path in shards(output):
+        first = dict(tensors(before / path.name))
+        mean = {name: ((value.float() + first[name].float()) / 2).to(value.dtype) for name, value in tensors(path)}
+        path.unlink()
+        write_tensors(mean, path, metadata={"format": "pt"})
+
+
+def start_from(folder: Path, model: InstructBlip) -> str:
+    """Gives a model the weights of an exported one, where names and shapes agree.
+
+    The embedding and the head of the vocabulary agree though they are named otherwise.
+
+    Args:
+        folder: config.json and model.safetensors.
+        model: is changed in place.
+
+    Returns:
+        A line about what was taken, of each part.
+
+    Raises:
+        CheckpointError: there is no such folder, or it is no InstructBLIP.
+    """
+    config = InstructBlipConfig.from_dict(read_json_object(folder / "config.json"))
+    renamed = dict(zip(vocabulary_tables(config), vocabulary_tables(model.config), strict=True))
+    stored = {renamed.get(name, name): tensor for name, tensor in load_file(folder / "model.safetensors").items()}
+    wanted = model.state_dict()
+    taken = {name: tensor for name, tensor in stored.items() if name in wanted and wanted[name].shape == tensor.shape}
+    model.load_state_dict({**wanted, **taken})
+    return _account(taken, wanted)
+
+
+def _account(taken: dict[str, Tensor], wanted: dict[str, Tensor]) -> str:
+    """Returns how many of each part's tensors were taken.
+
+    >>> _account({"a.b": Tensor(), "c": Tensor()}, {"a.b": Tensor(), "a.d": Tensor(), "c": Tensor()})
+    'a 1 of 2, c 1 of 1 tensors'
+    """
+    got, parts = (Counter(name.split(".")[0] for name in names) for names in (taken, wanted))
+    return ", ".join(f"{part} {got[part]} of {count}" for part, count in parts.items()) + " tensors"
+
+
+def main() -> None:
+    """Exports or averages as the command line says."""
+    parser = argparse.ArgumentParser(prog="python -m pretrain_mini.weights", description="Write a folder of weights.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    for command, names, text in (
+        ("export", ("checkpoint", "folder"), "export a training checkpoint"),
+        ("average", ("before", "after", "folder"), "average two trainings of mini"),
+    ):
+        arguments = commands.add_parser(command, help=text)
+        for name in names:
+            arguments.add_argument(name, type=Path)
+    options = parser.parse_args()
+    if options.command == "export":
+        export(options.checkpoint, options.folder)
+    else:
+        average(options.before, options.after, options.folder)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,34 @@
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from pretrain_mini.pretrain import Settings, Trainer
+from vlinstruct.backends.registry import mini_folder
+from vlinstruct.errors import CheckpointError
+
+EMBEDDING = "language_model.model.embed_tokens.weight"
+
+
+def test_a_llama_takes_all_but_the_layers_from_mini(tmp_path: Path) -> None:
+    untrained, started = (
+        Trainer(Settings(output=tmp_path, language_model="llama", start=start)).model.state_dict()
+        for start in (None, mini_folder())
+    )
+    stored = load_file(mini_folder() / "model.safetensors")
+    stored[EMBEDDING] = stored["language_model.shared.weight"]
+    for name, tensor in started.items():
+        is_taken = not name.startswith("language_model.model.") or name == EMBEDDING
+        assert torch.equal(tensor, stored[name].float() if is_taken else untrained[name])
+
+
+def test_what_was_taken_is_said(tmp_path: Path) -> None:
+    taken = Trainer(Settings(output=tmp_path, language_model="llama", start=mini_folder())).taken
+    assert "qformer 100 of 100" in taken
+    assert "language_model 2 of 81" in taken
+
+
+def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError):
+        Trainer(Settings(output=tmp_path, start=tmp_path / "nowhere"))

@@ -1,0 +1,206 @@
+"""The one interface to a model: what a backend implements, and all that the rest of the package knows of it.
+
+A backend sees media, writes texts and scores given texts, each for many rows at once. A row is one item of a call: what
+the language model reads, what was seen, and what else belongs to it. One row that fails is that row's `Failed`; the
+others go on. A result does not depend on which rows share a call (1e-5 nats).
+
+Every method may be called from several threads: a backend that cannot run two calls at once lets them wait.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from vlinstruct.errors import UsageError
+from vlinstruct.settings import GenerationSettings
+from vlinstruct.values import Abilities, Exchange, Failed, TokenCount, TokenScores, Usage
+
+if TYPE_CHECKING:
+    from vlinstruct.values import Media
+
+Stage = Literal["rewrite", "score", "compare", "answer", "judge"]
+
+
+class Seen(Protocol):
+    """What `see` computed of one picture: opaque to everybody but the backend that made it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One item of a call.
+
+    Args:
+        prompt: what the language model reads, verbatim.
+        seen: what `see` made of the picture; empty for the language model alone.
+        history: earlier questions and answers, oldest first; each backend spells them as its model was trained.
+        system: what stands in front of the conversation.
+        reads: what a Q-Former reads; other backends ignore it.
+        guess: what the output probably repeats: it changes the speed, never the text.
+        draw: which sample of equal rows this is; mixed into the seed.
+        stage: what the row is for; tells profiles apart and never changes the text.
+    """
+
+    prompt: str
+    seen: tuple[Seen, ...] = ()
+    history: tuple[Exchange, ...] = ()
+    system: str = ""
+    reads: str = ""
+    guess: str = ""
+    draw: int = 0
+    stage: Stage = "answer"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Written:
+    """What the model wrote for one row.
+
+    Args:
+        text: without white space around it and without special tokens.
+        token_nll: nats of every generated token under the model's own distribution (temperature 1, no penalty), the
+            end token included where `is_complete`; None where the backend cannot tell, as with beams.
+        is_complete: False where `max_new_tokens` cut the text.
+        usage: tokens read and written.
+    """
+
+    text: str
+    token_nll: tuple[float, ...] | None = None
+    is_complete: bool = True
+    usage: Usage = field(default_factory=Usage)
+
+
+class Backend(Protocol):
+    """A vision-language model. Inherit to get `stream` and `num_tokens`; the other three methods are required."""
+
+    abilities: Abilities = Abilities()
+
+    def see(self, media: Sequence[Media]) -> list[Seen | Failed]:
+        """Computes what all later calls need of each picture, once."""
+        ...
+
+    def write(self, rows: Sequence[Row], settings: GenerationSettings) -> list[Written | Failed]:
+        """Continues every row's prompt."""
+        ...
+
+    def score(
+        self,
+        rows: Sequence[Row],
+        targets: Sequence[Sequence[str]],
+        *,
+        with_end: bool = True,
+        num_first: int | None = None,
+    ) -> list[list[TokenScores] | Failed]:
+        """Scores given texts as the continuation of their row's prompt.
+
+        Args:
+            rows: what is read before a target, B.
+            targets: per row its K targets; K may differ.
+            with_end: the end token belongs to every target; False for texts that were cut.
+            num_first: score only so many tokens of each target; None scores all.
+
+        Returns:
+            Per row the scores of its targets, in nats per token.
+        """
+        ...
+
+    def stream(self, row: Row, settings: GenerationSettings) -> Iterator[str | Written]:
+        """Continues one row piece by piece.
+
+        Yields:
+            Pieces, then the `Written` whose text they join to.
+
+        Raises:
+            VlinstructError: the row failed.
+        """
+        (written,) = self.write([row], settings)
+        if isinstance(written, Failed):
+            raise written.error
+        if written.text:
+            yield written.text
+        yield written
+
+    def num_tokens(self, rows: Sequence[Row]) -> list[TokenCount | None]:
+        """Counts every row's tokens; None where the backend does not know."""
+        return [None] * len(rows)
+
+
+@dataclass(kw_only=True)
+class StageCost:
+    """What one stage took so far: calls of the backend, their rows, and wall-clock seconds."""
+
+    num_calls: int = 0
+    num_rows: int = 0
+    seconds: float = 0.0
+
+
+class ProfiledBackend(Backend):
+    """Another backend that also keeps account of its calls.
+
+    Args:
+        backend: does the work.
+
+    Attributes:
+        costs: by stage of the rows, and `see`; stages that were not asked for cost nothing.
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
+        self.costs: defaultdict[str, StageCost] = defaultdict(StageCost)
+
+    @property
+    def abilities(self) -> Abilities:  # type: ignore[override]
+        return self.backend.abilities
+
+    def see(self, media: Sequence[Media]) -> list[Seen | Failed]:
+        with self._timed("see", len(media)):
+            return self.backend.see(media)
+
+    def write(self, rows: Sequence[Row], settings: GenerationSettings) -> list[Written | Failed]:
+        with self._timed(*_stage_of(rows)):
+            return self.backend.write(rows, settings)
+
+    def score(
+        self,
+        rows: Sequence[Row],
+        targets: Sequence[Sequence[str]],
+        *,
+        with_end: bool = True,
+        num_first: int | None = None,
+    ) -> list[list[TokenScores] | Failed]:
+        with self._timed(*_stage_of(rows)):
+            return self.backend.score(rows, targets, with_end=with_end, num_first=num_first)
+
+    def stream(self, row: Row, settings: GenerationSettings) -> Iterator[str | Written]:
+        with self._timed(row.stage, 1):
+            yield from self.backend.stream(row, settings)
+
+    def num_tokens(self, rows: Sequence[Row]) -> list[TokenCount | None]:
+        return self.backend.num_tokens(rows)
+
+    @contextmanager
+    def _timed(self, stage: str, num_rows: int) -> Iterator[None]:
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            cost = self.costs[stage]
+            cost.num_calls, cost.num_rows = cost.num_calls + 1, cost.num_rows + num_rows
+            cost.seconds += time.perf_counter() - began
+
+
+def _stage_of(rows: Sequence[Row]) -> tuple[str, int]:
+    return (rows[0].stage if rows else "answer"), len(rows)
+
+
+def check_rows(rows: Sequence[object], seen: Sequence[object]) -> None:
+    """Refuses a call whose texts and pictures do not go together.
+
+    Raises:
+        UsageError: their numbers differ.
+    """
+    if len(rows) != len(seen):
+        raise UsageError(f"one row of instructions per image is expected, got {len(rows)} for {len(seen)} images")

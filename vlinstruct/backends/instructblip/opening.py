@@ -1,0 +1,80 @@
+"""From a backbone's name and what the user wants of it to a loaded backend: folder, device, dtype, memory, adapter."""
+
+from __future__ import annotations
+
+from os import PathLike
+
+import torch
+
+from vlinstruct.backends.instructblip.adapter import load_adapter
+from vlinstruct.backends.instructblip.backend import InstructBlipBackend
+from vlinstruct.backends.instructblip.configuration import T5Config
+from vlinstruct.backends.instructblip.devices import place
+from vlinstruct.backends.instructblip.load import load_model
+from vlinstruct.backends.registry import default_backbone, locate
+from vlinstruct.errors import InputError
+from vlinstruct.settings import Quantization
+from vlinstruct.weights.quantization import require_quantization
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def load_backend(
+    backbone: str | None = None,
+    *,
+    adapter: str | PathLike[str] | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    quantize: Quantization | None = None,
+    offline: bool = False,
+) -> InstructBlipBackend:
+    """Loads a model of the InstructBLIP family; the arguments and errors are those of `vlinstruct.load`."""
+    main = compute_device(device)
+    number_type = compute_dtype(dtype, main)
+    if quantize is not None:
+        require_quantization(quantize, main)
+    folder = locate(backbone or default_backbone(), offline=offline)
+    placement = place(folder, main, itemsize=number_type.itemsize, quantize=quantize, may_spread=device == "auto")
+    backend = load_model(folder, device=main, dtype=number_type, quantize=quantize, placement=placement)
+    _refuse_narrow_t5(backend)
+    if adapter is not None:
+        load_adapter(locate(str(adapter), offline=offline, what="adapter"), backend.network)
+    return backend
+
+
+def compute_device(name: str) -> torch.device:
+    """Returns the device that `load` means by a name.
+
+    Raises:
+        InputError: there is none here.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).item()  # `meta` makes tensors, but they hold nothing
+    except (RuntimeError, AssertionError) as error:
+        raise InputError.at("cannot use --device", name, "not available here", "Use --device cpu") from error
+    return torch.device("cpu") if device.type == "cpu" else device  # safetensors knows no cpu:0
+
+
+def compute_dtype(name: str, device: torch.device) -> torch.dtype:
+    """Returns the dtype that `load` means by a name.
+
+    Raises:
+        InputError: there is no such dtype.
+    """
+    if name == "auto":
+        return torch.float32 if device.type == "cpu" else torch.bfloat16
+    if name not in _DTYPES:
+        raise InputError.at("cannot use --dtype", name, "unknown", f"Use auto, {', '.join(_DTYPES)}")
+    return _DTYPES[name]
+
+
+def _refuse_narrow_t5(backend: InstructBlipBackend) -> None:
+    """FlanT5 was trained in bfloat16 and overflows in float16 (huggingface/transformers#20287)."""
+    if backend.dtype == torch.float16 and isinstance(backend.network.config.text_config, T5Config):
+        why = "T5 language models overflow in float16"
+        raise InputError.at("cannot use --dtype", "float16", why, "Use bfloat16 or float32")

@@ -1,0 +1,85 @@
+"""What a Q-Former has made of a picture for a text that it read: kept, bounded in bytes, freed with the picture.
+
+Legend: N pictures of a batch, P positions of the encoded image, D its width, Q queries, L the language model's width.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+# About 1,000 prefixes of the largest backbone (64 tokens of 5,120 numbers in 2 bytes); a chat of 256 questions with the
+# smallest of the paper's needs a sixth of it.
+_MAX_BYTES = 640 * 1024 * 1024
+
+
+class SeenPicture:
+    """One picture as the vision tower saw it.
+
+    Args:
+        batch: the embeddings of all pictures that were encoded together, (N, P, D): a batch that is used whole, which
+            is the rule, is never copied.
+        row: which of them this picture is.
+    """
+
+    def __init__(self, batch: Tensor, row: int) -> None:
+        self.batch = batch
+        self.row = row
+
+    @property
+    def image_embeds(self) -> Tensor:
+        """The encoder's output, (P, D)."""
+        return self.batch[self.row]
+
+
+def stacked(pictures: Sequence[SeenPicture]) -> Tensor:
+    """Returns the embeddings of pictures, (B, P, D)."""
+    batch = pictures[0].batch
+    if all(picture.batch is batch for picture in pictures):
+        rows = [picture.row for picture in pictures]
+        return batch if rows == list(range(len(batch))) else batch[rows]
+    return torch.stack([picture.image_embeds for picture in pictures])
+
+
+class PrefixStore:
+    """Prefixes by picture and text, the least recently used ones dropped first.
+
+    Args:
+        max_bytes: most bytes that are kept beyond the call that asks for them.
+    """
+
+    def __init__(self, max_bytes: int = _MAX_BYTES) -> None:
+        self.max_bytes = max_bytes
+        self.num_bytes = 0
+        self._prefixes: OrderedDict[tuple[int, str], Tensor] = OrderedDict()
+        self._texts: dict[int, set[str]] = {}
+
+    def get(self, picture: SeenPicture, text: str) -> Tensor | None:
+        """Returns a prefix, (Q, L) or (2Q, L); None where it is not kept."""
+        key = (id(picture), text)
+        if key not in self._prefixes:
+            return None
+        self._prefixes.move_to_end(key)
+        return self._prefixes[key]
+
+    def put(self, picture: SeenPicture, text: str, prefix: Tensor) -> None:
+        """Keeps a prefix as long as the picture lives and there is room."""
+        if id(picture) not in self._texts:
+            self._texts[id(picture)] = set()
+            # An id is free for another picture once this one is gone, so its prefixes go first.
+            weakref.finalize(picture, self._forget, id(picture)).atexit = False
+        self._texts[id(picture)].add(text)
+        self._prefixes[id(picture), text] = prefix
+        self.num_bytes += prefix.nbytes
+        while self.num_bytes > self.max_bytes and len(self._prefixes) > 1:
+            (place, oldest), dropped = self._prefixes.popitem(last=False)
+            self._texts[place].discard(oldest)
+            self.num_bytes -= dropped.nbytes
+
+    def _forget(self, place: int) -> None:
+        for text in self._texts.pop(place):
+            self.num_bytes -= self._prefixes.pop((place, text)).nbytes
