@@ -62,7 +62,7 @@ def says(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 
 def answers(model: vlinstruct.Model, picture: Path, *questions: str, **settings: object) -> list[str]:
-    chat = Chat(model, picture, config=ChatSettings(**settings))  # type: ignore[arg-type]
+    chat = Chat(model, picture, settings=ChatSettings(**settings))  # type: ignore[arg-type]
     return [chat.ask(question).text for question in questions]
 
 
