@@ -7,7 +7,6 @@ from pathlib import Path
 
 import torch
 from command_line import vli
-
 from vlinstruct.evaluation.differences import NEAR
 
 TASKS = ("mini/gqa", "mini/iconqa", "mini/visdial", "mini/flickr30k", "mini/textvqa", "mini/hatefulmemes")

@@ -24,7 +24,7 @@ def item(number: int) -> Item:
     return Item(
         id=f"toy-{number}",
         task="toy",
-        draw=partial(Image.new, "RGB", (30, 20), (20 * number, 90, 0)),
+        load_picture=partial(Image.new, "RGB", (30, 20), (20 * number, 90, 0)),
         instructions=asked,
         references=("a",),
     )

@@ -1,9 +1,11 @@
+"""An answer is right by its text, once normalized, or by being ranked first."""
+
 from __future__ import annotations
 
 import pytest
 
-from vlinstruct.errors import DataError, ScoreError
-from vlinstruct.metrics.accuracy import accuracy, is_exact_match, is_ranked_first, normalized
+from vlinstruct.errors import ScoreError
+from vlinstruct.metrics.accuracy import is_exact_match, is_ranked_first, normalized
 
 
 @pytest.mark.parametrize(
@@ -32,16 +34,3 @@ def test_only_the_lowest_and_of_equals_the_first_is_ranked_first(nll, first):
 def test_a_score_that_is_not_finite_is_no_rank():
     with pytest.raises(ScoreError):
         is_ranked_first([1.0, float("nan")], 0)
-
-
-@pytest.mark.parametrize(
-    ("matches", "share"), [([True], 1.0), ([False], 0.0), ([True, False, False], 1 / 3), ([True, True, False], 2 / 3)]
-)
-def test_accuracy_is_the_share_of_right_items(matches, share):
-    assert accuracy(matches) == share
-
-
-def test_no_items_are_an_error():
-    with pytest.raises(DataError) as caught:
-        accuracy([])
-    assert caught.value.message == "cannot compute accuracy (items): there are none. Give one item at least"

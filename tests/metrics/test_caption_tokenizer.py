@@ -13,14 +13,14 @@ import pytest
 from command_line import vli
 
 from vlinstruct.evaluation.item import Task
-from vlinstruct.evaluation.table import Cell, read_table
+from vlinstruct.evaluation.report.table import Cell, read_table
 from vlinstruct.metrics import captions
+from vlinstruct.metrics.captions import CoreNlp, find_corenlp
 from vlinstruct.metrics.cider import cider
-from vlinstruct.metrics.corenlp import CoreNlp, find_corenlp
 from vlinstruct.metrics.ptb import Tokens, ptb_tokens
 
-FLICKR = Task(name="flickr30k", metric="cider", is_ranked=False)
-GQA = Task(name="gqa", metric="accuracy", is_ranked=False)
+FLICKR = Task(name="flickr30k", metric="cider")
+GQA = Task(name="gqa", metric="accuracy")
 REFERENCES = (["A dog runs.", "The dog ran in snow"], ["Two cats sleep!"], ["A man's red bike"])
 ANSWERS = {"initial": ["a dog runs", "cats sleep", "a man"], "rewritten": ["a dog", "two cats sleep", "a red bike"]}
 

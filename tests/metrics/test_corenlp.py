@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from vlinstruct.errors import ResourceError
-from vlinstruct.metrics import corenlp
-from vlinstruct.metrics.corenlp import CoreNlp, find_corenlp
+from vlinstruct.metrics import captions
+from vlinstruct.metrics.captions import CoreNlp, find_corenlp
 
 GOLDEN = json.loads(Path(__file__).with_name("ptb_golden.json").read_text())
 LINE_ENDS = ("\n", "\r", "\r\n", "\v", "\f", "\u2028", "\u2029", "\n\n")
@@ -133,7 +133,7 @@ def test_what_java_does_wrong_is_said(
     java: Callable[[str], CoreNlp], monkeypatch: pytest.MonkeyPatch, body: str, why: str
 ) -> None:
     if "sleep" in body:
-        monkeypatch.setattr(corenlp, "_TIMEOUT_S", 0.2)
+        monkeypatch.setattr(captions, "_TIMEOUT_S", 0.2)
     broken = java(body)
     with pytest.raises(ResourceError) as caught:
         broken.tokens(["a", "b"])
@@ -149,7 +149,7 @@ def test_a_program_that_does_not_start_is_said(tmp_path: Path) -> None:
 @pytest.fixture
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
     """A Java on the PATH and a package with the jar, neither of which is one."""
-    program, jar = tmp_path / "bin" / "java", tmp_path / "site" / "pycocoevalcap" / "tokenizer" / corenlp._JAR
+    program, jar = tmp_path / "bin" / "java", tmp_path / "site" / "pycocoevalcap" / "tokenizer" / captions._JAR
     for path in (program, jar, jar.parents[1] / "__init__.py"):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("raise AssertionError('imported')")

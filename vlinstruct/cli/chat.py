@@ -36,7 +36,7 @@ def chat(
     from vlinstruct.cli.chat_session import Session, read_picture
     from vlinstruct.cli.run import collect_garbage_from_here
 
-    config = ChatSettings(optimize=optimize, generation=generation.config(), optimization=optimization.config())
+    settings = ChatSettings(optimize=optimize, generation=generation.config(), optimization=optimization.config())
     templates = optimization.load_templates()
     talk = Talk(quiet=options.quiet)
     with talk.listening():
@@ -45,7 +45,7 @@ def chat(
 
         model = load(**asdict(options.model_settings()), templates=templates)
         collect_garbage_from_here()
-        session = Session(model, config, options=options, talk=talk)
+        session = Session(model, settings, options=options, talk=talk)
         session.look_at(picture)
         if session.is_streaming and generation.num_beams > 1:
             talk.notice("answers come as a whole: they are shown word by word with --num-beams 1 only.")

@@ -2,45 +2,18 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from vlinstruct.cli.evaluate_output import show_checked, show_differences, show_json, show_list
 from vlinstruct.cli.options import BackboneOption, DeviceOption, Dtype, QuantizeOption
 from vlinstruct.cli.terminal import Talk, progress, show
-from vlinstruct.errors import UsageError
 
 if TYPE_CHECKING:
-    from vlinstruct.evaluation.benchmarks.ocr_tokens import Ocr
-    from vlinstruct.evaluation.benchmarks.rows import Row
-    from vlinstruct.evaluation.benchmarks.selection import Selection
-    from vlinstruct.evaluation.parts import Processes
-    from vlinstruct.evaluation.runner import Contender
-    from vlinstruct.evaluation.table import Table
-    from vlinstruct.metrics.vqa_accuracy import Normalizer
-
-_PAGE_FILE, _CHART_FILE, _OCR_FOLDER = "report.html", "chart.svg", "ocr"
-_COMPARED = ("vqa_normalizer", "caption_tokenizer")  # facts on how texts were compared
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Run:
-    """What all tables of a command have in common."""
-
-    backbone: str
-    settings: dict[str, Any]
-    batch_size: int
-    seed: int
-    normalizer: Normalizer
-    as_json: bool
-    talk: Talk
-    processes: Processes
+    from vlinstruct.evaluation.evaluate import Evaluation
 
 
 def evaluate(
@@ -69,7 +42,7 @@ def evaluate(
     ] = False,
     seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of mini's items and the resamples.")] = 0,
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="The folder of the records; an earlier run is gone on with.")
+        Path, typer.Option("--output", "-o", help="The folder of the records; an earlier run is resumed.")
     ] = Path("evaluation"),
     against: Annotated[
         Path | None,
@@ -112,198 +85,54 @@ def evaluate(
     or from the hub's parquet copies (--list).
     `accelerate launch -m vlinstruct evaluate ...` or torchrun share the items; the records are the same for any number.
     """
-    from vlinstruct.backends.registry import default_backbone
-    from vlinstruct.evaluation.benchmarks.rows import rows
-    from vlinstruct.evaluation.benchmarks.selection import Options, kinds, require_ocr_tokens, select
-
     names = benchmarks or []
     if listing:
         show_list(names, as_json)
         return
-    if not names:
-        raise UsageError("name a benchmark: mini, or an official one (--list).")
-    if ocr:
-        require_ocr_tokens(names)
     if check_data:
         show_checked(names, data, as_json, ocr=ocr)
         return
-    name = backbone or default_backbone()
-    of_kind = {kind: rows(kind, ablation=ablation, adapters=adapter or [], backbone=name) for kind in kinds(names)}
-    processes, device = _processes(device)
-    settings = {"device": device, "dtype": dtype, "quantize": quantize, "offline": offline}
-    talk = Talk(quiet=quiet or processes.rank > 0)
-    run = _Run(
-        backbone=name,
-        settings=settings,
-        batch_size=batch_size,
-        seed=seed,
-        normalizer=vqa_normalizer,
-        as_json=as_json,
-        talk=talk,
-        processes=processes,
-    )
-    options = Options(
-        data=data,
-        split=split,
-        seed=seed,
-        limit=limit,
-        num_beams=num_beams,
-        max_new_tokens=max_new_tokens,
-        repetition_penalty=repetition_penalty,
-        ocr=_ocr(output / "official" if len(of_kind) > 1 else output, processes, talk) if ocr else None,
-    )
-    selections = list(select(names, options))
-    others = _others(against, [one.kind for one in selections])
-    for selection in selections:
-        folder = output / selection.kind if len(selections) > 1 else output
-        _measure(selection, of_kind[selection.kind], folder, run)
-        if selection.kind in others and processes.rank == 0:
-            show_differences(folder, others[selection.kind], as_json)
+    from vlinstruct.evaluation.evaluate import evaluate as evaluate_benchmarks
+    from vlinstruct.evaluation.settings import EvaluationSettings
+    from vlinstruct.training.devices import launched
 
+    rank, _ = launched()
+    talk = Talk(quiet=quiet or rank > 0)
 
-def _ocr(output: Path, processes: Processes, talk: Talk) -> Ocr:
-    """Returns what reads pictures, and keeps it in the output folder.
+    def on_table(evaluation: Evaluation) -> None:
+        talk.done(f"report: {evaluation.page}")
+        if as_json:
+            show_json(evaluation.as_record())
+        else:
+            show(str(evaluation))
+        if evaluation.differences is not None:
+            show_differences(evaluation, as_json)
 
-    Raises:
-        ResourceError: the library is not installed.
-    """
-    from vlinstruct.evaluation.benchmarks.ocr_tokens import Ocr
-    from vlinstruct.media.ocr import ocr_library, ocr_tokens, require_ocr
-
-    require_ocr()
-    return Ocr(
-        read=ocr_tokens,
-        library=ocr_library(),
-        folder=output / _OCR_FOLDER,
-        processes=processes,
-        progress=partial(progress, quiet=talk.quiet),
-        notify=talk.notice,
-    )
-
-
-def _processes(device: str) -> tuple[Processes, str]:
-    """Returns the processes that torchrun or accelerate launched, and where this one computes."""
-    from vlinstruct.evaluation.parts import ALONE, Processes
-
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        return ALONE, device
-    from vlinstruct.training.devices import Devices
-
-    devices = Devices(cpu=device == "cpu")
-    return Processes(rank=devices.rank, count=devices.num_processes, wait=devices.wait), devices.device(device)
-
-
-def _measure(selection: Selection, rows: Sequence[Row], folder: Path, run: _Run) -> None:
-    """Answers everything, and prints the table."""
-    from vlinstruct.evaluation.cases import draw_cases
-    from vlinstruct.evaluation.chart import as_svg
-    from vlinstruct.evaluation.page import as_html
-    from vlinstruct.evaluation.runner import run as answer_all
-    from vlinstruct.evaluation.table import read_records, read_table
-    from vlinstruct.evaluation.versions import versions
-    from vlinstruct.files import written_atomically
-
-    for notice in selection.notices:
-        run.talk.notice(notice)
-    models = [_model(row, run.backbone, run.settings) for row in rows]
-    folder.mkdir(parents=True, exist_ok=True)
-    every_item = [item for items in selection.items.values() for item in items]
-    total = len(models) * sum(len(item.instructions) for item in every_item)
-    with run.talk.listening(), progress(total, quiet=run.talk.quiet) as advance:
-        answer_all(
-            models,
-            selection.items,
-            folder,
-            batch_size=run.batch_size,
-            generation=selection.generation,
-            facts={"seed": run.seed, "versions": versions(), **_revision(run)},
-            processes=run.processes,
-            on_item=advance,
-            notify=run.talk.notice,
+    with talk.listening():
+        evaluate_benchmarks(
+            names,
+            backbone=backbone,
+            adapter=adapter,
+            data=data,
+            limit=limit,
+            output=output,
+            against=against,
+            settings=EvaluationSettings(
+                ablation=ablation,
+                split=split,
+                seed=seed,
+                ocr=ocr,
+                batch_size=batch_size,
+                num_beams=num_beams,
+                max_new_tokens=max_new_tokens,
+                repetition_penalty=repetition_penalty,
+                vqa_normalizer=vqa_normalizer,
+                device=device,
+                dtype=dtype,
+                quantize=quantize,
+                offline=offline,
+            ),
+            progress=partial(progress, quiet=talk.quiet),
+            notify=talk.notice,
+            on_table=on_table,
         )
-    if run.processes.rank > 0:
-        return
-    names = [model.name for model in models]
-    table = read_table(folder, selection.tasks, names, seed=run.seed, normalizer=run.normalizer, notify=run.talk.notice)
-    split = selection.facts.get("split", selection.kind)
-    facts = {"id": f"{run.backbone}/{split}", "backbone": run.backbone, **selection.facts}
-    if any(task.metric == "vqa_accuracy" for task in selection.tasks):
-        facts["vqa_normalizer"] = run.normalizer
-    if table.caption_tokenizer is not None:
-        facts["caption_tokenizer"] = table.caption_tokenizer
-    cases = draw_cases(read_records(folder), every_item, model=models[-1].name, seed=run.seed)
-    for name, content in ((_PAGE_FILE, as_html(table, cases, facts)), (_CHART_FILE, as_svg(table))):
-        with written_atomically(folder / name) as path:
-            path.write_text(content, encoding="utf-8")
-    run.talk.done(f"report: {folder / _PAGE_FILE}")
-    _show_table(table, selection, facts, run)
-
-
-def _show_table(table: Table, selection: Selection, facts: dict[str, Any], run: _Run) -> None:
-    """Prints the table, with what the paper has of it."""
-    from dataclasses import asdict
-
-    from vlinstruct.backends.registry import known_as
-    from vlinstruct.evaluation.published import as_lines, published
-    from vlinstruct.evaluation.report import as_record, as_text
-    from vlinstruct.evaluation.table import Cell
-
-    known = known_as(run.backbone, offline=run.settings["offline"])
-    figures = published(known, [task.name for task in selection.tasks]) if selection.kind == "official" else {}
-    if run.as_json:
-        generation = {name: asdict(one) for name, one in selection.generation.items()}
-        record = as_record(table, {**facts, "generation": generation})
-        show_json({**record, "published": {name: asdict(one) for name, one in figures.items()}})
-        return
-    plain = {
-        name: {model: table.task_score(Cell(model, "canonical", "plain"), name).value for model in table.models}
-        for name in figures
-    }
-    compared = [f"{name.replace('_', ' ')}: {facts[name]}" for name in _COMPARED if name in facts]
-    blocks = [[as_text(table)], compared, as_lines(figures, plain) if figures else []]
-    show("\n\n".join("\n".join(block) for block in blocks if block))
-
-
-def _revision(run: _Run) -> dict[str, str]:
-    from vlinstruct.backends.registry import locate
-    from vlinstruct.weights.hub_cache import revision_of
-
-    found = revision_of(locate(run.backbone, offline=run.settings["offline"]))
-    return {} if found is None else {"revision": found}
-
-
-def _others(against: Path | None, kinds: Sequence[str]) -> dict[str, Path]:
-    """Returns the folder of the other run by kind; one that is none is better refused now than after all answers."""
-    if against is None:
-        return {}
-    from vlinstruct.evaluation.differences import other_records
-
-    folders = {kind: against / kind if len(kinds) > 1 else against for kind in kinds}
-    for folder in folders.values():
-        other_records(folder)
-    return folders
-
-
-def _model(row: Row, backbone: str, settings: dict[str, Any]) -> Contender:
-    """Returns what runs for a row of the table.
-
-    Args:
-        row: its name and its adapter.
-        backbone: what is loaded.
-        settings: the rest of what `vlinstruct.load` takes.
-    """
-    from vlinstruct.backends.instructblip.adapter import read_adapter_config
-    from vlinstruct.backends.registry import locate
-    from vlinstruct.evaluation.runner import Contender
-    from vlinstruct.model import load
-    from vlinstruct.weights.safetensors_files import fingerprint
-
-    offline = settings["offline"]
-    weights = "/".join([fingerprint(locate(backbone, offline=offline)), settings["dtype"], str(settings["quantize"])])
-    if row.adapter is not None:
-        weights += read_adapter_config(locate(row.adapter, offline=offline, what="adapter")).sha256
-    return Contender(
-        name=row.name,
-        fingerprint=weights,
-        load=lambda: load(backbone, adapter=row.adapter, **settings),
-    )

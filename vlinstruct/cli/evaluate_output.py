@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vlinstruct.cli.terminal import show
 from vlinstruct.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from vlinstruct.evaluation.benchmark import Benchmark
+    from vlinstruct.evaluation.evaluate import Evaluation
+
+_MINI_LINE = "mini, and its tasks mini/flickr30k to mini/hatefulmemes: drawn by this package, nothing to download"
 
 
 def show_list(names: Sequence[str], as_json: bool) -> None:
@@ -21,16 +28,52 @@ def show_list(names: Sequence[str], as_json: bool) -> None:
     Raises:
         UsageError: nothing is known by one of the names.
     """
-    from vlinstruct.evaluation.benchmarks.listing import MINI_LINE, as_lines, as_records
-    from vlinstruct.evaluation.benchmarks.official import BENCHMARKS
-    from vlinstruct.evaluation.benchmarks.selection import official
+    from vlinstruct.evaluation.benchmarks import BENCHMARKS
+    from vlinstruct.evaluation.selection import official
 
-    found = official(names) if names else list(BENCHMARKS.values())
+    benchmarks = official(names) if names else list(BENCHMARKS.values())
     if as_json:
-        for record in as_records(found):
-            show_json(record)
+        for benchmark in benchmarks:
+            show_json(_listing_record(benchmark))
     else:
-        show("\n".join([*as_lines(found), MINI_LINE]))
+        show("\n".join([*_listing_lines(benchmarks), _MINI_LINE]))
+
+
+def _listing_record(benchmark: Benchmark) -> dict[str, Any]:
+    return {
+        "schema": "vlinstruct.benchmark/1",
+        "id": benchmark.task.name,
+        "status": "ok",
+        "part": benchmark.part,
+        "items": benchmark.num_items,
+        "metric": benchmark.task.metric,
+        "mode": _mode(benchmark),
+        "instruction": benchmark.instruction,
+        "source": benchmark.source,
+        "licence": benchmark.licence,
+        "files": [dict(form) for form in benchmark.forms],
+        "hub": benchmark.hub,
+        "hub_columns": None if benchmark.copy is None else list(benchmark.copy.columns),
+        "example": benchmark.example,
+        "generation": None if benchmark.task.is_ranked else asdict(benchmark.generation),
+        "generation_source": benchmark.generation_source,
+    }
+
+
+def _listing_lines(benchmarks: Iterable[Benchmark]) -> Iterator[str]:
+    """Yields five lines for each benchmark: what it is, its licence, its source, its files, copies on the hub."""
+    for benchmark in benchmarks:
+        name, metric = benchmark.task.name, benchmark.task.metric
+        yield f"{name:13} {benchmark.num_items:>6,} items  {metric:16} {_mode(benchmark):9} {benchmark.part}"
+        yield f"  licence     {benchmark.licence}"
+        yield f"  source      {benchmark.source}"
+        yield f"  files       {' or: '.join(', '.join(form) for form in benchmark.forms)}"
+        yield f"  hub         {benchmark.hub}"
+
+
+def _mode(benchmark: Benchmark) -> str:
+    """Returns how answers come about."""
+    return "rank" if benchmark.task.is_ranked else "generate"
 
 
 def show_checked(names: Sequence[str], data: Path | None, as_json: bool, *, ocr: bool) -> None:
@@ -46,45 +89,42 @@ def show_checked(names: Sequence[str], data: Path | None, as_json: bool, *, ocr:
         DataError: something is wrong (after printing).
         UsageError: there is nothing to check.
     """
-    from dataclasses import asdict
+    from vlinstruct.evaluation.benchmarks import folder_of
+    from vlinstruct.evaluation.reading.files import check
+    from vlinstruct.evaluation.selection import official, require_names
 
-    from vlinstruct.evaluation.benchmarks.official import folder_of, without_tokens
-    from vlinstruct.evaluation.benchmarks.selection import official
-    from vlinstruct.evaluation.checking import check
-
+    require_names(names, ocr=ocr)
     benchmarks = official(names)
     if not benchmarks or data is None:
         raise UsageError("--check-data needs --data DIR and official benchmarks; mini's items are drawn, not read.")
     num_wrong = 0
     for benchmark in benchmarks:
-        found = check(without_tokens(benchmark) if ocr else benchmark, folder_of(benchmark, data))
-        num_wrong += bool(found.problems)
+        report = check(benchmark.without_tokens() if ocr else benchmark, folder_of(benchmark, data))
+        num_wrong += bool(report.problems)
         if as_json:
-            status = "error" if found.problems else "ok"
-            head = {"schema": "vlinstruct.benchmark_data/1", "id": found.name, "status": status}
-            show_json({**head, **asdict(found)})
+            status = "error" if report.problems else "ok"
+            head = {"schema": "vlinstruct.benchmark_data/1", "id": report.name, "status": status}
+            show_json({**head, **asdict(report)})
         else:
-            good = f"nothing is wrong: {found.num_items:,} items, {found.num_pictures:,} pictures"
-            show("\n".join(f"{found.name}: {line}" for line in found.problems or [good]))
+            good = f"nothing is wrong: {report.num_items:,} items, {report.num_pictures:,} pictures"
+            show("\n".join(f"{report.name}: {line}" for line in report.problems or [good]))
     if num_wrong:
         raise DataError(
             f"the data of {num_wrong} of {len(benchmarks)} benchmarks is not as it should be", advice="See stdout."
         )
 
 
-def show_differences(here: Path, there: Path, as_json: bool) -> None:
-    """Prints where the records of two runs differ; `here` and `there` are their folders."""
-    from dataclasses import asdict
+def show_differences(evaluation: Evaluation, as_json: bool) -> None:
+    """Prints where the records differ from those of the run that was named."""
+    from vlinstruct.evaluation.report.differences import as_lines
 
-    from vlinstruct.evaluation.differences import as_lines, differences, other_records
-    from vlinstruct.evaluation.table import read_records
-
-    found = differences(read_records(here), other_records(there))
+    differences, there = evaluation.differences, str(evaluation.against)
+    assert differences is not None
     if as_json:
-        head = {"schema": "vlinstruct.evaluation_differences/1", "id": str(there), "status": "ok"}
-        show_json({**head, **asdict(found)})
+        head = {"schema": "vlinstruct.evaluation_differences/1", "id": there, "status": "ok"}
+        show_json({**head, **asdict(differences)})
     else:
-        show("\n".join(["", *as_lines(found, str(there))]))
+        show("\n".join(["", *as_lines(differences, there)]))
 
 
 def show_json(record: dict[str, Any]) -> None:
@@ -97,7 +137,7 @@ def show_json(record: dict[str, Any]) -> None:
 def _finite(value: Any) -> Any:
     """Returns a value with null for what is no number: a score relative to none at all."""
     if isinstance(value, dict):
-        return {name: _finite(one) for name, one in value.items()}
+        return {name: _finite(field) for name, field in value.items()}
     if isinstance(value, list):
-        return [_finite(one) for one in value]
+        return [_finite(entry) for entry in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

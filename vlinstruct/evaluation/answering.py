@@ -76,7 +76,7 @@ def answer(
     backend = ProfiledBackend(model.backend)
     profiled = Model(backend, templates=model.templates, least_certainty=model.least_certainty)
     texts = [item.instructions[words] for item in items]
-    seen = [good(outcome) for outcome in profiled.see_each([item.draw() for item in items])]
+    seen = [good(outcome) for outcome in profiled.see_each([item.load_picture() for item in items])]
     first, answering = _timed(lambda: _answers(model, seen, items, texts, generation))
     greedy, searching = first, answering
     if _has_beams(items, generation):

@@ -1,4 +1,11 @@
-"""What an official benchmark is: where its files come from, what they hold, how it is asked and scored. No torch."""
+"""What an official benchmark is: where its files come from, what they hold, how it is asked and scored. No torch.
+
+How answers are generated is what InstructBLIP's own evaluation in LAVIS does (github.com/salesforce/LAVIS): the files
+under lavis/projects/instructblip, and the defaults of `predict_answers` in
+lavis/models/blip2_models/blip2_t5_instruct.py. It follows from the metric, so that no benchmark says it again.
+
+Where we differ: LAVIS' `generate` has a repetition penalty of 1.5, we have none unless `--repetition-penalty` says so.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +13,23 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vlinstruct.evaluation.benchmarks.picture import Draw
+from PIL import Image
+
 from vlinstruct.evaluation.item import Item, Task
 from vlinstruct.settings import GenerationSettings
 
-ReadText = Callable[[str, Draw], Sequence[str]]
-"""Returns the tokens of a picture, given what it is called and how it is drawn."""
+SHORT_ANSWER = GenerationSettings(max_new_tokens=10, num_beams=5, length_penalty=-1.0)
+CAPTION = GenerationSettings(max_new_tokens=30, num_beams=5, length_penalty=1.0)
+_SHORT_ANSWER_SOURCE = (
+    "LAVIS, predict_answers and instructblip/qa_okvqa_*_eval.yaml: 5 beams, length penalty -1, 10 tokens"
+)
+_CAPTION_SOURCE = (
+    "LAVIS, instructblip/caption_nocaps_*_eval.yaml: 5 beams, length penalty 1; 30 tokens are ours (10 to 80 there)"
+)
+_RANKED_SOURCE = "nothing is generated: the candidates are ranked by their likelihood"
+
+ReadText = Callable[[str, Callable[[], Image.Image]], Sequence[str]]
+"""Returns the tokens of a picture, given what it is called and what loads it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +39,8 @@ class HubCopy:
     Args:
         split: the part's name there.
         columns: what is read of a row.
-        read: yields all items of the part, given the benchmark's folder.
+        read: yields all items of the part, given the benchmark's folder; raises DataError where its tables cannot be
+            used.
     """
 
     split: str
@@ -34,7 +53,7 @@ class Benchmark:
     """A benchmark that its authors publish as files.
 
     Args:
-        task: its name, its metric, and whether it ranks candidates.
+        task: its name and its metric.
         part: which part of it is scored, in its authors' words.
         num_items: how many items that part has.
         instruction: what is asked, with the fields that an item fills.
@@ -43,13 +62,13 @@ class Benchmark:
         forms: what is read, by path in the benchmark's folder, and what each is; a path that ends with a slash is a
             folder. One mapping for each form in which it is published: any of them is enough.
         example: one record of its annotations, as its authors write it.
-        generation: how its answers are generated.
-        generation_source: where these settings come from.
-        read: yields all items of the part, given the benchmark's folder.
+        read: yields all items of the part, given the benchmark's folder; raises DataError where its annotations cannot
+            be used.
         hub: where copies are on Hugging Face's hub, and what they lack.
         copy: how these are read; None where none holds what is needed, or where they are the authors' files.
         with_ocr: gives the benchmark with files that may lack OCR tokens, for which it asks then; None where it shows
             none.
+        generation_note: what in the generation's settings is not their source's.
     """
 
     task: Task
@@ -60,9 +79,27 @@ class Benchmark:
     licence: str
     forms: Sequence[Mapping[str, str]]
     example: str
-    generation: GenerationSettings
-    generation_source: str
     read: Callable[[Path], Iterator[Item]]
     hub: str
     copy: HubCopy | None = None
     with_ocr: Callable[[ReadText], Benchmark] | None = None
+    generation_note: str = ""
+
+    @property
+    def generation(self) -> GenerationSettings:
+        """How its answers are generated; those of a benchmark that ranks are not."""
+        if self.task.is_ranked:
+            return GenerationSettings()
+        return CAPTION if self.task.metric == "cider" else SHORT_ANSWER
+
+    @property
+    def generation_source(self) -> str:
+        """Where these settings come from."""
+        if self.task.is_ranked:
+            return _RANKED_SOURCE
+        source = _CAPTION_SOURCE if self.task.metric == "cider" else _SHORT_ANSWER_SOURCE
+        return "; ".join(part for part in (source, self.generation_note) if part)
+
+    def without_tokens(self) -> Benchmark:
+        """Returns the benchmark as it takes its files without OCR tokens, where it shows any."""
+        return self if self.with_ocr is None else self.with_ocr(lambda image, load_picture: ())

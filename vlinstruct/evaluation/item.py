@@ -9,23 +9,29 @@ from typing import Literal
 from PIL import Image
 
 Words = Literal["canonical", "paraphrased", "poor"]
-Metric = Literal["cider", "accuracy", "ranked_accuracy", "vqa_accuracy", "mrr", "roc_auc"]
+"""How an item is asked: as the paper does, in other words of the same meaning, or as people type in a hurry."""
 WORDS: tuple[Words, ...] = ("canonical", "paraphrased", "poor")
+
+Metric = Literal["cider", "accuracy", "ranked_accuracy", "vqa_accuracy", "mrr", "roc_auc"]
+_RANKED: frozenset[Metric] = frozenset({"ranked_accuracy", "mrr", "roc_auc"})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """A benchmark.
+    """A benchmark as far as its scores go.
 
     Args:
         name: what it is called.
         metric: how its answers are scored.
-        is_ranked: whether the answer is one of an item's candidates, chosen by likelihood, in place of a generated one.
     """
 
     name: str
     metric: Metric
-    is_ranked: bool
+
+    @property
+    def is_ranked(self) -> bool:
+        """Whether the answer is one of an item's candidates, chosen by likelihood, in place of a generated one."""
+        return self.metric in _RANKED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +41,7 @@ class Item:
     Args:
         id: unique in its task.
         task: the benchmark's name.
-        draw: gives the picture.
+        load_picture: gives the picture; it is not held, since a benchmark has thousands.
         instructions: how it is asked, by kind of words; official benchmarks have canonical ones only.
         references: right answers.
         candidates: what is ranked, where the task ranks.
@@ -43,7 +49,7 @@ class Item:
 
     id: str
     task: str
-    draw: Callable[[], Image.Image]
+    load_picture: Callable[[], Image.Image]
     instructions: Mapping[Words, str]
     references: tuple[str, ...]
     candidates: tuple[str, ...] = ()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from vlinstruct.files import written_atomically
 
-RECORDS_FILE = "records.jsonl"
+RECORDS_FILE, TIMES_FILE = "records.jsonl", "times.jsonl"
 _PART = "records-{}.part.jsonl"
 
 

@@ -1,4 +1,4 @@
-"""Runs models over a benchmark's items and writes a record for each; an earlier run is gone on with.
+"""Runs models over a benchmark's items and writes a record for each; resumes an earlier run.
 
 FOLDER/  records.jsonl   per model, kind of words and item: the three instructions, their IAS, their answers
          times.jsonl     per chunk: what each stage took; clocks differ, so they are kept apart
@@ -17,13 +17,11 @@ from typing import Any, TextIO
 
 from vlinstruct.evaluation.answering import SCHEMA, Answered, answer
 from vlinstruct.evaluation.item import WORDS, Item, Words
-from vlinstruct.evaluation.parts import ALONE, RECORDS_FILE, Processes, gather, records_file
+from vlinstruct.evaluation.parts import ALONE, RECORDS_FILE, TIMES_FILE, Processes, gather, records_file
 from vlinstruct.model import Model
 from vlinstruct.records.output import RecordWriter, open_records
 from vlinstruct.records.resume import Target, scan
 from vlinstruct.settings import GenerationSettings
-
-TIMES_FILE = "times.jsonl"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,12 +134,12 @@ def _done(folder: Path, keys: Mapping[str, str]) -> frozenset[str]:
 def _chunks(tasks: Mapping[str, Sequence[Item]], batch_size: int) -> Iterator[_Chunk]:
     for words in WORDS:
         for items in tasks.values():
-            asked = [item for item in items if words in item.instructions]
-            for start in range(0, len(asked), batch_size):
-                yield _Chunk(words=words, items=asked[start : start + batch_size])
+            in_words = [item for item in items if words in item.instructions]
+            for start in range(0, len(in_words), batch_size):
+                yield _Chunk(words=words, items=in_words[start : start + batch_size])
 
 
 def _key(model: Contender, chunk: _Chunk, item: Item, generation: GenerationSettings) -> str:
     """Identifies what a record is computed from, except the picture, which the item's id stands for."""
-    asked = [model.fingerprint, item.id, item.instructions[chunk.words], item.candidates, asdict(generation)]
-    return hashlib.sha256(json.dumps(asked, default=str).encode()).hexdigest()[:16]
+    parts = [model.fingerprint, item.id, item.instructions[chunk.words], item.candidates, asdict(generation)]
+    return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()[:16]

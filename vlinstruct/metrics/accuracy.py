@@ -1,6 +1,6 @@
 """Accuracy: how many answers are right, by their text or by the candidate ranked first.
 
-In: one comparison per item. Out: true or false per item, and their mean.
+In: one comparison per item. Out: true or false; a table takes their mean.
 
 Where we differ: lmms-eval 0.7.3's exact match of gqa leaves out all punctuation, so that "t-shirt" equals "tshirt", and
 then strips nothing, so that "yes ." is not "yes". Of 520 pairs with ordinary ends none differs; of all 144 pairs of
@@ -13,7 +13,6 @@ from __future__ import annotations
 import string
 from collections.abc import Sequence
 
-from vlinstruct.errors import DataError
 from vlinstruct.metrics.mrr import target_rank
 
 _FINAL_PUNCTUATION = ".,;:!?"
@@ -52,17 +51,3 @@ def is_ranked_first(nll: Sequence[float], target: int) -> bool:
     True
     """
     return target_rank(nll, target) == 1
-
-
-def accuracy(matches: Sequence[bool]) -> float:
-    """Returns the share of items that are right, 0 to 1.
-
-    Raises:
-        DataError: there are no items.
-
-    >>> accuracy([True, False, True, True])
-    0.75
-    """
-    if not matches:
-        raise DataError.at("cannot compute accuracy", "items", "there are none", "Give one item at least")
-    return sum(matches) / len(matches)

@@ -1,19 +1,42 @@
-"""How a table's captions are tokenized: by Stanford CoreNLP where it can be run, else by our own rules.
+"""How a table's captions are tokenized: by Stanford CoreNLP 3.4.1 where it can be run, else by our own rules.
 
-In: all captions and references of a table. Out: the tokens of each, and which tokenizer served all of them.
+In: all captions and references of a table. Out: the tokens of each, and which tokenizer served all of them: since the
+two differ on some captions, no table is made with both.
+
+CoreNLP runs as pycocoevalcap 1.2's PTBTokenizer runs it. It needs Java, and pycocoevalcap for the jar in its folder;
+the package itself is never imported.
+
+Where we differ: CoreNLP looks at the first letter of the next line, so that in pycocoevalcap "plan b." keeps its period
+or not by the caption that happens to follow. Here a line of our own follows each, and a caption has the tokens that
+pycocoevalcap gives it alone. Of all that CoreNLP takes for the end of a line, pycocoevalcap replaces the newline only,
+so that a carriage return in a caption moves all captions after it; here all of them are spaces.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import shutil
+import subprocess
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Literal
 
 from vlinstruct.errors import ResourceError
-from vlinstruct.metrics.corenlp import find_corenlp
 from vlinstruct.metrics.ptb import Tokens, ptb_tokens
 
 CaptionTokenizer = Literal["stanford-corenlp-3.4.1", "built-in"]
+_JAR = "stanford-corenlp-3.4.1.jar"
+_OPTIONS = ("edu.stanford.nlp.process.PTBTokenizer", "-preserveLines", "-lowerCase")
+_TIMEOUT_S = 180.0
+"""A start takes half a second, and 200,000 captions 15 s on a busy machine; NoCaps has 45,000 references."""
+
+_LINE_ENDS = str.maketrans(dict.fromkeys("\n\r\v\f\u2028\u2029", " "))
+_SEPARATOR = "."
+# pycocoevalcap's list as it stands: CoreNLP writes brackets in lower case, so they are not left out.
+_LEFT_OUT = frozenset(
+    {"''", "'", "``", "`", "-LRB-", "-RRB-", "-LCB-", "-RCB-", ".", "?", "!", ",", ":", "-", "--", "...", ";"}
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +45,7 @@ class Captions:
 
     Args:
         tokens: by the text of the caption.
-        tokenizer: what tokenized all of them: `corenlp`'s, or `ptb`'s, which is built in.
+        tokenizer: what tokenized all of them: CoreNLP, or `ptb`, which is built in.
     """
 
     tokens: Mapping[str, Tokens]
@@ -44,8 +67,70 @@ def tokenized(texts: Iterable[str], notify: Callable[[str], None] = lambda notic
     corenlp = find_corenlp() if distinct else None
     if corenlp is not None:
         try:
-            found = dict(zip(distinct, corenlp.tokens(distinct), strict=True))
-            return Captions(tokens=found, tokenizer="stanford-corenlp-3.4.1")
+            tokens = dict(zip(distinct, corenlp.tokens(distinct), strict=True))
+            return Captions(tokens=tokens, tokenizer="stanford-corenlp-3.4.1")
         except ResourceError as error:
             notify(f"captions are tokenized by the built-in rules: {error.message}")
     return Captions(tokens={text: ptb_tokens(text) for text in distinct}, tokenizer="built-in")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CoreNlp:
+    """A CoreNLP that can be run.
+
+    Args:
+        java: the program.
+        folder: where the jar is.
+    """
+
+    java: Path
+    folder: Path
+
+    def tokens(self, captions: Sequence[str]) -> list[Tokens]:
+        """Tokenizes captions in one run of Java.
+
+        Args:
+            captions: as written by people or models; a newline is a space.
+
+        Returns:
+            Per caption its lower-case tokens without punctuation.
+
+        Raises:
+            ResourceError: Java does not start, fails, takes too long, or leaves lines out.
+        """
+        lines = [line for caption in captions for line in (caption.translate(_LINE_ENDS), _SEPARATOR)]
+        output = [line.rstrip() for line in self._run(lines).split("\n")]
+        if output[1::2] != [_SEPARATOR] * len(captions):
+            raise self._error("it gave back other lines than it was given")
+        return [_words(line) for line in output[: len(lines) : 2]]
+
+    def _run(self, lines: Sequence[str]) -> str:
+        text = "".join(f"{line}\n" for line in lines).encode(errors="replace")  # a lone surrogate is no UTF-8
+        command = [str(self.java), "-cp", _JAR, *_OPTIONS]
+        try:
+            ran = subprocess.run(command, input=text, capture_output=True, cwd=self.folder, timeout=_TIMEOUT_S)
+        except subprocess.TimeoutExpired as error:
+            raise self._error(f"it took longer than {_TIMEOUT_S:g} seconds") from error
+        except OSError as error:
+            raise self._error("it cannot be started") from error
+        if ran.returncode:
+            raise self._error(f"it ended with exit code {ran.returncode}")
+        return ran.stdout.decode(errors="replace")
+
+    def _error(self, why: str) -> ResourceError:
+        return ResourceError.at("cannot run Stanford CoreNLP", self.java, why, "Take another Java, or none")
+
+
+def find_corenlp() -> CoreNlp | None:
+    """Returns CoreNLP where Java is on the PATH and pycocoevalcap is installed, else None."""
+    java, package = shutil.which("java"), find_spec("pycocoevalcap")
+    if java is None or package is None:
+        return None
+    folders = [Path(location).absolute() / "tokenizer" for location in package.submodule_search_locations or ()]
+    with_jar = next((folder for folder in folders if (folder / _JAR).is_file()), None)
+    return None if with_jar is None else CoreNlp(java=Path(java).absolute(), folder=with_jar)
+
+
+def _words(line: str) -> Tokens:
+    """A token may hold a no-break space, at which pycocoevalcap's scorer parts it."""
+    return tuple(" ".join(word for word in line.split(" ") if word not in _LEFT_OUT).split())

@@ -94,7 +94,7 @@ def _ngrams(tokens: Tokens) -> Iterable[Ngram]:
 
 
 def _inverse_document_frequency(references: Sequence[Sequence[Tokens]]) -> Callable[[Ngram], float]:
-    frequency = Counter(ngram for row in references for ngram in {ngram for one in row for ngram in _ngrams(one)})
+    frequency = Counter(ngram for row in references for ngram in {ngram for tokens in row for ngram in _ngrams(tokens)})
     log_items = math.log(len(references))
     return lambda ngram: log_items - math.log(frequency.get(ngram, 1))
 

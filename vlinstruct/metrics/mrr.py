@@ -63,6 +63,6 @@ def _check(nll: Sequence[float], target: int) -> None:
         advice = "Give the index of one of the candidates, from 0"
         raise DataError.at("cannot rank candidates", f"target {target}", f"there are {len(nll)} candidates", advice)
     if not all(map(math.isfinite, nll)):
-        index = next(index for index, one in enumerate(nll) if not math.isfinite(one))
+        index = next(index for index, score in enumerate(nll) if not math.isfinite(score))
         why = f"its score is {nll[index]}"
         raise ScoreError.at("cannot rank candidates", f"candidate {index}", why, "Compute in float32")

@@ -1,4 +1,4 @@
-"""PTB tokens of a caption, without Java: what CIDEr reads where `corenlp` cannot be run.
+"""PTB tokens of a caption, without Java: what CIDEr reads where CoreNLP cannot be run.
 
 Follows what pycocoevalcap 1.2's PTBTokenizer makes of one: Stanford CoreNLP 3.4.1 with `-lowerCase`, then a list of
 punctuation left out. Brackets stay, as `-lrb-` and the like: CoreNLP writes them in lower case, the list has them in

@@ -74,8 +74,8 @@ def vqa_accuracy(prediction: str, answers: Sequence[str], normalizer: Normalizer
     if not answers:
         why = "no annotator answered"
         raise DataError.at("cannot compute VQA accuracy", "answers", why, "Leave the question out")
-    predicted, given = _NORMALIZERS[normalizer](prediction, answers)
-    return _leave_one_out(given.count(predicted), len(given))
+    predicted, references = _NORMALIZERS[normalizer](prediction, answers)
+    return _leave_one_out(references.count(predicted), len(references))
 
 
 def _leave_one_out(num_equal: int, num_answers: int) -> float:
@@ -86,10 +86,10 @@ def _leave_one_out(num_equal: int, num_answers: int) -> float:
 
 
 def _official(prediction: str, answers: Sequence[str]) -> tuple[str, list[str]]:
-    predicted, given = _on_one_line(prediction), [_on_one_line(answer) for answer in answers]
-    if len(set(given)) == 1:
-        return predicted, given
-    return _normalize(predicted), [_normalize(answer) for answer in given]
+    predicted, references = _on_one_line(prediction), [_on_one_line(answer) for answer in answers]
+    if len(set(references)) == 1:
+        return predicted, references
+    return _normalize(predicted), [_normalize(answer) for answer in references]
 
 
 def _lavis(prediction: str, answers: Sequence[str]) -> tuple[str, list[str]]:

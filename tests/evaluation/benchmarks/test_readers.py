@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from vlinstruct.evaluation.benchmarks import BENCHMARKS
 from vlinstruct.evaluation.benchmarks.mini import TASKS
-from vlinstruct.evaluation.benchmarks.official import BENCHMARKS, read_items
 from vlinstruct.evaluation.item import Item
+from vlinstruct.evaluation.reading.files import read_items
 
-from .official_files import WRITERS, flickr30k_of_lavis, iconqa_of_folders, write
+from ..official_files import WRITERS, flickr30k_of_lavis, iconqa_of_folders, write
 
 # The second item of each: what it is called, how it is asked, what is right, what is ranked.
 EXPECTED = {
@@ -92,7 +93,7 @@ def test_every_item_can_be_asked_and_answered(name: str, tmp_path: Path) -> None
     for item in found:
         assert item.task == name
         assert list(item.instructions) == ["canonical"]
-        assert item.draw().size == (20, 16)
+        assert item.load_picture().size == (20, 16)
         assert bool(item.candidates) is task.is_ranked
         assert not task.is_ranked or item.references[0] in item.candidates
         assert len(item.references) == (10 if task.metric == "vqa_accuracy" else len(item.references))
@@ -139,3 +140,7 @@ def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path: Path) -> None:
     for path in (tmp_path / "gqa" / "testdev_balanced_questions.json", tmp_path / "vsr" / "test.jsonl"):
         path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
     assert len(items("gqa", tmp_path)) == len(items("vsr", tmp_path)) == 2
+
+
+def test_a_benchmark_is_called_as_its_file_is() -> None:
+    assert [benchmark.task.name for benchmark in BENCHMARKS.values()] == list(BENCHMARKS)

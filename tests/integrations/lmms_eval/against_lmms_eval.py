@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import vlinstruct
-from vlinstruct.evaluation.benchmarks.generation import SHORT_ANSWER
+from vlinstruct.evaluation.benchmark import SHORT_ANSWER
 from vlinstruct.integrations.lmms_eval import TASKS_FOLDER, prepare
 from vlinstruct.integrations.lmms_eval.results import losses_of
 from vlinstruct.settings import GenerationSettings

@@ -16,7 +16,7 @@ import yaml
 from command_line import vli
 
 from vlinstruct.errors import DataError
-from vlinstruct.evaluation.benchmarks.generation import SHORT_ANSWER
+from vlinstruct.evaluation.benchmark import SHORT_ANSWER
 from vlinstruct.integrations.lmms_eval import TASKS_FOLDER, prepare, results
 
 from . import official_sets

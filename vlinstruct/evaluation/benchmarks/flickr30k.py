@@ -14,55 +14,48 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from vlinstruct.evaluation.benchmark import Benchmark, HubCopy
-from vlinstruct.evaluation.benchmarks.annotations import read_list, read_object
-from vlinstruct.evaluation.benchmarks.asking import Asking
-from vlinstruct.evaluation.benchmarks.generation import CAPTION, CAPTION_SOURCE
-from vlinstruct.evaluation.benchmarks.hub_table import read_rows
-from vlinstruct.evaluation.benchmarks.picture import Draw, picture
-from vlinstruct.evaluation.benchmarks.record import Record, bad_annotation
 from vlinstruct.evaluation.item import Item, Task
-from vlinstruct.training.data.image_folder import CAPTION_INSTRUCTION
+from vlinstruct.evaluation.reading.annotations import Record, read_list, read_object
+from vlinstruct.evaluation.reading.hub_tables import read_rows
+from vlinstruct.evaluation.reading.items import ItemMaker, LoadPicture, picture
+from vlinstruct.training.data.fields import CAPTION_INSTRUCTION
 
 _SPLIT_FILE, _LAVIS_FILE, _PICTURES = "dataset_flickr30k.json", "flickr30k_test.json", "flickr30k-images/"
-_TASK = Task(name="flickr30k", metric="cider", is_ranked=False)
+_TASK = Task(name="flickr30k", metric="cider")
 
 
 def read(folder: Path) -> Iterator[Item]:
-    """Yields the test part's items.
-
-    Raises:
-        DataError: the annotations cannot be used.
-    """
-    asking = Asking(_TASK)
+    """Yields the test part's items."""
+    maker = ItemMaker(_TASK)
     records = _from_split if (folder / _SPLIT_FILE).exists() else _from_lavis
     for record, path, captions in records(folder):
-        yield _item(asking, record, path, captions, picture(folder, path, record))
+        yield _item(maker, record, path, captions, picture(folder, path, record))
 
 
 def read_copy(folder: Path) -> Iterator[Item]:
-    """Yields the same items from a copy on the hub that keeps Karpathy's split; all of another one's.
-
-    Raises:
-        DataError: its tables cannot be used.
-    """
-    asking = Asking(_TASK)
+    """Yields the same items from a copy on the hub that keeps Karpathy's split; all of another one's."""
+    maker = ItemMaker(_TASK)
     for row in read_rows(folder, _COPY.split, columns=_COPY.columns, picture="image", optional=["split"]):
         if row.fields.get("split", "test") == "test":
-            yield _item(asking, row, row.text("filename"), row.texts("caption"), row.picture("image"))
+            yield _item(maker, row, row.text("filename"), row.texts("caption"), row.picture("image"))
 
 
-def _item(asking: Asking, record: Record, path: str, captions: Sequence[str], draw: Draw) -> Item:
+def _item(maker: ItemMaker, record: Record, path: str, captions: Sequence[str], load_picture: LoadPicture) -> Item:
     if not captions:
-        raise bad_annotation(record.place, "it has no caption")
-    return asking.item(
-        PurePosixPath(path).stem, record, instruction=CAPTION_INSTRUCTION, draw=draw, references=captions
+        raise record.error("it has no caption")
+    return maker.item(
+        PurePosixPath(path).stem,
+        record,
+        instruction=CAPTION_INSTRUCTION,
+        load_picture=load_picture,
+        references=captions,
     )
 
 
 def _from_split(folder: Path) -> Iterator[tuple[Record, str, tuple[str, ...]]]:
     file = read_object(folder / _SPLIT_FILE)
     if file.fields.get("dataset", _TASK.name) != _TASK.name:
-        raise bad_annotation(file.place, f"it is of another data set than '{_TASK.name}'", code="other_part")
+        raise file.error(f"it is of another data set than '{_TASK.name}'", code="other_part")
     for record in file.records("images", "image"):
         if record.text("split") == "test":
             captions = tuple(sentence.text("raw") for sentence in record.records("sentences", "sentence"))
@@ -89,8 +82,6 @@ BENCHMARK = Benchmark(
     ),
     example='{"filename": "31.jpg", "split": "test", "sentences": [{"raw": "A man in a red hat waters a plant."}, '
     '{"raw": "Someone pours water on a flower."}]}',
-    generation=CAPTION,
-    generation_source=CAPTION_SOURCE,
     read=read,
     hub="nlphuji/flickr30k, revision refs/convert/parquet; lmms-lab/flickr30k, test, is all 31,783 pictures unsplit",
     copy=_COPY,

@@ -13,57 +13,46 @@ from pathlib import Path
 
 from vlinstruct.errors import shortened
 from vlinstruct.evaluation.benchmark import Benchmark, HubCopy
-from vlinstruct.evaluation.benchmarks.annotations import read_object
-from vlinstruct.evaluation.benchmarks.asking import Asking
-from vlinstruct.evaluation.benchmarks.generation import SHORT_ANSWER, SHORT_ANSWER_SOURCE
-from vlinstruct.evaluation.benchmarks.hub_table import read_rows
-from vlinstruct.evaluation.benchmarks.picture import Draw, picture
-from vlinstruct.evaluation.benchmarks.record import Record, bad_annotation
 from vlinstruct.evaluation.item import Item, Task
+from vlinstruct.evaluation.reading.annotations import Record, read_object
+from vlinstruct.evaluation.reading.hub_tables import read_rows
+from vlinstruct.evaluation.reading.items import ItemMaker, LoadPicture, picture
 from vlinstruct.instruction.templates import fill
 
 _FILE, _PICTURES = "testdev_balanced_questions.json", "images/"
 _INSTRUCTION = "Question: {question} \n Short answer:"
 _CONFIG = "testdev_balanced"
-_TASK = Task(name="gqa", metric="accuracy", is_ranked=False)
+_TASK = Task(name="gqa", metric="accuracy")
 
 
 def read(folder: Path) -> Iterator[Item]:
-    """Yields the part's items.
-
-    Raises:
-        DataError: the annotations cannot be used.
-    """
-    asking = Asking(_TASK)
+    """Yields the part's items."""
+    maker = ItemMaker(_TASK)
     file = read_object(folder / _FILE)
     for name in file.fields:
         record = file.entry(name, "question")
-        draw = picture(folder / _PICTURES, f"{record.text('imageId')}.jpg", record)
-        yield _item(asking, record, name, draw)
+        load_picture = picture(folder / _PICTURES, f"{record.text('imageId')}.jpg", record)
+        yield _item(maker, record, name, load_picture)
 
 
 def read_copy(folder: Path) -> Iterator[Item]:
-    """Yields the same items from a copy on the hub.
-
-    Raises:
-        DataError: its tables cannot be used.
-    """
-    asking = Asking(_TASK)
+    """Yields the same items from a copy on the hub."""
+    maker = ItemMaker(_TASK)
     rows = read_rows(folder, _COPY.split, columns=["id"], picture="image", config=f"{_CONFIG}_images")
     pictures = {row.key("id"): row.picture("image") for row in rows}
     for row in read_rows(folder, _COPY.split, columns=_COPY.columns, config=f"{_CONFIG}_instructions"):
         image = row.key("imageId")
         if image not in pictures:
-            raise bad_annotation(row.place, f"{_CONFIG}_images holds no picture {shortened(image, 40)}")
-        yield _item(asking, row, row.key("id"), pictures[image])
+            raise row.error(f"{_CONFIG}_images holds no picture {shortened(image, 40)}")
+        yield _item(maker, row, row.key("id"), pictures[image])
 
 
-def _item(asking: Asking, record: Record, name: str, draw: Draw) -> Item:
-    return asking.item(
+def _item(maker: ItemMaker, record: Record, name: str, load_picture: LoadPicture) -> Item:
+    return maker.item(
         name,
         record,
         instruction=fill(_INSTRUCTION, question=record.text("question")),
-        draw=draw,
+        load_picture=load_picture,
         references=[record.text("answer")],
     )
 
@@ -79,8 +68,6 @@ BENCHMARK = Benchmark(
     forms=({_FILE: "the questions, of questions1.2.zip", _PICTURES: "the pictures, of images.zip"},),
     example='{"201": {"question": "What is on the shelf?", "answer": "vase", "imageId": "n15", "isBalanced": true, '
     '"fullAnswer": "The vase is on the shelf."}}',
-    generation=SHORT_ANSWER,
-    generation_source=SHORT_ANSWER_SOURCE,
     read=read,
     hub=f"lmms-lab/GQA, {_CONFIG}_instructions and {_CONFIG}_images",
     copy=_COPY,

@@ -13,33 +13,27 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vlinstruct.evaluation.benchmark import Benchmark
-from vlinstruct.evaluation.benchmarks.annotations import read_lines
-from vlinstruct.evaluation.benchmarks.asking import Asking
-from vlinstruct.evaluation.benchmarks.generation import RANKED, RANKED_SOURCE
-from vlinstruct.evaluation.benchmarks.picture import picture
 from vlinstruct.evaluation.item import Item, Task
+from vlinstruct.evaluation.reading.annotations import read_lines
+from vlinstruct.evaluation.reading.items import ItemMaker, picture
 from vlinstruct.instruction.templates import fill
 
 _PARTS, _PICTURES = ("dev_seen", "dev_unseen"), "img/"
 _INSTRUCTION = "This is an image with: {text} written on it. Is it hateful?"
 _ANSWERS = ("no", "yes")
-_TASK = Task(name="hatefulmemes", metric="roc_auc", is_ranked=True)
+_TASK = Task(name="hatefulmemes", metric="roc_auc")
 
 
 def read(folder: Path) -> Iterator[Item]:
-    """Yields the items of both parts, the seen ones first.
-
-    Raises:
-        DataError: the annotations cannot be used.
-    """
+    """Yields the items of both parts, the seen ones first."""
     for part in _PARTS:
-        asking = Asking(_TASK)
+        maker = ItemMaker(_TASK)
         for record in read_lines(folder / f"{part}.jsonl"):
-            yield asking.item(
+            yield maker.item(
                 f"{part}-{record.key('id')}",
                 record,
                 instruction=fill(_INSTRUCTION, text=record.text("text", may_be_empty=True)),
-                draw=picture(folder, record.text("img"), record),
+                load_picture=picture(folder, record.text("img"), record),
                 references=[_ANSWERS[record.index("label", len(_ANSWERS))]],
                 candidates=("yes", "no"),
             )
@@ -54,8 +48,6 @@ BENCHMARK = Benchmark(
     licence="Meta's own, to be accepted before the download",
     forms=({**{f"{part}.jsonl": f"the memes of {part}" for part in _PARTS}, _PICTURES: "the pictures"},),
     example='{"id": 53, "img": "img/00053.png", "label": 0, "text": "when the bus is late again"}',
-    generation=RANKED,
-    generation_source=RANKED_SOURCE,
     read=read,
     hub="neuralcatcher/hateful_memes has the authors' files",
 )

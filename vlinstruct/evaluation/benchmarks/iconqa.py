@@ -14,62 +14,52 @@ from dataclasses import replace
 from pathlib import Path
 
 from vlinstruct.evaluation.benchmark import Benchmark, HubCopy
-from vlinstruct.evaluation.benchmarks.annotations import read_object
-from vlinstruct.evaluation.benchmarks.asking import Asking, choices_of, options
-from vlinstruct.evaluation.benchmarks.generation import RANKED, RANKED_SOURCE
-from vlinstruct.evaluation.benchmarks.hub_table import Row, read_rows
-from vlinstruct.evaluation.benchmarks.picture import Draw, picture
-from vlinstruct.evaluation.benchmarks.problems import PROBLEMS_FILE, SPLITS_FILE, read_problems
-from vlinstruct.evaluation.benchmarks.record import Record, bad_annotation
 from vlinstruct.evaluation.item import Item, Task
+from vlinstruct.evaluation.reading.annotations import PROBLEMS_FILE, SPLITS_FILE, Record, read_object, read_problems
+from vlinstruct.evaluation.reading.hub_tables import HubRow, read_rows
+from vlinstruct.evaluation.reading.items import ItemMaker, LoadPicture, choices_of, options, picture
 from vlinstruct.instruction.templates import fill
 
 _FOLDER, _DATA_FILE, _PICTURE = "iconqa/test/choose_txt/", "data.json", "image.png"
 _INSTRUCTION = "Question: {question} Options: {options} \n Answer:"
-_TASK = Task(name="iconqa", metric="ranked_accuracy", is_ranked=True)
+_TASK = Task(name="iconqa", metric="ranked_accuracy")
 
 
 def read(folder: Path) -> Iterator[Item]:
-    """Yields the test part's items.
-
-    Raises:
-        DataError: the annotations cannot be used.
-    """
-    asking = Asking(_TASK)
+    """Yields the test part's items."""
+    maker = ItemMaker(_TASK)
     has_files = all((folder / name).exists() for name in (PROBLEMS_FILE, SPLITS_FILE))
     for name, record in read_problems(folder, "choose_txt_test") if has_files else _folders(folder / _FOLDER):
         choices = choices_of(record)
         answer = choices[record.index("answer", len(choices))]
-        yield _item(asking, record, name, choices, answer, picture(folder / _FOLDER, f"{name}/{_PICTURE}", record))
+        yield _item(maker, record, name, choices, answer, picture(folder / _FOLDER, f"{name}/{_PICTURE}", record))
 
 
 def read_copy(folder: Path) -> Iterator[Item]:
-    """Yields the same items from a copy on the hub.
-
-    Raises:
-        DataError: its tables cannot be used.
-    """
-    asking = Asking(_TASK)
+    """Yields the same items from a copy on the hub."""
+    maker = ItemMaker(_TASK)
     for row in read_rows(folder, _COPY.split, columns=_COPY.columns, picture="query_image"):
         if row.text("ques_type") == "choose_txt":
-            draw = row.picture("query_image")
-            yield _item(asking, row, row.key("question_id"), _choices(row), row.text("answer"), draw)
+            load_picture = row.picture("query_image")
+            yield _item(maker, row, row.key("question_id"), _choices(row), row.text("answer"), load_picture)
 
 
-def _choices(row: Row) -> tuple[str, ...]:
+def _choices(row: HubRow) -> tuple[str, ...]:
     """Returns what a row's text of choices holds."""
     choices = choices_of(replace(row, fields={"choices": row.text("choices").split(",")}))
     if row.text("answer") not in choices:
-        raise bad_annotation(row.place, "field 'answer' is none of 'choices' between the commas")
+        raise row.error("field 'answer' is none of 'choices' between the commas")
     return choices
 
 
-def _item(asking: Asking, record: Record, name: str, choices: Sequence[str], answer: str, draw: Draw) -> Item:
-    return asking.item(
+def _item(
+    maker: ItemMaker, record: Record, name: str, choices: Sequence[str], answer: str, load_picture: LoadPicture
+) -> Item:
+    return maker.item(
         name,
         record,
         instruction=fill(_INSTRUCTION, question=record.text("question"), options=options(choices)),
-        draw=draw,
+        load_picture=load_picture,
         references=[answer],
         candidates=choices,
     )
@@ -96,8 +86,6 @@ BENCHMARK = Benchmark(
     ),
     example='{"question": "What has been drawn?", "choices": ["circle", "square"], "answer": 0, '
     '"ques_type": "choose_txt", "grade": "grade1"}',
-    generation=RANKED,
-    generation_source=RANKED_SOURCE,
     read=read,
     hub="lmms-lab/ICON-QA, test",
     copy=_COPY,

@@ -1,4 +1,4 @@
-"""The ten task families of mini's world, each for one of the paper's zero-shot benchmarks (METHOD section 4).
+"""The ten task families of mini's world, each for one of the paper's zero-shot benchmarks.
 
 Everything is generated: item `n` of a task depends on the part, the task and `n` alone. The test part's words, fonts,
 layouts and wordings were never trained on.
@@ -10,8 +10,6 @@ import random
 from collections.abc import Iterator
 from functools import partial
 from itertools import count, islice
-
-from PIL import Image
 
 from vlinstruct.evaluation.item import Item, Task
 from vlinstruct.mini import Split
@@ -25,16 +23,16 @@ from vlinstruct.mini.world import sample_scene
 _ANSWERS_PER_QUESTION = 10  # VQA accuracy asks for ten people's: here all of them say the same
 
 TASKS: tuple[Task, ...] = (
-    Task(name="flickr30k", metric="cider", is_ranked=False),
-    Task(name="nocaps", metric="cider", is_ranked=False),
-    Task(name="vsr", metric="accuracy", is_ranked=False),
-    Task(name="gqa", metric="accuracy", is_ranked=False),
-    Task(name="iconqa", metric="ranked_accuracy", is_ranked=True),
-    Task(name="vizwiz", metric="vqa_accuracy", is_ranked=False),
-    Task(name="textvqa", metric="vqa_accuracy", is_ranked=False),
-    Task(name="visdial", metric="mrr", is_ranked=True),
-    Task(name="scienceqa", metric="ranked_accuracy", is_ranked=True),
-    Task(name="hatefulmemes", metric="roc_auc", is_ranked=True),
+    Task(name="flickr30k", metric="cider"),
+    Task(name="nocaps", metric="cider"),
+    Task(name="vsr", metric="accuracy"),
+    Task(name="gqa", metric="accuracy"),
+    Task(name="iconqa", metric="ranked_accuracy"),
+    Task(name="vizwiz", metric="vqa_accuracy"),
+    Task(name="textvqa", metric="vqa_accuracy"),
+    Task(name="visdial", metric="mrr"),
+    Task(name="scienceqa", metric="ranked_accuracy"),
+    Task(name="hatefulmemes", metric="roc_auc"),
 )
 
 
@@ -54,26 +52,26 @@ def _items(task: Task, split: Split, seed: int) -> Iterator[Item]:
     for number in count():
         rng = random.Random(f"{task.name}/{split}/{seed}/{number}")
         scene = sample_scene(rng.randrange(2**32), split=split)
-        fact = _drawn_fact(task, scene, rng)
+        fact = _sampled_fact(task, scene, rng)
         if fact is not None:
             yield _item(task, number, scene, fact, rng, split)
 
 
-def _drawn_fact(task: Task, scene: Scene, rng: random.Random) -> Fact | None:
-    """Draws one of the task's families that the scene allows, then a fact of it."""
+def _sampled_fact(task: Task, scene: Scene, rng: random.Random) -> Fact | None:
+    """Samples one of the task's families that the scene allows, then a fact of it: families have unlike many."""
     families = FAMILIES_OF[task.name]
-    found = [fact for fact in facts(scene, rng) if fact.family in families]
-    if not found:
+    candidates = [fact for fact in facts(scene, rng) if fact.family in families]
+    if not candidates:
         return None
-    family = rng.choice(sorted({fact.family for fact in found}))
-    return rng.choice([fact for fact in found if fact.family == family])
+    family = rng.choice(sorted({fact.family for fact in candidates}))
+    return rng.choice([fact for fact in candidates if fact.family == family])
 
 
 def _item(task: Task, number: int, scene: Scene, fact: Fact, rng: random.Random, split: Split) -> Item:
     return Item(
         id=f"{task.name}-{number}",
         task=task.name,
-        draw=partial(_picture, scene),
+        load_picture=partial(draw, scene),
         instructions={
             "canonical": canonical(fact.family, fact.slots),
             "paraphrased": paraphrased(fact.family, fact.slots, rng, split),
@@ -82,7 +80,3 @@ def _item(task: Task, number: int, scene: Scene, fact: Fact, rng: random.Random,
         references=(fact.answer,) * (_ANSWERS_PER_QUESTION if task.metric == "vqa_accuracy" else 1),
         candidates=fact.candidates if task.is_ranked else (),
     )
-
-
-def _picture(scene: Scene) -> Image.Image:
-    return draw(scene)

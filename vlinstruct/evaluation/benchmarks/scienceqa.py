@@ -15,13 +15,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vlinstruct.evaluation.benchmark import Benchmark, HubCopy
-from vlinstruct.evaluation.benchmarks.asking import Asking, choices_of, options
-from vlinstruct.evaluation.benchmarks.generation import RANKED, RANKED_SOURCE
-from vlinstruct.evaluation.benchmarks.hub_table import read_rows
-from vlinstruct.evaluation.benchmarks.picture import Draw, picture
-from vlinstruct.evaluation.benchmarks.problems import PROBLEMS_FILE, SPLITS_FILE, read_problems
-from vlinstruct.evaluation.benchmarks.record import Record
 from vlinstruct.evaluation.item import Item, Task
+from vlinstruct.evaluation.reading.annotations import PROBLEMS_FILE, SPLITS_FILE, Record, read_problems
+from vlinstruct.evaluation.reading.hub_tables import read_rows
+from vlinstruct.evaluation.reading.items import ItemMaker, LoadPicture, choices_of, options, picture
 from vlinstruct.instruction.templates import fill
 
 _PICTURES = "images/test/"
@@ -29,43 +26,35 @@ _INSTRUCTION = (
     "Given the image, choose the correct option for the following question. Question: {question} \n Options: {options}"
 )
 _CONFIG = "ScienceQA-IMG"
-_TASK = Task(name="scienceqa", metric="ranked_accuracy", is_ranked=True)
+_TASK = Task(name="scienceqa", metric="ranked_accuracy")
 
 
 def read(folder: Path) -> Iterator[Item]:
-    """Yields the test part's items that have a picture.
-
-    Raises:
-        DataError: the annotations cannot be used.
-    """
-    asking = Asking(_TASK)
+    """Yields the test part's items that have a picture."""
+    maker = ItemMaker(_TASK)
     for name, record in read_problems(folder, "test"):
         if not record.fields.get("image"):
             continue
-        yield _item(asking, record, name, picture(folder / _PICTURES, f"{name}/{record.text('image')}", record))
+        yield _item(maker, record, name, picture(folder / _PICTURES, f"{name}/{record.text('image')}", record))
 
 
 def read_copy(folder: Path) -> Iterator[Item]:
-    """Yields the same items from a copy on the hub, under other ids.
-
-    Raises:
-        DataError: its tables cannot be used.
-    """
-    asking = Asking(_TASK)
+    """Yields the same items from a copy on the hub, under other ids."""
+    maker = ItemMaker(_TASK)
     rows = read_rows(
         folder, _COPY.split, columns=_COPY.columns, picture="image", config=_CONFIG, with_picture_only=True
     )
     for number, row in enumerate(rows, start=1):
-        yield _item(asking, row, f"row{number}", row.picture("image"))
+        yield _item(maker, row, f"row{number}", row.picture("image"))
 
 
-def _item(asking: Asking, record: Record, name: str, draw: Draw) -> Item:
+def _item(maker: ItemMaker, record: Record, name: str, load_picture: LoadPicture) -> Item:
     choices = choices_of(record)
-    return asking.item(
+    return maker.item(
         name,
         record,
         instruction=fill(_INSTRUCTION, question=record.text("question"), options=options(choices)),
-        draw=draw,
+        load_picture=load_picture,
         references=[choices[record.index("answer", len(choices))]],
         candidates=choices,
     )
@@ -82,8 +71,6 @@ BENCHMARK = Benchmark(
     forms=({PROBLEMS_FILE: "all problems", SPLITS_FILE: "their parts", _PICTURES: "the pictures, of test.zip"},),
     example='{"question": "Which of these lives in water?", "choices": ["an owl", "a trout"], "answer": 1, "hint": "", '
     '"image": "image.png", "split": "test", "grade": "grade2"}',
-    generation=RANKED,
-    generation_source=RANKED_SOURCE,
     read=read,
     hub=f"lmms-lab/ScienceQA, {_CONFIG}, test, or derek-thomas/ScienceQA, test; both without the problems' numbers",
     copy=_COPY,

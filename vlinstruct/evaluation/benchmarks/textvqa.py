@@ -17,20 +17,17 @@ from functools import partial
 from pathlib import Path
 
 from vlinstruct.evaluation.benchmark import Benchmark, HubCopy, ReadText
-from vlinstruct.evaluation.benchmarks.annotations import read_object
-from vlinstruct.evaluation.benchmarks.asking import Asking, ten_answers
-from vlinstruct.evaluation.benchmarks.generation import SHORT_ANSWER, SHORT_ANSWER_SOURCE
-from vlinstruct.evaluation.benchmarks.hub_table import read_rows
-from vlinstruct.evaluation.benchmarks.picture import Draw, picture
-from vlinstruct.evaluation.benchmarks.record import Record, bad_annotation
 from vlinstruct.evaluation.item import Item, Task
+from vlinstruct.evaluation.reading.annotations import Record, read_object
+from vlinstruct.evaluation.reading.hub_tables import read_rows
+from vlinstruct.evaluation.reading.items import ItemMaker, LoadPicture, picture, ten_answers
 from vlinstruct.instruction.templates import fill
 from vlinstruct.media.ocr import MAX_TOKENS
 
 _FILE, _OCR_FILE, _PICTURES = "TextVQA_0.5.1_val.json", "TextVQA_Rosetta_OCR_v0.2_val.json", "train_images/"
 _INSTRUCTION = "OCR tokens: {tokens} Question: {question} \n Short answer:"
 _PART = "val"
-_TASK = Task(name="textvqa", metric="vqa_accuracy", is_ranked=False)
+_TASK = Task(name="textvqa", metric="vqa_accuracy")
 
 
 def read(folder: Path, *, read_text: ReadText | None = None) -> Iterator[Item]:
@@ -39,23 +36,20 @@ def read(folder: Path, *, read_text: ReadText | None = None) -> Iterator[Item]:
     Args:
         folder: the benchmark's.
         read_text: is asked for the tokens of pictures that have none.
-
-    Raises:
-        DataError: the annotations cannot be used.
     """
-    asking = Asking(_TASK)
+    maker = ItemMaker(_TASK)
     is_needed = read_text is None or (folder / _OCR_FILE).exists()
     tokens = _ocr_tokens(folder / _OCR_FILE) if is_needed else {}
     for record in read_object(folder / _FILE).records("data", "question"):
         _require_part(record)
         image = record.text("image_id")
-        draw = picture(folder / _PICTURES, f"{image}.jpg", record)
+        load_picture = picture(folder / _PICTURES, f"{image}.jpg", record)
         if read_text is not None:
-            yield _item(asking, record, tokens.get(image) or read_text(image, draw), draw)
+            yield _item(maker, record, tokens.get(image) or read_text(image, load_picture), load_picture)
         elif image in tokens:
-            yield _item(asking, record, tokens[image], draw)
+            yield _item(maker, record, tokens[image], load_picture)
         else:
-            raise bad_annotation(record.place, f"{_OCR_FILE} holds no tokens of its image {image}; --ocr reads them")
+            raise record.error(f"{_OCR_FILE} holds no tokens of its image {image}; --ocr reads them")
 
 
 def read_copy(folder: Path, *, read_text: ReadText | None = None) -> Iterator[Item]:
@@ -64,18 +58,15 @@ def read_copy(folder: Path, *, read_text: ReadText | None = None) -> Iterator[It
     Args:
         folder: the benchmark's.
         read_text: is asked for the tokens of pictures that have none.
-
-    Raises:
-        DataError: its tables cannot be used.
     """
-    asking = Asking(_TASK)
+    maker = ItemMaker(_TASK)
     optional = ["set_name", "image_id"]
     for row in read_rows(folder, _COPY.split, columns=_COPY.columns, picture="image", optional=optional):
         _require_part(row)
-        tokens, draw = row.texts("ocr_tokens")[:MAX_TOKENS], row.picture("image")
+        tokens, load_picture = row.texts("ocr_tokens")[:MAX_TOKENS], row.picture("image")
         if read_text is not None and not tokens:
-            tokens = tuple(read_text(row.key("image_id" if "image_id" in row.fields else "question_id"), draw))
-        yield _item(asking, row, tokens, draw)
+            tokens = tuple(read_text(row.key("image_id" if "image_id" in row.fields else "question_id"), load_picture))
+        yield _item(maker, row, tokens, load_picture)
 
 
 def with_ocr(read_text: ReadText) -> Benchmark:
@@ -93,20 +84,19 @@ def with_ocr(read_text: ReadText) -> Benchmark:
     )
 
 
-def _item(asking: Asking, record: Record, tokens: Sequence[str], draw: Draw) -> Item:
-    return asking.item(
+def _item(maker: ItemMaker, record: Record, tokens: Sequence[str], load_picture: LoadPicture) -> Item:
+    return maker.item(
         record.key("question_id"),
         record,
         instruction=fill(_INSTRUCTION, tokens=", ".join(tokens), question=record.text("question")),
-        draw=draw,
+        load_picture=load_picture,
         references=ten_answers(record.texts("answers"), record),
     )
 
 
 def _require_part(record: Record) -> None:
-    found = record.fields.get("set_name", _PART)
-    if found not in (_PART, _COPY.split):
-        raise bad_annotation(record.place, f"it is of another part than '{_PART}'", code="other_part")
+    if record.fields.get("set_name", _PART) not in (_PART, _COPY.split):
+        raise record.error(f"it is of another part than '{_PART}'", code="other_part")
 
 
 def _ocr_tokens(path: Path) -> dict[str, tuple[str, ...]]:
@@ -132,8 +122,6 @@ BENCHMARK = Benchmark(
     ),
     example='{"question_id": 34602, "image_id": "00ab", "question": "What does the sign say?", "set_name": "val", '
     '"answers": ["stop", "stop", "stop", "stop", "stop", "stop", "stop now", "halt", "stop", "stop"]}',
-    generation=SHORT_ANSWER,
-    generation_source=SHORT_ANSWER_SOURCE,
     read=read,
     hub="lmms-lab/textvqa, validation",
     copy=_COPY,

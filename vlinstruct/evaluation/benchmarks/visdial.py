@@ -15,42 +15,35 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from vlinstruct.evaluation.benchmark import Benchmark
-from vlinstruct.evaluation.benchmarks.annotations import read_object
-from vlinstruct.evaluation.benchmarks.asking import Asking
-from vlinstruct.evaluation.benchmarks.generation import RANKED, RANKED_SOURCE
-from vlinstruct.evaluation.benchmarks.picture import picture
-from vlinstruct.evaluation.benchmarks.record import Record, bad_annotation
 from vlinstruct.evaluation.item import Item, Task
+from vlinstruct.evaluation.reading.annotations import Record, read_object
+from vlinstruct.evaluation.reading.items import ItemMaker, picture
 from vlinstruct.instruction.templates import fill
 
 _FILE, _PICTURES = "visdial_1.0_val.json", "VisualDialog_val2018/"
 _INSTRUCTION = "Question: {question} \n Short answer:"
 _SPLIT = "val2018"
 _ID_DIGITS = 12
-_TASK = Task(name="visdial", metric="mrr", is_ranked=True)
+_TASK = Task(name="visdial", metric="mrr")
 
 
 def read(folder: Path) -> Iterator[Item]:
-    """Yields the last round of every dialogue.
-
-    Raises:
-        DataError: the annotations cannot be used.
-    """
-    asking = Asking(_TASK)
+    """Yields the last round of every dialogue."""
+    maker = ItemMaker(_TASK)
     file = read_object(folder / _FILE)
     if file.text("split") != _SPLIT:
-        raise bad_annotation(file.place, f"it is of another part than '{_SPLIT}'", code="other_part")
+        raise file.error(f"it is of another part than '{_SPLIT}'", code="other_part")
     data = file.record("data")
     questions, answers = data.texts("questions"), data.texts("answers")
     for dialogue in data.records("dialogs", "dialogue"):
         name = dialogue.key("image_id")
         last = _last_round(dialogue)
         candidates = [answers[place] for place in last.indices("answer_options", len(answers))]
-        yield asking.item(
+        yield maker.item(
             name,
             last,
             instruction=fill(_INSTRUCTION, question=_question(questions, last)),
-            draw=picture(folder / _PICTURES, f"VisualDialog_{_SPLIT}_{name.zfill(_ID_DIGITS)}.jpg", dialogue),
+            load_picture=picture(folder / _PICTURES, f"VisualDialog_{_SPLIT}_{name.zfill(_ID_DIGITS)}.jpg", dialogue),
             references=[candidates[last.index("gt_index", len(candidates))]],
             candidates=candidates,
         )
@@ -59,7 +52,7 @@ def read(folder: Path) -> Iterator[Item]:
 def _last_round(dialogue: Record) -> Record:
     rounds = list(dialogue.records("dialog", "round"))
     if not rounds:
-        raise bad_annotation(dialogue.place, "it has no round")
+        raise dialogue.error("it has no round")
     return rounds[-1]
 
 
@@ -79,8 +72,6 @@ BENCHMARK = Benchmark(
     '"answers": ["yes", "no", "i can\'t tell"], "dialogs": [{"image_id": 185, "caption": "a dog", "dialog": ['
     '{"question": 0, "answer": 0, "answer_options": [2, 0, 1], "gt_index": 1}, '
     '{"question": 1, "answer": 1, "answer_options": [0, 1, 2], "gt_index": 1}]}]}}',
-    generation=RANKED,
-    generation_source=RANKED_SOURCE,
     read=read,
     hub="copies lack the 100 answers to rank (HuggingFaceM4/VisDial, jxu124/visdial): take the authors' files",
 )

@@ -14,13 +14,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from vlinstruct.evaluation.benchmark import Benchmark, HubCopy
-from vlinstruct.evaluation.benchmarks.annotations import read_list
-from vlinstruct.evaluation.benchmarks.asking import Asking, ten_answers
-from vlinstruct.evaluation.benchmarks.generation import SHORT_ANSWER, SHORT_ANSWER_SOURCE
-from vlinstruct.evaluation.benchmarks.hub_table import read_rows
-from vlinstruct.evaluation.benchmarks.picture import Draw, picture
-from vlinstruct.evaluation.benchmarks.record import Record
 from vlinstruct.evaluation.item import Item, Task
+from vlinstruct.evaluation.reading.annotations import Record, read_list
+from vlinstruct.evaluation.reading.hub_tables import read_rows
+from vlinstruct.evaluation.reading.items import ItemMaker, LoadPicture, picture, ten_answers
 from vlinstruct.instruction.templates import fill
 
 _FILE, _PICTURES = "val.json", "val/"
@@ -28,39 +25,31 @@ _INSTRUCTION = (
     "Answer the question based on the image. Reply in one phrase/word or say 'unanswerable'. "
     "Question: {question} \n Short answer:"
 )
-_TASK = Task(name="vizwiz", metric="vqa_accuracy", is_ranked=False)
+_TASK = Task(name="vizwiz", metric="vqa_accuracy")
 
 
 def read(folder: Path) -> Iterator[Item]:
-    """Yields the validation part's items, named for their pictures: each has one question.
-
-    Raises:
-        DataError: the annotations cannot be used.
-    """
-    asking = Asking(_TASK)
+    """Yields the validation part's items, named for their pictures: each has one question."""
+    maker = ItemMaker(_TASK)
     for record in read_list(folder / _FILE, "question"):
         path = record.text("image")
-        answers = [one.text("answer", may_be_empty=True) for one in record.records("answers", "answer")]
-        yield _item(asking, record, Path(path).stem, answers, picture(folder / _PICTURES, path, record))
+        answers = [answer.text("answer", may_be_empty=True) for answer in record.records("answers", "answer")]
+        yield _item(maker, record, Path(path).stem, answers, picture(folder / _PICTURES, path, record))
 
 
 def read_copy(folder: Path) -> Iterator[Item]:
-    """Yields the same items from a copy on the hub.
-
-    Raises:
-        DataError: its tables cannot be used.
-    """
-    asking = Asking(_TASK)
+    """Yields the same items from a copy on the hub."""
+    maker = ItemMaker(_TASK)
     for row in read_rows(folder, _COPY.split, columns=_COPY.columns, picture="image"):
-        yield _item(asking, row, row.text("question_id"), row.texts("answers"), row.picture("image"))
+        yield _item(maker, row, row.text("question_id"), row.texts("answers"), row.picture("image"))
 
 
-def _item(asking: Asking, record: Record, name: str, answers: Sequence[str], draw: Draw) -> Item:
-    return asking.item(
+def _item(maker: ItemMaker, record: Record, name: str, answers: Sequence[str], load_picture: LoadPicture) -> Item:
+    return maker.item(
         name,
         record,
         instruction=fill(_INSTRUCTION, question=record.text("question")),
-        draw=draw,
+        load_picture=load_picture,
         references=ten_answers(answers, record),
     )
 
@@ -77,8 +66,6 @@ BENCHMARK = Benchmark(
     example='{"image": "VizWiz_val_00000007.jpg", "question": "What is this?", "answers": ['
     + ", ".join(f'{{"answer": "{answer}", "answer_confidence": "yes"}}' for answer in ["tea"] * 6 + ["green tea"] * 4)
     + '], "answer_type": "other", "answerable": 1}',
-    generation=SHORT_ANSWER,
-    generation_source=SHORT_ANSWER_SOURCE,
     read=read,
     hub="lmms-lab/VizWiz-VQA, val",
     copy=_COPY,

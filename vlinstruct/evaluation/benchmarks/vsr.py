@@ -15,50 +15,39 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vlinstruct.evaluation.benchmark import Benchmark, HubCopy
-from vlinstruct.evaluation.benchmarks.annotations import read_lines
-from vlinstruct.evaluation.benchmarks.asking import Asking
-from vlinstruct.evaluation.benchmarks.generation import SHORT_ANSWER, SHORT_ANSWER_SOURCE
-from vlinstruct.evaluation.benchmarks.hub_table import read_rows
-from vlinstruct.evaluation.benchmarks.picture import Draw, picture
-from vlinstruct.evaluation.benchmarks.record import Record
 from vlinstruct.evaluation.item import Item, Task
+from vlinstruct.evaluation.reading.annotations import Record, read_lines
+from vlinstruct.evaluation.reading.hub_tables import read_rows
+from vlinstruct.evaluation.reading.items import ItemMaker, LoadPicture, picture
 from vlinstruct.instruction.templates import fill
 
 _FILE, _PICTURES = "test.jsonl", "images/"
 _INSTRUCTION = "Based on the image, is this statement true or false? {statement}"
 _ANSWERS = ("false", "true")
-_TASK = Task(name="vsr", metric="accuracy", is_ranked=False)
+_TASK = Task(name="vsr", metric="accuracy")
 
 
 def read(folder: Path) -> Iterator[Item]:
-    """Yields the test part's items; their ids are the lines' places, since the records have none.
-
-    Raises:
-        DataError: the annotations cannot be used.
-    """
-    asking = Asking(_TASK)
+    """Yields the test part's items; their ids are the lines' places, since the records have none."""
+    maker = ItemMaker(_TASK)
     for number, record in enumerate(read_lines(folder / _FILE), start=1):
         statement = record.text("caption")
-        yield _item(asking, record, number, statement, picture(folder / _PICTURES, record.text("image"), record))
+        yield _item(maker, record, number, statement, picture(folder / _PICTURES, record.text("image"), record))
 
 
 def read_copy(folder: Path) -> Iterator[Item]:
-    """Yields the same items from a table with the pictures.
-
-    Raises:
-        DataError: its tables cannot be used.
-    """
-    asking = Asking(_TASK)
+    """Yields the same items from a table with the pictures."""
+    maker = ItemMaker(_TASK)
     for number, row in enumerate(read_rows(folder, _COPY.split, columns=_COPY.columns, picture="image"), start=1):
-        yield _item(asking, row, number, row.text("caption"), row.picture("image"))
+        yield _item(maker, row, number, row.text("caption"), row.picture("image"))
 
 
-def _item(asking: Asking, record: Record, number: int, statement: str, draw: Draw) -> Item:
-    return asking.item(
+def _item(maker: ItemMaker, record: Record, number: int, statement: str, load_picture: LoadPicture) -> Item:
+    return maker.item(
         str(number),
         record,
         instruction=fill(_INSTRUCTION, statement=statement),
-        draw=draw,
+        load_picture=load_picture,
         references=[_ANSWERS[record.index("label", len(_ANSWERS))]],
     )
 
@@ -73,8 +62,7 @@ BENCHMARK = Benchmark(
     licence="Apache-2.0 (the authors' copy on the hub says CC BY 4.0)",
     forms=({_FILE: "the statements of the zero-shot split", _PICTURES: "the pictures, of COCO 2017"},),
     example='{"image": "000000000001.jpg", "caption": "The cat is under the table.", "label": 1, "relation": "under"}',
-    generation=SHORT_ANSWER,
-    generation_source=f"{SHORT_ANSWER_SOURCE}; that statements are answered so is ours",
+    generation_note="that statements are answered so is ours",
     read=read,
     hub="cambridgeltl/vsr_zeroshot has the authors' test.jsonl, no pictures",
     copy=_COPY,

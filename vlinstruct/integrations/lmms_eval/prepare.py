@@ -11,7 +11,6 @@ ranks.
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
 import sys
 from collections.abc import Iterator
@@ -19,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from vlinstruct.errors import DataError, VlinstructError
-from vlinstruct.evaluation.benchmark import Benchmark
-from vlinstruct.evaluation.benchmarks.picture import Picture
+from vlinstruct.evaluation import benchmarks
 from vlinstruct.evaluation.item import Item
+from vlinstruct.evaluation.reading.items import PictureFile
 from vlinstruct.files import written_atomically
 
 BENCHMARKS = ("vsr", "visdial", "hatefulmemes", "iconqa")
@@ -38,9 +37,7 @@ def rows(benchmark: str, folder: Path) -> Iterator[dict[str, Any]]:
     Raises:
         DataError: they cannot be used, or a picture is not there.
     """
-    module = importlib.import_module(f"vlinstruct.evaluation.benchmarks.{benchmark}")
-    official: Benchmark = module.BENCHMARK
-    for item in official.read(folder):
+    for item in benchmarks.BENCHMARKS[benchmark].read(folder):
         yield _row(item)
 
 
@@ -80,8 +77,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _row(item: Item) -> dict[str, Any]:
-    assert isinstance(item.draw, Picture)
-    path = item.draw.path.resolve()
+    assert isinstance(item.load_picture, PictureFile)
+    path = item.load_picture.path.resolve()
     if not path.is_file():
         raise DataError.at("cannot prepare", path, "this picture is not there", "Get the pictures, too")
     return {

@@ -1,0 +1,197 @@
+"""A benchmark read from a copy on the hub is the one read from its authors' files."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from command_line import Result, vli
+from pyarrow import parquet
+
+from vlinstruct.evaluation.benchmarks import BENCHMARKS
+from vlinstruct.evaluation.item import Item
+from vlinstruct.evaluation.reading.files import check, read_items
+from vlinstruct.evaluation.reading.hub_files import shards
+from vlinstruct.evaluation.reading.hub_tables import open_table
+
+from ..hub_copies import COPIES, dump_arrow, dump_parquet, rows_of, write_copy
+from ..official_files import write
+
+
+def said(item: Item) -> tuple[object, ...]:
+    """All of an item but its picture."""
+    return item.id, item.task, dict(item.instructions), item.references, item.candidates
+
+
+def pixels(item: Item) -> tuple[tuple[int, int], bytes]:
+    image = item.load_picture()
+    return image.size, image.tobytes()
+
+
+def with_official_ids(items: list[Item], official: list[Item]) -> list[Item]:
+    """ScienceQA's copies have no numbers; its items are told by their places."""
+    if items[0].task != "scienceqa":
+        return items
+    assert [item.id for item in items] == ["scienceqa-row1", "scienceqa-row2"]
+    return [replace(item, id=one.id) for item, one in zip(items, official, strict=True)]
+
+
+@pytest.mark.parametrize("name", COPIES)
+def test_a_copy_gives_the_authors_items_and_pictures(name: str, tmp_path: Path) -> None:
+    folder = write_copy(tmp_path, name)
+    official = read_items(BENCHMARKS[name], tmp_path / "official" / name)
+    items = with_official_ids(read_items(BENCHMARKS[name], folder), official)
+    assert [said(item) for item in items] == [said(item) for item in official]
+    assert [pixels(item) for item in items] == [pixels(item) for item in official]
+    assert [pixels(item) for item in reversed(items)] == [pixels(item) for item in reversed(official)]
+
+
+@pytest.mark.parametrize("name", COPIES)
+def test_a_saved_arrow_folder_is_as_good(name: str, tmp_path: Path) -> None:
+    folder = write_copy(tmp_path, name)
+    items = read_items(BENCHMARKS[name], folder)
+    expected = [(said(item), pixels(item)) for item in items]
+    for path in list(folder.rglob("*.parquet")):
+        dump_arrow(path.with_suffix(".arrow"), rows_of(path.parent, path.name))
+        path.unlink()
+    assert [(said(item), pixels(item)) for item in read_items(BENCHMARKS[name], folder)] == expected
+
+
+@pytest.mark.parametrize("name", COPIES)
+def test_nothing_is_wrong_with_a_sound_copy(name: str, tmp_path: Path) -> None:
+    found = check(replace(BENCHMARKS[name], num_items=2), write_copy(tmp_path, name))
+    assert not found.problems
+    assert (found.num_items, found.num_pictures) == (2, 1 if name == "gqa" else 2)
+
+
+def answers(names: tuple[object, ...], output: Path) -> tuple[Result, bytes]:
+    quick = ("--backbone", "mini", "--device", "cpu", "--batch-size", "4", "--max-new-tokens", "4", "-o", output)
+    return vli("evaluate", *names, *quick), (output / "records.jsonl").read_bytes()
+
+
+def test_a_run_on_copies_leaves_the_answers_of_one_on_the_authors_files(tmp_path: Path) -> None:
+    for name in COPIES:
+        write_copy(tmp_path, name)
+    result, copied = answers((*COPIES, "--data", tmp_path), tmp_path / "a")
+    assert result.exit_code == 0, result.stderr
+    _, official = answers((*COPIES, "--data", tmp_path / "official"), tmp_path / "b")
+    (*copied, first, second), (*expected, third, fifth) = copied.splitlines(), official.splitlines()
+    assert copied == expected
+    assert [without_id(one) for one in (first, second)] == [without_id(one) for one in (third, fifth)]
+
+
+def without_id(line: bytes) -> dict[str, object]:
+    """A record of ScienceQA, which has no number in a copy."""
+    record: dict[str, object] = json.loads(line)
+    assert record["task"] == "scienceqa"
+    return {name: value for name, value in record.items() if name not in ("id", "key")}
+
+
+def test_a_download_may_be_named_itself(tmp_path: Path) -> None:
+    folder = write_copy(tmp_path, "textvqa")
+    _, direct = answers(("textvqa", "--data", folder), tmp_path / "a")
+    _, inner = answers(("textvqa", "--data", tmp_path), tmp_path / "b")
+    assert direct == inner
+    assert vli("evaluate", "textvqa", "--data", folder, "--check-data").stdout.count(b"5,000 are expected") == 1
+
+
+def test_the_authors_files_come_first_and_that_is_said(tmp_path: Path) -> None:
+    folder = write(tmp_path, "vsr") / "vsr"
+    shutil.copytree(write_copy(tmp_path / "copy", "vsr"), folder, dirs_exist_ok=True)
+    dump_parquet(folder / "data" / "test-00000-of-00001.parquet", [{"caption": "Not read."}])
+    result, _ = answers(("vsr", "--data", tmp_path), tmp_path / "out")
+    assert f"vsr: its authors' files are read, the tables in {folder} are not" in result.stderr
+
+
+def test_without_the_authors_pictures_the_copy_is_read(tmp_path: Path) -> None:
+    folder = write_copy(tmp_path, "vizwiz")
+    shutil.copy(tmp_path / "official" / "vizwiz" / "val.json", folder)
+    assert len(read_items(BENCHMARKS["vizwiz"], folder)) == 2
+
+
+@pytest.mark.parametrize("name", ["visdial", "hatefulmemes"])
+def test_what_no_table_is_read_of_needs_the_authors_files(name: str, tmp_path: Path) -> None:
+    dump_parquet(tmp_path / name / "data" / "validation-00000-of-00001.parquet", [{"id": 1}])
+    (problem, *_) = check(BENCHMARKS[name], tmp_path / name).problems
+    assert "no such file" in problem
+
+
+def test_a_split_of_another_name_or_none_is_found(tmp_path: Path) -> None:
+    folder = write_copy(tmp_path, "nocaps")
+    rows = [row for path in shards(folder, "validation") for row in rows_of(path.parent, path.name)]
+    expected = [said(item) for item in read_items(BENCHMARKS["nocaps"], folder)]
+    for path in ("val.parquet", "default/validation/0000.parquet", "my-validation.parquet", "x.parquet"):
+        shutil.rmtree(folder)
+        dump_parquet(folder / path, rows)
+        assert [said(item) for item in read_items(BENCHMARKS["nocaps"], folder)] == expected
+
+
+def test_a_copy_that_keeps_no_split_is_read_whole(tmp_path: Path) -> None:
+    folder = write_copy(tmp_path, "flickr30k")
+    (path,) = shards(folder, "test")
+    parquet.write_table(parquet.read_table(path).drop(["split"]), path)
+    assert len(read_items(BENCHMARKS["flickr30k"], folder)) == 3
+
+
+def test_pictures_that_are_bytes_alone_are_read(tmp_path: Path) -> None:
+    folder = write_copy(tmp_path, "vsr")
+    (path,) = shards(folder, "test")
+    whole = parquet.read_table(path)
+    place = whole.schema.get_field_index("image")
+    bare = whole.set_column(place, "image", whole["image"].combine_chunks().field("bytes"))
+    expected = [pixels(item) for item in read_items(BENCHMARKS["vsr"], folder)]
+    parquet.write_table(bare, path)
+    assert [pixels(item) for item in read_items(BENCHMARKS["vsr"], folder)] == expected
+
+
+@pytest.mark.parametrize("size", [100, 400])
+def test_pictures_are_read_a_few_at_a_time(size: int, tmp_path: Path) -> None:
+    rows = [{"image": {"bytes": number.to_bytes(2) * 25_000, "path": None}} for number in range(400)]
+    dump_parquet(tmp_path / "a.parquet", rows, row_group_size=size, write_batch_size=20, compression="none")
+    table, before, most = open_table(tmp_path / "a.parquet"), pa.total_allocated_bytes(), 0
+    for row in range(400):
+        content = table.picture("image", row)
+        assert content is not None
+        assert content[:2] == row.to_bytes(2)
+        most = max(most, pa.total_allocated_bytes() - before)
+    assert 0 < most < 8_000_000  # of 20 MB
+    assert pa.total_allocated_bytes() == before
+
+
+@pytest.mark.parametrize("size", [1, 3, 100])
+def test_any_order_of_drawing_gives_the_rows_own_picture(size: int, tmp_path: Path) -> None:
+    rows = [{"id": number, "image": {"bytes": b"picture %d" % number, "path": None}} for number in range(30)]
+    dump_parquet(tmp_path / "a.parquet", rows, row_group_size=size)
+    table = open_table(tmp_path / "a.parquet")
+    for row in [*range(30), 7, 7, 8, 29, 0, 15, *reversed(range(30))]:
+        assert table.picture("image", row) == b"picture %d" % row
+
+
+def test_nocaps_pictures_may_lie_in_images(tmp_path: Path) -> None:
+    folder = write(tmp_path, "nocaps") / "nocaps"
+    expected = [(said(item), pixels(item)) for item in read_items(BENCHMARKS["nocaps"], folder)]
+    (folder / "val").rename(folder / "images")
+    assert [(said(item), pixels(item)) for item in read_items(BENCHMARKS["nocaps"], folder)] == expected
+
+
+def test_a_hub_cache_of_links_is_read(tmp_path: Path) -> None:
+    folder = write_copy(tmp_path, "vizwiz")
+    expected = [said(item) for item in read_items(BENCHMARKS["vizwiz"], folder)]
+    snapshot = tmp_path / "snapshots" / "0a1b" / "data"
+    snapshot.mkdir(parents=True)
+    for number, path in enumerate((folder / "data").iterdir()):
+        blob = path.rename(tmp_path / f"blob{number}")
+        (snapshot / path.name).symlink_to(blob)
+    assert [said(item) for item in read_items(BENCHMARKS["vizwiz"], snapshot.parent)] == expected
+
+
+def test_the_copies_are_listed() -> None:
+    text = vli("evaluate", "--list").text
+    assert all(benchmark.hub in text for benchmark in BENCHMARKS.values())
+    listed = {one["id"]: one["hub_columns"] for one in vli("evaluate", "--list", "--json").records}
+    assert {name for name, columns in listed.items() if columns} == set(COPIES)
+    assert json.dumps(listed["vizwiz"]) == '["question_id", "question", "answers"]'

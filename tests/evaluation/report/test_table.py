@@ -1,0 +1,179 @@
+"""The table is the metric over the records, and its intervals are what resampled items give."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from vlinstruct.evaluation.item import WORDS, Task
+from vlinstruct.evaluation.report.table import COLUMNS, Cell, Table, read_table, wording_of
+from vlinstruct.evaluation.report.text import as_record, as_text, findings
+from vlinstruct.metrics.roc_auc import roc_auc
+
+GQA = Task(name="gqa", metric="accuracy")
+VISDIAL = Task(name="visdial", metric="mrr")
+MEMES = Task(name="hatefulmemes", metric="roc_auc")
+
+
+def said(text: str, ias: float | None, answer: Any) -> dict[str, Any]:
+    return {"text": text, "ias": ias, "answer": answer}
+
+
+def record(name: str, initial: Any, rewritten: Any, optimized: Any, *, chosen: str = "optimized") -> dict[str, Any]:
+    roles = {
+        "initial": said("i", 2.0, initial),
+        "rewritten": said("r", 1.0, rewritten),
+        "optimized": said("o", 1.5, optimized),
+    }
+    task = name.rsplit("/", 1)[1].split("-")[0]
+    return {"id": name, "task": task, "references": ["yes"], **roles, "chosen": chosen, "reason": "why"}
+
+
+def write(folder: Path, records: list[dict[str, Any]]) -> None:
+    (folder / "records.jsonl").write_text("".join(json.dumps(one) + "\n" for one in records))
+    stages = {"see": 0.001, "answer": 0.002, "greedy": 0.002, "rewrite": 0.004, "score": 0.008, "compare": 0.016}
+    taken = [
+        {"model": model, "words": words, "task": one, **stages}
+        for model in ("a", "b")
+        for words in WORDS
+        for one in ("gqa", "visdial", "hatefulmemes")
+    ]
+    (folder / "times.jsonl").write_text("".join(json.dumps(one) + "\n" for one in taken))
+
+
+def gqa_records(model: str, answers: dict[str, list[str]]) -> list[dict[str, Any]]:
+    """Of each kind of words the initial instruction's answers; rewriting makes all right, comparing all wrong."""
+    return [
+        record(f"{model}/{words}/gqa-{number}", answer, "yes", "no")
+        for words in WORDS
+        for number, answer in enumerate(answers[words])
+    ]
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Table:
+    right, half, none = ["yes"] * 4, ["yes", "yes", "no", "no"], ["no"] * 4
+    records = gqa_records("a", {"canonical": half, "paraphrased": half, "poor": none})
+    records += gqa_records("b", {"canonical": right, "paraphrased": half, "poor": half})
+    write(tmp_path, records)
+    return read_table(tmp_path, [GQA], ["a", "b"], seed=0)
+
+
+def test_averages_are_relative_to_the_first_models_canonical_answers(table: Table) -> None:
+    expected = {
+        Cell("a", "canonical", "plain"): 100,
+        Cell("b", "canonical", "plain"): 200,
+        Cell("a", "poor", "plain"): 0,
+        Cell("a", "poor", "rewritten"): 200,
+        Cell("a", "poor", "AIO paper"): 0,
+        Cell("a", "poor", "always canonical"): 100,
+        Cell("b", "poor", "lowest of pair"): 200,
+    }
+    assert {cell: table.average(cell).value for cell in expected} == expected
+
+
+def test_what_costs_nothing_to_choose_costs_no_time(table: Table) -> None:
+    assert table.seconds[Cell("a", "poor", "plain")] == pytest.approx(0.003)
+    assert table.seconds[Cell("a", "poor", "rewritten")] == pytest.approx(0.007)
+    assert table.seconds[Cell("a", "poor", "lowest of pair")] == pytest.approx(0.015)
+    assert table.seconds[Cell("a", "poor", "AIO safe")] == pytest.approx(0.031)
+
+
+def test_a_cell_against_itself_differs_by_nothing_in_every_resample(table: Table) -> None:
+    cell = Cell("b", "poor", "plain")
+    found = table.difference(cell, cell)
+    assert (found.value, found.low, found.high) == (0, 0, 0)
+
+
+def test_the_recovered_share_and_the_interaction_are_what_they_say(table: Table) -> None:
+    assert table.recovered("a", "rewritten").value == 2.0  # from 0 to 200, where 100 was lost
+    gains = {model: table.average(Cell(model, "poor", "rewritten")).value for model in "ab"}
+    plain = {model: table.average(Cell(model, "poor", "plain")).value for model in "ab"}
+    expected = (gains["b"] - plain["b"]) - (gains["a"] - plain["a"])
+    assert table.interaction("b", "poor", "rewritten").value == expected
+
+
+def test_the_same_seed_gives_the_same_table(tmp_path: Path, table: Table) -> None:
+    again = read_table(tmp_path, [GQA], ["a", "b"], seed=0)
+    facts = {"id": "x"}
+    assert as_record(table, facts) == as_record(again, facts)
+    assert as_text(table) == as_text(again)
+
+
+def test_every_cell_has_a_line_and_a_second_model_its_interaction(table: Table) -> None:
+    assert table.columns == tuple(column for column in COLUMNS if column != "plain, greedy")
+    averages, *_ = as_text(table).split("\n\npoints")
+    cells = [line for line in averages.splitlines() if line.endswith(" ms")]
+    assert len(cells) == len(table.models) * len(table.words) * len(table.columns)
+    assert "b x AIO (safe), poor words" in findings(table)
+
+
+def test_a_share_of_next_to_no_loss_is_not_claimed(tmp_path: Path) -> None:
+    answers = {words: ["yes"] * 4 for words in WORDS}
+    write(tmp_path, gqa_records("a", answers) + gqa_records("b", answers))
+    assert not [name for name in findings(read_table(tmp_path, [GQA], ["a", "b"], seed=0)) if "share" in name]
+
+
+def test_greedy_answers_stand_beside_those_of_the_beams(tmp_path: Path) -> None:
+    records = gqa_records("a", {words: ["yes"] * 4 for words in WORDS})
+    write(tmp_path, [{**one, "greedy": said("i", 2.0, "no" if "gqa-0" in one["id"] else "yes")} for one in records])
+    table = read_table(tmp_path, [GQA], ["a"], seed=0)
+    scores = [table.task_score(Cell("a", "poor", column), "gqa").value for column in ("plain", "plain, greedy")]
+    assert scores == [1.0, 0.75]
+    assert "a, canonical, plain, greedy" in as_text(table)
+
+
+def test_ranked_answers_are_scored_by_rank_and_by_auc(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    records = []
+    for model in ("a", "b"):
+        for words in WORDS:
+            for number in range(6):
+                nll = rng.random(3).tolist()
+                one = record(f"{model}/{words}/visdial-{number}", nll, nll, nll)
+                records.append({**one, "candidates": ["no", "yes", "red"]})
+                pair = rng.random(2).tolist()
+                one = record(f"{model}/{words}/hatefulmemes-{number}", pair, pair, pair)
+                records.append({**one, "candidates": ["yes", "no"], "references": [["yes", "no"][number % 2]]})
+    write(tmp_path, records)
+    table = read_table(tmp_path, [VISDIAL, MEMES], ["a", "b"], seed=0)
+    cell = Cell("b", "poor", "plain")
+    mine = [one for one in records if one["id"].startswith("b/poor/")]
+    ranks = [
+        1 + sum(value < one["initial"]["answer"][1] for value in one["initial"]["answer"])
+        for one in mine
+        if one["task"] == "visdial"
+    ]
+    assert table.task_score(cell, "visdial").value == pytest.approx(np.mean([1 / rank for rank in ranks]))
+    memes = [one for one in mine if one["task"] == "hatefulmemes"]
+    margins = [one["initial"]["answer"][1] - one["initial"]["answer"][0] for one in memes]
+    expected = roc_auc([one["references"] == ["yes"] for one in memes], margins)
+    assert table.task_score(cell, "hatefulmemes").value == pytest.approx(expected)
+
+
+def test_the_lowest_of_the_pair_is_the_initial_one_on_ties_and_where_nothing_is_finite() -> None:
+    one = record("a/poor/gqa-0", "i", "r", "o")
+    assert wording_of(one, "lowest of pair")["answer"] == "r"
+    tied = {**one, "rewritten": said("r", 2.0, "r")}
+    assert wording_of(tied, "lowest of pair")["answer"] == "i"
+    unknown = {**one, "initial": said("i", None, "i"), "rewritten": said("r", None, "r")}
+    assert wording_of(unknown, "lowest of pair")["answer"] == "i"
+
+
+def test_vqa_accuracy_is_that_of_the_normalizer(tmp_path: Path) -> None:
+    vizwiz = Task(name="vizwiz", metric="vqa_accuracy")
+    said = [record(f"a/canonical/vizwiz-{number}", "dog", "dog", "dog") for number in range(2)]
+    write(tmp_path, [{**one, "references": ["a dog", "the dog", "dog", "dogs"]} for one in said])
+    cell = Cell("a", "canonical", "plain")
+    scores = {
+        normalizer: read_table(tmp_path, [vizwiz], ["a"], seed=0, normalizer=normalizer)
+        .task_score(cell, "vizwiz")
+        .value
+        for normalizer in ("official", "lavis", "evalai")
+    }
+    assert scores["official"] == scores["evalai"] == pytest.approx((2 / 3 * 3 + 1) / 4)
+    assert scores["lavis"] == pytest.approx(3 / 4 / 3)

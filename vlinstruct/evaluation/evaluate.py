@@ -1,0 +1,300 @@
+"""The verb: benchmarks by name -> records of every item, a table with its intervals, and a report to look at.
+
+    for evaluation in evaluate("mini", limit=20, output="runs/mini"):
+        print(evaluation)
+
+FOLDER/  records.jsonl, times.jsonl   what `runner` writes
+         report.html, chart.svg       the table as a page and as a drawing
+         ocr/                         tokens that annotations lacked, if they were read
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from vlinstruct.backends import registry
+from vlinstruct.backends.instructblip.adapter import read_adapter_config
+from vlinstruct.errors import UsageError
+from vlinstruct.evaluation.parts import ALONE, RECORDS_FILE, Processes
+from vlinstruct.evaluation.reading.ocr_tokens import Ocr
+from vlinstruct.evaluation.report.chart import as_svg
+from vlinstruct.evaluation.report.differences import Differences, differences, other_records
+from vlinstruct.evaluation.report.page import as_html, sample_cases
+from vlinstruct.evaluation.report.published import Published, published
+from vlinstruct.evaluation.report.published import as_lines as published_lines
+from vlinstruct.evaluation.report.table import Cell, Table, read_records, read_table
+from vlinstruct.evaluation.report.text import as_record, as_text
+from vlinstruct.evaluation.runner import Contender, run
+from vlinstruct.evaluation.selection import (
+    Collection,
+    Selection,
+    adapters_by_row,
+    collections_of,
+    require_names,
+    select,
+)
+from vlinstruct.evaluation.settings import EvaluationSettings
+from vlinstruct.files import PathLike, written_atomically
+from vlinstruct.media import ocr as media_ocr
+from vlinstruct.model import load
+from vlinstruct.settings import GenerationSettings
+from vlinstruct.training.devices import Devices, launched
+from vlinstruct.weights.hub_cache import revision_of
+from vlinstruct.weights.safetensors_files import fingerprint
+
+_PAGE_FILE, _CHART_FILE, _OCR_FOLDER = "report.html", "chart.svg", "ocr"
+_COMPARED = ("vqa_normalizer", "caption_tokenizer")  # facts on how texts were compared
+DEFAULT_SETTINGS = EvaluationSettings()
+# They decide about the last decimals of a score, so that every record says them.
+_PACKAGES = ("vlinstruct", "torch", "tokenizers", "pillow")
+
+Progress = Callable[[int], AbstractContextManager[Callable[[], None]]]
+"""Takes how many items there are, and gives what is called after each."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """One table, and the files behind it; as a text, what the command prints.
+
+    Args:
+        collection: mini's tasks or the official benchmarks.
+        table: all scores with their intervals.
+        facts: what they were measured on and with.
+        generation: how answers were generated, by task.
+        published: what the paper has of them, by task; empty where it has not this backbone.
+        folder: of the records and the report.
+        against: the folder of another run's records, where one was named.
+        differences: from these.
+    """
+
+    collection: Collection
+    table: Table
+    facts: Mapping[str, Any]
+    generation: Mapping[str, GenerationSettings]
+    published: Mapping[str, Published]
+    folder: Path
+    against: Path | None = None
+    differences: Differences | None = None
+
+    @property
+    def records_file(self) -> Path:
+        """A JSON line per item and kind of words: its instructions with their IAS and answers."""
+        return self.folder / RECORDS_FILE
+
+    @property
+    def page(self) -> Path:
+        """The report to look at, HTML with its pictures in it."""
+        return self.folder / _PAGE_FILE
+
+    def __str__(self) -> str:
+        plain = {
+            name: {
+                model: self.table.task_score(Cell(model, "canonical", "plain"), name).value
+                for model in self.table.models
+            }
+            for name in self.published
+        }
+        compared = [f"{name.replace('_', ' ')}: {self.facts[name]}" for name in _COMPARED if name in self.facts]
+        figures = list(published_lines(self.published, plain)) if self.published else []
+        blocks = [[as_text(self.table)], compared, figures]
+        return "\n\n".join("\n".join(block) for block in blocks if block)
+
+    def as_record(self) -> dict[str, Any]:
+        """Returns the table as one JSON object; a score that does not exist is NaN."""
+        generation = {name: asdict(settings) for name, settings in self.generation.items()}
+        record = as_record(self.table, {**self.facts, "generation": generation})
+        return {**record, "published": {name: asdict(figures) for name, figures in self.published.items()}}
+
+
+def evaluate(
+    benchmarks: str | Sequence[str],
+    *,
+    backbone: str | None = None,
+    adapter: str | Sequence[str] | None = None,
+    data: PathLike | None = None,
+    limit: int | None = None,
+    output: PathLike = "evaluation",
+    against: PathLike | None = None,
+    settings: EvaluationSettings = DEFAULT_SETTINGS,
+    progress: Progress = lambda count: nullcontext(lambda: None),
+    notify: Callable[[str], None] = lambda notice: None,
+    on_table: Callable[[Evaluation], None] = lambda evaluation: None,
+) -> list[Evaluation]:
+    """Measures a model on benchmarks, plain and in every way to choose an instruction.
+
+    Answers that an earlier run left in the folder are kept. What cannot be run is refused before a model is loaded.
+
+    Args:
+        benchmarks: `mini`, a task of it (`mini/gqa`), or official ones by name.
+        backbone: a name, a folder or a hub id; None is `$VLINSTRUCT_BACKBONE`, or mini.
+        adapter: trained alignment layers, by name or folder; several with `settings.ablation`.
+        data: the folder of the official benchmarks' files, `DIR/gqa`, `DIR/textvqa` and so on.
+        limit: the first so many items of each task, 2 at least; None takes all, and 500 of each of mini's.
+        output: the folder of the records, or of a folder for each of the two tables.
+        against: another run's `output`, to be compared with.
+        settings: how it is done.
+        progress: shows how far it is.
+        notify: is told what a user should know.
+        on_table: is given every table as soon as it is there, before the next one is begun.
+
+    Returns:
+        mini's table, the official benchmarks', or both. Of several processes (torchrun, accelerate) the main one has
+        them; the others share the work and return none.
+
+    Raises:
+        UsageError: an unknown name, or settings that contradict each other.
+        InputError: the benchmarks' files or the folder's records cannot be used.
+        CheckpointError: the model cannot be used.
+        ResourceError: something cannot be written, or a library is missing.
+    """
+    names = [benchmarks] if isinstance(benchmarks, str) else list(benchmarks)
+    adapters = [adapter] if isinstance(adapter, str) else list(adapter or ())
+    backbone = backbone or registry.default_backbone()
+    output = Path(output)
+    require_names(names, ocr=settings.ocr)
+    if limit is not None and limit < 2:
+        raise UsageError(f"limit is {limit}: intervals need 2 items at least.")
+    rows = {
+        collection: adapters_by_row(collection, ablation=settings.ablation, adapters=adapters, backbone=backbone)
+        for collection in collections_of(names)
+    }
+    processes, settings = _launched(settings)
+    if processes.rank > 0:  # one voice is enough
+        progress, notify = (lambda count: nullcontext(lambda: None)), (lambda notice: None)
+
+    def folder_of(parent: Path, collection: Collection) -> Path:
+        return parent / collection if len(rows) > 1 else parent
+
+    ocr = None
+    if settings.ocr:
+        media_ocr.require_ocr()
+        ocr = Ocr(
+            read=media_ocr.ocr_tokens,
+            library=media_ocr.ocr_library(),
+            folder=folder_of(output, "official") / _OCR_FOLDER,
+            processes=processes,
+            progress=progress,
+            notify=notify,
+        )
+    data = None if data is None else Path(data)
+    selections = list(select(names, data=data, limit=limit, settings=settings, ocr=ocr))
+    if against is not None:
+        for collection in rows:
+            other_records(folder_of(Path(against), collection))  # better refused now than after all answers
+    evaluations = []
+    for selection in selections:
+        folder = folder_of(output, selection.collection)
+        for notice in selection.notices:
+            notify(notice)
+        adapters_of = rows[selection.collection]
+        contenders = [_contender(name, adapters_of[name], backbone, settings) for name in adapters_of]
+        folder.mkdir(parents=True, exist_ok=True)
+        num_answers = sum(len(item.instructions) for items in selection.items.values() for item in items)
+        with progress(len(contenders) * num_answers) as advance:
+            run(
+                contenders,
+                selection.items,
+                folder,
+                batch_size=settings.batch_size,
+                generation=selection.generation,
+                facts={"seed": settings.seed, "versions": _versions(), **_revision(backbone, settings)},
+                processes=processes,
+                on_item=advance,
+                notify=notify,
+            )
+        if processes.rank > 0:
+            continue
+        evaluation = _evaluation(selection, folder, list(adapters_of), backbone, settings, notify)
+        if against is not None:
+            there = folder_of(Path(against), selection.collection)
+            compared = differences(read_records(folder), other_records(there))
+            evaluation = replace(evaluation, against=there, differences=compared)
+        on_table(evaluation)
+        evaluations.append(evaluation)
+    return evaluations
+
+
+def _launched(settings: EvaluationSettings) -> tuple[Processes, EvaluationSettings]:
+    """Returns the processes that torchrun or accelerate launched, and the settings with where this one computes."""
+    _, count = launched()
+    if count == 1:
+        return ALONE, settings
+    devices = Devices(cpu=settings.device == "cpu")
+    processes = Processes(rank=devices.rank, count=devices.num_processes, wait=devices.wait)
+    return processes, replace(settings, device=devices.device(settings.device))
+
+
+def _contender(name: str, adapter: str | None, backbone: str, settings: EvaluationSettings) -> Contender:
+    """Returns what runs for a row of the table; the fingerprint names all that its answers depend on."""
+    offline = settings.offline
+    weights = fingerprint(registry.locate(backbone, offline=offline))
+    weights = "/".join([weights, settings.dtype, str(settings.quantize)])
+    if adapter is not None:
+        weights += read_adapter_config(registry.locate(adapter, offline=offline, what="adapter")).sha256
+    load_model = partial(
+        load,
+        backbone,
+        adapter=adapter,
+        device=settings.device,
+        dtype=settings.dtype,
+        quantize=settings.quantize,
+        offline=offline,
+    )
+    return Contender(name=name, fingerprint=weights, load=load_model)
+
+
+def _evaluation(
+    selection: Selection,
+    folder: Path,
+    rows: Sequence[str],
+    backbone: str,
+    settings: EvaluationSettings,
+    notify: Callable[[str], None],
+) -> Evaluation:
+    """Reads the table from a run's records, and writes its report beside them."""
+    normalizer = settings.vqa_normalizer
+    table = read_table(folder, selection.tasks, rows, seed=settings.seed, normalizer=normalizer, notify=notify)
+    split = selection.facts.get("split", selection.collection)
+    facts = {"id": f"{backbone}/{split}", "backbone": backbone, **selection.facts}
+    if any(task.metric == "vqa_accuracy" for task in selection.tasks):
+        facts["vqa_normalizer"] = normalizer
+    if table.caption_tokenizer is not None:
+        facts["caption_tokenizer"] = table.caption_tokenizer
+    items = [item for of_task in selection.items.values() for item in of_task]
+    cases = sample_cases(read_records(folder), items, model=rows[-1], seed=settings.seed)
+    for name, content in ((_PAGE_FILE, as_html(table, cases, facts)), (_CHART_FILE, as_svg(table))):
+        with written_atomically(folder / name) as path:
+            path.write_text(content, encoding="utf-8")
+    known_as = registry.known_as(backbone, offline=settings.offline)
+    is_official = selection.collection == "official"
+    return Evaluation(
+        collection=selection.collection,
+        table=table,
+        facts=facts,
+        generation=selection.generation,
+        published=published(known_as, [task.name for task in selection.tasks]) if is_official else {},
+        folder=folder,
+    )
+
+
+def _versions() -> dict[str, str]:
+    """Returns the versions by package, and Python's; packages that are not installed as such are left out."""
+    versions = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return versions
+
+
+def _revision(backbone: str, settings: EvaluationSettings) -> dict[str, str]:
+    revision = revision_of(registry.locate(backbone, offline=settings.offline))
+    return {} if revision is None else {"revision": revision}

@@ -1,0 +1,165 @@
+"""From a record to an item: its picture, its canonical words, its options or answers, and an id that no other has.
+
+A picture is opened when its item is answered, not when the annotations are read: a benchmark has thousands.
+"""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from vlinstruct.errors import shortened
+from vlinstruct.evaluation.item import Item, Task
+from vlinstruct.evaluation.reading.annotations import Record
+from vlinstruct.media.images import check_image_header, load_image
+from vlinstruct.media.inputs import path_inside
+from vlinstruct.text import check_instruction
+
+_NUM_ANSWERS = 10
+LoadPicture = Callable[[], Image.Image]
+"""Gives a picture when it is called."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureFile:
+    """A picture in a file; called, it gives the picture.
+
+    Args:
+        path: the file.
+    """
+
+    path: Path
+
+    def __call__(self) -> Image.Image:
+        """Reads the picture.
+
+        Raises:
+            ImageError: it cannot be read.
+        """
+        return load_image(self.path).image
+
+    @property
+    def place(self) -> str:
+        """What messages call it."""
+        return str(self.path)
+
+    def is_there(self) -> bool:
+        """Returns whether there is such a file."""
+        return self.path.is_file()
+
+    def check(self) -> None:
+        """Reads the header.
+
+        Raises:
+            ImageError: the picture could not be read.
+        """
+        check_image_header(self.path)
+
+
+def picture(folder: Path, name: str, record: Record) -> PictureFile:
+    """Returns the picture that a record names.
+
+    Args:
+        folder: the benchmark's, or the one of its pictures.
+        name: the path from there.
+        record: for messages.
+
+    Raises:
+        DataError: the path leads out of the folder, or is none.
+    """
+    path = path_inside(folder, name)
+    if path is None:
+        raise record.error("its picture lies outside the benchmark's folder", code="image_outside")
+    return PictureFile(path=path)
+
+
+class ItemMaker:
+    """Makes the items of one benchmark.
+
+    Args:
+        task: the benchmark's.
+    """
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self._first: dict[str, str] = {}
+
+    def item(
+        self,
+        name: str,
+        record: Record,
+        *,
+        instruction: str,
+        load_picture: LoadPicture,
+        references: Sequence[str],
+        candidates: Sequence[str] = (),
+    ) -> Item:
+        """Returns an item.
+
+        Args:
+            name: its record's id.
+            record: for messages.
+            instruction: how it is asked.
+            load_picture: gives its picture.
+            references: right answers, as the metric needs them.
+            candidates: what is ranked.
+
+        Raises:
+            DataError: another record has this id, or it is no id.
+            TextError: nobody can be asked this instruction.
+        """
+        self._require_new(name, record)
+        return Item(
+            id=f"{self._task.name}-{name}",
+            task=self._task.name,
+            load_picture=load_picture,
+            instructions={"canonical": check_instruction(instruction, what=record.place)},
+            references=tuple(references),
+            candidates=tuple(candidates),
+        )
+
+    def _require_new(self, name: str, record: Record) -> None:
+        shown = shortened(name, 40)
+        if "/" in name:  # records are named model/words/item
+            raise record.error(f"its id '{shown}' holds a slash")
+        if name in self._first:
+            why = f"its id '{shown}' is that of {self._first[name]} too"
+            raise record.error(why, code="duplicate_ids")
+        self._first[name] = record.label
+
+
+def options(choices: Sequence[str]) -> str:
+    """Writes options as the paper does (appendix C.2).
+
+    >>> options(["apple", "banana"])
+    '(a) apple (b) banana'
+    """
+    return " ".join(f"({letter}) {choice}" for letter, choice in zip(string.ascii_lowercase, choices, strict=False))
+
+
+def choices_of(record: Record) -> tuple[str, ...]:
+    """Returns the field `choices`: two texts at least, as many as there are letters at most.
+
+    Raises:
+        DataError: it is anything else.
+    """
+    choices = record.texts("choices")
+    if not 2 <= len(choices) <= len(string.ascii_lowercase) or not all(choices):
+        why = f"field 'choices' holds no 2 to {len(string.ascii_lowercase)} texts"
+        raise record.error(why)
+    return choices
+
+
+def ten_answers(answers: Sequence[str], record: Record) -> Sequence[str]:
+    """Returns a question's answers, which must be those of ten people (VQA accuracy).
+
+    Raises:
+        DataError: there are more or fewer.
+    """
+    if len(answers) != _NUM_ANSWERS:
+        raise record.error(f"field 'answers' holds {len(answers)} answers, not {_NUM_ANSWERS}")
+    return answers

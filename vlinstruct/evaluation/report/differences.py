@@ -1,0 +1,136 @@
+"""Where the records of two runs differ: of two people, two machines, two batch sizes or two numbers of processes.
+
+A decision between two scores that lie closer together than a batch moves them can fall either way: a near-tie.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from vlinstruct.errors import UsageError
+from vlinstruct.evaluation.answering import SCHEMA
+from vlinstruct.evaluation.parts import RECORDS_FILE
+from vlinstruct.evaluation.report.table import read_records
+
+NEAR = 1e-4  # nats per token
+_ROLES = ("initial", "greedy", "rewritten", "optimized")
+_MOST_SHOWN = 20
+Record = Mapping[str, Any]
+
+
+@dataclass(kw_only=True)
+class Differences:
+    """What is not the same.
+
+    Args:
+        compared: records that both runs have.
+        only_one: ids of records that one of them has.
+        texts: ids of records with other instructions, candidates or written answers.
+        decisions: ids of records in which another instruction was chosen, or another candidate came first.
+        near_ties: ids of records in which something was decided by less than NEAR, in either run.
+        largest: the largest difference of a score, in nats per token, by kind: `ias`, `candidates`.
+    """
+
+    compared: int = 0
+    only_one: list[str] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+    decisions: list[str] = field(default_factory=list)
+    near_ties: list[str] = field(default_factory=list)
+    largest: dict[str, float] = field(default_factory=lambda: {"ias": 0.0, "candidates": 0.0})
+
+
+def other_records(folder: Path) -> list[Record]:
+    """Returns the records of another run.
+
+    Args:
+        folder: its output.
+
+    Raises:
+        UsageError: there are none that could be compared.
+    """
+    try:
+        records = read_records(folder)
+    except (OSError, ValueError) as error:
+        raise _no_run(folder, f"{RECORDS_FILE} cannot be read ({type(error).__name__})") from error
+    if not records or any(not isinstance(record, dict) or record.get("schema") != SCHEMA for record in records):
+        raise _no_run(folder, f"{RECORDS_FILE} holds something else than records of {SCHEMA}")
+    return records
+
+
+def _no_run(folder: Path, why: str) -> UsageError:
+    return UsageError.at("cannot compare with", folder, why, "Give the --output of a run of this version")
+
+
+def differences(here: Sequence[Record], there: Sequence[Record]) -> Differences:
+    """Compares two runs' records."""
+    ours, theirs = ({str(record["id"]): record for record in records} for records in (here, there))
+    result = Differences(only_one=sorted(ours.keys() ^ theirs.keys()))
+    for name in ours.keys() & theirs.keys():
+        result.compared += 1
+        _compare(name, ours[name], theirs[name], result)
+    for names in (result.texts, result.decisions, result.near_ties):
+        names.sort()
+    return result
+
+
+def _compare(name: str, here: Record, there: Record, result: Differences) -> None:
+    if _texts(here) != _texts(there):
+        result.texts.append(name)
+    if _decisions(here) != _decisions(there):
+        result.decisions.append(name)
+    if any(margin < NEAR for record in (here, there) for margin in _margins(record)):
+        result.near_ties.append(name)
+    for role in _roles(here, there):
+        pairs = {"ias": [(here[role]["ias"], there[role]["ias"])]}
+        if "candidates" in here and here["candidates"] == there.get("candidates"):
+            pairs["candidates"] = list(zip(here[role]["answer"], there[role]["answer"], strict=True))
+        for kind, scores in pairs.items():
+            distances = [abs(a - b) for a, b in scores if a is not None and b is not None]
+            result.largest[kind] = max([result.largest[kind], *distances])
+
+
+def _roles(*records: Record) -> list[str]:
+    return [role for role in _ROLES if all(role in record for record in records)]
+
+
+def _texts(record: Record) -> list[Any]:
+    written = [] if "candidates" in record else [record[role]["answer"] for role in _roles(record)]
+    return [record.get("candidates"), [record[role]["text"] for role in _roles(record)], written]
+
+
+def _decisions(record: Record) -> list[Any]:
+    ranked = [_first(record[role]["answer"]) for role in _roles(record)] if "candidates" in record else []
+    return [record[record["chosen"]]["text"], ranked]
+
+
+def _first(nll: Sequence[float]) -> int:
+    return min(range(len(nll)), key=lambda place: nll[place])
+
+
+def _margins(record: Record) -> Iterator[float]:
+    """Yields by how much each decision fell: the best candidate against the next, a wording's IAS against another's."""
+    for role in _roles(record) if "candidates" in record else []:
+        best, second, *_ = sorted(record[role]["answer"])
+        yield second - best
+    scored = {record[role]["text"]: record[role]["ias"] for role in _roles(record) if record[role]["ias"] is not None}
+    yield from (abs(ias - other) for ias, other in combinations(scored.values(), 2))
+
+
+def as_lines(result: Differences, there: str) -> list[str]:
+    """Returns the differences for a terminal; of many items the first."""
+    lines = [f"against {there}: {result.compared:,} records compared, {len(result.only_one):,} in one of both only"]
+    scores = ", ".join(f"{kind} {value:.1e}" for kind, value in result.largest.items())
+    lines.append(f"  largest difference of a score, nats per token: {scores}")
+    kinds = {
+        "other texts": result.texts,
+        "other decisions": result.decisions,
+        f"near-ties, decided by less than {NEAR:g}": result.near_ties,
+    }
+    for kind, names in kinds.items():
+        more = [f"    and {len(names) - _MOST_SHOWN:,} more"] if len(names) > _MOST_SHOWN else []
+        lines += [f"  {kind}: {len(names):,}", *(f"    {name}" for name in names[:_MOST_SHOWN]), *more]
+    return lines

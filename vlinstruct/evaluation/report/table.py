@@ -1,0 +1,235 @@
+"""From records to the table: every task's score, averages relative to vanilla, intervals over resampled items.
+
+The columns are the ways to choose among an item's three instructions; all are read from the same records, so that no
+way is scored on answers that another did not have.
+
+A task's score is its metric over all items. Averages over tasks are of scores relative to the first model's plain
+answers in canonical words, in percent, so that CIDEr, which is not bounded by 1, does not dominate. A resample draws
+items of every task anew, the same for all cells (paired); CIDEr's document frequencies stay those of the whole set.
+
+Legend: N items of a task, R resamples.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vlinstruct.evaluation.item import WORDS, Task, Words
+from vlinstruct.evaluation.parts import RECORDS_FILE, TIMES_FILE
+from vlinstruct.evaluation.report.scores import TextRules, task_scores
+from vlinstruct.metrics.bootstrap import Interval, interval, resampled_rows
+from vlinstruct.metrics.captions import CaptionTokenizer, tokenized
+from vlinstruct.metrics.vqa_accuracy import Normalizer
+
+_PERCENT = 100.0
+Records = Mapping[tuple[str, Words, str], Sequence[Mapping[str, Any]]]
+
+Column = Literal["plain", "plain, greedy", "rewritten", "lowest of pair", "AIO paper", "AIO safe", "always canonical"]
+# What of an item's time each way needs; see `answering.Times`.
+STAGES: Mapping[Column, tuple[str, ...]] = {
+    "plain": ("see", "answer"),
+    "plain, greedy": ("see", "greedy"),
+    "rewritten": ("see", "rewrite", "answer"),
+    "lowest of pair": ("see", "rewrite", "score", "answer"),
+    "AIO paper": ("see", "rewrite", "score", "compare", "answer"),
+    "AIO safe": ("see", "rewrite", "score", "compare", "answer"),
+    "always canonical": ("see", "answer"),
+}
+COLUMNS: tuple[Column, ...] = tuple(STAGES)
+
+
+def columns_of(records: Iterable[Mapping[str, Any]]) -> tuple[Column, ...]:
+    """Returns the columns of a table; the greedy one where some answers were searched for with beams."""
+    has_greedy = any("greedy" in record for record in records)
+    return tuple(column for column in COLUMNS if has_greedy or column != "plain, greedy")
+
+
+def wording_of(record: Mapping[str, Any], column: Column) -> dict[str, Any]:
+    """Returns the wording that a way chooses, with its IAS and its answer.
+
+    Args:
+        record: the item's; under "always canonical" the one that was asked in canonical words.
+        column: the way.
+    """
+    wording: dict[str, Any] = record[_role(record, column)]
+    return wording
+
+
+def _role(record: Mapping[str, Any], column: Column) -> str:
+    if column == "plain, greedy":
+        return "greedy" if "greedy" in record else "initial"
+    if column in ("plain", "always canonical") or "rewritten" not in record:
+        return "initial"
+    if column == "lowest of pair":
+        scores = {role: record[role]["ias"] for role in ("initial", "rewritten") if record[role]["ias"] is not None}
+        return min(scores, key=lambda role: scores[role], default="initial")
+    return {"rewritten": "rewritten", "AIO paper": "optimized"}.get(column, record["chosen"])
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of the table.
+
+    Args:
+        model: the row.
+        words: how the items were asked.
+        column: how the instruction was chosen.
+    """
+
+    model: str
+    words: Words
+    column: Column
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """All scores, on the items themselves first and then on R resamples: (1 + R,) per cell and task.
+
+    Args:
+        tasks: the benchmarks.
+        models: the rows; the first is what the others are relative to.
+        words: how the items were asked, canonical words first.
+        columns: the ways to choose an instruction.
+        scores: by cell and task.
+        seconds: per item, by cell.
+        caption_tokenizer: what CIDEr's captions were tokenized by; None where no task has captions.
+    """
+
+    tasks: Sequence[Task]
+    models: Sequence[str]
+    words: Sequence[Words]
+    columns: Sequence[Column]
+    scores: Mapping[tuple[Cell, str], NDArray[np.float64]]
+    seconds: Mapping[Cell, float]
+    caption_tokenizer: CaptionTokenizer | None = None
+
+    @property
+    def base(self) -> Cell:
+        """What everything is relative to."""
+        return Cell(self.models[0], "canonical", "plain")
+
+    def task_score(self, cell: Cell, task: str) -> Interval:
+        """Returns a task's score, in the metric's own unit, 1 for all right."""
+        return interval(self.scores[cell, task])
+
+    def average(self, cell: Cell) -> Interval:
+        """Returns the average over tasks relative to the base, in percent."""
+        return interval(self._relative(cell))
+
+    def difference(self, cell: Cell, other: Cell) -> Interval:
+        """Returns by how many points a cell's average is above another's."""
+        return interval(self._relative(cell) - self._relative(other))
+
+    def interaction(self, model: str, words: Words, column: Column) -> Interval:
+        """Returns what a way to choose gains with a model more than with the first one, in points."""
+        gains = [
+            self._relative(Cell(name, words, column)) - self._relative(Cell(name, words, "plain"))
+            for name in (model, self.models[0])
+        ]
+        return interval(gains[0] - gains[1])
+
+    def recovered(self, model: str, column: Column) -> Interval:
+        """Returns the share of what poor words lose against canonical ones that a way to choose wins back."""
+        poor, best = self._relative(Cell(model, "poor", "plain")), self._relative(Cell(model, "canonical", "plain"))
+        won = self._relative(Cell(model, "poor", column)) - poor
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return interval(won / (best - poor))
+
+    def _relative(self, cell: Cell) -> NDArray[np.float64]:
+        with np.errstate(divide="ignore", invalid="ignore"):  # a resample of few items may hold no right answer
+            shares = [self.scores[cell, task.name] / self.scores[self.base, task.name] for task in self.tasks]
+        mean: NDArray[np.float64] = _PERCENT * np.mean(shares, axis=0)
+        return mean
+
+
+def read_table(
+    folder: Path,
+    tasks: Sequence[Task],
+    models: Sequence[str],
+    *,
+    seed: int,
+    normalizer: Normalizer = "official",
+    notify: Callable[[str], None] = lambda notice: None,
+) -> Table:
+    """Scores what `runner.run` wrote.
+
+    Args:
+        folder: its folder.
+        tasks: the benchmarks.
+        models: the rows.
+        seed: of the resamples.
+        normalizer: of VQA accuracy.
+        notify: is told what a user should know.
+    """
+    written = read_records(folder)
+    records, columns = _grouped(written), columns_of(written)
+    all_words = [words for words in WORDS if any(words == of_group for _, of_group, _ in records)]
+    cells = [Cell(model, words, column) for model in models for words in all_words for column in columns]
+    rules = TextRules(normalizer=normalizer, captions=tokenized(_captions(tasks, written, columns), notify))
+    scores: dict[tuple[Cell, str], NDArray[np.float64]] = {}
+    for task in tasks:
+        rows = resampled_rows(len(records[models[0], "canonical", task.name]), seed)
+        for cell in cells:
+            words = "canonical" if cell.column == "always canonical" else cell.words
+            of_cell = records[cell.model, words, task.name]
+            answers = [wording_of(record, cell.column)["answer"] for record in of_cell]
+            scores[cell, task.name] = task_scores(task, of_cell, answers, rows, rules)
+    seconds = _seconds(folder / TIMES_FILE, cells)
+    return Table(
+        tasks=tasks,
+        models=models,
+        words=all_words,
+        columns=columns,
+        scores=scores,
+        seconds=seconds,
+        caption_tokenizer=rules.captions.tokenizer if rules.captions.tokens else None,
+    )
+
+
+def read_records(folder: Path) -> list[Mapping[str, Any]]:
+    """Returns the records that `runner.run` wrote, in the order in which it did."""
+    return [json.loads(line) for line in (folder / RECORDS_FILE).read_text(encoding="utf-8").splitlines()]
+
+
+def _grouped(records: Sequence[Mapping[str, Any]]) -> Records:
+    groups: dict[tuple[str, Words, str], list[Mapping[str, Any]]] = defaultdict(list)
+    for record in records:
+        model, words, _ = record["id"].rsplit("/", 2)
+        groups[model, words, record["task"]].append(record)
+    for group in groups.values():
+        group.sort(key=lambda record: str(record["id"]))
+    return groups
+
+
+def _captions(tasks: Sequence[Task], records: Sequence[Mapping[str, Any]], columns: Sequence[Column]) -> Iterator[str]:
+    """Yields what CIDEr reads in any cell: references and answers."""
+    names = {task.name for task in tasks if task.metric == "cider"}
+    for record in records:
+        if record["task"] in names:
+            yield from record["references"]
+            yield from (wording_of(record, column)["answer"] for column in columns)
+
+
+def _seconds(path: Path, cells: Sequence[Cell]) -> dict[Cell, float]:
+    """Returns the mean time per item of every cell: the mean over the tasks of a chunk's median."""
+    stages: dict[tuple[str, str], dict[str, list[Mapping[str, Any]]]] = defaultdict(lambda: defaultdict(list))
+    for line in path.read_text(encoding="utf-8").splitlines():
+        chunk = json.loads(line)
+        stages[chunk["model"], chunk["words"]][chunk["task"]].append(chunk)
+    seconds = {}
+    for cell in cells:
+        words = "canonical" if cell.column == "always canonical" else cell.words
+        medians = [
+            sum(float(np.median([chunk[stage] for chunk in chunks])) for stage in STAGES[cell.column])
+            for chunks in stages[cell.model, words].values()
+        ]
+        seconds[cell] = float(np.mean(medians)) if medians else float("nan")
+    return seconds

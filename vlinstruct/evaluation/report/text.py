@@ -1,0 +1,133 @@
+"""A table for people and for programs: every cell with its interval and its cost, and what follows from them.
+
+The first block is the paper's table 2 in points relative to vanilla; the others say what follows from it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vlinstruct.evaluation.item import Words
+from vlinstruct.evaluation.report.table import Cell, Table
+from vlinstruct.metrics.bootstrap import Interval
+
+_LEAST_LOSS = 3.0  # points; below it "share recovered" would divide by next to nothing
+
+
+def as_text(table: Table) -> str:
+    """Returns the table as lines for a terminal."""
+    blocks = [_averages(table, words) for words in table.words]
+    blocks += [_conclusions(table), _tasks(table)]
+    return "\n\n".join("\n".join(block) for block in blocks)
+
+
+def as_record(table: Table, facts: dict[str, Any]) -> dict[str, Any]:
+    """Returns the table as one JSON object.
+
+    Args:
+        table: the scores.
+        facts: what they were measured on and with.
+    """
+    cells = [Cell(model, words, column) for model in table.models for words in table.words for column in table.columns]
+    return {
+        "schema": "vlinstruct.evaluation_table/1",
+        "id": facts["id"],
+        "status": "ok",
+        **facts,
+        "cells": [
+            {
+                "model": cell.model,
+                "words": cell.words,
+                "column": cell.column,
+                "average": _pair(table.average(cell)),
+                "seconds_per_item": table.seconds[cell],
+                "tasks": {task.name: _pair(table.task_score(cell, task.name)) for task in table.tasks},
+            }
+            for cell in cells
+        ],
+        "findings": {name: _pair(value) for name, value in findings(table).items()},
+    }
+
+
+def findings(table: Table) -> dict[str, Interval]:
+    """Returns what the table is made for: differences of averages in points, with intervals."""
+    values: dict[str, Interval] = {}
+    for model in table.models:
+        if "poor" in table.words:
+            values |= _poor_words(table, model)
+        best = Cell(model, "canonical", "plain")
+        values[f"{model}: AIO (safe) on canonical words"] = table.difference(Cell(model, "canonical", "AIO safe"), best)
+    for model in table.models[1:]:
+        for words in table.words:
+            values |= _against_first(table, model, words)
+    return values
+
+
+def _poor_words(table: Table, model: str) -> dict[str, Interval]:
+    """Returns what poor words cost a model, and what is won back."""
+    plain, safe = Cell(model, "poor", "plain"), Cell(model, "poor", "AIO safe")
+    loss = table.difference(plain, Cell(model, "canonical", "plain"))
+    values = {
+        f"{model}: poor words against canonical ones": loss,
+        f"{model}: AIO (safe) on poor words": table.difference(safe, plain),
+    }
+    if loss.value <= -_LEAST_LOSS:
+        values[f"{model}: share of the loss that AIO (safe) wins back"] = table.recovered(model, "AIO safe")
+    return values
+
+
+def _against_first(table: Table, model: str, words: Words) -> dict[str, Interval]:
+    """Returns what a model gains over the first one, and whether its training and AIO strengthen each other."""
+    base = table.models[0]
+    first, plain, safe = Cell(base, words, "plain"), Cell(model, words, "plain"), Cell(model, words, "AIO safe")
+    return {
+        f"{model}, plain against {base}, {words} words": table.difference(plain, first),
+        f"{model} + AIO (safe) against {base}, {words} words": table.difference(safe, first),
+        f"{model} x AIO (safe), {words} words": table.interaction(model, words, "AIO safe"),
+    }
+
+
+def _averages(table: Table, words: Words) -> list[str]:
+    lines = [f"{words} words: average over {len(table.tasks)} tasks, {table.base.model} on canonical words = 100"]
+    width = max(len(model) for model in table.models)
+    for model in table.models:
+        for column in table.columns:
+            cell = Cell(model, words, column)
+            cost = f"{1e3 * table.seconds[cell]:7.1f} ms"
+            lines.append(f"  {model:{width}}  {column:16}  {spelled(table.average(cell))}  {cost}")
+    return lines
+
+
+def _conclusions(table: Table) -> list[str]:
+    values = findings(table)
+    width = max(len(name) for name in values)
+    lines = ["points, with 95 % intervals over resampled items (shares: 1 is all)"]
+    return [*lines, *(f"  {name:{width}}  {spelled(value, signed=True)}" for name, value in values.items())]
+
+
+def _tasks(table: Table) -> list[str]:
+    """Shows each task's own metric for the cells that matter most."""
+    shown_columns = [column for column in table.columns if column in ("plain", "plain, greedy", "AIO safe")]
+    ways = [(words, column) for words in table.words if words != "paraphrased" for column in shown_columns]
+    shown = [
+        (f"{model}, {words}, {column}", Cell(model, words, column)) for model in table.models for words, column in ways
+    ]
+    lines = ["each task's own metric"]
+    for task in table.tasks:
+        lines.append(f"  {task.name} ({task.metric})")
+        lines += [f"    {name:36} {spelled(table.task_score(cell, task.name), digits=3)}" for name, cell in shown]
+    return lines
+
+
+def spelled(interval: Interval, *, signed: bool = False, digits: int = 2) -> str:
+    """Returns a value with its interval.
+
+    >>> spelled(Interval(value=1.0, low=-0.5, high=2.0), signed=True)
+    '+1.00 [-0.50, +2.00]'
+    """
+    sign = "+" if signed else ""
+    return f"{interval.value:{sign}.{digits}f} [{interval.low:{sign}.{digits}f}, {interval.high:{sign}.{digits}f}]"
+
+
+def _pair(interval: Interval) -> dict[str, float]:
+    return {"value": interval.value, "low": interval.low, "high": interval.high}

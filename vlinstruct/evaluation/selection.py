@@ -1,0 +1,194 @@
+"""What was asked for by name: mini's tasks, official benchmarks, or both, each of the two with a table of its own.
+
+mini's tasks have the official benchmarks' names and other kinds of words, so that one table cannot hold both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from vlinstruct.backends.registry import BACKBONES, DEFAULT_BACKBONE
+from vlinstruct.errors import UsageError, shortened
+from vlinstruct.evaluation.benchmark import Benchmark
+from vlinstruct.evaluation.benchmarks import BENCHMARKS, folder_of, mini
+from vlinstruct.evaluation.item import Item, Task
+from vlinstruct.evaluation.reading.files import ignores_tables, read_items
+from vlinstruct.evaluation.reading.ocr_tokens import CompleteItems, Ocr, read_completed
+from vlinstruct.evaluation.settings import EvaluationSettings
+from vlinstruct.settings import GenerationSettings
+
+Collection = Literal["mini", "official"]
+_MINI_TASKS: Mapping[str, Task] = {f"mini/{task.name}": task for task in mini.TASKS}
+_MINI_ITEMS = 500  # a task's; everything about mini is drawn, so that there is no whole to take
+_MINI_GENERATION = GenerationSettings(max_new_tokens=48)
+_VANILLA = "vanilla"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """What one table is made of.
+
+    Args:
+        collection: mini's or official.
+        tasks: the benchmarks.
+        items: by task.
+        generation: how answers are generated, by task.
+        facts: what a reader of the table should know about the items.
+        notices: what a user should know at once.
+    """
+
+    collection: Collection
+    tasks: Sequence[Task]
+    items: Mapping[str, Sequence[Item]]
+    generation: Mapping[str, GenerationSettings]
+    facts: Mapping[str, Any]
+    notices: Sequence[str] = ()
+
+
+def require_names(names: Sequence[str], *, ocr: bool) -> None:
+    """Refuses no names at all, and `--ocr` for names none of which has a use for it.
+
+    Raises:
+        UsageError: there are no names, or none of them shows OCR tokens.
+    """
+    if not names:
+        raise UsageError("name a benchmark: mini, or an official one (--list).")
+    if ocr and all(benchmark.with_ocr is None for benchmark in official(names)):
+        users = ", ".join(name for name, benchmark in BENCHMARKS.items() if benchmark.with_ocr is not None)
+        raise UsageError(f"--ocr reads the tokens that {users} shows; of {shortened(', '.join(names), 60)} none does.")
+
+
+def official(names: Sequence[str]) -> list[Benchmark]:
+    """Returns the official benchmarks among the names, in the order of the paper's.
+
+    Raises:
+        UsageError: nothing is known by one of the names.
+    """
+    unknown = [name for name in names if name != "mini" and name not in {**_MINI_TASKS, **BENCHMARKS}]
+    if unknown:
+        known = f"{', '.join(BENCHMARKS)}, mini, and mini's tasks, e.g. mini/gqa"
+        raise UsageError(f"unknown benchmark {unknown[0]!r}: known are {known}.")
+    return [benchmark for name, benchmark in BENCHMARKS.items() if name in names]
+
+
+def collections_of(names: Sequence[str]) -> list[Collection]:
+    """Returns which collections the named benchmarks are of."""
+    is_mini = [name.split("/")[0] == "mini" for name in names]
+    collections: list[Collection] = ["mini"] if any(is_mini) else []
+    return collections if all(is_mini) else [*collections, "official"]
+
+
+def adapters_by_row(
+    collection: Collection, *, ablation: bool, adapters: Sequence[str], backbone: str
+) -> Mapping[str, str | None]:
+    """Returns a table's rows by name: the adapter that each puts onto the backbone, None for nothing.
+
+    Args:
+        collection: mini's table or the official benchmarks'.
+        ablation: whether the backbone without an adapter has a row beside those of the adapters.
+        adapters: folders or names; under `ablation` those that ship with the backbone if none is given.
+        backbone: as it was named.
+
+    Raises:
+        UsageError: the options contradict each other.
+    """
+    named: dict[str, str | None] = {adapter: adapter for adapter in adapters}
+    if not ablation:
+        if len(adapters) > 1:
+            raise UsageError("--adapter is given twice: with --ablation each has a row of its own.")
+        return named or {_VANILLA: None}
+    is_built_in = backbone in BACKBONES and BACKBONES[backbone].is_built_in
+    if not named and collection == "official" and not is_built_in:
+        raise UsageError("--ablation compares adapters: name at least one with --adapter.")
+    if len({_VANILLA, *adapters}) <= len(adapters):
+        raise UsageError("--adapter: two rows would have one name.")
+    if named:
+        return {_VANILLA: None, **named}
+    shipped_for = backbone if is_built_in else DEFAULT_BACKBONE
+    return {_VANILLA: None, "projection": f"{shipped_for}-projection", "EMA": f"{shipped_for}-ema"}
+
+
+def select(
+    names: Sequence[str], *, data: Path | None, limit: int | None, settings: EvaluationSettings, ocr: Ocr | None
+) -> Iterator[Selection]:
+    """Yields what is run: mini's tasks, then the official benchmarks.
+
+    Args:
+        names: as they were typed.
+        data: the folder of the official benchmarks' folders.
+        limit: the first so many items of each task; None takes all, and some of mini's.
+        settings: how items are drawn and answers generated.
+        ocr: reads tokens that annotations lack; None refuses such annotations.
+
+    Raises:
+        UsageError: an unknown name, or official benchmarks without their folder.
+        DataError: their files cannot be used.
+    """
+    benchmarks = official(names)
+    if benchmarks and data is None:
+        raise UsageError(
+            "official benchmarks need --data DIR, which holds a folder for each: --list says what is in it."
+        )
+    tasks = [task for name, task in _MINI_TASKS.items() if "mini" in names or name in names]
+    if tasks:
+        yield _mini(tasks, _MINI_ITEMS if limit is None else limit, settings)
+    if benchmarks and data is not None:
+        yield _official(benchmarks, data, limit, settings, ocr)
+
+
+def _mini(tasks: Sequence[Task], num_items: int, settings: EvaluationSettings) -> Selection:
+    generation = settings.generation(_MINI_GENERATION)
+    return Selection(
+        collection="mini",
+        tasks=tasks,
+        items={task.name: mini.items(task, num_items, split=settings.split, seed=settings.seed) for task in tasks},
+        generation={task.name: generation for task in tasks},
+        facts={"split": settings.split, "seed": settings.seed, "items_per_task": num_items},
+    )
+
+
+def _official(
+    benchmarks: Sequence[Benchmark], data: Path, limit: int | None, settings: EvaluationSettings, ocr: Ocr | None
+) -> Selection:
+    complete: dict[str, CompleteItems] = {}
+    notices: list[str] = []
+    if ocr is not None:  # files that lack tokens are whole then, and so stand before tables beside them
+        benchmarks = [benchmark.without_tokens() for benchmark in benchmarks]
+    for benchmark in benchmarks:
+        name, folder = benchmark.task.name, folder_of(benchmark, data)
+        if ocr is None or benchmark.with_ocr is None:
+            complete[name] = CompleteItems(items=read_items(benchmark, folder, limit=limit))
+        else:
+            complete[name] = read_completed(benchmark, folder, ocr, limit=limit)
+        if ignores_tables(benchmark, folder):
+            notices.append(f"{name}: its authors' files are read, the tables in {folder} are not")
+        if limit is None and len(complete[name].items) != benchmark.num_items:
+            notices.append(
+                f"{name} has {len(complete[name].items):,} items here, its authors' files have "
+                f"{benchmark.num_items:,}: the figures cannot be compared with others'"
+            )
+    notices += [
+        f"{name}: {', '.join(of_task.libraries)} read the tokens of {of_task.num_pictures:,} pictures: the figures "
+        "cannot be compared with those on the annotations' Rosetta tokens"
+        for name, of_task in complete.items()
+        if of_task.num_pictures
+    ]
+    facts: dict[str, Any] = {
+        "seed": settings.seed,
+        "items": {name: len(of_task.items) for name, of_task in complete.items()},
+    }
+    if ocr is not None:
+        libraries = sorted({library for of_task in complete.values() for library in of_task.libraries})
+        facts["ocr_pictures"] = sum(of_task.num_pictures for of_task in complete.values())
+        facts["ocr_library"] = ", ".join(libraries or [ocr.library])
+    return Selection(
+        collection="official",
+        tasks=[benchmark.task for benchmark in benchmarks],
+        items={name: of_task.items for name, of_task in complete.items()},
+        generation={benchmark.task.name: settings.generation(benchmark.generation) for benchmark in benchmarks},
+        facts=facts,
+        notices=notices,
+    )

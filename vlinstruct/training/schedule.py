@@ -1,0 +1,84 @@
+"""What update `n` learns and at which rate: functions of `n` and the settings alone, so that a position is one number.
+
+Samples of like length share a batch, which saves padding; which batch comes when is drawn. No torch.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+
+from vlinstruct.training.settings import TrainingSettings
+
+_FIRST_RATE = 1e-8
+_BATCHES_SORTED_TOGETHER = 50
+_GROUPS = 7  # by answer, each then sorted by prompt: about the root of the batches, so that both lengths are alike
+
+
+def num_steps(num_samples: int, settings: TrainingSettings, num_processes: int = 1) -> int:
+    """Returns how many updates a training has."""
+    whole = settings.num_train_epochs * num_batches(num_samples, settings.batch_size(num_processes))
+    return whole if settings.max_steps is None else min(whole, settings.max_steps)
+
+
+def learning_rate_at(step: int, num_steps: int, settings: TrainingSettings) -> float:
+    """Returns the rate of update `step`, from 0: linear warm-up, then a cosine to 0 at `num_steps`.
+
+    >>> settings = TrainingSettings(learning_rate=1.0, warmup_steps=2)
+    >>> [round(learning_rate_at(step, 6, settings), 3) for step in range(7)]
+    [0.0, 0.5, 1.0, 0.854, 0.5, 0.146, 0.0]
+    """
+    if step < settings.warmup_steps:
+        return _FIRST_RATE + (settings.learning_rate - _FIRST_RATE) * step / settings.warmup_steps
+    share = (step - settings.warmup_steps) / max(1, num_steps - settings.warmup_steps)
+    return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
+
+
+def epoch_batches(lengths: Sequence[tuple[int, int]], batch_size: int, *, seed: int, epoch: int) -> list[list[int]]:
+    """Returns an epoch's batches of sample indices; each sample is in one of them, one may be smaller.
+
+    Args:
+        lengths: of every sample's prompt and answer, in tokens.
+        batch_size: samples of one update.
+        seed: of the training.
+        epoch: from 0.
+
+    >>> epoch_batches([(5, 1), (1, 1), (5, 1), (1, 1)], 2, seed=0, epoch=0)
+    [[3, 0], [1, 2]]
+    """
+    rng = random.Random(f"{seed}/{epoch}")
+    order = list(range(len(lengths)))
+    rng.shuffle(order)
+    width = _BATCHES_SORTED_TOGETHER * batch_size
+    batches: list[list[int]] = []
+    for start in range(0, len(order), width):
+        alike = _by_length(order[start : start + width], lengths, batch_size)
+        batches += [alike[first : first + batch_size] for first in range(0, len(alike), batch_size)]
+    rng.shuffle(batches)
+    return batches
+
+
+def _by_length(indices: Sequence[int], lengths: Sequence[tuple[int, int]], batch_size: int) -> list[int]:
+    by_answer = sorted(indices, key=lambda index: lengths[index][1])
+    width = max(1, round(len(indices) / batch_size / _GROUPS)) * batch_size
+    groups = [by_answer[start : start + width] for start in range(0, len(by_answer), width)]
+    return [index for group in groups for index in sorted(group, key=lambda index: lengths[index][0])]
+
+
+def num_batches(num_samples: int, batch_size: int) -> int:
+    """Returns how many batches an epoch has."""
+    return -(-num_samples // batch_size)
+
+
+def micro_batches(batch: Sequence[int], rows: int, num_processes: int) -> list[list[list[int]]]:
+    """Splits the batch of an update: a list of micro-batches, each a list of every process' samples.
+
+    A process may have none in the last one; neighbours, which are of like length, go through the model together.
+
+    >>> micro_batches([1, 2, 3, 4, 5], rows=1, num_processes=2)
+    [[[1], [2]], [[3], [4]], [[5], []]]
+    """
+    width = rows * num_processes
+    together = [batch[start : start + width] for start in range(0, len(batch), width)]
+    return [[list(part[rank::num_processes]) for rank in range(num_processes)] for part in together]

@@ -1,0 +1,147 @@
+"""The settings of a training, with the paper's recipe as defaults (appendix C.3). No torch.
+
+Names are transformers' TrainingArguments' where it has one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
+from typing import Any
+
+from vlinstruct.errors import UsageError
+from vlinstruct.training.data.conversations import Answers
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSettings:
+    """How the alignment layers are trained.
+
+    Args:
+        ema: whether CMAA's U_mm follows the queries.
+        learned_cmaa: whether CMAA gets learned projections, which the paper does not have.
+        ln_vision: whether the vision tower's last layer norm learns, as in the authors' code.
+        lora: whether LoRA learns on the language model.
+        lora_r: its rank.
+        lora_alpha: its scale is alpha / rank.
+        lora_dropout: of its input, while training.
+        learning_rate: at its highest, after the warm-up.
+        weight_decay: AdamW's, on matrices; biases have none (as in LAVIS).
+        warmup_steps: from 1e-8 up to the learning rate, linearly; then down to 0 along a cosine.
+        num_train_epochs: passes over the data.
+        max_steps: ends the training earlier, and the cosine with it; None for all epochs.
+        per_device_train_batch_size: samples that go through the model together, on each process.
+        gradient_accumulation_steps: such batches per update.
+        gradient_checkpointing: compute the language model's activations again in the backward pass; less memory.
+        auto_find_batch_size: halve what goes through together when memory ends; the updates stay the same.
+        skip_nonfinite: updates that may be left out because their loss is not finite, before the training stops.
+        skip_images: pictures that may be left out because they cannot be read; the order of the rest is as it was.
+        answers: whether the last answer of a conversation is learned or all of them.
+        seed: of the data's order.
+        save_steps: updates between checkpoints.
+        eval_steps: updates between validations.
+    """
+
+    ema: bool = True
+    learned_cmaa: bool = False
+    ln_vision: bool = False
+    lora: bool = False
+    lora_r: int = 8
+    lora_alpha: int = 16
+    lora_dropout: float = 0.05
+    learning_rate: float = 1e-5
+    weight_decay: float = 0.05
+    warmup_steps: int = 1000
+    num_train_epochs: int = 3
+    max_steps: int | None = None
+    per_device_train_batch_size: int = 8
+    gradient_accumulation_steps: int = 4
+    gradient_checkpointing: bool = False
+    auto_find_batch_size: bool = False
+    skip_nonfinite: int = 0
+    skip_images: int = 0
+    answers: Answers = "last"
+    seed: int = 0
+    save_steps: int = 500
+    eval_steps: int = 500
+
+    def __post_init__(self) -> None:
+        counts = {
+            "num_train_epochs": self.num_train_epochs,
+            "per_device_train_batch_size": self.per_device_train_batch_size,
+            "gradient_accumulation_steps": self.gradient_accumulation_steps,
+            "save_steps": self.save_steps,
+            "eval_steps": self.eval_steps,
+            "lora_r": self.lora_r,
+            "lora_alpha": self.lora_alpha,
+            "max_steps": 1 if self.max_steps is None else self.max_steps,
+        }
+        most = 10**9
+        problems = [f"{name} must be 1 to {most:,}, got {n}" for name, n in counts.items() if not 1 <= n <= most]
+        claims = [
+            (0 < self.learning_rate < math.inf, f"learning_rate must be above 0 and finite, got {self.learning_rate}"),
+            (0 <= self.weight_decay <= 1, f"weight_decay must be 0 to 1, got {self.weight_decay}"),
+            (0 <= self.lora_dropout < 1, f"lora_dropout must be 0 to below 1, got {self.lora_dropout}"),
+            (0 <= self.skip_nonfinite <= most, f"skip_nonfinite must be 0 or more, got {self.skip_nonfinite}"),
+            (0 <= self.skip_images <= most, f"skip_images must be 0 or more, got {self.skip_images}"),
+            (self.ema or not self.learned_cmaa, "learned_cmaa needs ema"),
+            (0 <= self.warmup_steps <= most, f"warmup_steps must be 0 or more, got {self.warmup_steps}"),
+            (0 <= self.seed < 2**63, f"seed must be 0 to 2^63 - 1, got {self.seed}"),
+            (self.answers in ("last", "all"), f"answers must be last or all, got {self.answers!r}"),
+        ]
+        problems += [problem for holds, problem in claims if not holds]
+        if problems:
+            raise UsageError("; ".join(problems))
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The layers that learn whole, keys of `backends.instructblip.adapter.LAYERS`."""
+        return ("projection",) + ("ln_vision",) * self.ln_vision + ("cmaa",) * self.learned_cmaa
+
+    def batch_size(self, num_processes: int = 1) -> int:
+        """Returns the samples of one update."""
+        return self.per_device_train_batch_size * self.gradient_accumulation_steps * num_processes
+
+
+# One of ours, for the models that we have trained: they learn within seconds.
+_BUILT_IN: Mapping[str, Any] = {
+    "learning_rate": 1e-4,
+    "warmup_steps": 20,
+    "num_train_epochs": 1,
+    "per_device_train_batch_size": 16,
+    "save_steps": 50,
+    "eval_steps": 25,
+}
+RECIPES: Mapping[str, Mapping[str, Any]] = {"mini": _BUILT_IN, "mini-llama": _BUILT_IN}
+_BATCH_SIZES = {"flant5-xl": 128, "flant5-xxl": 256, "mini": 16, "mini-llama": 16}
+_BATCH_SIZE = 32  # Vicuna's, and what we do not know
+
+
+def with_recipe(values: Mapping[str, Any], backbone: str, num_processes: int = 1) -> TrainingSettings:
+    """Returns the settings that a caller gives, with a backbone's recipe for the rest.
+
+    The batch of an update is the paper's, however many samples and processes it is made of, unless
+    `gradient_accumulation_steps` is given.
+
+    Args:
+        values: fields of TrainingSettings.
+        backbone: a known name; others get Vicuna's recipe.
+        num_processes: that train together.
+
+    Raises:
+        UsageError: a value is out of range, or its name is unknown.
+
+    >>> [with_recipe({}, "flant5-xl", n).gradient_accumulation_steps for n in (1, 8, 1000)]
+    [16, 2, 1]
+    """
+    names = [field.name for field in fields(TrainingSettings)]
+    for name in values:
+        if name not in names:
+            near = get_close_matches(name, names, n=1)
+            raise UsageError(f"unknown setting {name}; " + (f"did you mean {near[0]}?" if near else ", ".join(names)))
+    settings = TrainingSettings(**{**RECIPES.get(backbone, {}), **values})
+    rows = settings.per_device_train_batch_size * num_processes
+    steps = max(1, _BATCH_SIZES.get(backbone, _BATCH_SIZE) // rows)
+    return settings if "gradient_accumulation_steps" in values else replace(settings, gradient_accumulation_steps=steps)
