@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from vlinstruct.cli.options import INPUT, MODEL, OUTPUT, BackboneOption, CommonOptions, DeviceOption, Dtype, takes
-from vlinstruct.cli.terminal import Talk, show
+from vlinstruct.cli.terminal import Talk, show, show_record
 from vlinstruct.cli.training_options import TrainingOptions
 from vlinstruct.cli.training_progress import StopRequest, TrainingBar
 from vlinstruct.errors import UsageError
@@ -164,12 +163,8 @@ def _show_plan(plan: Plan, as_json: bool) -> None:
         return
     from dataclasses import asdict
 
-    from vlinstruct.records.output import RecordWriter
-
     fields = {name: value for name, value in asdict(plan).items() if name not in ("num_validation", "num_rows")}
-    RecordWriter(sys.stdout.buffer).write(
-        {"schema": "vlinstruct.finetune_plan/1", "id": "plan", "status": "ok", **fields}
-    )
+    show_record({"schema": "vlinstruct.finetune_plan/1", "id": "plan", "status": "ok", **fields})
 
 
 def _plan_lines(plan: Plan) -> list[str]:
@@ -201,11 +196,9 @@ def _grouped(learning: Mapping[str, int]) -> list[str]:
 
 
 def _show_result(outcome: Finetuned, output: Path, as_json: bool) -> None:
-    from vlinstruct.records.output import RecordWriter
-
     if as_json:
         record = {"schema": "vlinstruct.finetune/1", "id": str(output), "status": "ok", "adapter": str(output)}
         best = {"best_step": outcome.best_step, "best_eval_loss": outcome.best_loss}
-        RecordWriter(sys.stdout.buffer).write({**record, "num_steps": outcome.num_steps, **best})
+        show_record({**record, "num_steps": outcome.num_steps, **best})
     else:
         show(f"{output}")

@@ -142,24 +142,6 @@ def load_source(source: Source, *, name: str | None = None, limits: ImageLimits 
     return load_image(source, name=name, limits=limits)
 
 
-def path_inside(root: PathLike, text: str) -> Path | None:
-    """Returns the path that a record means by a text; None where it leads out of the folder or is no path.
-
-    What is looked at is the normalised path that is opened afterwards, so that "link/../x" cannot mean one thing here
-    and another there.
-
-    Args:
-        root: the folder that the text starts from.
-        text: as the record has it.
-
-    >>> path_inside("images", "a/../b.jpg"), path_inside("images", "../b.jpg"), path_inside("images", "/b.jpg")
-    (PosixPath('images/b.jpg'), None, None)
-    """
-    relative = os.path.normpath(text)
-    leads_out = os.path.isabs(relative) or relative.split(os.sep)[0] == os.pardir
-    return None if leads_out or "\0" in text else Path(root, relative)
-
-
 def _expand(text: str, stdin: BinaryIO | None, options: ListingOptions, skipped: Counter[str]) -> Iterable[ImageInput]:
     if text == "-":
         return [ImageInput(id="-", source=_read_stdin(stdin))]
