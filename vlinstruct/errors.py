@@ -154,8 +154,9 @@ def is_out_of_memory(error: BaseException) -> bool:
     True
     """
     text = str(error).lower()
-    said = isinstance(error, RuntimeError) and any(words in text for words in _OUT_OF_MEMORY)
-    return said or isinstance(error, MemoryError)
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(words in text for words in _OUT_OF_MEMORY)
+    )
 
 
 def printable(text: str, *, keep: str = "") -> str:

@@ -157,7 +157,7 @@ def _without_none(hint: Any) -> Any:
     """Returns X for `X | None`, every other type as it is."""
     if get_origin(hint) not in (Union, UnionType):
         return hint
-    others = [one for one in get_args(hint) if one is not NoneType]
+    others = [inner for inner in get_args(hint) if inner is not NoneType]
     return others[0] if len(others) == 1 else hint
 
 
@@ -184,8 +184,8 @@ def _key_problems(root: yaml.MappingNode, names: Collection[str]) -> list[tuple[
 
 def _missing(root: yaml.MappingNode, kind: type) -> list[str]:
     """Returns one problem that names every field which must be given and is not."""
-    given = {key.value for key, _ in root.value}
-    missing = [field.name for field in fields(kind) if _is_required(field) and field.name not in given]
+    keys = {key.value for key, _ in root.value}
+    missing = [field.name for field in fields(kind) if _is_required(field) and field.name not in keys]
     return [f"missing: {', '.join(missing)}"] if missing else []
 
 

@@ -74,8 +74,8 @@ def ask(
         ocr=ocr,
         choices=_choices(choices),
         optimize=optimize,
-        optimization=optimization.config(),
-        generation=generation.config(),
+        optimization=optimization.settings(),
+        generation=generation.settings(),
     )
     if choices is not None and generation != GenerationOptions():
         talk.notice("--choices ranks answers and generates none: the options of generation change nothing.")

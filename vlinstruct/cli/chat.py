@@ -36,7 +36,7 @@ def chat(
     from vlinstruct.cli.chat_session import Session, read_picture
     from vlinstruct.cli.run import collect_garbage_from_here
 
-    settings = ChatSettings(optimize=optimize, generation=generation.config(), optimization=optimization.config())
+    settings = ChatSettings(optimize=optimize, generation=generation.settings(), optimization=optimization.settings())
     templates = optimization.load_templates()
     talk = Talk(quiet=options.quiet)
     with talk.listening():

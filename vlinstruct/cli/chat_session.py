@@ -60,10 +60,10 @@ def read_picture(typed: str, options: ModelOptions, talk: Talk, *, may_fetch: bo
 
     if typed == "-":
         raise _no_picture(typed, "stdin brings the questions", "Name a file")
-    found = list_images([typed], options=ListingOptions(offline=options.offline))
-    if found.is_batch:
+    listed = list_images([typed], options=ListingOptions(offline=options.offline))
+    if listed.is_batch:
         raise _no_picture(typed, "it may be several pictures", "Name one")
-    (item,) = found.items
+    (item,) = listed.items
     if isinstance(item.source, Url) and not may_fetch:
         raise _no_picture(item.source.short_name, "URLs are fetched where they are typed, not piped in", "Name a file")
     loaded = load_input(item, limits=ImageLimits(max_pixels=options.max_pixels))

@@ -9,13 +9,25 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from vlinstruct.cli.evaluate_output import show_checked, show_differences, show_json, show_list
-from vlinstruct.cli.options import BackboneOption, DeviceOption, Dtype, QuantizeOption
+from vlinstruct.cli.options import (
+    ANSWER,
+    INPUT,
+    MODEL,
+    OUTPUT,
+    BackboneOption,
+    CommonOptions,
+    DeviceOption,
+    Dtype,
+    QuantizeOption,
+    takes,
+)
 from vlinstruct.cli.terminal import Talk, progress, show
 
 if TYPE_CHECKING:
     from vlinstruct.evaluation.evaluate import Evaluation
 
 
+@takes(CommonOptions)
 def evaluate(
     benchmarks: Annotated[
         list[str] | None,
@@ -24,59 +36,94 @@ def evaluate(
     *,
     data: Annotated[
         Path | None,
-        typer.Option(help="The official benchmarks' files or parquet copies: DIR/gqa, DIR/textvqa, ...", metavar="DIR"),
+        typer.Option(
+            help="The official benchmarks' files or parquet copies: DIR/gqa, DIR/textvqa, ...",
+            metavar="DIR",
+            rich_help_panel=INPUT,
+        ),
     ] = None,
-    listing: Annotated[bool, typer.Option("--list", help="List the official benchmarks and their files.")] = False,
-    check_data: Annotated[bool, typer.Option("--check-data", help="List what is wrong with --data, and stop.")] = False,
+    listing: Annotated[
+        bool, typer.Option("--list", help="List the official benchmarks and their files.", rich_help_panel=INPUT)
+    ] = False,
+    check_data: Annotated[
+        bool, typer.Option("--check-data", help="List what is wrong with --data, and stop.", rich_help_panel=INPUT)
+    ] = False,
     ablation: Annotated[
         bool, typer.Option("--ablation", help="Without and with each --adapter; mini's are its projection and EMA.")
     ] = False,
     limit: Annotated[
         int | None,
-        typer.Option(min=2, max=100_000, help="The first so many items of each.", show_default="all; 500 of mini's"),
+        typer.Option(
+            min=2,
+            max=100_000,
+            help="The first so many items of each.",
+            show_default="all; 500 of mini's",
+            rich_help_panel=INPUT,
+        ),
     ] = None,
-    split: Annotated[Literal["dev", "test"], typer.Option(help="Which part of mini's world.")] = "test",
+    split: Annotated[
+        Literal["dev", "test"], typer.Option(help="Which part of mini's world.", rich_help_panel=INPUT)
+    ] = "test",
     ocr: Annotated[
         bool,
-        typer.Option("--ocr", help="Read pictures that textvqa's files have no OCR tokens of (needs vlinstruct[ocr])."),
+        typer.Option(
+            "--ocr",
+            help="Read pictures that textvqa's files have no OCR tokens of (needs vlinstruct[ocr]).",
+            rich_help_panel=INPUT,
+        ),
     ] = False,
     seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of mini's items and the resamples.")] = 0,
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="The folder of the records; an earlier run is resumed.")
+        Path,
+        typer.Option(
+            "--output", "-o", help="The folder of the records; an earlier run is resumed.", rich_help_panel=OUTPUT
+        ),
     ] = Path("evaluation"),
     against: Annotated[
         Path | None,
         typer.Option(
-            help="Another run's --output: tell where its records differ, and what was nearly a tie.", metavar="DIR"
+            help="Another run's --output: tell where its records differ, and what was nearly a tie.",
+            metavar="DIR",
+            rich_help_panel=OUTPUT,
         ),
     ] = None,
     backbone: BackboneOption = None,
     adapter: Annotated[
         list[str] | None,
-        typer.Option(help="Trained alignment layers: a folder, or mini-ema; with --ablation several times."),
+        typer.Option(
+            help="Trained alignment layers: a folder, or mini-ema; with --ablation several times.",
+            rich_help_panel=MODEL,
+        ),
     ] = None,
     device: DeviceOption = "auto",
-    dtype: Annotated[Dtype, typer.Option(help="What the model computes in.")] = "auto",
+    dtype: Annotated[Dtype, typer.Option(help="What the model computes in.", rich_help_panel=MODEL)] = "auto",
     quantize: QuantizeOption = None,
-    batch_size: Annotated[int, typer.Option(min=1, max=1024, help="Items that go through the model together.")] = 16,
+    batch_size: Annotated[
+        int, typer.Option(min=1, max=1024, help="Items that go through the model together.", rich_help_panel=MODEL)
+    ] = 16,
     num_beams: Annotated[
-        int | None, typer.Option(help="Beams of the search for an answer.", show_default="the benchmark's own")
+        int | None,
+        typer.Option(
+            help="Beams of the search for an answer.", show_default="the benchmark's own", rich_help_panel=ANSWER
+        ),
     ] = None,
     max_new_tokens: Annotated[
-        int | None, typer.Option(help="Most tokens of an answer.", show_default="the benchmark's own")
+        int | None,
+        typer.Option(help="Most tokens of an answer.", show_default="the benchmark's own", rich_help_panel=ANSWER),
     ] = None,
     repetition_penalty: Annotated[
         float | None,
-        typer.Option(help="Above 1: tokens that an answer has are less likely; LAVIS has 1.5.", show_default="1"),
+        typer.Option(
+            help="Above 1: tokens that an answer has are less likely; LAVIS has 1.5.",
+            show_default="1",
+            rich_help_panel=ANSWER,
+        ),
     ] = None,
     vqa_normalizer: Annotated[
         Literal["official", "lavis", "evalai"],
         typer.Option(help="How VQA accuracy compares: VQA v2.0's code, LAVIS' or lmms-eval's."),
     ] = "official",
-    as_json: Annotated[bool, typer.Option("--json", help="Print records as JSON.")] = False,
-    offline: Annotated[bool, typer.Option("--offline", help="Open no connection; use what is cached.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No notices, no progress.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Print tracebacks.")] = False,
+    common: CommonOptions,
 ) -> None:
     """Measure a model on benchmarks, plain and optimized.
 
@@ -87,26 +134,26 @@ def evaluate(
     """
     names = benchmarks or []
     if listing:
-        show_list(names, as_json)
+        show_list(names, common.as_json)
         return
     if check_data:
-        show_checked(names, data, as_json, ocr=ocr)
+        show_checked(names, data, common.as_json, ocr=ocr)
         return
     from vlinstruct.evaluation.evaluate import evaluate as evaluate_benchmarks
     from vlinstruct.evaluation.settings import EvaluationSettings
     from vlinstruct.training.devices import launched
 
     rank, _ = launched()
-    talk = Talk(quiet=quiet or rank > 0)
+    talk = Talk(quiet=common.quiet or rank > 0)
 
     def on_table(evaluation: Evaluation) -> None:
         talk.done(f"report: {evaluation.page}")
-        if as_json:
+        if common.as_json:
             show_json(evaluation.as_record())
         else:
             show(str(evaluation))
         if evaluation.differences is not None:
-            show_differences(evaluation, as_json)
+            show_differences(evaluation, common.as_json)
 
     with talk.listening():
         evaluate_benchmarks(
@@ -130,7 +177,7 @@ def evaluate(
                 device=device,
                 dtype=dtype,
                 quantize=quantize,
-                offline=offline,
+                offline=common.offline,
             ),
             progress=partial(progress, quiet=talk.quiet),
             notify=talk.notice,

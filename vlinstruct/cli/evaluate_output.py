@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vlinstruct.cli.terminal import show
+from vlinstruct.cli.terminal import show, show_record
 from vlinstruct.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -129,9 +129,7 @@ def show_differences(evaluation: Evaluation, as_json: bool) -> None:
 
 def show_json(record: dict[str, Any]) -> None:
     """Prints a record as a line, with null for what is no number."""
-    from vlinstruct.records.output import json_line
-
-    show(json_line(_finite(record)).decode().rstrip("\n"))
+    show_record(_finite(record))
 
 
 def _finite(value: Any) -> Any:

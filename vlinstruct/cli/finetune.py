@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from vlinstruct.cli.options import BackboneOption, DeviceOption, Dtype, takes
-from vlinstruct.cli.terminal import Talk, show
+from vlinstruct.cli.options import INPUT, MODEL, OUTPUT, BackboneOption, CommonOptions, DeviceOption, Dtype, takes
+from vlinstruct.cli.terminal import Talk, show, show_record
 from vlinstruct.cli.training_options import TrainingOptions
 from vlinstruct.cli.training_progress import StopRequest, TrainingBar
 from vlinstruct.errors import UsageError
@@ -20,21 +19,29 @@ if TYPE_CHECKING:
     from vlinstruct.training.job import Finetuned, Plan
 
 
-@takes(TrainingOptions)
+@takes(TrainingOptions, CommonOptions)
 def finetune(
     *,
     data: Annotated[
         Path | None,
         typer.Option(
             help="JSON lines, LLaVA's JSON, chat messages, or a folder of pictures with metadata.jsonl or .csv; on "
-            "mini and mini-llama an example set is drawn if not given."
+            "mini and mini-llama an example set is drawn if not given.",
+            rich_help_panel=INPUT,
         ),
     ] = None,
     image_root: Annotated[
-        Path | None, typer.Option(help="The folder that picture paths start from; the data's own if not given.")
+        Path | None,
+        typer.Option(
+            help="The folder that picture paths start from; the data's own if not given.", rich_help_panel=INPUT
+        ),
     ] = None,
-    eval_data: Annotated[Path | None, typer.Option(help="What is validated on, in any of these formats.")] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The adapter's folder.")] = Path("adapter"),
+    eval_data: Annotated[
+        Path | None, typer.Option(help="What is validated on, in any of these formats.", rich_help_panel=INPUT)
+    ] = None,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The adapter's folder.", rich_help_panel=OUTPUT)
+    ] = Path("adapter"),
     backbone: BackboneOption = None,
     config: Annotated[
         Path | None, typer.Option(help="A YAML file of settings, named as the options below; options override it.")
@@ -48,20 +55,27 @@ def finetune(
         Path | None, typer.Option(help="Where a checkpoint goes that --output does not take: a full or lost disk.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and do nothing.")] = False,
-    check_data: Annotated[bool, typer.Option("--check-data", help="List what is wrong with --data, and stop.")] = False,
+    check_data: Annotated[
+        bool, typer.Option("--check-data", help="List what is wrong with --data, and stop.", rich_help_panel=INPUT)
+    ] = False,
     report_to: Annotated[
-        Literal["none", "tensorboard"], typer.Option(help="Where curves go beside log.jsonl and curve.png.")
+        Literal["none", "tensorboard"],
+        typer.Option(help="Where curves go beside log.jsonl and curve.png.", rich_help_panel=OUTPUT),
     ] = "none",
     push_to_hub: Annotated[
-        str | None, typer.Option(metavar="OWNER/NAME", help="Upload the finished adapter, private, to this repository.")
+        str | None,
+        typer.Option(
+            metavar="OWNER/NAME",
+            help="Upload the finished adapter, private, to this repository.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = None,
     device: DeviceOption = "auto",
-    dtype: Annotated[Dtype, typer.Option(help="What the frozen parts compute in; what learns has float32.")] = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="Print the plan or the result as JSON.")] = False,
-    offline: Annotated[bool, typer.Option("--offline", help="Open no connection; use what is cached.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No notices, no progress.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Print tracebacks.")] = False,
+    dtype: Annotated[
+        Dtype, typer.Option(help="What the frozen parts compute in; what learns has float32.", rich_help_panel=MODEL)
+    ] = "auto",
     training: TrainingOptions,
+    common: CommonOptions,
 ) -> None:
     """Train a backbone's alignment layers into an adapter.
 
@@ -80,13 +94,19 @@ def finetune(
     settings = training.settings(config)
     tracker = None if report_to == "none" else report_to
     shared: dict[str, Any] = {"backbone": backbone, "eval_data": eval_data, "image_root": image_root, **settings}
-    shared |= {"device": device, "dtype": dtype, "offline": offline, "report_to": tracker, "push_to_hub": push_to_hub}
+    shared |= {
+        "device": device,
+        "dtype": dtype,
+        "offline": common.offline,
+        "report_to": tracker,
+        "push_to_hub": push_to_hub,
+    }
     if dry_run:
         plan = plan_finetuning(data, **shared)
         if is_main_process():
-            _show_plan(plan, as_json)
+            _show_plan(plan, common.as_json)
         return
-    talk = Talk(quiet=quiet)
+    talk = Talk(quiet=common.quiet)
     with StopRequest() as request, TrainingBar(talk) as bar:
 
         def on_loaded() -> None:
@@ -121,7 +141,7 @@ def finetune(
     if outcome.hub_url is not None:
         talk.done(f"uploaded to {outcome.hub_url}")
     if is_main_process():
-        _show_result(outcome, output, as_json)
+        _show_result(outcome, output, common.as_json)
 
 
 def _check(data: Path | None, image_root: Path | None) -> None:
@@ -143,12 +163,8 @@ def _show_plan(plan: Plan, as_json: bool) -> None:
         return
     from dataclasses import asdict
 
-    from vlinstruct.records.output import RecordWriter
-
     fields = {name: value for name, value in asdict(plan).items() if name not in ("num_validation", "num_rows")}
-    RecordWriter(sys.stdout.buffer).write(
-        {"schema": "vlinstruct.finetune_plan/1", "id": "plan", "status": "ok", **fields}
-    )
+    show_record({"schema": "vlinstruct.finetune_plan/1", "id": "plan", "status": "ok", **fields})
 
 
 def _plan_lines(plan: Plan) -> list[str]:
@@ -180,11 +196,9 @@ def _grouped(learning: Mapping[str, int]) -> list[str]:
 
 
 def _show_result(outcome: Finetuned, output: Path, as_json: bool) -> None:
-    from vlinstruct.records.output import RecordWriter
-
     if as_json:
         record = {"schema": "vlinstruct.finetune/1", "id": str(output), "status": "ok", "adapter": str(output)}
         best = {"best_step": outcome.best_step, "best_eval_loss": outcome.best_loss}
-        RecordWriter(sys.stdout.buffer).write({**record, "num_steps": outcome.num_steps, **best})
+        show_record({**record, "num_steps": outcome.num_steps, **best})
     else:
         show(f"{output}")

@@ -72,7 +72,7 @@ def optimize(
         work = typed_work(images, (instruction,), options, talk)
         _run_shared(instruction, work, options, optimization, talk)
         return
-    operation = Optimize(optimization=optimization.config(), answer=answer, generation=generation.config())
+    operation = Optimize(optimization=optimization.settings(), answer=answer, generation=generation.settings())
     if not answer and generation != GenerationOptions():
         talk.notice("the options of generation change nothing without --answer.")
     work = typed_work(images, (instruction,), options, talk)
@@ -92,7 +92,7 @@ def _run_shared(
             instruction,
             items,
             settings=options.settings(optimization.templates),
-            optimization=optimization.config(),
+            optimization=optimization.settings(),
             notify=talk.notice,
             on_loaded=collect_garbage_from_here,
         )

@@ -238,7 +238,7 @@ class GenerationOptions:
     top_p: Annotated[float, typer.Option(help="When sampling: keep this much probability.")] = 1.0
     seed: Annotated[int, typer.Option(help="Of the sampling, 0 to 2^64 - 1.")] = 0
 
-    def config(self) -> GenerationSettings:
+    def settings(self) -> GenerationSettings:
         """Returns the checked settings."""
         return GenerationSettings(**{field.name: getattr(self, field.name) for field in fields(self)})
 
@@ -261,7 +261,7 @@ class OptimizationOptions:
     ] = None
     templates: Annotated[Path | None, typer.Option(help="A YAML file with your own templates.")] = None
 
-    def config(self) -> OptimizationSettings:
+    def settings(self) -> OptimizationSettings:
         """Returns the checked settings."""
         return OptimizationSettings(select=self.select, least_certainty=self.least_certainty)
 

@@ -11,13 +11,12 @@ from pathlib import Path
 
 from vlinstruct.batch import BadItem, BatchItem, Summary, run_batch, run_one
 from vlinstruct.cli.options import DataOptions, RunOptions
-from vlinstruct.cli.terminal import Talk, progress, show
+from vlinstruct.cli.terminal import Talk, progress, show, show_record
 from vlinstruct.errors import BatchError, InputError, UsageError
 from vlinstruct.media.inputs import ListingOptions, has_image_extension, list_images
 from vlinstruct.operations import Fields, Operation
 from vlinstruct.records.items import ItemError, read_items
 from vlinstruct.records.lines import ItemOptions
-from vlinstruct.records.output import RecordWriter
 
 Item = BatchItem | BadItem
 
@@ -141,7 +140,7 @@ def print_record(record: Fields, options: RunOptions, talk: Talk, render: Callab
     for notice in record.get("optimization", record).get("notices", ()):
         talk.notice(notice)
     if options.as_json:
-        RecordWriter(sys.stdout.buffer).write(record)
+        show_record(record)
     else:
         show(render(record))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import typer
 
@@ -14,6 +14,8 @@ from vlinstruct.errors import DataError, UsageError
 @dataclass(frozen=True, kw_only=True)
 class TrainingOptions:
     """The options, named as in transformers' TrainingArguments where it has one."""
+
+    HEADING: ClassVar = "Training"
 
     ema: Annotated[bool | None, typer.Option("--ema/--no-ema", help="With CMAA, or the plain projection.")] = None
     learned_cmaa: Annotated[

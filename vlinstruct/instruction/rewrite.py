@@ -46,7 +46,7 @@ def rewrite(
     """
     tells_certainty = backend.abilities.can_tell_nll or backend.abilities.can_score
     if settings.least_certainty and not tells_certainty:
-        raise UsageError("least_certainty needs a backend that tells likelihoods. Set it to 0.")
+        raise UsageError("least_certainty needs a backend that tells likelihoods", advice="Set it to 0.")
     known = {} if known is None else known
     keys = [(templates.rewrite, settings.max_new_tokens, text) for text in instructions]
     new = [key for key in dict.fromkeys(keys) if key not in known]

@@ -131,7 +131,7 @@ class Templates:
 
     def compare_prompt(self, ranked: Sequence[ScoredInstruction]) -> str:
         """Returns the in-context comparison of the instructions in the order given: worst first, see `rank`."""
-        items = [fill(self.compare_item, instruction=one.text, ias=written_ias(one.ias)) for one in ranked]
+        items = [fill(self.compare_item, instruction=scored.text, ias=written_ias(scored.ias)) for scored in ranked]
         return fill(self.compare, candidates=" ".join(items))
 
 
@@ -157,10 +157,10 @@ def _problems(name: str, text: str) -> list[str]:
 def _field_problems(name: str, text: str) -> list[str]:
     """Returns the fields that are missing or that this template does not have."""
     allowed = [f"{{{field}}}" for field in TEMPLATE_FIELDS[name]]
-    found = [match[0] for match in _FIELD.finditer(text)]
+    used = [match[0] for match in _FIELD.finditer(text)]
     has = f"has {' and '.join(allowed)}" if allowed else "has no fields: the instruction follows it"
-    unknown = [field for field in dict.fromkeys(found) if field not in allowed]
-    missing = [field for field in allowed if field not in found]
+    unknown = [field for field in dict.fromkeys(used) if field not in allowed]
+    missing = [field for field in allowed if field not in used]
     return [f"template {name!r} lacks {field}" for field in missing] + [
         f"template {name!r} contains {shortened(field, 40)}, but it {has}" for field in unknown
     ]

@@ -139,10 +139,10 @@ def image_format_of(content: bytes, place: str) -> ImageFormat:
     """
     if not content:
         raise refusal("image", place, "empty", "empty file", "Check where it came from")
-    found = identify(content)
-    if isinstance(found, NoImage):
-        raise refusal("image", place, found.code, found.why, found.advice)
-    return found
+    image_format = identify(content)
+    if isinstance(image_format, NoImage):
+        raise refusal("image", place, image_format.code, image_format.why, image_format.advice)
+    return image_format
 
 
 def _decode(content: bytes, image_format: ImageFormat, place: str, limits: ImageLimits) -> LoadedImage:

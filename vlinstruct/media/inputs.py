@@ -103,10 +103,10 @@ def list_images(
     skipped: Counter[str] = Counter()
     items: dict[str, ImageInput] = {}
     for text in [os.fspath(path) for path in typed]:
-        found = list(_expand(text, stdin, options, skipped))
-        if not found:
+        expanded = list(_expand(text, stdin, options, skipped))
+        if not expanded:
             raise _nothing_to_do(text, skipped)
-        for item in found:
+        for item in expanded:
             skipped["named twice"] += item.id in items
             items.setdefault(item.id, item)
     if not items:
@@ -140,24 +140,6 @@ def load_source(source: Source, *, name: str | None = None, limits: ImageLimits 
     if isinstance(source, Url):
         return load_image(fetch(source), name=source.short_name, limits=limits)
     return load_image(source, name=name, limits=limits)
-
-
-def path_inside(root: PathLike, text: str) -> Path | None:
-    """Returns the path that a record means by a text; None where it leads out of the folder or is no path.
-
-    What is looked at is the normalised path that is opened afterwards, so that "link/../x" cannot mean one thing here
-    and another there.
-
-    Args:
-        root: the folder that the text starts from.
-        text: as the record has it.
-
-    >>> path_inside("images", "a/../b.jpg"), path_inside("images", "../b.jpg"), path_inside("images", "/b.jpg")
-    (PosixPath('images/b.jpg'), None, None)
-    """
-    relative = os.path.normpath(text)
-    leads_out = os.path.isabs(relative) or relative.split(os.sep)[0] == os.pardir
-    return None if leads_out or "\0" in text else Path(root, relative)
 
 
 def _expand(text: str, stdin: BinaryIO | None, options: ListingOptions, skipped: Counter[str]) -> Iterable[ImageInput]:

@@ -28,8 +28,8 @@ def ocr_tokens(image: Image.Image) -> tuple[str, ...]:
     Raises:
         ResourceError: the library is not installed.
     """
-    found = _reader()(_as_array(image)).txts or ()
-    return tuple(word for line in found for word in line.split())[:MAX_TOKENS]
+    lines = _reader()(_as_array(image)).txts or ()
+    return tuple(word for line in lines for word in line.split())[:MAX_TOKENS]
 
 
 def require_ocr() -> None:

@@ -169,18 +169,26 @@ def image_place(text: str, place: str, root: str, options: ItemOptions) -> Path 
         raise bad_record(place, "url_refused", "its image is a data: or file: URL", "Name a file")
     if "\0" in text:
         raise bad_record(place, "bad_field", "its image path holds a NUL character")
-    # The normalised path is the one that is opened, so that "link/../x" cannot mean one thing here and another there.
-    relative = os.path.normpath(text)
-    if leads_out(relative) and not options.allow_outside:
+    inside = path_inside(root, text)
+    if inside is None and not options.allow_outside:
         why = "its image lies outside the image folder"
         raise bad_record(place, "image_outside", why, "Move it there, or allow it with --allow-outside")
-    return Path(root, relative)
+    return inside or Path(root, os.path.normpath(text))
 
 
-def leads_out(path: str) -> bool:
-    """Says whether a path leaves the folder that it starts from; links are not followed.
+def path_inside(root: PathLike, text: str) -> Path | None:
+    """Returns the path that a record means by a text; None where it leads out of the folder or is no path.
 
-    >>> leads_out("a/../b.png"), leads_out("a/../../b.png"), leads_out("/b.png")
-    (False, True, True)
+    What is looked at is the normalised path that is opened afterwards, so that "link/../x" cannot mean one thing here
+    and another there.
+
+    Args:
+        root: the folder that the text starts from.
+        text: as the record has it.
+
+    >>> path_inside("images", "a/../b.jpg"), path_inside("images", "../b.jpg"), path_inside("images", "/b.jpg")
+    (PosixPath('images/b.jpg'), None, None)
     """
-    return os.path.isabs(path) or os.path.normpath(path).split(os.sep)[0] == os.pardir
+    relative = os.path.normpath(text)
+    leads_out = os.path.isabs(relative) or relative.split(os.sep)[0] == os.pardir
+    return None if leads_out or "\0" in text else Path(root, relative)

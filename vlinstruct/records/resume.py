@@ -75,13 +75,13 @@ def lines(path: str) -> Iterator[bytes]:
 
 def earlier_notices(target: Target, earlier: Earlier, size_bytes: int) -> tuple[str, ...]:
     """Says in at most one line what was found; `size_bytes` is the file's size before it was touched."""
-    parts = {
-        f"{len(earlier.done)} done before": bool(earlier.done),
-        f"{len(earlier.dropped)} failed before and tried again": bool(earlier.dropped),
-        "half a last line dropped": size_bytes > earlier.whole_bytes,
-    }
-    said = ", ".join(text for text, applies in parts.items() if applies)
-    return (f"{printable(target.name)}: {said}",) if said else ()
+    parts = [
+        (bool(earlier.done), f"{len(earlier.done)} done before"),
+        (bool(earlier.dropped), f"{len(earlier.dropped)} failed before and tried again"),
+        (size_bytes > earlier.whole_bytes, "half a last line dropped"),
+    ]
+    state = ", ".join(text for applies, text in parts if applies)
+    return (f"{printable(target.name)}: {state}",) if state else ()
 
 
 def _parse(line: bytes, number: int, target: Target) -> dict[str, object]:

@@ -16,7 +16,7 @@ from vlinstruct.errors import shortened
 from vlinstruct.evaluation.item import Item, Task
 from vlinstruct.evaluation.reading.annotations import Record
 from vlinstruct.media.images import check_image_header, load_image
-from vlinstruct.media.inputs import path_inside
+from vlinstruct.records.lines import path_inside
 from vlinstruct.text import check_instruction
 
 _NUM_ANSWERS = 10

@@ -14,13 +14,13 @@ from io import BufferedReader
 
 from vlinstruct.errors import DataError
 from vlinstruct.files import PathLike, open_regular
+from vlinstruct.records.foreign import parse_document
 from vlinstruct.records.lines import (
     BOM,
     as_object,
     bad_record,
     numbered_lines,
     parse_record,
-    parse_strictly,
     require_text,
 )
 from vlinstruct.training.data.csv_rows import columns_of, csv_rows
@@ -145,13 +145,10 @@ def _list_records(stream: BufferedReader, file: str) -> Iterator[TrainingRecord]
 
 
 def _parsed_list(content: bytes, file: str) -> list[object]:
-    try:
-        records = parse_strictly(content, file)
-    except DataError as error:
-        cause = error.__cause__
-        if not isinstance(cause, json.JSONDecodeError):
-            raise
-        why = f"not valid JSON at column {cause.colno} ({cause.msg.removesuffix(':')})"
-        raise bad_record(f"{file} line {cause.lineno}", "bad_json", why) from cause
+    def refuse(cause: json.JSONDecodeError, words: str) -> DataError:
+        why = f"not valid JSON at column {cause.colno} ({words})"
+        return bad_record(f"{file} line {cause.lineno}", "bad_json", why)
+
+    records = parse_document(content, file, refuse)
     assert isinstance(records, list)
     return records

@@ -1,0 +1,38 @@
+"""`--help`: a summary fits its line, options stand under headings, and nothing slow is imported for it."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import pytest
+from command_line import vli
+
+from vlinstruct.cli.options import HEADINGS
+
+COMMANDS = re.findall(r"^  ([a-z-]+)  ", vli("--help").stdout.decode().split("Commands:")[1], re.MULTILINE)
+
+
+def test_every_summary_is_a_sentence_that_fits_its_line() -> None:
+    lines = vli("--help").stdout.decode().split("Commands:\n")[1].splitlines()
+    assert len(lines) == len(COMMANDS) == 11
+    assert not [line for line in lines if line.endswith("...") or not line.endswith(".")]
+
+
+@pytest.mark.parametrize("command", ["ask", "optimize", "score", "chat"])
+def test_shared_options_stand_under_headings_and_nothing_else_does(command: str) -> None:
+    shown = vli(command, "--help").stdout.decode()
+    headings = re.findall(r"^(\w+):$", shown, re.MULTILINE)
+    known = ["Arguments", *HEADINGS]
+    assert headings == [heading for heading in known if heading in headings]
+    model = shown.split("\nModel:\n")[1].split("\n\n")[0]
+    assert {"--backbone", "--adapter", "--device", "--dtype", "--offline"} <= set(re.findall(r"--[a-z]+", model))
+
+
+def test_help_imports_neither_rich_nor_torch() -> None:
+    code = (
+        "import sys; from vlinstruct.cli.main import run_command; run_command(['ask', '--help']); "
+        "sys.exit(bool({'rich', 'torch', 'yaml', 'PIL'} & set(sys.modules)))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
