@@ -13,11 +13,11 @@ from tiny_models import NUM_QUERY_TOKENS
 import vlinstruct as vli
 from vlinstruct import chat as chat_module
 from vlinstruct.backends.instructblip.backend import InstructBlipBackend
+from vlinstruct.backends.instructblip.conversation import prompt_of
 from vlinstruct.backends.instructblip.network import InstructBlip
 from vlinstruct.chat import Chat, ChatSettings
 from vlinstruct.errors import TextError
 from vlinstruct.settings import GenerationSettings, OptimizationSettings
-from vlinstruct.training.data.turns import prompt_of
 from vlinstruct.values import Optimization, Percept
 
 BRIEF = ChatSettings(generation=GenerationSettings(max_new_tokens=6))

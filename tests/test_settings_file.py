@@ -1,4 +1,4 @@
-"""C01 to C08: a settings file gives plain values of the declared types, or one line that says where it does not."""
+"""A settings file gives plain values of the declared types, or one line that says where it does not."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from vlinstruct import settings_file
 from vlinstruct.errors import DataError, VlinstructError
 from vlinstruct.settings_file import MAX_FILE_BYTES, read_settings
-from vlinstruct.training.recipe import FinetuneConfig
+from vlinstruct.training.settings import TrainingSettings
 
 INTEGER = "an integer like 10 (up to 19 digits)"
 NUMBER = "a finite number like 1e-4"
@@ -97,9 +97,9 @@ def test_only_the_given_keys_are_returned_with_values_of_their_types(read):
 
 
 def test_every_setting_of_a_training_is_read_back_as_it_was_written(read):
-    config = FinetuneConfig()
+    config = TrainingSettings()
     values = {one.name: getattr(config, one.name) for one in fields(config) if one.init}
-    settings = read("".join(f"{name}: {written(value)}\n" for name, value in values.items()), FinetuneConfig)
+    settings = read("".join(f"{name}: {written(value)}\n" for name, value in values.items()), TrainingSettings)
     assert settings == values
     assert [type(value) for value in settings.values()] == [type(value) for value in values.values()]
 
@@ -112,14 +112,14 @@ def test_a_file_as_windows_writes_it_is_read(read):
     ("text", "value"),
     [("1e-4", 1e-4), ("1E+2", 100.0), ("-1.5e3", -1500.0), ("3", 3.0), (".5", 0.5), ("2.", 2.0), ("0", 0.0)],
 )
-def test_C01_a_number_is_read_as_people_write_it(read, text, value):
+def test_a_number_is_read_as_people_write_it(read, text, value):
     for name in ("learning_rate", "max_norm"):
         settings = read(f"{name}: {text}")
         assert settings == {name: value}
         assert isinstance(settings[name], float)
 
 
-def test_C01_a_number_in_quotes_is_a_text(why):
+def test_a_number_in_quotes_is_a_text(why):
     assert why('learning_rate: "1e-4"') == f'learning_rate must be {NUMBER}, got "1e-4" (line 1)'
 
 
@@ -134,16 +134,16 @@ def test_C01_a_number_in_quotes_is_a_text(why):
         ("version", "unknown key version (line 2)"),  # a field that nobody may give
     ],
 )
-def test_C02_an_unknown_key_is_named_with_the_one_that_was_meant(why, key, problem):
+def test_an_unknown_key_is_named_with_the_one_that_was_meant(why, key, problem):
     assert why(f"ema: true\n{key}: 1") == problem
 
 
-def test_C02_a_key_that_is_no_word_is_refused(why):
+def test_a_key_that_is_no_word_is_refused(why):
     assert why("? [ema]\n: true") == "a key must be a name, got a list (line 1)"
     assert why("? {ema: 1}\n: true") == "a key must be a name, got a mapping (line 1)"
 
 
-def test_C03_a_duplicate_key_is_refused_with_both_lines(why):
+def test_a_duplicate_key_is_refused_with_both_lines(why):
     assert why("ema: true\nmax_steps: 3\nema: true\n") == "duplicate key ema (lines 1 and 3)"
 
 
@@ -161,7 +161,7 @@ def test_C03_a_duplicate_key_is_refused_with_both_lines(why):
     ],
 )
 @pytest.mark.parametrize("place", ["{value}", "name: {value}", "? {value}\n: 1", "parts: [{value}]"])
-def test_C04_tags_are_refused_and_build_nothing(why, tmp_path, place, value):
+def test_tags_are_refused_and_build_nothing(why, tmp_path, place, value):
     canary = tmp_path / "canary"
     content = place.replace("{value}", value.replace("{canary}", str(canary)))
     assert why(content, "settings_not_allowed") == "YAML tags (!) are not allowed (line 1)"
@@ -187,13 +187,13 @@ ALIAS_BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("{a: " * 500, "lists and mappings are nested more than 2 deep (line 1)"),
     ],
 )
-def test_C05_what_multiplies_or_nests_is_refused_at_once(why, content, problem):
+def test_what_multiplies_or_nests_is_refused_at_once(why, content, problem):
     start = time.process_time()
     assert why(content, "settings_not_allowed") == problem
     assert time.process_time() - start < 5
 
 
-def test_C05_a_large_file_is_refused_before_it_is_read(write, refused):
+def test_a_large_file_is_refused_before_it_is_read(write, refused):
     path = write(b"ema: true\n")
     with open(path, "r+b") as file:
         file.truncate(10_000_000)
@@ -201,23 +201,23 @@ def test_C05_a_large_file_is_refused_before_it_is_read(write, refused):
     assert "mine.yaml): 10,000,000 bytes, at most 32,768 are read" in message
 
 
-def test_C05_a_file_of_the_largest_size_is_read(read):
+def test_a_file_of_the_largest_size_is_read(read):
     content = "ema: false\n#"
     assert read(content + "x" * (MAX_FILE_BYTES - len(content))) == {"ema": False}
 
 
 @pytest.mark.parametrize("number", [".nan", ".NaN", "nan", ".inf", "-.inf", "+.INF", "inf", "-Infinity", "1e999"])
 @pytest.mark.parametrize(("name", "end"), [("learning_rate", ""), ("max_norm", " or null")])
-def test_C06_numbers_that_are_not_finite_are_refused_by_name(why, name, end, number):
+def test_numbers_that_are_not_finite_are_refused_by_name(why, name, end, number):
     assert why(f"ema: true\n{name}: {number}") == f"{name} must be {NUMBER}{end}, got {number} (line 2)"
 
 
 @pytest.mark.parametrize(
     "line", ["learning_rate: -1e-4", "per_device_train_batch_size: 0", "num_train_epochs: 10000000000"]
 )
-def test_C06_the_range_of_a_number_is_the_settings_own_to_check(read, line):
+def test_the_range_of_a_number_is_the_settings_own_to_check(read, line):
     with pytest.raises(VlinstructError, match=line.partition(":")[0]):
-        FinetuneConfig(**read(line, FinetuneConfig))
+        TrainingSettings(**read(line, TrainingSettings))
 
 
 TYPE_TRAPS = [
@@ -240,49 +240,49 @@ IN_WORDS = {"[": "a list", "{": "a mapping"}
 
 
 @pytest.mark.parametrize(("name", "text", "expected"), TYPE_TRAPS)
-def test_C07_a_value_that_is_not_plainly_of_its_type_is_refused(why, name, text, expected):
+def test_a_value_that_is_not_plainly_of_its_type_is_refused(why, name, text, expected):
     shown = IN_WORDS.get(text[0], text).replace("'", '"')
     assert why(f"# mine\n{name}: {text}") == f"{name} must be {expected}, got {shown} (line 2)"
 
 
-def test_C07_hexadecimal_is_no_integer(write):
+def test_hexadecimal_is_no_integer(write):
     with pytest.raises(DataError, match=r"warmup_steps must be an integer .*, got 0x10 \(line 1\)"):
         read_settings(write("warmup_steps: 0x10"), Config)
 
 
 @pytest.mark.parametrize("text", ["on", "010", "12:30", "2024-01-01", "1e-4", "true", "=", "é 猫"])
-def test_C07_a_text_is_what_stands_in_the_file(read, text):
+def test_a_text_is_what_stands_in_the_file(read, text):
     assert read(f"name: {text}\nparts: [{text}, '{text}']") == {"name": text, "parts": (text, text)}
 
 
 @pytest.mark.parametrize("text", ["null", "~", "", " None "])
-def test_C07_a_text_in_quotes_is_never_null(read, text):
+def test_a_text_in_quotes_is_never_null(read, text):
     assert read(f"name: '{text}'\nnote: \"{text}\"") == {"name": text, "note": text}
 
 
-def test_C07_null_is_no_value_where_the_type_has_none(read):
+def test_null_is_no_value_where_the_type_has_none(read):
     names = ("max_steps", "max_norm", "note", "more_parts")
     for null in ("null", "~"):
         assert read("".join(f"{name}: {null}\n" for name in names)) == dict.fromkeys(names)
 
 
-def test_C07_a_list_keeps_its_order_and_may_be_empty(read):
+def test_a_list_keeps_its_order_and_may_be_empty(read):
     settings = read("parts:\n- b\n- a\n- b\nmore_parts: []\n")
     assert settings == {"parts": ("b", "a", "b"), "more_parts": ()}
 
 
-def test_C07_a_wrong_entry_of_a_list_is_found_by_its_line(why):
+def test_a_wrong_entry_of_a_list_is_found_by_its_line(why):
     assert why("parts:\n- a\n- null\n") == "parts must be a text, got null (line 3)"
     assert why("parts:\n- a\n-\n") == "parts has no value (line 3)"
 
 
-def test_C07_integers_are_read_up_to_their_limit(read, why):
+def test_integers_are_read_up_to_their_limit(read, why):
     assert read("warmup_steps: 9999999999999999999\nmax_steps: -0") == {"warmup_steps": 10**19 - 1, "max_steps": 0}
     assert "got 999999999999...9999999999999999999999999 (line 1)" in why("warmup_steps: " + "9" * 5000)
 
 
 @pytest.mark.parametrize("name", [one.name for one in fields(Config) if one.init])
-def test_C08_a_key_without_a_value_is_refused(why, name):
+def test_a_key_without_a_value_is_refused(why, name):
     assert why(f"\n{name}:\n") == f"{name} has no value (line 2)"
 
 
@@ -297,7 +297,7 @@ def test_C08_a_key_without_a_value_is_refused(why, name):
         ("null", "a text (line 1)"),
     ],
 )
-def test_C08_a_file_must_be_a_mapping(why, content, got):
+def test_a_file_must_be_a_mapping(why, content, got):
     expected = f"it must be a mapping, lines of name: value, got {got}"
     assert why(content, "settings_no_mapping") == expected
 
@@ -317,23 +317,23 @@ def test_C08_a_file_must_be_a_mapping(why, content, got):
         (f"%YAML 1.{'1' * 5000}\n---\nema: true", "(line 1): a number is out of range"),
     ],
 )
-def test_C08_a_file_that_is_no_yaml_is_refused_with_the_line(why, content, problem):
+def test_a_file_that_is_no_yaml_is_refused_with_the_line(why, content, problem):
     assert why(content, "settings_not_yaml") == f"it is not valid YAML {problem}"
 
 
-def test_C08_a_file_that_is_no_utf8_is_refused_with_the_line(why):
+def test_a_file_that_is_no_utf8_is_refused_with_the_line(why):
     assert why(b"ema: true\nname: \xff", "settings_not_utf8") == "it is not UTF-8 (line 2)"
     assert why("ema: true".encode("utf-16"), "settings_not_utf8") == "it is not UTF-8 (line 1)"
 
 
 @pytest.mark.parametrize("escape", ["\\0", "\\ud800", "\\udfff"])
-def test_C08_a_text_that_nothing_can_use_is_refused(why, escape):
+def test_a_text_that_nothing_can_use_is_refused(why, escape):
     assert why(f'name: "a{escape}"') == "name holds a NUL or half a character (line 1)"
     assert why(f'parts:\n- "{escape}"') == "parts holds a NUL or half a character (line 2)"
 
 
 @pytest.mark.parametrize(("name", "code"), [("no.yaml", "data_missing"), (".", "data_is_directory")])
-def test_C08_a_path_that_cannot_be_read_is_refused(tmp_path, refused, name, code):
+def test_a_path_that_cannot_be_read_is_refused(tmp_path, refused, name, code):
     assert "cannot read file (" in refused(DataError, code, read_settings, tmp_path / name, Config).message
 
 

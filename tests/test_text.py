@@ -1,4 +1,4 @@
-"""T01 to T22 as far as text alone decides: what may be asked, and how it is shown."""
+"""What may be asked, and how it is shown."""
 
 import pytest
 
@@ -7,11 +7,11 @@ from vlinstruct.text import MAX_INSTRUCTION_CHARACTERS, check_instruction
 
 
 @pytest.mark.parametrize("text", ["", " ", "\n\t\r", "\u200b\u200d", "\ufeff", "\u3000\u2800\u3164", "\0", "\u202e"])
-def test_T01_T02_blank_text_is_refused(text, refused):
+def test_blank_text_is_refused(text, refused):
     assert "empty or blank" in refused(TextError, "text_empty", check_instruction, text).message
 
 
-def test_T04_long_text_is_refused_with_count_and_limit(refused):
+def test_long_text_is_refused_with_count_and_limit(refused):
     error = refused(TextError, "text_too_long", check_instruction, "a" * 100_000, what="question")
     assert "(question): 100,000 characters, at most 20,000" in error.message
     longest = "a" * MAX_INSTRUCTION_CHARACTERS
@@ -19,25 +19,25 @@ def test_T04_long_text_is_refused_with_count_and_limit(refused):
 
 
 @pytest.mark.parametrize("text", ["what\udcff", "\ud800", "\ud83d \ude00"])
-def test_T09_lone_surrogates_are_refused(text, refused):
+def test_lone_surrogates_are_refused(text, refused):
     assert "not valid Unicode" in refused(TextError, "text_not_unicode", check_instruction, text).message
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        "a\0b",  # T06
-        "\u202eabc\u2066",  # T07
-        "👩‍👩‍👧 e" + "\u0301" * 500,  # T08
-        "{objects} {0} { {{x}} %s $x {{ jinja }} {x!r:>9999999999}",  # T10, T11
-        "<image> </s> <pad> [SEP] <extra_id_0>",  # T12, T13
-        "a\x1b[2Jb",  # T15
-        " a\r\nb\rc\td ",  # T16
-        "-h",  # T17
-        "было ли это? 这是什么",  # T18
+        "a\0b",
+        "\u202eabc\u2066",
+        "👩‍👩‍👧 e" + "\u0301" * 500,
+        "{objects} {0} { {{x}} %s $x {{ jinja }} {x!r:>9999999999}",
+        "<image> </s> <pad> [SEP] <extra_id_0>",
+        "a\x1b[2Jb",
+        " a\r\nb\rc\td ",
+        "-h",
+        "было ли это? 这是什么",
     ],
 )
-def test_T06_T18_text_reaches_the_model_unchanged(text):
+def test_text_reaches_the_model_unchanged(text):
     assert check_instruction(text) == text
 
 
@@ -53,7 +53,7 @@ def test_T06_T18_text_reaches_the_model_unchanged(text):
         ("<script> é 猫 👩‍👩‍👧", "<script> é 猫 👩‍👩‍👧"),
     ],
 )
-def test_T07_T15_T22_terminals_get_escapes(text, shown):
+def test_terminals_get_escapes(text, shown):
     assert printable(text) == shown
 
 

@@ -47,7 +47,7 @@ def test_words_change_the_answer_of_a_batch_and_its_resume_key(
     assert "made with other arguments" in vli(*asked).refusal(4)
 
 
-def test_L14_a_missing_library_is_named_before_a_model_is_loaded(
+def test_a_missing_library_is_named_before_a_model_is_loaded(
     picture: Path, no_model: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "rapidocr", None)

@@ -144,7 +144,7 @@ def test_flant5_in_float16_comes_with_a_warning(out: Path, tiny_folders: dict[st
     assert "notice: FlanT5 overflows when it computes in float16: load the folder in bfloat16 or float32" in lines
 
 
-def test_K28_an_existing_target_is_refused_without_force(tiny_folders: dict[str, Path], out: Path) -> None:
+def test_an_existing_target_is_refused_without_force(tiny_folders: dict[str, Path], out: Path) -> None:
     shutil.copytree(tiny_folders["llama"], out)
     before = (out / "config.json").read_bytes()
     line = vli("convert", tiny_folders["t5"], "-o", out).refusal(4)
@@ -154,7 +154,7 @@ def test_K28_an_existing_target_is_refused_without_force(tiny_folders: dict[str,
     assert (out / "config.json").read_bytes() != before
 
 
-def test_K28_force_does_not_replace_what_is_no_model(tiny_folders: dict[str, Path], tmp_path: Path) -> None:
+def test_force_does_not_replace_what_is_no_model(tiny_folders: dict[str, Path], tmp_path: Path) -> None:
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "thesis.tex").write_text("years")
     line = vli("convert", tiny_folders["t5"], "-o", tmp_path / "home", "--force").refusal(4)

@@ -88,7 +88,7 @@ def test_a_problem_of_the_environment_ends_with_6_and_comes_first(
         assert result.lines == ["error: problems found (this environment): device. The report says how to fix each"]
 
 
-def test_C11_garbage_in_the_environment_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_garbage_in_the_environment_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "maybe")
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     result = vli("doctor", "--offline", "--backbone", "mini")

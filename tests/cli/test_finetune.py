@@ -160,7 +160,7 @@ def test_a_settings_file_is_read_and_options_override_it(data: Path, tmp_path: P
         ("num_train_epochs: 1e9\n", "num_train_epochs must be an integer like 10"),
     ],
 )
-def test_C06_settings_out_of_range_are_refused_by_name(text: str, said: str, data: Path, tmp_path: Path) -> None:
+def test_settings_out_of_range_are_refused_by_name(text: str, said: str, data: Path, tmp_path: Path) -> None:
     settings = tmp_path / "mine.yaml"
     settings.write_text(text)
     line = vli("finetune", "--data", data, "-o", tmp_path / "a", "--config", settings).refusal(4)
@@ -169,7 +169,7 @@ def test_C06_settings_out_of_range_are_refused_by_name(text: str, said: str, dat
     assert not (tmp_path / "a").exists()
 
 
-def test_C10_a_resume_with_other_settings_names_them(data: Path, tmp_path: Path) -> None:
+def test_a_resume_with_other_settings_names_them(data: Path, tmp_path: Path) -> None:
     vli("finetune", "--data", data, "-o", tmp_path / "a", *QUICK, "--max-steps", "2")
     asked = ("finetune", "--data", data, "-o", tmp_path / "a", *QUICK, "--max-steps", "2", "--resume")
     line = vli(*asked, "--learning-rate", "0.5", "--seed", "4").refusal(4)
@@ -200,7 +200,7 @@ def test_what_learns_beside_the_projection_is_in_the_adapter(more: list[str], da
     assert plain != tuned
 
 
-def test_L14_a_missing_peft_is_named(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_peft_is_named(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "peft", None)
     line = vli("finetune", "--data", data, "-o", tmp_path / "a", *QUICK, "--lora").refusal(6)
     assert "pip install 'vlinstruct[lora]'" in line
@@ -252,9 +252,7 @@ def test_who_is_not_logged_in_is_told_before_anything_is_trained(
     assert "contradict" in vli(*asked, "--push-to-hub", "me/mine", "--offline").refusal(2)
 
 
-def test_P01_of_two_runs_in_one_folder_one_is_refused(
-    data: Path, tmp_path: Path, tiny_folders: dict[str, Path]
-) -> None:
+def test_of_two_runs_in_one_folder_one_is_refused(data: Path, tmp_path: Path, tiny_folders: dict[str, Path]) -> None:
     asked = command(data, tmp_path / "a", tiny_folders["t5"])
     both = [subprocess.Popen(asked, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     said = [process.communicate(timeout=60)[1] for process in both]
@@ -266,9 +264,7 @@ def test_P01_of_two_runs_in_one_folder_one_is_refused(
         assert "process " in refused
 
 
-def test_R05_ctrl_c_saves_and_a_second_one_ends_at_once(
-    data: Path, tmp_path: Path, tiny_folders: dict[str, Path]
-) -> None:
+def test_ctrl_c_saves_and_a_second_one_ends_at_once(data: Path, tmp_path: Path, tiny_folders: dict[str, Path]) -> None:
     asked = command(data, tmp_path / "a", tiny_folders["t5"])
     asked[asked.index("--num-train-epochs") + 1] = "100000"
     process = subprocess.Popen(asked, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
@@ -279,7 +275,7 @@ def test_R05_ctrl_c_saves_and_a_second_one_ends_at_once(
     assert process.returncode == 130
 
 
-def test_R21_a_finished_run_says_so_and_exits_well(data: Path, tmp_path: Path) -> None:
+def test_a_finished_run_says_so_and_exits_well(data: Path, tmp_path: Path) -> None:
     asked = ("finetune", "--data", data, "-o", tmp_path / "a", *QUICK, "--max-steps", "2")
     vli(*asked)
     done = vli(*asked, "--resume")

@@ -165,7 +165,7 @@ def test_one_picture_with_an_output_is_a_batch_of_one(picture: Path, output: Pat
 
 @pytest.mark.parametrize("kind", ["t5", "llama"])
 @pytest.mark.parametrize("batch_size", [1, 3])
-def test_D17_G9_a_killed_run_is_completed_to_the_same_bytes(
+def test_a_killed_run_is_completed_to_the_same_bytes(
     batch_size: int, kind: str, pictures: Pictures, tmp_path: Path, output: Path, tiny_folders: dict[str, Path]
 ) -> None:
     command = ["score", pictures(7)[0].parent, ASKED, "name the animal", "--batch-size", batch_size]
@@ -180,7 +180,7 @@ def test_D17_G9_a_killed_run_is_completed_to_the_same_bytes(
         assert output.read_bytes() == whole, place
 
 
-def test_D17_a_run_killed_again_and_again_is_completed(pictures: Pictures, output: Path, tmp_path: Path) -> None:
+def test_a_run_killed_again_and_again_is_completed(pictures: Pictures, output: Path, tmp_path: Path) -> None:
     paths = pictures(6)
     paths[3].write_bytes(BAD)
     command = ["optimize", ASKED, *paths, "--batch-size", 2, "--output"]
@@ -355,7 +355,7 @@ def test_an_edited_question_of_a_file_of_items_is_refused(
     assert_refused(["ask", "--data", items], output)
 
 
-def test_L07_the_records_of_another_command_are_refused(
+def test_the_records_of_another_command_are_refused(
     picture: Path, output: Path, refuses_to_load: Callable[[], None]
 ) -> None:
     vli("ask", picture, ASKED, "--output", output)
@@ -366,7 +366,7 @@ def test_L07_the_records_of_another_command_are_refused(
 
 
 @pytest.mark.parametrize("content", [b"milk\nbread\n", b'{"a": 1}\n', b'{"schema": "', b"\0\xff"])
-def test_L07_overwrite_replaces_whatever_was_there(content: bytes, picture: Path, output: Path) -> None:
+def test_overwrite_replaces_whatever_was_there(content: bytes, picture: Path, output: Path) -> None:
     vli("ask", picture, ASKED, "--output", output)
     fresh = output.read_bytes()
     output.write_bytes(content)
@@ -374,14 +374,14 @@ def test_L07_overwrite_replaces_whatever_was_there(content: bytes, picture: Path
     assert output.read_bytes() == fresh
 
 
-def test_L07_overwrite_does_everything_again(pictures: Pictures, output: Path, num_seen: list[int]) -> None:
+def test_overwrite_does_everything_again(pictures: Pictures, output: Path, num_seen: list[int]) -> None:
     command = ["ask", *pictures(2), ASKED, "--output", output]
     vli(*command)
     assert vli(*command, "--overwrite").lines == [f"done: 2 records written to {output}"]
     assert num_seen == [1, 1, 1, 1]
 
 
-def test_P03_a_second_writer_is_refused_and_names_the_output(picture: Path, output: Path, no_model: None) -> None:
+def test_a_second_writer_is_refused_and_names_the_output(picture: Path, output: Path, no_model: None) -> None:
     with output.open("wb") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
         line = vli("ask", picture, ASKED, "--output", output).refusal(8)

@@ -72,13 +72,13 @@ def test_a_folder_appears_when_it_is_whole(tmp_path: Path) -> None:
     assert content(tmp_path / "a" / "out") == {"new"}
 
 
-def test_K28_an_existing_folder_is_refused_before_anything_is_written(old: Path) -> None:
+def test_an_existing_folder_is_refused_before_anything_is_written(old: Path) -> None:
     with pytest.raises(InputError, match="it exists"), folder_written_atomically(old):
         pytest.fail("the block was entered")
     assert content(old) == {"old"}
 
 
-def test_K28_with_force_it_is_replaced_and_nothing_is_left_over(old: Path) -> None:
+def test_with_force_it_is_replaced_and_nothing_is_left_over(old: Path) -> None:
     with folder_written_atomically(old, force=True) as folder:
         (folder / "config.json").write_text("new")
         assert content(old) == {"old"}
@@ -87,7 +87,7 @@ def test_K28_with_force_it_is_replaced_and_nothing_is_left_over(old: Path) -> No
     assert list(old.parent.iterdir()) == [old]
 
 
-def test_K28_force_replaces_models_only(tmp_path: Path) -> None:
+def test_force_replaces_models_only(tmp_path: Path) -> None:
     """`--force -o ~` must not cost a home."""
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "thesis.tex").write_text("years")
@@ -149,7 +149,7 @@ def test_an_exchange_works_where_the_system_has_none(
     assert list(old.parent.iterdir()) == [old]
 
 
-def test_P06_of_two_runs_into_one_target_one_wins(tmp_path: Path) -> None:
+def test_of_two_runs_into_one_target_one_wins(tmp_path: Path) -> None:
     first, second = (start(tmp_path / "out", name) for name in ("first", "second"))
     assert finish(first) == ""
     assert "it exists" in finish(second)
@@ -157,7 +157,7 @@ def test_P06_of_two_runs_into_one_target_one_wins(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [tmp_path / "out"]
 
 
-def test_P06_with_force_the_last_one_wins_and_the_folder_is_whole(old: Path) -> None:
+def test_with_force_the_last_one_wins_and_the_folder_is_whole(old: Path) -> None:
     first, second = (start(old, name, "force") for name in ("first", "second"))
     assert finish(second) == ""
     assert content(old) == {"second"}
@@ -167,7 +167,7 @@ def test_P06_with_force_the_last_one_wins_and_the_folder_is_whole(old: Path) -> 
 
 
 @pytest.mark.parametrize(("umask", "file_mode", "folder_mode"), [(0o022, 0o644, 0o755), (0o077, 0o600, 0o700)])
-def test_K27_modes_follow_the_umask(tmp_path: Path, umask: int, file_mode: int, folder_mode: int) -> None:
+def test_modes_follow_the_umask(tmp_path: Path, umask: int, file_mode: int, folder_mode: int) -> None:
     before = os.umask(umask)
     try:
         with folder_written_atomically(tmp_path / "out") as folder:

@@ -86,7 +86,7 @@ def test_a_missing_head_stays_missing(source: Path, target: Path) -> None:
     assert torch.equal(weights(target)["language_model.lm_head.weight"], state["language_model.shared.weight"])
 
 
-def test_H06_code_and_pickles_are_never_copied(source: Path, target: Path) -> None:
+def test_code_and_pickles_are_never_copied(source: Path, target: Path) -> None:
     for name in ("model.py", "pytorch_model.bin", "README.md", ".hidden"):
         (source / name).write_text("x")
     notices: list[str] = []
@@ -96,7 +96,7 @@ def test_H06_code_and_pickles_are_never_copied(source: Path, target: Path) -> No
     assert not {path.name for path in target.iterdir()} & {"model.py", "pytorch_model.bin", ".hidden"}
 
 
-def test_K28_a_folder_can_be_replaced_by_itself(source: Path) -> None:
+def test_a_folder_can_be_replaced_by_itself(source: Path) -> None:
     before = weights(source)
     with pytest.raises(InputError, match="it exists"):
         convert_folder(source, Writing(target=source))
@@ -136,14 +136,14 @@ def test_a_folder_of_another_kind_is_refused(source: Path, target: Path, content
 
 
 @pytest.mark.parametrize("keep", [0, 4, 8, 50, -1])
-def test_K08_a_truncated_file_is_refused(source: Path, target: Path, keep: int) -> None:
+def test_a_truncated_file_is_refused(source: Path, target: Path, keep: int) -> None:
     content = (source / "model.safetensors").read_bytes()
     (source / "model.safetensors").write_bytes(content[:keep])
     with pytest.raises(CheckpointError, match=r"damaged|empty"):
         convert_folder(source, Writing(target=target))
 
 
-def test_H05_a_missing_shard_is_named(source: Path, tmp_path: Path) -> None:
+def test_a_missing_shard_is_named(source: Path, tmp_path: Path) -> None:
     convert_folder(source, Writing(target=tmp_path / "many", max_shard_bytes=50_000))
     shards(tmp_path / "many")[1].unlink()
     with pytest.raises(CheckpointError, match="model-00002-of-"):
@@ -227,7 +227,7 @@ def test_merged_lora_computes_what_lora_beside_the_weights_does(
     assert adapted
 
 
-def test_K17_integers_are_not_hidden_under_lora(source: Path, target: Path, adapt: Adapt) -> None:
+def test_integers_are_not_hidden_under_lora(source: Path, target: Path, adapt: Adapt) -> None:
     name = "language_model.encoder.block.0.layer.0.SelfAttention.q.weight"
     state = load_file(source / "model.safetensors")
     (source / "model.safetensors").unlink()
@@ -265,14 +265,12 @@ def test_learned_cmaa_cannot_be_merged(tiny_folders: dict[str, Path], target: Pa
     assert not target.exists()
 
 
-def test_K13_an_adapter_of_another_backbone_is_refused(
-    tiny_folders: dict[str, Path], target: Path, adapt: Adapt
-) -> None:
+def test_an_adapter_of_another_backbone_is_refused(tiny_folders: dict[str, Path], target: Path, adapt: Adapt) -> None:
     with pytest.raises(CheckpointError, match="language_model t5 instead of llama"):
         merge_adapter(adapt("t5"), tiny_folders["llama"], Writing(target=target))
 
 
-def test_K11_a_damaged_adapter_is_refused(tiny_folders: dict[str, Path], target: Path, adapt: Adapt) -> None:
+def test_a_damaged_adapter_is_refused(tiny_folders: dict[str, Path], target: Path, adapt: Adapt) -> None:
     adapter = adapt("t5")
     content = bytearray((adapter / "alignment.safetensors").read_bytes())
     content[-1] ^= 1
@@ -281,7 +279,7 @@ def test_K11_a_damaged_adapter_is_refused(tiny_folders: dict[str, Path], target:
         merge_adapter(adapter, tiny_folders["t5"], Writing(target=target))
 
 
-def test_K12_lora_of_another_shape_is_refused(tiny_folders: dict[str, Path], target: Path, adapt: Adapt) -> None:
+def test_lora_of_another_shape_is_refused(tiny_folders: dict[str, Path], target: Path, adapt: Adapt) -> None:
     adapter = adapt("t5", lora=True)
     state = load_file(adapter / "lora" / "adapter_model.safetensors")
     name = next(iter(state))

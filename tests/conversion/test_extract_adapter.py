@@ -95,7 +95,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused(
     assert not target.exists()
 
 
-def test_K28_an_adapter_is_replaced_with_force_only(target: Path) -> None:
+def test_an_adapter_is_replaced_with_force_only(target: Path) -> None:
     convert("t5", target, trained("t5"))
     with pytest.raises(InputError, match="it exists"):
         convert("t5", target, trained("t5"), use_ema=True)

@@ -61,7 +61,7 @@ def outputs(model: object, kind: str) -> torch.Tensor:
         (torch.float16, "module.", True),
     ],
 )
-def test_K16_converted_weights_are_bit_equal_and_outputs_equal(
+def test_converted_weights_are_bit_equal_and_outputs_equal(
     tmp_path: Path, kind: str, dtype: torch.dtype, prefix: str, is_complete: bool
 ) -> None:
     from transformers import InstructBlipForConditionalGeneration
@@ -145,9 +145,7 @@ def test_the_qformers_tokenizer_gets_its_token(made: LavisFiles, target: Path) -
     assert [token["id"] for token in values["added_tokens"] if token["content"] == "[DEC]"] == [72]
 
 
-def test_K15_what_is_left_out_or_made_up_is_said_with_its_count(
-    templates: dict[str, LavisFiles], tmp_path: Path
-) -> None:
+def test_what_is_left_out_or_made_up_is_said_with_its_count(templates: dict[str, LavisFiles], tmp_path: Path) -> None:
     assert convert(templates["llama"], tmp_path / "out") == [
         "trimmed.pth: 3 entries beside 'model' are ignored: optimizer, config, scaler",
         "trimmed.pth: 3 tensors are left out, the model has no use for them: Qformer.bert 1, Qformer.cls 2",
@@ -186,12 +184,12 @@ def test_the_encoder_alone_only_fills_in(made: LavisFiles, target: Path) -> None
     assert bool((stored(target)["vision_model.embeddings.class_embedding"] == 7).all())
 
 
-def test_K15_a_file_without_a_model_entry_is_refused(made: LavisFiles, target: Path) -> None:
+def test_a_file_without_a_model_entry_is_refused(made: LavisFiles, target: Path) -> None:
     torch.save({"Qformer.cls.bias": torch.zeros(3), "epoch": 3}, made.files[0])
     assert "no 'model' entry" in refusal(made, target)
 
 
-def test_K14_missing_unexpected_and_wrongly_shaped_tensors_are_named_together(made: LavisFiles, target: Path) -> None:
+def test_missing_unexpected_and_wrongly_shaped_tensors_are_named_together(made: LavisFiles, target: Path) -> None:
     change(made.files[0], query_tokens=None, surplus=torch.zeros(1), t5_proj__bias=torch.zeros(7))
     message = refusal(made, target)
     assert "1 missing (query_tokens)" in message
@@ -199,7 +197,7 @@ def test_K14_missing_unexpected_and_wrongly_shaped_tensors_are_named_together(ma
     assert "1 wrong shape (language_projection.bias (7,) instead of (28,))" in message
 
 
-def test_K14_half_of_a_fused_bias_is_missing_and_unexpected(made: LavisFiles, target: Path) -> None:
+def test_half_of_a_fused_bias_is_missing_and_unexpected(made: LavisFiles, target: Path) -> None:
     change(made.files[1], blocks__0__attn__v_bias=None)
     message = refusal(made, target)
     assert "1 missing (vision_model.encoder.layers.0.self_attn.qkv.bias)" in message
@@ -219,17 +217,17 @@ def test_only_one_block_more_is_left_out(made: LavisFiles, target: Path) -> None
         (torch.zeros(28, dtype=torch.bool), "language_projection.bias bool"),
     ],
 )
-def test_K17_other_numbers_are_refused(made: LavisFiles, target: Path, tensor: torch.Tensor, words: str) -> None:
+def test_other_numbers_are_refused(made: LavisFiles, target: Path, tensor: torch.Tensor, words: str) -> None:
     change(made.files[0], t5_proj__bias=tensor)
     assert words in refusal(made, target)
 
 
-def test_K17_integers_are_not_hidden_in_a_fused_bias(made: LavisFiles, target: Path) -> None:
+def test_integers_are_not_hidden_in_a_fused_bias(made: LavisFiles, target: Path) -> None:
     change(made.files[1], blocks__0__attn__q_bias=torch.zeros(32, dtype=torch.int64))
     assert "vision_model.encoder.layers.0.self_attn.q_bias int64" in refusal(made, target)
 
 
-def test_K17_doubles_stay_doubles_unless_another_type_is_wanted(made: LavisFiles, tmp_path: Path) -> None:
+def test_doubles_stay_doubles_unless_another_type_is_wanted(made: LavisFiles, tmp_path: Path) -> None:
     change(made.files[0], t5_proj__bias=torch.full((28,), 1 / 3, dtype=torch.float64))
     convert(made, tmp_path / "as-stored")
     assert stored(tmp_path / "as-stored")["language_projection.bias"].dtype == torch.float64
@@ -238,7 +236,7 @@ def test_K17_doubles_stay_doubles_unless_another_type_is_wanted(made: LavisFiles
 
 
 @pytest.mark.parametrize("number", [torch.nan, torch.inf])
-def test_K18_tensors_that_are_not_finite_are_all_named(made: LavisFiles, target: Path, number: float) -> None:
+def test_tensors_that_are_not_finite_are_all_named(made: LavisFiles, target: Path, number: float) -> None:
     change(made.files[0], t5_proj__bias=torch.full((28,), number), query_tokens=torch.full((1, 4, 24), number))
     message = refusal(made, target)
     assert "2 tensors in trimmed.pth, eva.pth, language hold NaN or infinity" in message
@@ -246,14 +244,14 @@ def test_K18_tensors_that_are_not_finite_are_all_named(made: LavisFiles, target:
     assert "language_projection.bias" in message
 
 
-def test_K18_they_are_kept_and_named_where_that_is_asked_for(made: LavisFiles, target: Path) -> None:
+def test_they_are_kept_and_named_where_that_is_asked_for(made: LavisFiles, target: Path) -> None:
     change(made.files[0], query_tokens=torch.full((1, 4, 24), torch.nan))
     *_, notice = convert(made, target, keep_nonfinite=True)
     assert notice == "1 tensors in trimmed.pth, eva.pth, language hold NaN or infinity and were kept: query_tokens"
     assert stored(target)["query_tokens"].isnan().all()
 
 
-def test_K18_numbers_beyond_float16_are_named(made: LavisFiles, target: Path) -> None:
+def test_numbers_beyond_float16_are_named(made: LavisFiles, target: Path) -> None:
     change(made.files[0], t5_proj__bias=torch.full((28,), 1e6))
     message = refusal(made, target, dtype=torch.float16)
     assert (
@@ -261,7 +259,7 @@ def test_K18_numbers_beyond_float16_are_named(made: LavisFiles, target: Path) ->
     )
 
 
-def test_K19_shared_and_scattered_tensors_are_converted_by_value(made: LavisFiles, target: Path) -> None:
+def test_shared_and_scattered_tensors_are_converted_by_value(made: LavisFiles, target: Path) -> None:
     base = torch.randn(24, 28)
     change(
         made.files[0], t5_proj__weight=base.t(), t5_proj__bias=base[0], ln_vision__bias=base.t()[:, 0].repeat(2)[:32]
@@ -286,7 +284,7 @@ def test_what_is_no_plain_tensor_is_refused(made: LavisFiles, target: Path, thin
     assert "its 'model' holds 'strange'" in refusal(made, target)
 
 
-def test_K13_files_of_another_language_model_are_refused(
+def test_files_of_another_language_model_are_refused(
     templates: dict[str, LavisFiles], made: LavisFiles, target: Path
 ) -> None:
     made.files[0] = templates["llama"].files[0]
@@ -301,7 +299,7 @@ def test_K13_files_of_another_language_model_are_refused(
         ({"num_heads": 2, "layer_norm_epsilon": 1e-5}, "num_heads 2 instead of 4, layer_norm_epsilon 1e-05"),
     ],
 )
-def test_K13_a_language_model_that_computes_otherwise_is_refused(
+def test_a_language_model_that_computes_otherwise_is_refused(
     made: LavisFiles, target: Path, changes: dict[str, object], words: str
 ) -> None:
     config = made.language_model / "config.json"
@@ -353,7 +351,7 @@ def test_a_tokenizer_that_lacks_something_is_refused(
     assert words in refusal(made, target)
 
 
-def test_K09_a_name_that_a_safetensors_header_has_twice_is_refused(made: LavisFiles, target: Path) -> None:
+def test_a_name_that_a_safetensors_header_has_twice_is_refused(made: LavisFiles, target: Path) -> None:
     part = '"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}'
     header = f"{{{part},{part}}}".encode()
     content = len(header).to_bytes(8, "little") + header + bytes(4)
@@ -361,7 +359,7 @@ def test_K09_a_name_that_a_safetensors_header_has_twice_is_refused(made: LavisFi
     assert "its header has a name twice" in refusal(made, target)
 
 
-def test_K10_far_more_tensors_than_any_model_are_refused(made: LavisFiles, target: Path) -> None:
+def test_far_more_tensors_than_any_model_are_refused(made: LavisFiles, target: Path) -> None:
     header = json.dumps({str(n): {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for n in range(20_001)})
     (made.language_model / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header.encode())
     assert "has 20001 tensors" in refusal(made, target)

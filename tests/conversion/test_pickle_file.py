@@ -72,7 +72,7 @@ def test_tensors_are_views_of_the_mapped_file(good: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["posix.system", "builtins.exec", "builtins.eval", "Popen"])
-def test_K01_a_program_in_a_checkpoint_is_refused_by_name_and_not_run(path: Path, canary: Path, name: str) -> None:
+def test_a_program_in_a_checkpoint_is_refused_by_name_and_not_run(path: Path, canary: Path, name: str) -> None:
     import os
     import subprocess
 
@@ -141,7 +141,7 @@ def safetensors(path: Path, canary: Path) -> None:
         (lambda path, canary: path.write_bytes(b"\x7fELF" + bytes(50)), "no file of torch.save"),
     ],
 )
-def test_K02_other_formats_are_refused_each_with_its_name(
+def test_other_formats_are_refused_each_with_its_name(
     path: Path, canary: Path, write: Callable[[Path, Path], None], words: str
 ) -> None:
     write(path, canary)
@@ -157,21 +157,21 @@ def test_K02_other_formats_are_refused_each_with_its_name(
         (Path("a"), "pathlib"),
     ],
 )
-def test_K03_what_is_more_than_tensors_is_refused_with_the_way_to_save_it(path: Path, content: Any, name: str) -> None:
+def test_what_is_more_than_tensors_is_refused_with_the_way_to_save_it(path: Path, content: Any, name: str) -> None:
     torch.save({"model": {"a": torch.zeros(3)}, "config": content}, path)
     message = refusal(path)
     assert name in message
     assert "saves {'model': its state_dict} anew" in message
 
 
-def test_K04_a_compressed_entry_is_refused_before_it_is_unpacked(path: Path) -> None:
+def test_a_compressed_entry_is_refused_before_it_is_unpacked(path: Path) -> None:
     torch.save({"model": {"a": torch.zeros(2_000_000)}}, path)
     rewritten(path, lambda archive, name, content: archive.writestr(name, content, zipfile.ZIP_DEFLATED))
     assert path.stat().st_size < 100_000
     assert "compressed" in refusal(path)
 
 
-def test_K04_an_entry_that_claims_more_than_the_file_has_is_refused(good: Path) -> None:
+def test_an_entry_that_claims_more_than_the_file_has_is_refused(good: Path) -> None:
     content = bytearray(good.read_bytes())
     entry = content.index(b"PK\x01\x02")  # the central directory, where sizes are 20 bytes in
     content[entry + 20 : entry + 28] = (0xFFFFFFF0).to_bytes(4, "little") * 2
@@ -179,7 +179,7 @@ def test_K04_an_entry_that_claims_more_than_the_file_has_is_refused(good: Path) 
     assert "claim 42949" in refusal(good)
 
 
-def test_K04_a_tensor_that_claims_more_than_its_entry_is_never_allocated(good: Path) -> None:
+def test_a_tensor_that_claims_more_than_its_entry_is_never_allocated(good: Path) -> None:
     """8 GB declared in the pickle: 2e9 numbers in place of 600, and as many rows."""
     claimed = b"J" + (2 * 10**9).to_bytes(4, "little")
     rewritten(good, lambda archive, name, content: archive.writestr(name, content.replace(b"M\x58\x02", claimed)))
@@ -199,20 +199,20 @@ def max_resident_bytes() -> int:
     "name", ["../x", "/etc/passwd", "checkpoint/../../x", "C:\\x", "checkpoint\\..\\x", "checkpoint/data/0"]
 )
 @pytest.mark.filterwarnings("ignore:Duplicate name:UserWarning")
-def test_K05_entries_that_lead_outside_or_occur_twice_are_refused(good: Path, tmp_path: Path, name: str) -> None:
+def test_entries_that_lead_outside_or_occur_twice_are_refused(good: Path, tmp_path: Path, name: str) -> None:
     with zipfile.ZipFile(good, "a") as archive:
         archive.writestr(name, b"x")
     assert "lead out of it or occur twice" in refusal(good)
     assert list(tmp_path.iterdir()) == [good]
 
 
-def test_K05_far_more_entries_than_any_model_are_refused(good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_far_more_entries_than_any_model_are_refused(good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vlinstruct.conversion.pickle_file._MAX_ENTRIES", 3)
     assert "entries, more than any model" in refusal(good)
 
 
 @pytest.mark.parametrize("share", [0.01, 0.5, 0.99])
-def test_K06_a_truncated_checkpoint_says_so(good: Path, share: float) -> None:
+def test_a_truncated_checkpoint_says_so(good: Path, share: float) -> None:
     content = good.read_bytes()
     good.write_bytes(content[: max(int(len(content) * share), 2)])
     assert "truncated checkpoint" in refusal(good)
@@ -226,7 +226,7 @@ def test_K06_a_truncated_checkpoint_says_so(good: Path, share: float) -> None:
         (b"\n<!DOCTYPE html><html></html>", "a web page"),
     ],
 )
-def test_K07_what_a_download_leaves_is_recognised(path: Path, content: bytes, words: str) -> None:
+def test_what_a_download_leaves_is_recognised(path: Path, content: bytes, words: str) -> None:
     path.write_bytes(content)
     assert words in refusal(path)
 

@@ -58,7 +58,7 @@ def test_the_bytes_are_those_of_safetensors_own_writer(tmp_path: Path) -> None:
     assert (tmp_path / "model.safetensors").read_bytes() == (tmp_path / "theirs.safetensors").read_bytes()
 
 
-def test_K19_shared_and_scattered_tensors_are_written_by_value(tmp_path: Path) -> None:
+def test_shared_and_scattered_tensors_are_written_by_value(tmp_path: Path) -> None:
     base = torch.randn(12, 10)
     tensors = {"whole": base, "same": base, "part": base[3:5], "turned": base.t(), "stride": base[::2, ::3]}
     tensors["repeated"] = torch.tensor([1.5]).expand(40, 8)

@@ -154,7 +154,7 @@ def test_a_head_that_is_the_embedding_is_told(folder: Path) -> None:
     assert "the head is the embedding" in told(examined(folder), "tensors", "ok")
 
 
-def test_H05_a_file_that_is_not_whole_is_named_with_what_to_do(folder: Path) -> None:
+def test_a_file_that_is_not_whole_is_named_with_what_to_do(folder: Path) -> None:
     content = (folder / "model.safetensors").read_bytes()
     (folder / "model.safetensors").write_bytes(content[:-10])
     findings = examined(folder)

@@ -103,7 +103,7 @@ def test_a_device_that_is_not_here_is_a_problem(monkeypatch: pytest.MonkeyPatch)
         assert finding.found.startswith("$VLINSTRUCT_DEVICE is 'nonsense'")
 
 
-def test_C11_a_switch_that_is_neither_on_nor_off_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_switch_that_is_neither_on_nor_off_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "maybe")
     finding = worst(variables.variables)
     assert (finding.check, finding.level) == ("$HF_HUB_OFFLINE", "notice")
@@ -113,7 +113,7 @@ def test_C11_a_switch_that_is_neither_on_nor_off_is_named(monkeypatch: pytest.Mo
         assert only(variables.variables).level == "ok"
 
 
-def test_C11_a_default_backbone_that_is_none_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_default_backbone_that_is_none_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VLINSTRUCT_BACKBONE", "flant5-xll")
     assert worst(variables.variables).level == "problem"
     monkeypatch.setenv("VLINSTRUCT_BACKBONE", "vicuna-7b")
@@ -173,7 +173,7 @@ def test_the_known_backbones_in_the_cache_are_listed(snapshot: Path) -> None:
     assert only(cache.cached_backbones).found == "flant5-xl"
 
 
-def test_H05_what_of_them_is_not_whole_is_named(snapshot: Path) -> None:
+def test_what_of_them_is_not_whole_is_named(snapshot: Path) -> None:
     weights = snapshot / "model.safetensors"
     content = weights.read_bytes()
     weights.write_bytes(content[:-1])

@@ -170,7 +170,7 @@ def test_addresses_that_are_none(address, refused, quick):
 
 
 @pytest.mark.parametrize("scheme", ["file", "ftp", "gopher", "data"])
-def test_S09_other_schemes_have_no_handler(scheme, refused, quick):
+def test_other_schemes_have_no_handler(scheme, refused, quick):
     refused(NetworkError, "url_bad_url", fetch, Url(address=f"{scheme}://localhost/etc/passwd"))
 
 

@@ -64,7 +64,7 @@ def _seeds(picture, encode):
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_G2_only_image_errors_come_out_of_damaged_files(seed, picture, encode, capfd):
+def test_only_image_errors_come_out_of_damaged_files(seed, picture, encode, capfd):
     content, dice, slowest = _seeds(picture, encode)[seed], random.Random(seed), 0.0
     for _ in range(MUTANTS_PER_SEED):
         mutant, start = _mutant(content, dice), time.process_time()

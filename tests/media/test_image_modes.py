@@ -1,4 +1,4 @@
-"""I18 to I20: every pixel layout becomes the right 8-bit RGB, or is refused."""
+"""Every pixel layout becomes the right 8-bit RGB, or is refused."""
 
 import math
 from array import array
@@ -20,7 +20,7 @@ def _pixels(image):
 
 
 @pytest.mark.parametrize("image_format", ["PNG", "WEBP", "TIFF"])
-def test_I18_colour_hidden_under_transparency_becomes_white(image_format, encode):
+def test_colour_hidden_under_transparency_becomes_white(image_format, encode):
     image = Image.new("RGBA", (3, 1), (255, 0, 0, 0))
     image.putpixel((1, 0), (0, 0, 255, 255))
     image.putpixel((2, 0), (0, 0, 0, 51))
@@ -29,14 +29,14 @@ def test_I18_colour_hidden_under_transparency_becomes_white(image_format, encode
     assert _pixels(loaded) == [(255, 255, 255), (0, 0, 255), (204, 204, 204)]
 
 
-def test_I18_grey_with_alpha(encode):
+def test_grey_with_alpha(encode):
     image = Image.new("LA", (2, 1), (0, 0))
     image.putpixel((1, 0), (100, 255))
     assert _pixels(load_image(encode(image, "PNG")).image) == [(255, 255, 255), (100, 100, 100)]
 
 
 @pytest.mark.parametrize("image_format", ["PNG", "GIF"])
-def test_I18_palette_with_a_transparent_entry(image_format, encode):
+def test_palette_with_a_transparent_entry(image_format, encode):
     image = Image.new("P", (2, 1), 0)
     image.putpalette([255, 0, 0, 0, 128, 0])
     image.putpixel((1, 0), 1)
@@ -44,7 +44,7 @@ def test_I18_palette_with_a_transparent_entry(image_format, encode):
     assert _pixels(loaded) == [(255, 255, 255), (0, 128, 0)]
 
 
-def test_I18_palette_with_alpha_bytes(encode):
+def test_palette_with_alpha_bytes(encode):
     image = Image.new("P", (2, 1), 0)
     image.putpalette([255, 0, 0, 0, 0, 0])
     image.putpixel((1, 0), 1)
@@ -52,7 +52,7 @@ def test_I18_palette_with_alpha_bytes(encode):
 
 
 @pytest.mark.parametrize(("mode", "key", "other"), [("RGB", (9, 8, 7), (1, 2, 3)), ("L", 9, 5), ("1", 0, 1)])
-def test_I18_colour_key_transparency(mode, key, other, encode):
+def test_colour_key_transparency(mode, key, other, encode):
     image = Image.new(mode, (2, 1), key)
     image.putpixel((1, 0), other)
     first, second = _pixels(load_image(encode(image, "PNG", transparency=key)).image)
@@ -60,14 +60,14 @@ def test_I18_colour_key_transparency(mode, key, other, encode):
     assert second == (other if mode == "RGB" else (5, 5, 5) if mode == "L" else (255, 255, 255))
 
 
-def test_I19_cmyk_tiff_and_jpeg(encode):
+def test_cmyk_tiff_and_jpeg(encode):
     image = Image.new("CMYK", (16, 16), (0, 255, 255, 0))
     assert load_image(encode(image, "TIFF")).image.getpixel((5, 5)) == (255, 0, 0)
     pixel = load_image(encode(image, "JPEG", quality=100)).image.getpixel((5, 5))
     assert max(abs(a - b) for a, b in zip(pixel, (255, 0, 0), strict=True)) < 6
 
 
-def test_I19_ycbcr_lab_and_one_bit(encode):
+def test_ycbcr_lab_and_one_bit(encode):
     ycbcr = Image.new("RGB", (4, 4), (200, 30, 40)).convert("YCbCr")
     stored = load_image(encode(ycbcr, "TIFF", compression="tiff_lzw")).image  # Pillow 12.1 reads no YCbCr without one
     for image in (stored, to_rgb(ycbcr, "x")):
@@ -80,13 +80,13 @@ def test_I19_ycbcr_lab_and_one_bit(encode):
     assert _pixels(load_image(encode(bits, "PNG")).image) == [(0, 0, 0), (255, 255, 255)]
 
 
-def test_I19_lab_colour(encode):
+def test_lab_colour(encode):
     red = load_image(encode(Image.new("LAB", (4, 4), (136, 208, 195)), "TIFF")).image.getpixel((1, 1))
     assert red[0] > 240
     assert max(red[1:]) < 30
 
 
-def test_I19_palette_with_alpha_channel_and_premultiplied_modes():
+def test_palette_with_alpha_channel_and_premultiplied_modes():
     pa = Image.new("PA", (2, 1), (0, 0))
     pa.putpalette([255, 0, 0, 0, 128, 0])
     pa.putpixel((1, 0), (1, 255))
@@ -97,28 +97,28 @@ def test_I19_palette_with_alpha_channel_and_premultiplied_modes():
 
 
 @pytest.mark.parametrize("image_format", ["PNG", "TIFF"])
-def test_I20_sixteen_bit_grey_is_divided_by_257(image_format, encode):
+def test_sixteen_bit_grey_is_divided_by_257(image_format, encode):
     values = [0, 128, 129, 257, 32_768, 65_406, 65_407, 65_535]
     loaded = load_image(_grey_16(values, image_format, encode)).image
     assert _pixels(loaded) == [(round(value / 257),) * 3 for value in values]
 
 
-def test_I20_no_level_is_clipped(encode):
+def test_no_level_is_clipped(encode):
     loaded = load_image(_grey_16(range(0, 65_536, 64), "PNG", encode)).image
     assert len(set(_pixels(loaded))) == 256
 
 
-def test_I20_big_endian_grey():
+def test_big_endian_grey():
     image = Image.frombytes("I;16B", (2, 1), b"\x01\x01\xff\xff")
     assert _pixels(to_rgb(image, "x")) == [(1, 1, 1), (255, 255, 255)]
 
 
-def test_I20_sixteen_bit_grey_with_a_colour_key(encode):
+def test_sixteen_bit_grey_with_a_colour_key(encode):
     loaded = load_image(_grey_16([1000, 1001, 65_535], "PNG", encode, transparency=1000)).image
     assert _pixels(loaded) == [(255,) * 3, (4,) * 3, (255,) * 3]
 
 
-def test_I20_integers_are_read_as_sixteen_bit_or_refused(encode, refused):
+def test_integers_are_read_as_sixteen_bit_or_refused(encode, refused):
     image = Image.new("I", (2, 1), 0)
     image.putpixel((1, 0), 65_535)
     assert _pixels(load_image(encode(image, "TIFF")).image) == [(0, 0, 0), (255, 255, 255)]
@@ -128,7 +128,7 @@ def test_I20_integers_are_read_as_sixteen_bit_or_refused(encode, refused):
         assert str(value) in error.message
 
 
-def test_I20_floats_from_0_to_1_are_scaled(encode):
+def test_floats_from_0_to_1_are_scaled(encode):
     image = Image.new("F", (3, 1), 0.0)
     image.putpixel((1, 0), 0.5)
     image.putpixel((2, 0), 1.0)
@@ -137,7 +137,7 @@ def test_I20_floats_from_0_to_1_are_scaled(encode):
 
 @pytest.mark.parametrize("value", [1.5, -0.1, math.nan, math.inf, 255.0])
 @pytest.mark.parametrize("place", [0, 1])
-def test_I20_other_floats_are_refused(value, place, encode, refused):
+def test_other_floats_are_refused(value, place, encode, refused):
     image = Image.new("F", (64, 64), 0.5)
     image.putpixel((place, place * 40), value)
     refused(ImageError, "image_pixel_range", load_image, encode(image, "TIFF"))

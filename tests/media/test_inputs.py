@@ -45,7 +45,7 @@ def test_a_missing_file_stays_in_the_list_to_fail_by_itself(tmp_path, refused):
     refused(ImageError, "image_missing", load_input, listed.items[0])
 
 
-def test_D10_folder_is_sorted_and_junk_is_counted(image_file, tmp_path):
+def test_folder_is_sorted_and_junk_is_counted(image_file, tmp_path):
     for name in (
         "b.png",
         "a.JPG",
@@ -69,14 +69,14 @@ def test_D10_folder_is_sorted_and_junk_is_counted(image_file, tmp_path):
     )
 
 
-def test_D10_recursive_enters_subfolders_in_order(image_file, tmp_path):
+def test_recursive_enters_subfolders_in_order(image_file, tmp_path):
     for name in ("z.png", "sub/d.png", "sub/deep/e.png", "other/a.png", ".git/x.png"):
         image_file(name)
     listed = list_images([tmp_path], options=ListingOptions(recursive=True))
     assert _ids(listed, tmp_path) == ["z.png", "other/a.png", "sub/d.png", "sub/deep/e.png"]
 
 
-def test_D10_a_hundred_thousand_entries_are_listed_soon(tmp_path, monkeypatch):
+def test_a_hundred_thousand_entries_are_listed_soon(tmp_path, monkeypatch):
     class Entry:
         def __init__(self, name):
             self.name, self.path = name, f"{tmp_path}/{name}"
@@ -101,7 +101,7 @@ def test_a_folder_with_one_picture_is_a_batch(image_file, tmp_path):
     assert list_images([tmp_path]).is_batch
 
 
-def test_D09_nothing_to_do(tmp_path, image_file, refused):
+def test_nothing_to_do(tmp_path, image_file, refused):
     (tmp_path / "empty").mkdir()
     refused(InputError, "nothing_to_do", list_images, [tmp_path / "empty"])
     refused(InputError, "nothing_to_do", list_images, [str(tmp_path / "*.png")])
@@ -119,7 +119,7 @@ def test_an_unreadable_folder_is_an_error(tmp_path, refused, monkeypatch):
     refused(ImageError, "image_permission", list_images, [tmp_path])
 
 
-def test_I25_links_out_of_the_folder_are_followed_only_on_request(image_file, tmp_path):
+def test_links_out_of_the_folder_are_followed_only_on_request(image_file, tmp_path):
     outside, inside = image_file("outside/o.png"), image_file("folder/i.png")
     (tmp_path / "folder/out.png").symlink_to(outside)
     (tmp_path / "folder/in.png").symlink_to(inside)
@@ -132,13 +132,13 @@ def test_I25_links_out_of_the_folder_are_followed_only_on_request(image_file, tm
     assert _ids(followed, tmp_path / "folder") == ["i.png", "in.png", "out.png", "dir/o.png"]
 
 
-def test_I25_a_neighbour_with_the_same_prefix_is_outside(image_file, tmp_path):
+def test_a_neighbour_with_the_same_prefix_is_outside(image_file, tmp_path):
     image_file("folder/i.png")
     (tmp_path / "folder/out.png").symlink_to(image_file("folder2/o.png"))
     assert _ids(list_images([tmp_path / "folder"]), tmp_path / "folder") == ["i.png"]
 
 
-def test_I25_loops_of_links_end_and_are_named(image_file, tmp_path, refused):
+def test_loops_of_links_end_and_are_named(image_file, tmp_path, refused):
     image_file("folder/i.png")
     (tmp_path / "folder/loop").symlink_to(tmp_path / "folder")
     (tmp_path / "folder/self.png").symlink_to(tmp_path / "folder/self.png")
@@ -170,7 +170,7 @@ def test_a_file_whose_name_looks_like_a_glob_or_a_url_is_a_file(image_file, tmp_
     assert list_images(["data:x"]).items[0].source == Path("data:x")
 
 
-def test_D11_names_that_are_no_utf8_have_newlines_or_255_bytes(image_file, tmp_path):
+def test_names_that_are_no_utf8_have_newlines_or_255_bytes(image_file, tmp_path):
     names = [os.fsdecode(b"\xff\xfe.png"), "new\nline.png", "a" * 251 + ".png", "-.png", " .png"]
     for name in names:
         image_file(name)
@@ -200,7 +200,7 @@ def test_stdin_of_a_terminal_never_waits(refused):
     refused(ImageError, "image_no_stdin", list_images, ["-"])
 
 
-def test_I31_http_urls_typed_by_the_user_are_kept_for_later(monkeypatch, image_file):
+def test_http_urls_typed_by_the_user_are_kept_for_later(monkeypatch, image_file):
     listed = list_images(["HTTPS://me:secret@example.org/a.png?x=1"])
     assert listed.items[0].id == "https://example.org/a.png?x=1"
     assert listed.items[0].source == Url(address="HTTPS://me:secret@example.org/a.png?x=1")
@@ -209,19 +209,19 @@ def test_I31_http_urls_typed_by_the_user_are_kept_for_later(monkeypatch, image_f
     assert load_input(listed.items[0]).image.size == (64, 48)
 
 
-def test_I31_a_web_page_in_place_of_a_picture_names_the_url_without_its_query(monkeypatch, refused):
+def test_a_web_page_in_place_of_a_picture_names_the_url_without_its_query(monkeypatch, refused):
     monkeypatch.setattr(inputs, "fetch", lambda url: b"<html>log in</html>")
     item = list_images(["https://example.org/a.png?signature=hush"]).items[0]
     assert "hush" not in refused(ImageError, "image_html", load_input, item).message
 
 
-def test_I31_other_schemes_and_data_urls_are_refused(refused):
+def test_other_schemes_and_data_urls_are_refused(refused):
     refused(InputError, "data_url", list_images, ["data:image/png;base64," + "A" * 1000])
     for text in ("ftp://h/a.png", "file:///etc/passwd", "s3://b/a.png"):
         refused(InputError, "url_scheme", list_images, [text])
 
 
-def test_I31_offline_refuses_urls(refused):
+def test_offline_refuses_urls(refused):
     options = ListingOptions(offline=True)
     error = refused(NetworkError, "url_offline", list_images, ["http://h/a.png?t=hush"], options=options)
     assert "--offline" in error.message

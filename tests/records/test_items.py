@@ -1,4 +1,4 @@
-"""D01 to D18 for our JSON-lines file of images and questions: a bad line is named and never stops the rest."""
+"""Our JSON-lines file of images and questions: a bad line is named and never stops the rest."""
 
 import json
 import os
@@ -57,7 +57,7 @@ def test_a_line_becomes_an_item(items_file, tmp_path):
 
 
 @pytest.mark.parametrize("field", ["image", "question"])
-def test_D01_missing_field_is_named_with_its_line(field, bad_line):
+def test_missing_field_is_named_with_its_line(field, bad_line):
     record = json.loads(GOOD)
     del record[field]
     item = bad_line(json.dumps({**record, "id": "q9"}), "missing_field")
@@ -66,11 +66,11 @@ def test_D01_missing_field_is_named_with_its_line(field, bad_line):
 
 
 @pytest.mark.parametrize("line", ['{"image": "a.png", "question"', "{'image': 1}", "nonsense", '"text"', "3", "{}{}"])
-def test_D02_D03_malformed_json_is_a_line_error(line, bad_line):
+def test_malformed_json_is_a_line_error(line, bad_line):
     assert bad_line(line, "bad_json").id == "line-3"
 
 
-def test_D02_a_cut_last_line_leaves_the_others(tmp_path):
+def test_a_cut_last_line_leaves_the_others(tmp_path):
     path = tmp_path / "items.jsonl"
     path.write_text(GOOD + "\n" + GOOD[:20])
     first, last = read_items(path)
@@ -78,22 +78,22 @@ def test_D02_a_cut_last_line_leaves_the_others(tmp_path):
     assert isinstance(last, ItemError)
 
 
-def test_D03_two_objects_on_a_line_and_a_top_level_list(bad_line, items_file, refused):
+def test_two_objects_on_a_line_and_a_top_level_list(bad_line, items_file, refused):
     bad_line(GOOD + " " + GOOD, "bad_json")
     error = refused(DataError, "json_list", read_items, items_file("[", GOOD, "]"))
     assert "jq" in error.message
 
 
-def test_D04_byte_order_mark(items_file):
+def test_byte_order_mark(items_file):
     assert isinstance(read_items(items_file(b"\xef\xbb\xbf" + GOOD.encode()))[0], Item)
 
 
-def test_D05_latin_1_line_and_utf_16_file(bad_line, items_file, refused):
+def test_latin_1_line_and_utf_16_file(bad_line, items_file, refused):
     assert "not UTF-8" in bad_line('{"image": "é.png", "question": "?"}'.encode("latin-1"), "encoding").error.message
     refused(DataError, "encoding", read_items, items_file(GOOD.encode("utf-16")))
 
 
-def test_D06_duplicate_ids_are_refused_listing_five(items_file, refused):
+def test_duplicate_ids_are_refused_listing_five(items_file, refused):
     lines = [json.dumps({"image": "a", "question": "q", "id": f"q{n % 7}\n"}) for n in range(20)]
     error = refused(DataError, "duplicate_ids", read_items, items_file(*lines))
     assert "7 ids are used twice: q0\\n, q1\\n, q2\\n, q3\\n, q4\\n" in error.message
@@ -116,36 +116,36 @@ def test_D06_duplicate_ids_are_refused_listing_five(items_file, refused):
     ],
     ids=["duplicate key", "NaN", "Infinity", "digits", "lists", "objects"],
 )
-def test_D07_hostile_json_is_a_line_error(fields, why, bad_line):
+def test_hostile_json_is_a_line_error(fields, why, bad_line):
     assert why in bad_line(GOOD[:-1] + ", " + fields + "}", "bad_json").error.message
 
 
 @pytest.mark.parametrize("image", ["../../etc/passwd", "/etc/passwd", "a/../../x.png", "..", "./../x.png"])
-def test_D08_paths_that_lead_out_need_allow_outside(image, bad_line, items_file, tmp_path):
+def test_paths_that_lead_out_need_allow_outside(image, bad_line, items_file, tmp_path):
     line = json.dumps({"image": image, "question": "q"})
     bad_line(line, "image_outside")
     item = read_items(items_file(line), options=ItemOptions(allow_outside=True))[0]
     assert os.path.normpath(item.image) == os.path.normpath(tmp_path / image)
 
 
-def test_D08_what_is_checked_is_what_is_opened(items_file, tmp_path):
+def test_what_is_checked_is_what_is_opened(items_file, tmp_path):
     (tmp_path / "link").symlink_to("/etc/ssl")
     assert read_items(items_file('{"image": "link/../x.png", "question": "q"}'))[0].image == tmp_path / "x.png"
 
 
 @pytest.mark.parametrize("lines", [[""], ["", " ", "\t"]])
-def test_D09_nothing_to_do(lines, items_file, refused):
+def test_nothing_to_do(lines, items_file, refused):
     assert "nothing to do" in refused(DataError, "nothing_to_do", read_items, items_file(*lines)).message
 
 
 @pytest.mark.parametrize("value", ["null", "3", "[]", '""', "{}", "true"])
-def test_D13_fields_of_the_wrong_kind(value, bad_line):
+def test_fields_of_the_wrong_kind(value, bad_line):
     bad_line(f'{{"image": {value}, "question": "q"}}', "bad_field")
     bad_line(f'{{"image": "a", "question": {value}}}', "bad_field")
 
 
 @pytest.mark.parametrize("value", ["null", "1.5", "[]", '""', "true", '"\\ud800"'])
-def test_D13_ids_of_the_wrong_kind(value, bad_line):
+def test_ids_of_the_wrong_kind(value, bad_line):
     assert bad_line(f'{{"id": {value}, "image": "a", "question": "q"}}', "bad_field").id == "line-3"
 
 
@@ -153,7 +153,7 @@ def test_both_names_of_the_text_are_refused(bad_line):
     bad_line('{"image": "a", "question": "q", "instruction": "i"}', "bad_field")
 
 
-def test_D18_compressed_files_are_named(items_file, refused):
+def test_compressed_files_are_named(items_file, refused):
     import gzip
 
     for content in (gzip.compress(GOOD.encode()), b"PK\x03\x04....", b"BZh91AY"):
@@ -161,18 +161,18 @@ def test_D18_compressed_files_are_named(items_file, refused):
         assert "compressed input not supported" in error.message
 
 
-def test_T01_T09_texts_no_model_can_be_asked(bad_line):
+def test_texts_no_model_can_be_asked(bad_line):
     bad_line('{"image": "a", "question": " \\u200b"}', "text_empty", TextError)
     bad_line('{"image": "a", "question": "\\ud800"}', "text_not_unicode", TextError)
     bad_line(json.dumps({"image": "a", "question": "x" * 20_001}), "text_too_long", TextError)
 
 
-def test_T05_a_ten_megabyte_line_is_refused_before_it_is_parsed(bad_line):
+def test_a_ten_megabyte_line_is_refused_before_it_is_parsed(bad_line):
     item = bad_line(json.dumps({"image": "a", "question": "x" * 10_000_000}), "line_too_long")
     assert "more than 1,000,000 bytes" in item.error.message
 
 
-def test_T05_a_line_of_exactly_the_cap_is_read(items_file, monkeypatch):
+def test_a_line_of_exactly_the_cap_is_read(items_file, monkeypatch):
     line = json.dumps({"image": "a", "question": "q"})
     monkeypatch.setattr(lines, "MAX_LINE_BYTES", len(line) + 1)
     assert isinstance(read_items(items_file(line))[0], Item)
@@ -180,12 +180,12 @@ def test_T05_a_line_of_exactly_the_cap_is_read(items_file, monkeypatch):
     assert isinstance(read_items(items_file(line))[0], ItemError)
 
 
-def test_T06_nul_in_a_path_is_refused_and_in_a_question_kept(bad_line, items_file):
+def test_nul_in_a_path_is_refused_and_in_a_question_kept(bad_line, items_file):
     bad_line('{"image": "a.png\\u0000.jpg", "question": "q"}', "bad_field")
     assert read_items(items_file('{"image": "a", "question": "a\\u0000b"}'))[0].question == "a\0b"
 
 
-def test_I31_urls_in_data_files_need_permission(bad_line, items_file):
+def test_urls_in_data_files_need_permission(bad_line, items_file):
     line = '{"image": "https://example.org/a.png", "question": "q"}'
     bad_line(line, "url_refused")
     item = read_items(items_file(line), options=ItemOptions(allow_urls=True))[0]

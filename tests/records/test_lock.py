@@ -1,4 +1,4 @@
-"""P07: a lock goes with the process that took it, whatever children it leaves behind."""
+"""A lock goes with the process that took it, whatever children it leaves behind."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ with open(sys.argv[1], "ab") as stream:
 
 
 @pytest.mark.parametrize("kind", ["fork", "spawn"])
-def test_P07_a_child_that_outlives_its_parent_holds_no_lock(kind: str, tmp_path: Path) -> None:
+def test_a_child_that_outlives_its_parent_holds_no_lock(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "lock"
     asked = [sys.executable, "-c", _PARENT, str(path), kind]
     with subprocess.Popen(asked, stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True) as parent:

@@ -1,4 +1,4 @@
-"""D11, D17, L03, L06 to L08, P03, P04: records come out whole, once, and an interrupted run goes on."""
+"""Records come out whole, once, and an interrupted run goes on."""
 
 import errno
 import io
@@ -63,7 +63,7 @@ def test_a_record_is_one_line_of_utf8_and_round_trips():
     assert not set(line.decode()) & set("\x1b\x85\u202e\u2028")
 
 
-def test_D11_a_file_name_that_is_no_utf8_round_trips_to_the_same_bytes():
+def test_a_file_name_that_is_no_utf8_round_trips_to_the_same_bytes():
     for name in (b"\xff\xfe\\\x80.png", "é\U0001f600.png".encode(), bytes(range(1, 256)).replace(b"/", b"")):
         line = json_line({"id": os.fsdecode(name)})
         assert os.fsencode(json.loads(line)["id"]) == name
@@ -102,7 +102,7 @@ def test_a_stream_gets_every_line_at_once():
     assert not stream.closed
 
 
-def test_L03_dev_full_is_told_and_a_closed_pipe_is_left_to_the_caller(refused):
+def test_dev_full_is_told_and_a_closed_pipe_is_left_to_the_caller(refused):
     with open("/dev/full", "wb", buffering=0) as full:
         refused(ResourceError, "disk_full", RecordWriter(full).write, _ok(1))
     reader, writer = os.pipe()
@@ -111,7 +111,7 @@ def test_L03_dev_full_is_told_and_a_closed_pipe_is_left_to_the_caller(refused):
         RecordWriter(pipe).write(_ok(1))
 
 
-def test_L03_devices_can_be_named_as_output(refused):
+def test_devices_can_be_named_as_output(refused):
     with open_records("/dev/full", schema=SCHEMA, keys=KEYS) as writer:
         refused(ResourceError, "disk_full", writer.write, _ok(1))
     assert _run("/dev/null").done == frozenset()
@@ -147,7 +147,7 @@ def test_failed_items_are_tried_again_and_every_item_has_one_record(output):
     assert os.listdir(output.parent) == ["out.jsonl"]
 
 
-def test_D17_half_a_last_line_is_dropped_at_every_length(output):
+def test_half_a_last_line_is_dropped_at_every_length(output):
     _run(output, made=range(2))
     content = output.read_bytes()
     first = content.index(b"\n") + 1
@@ -158,7 +158,7 @@ def test_D17_half_a_last_line_is_dropped_at_every_length(output):
         assert writer.done == {"key-0"}
 
 
-def test_D17_half_of_the_very_first_line_is_dropped(output):
+def test_half_of_the_very_first_line_is_dropped(output):
     _run(output, made=range(1))
     content = output.read_bytes()
     for length in range(len(content)):
@@ -167,7 +167,7 @@ def test_D17_half_of_the_very_first_line_is_dropped(output):
         assert output.read_bytes() == content, length
 
 
-def test_D17_half_a_line_behind_failed_records(output):
+def test_half_a_line_behind_failed_records(output):
     _run(output, made=range(3), failing=(0, 2))
     output.write_bytes(output.read_bytes() + json_line(_ok(3))[:-9])
     _run(output)
@@ -190,7 +190,7 @@ def test_D17_half_a_line_behind_failed_records(output):
         json_line({**_ok(1), "key": "key-1"}) + b"notes of mine",
     ],
 )
-def test_L07_a_file_of_anything_else_is_never_touched(content, output, refused):
+def test_a_file_of_anything_else_is_never_touched(content, output, refused):
     output.write_bytes(content)
     before = output.stat().st_mtime_ns
     error = refused(InputError, "output_not_records", open_records, output, schema=SCHEMA, keys=KEYS)
@@ -201,7 +201,7 @@ def test_L07_a_file_of_anything_else_is_never_touched(content, output, refused):
     assert sorted(record["id"] for record in _records(output)) == list(KEYS)
 
 
-def test_L07_overwrite_replaces_atomically(output, monkeypatch):
+def test_overwrite_replaces_atomically(output, monkeypatch):
     output.write_bytes(b"old")
     output.chmod(0o600)
     real = os.replace
@@ -264,7 +264,7 @@ def test_the_same_record_twice_becomes_one(output):
     assert output.read_bytes() == content
 
 
-def test_L06_outputs_that_can_be_none(tmp_path, image_file, refused):
+def test_outputs_that_can_be_none(tmp_path, image_file, refused):
     path = image_file()
     content = path.read_bytes()
     (tmp_path / "link.png").symlink_to(path)
@@ -290,7 +290,7 @@ def test_L06_outputs_that_can_be_none(tmp_path, image_file, refused):
         (errno.EIO, "output_failed"),
     ],
 )
-def test_L08_what_the_system_refuses_is_said_at_once(number, code, output, refused, monkeypatch):
+def test_what_the_system_refuses_is_said_at_once(number, code, output, refused, monkeypatch):
     def refuse(*_):
         raise OSError(number, "refused")
 
@@ -298,19 +298,19 @@ def test_L08_what_the_system_refuses_is_said_at_once(number, code, output, refus
     refused(ResourceError, code, open_records, output, schema=SCHEMA, keys=KEYS)
 
 
-def test_L08_a_path_of_5000_characters(tmp_path, refused):
+def test_a_path_of_5000_characters(tmp_path, refused):
     for name in ("x" * 5000, "x/" * 2500 + "x"):
         refused(ResourceError, "output_bad_path", open_records, tmp_path / name, schema=SCHEMA, keys=KEYS)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere; the errors are played above")
-def test_L08_no_permission_in_the_folder(tmp_path, refused):
+def test_no_permission_in_the_folder(tmp_path, refused):
     tmp_path.chmod(0o500)
     refused(ResourceError, "output_permission", open_records, tmp_path / "o.jsonl", schema=SCHEMA, keys=KEYS)
 
 
 @pytest.mark.parametrize("after_bytes", [0, 10])
-def test_R07_a_line_that_does_not_fit_is_taken_back(after_bytes, output, refused, monkeypatch):
+def test_a_line_that_does_not_fit_is_taken_back(after_bytes, output, refused, monkeypatch):
     real = os.write
     with open_records(output, schema=SCHEMA, keys=KEYS) as writer:
         writer.write(_ok(0))
@@ -344,14 +344,14 @@ def test_every_line_is_synced(output, monkeypatch):
     assert synced == [1, 2, 3, 4, 5]
 
 
-def test_P08_an_output_deleted_during_the_run_is_noticed(output, refused):
+def test_an_output_deleted_during_the_run_is_noticed(output, refused):
     with open_records(output, schema=SCHEMA, keys=KEYS) as writer:
         writer.write(_ok(0))
         output.unlink()
         refused(ResourceError, "output_deleted", writer.write, _ok(1))
 
 
-def test_P03_a_second_run_is_refused_and_names_the_first(output, refused):
+def test_a_second_run_is_refused_and_names_the_first(output, refused):
     with open_records(output, schema=SCHEMA, keys=KEYS) as writer:
         writer.write(_ok(0))
         for overwrite in (False, True):
@@ -364,13 +364,13 @@ def test_P03_a_second_run_is_refused_and_names_the_first(output, refused):
     _run(output)
 
 
-def test_P03_the_lock_holds_after_a_rewrite(output, refused):
+def test_the_lock_holds_after_a_rewrite(output, refused):
     _run(output, failing=(1,))
     with open_records(output, schema=SCHEMA, keys=KEYS):
         refused(OutputInUseError, "output_in_use", open_records, output, schema=SCHEMA, keys=KEYS)
 
 
-def test_P03_a_file_replaced_before_it_was_locked_is_opened_again(output, monkeypatch):
+def test_a_file_replaced_before_it_was_locked_is_opened_again(output, monkeypatch):
     _run(output, made=range(2))
     real, content, locked = records.lock, output.read_bytes(), []
 
@@ -397,7 +397,7 @@ def test_a_file_system_without_locks_is_said(output, monkeypatch):
     assert "let only one run write it" in _run(output).notices[0]
 
 
-def test_P04_threads_never_mix_their_lines(output):
+def test_threads_never_mix_their_lines(output):
     keys = {f"{n}.png": f"key-{n}" for n in range(200)}
     with open_records(output, schema=SCHEMA, keys=keys) as writer:
         threads = [
@@ -423,7 +423,7 @@ with open_records(sys.argv[1], schema="vlinstruct.ask/1", keys=keys) as writer:
 """
 
 
-def test_P02_P04_G9_a_killed_run_goes_on_and_readers_see_whole_lines_only(output):
+def test_a_killed_run_goes_on_and_readers_see_whole_lines_only(output):
     for delay in (0.0, 0.01, 0.03):
         worker = subprocess.Popen([sys.executable, "-c", WORKER, str(output)], stderr=subprocess.DEVNULL)
         while worker.poll() is None and not (output.exists() and output.stat().st_size):

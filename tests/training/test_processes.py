@@ -59,16 +59,16 @@ def test_two_processes_have_the_losses_of_one(kind: str, tiny_folders: dict[str,
 def test_two_processes_resumed_after_every_update_end_with_the_same_bits(
     tiny_folders: dict[str, Path], tmp_path: Path
 ) -> None:
-    said = finished(2, "-m", "training.resumed", str(tiny_folders["t5"]), str(tmp_path))
+    said = finished(2, "-m", "tools.resumed", str(tiny_folders["t5"]), str(tmp_path))
     assert said.count("the same 7 files") == 11
 
 
 @pytest.mark.parametrize("kind", ["t5", "llama"])
 def test_a_sharded_language_model_has_the_gradients_of_a_whole_one(kind: str, tiny_folders: dict[str, Path]) -> None:
-    assert finished(2, "-m", "training.sharded", str(tiny_folders[kind])).count("of the weights") == 2
+    assert finished(2, "-m", "tools.sharded", str(tiny_folders[kind])).count("of the weights") == 2
 
 
-def test_R17_when_one_process_dies_all_end_and_the_run_can_go_on(tiny_folders: dict[str, Path], tmp_path: Path) -> None:
+def test_when_one_process_dies_all_end_and_the_run_can_go_on(tiny_folders: dict[str, Path], tmp_path: Path) -> None:
     data, output = write_data(tmp_path / "data"), tmp_path / "a"
     many = asked(tiny_folders["t5"], data, output, "--max-steps", "100000", "--save-steps", "1", "--resume")
     process = subprocess.Popen(
@@ -94,7 +94,7 @@ def test_R17_when_one_process_dies_all_end_and_the_run_can_go_on(tiny_folders: d
     assert len(steps) > done
 
 
-def test_R18_processes_that_read_other_data_are_stopped_before_they_learn(
+def test_processes_that_read_other_data_are_stopped_before_they_learn(
     tiny_folders: dict[str, Path], tmp_path: Path
 ) -> None:
     for rank in range(2):

@@ -98,7 +98,7 @@ def test_a_bias_goes_along() -> None:
 
 
 @pytest.mark.parametrize(("quantize", "library"), [("8bit", "torchao"), ("4bit", "bitsandbytes")])
-def test_L14_a_missing_library_is_named_with_its_extra(
+def test_a_missing_library_is_named_with_its_extra(
     quantize: Quantization, library: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, library, None)

@@ -23,7 +23,7 @@ from vlinstruct.backends.instructblip.configuration import T5Config
 from vlinstruct.bench.load import image_processor
 from vlinstruct.media.images import load_image
 from vlinstruct.training.data.conversations import TrainingSample
-from vlinstruct.training.recipe import FinetuneConfig
+from vlinstruct.training.settings import TrainingSettings
 
 _NO_TARGET = -100
 
@@ -54,7 +54,7 @@ class PlainTraining:
         ours: InstructBlipBackend,
         samples: Sequence[TrainingSample],
         batch_size: int,
-        config: FinetuneConfig,
+        config: TrainingSettings,
     ) -> None:
         theirs.requires_grad_(False)
         theirs.language_projection.requires_grad_(True)

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vlinstruct.backends.instructblip.backend import InstructBlipBackend
+from vlinstruct.backends.instructblip.conversation import prompt_of
 from vlinstruct.backends.instructblip.tokenization import TextTokenizer
 from vlinstruct.bench.compare import picture
 from vlinstruct.training.data.conversations import TrainingSample
-from vlinstruct.training.data.turns import prompt_of
 
 _SPACE = "▁"
 

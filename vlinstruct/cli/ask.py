@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vlinstruct.cli.options import DataOptions, GenerationOptions, OptimizationOptions, RunOptions, takes
+from vlinstruct.cli.options import (
+    ANSWER,
+    INPUT,
+    OPTIMIZATION,
+    DataOptions,
+    GenerationOptions,
+    OptimizationOptions,
+    RunOptions,
+    takes,
+)
 from vlinstruct.cli.terminal import Talk
 from vlinstruct.errors import UsageError
 from vlinstruct.text import check_instruction
@@ -23,14 +32,23 @@ def ask(
     arguments: Annotated[
         list[str] | None, typer.Argument(metavar="IMAGE... QUESTION", help="Pictures, then the question.")
     ] = None,
-    optimize: Annotated[bool, typer.Option("--optimize", "-O", help="Optimize the instruction first.")] = False,
+    optimize: Annotated[
+        bool, typer.Option("--optimize", "-O", help="Optimize the instruction first.", rich_help_panel=OPTIMIZATION)
+    ] = False,
     choices: Annotated[
-        str | None, typer.Option(help='Rank these answers in place of generating one: "yes,no".')
+        str | None,
+        typer.Option(help='Rank these answers in place of generating one: "yes,no".', rich_help_panel=ANSWER),
     ] = None,
-    template: Annotated[str | None, typer.Option(help='Wrap the question: "Question: {question} Answer:".')] = None,
+    template: Annotated[
+        str | None, typer.Option(help='Wrap the question: "Question: {question} Answer:".', rich_help_panel=ANSWER)
+    ] = None,
     ocr: Annotated[
         bool,
-        typer.Option("--ocr", help="Read the picture's words first; they stand in {tokens} (needs vlinstruct[ocr])."),
+        typer.Option(
+            "--ocr",
+            help="Read the picture's words first; {tokens} is where they go (needs vlinstruct[ocr]).",
+            rich_help_panel=INPUT,
+        ),
     ] = False,
     *,
     data: DataOptions,

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vlinstruct.cli.terminal import show
+from vlinstruct.cli.options import PrintOptions, takes
+from vlinstruct.cli.terminal import show, show_record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from vlinstruct.backends.registry import Backbone
 
 
+@takes(PrintOptions)
 def backbones(
     name: Annotated[
         str | None, typer.Argument(metavar="[NAME]", help="One of them, or a folder: what it takes in memory.")
@@ -23,10 +25,13 @@ def backbones(
     batch_size: Annotated[int, typer.Option(min=1, max=1024, help="Pictures that go through it together.")] = 1,
     prompt_tokens: Annotated[int, typer.Option(min=1, max=100_000, help="Of each instruction.")] = 128,
     max_new_tokens: Annotated[int, typer.Option(min=1, max=4096, help="Of each answer.")] = 64,
-    as_json: Annotated[bool, typer.Option("--json", help="Print records as JSON.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Print tracebacks.")] = False,
+    *,
+    printing: PrintOptions,
 ) -> None:
-    """List the models that --backbone takes by name; with a name, plan its memory before anything is loaded."""
+    """List the models known by name, or plan the memory of one.
+
+    --backbone takes these names. With a NAME or a folder it says what fits, before anything is loaded.
+    """
     from vlinstruct.backends.registry import BACKBONES
 
     if name is not None:
@@ -34,16 +39,13 @@ def backbones(
         from vlinstruct.backends.instructblip.working_memory import Load
 
         load = Load(rows=batch_size, prompt_tokens=prompt_tokens, new_tokens=max_new_tokens)
-        _show_plan(name, memory_plan(name, load), load, as_json)
+        _show_plan(name, memory_plan(name, load), load, printing.as_json)
         return
-    records = [_record(backbone) for backbone in BACKBONES.values()]
-    show("\n".join(_json(record) if as_json else _line(record) for record in records))
-
-
-def _json(record: dict[str, object]) -> str:
-    from vlinstruct.records.output import json_line
-
-    return json_line(record).decode().rstrip("\n")
+    for record in [_record(backbone) for backbone in BACKBONES.values()]:
+        if printing.as_json:
+            show_record(record)
+        else:
+            show(_line(record))
 
 
 def _record(backbone: Backbone) -> dict[str, object]:
@@ -75,7 +77,7 @@ def _show_plan(name: str, plan: MemoryPlan, load: Load, as_json: bool) -> None:
 
     record: dict[str, object] = {"schema": "vlinstruct.memory_plan/1", "id": name, "status": "ok"}
     settings = [{**asdict(one), "total_bytes": one.total_bytes} for one in plan.settings]
-    show(_json({**record, "parameters": plan.weights.parts, "free_bytes": plan.free, "settings": settings}))
+    show_record({**record, "parameters": plan.weights.parts, "free_bytes": plan.free, "settings": settings})
 
 
 def _plan_lines(plan: MemoryPlan, load: Load) -> Iterator[str]:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vlinstruct.cli.options import BackboneOption, DeviceOption, Dtype
-from vlinstruct.cli.terminal import show
+from vlinstruct.cli.options import MODEL, BackboneOption, DeviceOption, Dtype, OfflineOption, PrintOptions, takes
+from vlinstruct.cli.terminal import show, show_record
 from vlinstruct.errors import UsageError
 
 if TYPE_CHECKING:
@@ -21,11 +21,12 @@ _COLD_RUNS = 3
 _TRAINING_BATCH = 8
 
 
+@takes(PrintOptions)
 def bench(
     *,
     backbone: BackboneOption = None,
     device: DeviceOption = "auto",
-    dtype: Annotated[Dtype, typer.Option(help="What the models compute in.")] = "auto",
+    dtype: Annotated[Dtype, typer.Option(help="What the models compute in.", rich_help_panel=MODEL)] = "auto",
     training: Annotated[
         bool, typer.Option("--training", help="Measure finetune, beside a plain training loop, in place of answers.")
     ] = False,
@@ -59,15 +60,24 @@ def bench(
     ] = None,
     random_weights: Annotated[
         bool,
-        typer.Option("--random-weights", help="The backbone's shapes with random weights; no download, no cold start."),
+        typer.Option(
+            "--random-weights",
+            help="The backbone's shapes with random weights; no download, no cold start.",
+            rich_help_panel=MODEL,
+        ),
     ] = False,
     plot: Annotated[Path | None, typer.Option(help="Draw the comparisons into this file (.png, .svg, .pdf).")] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; torch's own choice if not given.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print every run's seconds as JSON.")] = False,
-    offline: Annotated[bool, typer.Option("--offline", help="Open no connection; use what is cached.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Print tracebacks.")] = False,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads; torch's own choice if not given.", rich_help_panel=MODEL)
+    ] = None,
+    offline: OfflineOption = False,
+    printing: PrintOptions,
 ) -> None:
-    """Measure answers, plain and optimized, or training, or ranking, beside transformers: same weights, same tokens."""
+    """Measure speed beside plain transformers.
+
+    Answers are measured, plain and optimized, or training, or ranking; both have the same weights and tokens. --json
+    prints every run's seconds.
+    """
     from vlinstruct.backends.registry import default_backbone, locate
     from vlinstruct.bench import Workload, as_record, as_table, compare
     from vlinstruct.bench.acceptance import measured_acceptance
@@ -96,11 +106,11 @@ def bench(
     collect_garbage_from_here()
     if training:
         table, record = _training(name, pipeline, theirs, batch_size=batch_size or _TRAINING_BATCH, runs=runs)
-        _print(table, record, as_json=as_json)
+        _print(table, record, as_json=printing.as_json)
         return
     if candidates:
         table, record = _ranking(name, pipeline, theirs, candidates=candidates, runs=runs)
-        _print(table, record, as_json=as_json)
+        _print(table, record, as_json=printing.as_json)
         return
     shares = acceptance or [0.0, measured_acceptance(_ITEMS), 1.0]
     workloads = [
@@ -112,15 +122,16 @@ def bench(
     starts = _COLD_RUNS if cold_runs is None else cold_runs
     cold = cold_starts(locate(name, offline=offline), starts) if starts and not random_weights else ()
     record = as_record(name, compared, cold, environment(pipeline.backend))
-    _print(as_table(compared, cold), record, as_json=as_json)
+    _print(as_table(compared, cold), record, as_json=printing.as_json)
     if plot is not None:
         save_plot(compared, plot)
 
 
 def _print(table: str, record: Mapping[str, Any], *, as_json: bool) -> None:
-    from vlinstruct.records.output import json_line
-
-    show(json_line(dict(record)).decode().rstrip("\n") if as_json else table)
+    if as_json:
+        show_record(record)
+    else:
+        show(table)
 
 
 def _refuse(given: Mapping[str, object], what: str) -> None:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from vlinstruct.cli.terminal import Talk, show
+from vlinstruct.cli.options import OUTPUT, CommonOptions, takes
+from vlinstruct.cli.terminal import Talk, show, show_record
 from vlinstruct.errors import InputError, UsageError, shortened
 
 if TYPE_CHECKING:
@@ -36,12 +37,13 @@ _SUFFIXES = (".pth", ".pt", ".bin", ".ckpt")
 _POWERS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 
 
+@takes(CommonOptions)
 def convert(
     sources: Annotated[
         list[str],
         typer.Argument(metavar="SOURCE...", help=".pth files, and folders (a name or a hub id will do, too)."),
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The new folder.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The new folder.", rich_help_panel=OUTPUT)],
     to: Annotated[
         To, typer.Option(help="model: a folder for --backbone. adapter: one for --adapter. merged: both in one model.")
     ] = "model",
@@ -69,12 +71,10 @@ def convert(
     keep_nonfinite: Annotated[
         bool, typer.Option("--keep-nonfinite", help="Write tensors that hold NaN or infinity, and name them.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
-    offline: Annotated[bool, typer.Option("--offline", help="Open no connection; use what is cached.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No notices, no progress.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Print tracebacks.")] = False,
+    *,
+    common: CommonOptions,
 ) -> None:
-    """Turn LAVIS's checkpoints, adapters and model folders into folders that can be loaded.
+    """Convert checkpoints, adapters and model folders.
 
     \b
     convert instruct_blip_flanxl_trimmed.pth eva_vit_g.pth FLANT5_FOLDER --qformer-tokenizer BERT_FOLDER -o OUT
@@ -86,8 +86,8 @@ def convert(
     """
     files, folders = _told_apart(sources)
     kind = _kind(files, folders, to)
-    options = {"--backbone": backbone, "--config": config, "--qformer-tokenizer": qformer_tokenizer, "--ema": ema}
-    _require_taken(kind, {**options, "--dtype": dtype, "--max-shard-size": max_shard_size})
+    given = {"--backbone": backbone, "--config": config, "--qformer-tokenizer": qformer_tokenizer, "--ema": ema}
+    _require_taken(kind, {**given, "--dtype": dtype, "--max-shard-size": max_shard_size})
     max_shard_bytes = _num_bytes(max_shard_size or "5GB")
     import torch
 
@@ -102,9 +102,9 @@ def convert(
         config=config,
         bert=qformer_tokenizer or Path(),
         use_ema=ema is True,
-        offline=offline,
+        offline=common.offline,
     )
-    talk, notices = Talk(quiet=quiet), list[str]()
+    talk, notices = Talk(quiet=common.quiet), list[str]()
 
     def notify(message: str) -> None:
         notices.append(message)
@@ -119,7 +119,7 @@ def convert(
         notify=notify,
         on_shard=lambda done, total: talk.progress(f"{done} of {total} files written") if total > 1 else None,
     )
-    _show(kind, conversions.convert(conversion, writing), notices, talk, as_json)
+    _show(kind, conversions.convert(conversion, writing), notices, talk, common.as_json)
 
 
 def _told_apart(sources: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -185,10 +185,11 @@ def _num_bytes(size: str) -> int:
 
 
 def _show(kind: Kind, written: Written, notices: Sequence[str], talk: Talk, as_json: bool) -> None:
-    from vlinstruct.records.output import json_line
-
     size = f"{written.num_tensors:,} tensors, {written.size_bytes / 1e9:,.3g} GB"
     talk.done(f"{_NAMES[kind]}: {size} in {len(written.files)} file(s)")
+    if not as_json:
+        show(str(written.folder))
+        return
     record = {
         "schema": "vlinstruct.convert/1",
         "id": str(written.folder),
@@ -199,4 +200,4 @@ def _show(kind: Kind, written: Written, notices: Sequence[str], talk: Talk, as_j
         "files": list(written.files),
         "notices": list(notices),
     }
-    show(json_line(record).decode().rstrip("\n") if as_json else str(written.folder))
+    show_record(record)

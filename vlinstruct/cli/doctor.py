@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vlinstruct.cli.options import BackboneOption, DeviceOption, Dtype
-from vlinstruct.cli.terminal import Talk, show
+from vlinstruct.cli.options import MODEL, BackboneOption, CommonOptions, DeviceOption, Dtype, takes
+from vlinstruct.cli.terminal import Talk, show, show_record
 
 if TYPE_CHECKING:
     from vlinstruct.doctor.diagnosis import Diagnosis
@@ -25,43 +25,49 @@ _LEVEL_WIDTH, _CHECK_WIDTH = 9, 17
 _NARROWEST = 24
 
 
+@takes(CommonOptions)
 def doctor(
     backbone: BackboneOption = None,
     adapter: Annotated[
-        str | None, typer.Option(help="Trained alignment layers to try, too: a folder, a hub id or mini-ema.")
+        str | None,
+        typer.Option(
+            help="Trained alignment layers to try, too: a folder, a hub id or mini-ema.", rich_help_panel=MODEL
+        ),
     ] = None,
     device: DeviceOption = "auto",
-    dtype: Annotated[Dtype, typer.Option(help="What the model computes in; auto: float32 on a CPU, else bfloat16.")] = (
-        "auto"
-    ),
-    as_json: Annotated[bool, typer.Option("--json", help="Print one record as JSON.")] = False,
-    offline: Annotated[bool, typer.Option("--offline", help="Open no connection, not even to see the hub.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No notices on stderr.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Print tracebacks.")] = False,
+    dtype: Annotated[
+        Dtype,
+        typer.Option(help="What the model computes in; auto: float32 on a CPU, else bfloat16.", rich_help_panel=MODEL),
+    ] = "auto",
+    *,
+    common: CommonOptions,
 ) -> None:
-    """Examine this installation and a backbone, and say how to fix what is wrong; downloads and changes nothing."""
+    """Find what is wrong here, and say how to fix it.
+
+    Examines this installation and a backbone; downloads and changes nothing.
+    """
     from vlinstruct.backends.registry import default_backbone
     from vlinstruct.doctor.diagnosis import diagnose
     from vlinstruct.doctor.wanted import Wanted
 
     name = default_backbone() if backbone is None else backbone
-    wanted = Wanted(backbone=name, adapter=adapter, device=device, dtype=dtype, offline=offline)
-    with Talk(quiet=quiet).listening():
+    wanted = Wanted(backbone=name, adapter=adapter, device=device, dtype=dtype, offline=common.offline)
+    with Talk(quiet=common.quiet).listening():
         diagnosis = diagnose(wanted)
-    show(_json(diagnosis) if as_json else "\n".join(_report(diagnosis)))
+    if common.as_json:
+        show_record(_record(diagnosis))
+    else:
+        show("\n".join(_report(diagnosis)))
     error = diagnosis.error()
     if error is not None:
         raise error
 
 
-def _json(diagnosis: Diagnosis) -> str:
-    from vlinstruct.records.output import json_line
-
+def _record(diagnosis: Diagnosis) -> dict[str, object]:
     error = diagnosis.error()
     status = {"status": "ok"} if error is None else {"status": "error", "code": error.code, "message": error.message}
     findings = [asdict(one) for one in diagnosis.findings]
-    record = {"schema": "vlinstruct.doctor/1", "id": diagnosis.wanted.backbone, **status, "findings": findings}
-    return json_line(record).decode().rstrip("\n")
+    return {"schema": "vlinstruct.doctor/1", "id": diagnosis.wanted.backbone, **status, "findings": findings}
 
 
 def _report(diagnosis: Diagnosis) -> Iterator[str]:

@@ -78,7 +78,7 @@ def evaluate(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No notices, no progress.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Print tracebacks.")] = False,
 ) -> None:
-    """Measure a model on benchmarks, with and without optimization; on mini's in three kinds of words.
+    """Measure a model on benchmarks, plain and optimized.
 
     The records of every item are kept, with the instructions, their IAS, the answers and the reasons, and a report is
     drawn with a dozen cases to look at. The ten official benchmarks are read from the files that their authors publish,

@@ -10,7 +10,7 @@ from vlinstruct.cli.terminal import show
 
 
 def lmms_tasks(debug: Annotated[bool, typer.Option("--debug", help="Print tracebacks.")] = False) -> None:
-    """Print the folder of our lmms-eval tasks, which lmms-eval's --include_path takes."""
+    """Print the folder of our lmms-eval tasks. lmms-eval's --include_path takes it."""
     from vlinstruct.integrations.lmms_eval import TASKS_FOLDER
 
     show(str(TASKS_FOLDER))

@@ -10,10 +10,9 @@ import traceback
 import warnings
 from collections.abc import Sequence
 from types import FrameType
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from typer.core import TyperCommand
 
 from vlinstruct.cli.ask import ask
 from vlinstruct.cli.backbones import backbones
@@ -23,6 +22,7 @@ from vlinstruct.cli.convert import convert
 from vlinstruct.cli.doctor import doctor
 from vlinstruct.cli.evaluate import evaluate
 from vlinstruct.cli.finetune import finetune
+from vlinstruct.cli.help import Command
 from vlinstruct.cli.lmms_tasks import lmms_tasks
 from vlinstruct.cli.optimize import optimize
 from vlinstruct.cli.score import score
@@ -38,16 +38,8 @@ app = typer.Typer(
 )
 
 
-class _Command(TyperCommand):
-    """Shows `IMAGE... QUESTION` in its usage line as we wrote it; Typer would put brackets and more dots around it."""
-
-    def collect_usage_pieces(self, ctx: Any) -> list[str]:
-        arguments = [one for one in self.get_params(ctx) if one.param_type_name == "argument"]
-        return ["[OPTIONS]", *(str(one.metavar) for one in arguments)]
-
-
 for command in (ask, chat, optimize, score, finetune, evaluate, backbones, convert, doctor, bench, lmms_tasks):
-    app.command(cls=_Command)(command)
+    app.command(cls=Command)(command)
 
 
 def _print_version(wanted: bool) -> None:

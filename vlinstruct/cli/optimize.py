@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vlinstruct.cli.options import GenerationOptions, OptimizationOptions, RunOptions, takes
+from vlinstruct.cli.options import ANSWER, OPTIMIZATION, GenerationOptions, OptimizationOptions, RunOptions, takes
 from vlinstruct.cli.terminal import Talk, show
 from vlinstruct.errors import BatchError, UsageError
 from vlinstruct.text import check_instruction
@@ -26,13 +26,24 @@ def optimize(
     ] = None,
     images: Annotated[list[str] | None, typer.Argument(metavar="IMAGE...", help="One or more pictures.")] = None,
     answer: Annotated[
-        bool, typer.Option("--answer", help="Also answer the initial and the chosen instruction.")
+        bool,
+        typer.Option("--answer", help="Also answer the initial and the chosen instruction.", rich_help_panel=ANSWER),
     ] = False,
     shared: Annotated[
-        bool, typer.Option("--shared", help="One instruction for all pictures: every IAS is the mean over them.")
+        bool,
+        typer.Option(
+            "--shared",
+            help="One instruction for all pictures: every IAS is the mean over them.",
+            rich_help_panel=OPTIMIZATION,
+        ),
     ] = False,
     show_templates: Annotated[
-        bool, typer.Option("--show-templates", help="Print the templates, to be edited and given to --templates.")
+        bool,
+        typer.Option(
+            "--show-templates",
+            help="Print the templates, to be edited and given to --templates.",
+            rich_help_panel=OPTIMIZATION,
+        ),
     ] = False,
     *,
     options: RunOptions,

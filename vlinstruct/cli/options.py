@@ -1,17 +1,18 @@
 """The options that several commands share, each named, checked and explained once.
 
 `@takes(RunOptions)` gives a command the options of a dataclass: Typer sees them as if they stood in the command's own
-signature, the command gets one object.
+signature, the command gets one object. `--help` shows them under the heading that their class has.
 """
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar, get_type_hints
 
 import typer
 
@@ -29,6 +30,11 @@ if TYPE_CHECKING:
     from vlinstruct.instruction.templates import Templates
 
 C = TypeVar("C", bound=Callable[..., None])
+
+INPUT, MODEL, ANSWER, OPTIMIZATION, OUTPUT = "Input", "Model", "Answer", "Optimization", "Output"
+HEADINGS = (INPUT, MODEL, ANSWER, OPTIMIZATION, "Training", OUTPUT)
+"""The headings of `--help`, in order; what only one command has comes before them."""
+
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 BackboneOption = Annotated[
     str | None,
@@ -36,13 +42,18 @@ BackboneOption = Annotated[
         help="mini, mini-llama, flant5-xl, flant5-xxl, vicuna-7b, vicuna-13b, a folder or a hub id.",
         show_default="mini",
         envvar="VLINSTRUCT_BACKBONE",
+        rich_help_panel=MODEL,
     ),
 ]
-DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.", envvar="VLINSTRUCT_DEVICE")]
-
-
+DeviceOption = Annotated[
+    str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.", envvar="VLINSTRUCT_DEVICE", rich_help_panel=MODEL)
+]
 QuantizeOption = Annotated[
-    Quantization | None, typer.Option(help="Store the language model's layers in fewer bits (vlinstruct[quantize]).")
+    Quantization | None,
+    typer.Option(help="Store the language model's layers in fewer bits (vlinstruct[quantize]).", rich_help_panel=MODEL),
+]
+OfflineOption = Annotated[
+    bool, typer.Option("--offline", help="Open no connection; use what is cached.", rich_help_panel=MODEL)
 ]
 
 
@@ -71,18 +82,63 @@ def _group_names(command: Callable[..., None], kinds: tuple[type, ...]) -> list[
 
 
 def _parameters(kind: type) -> list[inspect.Parameter]:
+    """Returns a kind's options as parameters; what every command takes comes last."""
     hints = get_type_hints(kind, include_extras=True)
+    shared = CommonOptions.__mro__
+    owners = {field: _owner(kind, field.name) for field in fields(kind)}
+    in_order = sorted(owners, key=lambda field: shared.index(owners[field]) + 1 if owners[field] in shared else 0)
     return [
         inspect.Parameter(
-            field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name]
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=field.default,
+            annotation=_under(vars(owners[field]).get("HEADING"), hints[field.name]),
         )
-        for field in fields(kind)
+        for field in in_order
     ]
 
 
+def _owner(kind: type, name: str) -> type:
+    """Returns the class that declares a field."""
+    return next(base for base in kind.__mro__ if name in vars(base).get("__annotations__", {}))
+
+
+def _under(heading: str | None, hint: Any) -> Any:
+    """Returns an option's type with the heading under which it is shown, unless it names its own."""
+    (option,) = hint.__metadata__
+    if option.rich_help_panel is not None:
+        return hint
+    option = copy.copy(option)
+    option.rich_help_panel = heading
+    return Annotated[hint.__origin__, option]
+
+
 @dataclass(frozen=True, kw_only=True)
-class ModelOptions:
-    """Which model a command runs on, and where."""
+class PrintOptions:
+    """How a command prints what it has to say."""
+
+    HEADING: ClassVar = OUTPUT
+
+    as_json: Annotated[bool, typer.Option("--json", help="Print records as JSON.")] = False
+    # No command reads it: `main` looks for the word itself, since an error may come before the options are read.
+    debug: Annotated[bool, typer.Option("--debug", help="Print tracebacks.")] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommonOptions(PrintOptions):
+    """What every command takes that runs a model."""
+
+    HEADING: ClassVar = OUTPUT
+
+    offline: OfflineOption = False
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No notices, no progress.")] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions(CommonOptions):
+    """Which model a command runs on, where, and how large its pictures may be."""
+
+    HEADING: ClassVar = MODEL
 
     backbone: BackboneOption = None
     adapter: Annotated[str | None, typer.Option(help="Trained alignment layers: a folder, a hub id or mini-ema.")] = (
@@ -93,7 +149,15 @@ class ModelOptions:
         "auto"
     )
     quantize: QuantizeOption = None
-    offline: Annotated[bool, typer.Option("--offline", help="Open no connection; use what is cached.")] = False
+    max_pixels: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            max=178_956_970,
+            help="Refuse larger pictures before they are decoded.",
+            rich_help_panel=INPUT,
+        ),
+    ] = 50_000_000
 
     def model_settings(self) -> ModelSettings:
         """Returns which model is asked for, and how it is loaded."""
@@ -102,24 +166,26 @@ class ModelOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions(ModelOptions):
-    """How a command runs: on which model, where, and what becomes of the records."""
+    """How a command runs over pictures: on which model, which pictures, and what becomes of the records."""
 
-    batch_size: Annotated[int, typer.Option(min=1, max=1024, help="Pictures that go through the model together.")] = 1
-    recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Enter the subfolders of a folder.")] = False
-    follow_symlinks: Annotated[
-        bool, typer.Option("--follow-symlinks", help="Follow links that lead out of a folder.")
+    HEADING: ClassVar = OUTPUT
+
+    batch_size: Annotated[
+        int,
+        typer.Option(min=1, max=1024, help="Pictures that go through the model together.", rich_help_panel=MODEL),
+    ] = 1
+    recursive: Annotated[
+        bool, typer.Option("--recursive", "-r", help="Enter the subfolders of a folder.", rich_help_panel=INPUT)
     ] = False
-    max_pixels: Annotated[
-        int, typer.Option(min=1, max=178_956_970, help="Refuse larger pictures before they are decoded.")
-    ] = 50_000_000
+    follow_symlinks: Annotated[
+        bool,
+        typer.Option("--follow-symlinks", help="Follow links that lead out of a folder.", rich_help_panel=INPUT),
+    ] = False
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write JSON lines here; an earlier run is resumed.")
     ] = None
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output in place of resuming it.")] = False
     max_failures: Annotated[int | None, typer.Option(min=1, help="Stop a batch after this many failed items.")] = None
-    as_json: Annotated[bool, typer.Option("--json", help="Print records as JSON.")] = False
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No notices, no progress.")] = False
-    debug: Annotated[bool, typer.Option("--debug", help="Print tracebacks.")] = False
 
     def settings(self, templates: Path | None = None) -> RunSettings:
         """Returns what the package is asked to do, with the user's own templates."""
@@ -141,6 +207,8 @@ class RunOptions(ModelOptions):
 class DataOptions:
     """A file of items, in place of what is typed."""
 
+    HEADING: ClassVar = INPUT
+
     data: Annotated[
         Path | None, typer.Option(help='Ask the lines of a file: {"image": ..., "question": ..., "id": ...}.')
     ] = None
@@ -157,6 +225,8 @@ class DataOptions:
 @dataclass(frozen=True, kw_only=True)
 class GenerationOptions:
     """How an answer is generated."""
+
+    HEADING: ClassVar = ANSWER
 
     max_new_tokens: Annotated[int, typer.Option(help="Most tokens of an answer.")] = 64
     num_beams: Annotated[int, typer.Option(help="1 is greedy; the field's numbers use 5.")] = 1
@@ -175,6 +245,8 @@ class GenerationOptions:
 @dataclass(frozen=True, kw_only=True)
 class OptimizationOptions:
     """How an instruction is optimized."""
+
+    HEADING: ClassVar = OPTIMIZATION
 
     select: Annotated[
         Select, typer.Option(help="safe: lowest IAS that keeps the content. paper: always the optimized one.")

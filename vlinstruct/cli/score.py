@@ -23,7 +23,10 @@ def score(
     *,
     options: RunOptions,
 ) -> None:
-    """Score instructions for a picture: mean nats per token, lower fits better."""
+    """Score instructions for a picture; lower fits better.
+
+    The score is the IAS: mean nats per token of the instruction, given the picture.
+    """
     from vlinstruct.cli.run import refuse_swapped, run, typed_work
     from vlinstruct.operations import Score
 

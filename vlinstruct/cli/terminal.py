@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Literal
 
@@ -31,6 +32,25 @@ def show(text: str) -> None:
     except OSError as error:
         why = os.strerror(error.errno or 0)
         raise ResourceError.at("cannot write output", "stdout", why, "Free some space") from error
+
+
+def show_piece(text: str) -> None:
+    """Writes a part of a line to stdout, which is a terminal."""
+    encoding = sys.stdout.encoding or "utf-8"
+    sys.stdout.write(printable(text, keep="\n\t").encode(encoding, "backslashreplace").decode(encoding))
+    sys.stdout.flush()
+
+
+def show_record(record: Mapping[str, object]) -> None:
+    """Writes a record to stdout as one line of JSON, in UTF-8 whatever the terminal's encoding.
+
+    Raises:
+        ResourceError: stdout does not take it.
+        BrokenPipeError: nobody reads any more.
+    """
+    from vlinstruct.records.output import RecordWriter
+
+    RecordWriter(sys.stdout.buffer).write(record)
 
 
 def say(kind: Literal["error", "notice", "done", "progress"], message: str) -> None:
@@ -99,3 +119,13 @@ def progress(num_items: int, *, quiet: bool) -> Iterator[Callable[[], None]]:
     with Progress(BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console, transient=True) as bar:
         task = bar.add_task("", total=num_items)
         yield lambda: bar.advance(task)
+
+
+@contextmanager
+def ctrl_c_interrupts() -> Iterator[None]:
+    """Makes Ctrl-C raise KeyboardInterrupt in place of ending the process."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

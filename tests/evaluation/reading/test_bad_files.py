@@ -225,7 +225,7 @@ def test_a_file_of_another_kind_is_named(name: str, content: bytes, why: str, tm
     assert why in message
 
 
-def test_D16_files_without_an_item_give_no_score(tmp_path: Path) -> None:
+def test_files_without_an_item_give_no_score(tmp_path: Path) -> None:
     dump(write(tmp_path, "scienceqa") / "scienceqa" / "pid_splits.json", {"test": []})
     error = refusal("scienceqa", tmp_path)
     assert error.code == "nothing_to_do"

@@ -62,11 +62,11 @@ def test_a_plain_line_is_sent_verbatim(name: str, tmp_path: Path) -> None:
 
 
 BAD = {
-    "D01": ({"image": "a.png", "answer": "2"}, "field 'question' is missing"),
-    "D08": ({"image": "../a.png", "question": "q", "answer": "2"}, "outside the image folder"),
-    "D13-null": ({"image": "a.png", "question": "q", "answer": None}, "field 'answer' is no text"),
-    "D13-number": ({"image": "a.png", "question": "q", "answer": 2}, "field 'answer' is no text"),
-    "D13-empty": ({"image": "a.png", "question": "q", "answer": ""}, "field 'answer' is no text"),
+    "missing": ({"image": "a.png", "answer": "2"}, "field 'question' is missing"),
+    "outside": ({"image": "../a.png", "question": "q", "answer": "2"}, "outside the image folder"),
+    "null": ({"image": "a.png", "question": "q", "answer": None}, "field 'answer' is no text"),
+    "number": ({"image": "a.png", "question": "q", "answer": 2}, "field 'answer' is no text"),
+    "empty": ({"image": "a.png", "question": "q", "answer": ""}, "field 'answer' is no text"),
     "turns": ({"image": "a.png", "conversations": [{"from": "gpt", "value": "x"}] * 2}, "do not alternate"),
     "half": ({"image": "a.png", "conversations": [{"from": "human", "value": "x"}]}, "do not alternate"),
     "none": ({"image": "a.png", "conversations": []}, "no list of turns"),

@@ -1,4 +1,4 @@
-"""T10 to T14: nothing that a user types is a field, a special token or a picture's place."""
+"""Nothing that a user types is a field, a special token or a picture's place."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def assert_is_literal(read: Read, text: str, kind: str) -> None:
 
 
 @pytest.mark.parametrize("text", FIELDS)
-def test_T10_braces_stay_literal(picture: Path, prompts: list[str], text: str) -> None:
+def test_braces_stay_literal(picture: Path, prompts: list[str], text: str) -> None:
     question = f"what is {text}?"
     (record,) = vli("ask", picture, question, "--template", "{question} [{0}]", "--json").records
     assert prompts == [f"{question} [{{0}}]"]
@@ -102,7 +102,7 @@ def test_T10_braces_stay_literal(picture: Path, prompts: list[str], text: str) -
 
 
 @pytest.mark.parametrize("text", FIELDS)
-def test_T10_braces_stay_literal_in_every_prompt_of_optimization(picture: Path, prompts: list[str], text: str) -> None:
+def test_braces_stay_literal_in_every_prompt_of_optimization(picture: Path, prompts: list[str], text: str) -> None:
     (record,) = vli("optimize", text, picture, "--json").records
     rewriting, *_, comparison = (prompt for prompt in prompts if "should be:" not in prompt)
     assert rewriting.startswith(f"There is the text {text}. Please modify")
@@ -112,7 +112,7 @@ def test_T10_braces_stay_literal_in_every_prompt_of_optimization(picture: Path, 
 
 
 @pytest.mark.parametrize("text", ATTACKS)
-def test_T11_format_attacks_stay_literal(picture: Path, prompts: list[str], text: str) -> None:
+def test_format_attacks_stay_literal(picture: Path, prompts: list[str], text: str) -> None:
     start = time.process_time()
     (record,) = vli("ask", picture, text, "--template", "Q: {question} A:", "-O", "--json").records
     assert prompts[0].startswith(f"There is the text Q: {text} A:. Please modify")
@@ -121,7 +121,7 @@ def test_T11_format_attacks_stay_literal(picture: Path, prompts: list[str], text
 
 
 @pytest.mark.parametrize("text", [*IMAGES, *SPECIAL, *ROLES])
-def test_T12_T13_T14_tokens_and_roles_stay_literal(
+def test_tokens_and_roles_stay_literal(
     picture: Path, prompts: list[str], reads: list[Read], kind: str, text: str
 ) -> None:
     assert vli("ask", picture, text).exit_code == 0
@@ -131,13 +131,13 @@ def test_T12_T13_T14_tokens_and_roles_stay_literal(
     assert prompts == [text]
 
 
-def test_T12_a_thousand_images_are_seven_thousand_letters(picture: Path, tiny_folders: dict[str, Path]) -> None:
+def test_a_thousand_images_are_seven_thousand_letters(picture: Path, tiny_folders: dict[str, Path]) -> None:
     line = vli("ask", picture, "<image>" * 1000, "--backbone", tiny_folders["llama"]).refusal(4)
     assert "7002 tokens, the language model takes 2048" in line  # one begins the prompt, one is its leading space
 
 
 @pytest.mark.parametrize("text", ["<image>", "</s>", "[SEP] <pad>"])
-def test_T12_T13_tokens_stay_literal_in_every_prompt_of_optimization(
+def test_tokens_stay_literal_in_every_prompt_of_optimization(
     picture: Path, reads: list[Read], kind: str, text: str
 ) -> None:
     assert vli("optimize", text, picture, "--answer", "--max-new-tokens", 2).exit_code == 0
@@ -151,7 +151,7 @@ def test_T12_T13_tokens_stay_literal_in_every_prompt_of_optimization(
     "text",
     [text for text in [*IMAGES, *SPECIAL] if text.isascii()],
 )
-def test_T12_T13_tokens_are_scored_as_their_letters(picture: Path, kind: str, text: str) -> None:
+def test_tokens_are_scored_as_their_letters(picture: Path, kind: str, text: str) -> None:
     (record,) = vli("score", picture, text, "--json").records
     *tokens, end = record["scores"][0]["tokens"]
     assert "".join(tokens) == "▁" + text.replace(" ", "▁")
@@ -160,7 +160,7 @@ def test_T12_T13_tokens_are_scored_as_their_letters(picture: Path, kind: str, te
 
 
 @pytest.mark.parametrize("text", SPECIAL)
-def test_T13_the_qformer_reads_special_tokens_as_their_letters(
+def test_the_qformer_reads_special_tokens_as_their_letters(
     picture: Path, qformer_ids: list[list[int]], tiny_folders: dict[str, Path], text: str
 ) -> None:
     vocabulary = json.loads((tiny_folders["t5"] / "qformer_tokenizer" / "tokenizer.json").read_text())["model"]["vocab"]
@@ -173,9 +173,7 @@ def test_T13_the_qformer_reads_special_tokens_as_their_letters(
 
 
 @pytest.mark.parametrize("text", ["<image>", "</s>", "<pad>", "[SEP]"])
-def test_T12_T13_a_special_token_leaves_its_neighbours_in_a_batch_alone(
-    picture: Path, tmp_path: Path, text: str
-) -> None:
+def test_a_special_token_leaves_its_neighbours_in_a_batch_alone(picture: Path, tmp_path: Path, text: str) -> None:
     questions = ["what?", f"is it {text} here?", "what else?"]
     items = [{"image": f"pictures/{picture.name}", "question": question} for question in questions]
     (tmp_path / "items.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))

@@ -1,4 +1,4 @@
-"""The I block of the catalogue, typed: a bad picture is one line and no model, or one record of a batch."""
+"""Pictures as they are typed: a bad one is one line and no model, or one record of a batch."""
 
 from __future__ import annotations
 
@@ -160,16 +160,14 @@ def test_a_batch_of_bad_pictures_alone_fails_as_a_whole_and_loads_no_model(tmp_p
     assert_is_error_line(line)
 
 
-def test_I02_a_folder_is_a_batch_and_an_empty_one_is_nothing_to_do(
-    picture: Path, tmp_path: Path, no_model: None
-) -> None:
+def test_a_folder_is_a_batch_and_an_empty_one_is_nothing_to_do(picture: Path, tmp_path: Path, no_model: None) -> None:
     (tmp_path / "empty").mkdir()
     assert "nothing to do" in vli("ask", tmp_path / "empty", ASKED).refusal(4)
     assert "nothing to do" in vli("ask", tmp_path / "*.jpg", ASKED).refusal(4)
     assert "nothing to do" in vli("ask", picture, tmp_path / "empty", ASKED).refusal(4)
 
 
-def test_I10_max_pixels_is_the_largest_picture_that_is_read(picture: Path) -> None:
+def test_max_pixels_is_the_largest_picture_that_is_read(picture: Path) -> None:
     with Image.open(picture) as image:
         width, height = image.size
     line = vli("score", picture, ASKED, "--max-pixels", width * height - 1).refusal(4)
@@ -219,14 +217,12 @@ def test_the_same_picture_in_other_clothes_gives_the_same_bytes(case: str, tmp_p
 
 @pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "CMYK", "P", "1", "I;16"])
 @pytest.mark.parametrize("size", [(1, 1), (9, 1), (1, 2000)])
-def test_I18_I19_I20_I21_every_kind_and_shape_of_picture_is_answered(
-    mode: str, size: tuple[int, int], tmp_path: Path
-) -> None:
+def test_every_kind_and_shape_of_picture_is_answered(mode: str, size: tuple[int, int], tmp_path: Path) -> None:
     Image.new(mode, size, 1).save(tmp_path / "a.tif")
     assert vli("score", tmp_path / "a.tif", ASKED).text
 
 
-def test_I25_links_out_of_a_folder_are_followed_only_on_request(picture: Path, tmp_path: Path) -> None:
+def test_links_out_of_a_folder_are_followed_only_on_request(picture: Path, tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     shutil.copy(picture, tmp_path / "folder" / "own.png")
     (tmp_path / "folder" / "link.png").symlink_to(picture)
@@ -239,7 +235,7 @@ def test_I25_links_out_of_a_folder_are_followed_only_on_request(picture: Path, t
     assert [Path(record["image"]).name for record in followed.records] == ["link.png", "own.png"]
 
 
-def test_I27_a_picture_without_permission_is_one_line(
+def test_a_picture_without_permission_is_one_line(
     picture: Path, no_model: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def deny(*_: object) -> int:  # root may read everything: the system's answer is played
@@ -249,7 +245,7 @@ def test_I27_a_picture_without_permission_is_one_line(
     assert "permission denied" in vli("ask", picture, ASKED).refusal(4)
 
 
-def test_I28_a_picture_that_vanishes_during_the_run_fails_alone(
+def test_a_picture_that_vanishes_during_the_run_fails_alone(
     pictures: Callable[..., list[Path]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second, third, fourth = pictures(4)
@@ -267,7 +263,7 @@ def test_I28_a_picture_that_vanishes_during_the_run_fails_alone(
     assert result.stdout.splitlines()[::3] == whole.stdout.splitlines()[::3]
 
 
-def test_I30_a_picture_named_twice_is_read_once_and_said(picture: Path, num_seen: list[int]) -> None:
+def test_a_picture_named_twice_is_read_once_and_said(picture: Path, num_seen: list[int]) -> None:
     result = vli("ask", picture, picture, ASKED)
     assert result.stdout == vli("ask", picture, ASKED).stdout
     assert num_seen == [1, 1]
@@ -307,7 +303,7 @@ def closed_address(monkeypatch: pytest.MonkeyPatch) -> str:
         return f"127.0.0.1:{probe.getsockname()[1]}"
 
 
-def test_I31_a_typed_url_is_fetched_and_answered_like_the_file(address: str, picture: Path) -> None:
+def test_a_typed_url_is_fetched_and_answered_like_the_file(address: str, picture: Path) -> None:
     typed = vli("score", f"http://{address}/a.png?signature=s3cret", ASKED)
     assert typed.text == vli("score", picture, ASKED).text
     page = vli("score", f"http://me:pass@{address}/b.png?signature=s3cret", ASKED).refusal(4)
@@ -316,9 +312,7 @@ def test_I31_a_typed_url_is_fetched_and_answered_like_the_file(address: str, pic
     assert "s3cret" not in page
 
 
-def test_I31_a_url_that_cannot_be_fetched_is_a_network_error(
-    closed_address: str, picture: Path, no_model: None
-) -> None:
+def test_a_url_that_cannot_be_fetched_is_a_network_error(closed_address: str, picture: Path, no_model: None) -> None:
     url = f"http://me:s3cret@{closed_address}/a.png"
     line = vli("ask", url, ASKED).refusal(9)
     assert "refused the connection" in line
@@ -327,7 +321,7 @@ def test_I31_a_url_that_cannot_be_fetched_is_a_network_error(
     assert "--offline" in vli("ask", picture, url, ASKED, "--offline").refusal(9)
 
 
-def test_I31_a_url_that_cannot_be_fetched_fails_alone(closed_address: str, picture: Path) -> None:
+def test_a_url_that_cannot_be_fetched_fails_alone(closed_address: str, picture: Path) -> None:
     result = vli("ask", f"http://{closed_address}/a.png", picture, ASKED)
     assert result.exit_code == 3
     assert [record.get("code") for record in result.records] == ["url_refused", None]
@@ -335,7 +329,7 @@ def test_I31_a_url_that_cannot_be_fetched_fails_alone(closed_address: str, pictu
 
 
 @pytest.mark.parametrize("url", ["data:image/png;base64,iVBORw0KGgo=", "ftp://example.org/a.png", "file:///etc/passwd"])
-def test_I31_other_urls_are_never_read(url: str, picture: Path, no_model: None) -> None:
+def test_other_urls_are_never_read(url: str, picture: Path, no_model: None) -> None:
     assert "URLs are not read" in vli("ask", url, ASKED).refusal(4)
     assert "URLs are not read" in vli("ask", picture, url, ASKED).refusal(4)
 
@@ -350,7 +344,7 @@ def test_stdin_that_holds_no_picture_is_one_line(content: bytes, why: str, no_mo
     assert why in vli("ask", "-", ASKED, stdin=content).refusal(4)
 
 
-def test_I32_pixels_that_are_not_finite_stop_the_run(
+def test_pixels_that_are_not_finite_stop_the_run(
     tiny_folders: dict[str, Path], pictures: Callable[..., list[Path]], tmp_path: Path
 ) -> None:
     folder = tmp_path / "backbone"

@@ -1,4 +1,4 @@
-"""The L block of the catalogue: the command line against the system it runs on.
+"""The command line against the system it runs on.
 
 Most run in this process; a process of its own is started only where the process itself is what is tested.
 """
@@ -82,7 +82,7 @@ def wait_until(condition: Callable[[], bool], process: subprocess.Popen[bytes]) 
         (["backbones", "mini", "all"], "unexpected extra argument"),
     ],
 )
-def test_L01_a_mistyped_command_line_is_one_line_with_the_way_out(
+def test_a_mistyped_command_line_is_one_line_with_the_way_out(
     arguments: list[str], expected: str, no_model: None
 ) -> None:
     assert expected in vli(*arguments).refusal(2)
@@ -99,13 +99,11 @@ def test_L01_a_mistyped_command_line_is_one_line_with_the_way_out(
         (["ask", "a.png", ASKED, "--choices", "yes, yes"], "two or more different answers"),
     ],
 )
-def test_L02_options_that_contradict_each_other_are_refused(
-    arguments: list[str], expected: str, no_model: None
-) -> None:
+def test_options_that_contradict_each_other_are_refused(arguments: list[str], expected: str, no_model: None) -> None:
     assert expected in vli(*arguments).refusal(2)
 
 
-def test_L02_ten_thousand_pictures_are_checked_within_seconds_and_load_no_model(picture: Path, no_model: None) -> None:
+def test_ten_thousand_pictures_are_checked_within_seconds_and_load_no_model(picture: Path, no_model: None) -> None:
     start_s = time.process_time()
     assert "a text is missing" in vli("ask", *[picture] * 10_000).refusal(2)
     missing = vli("ask", *[picture.with_name(f"{number}.png") for number in range(10_000)], ASKED)
@@ -121,14 +119,14 @@ def test_L02_ten_thousand_pictures_are_checked_within_seconds_and_load_no_model(
 @pytest.mark.parametrize(
     "arguments", [["--help"], ["backbones"], ["ask", "missing.png", "missing.jpg", ASKED]], ids=["help", "text", "json"]
 )
-def test_L03_a_full_disk_behind_stdout_is_one_line(arguments: list[str]) -> None:
+def test_a_full_disk_behind_stdout_is_one_line(arguments: list[str]) -> None:
     with open("/dev/full", "wb") as full:
         exit_code, _, stderr = finish(start(*arguments, stdout=full))
     assert exit_code == 6
     assert "space" in only_error(stderr)
 
 
-def test_L03_a_reader_that_has_seen_enough_ends_the_run_quietly() -> None:
+def test_a_reader_that_has_seen_enough_ends_the_run_quietly() -> None:
     process = start("ask", *[f"{number}.png" for number in range(5_000)], ASKED)
     assert process.stdout is not None
     assert json.loads(process.stdout.readline())["id"] == "0.png"
@@ -138,14 +136,14 @@ def test_L03_a_reader_that_has_seen_enough_ends_the_run_quietly() -> None:
     assert (exit_code, stderr) == (141, "")
 
 
-def test_L03_a_closed_stdout_is_one_line() -> None:
+def test_a_closed_stdout_is_one_line() -> None:
     command = [sys.executable, "-m", "vlinstruct", "--version"]
     closed = subprocess.run(["sh", "-c", '"$@" >&-', "sh", *command], capture_output=True, text=True, check=False)
     assert closed.returncode == 6
     assert "stdout" in only_error(closed.stderr)
 
 
-def test_L04_a_pipe_gets_no_control_codes_and_no_progress(pictures: Pictures) -> None:
+def test_a_pipe_gets_no_control_codes_and_no_progress(pictures: Pictures) -> None:
     result = vli("ask", *pictures(3), ASKED)
     assert result.exit_code == 0
     assert b"\x1b" not in result.stdout
@@ -153,7 +151,7 @@ def test_L04_a_pipe_gets_no_control_codes_and_no_progress(pictures: Pictures) ->
 
 
 @pytest.mark.parametrize("variables", [{"TERM": "dumb"}, {"NO_COLOR": "1", "TERM": "xterm"}, {"COLUMNS": "20"}])
-def test_L04_a_terminal_without_colours_gets_none(
+def test_a_terminal_without_colours_gets_none(
     variables: dict[str, str], pictures: Pictures, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in variables.items():
@@ -167,13 +165,13 @@ def test_L04_a_terminal_without_colours_gets_none(
     assert (quiet.stdout, quiet.stderr) == (result.stdout, "")
 
 
-def test_L04_a_terminal_sees_progress_and_stdout_stays_data(pictures: Pictures) -> None:
+def test_a_terminal_sees_progress_and_stdout_stays_data(pictures: Pictures) -> None:
     result = vli("ask", *pictures(2), ASKED, is_terminal=True)
     assert "2/2" in result.stderr
     assert result.stdout == vli("ask", *pictures(2), ASKED).stdout
 
 
-def test_L05_a_stream_that_knows_ascii_only_gets_escapes(
+def test_a_stream_that_knows_ascii_only_gets_escapes(
     picture: Path, writes: Callable[[str], None], tmp_path: Path
 ) -> None:
     writes("un café 🙂")
@@ -184,14 +182,14 @@ def test_L05_a_stream_that_knows_ascii_only_gets_escapes(
     assert "no such file" in line
 
 
-def test_L05_emoji_in_a_c_locale_are_answered_or_refused_in_one_line(picture: Path) -> None:
+def test_emoji_in_a_c_locale_are_answered_or_refused_in_one_line(picture: Path) -> None:
     c_locale = {"LC_ALL": "C", "PYTHONUTF8": "0"}
     exit_code, stdout, stderr = finish(start("ask", picture, "what is 🙂?", env=c_locale))
     assert (exit_code, stdout) == (4, b"")
     assert "not valid Unicode" in only_error(stderr)
 
 
-def test_L05_a_picture_with_any_name_is_read_and_keeps_its_bytes(picture: Path, tmp_path: Path) -> None:
+def test_a_picture_with_any_name_is_read_and_keeps_its_bytes(picture: Path, tmp_path: Path) -> None:
     path = os.fsencode(tmp_path) + b"/\xff\xf0\x9f\x99\x82.png"
     shutil.copy(picture, path)
     (record,) = vli("ask", os.fsdecode(path), ASKED, "--json").records
@@ -201,7 +199,7 @@ def test_L05_a_picture_with_any_name_is_read_and_keeps_its_bytes(picture: Path, 
 # Outputs
 
 
-def test_L06_an_output_that_is_an_input_is_refused(picture: Path, tmp_path: Path, no_model: None) -> None:
+def test_an_output_that_is_an_input_is_refused(picture: Path, tmp_path: Path, no_model: None) -> None:
     before = picture.read_bytes()
     items = tmp_path / "items.jsonl"
     items.write_text(json.dumps({"image": "pictures/000.png", "question": ASKED}) + "\n")
@@ -213,7 +211,7 @@ def test_L06_an_output_that_is_an_input_is_refused(picture: Path, tmp_path: Path
     assert items.read_text().endswith(f'"{ASKED}"}}\n')
 
 
-def test_L06_templates_are_an_input_too(picture: Path, tmp_path: Path, no_model: None) -> None:
+def test_templates_are_an_input_too(picture: Path, tmp_path: Path, no_model: None) -> None:
     templates = tmp_path / "templates.yaml"
     templates.write_text(vli("optimize", "--show-templates").text)
     arguments = ["optimize", ASKED, picture, "--templates", templates, "--output", templates, "--overwrite"]
@@ -221,13 +219,13 @@ def test_L06_templates_are_an_input_too(picture: Path, tmp_path: Path, no_model:
     assert templates.read_text() == vli("optimize", "--show-templates").text
 
 
-def test_L06_an_output_that_is_no_place_for_a_file_is_refused(picture: Path, tmp_path: Path, no_model: None) -> None:
+def test_an_output_that_is_no_place_for_a_file_is_refused(picture: Path, tmp_path: Path, no_model: None) -> None:
     assert "is a directory" in vli("ask", picture, ASKED, "--output", tmp_path).refusal(4)
     assert "does not exist" in vli("ask", picture, ASKED, "--output", tmp_path / "no" / "out.jsonl").refusal(4)
     assert "does not exist" in vli("ask", picture, ASKED, "--output", picture / "out.jsonl").refusal(4)
 
 
-def test_L07_an_output_that_holds_something_else_is_refused_untouched(
+def test_an_output_that_holds_something_else_is_refused_untouched(
     picture: Path, tmp_path: Path, no_model: None
 ) -> None:
     notes = tmp_path / "notes.txt"
@@ -238,7 +236,7 @@ def test_L07_an_output_that_holds_something_else_is_refused_untouched(
     assert notes.read_text() == "milk\nbread"
 
 
-def test_L08_an_output_that_cannot_be_written_is_an_early_error(
+def test_an_output_that_cannot_be_written_is_an_early_error(
     picture: Path, tmp_path: Path, no_model: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert "path is too long" in vli("ask", picture, ASKED, "--output", tmp_path / ("x" * 5_000)).refusal(6)
@@ -246,7 +244,7 @@ def test_L08_an_output_that_cannot_be_written_is_an_early_error(
     def deny(*_: object) -> int:  # root may write everywhere: the system's answer is played
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("vlinstruct.records.output_file.os.open", deny)
+    monkeypatch.setattr("vlinstruct.records.output.os.open", deny)
     assert "permission denied" in vli("ask", picture, ASKED, "--output", tmp_path / "out.jsonl").refusal(6)
 
 
@@ -254,13 +252,13 @@ def test_L08_an_output_that_cannot_be_written_is_an_early_error(
 
 
 @pytest.mark.parametrize("device", ["cuda:99", "meta", "toaster", "", "cpu:x"])
-def test_L09_a_device_that_is_not_here_is_named(device: str, pictures: Pictures) -> None:
+def test_a_device_that_is_not_here_is_named(device: str, pictures: Pictures) -> None:
     line = vli("ask", *pictures(2), ASKED, "--device", device).refusal(4)
     assert f"cannot use --device ({device})" in line
     assert "--device cpu" in line
 
 
-def test_L09_cuda_where_there_is_none_is_named(picture: Path) -> None:
+def test_cuda_where_there_is_none_is_named(picture: Path) -> None:
     import torch
 
     if torch.cuda.is_available():
@@ -268,18 +266,18 @@ def test_L09_cuda_where_there_is_none_is_named(picture: Path) -> None:
     assert "--device cpu" in vli("ask", picture, ASKED, "--device", "cuda").refusal(4)
 
 
-def test_L09_the_cpu_may_be_named_with_a_number(picture: Path) -> None:
+def test_the_cpu_may_be_named_with_a_number(picture: Path) -> None:
     plain = vli("ask", picture, ASKED, "--device", "cpu").text
     assert vli("ask", picture, ASKED, "--device", "cpu:0").text == plain
 
 
-def test_L10_float16_is_refused_for_t5_and_taken_for_llama(picture: Path, tiny_folders: dict[str, Path]) -> None:
+def test_float16_is_refused_for_t5_and_taken_for_llama(picture: Path, tiny_folders: dict[str, Path]) -> None:
     assert "overflow in float16" in vli("ask", picture, ASKED, "--dtype", "float16").refusal(4)
     assert vli("ask", picture, ASKED, "--dtype", "float16", "--backbone", tiny_folders["llama"]).text
     assert "'bfloat16'" in vli("ask", picture, ASKED, "--dtype", "fp16").refusal(2)
 
 
-def test_L11_a_model_larger_than_the_free_memory_is_refused_before_it_is_loaded(
+def test_a_model_larger_than_the_free_memory_is_refused_before_it_is_loaded(
     pictures: Pictures, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(devices, "available_bytes", lambda: 100_000)
@@ -296,7 +294,7 @@ def test_L11_a_model_larger_than_the_free_memory_is_refused_before_it_is_loaded(
         RuntimeError("CUDA error: out of memory"),
     ],
 )
-def test_L11_memory_that_runs_out_is_one_line(error: Exception, picture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_that_runs_out_is_one_line(error: Exception, picture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
         raise error
 
@@ -304,7 +302,7 @@ def test_L11_memory_that_runs_out_is_one_line(error: Exception, picture: Path, m
     assert "out of memory" in vli("ask", picture, ASKED).refusal(6)
 
 
-def test_L12_ctrl_c_while_torch_is_loaded_ends_the_run_at_once(picture: Path) -> None:
+def test_ctrl_c_while_torch_is_loaded_ends_the_run_at_once(picture: Path) -> None:
     process = start("ask", picture, ASKED)
     maps = Path(f"/proc/{process.pid}/maps")
     if not maps.exists():
@@ -318,7 +316,7 @@ def test_L12_ctrl_c_while_torch_is_loaded_ends_the_run_at_once(picture: Path) ->
     assert (exit_code, stdout, stderr) == (130, b"", "")
 
 
-def test_L12_sigterm_during_a_batch_keeps_what_is_done_and_the_run_goes_on_from_there(
+def test_sigterm_during_a_batch_keeps_what_is_done_and_the_run_goes_on_from_there(
     pictures: Pictures, tmp_path: Path
 ) -> None:
     folder, output, whole = pictures(16)[0].parent, tmp_path / "out.jsonl", tmp_path / "whole.jsonl"
@@ -339,7 +337,7 @@ def test_L12_sigterm_during_a_batch_keeps_what_is_done_and_the_run_goes_on_from_
 
 
 @pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_L12_a_signal_is_swallowed_by_nothing_on_the_way(
+def test_a_signal_is_swallowed_by_nothing_on_the_way(
     number: signal.Signals, exit_code: int, picture: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def load(*_: object, **__: object) -> None:
@@ -374,7 +372,7 @@ main.main()
 """
 
 
-def test_L12_a_signal_that_a_library_swallowed_ends_the_run_all_the_same(picture: Path) -> None:
+def test_a_signal_that_a_library_swallowed_ends_the_run_all_the_same(picture: Path) -> None:
     command = [sys.executable, "-c", SWALLOWED, "ask", str(picture), ASKED]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stderr is not None
@@ -386,18 +384,18 @@ def test_L12_a_signal_that_a_library_swallowed_ends_the_run_all_the_same(picture
 
 
 @pytest.mark.parametrize("seed", [-1, 2**64, "one"])
-def test_L13_a_seed_out_of_range_is_refused(seed: object, picture: Path, no_model: None) -> None:
+def test_a_seed_out_of_range_is_refused(seed: object, picture: Path, no_model: None) -> None:
     assert "seed" in vli("ask", picture, ASKED, "--seed", seed).refusal(2)
 
 
-def test_L13_every_seed_in_range_is_taken_and_gives_the_same_bytes_again(picture: Path) -> None:
+def test_every_seed_in_range_is_taken_and_gives_the_same_bytes_again(picture: Path) -> None:
     drawn = {vli("ask", picture, ASKED, "--do-sample", "--seed", seed).text for seed in (0, 1, 2**64 - 1)}
     again = {vli("ask", picture, ASKED, "--do-sample", "--seed", seed).text for seed in (0, 1, 2**64 - 1)}
     assert drawn == again
     assert len(drawn) == 3
 
 
-def test_L14_an_absent_optional_package_is_named_with_its_extra(
+def test_an_absent_optional_package_is_named_with_its_extra(
     picture: Path, tiny_folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "backbone"
@@ -408,7 +406,7 @@ def test_L14_an_absent_optional_package_is_named_with_its_extra(
     assert "pip install 'vlinstruct[hub-tokenizers]'" in line
 
 
-def test_L15_python_without_asserts_does_the_same_in_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+def test_python_without_asserts_does_the_same_in_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "locked").mkdir(mode=0o500)
     command = ["ask", "missing.png", "missing.jpg", ASKED]
     exit_code, stdout, stderr = finish(start(*command, python=["-O"], cwd=tmp_path / "locked"))
@@ -416,7 +414,7 @@ def test_L15_python_without_asserts_does_the_same_in_a_folder_that_cannot_be_wri
     assert (exit_code, stdout, stderr) == (plain.exit_code, plain.stdout, plain.stderr)
 
 
-def test_L15_no_assert_does_any_work() -> None:
+def test_no_assert_does_any_work() -> None:
     # A whole run under -O would compile all of torch first, where Python may not write its bytecode.
     for path in Path(vlinstruct.__file__).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -425,7 +423,7 @@ def test_L15_no_assert_does_any_work() -> None:
                 assert called <= {"isinstance", "len", "all", "any"}, f"{path}:{node.lineno}"
 
 
-def test_L15_a_deleted_working_folder_is_one_line(tmp_path: Path, no_model: None, picture: Path) -> None:
+def test_a_deleted_working_folder_is_one_line(tmp_path: Path, no_model: None, picture: Path) -> None:
     gone, before = tmp_path / "gone", Path.cwd()
     gone.mkdir()
     os.chdir(gone)
@@ -473,7 +471,7 @@ def test_debug_adds_the_traceback_and_nothing_else_does(picture: Path, monkeypat
 
     monkeypatch.setattr("vlinstruct.model.load", fail)
     line = vli("ask", picture, ASKED).refusal(1)
-    assert "LookupError at test_system_L.py" in line
+    assert "LookupError at test_system.py" in line
     debugged = vli("ask", picture, ASKED, "--debug")
     assert debugged.exit_code == 1
     assert "Traceback" in debugged.stderr

@@ -1,4 +1,4 @@
-"""H01 to H10: the hub is away, slow, wrong or hostile; a hub of our own on this machine's loopback plays it."""
+"""The hub is away, slow, wrong or hostile; a hub of our own on this machine's loopback plays it."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ def downloaded_weights() -> Path:
     return (locate(HUB_ID) / "model.safetensors").resolve()
 
 
-def test_H01_a_model_that_is_not_cached_needs_the_network(unreachable: None, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_model_that_is_not_cached_needs_the_network(unreachable: None, capfd: pytest.CaptureFixture[str]) -> None:
     start = time.perf_counter()
     assert "not in the cache and offline" in refused(NetworkError, offline=True)
     assert "not in the cache and the hub cannot be reached" in refused(NetworkError)
@@ -183,15 +183,13 @@ def test_H01_a_model_that_is_not_cached_needs_the_network(unreachable: None, cap
     assert capfd.readouterr().err == ""  # the library's own lines are kept back
 
 
-def test_H01_it_is_one_line_with_exit_code_9(unreachable: None, picture: Path) -> None:
+def test_it_is_one_line_with_exit_code_9(unreachable: None, picture: Path) -> None:
     line = vli("ask", picture, "what?", "--backbone", HUB_ID).refusal(9)
     assert "the hub cannot be reached" in line
 
 
 @pytest.mark.parametrize("way", ["option", "environment"])
-def test_H02_a_cached_model_loads_offline_without_a_connection(
-    hub: Hub, monkeypatch: pytest.MonkeyPatch, way: str
-) -> None:
+def test_a_cached_model_loads_offline_without_a_connection(hub: Hub, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
     folder = locate(HUB_ID)
     hub.requests.clear()
     monkeypatch.setattr("socket.socket.connect", lambda *args: pytest.fail("a socket was opened"))
@@ -200,20 +198,20 @@ def test_H02_a_cached_model_loads_offline_without_a_connection(
     assert hub.requests == []
 
 
-def test_H02_a_cached_model_is_not_downloaded_again(hub: Hub) -> None:
+def test_a_cached_model_is_not_downloaded_again(hub: Hub) -> None:
     folder = locate(HUB_ID)
     hub.requests.clear()
     assert locate(HUB_ID) == folder
     assert [request for request in hub.requests if "/resolve/" in request] == []
 
 
-def test_H02_another_models_settings_are_refused_before_its_weights_are_downloaded(hub: Hub) -> None:
+def test_another_models_settings_are_refused_before_its_weights_are_downloaded(hub: Hub) -> None:
     hub.files["config.json"] = b'{"model_type": "blip-2"}'
     assert "not an InstructBLIP model" in refused(CheckpointError)
     assert not any("safetensors" in request for request in hub.requests)
 
 
-def test_H03_a_connection_that_drops_leaves_no_file(hub: Hub, cache: Path, patient: list[float]) -> None:
+def test_a_connection_that_drops_leaves_no_file(hub: Hub, cache: Path, patient: list[float]) -> None:
     hub.cut = 10
     assert "the download broke off" in refused(NetworkError)
     assert patient  # it was tried again
@@ -222,7 +220,7 @@ def test_H03_a_connection_that_drops_leaves_no_file(hub: Hub, cache: Path, patie
     assert (locate(HUB_ID) / "model.safetensors").read_bytes() == hub.files["model.safetensors"]
 
 
-def test_H03_weights_of_another_size_are_not_used(hub: Hub, patient: list[float]) -> None:
+def test_weights_of_another_size_are_not_used(hub: Hub, patient: list[float]) -> None:
     hub.files["model.safetensors"] = hub.files["model.safetensors"][:-5]
     assert "bytes in place of" in refused(CheckpointError)
 
@@ -232,7 +230,7 @@ def test_H03_weights_of_another_size_are_not_used(hub: Hub, patient: list[float]
     ("status", "words"),
     [(500, "the hub has a problem (500)"), (503, "the hub has a problem (503)"), (429, "too many requests (429)")],
 )
-def test_H03_a_hub_in_trouble_is_named(hub: Hub, patient: list[float], status: int, words: str, place: str) -> None:
+def test_a_hub_in_trouble_is_named(hub: Hub, patient: list[float], status: int, words: str, place: str) -> None:
     hub.status[place] = status
     assert words in refused(NetworkError)
 
@@ -246,19 +244,19 @@ def test_H03_a_hub_in_trouble_is_named(hub: Hub, patient: list[float], status: i
         (404, "RepoNotFound", "there is no such repository"),
     ],
 )
-def test_H04_a_refusal_is_named(hub: Hub, status: int, code: str, words: str) -> None:
+def test_a_refusal_is_named(hub: Hub, status: int, code: str, words: str) -> None:
     hub.status["/api/models"] = status
     hub.headers["X-Error-Code"] = code
     assert words in refused(NetworkError)
 
 
-def test_H04_a_typo_is_recognised_before_anything_is_asked(hub: Hub) -> None:
+def test_a_typo_is_recognised_before_anything_is_asked(hub: Hub) -> None:
     with pytest.raises(CheckpointError, match="Did you mean flant5-xl"):
         locate("flant5-lx")
     assert hub.requests == []
 
 
-def test_H04_the_token_is_never_printed(
+def test_the_token_is_never_printed(
     hub: Hub, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, picture: Path
 ) -> None:
     hub.status["/api/models"] = 401
@@ -269,7 +267,7 @@ def test_H04_the_token_is_never_printed(
         assert TOKEN not in result.stderr + "".join(capfd.readouterr())
 
 
-def test_H05_an_empty_blob_is_named_with_what_to_do(hub: Hub) -> None:
+def test_an_empty_blob_is_named_with_what_to_do(hub: Hub) -> None:
     blob = downloaded_weights()
     blob.write_bytes(b"")
     message = refused(CheckpointError)
@@ -280,7 +278,7 @@ def test_H05_an_empty_blob_is_named_with_what_to_do(hub: Hub) -> None:
     assert (locate(HUB_ID) / "model.safetensors").read_bytes() == hub.files["model.safetensors"]
 
 
-def test_H05_a_truncated_shard_is_named(hub: Hub) -> None:
+def test_a_truncated_shard_is_named(hub: Hub) -> None:
     content = hub.files["model.safetensors"]
     for keep in (4, 200, -1):
         blob = downloaded_weights()
@@ -291,7 +289,7 @@ def test_H05_a_truncated_shard_is_named(hub: Hub) -> None:
         blob.unlink()
 
 
-def test_H05_a_broken_link_is_named_offline_and_mended_online(hub: Hub) -> None:
+def test_a_broken_link_is_named_offline_and_mended_online(hub: Hub) -> None:
     downloaded_weights().unlink()
     message = refused(CheckpointError, offline=True)
     assert "a link to a file that is gone" in message
@@ -299,14 +297,14 @@ def test_H05_a_broken_link_is_named_offline_and_mended_online(hub: Hub) -> None:
     assert (locate(HUB_ID) / "model.safetensors").is_file()
 
 
-def test_H05_an_index_without_its_shard_is_named(hub: Hub) -> None:
+def test_an_index_without_its_shard_is_named(hub: Hub) -> None:
     hub.files["model.safetensors.index.json"] = b'{"weight_map": {"a": "model-00001-of-00002.safetensors"}}'
     message = refused(CheckpointError)
     assert "model-00001-of-00002.safetensors" in message
     assert "it is missing, though model.safetensors.index.json names it" in message
 
 
-def test_H06_a_repository_without_safetensors_is_refused(hub: Hub, picture: Path) -> None:
+def test_a_repository_without_safetensors_is_refused(hub: Hub, picture: Path) -> None:
     hub.files["pytorch_model.bin"] = hub.files.pop("model.safetensors")
     assert not (locate(HUB_ID) / "pytorch_model.bin").exists()
     assert "only safetensors are loaded" in vli("ask", picture, "what?", "--backbone", HUB_ID).refusal(5)
@@ -314,7 +312,7 @@ def test_H06_a_repository_without_safetensors_is_refused(hub: Hub, picture: Path
 
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json", "qformer_tokenizer/tokenizer_config.json"])
-def test_H06_a_repository_with_code_is_refused_before_its_weights_are_downloaded(hub: Hub, name: str) -> None:
+def test_a_repository_with_code_is_refused_before_its_weights_are_downloaded(hub: Hub, name: str) -> None:
     values = json.loads(hub.files.get(name, b"{}"))
     hub.files[name] = json.dumps({**values, "auto_map": {"AutoModel": "evil.Model"}}).encode()
     hub.files["evil.py"] = b"raise SystemExit"
@@ -323,7 +321,7 @@ def test_H06_a_repository_with_code_is_refused_before_its_weights_are_downloaded
     assert not any("safetensors" in request or "evil" in request for request in hub.requests)
 
 
-def test_H07_a_revision_that_moves_is_other_weights_in_another_folder(hub: Hub) -> None:
+def test_a_revision_that_moves_is_other_weights_in_another_folder(hub: Hub) -> None:
     before = locate(HUB_ID)
     content = bytearray(hub.files["model.safetensors"])
     content[-1] ^= 1
@@ -333,7 +331,7 @@ def test_H07_a_revision_that_moves_is_other_weights_in_another_folder(hub: Hub) 
     assert fingerprint(before) != fingerprint(after)  # so a resumed output does not mix them
 
 
-def test_H07_the_commit_is_in_records_and_in_adapters(hub: Hub, tmp_path: Path) -> None:
+def test_the_commit_is_in_records_and_in_adapters(hub: Hub, tmp_path: Path) -> None:
     Image.new("RGB", (20, 20), "red").save(tmp_path / "a.png")
     (record,) = vli("ask", tmp_path / "a.png", "what?", "--backbone", HUB_ID, "--json", "--device", "cpu").records
     assert record["revision"] == "a" * 40
@@ -356,7 +354,7 @@ except VlinstructError as error:
 """
 
 
-def test_H08_two_processes_download_the_same_model_at_once(hub: Hub, cache: Path) -> None:
+def test_two_processes_download_the_same_model_at_once(hub: Hub, cache: Path) -> None:
     environment = {**os.environ, "HF_HUB_CACHE": str(cache)}
     command = [sys.executable, "-W", "ignore", "-c", DOWNLOAD, HUB_ID]
     both = [
@@ -369,9 +367,7 @@ def test_H08_two_processes_download_the_same_model_at_once(hub: Hub, cache: Path
     assert len(blobs(cache)) == len(hub.files)
 
 
-def test_H09_a_cache_that_cannot_be_written_is_one_line(
-    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_cache_that_cannot_be_written_is_one_line(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_bytes(b"")
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "file" / "hub"))
     message = refused(ResourceError)
@@ -380,9 +376,7 @@ def test_H09_a_cache_that_cannot_be_written_is_one_line(
 
 
 @pytest.mark.parametrize(("number", "words"), [(28, "No space left on device"), (30, "Read-only file system")])
-def test_H09_a_full_or_read_only_disk_is_named(
-    hub: Hub, monkeypatch: pytest.MonkeyPatch, number: int, words: str
-) -> None:
+def test_a_full_or_read_only_disk_is_named(hub: Hub, monkeypatch: pytest.MonkeyPatch, number: int, words: str) -> None:
     def fail(*args: object, **named: object) -> None:
         raise OSError(number, os.strerror(number))
 
@@ -390,7 +384,7 @@ def test_H09_a_full_or_read_only_disk_is_named(
     assert words in refused(ResourceError)
 
 
-def test_H09_without_a_home_folder_it_is_still_one_line(hub: Hub) -> None:
+def test_without_a_home_folder_it_is_still_one_line(hub: Hub) -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
     environment |= {"HOME": "/dev/null/none", "HF_ENDPOINT": constants.ENDPOINT}
     command = [sys.executable, "-W", "ignore", "-c", DOWNLOAD, HUB_ID]
@@ -408,7 +402,7 @@ def test_H09_without_a_home_folder_it_is_still_one_line(hub: Hub) -> None:
         {"custom_pipelines": {"x": {"impl": "evil.Pipeline"}}},
     ],
 )
-def test_H10_a_malicious_configuration_runs_no_code(hub: Hub, tmp_path: Path, changes: dict[str, Any]) -> None:
+def test_a_malicious_configuration_runs_no_code(hub: Hub, tmp_path: Path, changes: dict[str, Any]) -> None:
     canary = tmp_path / "canary"
     hub.files["config.json"] = json.dumps({**json.loads(hub.files["config.json"]), **changes}).encode()
     hub.files["evil.py"] = f"open({str(canary)!r}, 'w')".encode()
@@ -416,12 +410,12 @@ def test_H10_a_malicious_configuration_runs_no_code(hub: Hub, tmp_path: Path, ch
     assert not canary.exists()
 
 
-def test_H10_what_a_library_writes_by_itself_is_no_code() -> None:
+def test_what_a_library_writes_by_itself_is_no_code() -> None:
     plain = {"_attn_implementation_internal": "sdpa", "auto_map": None, "trust_remote_code": False, "a": [{}, 1, "x"]}
     assert names_code(plain) is None
 
 
-def test_H10_a_folder_on_disk_with_code_beside_it_runs_none_of_it(
+def test_a_folder_on_disk_with_code_beside_it_runs_none_of_it(
     tiny_folders: dict[str, Path], tmp_path: Path, picture: Path
 ) -> None:
     folder = Path(shutil.copytree(tiny_folders["t5"], tmp_path / "model"))

@@ -1,4 +1,4 @@
-"""T07, T15 and T22: what could move a cursor is escaped on a terminal, and always in JSON."""
+"""What could move a cursor is escaped on a terminal, and always in JSON."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def assert_is_safe(stdout: bytes) -> None:
 
 
 @escaped
-def test_T07_T15_what_was_typed_is_escaped_on_a_terminal(picture: Path, text: str, shown: str, in_json: bytes) -> None:
+def test_what_was_typed_is_escaped_on_a_terminal(picture: Path, text: str, shown: str, in_json: bytes) -> None:
     for command in (
         ("score", picture, text),
         ("optimize", text, picture, "--answer", "--max-new-tokens", 2),
@@ -44,7 +44,7 @@ def test_T07_T15_what_was_typed_is_escaped_on_a_terminal(picture: Path, text: st
 
 
 @escaped
-def test_T07_T15_what_was_typed_stands_in_json_as_escapes(picture: Path, text: str, shown: str, in_json: bytes) -> None:
+def test_what_was_typed_stands_in_json_as_escapes(picture: Path, text: str, shown: str, in_json: bytes) -> None:
     for is_terminal in (False, True):
         result = vli("score", picture, text, "--json", is_terminal=is_terminal)
         assert_is_safe(result.stdout)
@@ -53,7 +53,7 @@ def test_T07_T15_what_was_typed_stands_in_json_as_escapes(picture: Path, text: s
 
 
 @escaped
-def test_T22_an_answer_is_escaped_on_a_terminal_and_as_it_is_in_a_pipe(
+def test_an_answer_is_escaped_on_a_terminal_and_as_it_is_in_a_pipe(
     picture: Path, writes: Writes, text: str, shown: str, in_json: bytes
 ) -> None:
     writes(text)
@@ -66,7 +66,7 @@ def test_T22_an_answer_is_escaped_on_a_terminal_and_as_it_is_in_a_pipe(
 
 
 @escaped
-def test_T22_the_records_of_a_batch_are_safe_on_a_terminal(
+def test_the_records_of_a_batch_are_safe_on_a_terminal(
     pictures: Pictures, writes: Writes, text: str, shown: str, in_json: bytes
 ) -> None:
     writes(text)
@@ -75,13 +75,13 @@ def test_T22_the_records_of_a_batch_are_safe_on_a_terminal(
     assert [json.loads(line)["rewritten"]["text"] for line in result.text.splitlines()] == [text.strip()] * 2
 
 
-def test_T22_an_answer_keeps_its_lines(picture: Path, writes: Writes) -> None:
+def test_an_answer_keeps_its_lines(picture: Path, writes: Writes) -> None:
     writes("one\n\ttwo")
     assert vli("ask", picture, "what?", is_terminal=True).text == "one\n\ttwo\n"
 
 
 @pytest.mark.parametrize("text", ["a\x1b[2Jb", "\u202eabc", "a\nb"])
-def test_T15_what_was_typed_is_escaped_in_errors(picture: Path, text: str) -> None:
+def test_what_was_typed_is_escaped_in_errors(picture: Path, text: str) -> None:
     for command in (
         ("ask", picture, "what?", "--backbone", text),
         ("ask", picture, "what?", "--device", text),

@@ -1,4 +1,4 @@
-"""T19 to T21: what the model writes or scores may be the same, nothing, or not a number."""
+"""What the model writes or scores may be the same, nothing, or not a number."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def z_is_damaged(request: pytest.FixtureRequest, damaged: Callable[..., None]) -
 
 
 @pytest.mark.parametrize(("select", "chosen"), [("safe", "initial"), ("paper", "optimized")])
-def test_T19_identical_candidates_are_a_tie_that_the_initial_one_wins(
+def test_identical_candidates_are_a_tie_that_the_initial_one_wins(
     picture: Path, writes: Writes, select: str, chosen: str
 ) -> None:
     writes("what?")
@@ -54,7 +54,7 @@ def test_T19_identical_candidates_are_a_tie_that_the_initial_one_wins(
 
 
 @pytest.mark.parametrize("text", BLANK)
-def test_T20_an_empty_rewriting_falls_back_to_the_instruction_and_is_said_and_recorded(
+def test_an_empty_rewriting_falls_back_to_the_instruction_and_is_said_and_recorded(
     picture: Path, writes: Writes, text: str
 ) -> None:
     writes(text)
@@ -67,7 +67,7 @@ def test_T20_an_empty_rewriting_falls_back_to_the_instruction_and_is_said_and_re
     assert vli("optimize", "what?", picture, "--quiet").stderr == ""
 
 
-def test_T20_an_empty_rewriting_is_said_when_a_question_is_optimized(picture: Path, writes: Writes) -> None:
+def test_an_empty_rewriting_is_said_when_a_question_is_optimized(picture: Path, writes: Writes) -> None:
     writes("")
     result = vli("ask", picture, "what?", "-O", "--json")
     (record,) = result.records
@@ -75,14 +75,14 @@ def test_T20_an_empty_rewriting_is_said_when_a_question_is_optimized(picture: Pa
     assert result.lines == [f"notice: {notice}" for notice in record["optimization"]["notices"]]
 
 
-def test_T20_an_empty_rewriting_is_recorded_for_every_item_of_a_batch(pictures: Pictures, writes: Writes) -> None:
+def test_an_empty_rewriting_is_recorded_for_every_item_of_a_batch(pictures: Pictures, writes: Writes) -> None:
     writes("")
     records = vli("optimize", "what?", *pictures(2)).records
     assert [record["notices"][0] for record in records] == [EMPTY[0]] * 2
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_T21_nothing_finite_is_an_error_that_leaves_the_instruction(
+def test_nothing_finite_is_an_error_that_leaves_the_instruction(
     picture: Path, damaged: Callable[..., None], value: float
 ) -> None:
     damaged("language_projection.weight", value=value)
@@ -93,14 +93,14 @@ def test_T21_nothing_finite_is_an_error_that_leaves_the_instruction(
 
 
 @pytest.mark.parametrize("more", [(), ("--num-beams", 3), ("--do-sample",)])
-def test_T21_an_answer_is_never_made_of_values_that_are_not_finite(
+def test_an_answer_is_never_made_of_values_that_are_not_finite(
     picture: Path, damaged: Callable[..., None], more: tuple[object, ...]
 ) -> None:
     damaged("language_projection.weight")
     assert "values that are not finite" in vli("ask", picture, "what?", *more).refusal(5)
 
 
-def test_T21_items_without_a_finite_score_are_failed_records(pictures: Pictures, damaged: Callable[..., None]) -> None:
+def test_items_without_a_finite_score_are_failed_records(pictures: Pictures, damaged: Callable[..., None]) -> None:
     damaged("language_projection.weight")
     result = vli("optimize", "what?", *pictures(2))
     assert result.exit_code == 4
@@ -108,7 +108,7 @@ def test_T21_items_without_a_finite_score_are_failed_records(pictures: Pictures,
 
 
 @pytest.mark.usefixtures("z_is_damaged")
-def test_T21_a_score_that_is_not_finite_is_said_and_its_neighbour_unharmed(
+def test_a_score_that_is_not_finite_is_said_and_its_neighbour_unharmed(
     picture: Path, tiny_folders: dict[str, Path]
 ) -> None:
     (record,) = vli("score", picture, "Zoo", "what?", "--json").records
@@ -128,7 +128,7 @@ def test_T21_a_score_that_is_not_finite_is_said_and_its_neighbour_unharmed(
         ("Zoo", "what?", "rewritten", ["initial"]),
     ],
 )
-def test_T21_a_candidate_without_a_finite_score_never_wins(
+def test_a_candidate_without_a_finite_score_never_wins(
     picture: Path, writes: Writes, typed: str, written: str, chosen: str, notices: list[str]
 ) -> None:
     writes(written)
@@ -143,5 +143,5 @@ def test_T21_a_candidate_without_a_finite_score_never_wins(
 
 
 @pytest.mark.usefixtures("z_is_damaged")
-def test_T21_a_choice_without_a_finite_score_is_no_answer(picture: Path) -> None:
+def test_a_choice_without_a_finite_score_is_no_answer(picture: Path) -> None:
     assert "no finite score" in vli("ask", picture, "what?", "--choices", "yes,Zoo").refusal(4)

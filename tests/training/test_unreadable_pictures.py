@@ -12,10 +12,10 @@ import pytest
 
 from vlinstruct.errors import ImageError
 from vlinstruct.training.devices import Devices
-from vlinstruct.training.finetune import finetune
 from vlinstruct.training.job import Progress
+from vlinstruct.training.train import train as run_training
 
-from .training_set import CONFIG, job, model, result, samples
+from .training_set import SETTINGS, job, model, result, samples
 
 Train = Callable[..., list[str]]
 NUM_LEFT_OUT = 2  # samples of picture 1
@@ -40,9 +40,9 @@ def train(tiny_folders: dict[str, Path], tmp_path: Path) -> Train:
         progress = Progress(
             notify=notices.append, on_step=steps.append, should_stop=lambda: len(steps) >= stop_after - 1 > 0
         )
-        config = replace(CONFIG, skip_images=skip_images)
-        asked = job(model(tiny_folders["t5"]), learned, tmp_path / name, config, resume=resume)
-        finetune(asked, devices=Devices(cpu=True), progress=progress)
+        settings = replace(SETTINGS, skip_images=skip_images)
+        asked = job(model(tiny_folders["t5"]), learned, tmp_path / name, settings, resume=resume)
+        run_training(asked, devices=Devices(cpu=True), progress=progress)
         return notices
 
     return run
@@ -52,7 +52,7 @@ def updates(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
 
 
-def test_D14_a_missing_picture_is_left_out_and_named(train: Train, tmp_path: Path) -> None:
+def test_a_missing_picture_is_left_out_and_named(train: Train, tmp_path: Path) -> None:
     (notice,) = train("a", skip_images=1)
     assert notice.startswith("left out, 1 of at most 1: ")
     assert "1.png" in notice
@@ -61,17 +61,17 @@ def test_D14_a_missing_picture_is_left_out_and_named(train: Train, tmp_path: Pat
 
 
 @pytest.mark.parametrize("content", [b"", b"no picture at all"])
-def test_D14_so_is_a_damaged_one(content: bytes, train: Train) -> None:
+def test_so_is_a_damaged_one(content: bytes, train: Train) -> None:
     (notice,) = train("a", skip_images=3, spoil=lambda path: path.write_bytes(content))
     assert "1.png" in notice
 
 
-def test_D14_without_leave_the_training_ends_with_its_name(train: Train) -> None:
+def test_without_leave_the_training_ends_with_its_name(train: Train) -> None:
     with pytest.raises(ImageError, match=r"1\.png"):
         train("a", skip_images=0)
 
 
-def test_D14_the_order_of_the_rest_is_as_it_was(train: Train, tmp_path: Path) -> None:
+def test_the_order_of_the_rest_is_as_it_was(train: Train, tmp_path: Path) -> None:
     train("whole", skip_images=0, spoil=lambda path: None)
     train("a", skip_images=1)
     whole, without = updates(tmp_path / "whole"), updates(tmp_path / "a")
@@ -83,28 +83,28 @@ def test_D14_the_order_of_the_rest_is_as_it_was(train: Train, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("stop_after", [2, 6])
-def test_D14_a_resumed_training_ends_with_the_same_bits(stop_after: int, train: Train, tmp_path: Path) -> None:
+def test_a_resumed_training_ends_with_the_same_bits(stop_after: int, train: Train, tmp_path: Path) -> None:
     train("whole", skip_images=1)
     train("a", skip_images=1, stop_after=stop_after)
     train("a", skip_images=1, resume=True)
     assert result(tmp_path / "a") == result(tmp_path / "whole")
 
 
-def test_D14_an_update_without_a_picture_changes_nothing(tiny_folders: dict[str, Path], tmp_path: Path) -> None:
+def test_an_update_without_a_picture_changes_nothing(tiny_folders: dict[str, Path], tmp_path: Path) -> None:
     learned = samples(tmp_path / "data")
     for number in (1, 2, 3, 4):
         (tmp_path / "data" / f"{number}.png").unlink()
-    config = replace(CONFIG, skip_images=4, gradient_accumulation_steps=1, max_steps=7)
-    finetune(job(model(tiny_folders["t5"]), learned, tmp_path / "a", config), devices=Devices(cpu=True))
+    settings = replace(SETTINGS, skip_images=4, gradient_accumulation_steps=1, max_steps=7)
+    run_training(job(model(tiny_folders["t5"]), learned, tmp_path / "a", settings), devices=Devices(cpu=True))
     counts = [record["samples"] for record in updates(tmp_path / "a")]
     assert sorted(counts) == [0] * 5 + [1] * 2
     assert all((record["loss"] is None) == (record["samples"] == 0) for record in updates(tmp_path / "a"))
 
 
-def test_D14_a_set_of_which_nothing_is_left_is_refused(tiny_folders: dict[str, Path], tmp_path: Path) -> None:
+def test_a_set_of_which_nothing_is_left_is_refused(tiny_folders: dict[str, Path], tmp_path: Path) -> None:
     learned = samples(tmp_path / "data")
     for number in range(5):
         (tmp_path / "data" / f"{number}.png").write_bytes(b"")
-    asked = job(model(tiny_folders["t5"]), learned, tmp_path / "a", replace(CONFIG, skip_images=9))
+    asked = job(model(tiny_folders["t5"]), learned, tmp_path / "a", replace(SETTINGS, skip_images=9))
     with pytest.raises(ImageError, match="but not all"):
-        finetune(asked, devices=Devices(cpu=True))
+        run_training(asked, devices=Devices(cpu=True))

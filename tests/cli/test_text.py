@@ -1,4 +1,4 @@
-"""T01 to T09 and T16 to T18: what is refused, what is cut, and what reaches the model byte for byte."""
+"""What is refused, what is cut, and what reaches the model byte for byte."""
 
 from __future__ import annotations
 
@@ -44,23 +44,23 @@ def assert_one_item_failed(result: Result, code: str) -> None:
 
 @any_command
 @pytest.mark.usefixtures("no_model")
-def test_T01_an_empty_text_is_refused(picture: Path, command: Command) -> None:
+def test_an_empty_text_is_refused(picture: Path, command: Command) -> None:
     assert "it is empty or blank" in vli(*command(picture, "")).refusal(4)
 
 
 @any_command
 @pytest.mark.usefixtures("no_model")
 @pytest.mark.parametrize("text", [" ", "\n\t\r\n", "\u200b\u200d\ufeff", "\u3000\u2800"])
-def test_T02_a_text_that_shows_nothing_is_refused(picture: Path, command: Command, text: str) -> None:
+def test_a_text_that_shows_nothing_is_refused(picture: Path, command: Command, text: str) -> None:
     assert "it is empty or blank" in vli(*command(picture, text)).refusal(4)
 
 
-def test_T02_blank_questions_of_a_file_are_failed_items(ask_file: AskFile) -> None:
+def test_blank_questions_of_a_file_are_failed_items(ask_file: AskFile) -> None:
     assert_one_item_failed(ask_file("\u200b "), "text_empty")
 
 
 @pytest.mark.parametrize("kind", ["t5", "llama"])
-def test_T03_what_the_qformer_has_no_position_for_is_cut_with_one_notice(
+def test_what_the_qformer_has_no_position_for_is_cut_with_one_notice(
     picture: Path, tiny_folders: dict[str, Path], prompts: list[str], kind: str
 ) -> None:
     question = ("a " * 600).strip()
@@ -72,16 +72,16 @@ def test_T03_what_the_qformer_has_no_position_for_is_cut_with_one_notice(
 
 @any_command
 @pytest.mark.usefixtures("no_model")
-def test_T04_a_hundred_thousand_characters_are_refused_at_once(picture: Path, command: Command) -> None:
+def test_a_hundred_thousand_characters_are_refused_at_once(picture: Path, command: Command) -> None:
     line = vli(*command(picture, "a" * 100_000)).refusal(4)
     assert "100,000 characters, at most 20,000 can be used" in line
 
 
-def test_T04_a_long_question_of_a_file_is_a_failed_item(ask_file: AskFile) -> None:
+def test_a_long_question_of_a_file_is_a_failed_item(ask_file: AskFile) -> None:
     assert_one_item_failed(ask_file("a" * 100_000), "text_too_long")
 
 
-def test_T04_a_prompt_beyond_the_positions_of_llama_is_refused_with_count_and_limit(
+def test_a_prompt_beyond_the_positions_of_llama_is_refused_with_count_and_limit(
     picture: Path, tiny_folders: dict[str, Path], ask_file: AskFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("VLINSTRUCT_BACKBONE", str(tiny_folders["llama"]))
@@ -90,35 +90,35 @@ def test_T04_a_prompt_beyond_the_positions_of_llama_is_refused_with_count_and_li
     assert_one_item_failed(ask_file(question), "text_too_long")
 
 
-def test_T05_a_line_of_ten_megabytes_is_a_failed_item(ask_file: AskFile) -> None:
+def test_a_line_of_ten_megabytes_is_a_failed_item(ask_file: AskFile) -> None:
     assert_one_item_failed(ask_file("a" * 10_000_000), "line_too_long")
 
 
-def test_T06_a_nul_character_is_kept(ask_file: AskFile, prompts: list[str]) -> None:
+def test_a_nul_character_is_kept(ask_file: AskFile, prompts: list[str]) -> None:
     result = ask_file("a\0b")
     assert result.exit_code == 0
     assert prompts[0] == result.records[0]["question"] == "a\0b"
 
 
-def test_T06_a_nul_character_never_cuts_a_path(ask_file: AskFile, picture: Path) -> None:
+def test_a_nul_character_never_cuts_a_path(ask_file: AskFile, picture: Path) -> None:
     assert_one_item_failed(ask_file("what?", image=f"pictures/{picture.name}\0.txt"), "bad_field")
 
 
 @any_command
 @pytest.mark.usefixtures("no_model")
 @pytest.mark.parametrize("text", ["what\udcff", "\ud800", "\ud83d \ude00"])
-def test_T09_lone_surrogates_are_refused(picture: Path, command: Command, text: str) -> None:
+def test_lone_surrogates_are_refused(picture: Path, command: Command, text: str) -> None:
     assert "not valid Unicode" in vli(*command(picture, text)).refusal(4)
 
 
 @pytest.mark.usefixtures("no_model")
 @pytest.mark.parametrize("option", [("--choices", "yes,n\udcff"), ("--template", "{question}\ud800")])
-def test_T09_lone_surrogates_of_options_are_refused(picture: Path, option: tuple[str, str]) -> None:
+def test_lone_surrogates_of_options_are_refused(picture: Path, option: tuple[str, str]) -> None:
     line = vli("ask", picture, "what?", *option).refusal(4)
     assert f"({option[0]}): not valid Unicode" in line
 
 
-def test_T09_lone_surrogates_of_a_file_are_failed_items(ask_file: AskFile) -> None:
+def test_lone_surrogates_of_a_file_are_failed_items(ask_file: AskFile) -> None:
     assert_one_item_failed(ask_file("\ud800"), "text_not_unicode")
 
 
@@ -132,18 +132,14 @@ KEPT = {
 
 
 @pytest.mark.parametrize("text", KEPT.values(), ids=KEPT.keys())
-def test_T07_T08_T16_T17_T18_text_reaches_the_model_as_it_was_typed(
-    picture: Path, prompts: list[str], text: str
-) -> None:
+def test_text_reaches_the_model_as_it_was_typed(picture: Path, prompts: list[str], text: str) -> None:
     (record,) = vli("ask", picture, "--json", "--", text).records
     assert prompts == [text]
     assert record["question"] == record["instruction"] == text
 
 
 @pytest.mark.parametrize("text", KEPT.values(), ids=KEPT.keys())
-def test_T07_T08_T16_T17_T18_text_of_a_file_reaches_the_model_as_it_was_written(
-    ask_file: AskFile, prompts: list[str], text: str
-) -> None:
+def test_text_of_a_file_reaches_the_model_as_it_was_written(ask_file: AskFile, prompts: list[str], text: str) -> None:
     result = ask_file(text)
     assert result.exit_code == 0
     assert prompts == [text, "fine?"]
@@ -151,7 +147,7 @@ def test_T07_T08_T16_T17_T18_text_of_a_file_reaches_the_model_as_it_was_written(
 
 
 @pytest.mark.parametrize("text", KEPT.values(), ids=KEPT.keys())
-def test_T07_T08_T16_T17_T18_text_is_optimized_and_scored_as_it_was_typed(picture: Path, text: str) -> None:
+def test_text_is_optimized_and_scored_as_it_was_typed(picture: Path, text: str) -> None:
     (optimized,) = vli("optimize", "--json", "--", text, picture).records
     (scored,) = vli("score", picture, "--json", "--", text).records
     assert optimized["initial"]["text"] == scored["scores"][0]["instruction"] == text
@@ -160,7 +156,7 @@ def test_T07_T08_T16_T17_T18_text_is_optimized_and_scored_as_it_was_typed(pictur
 
 @any_command
 @pytest.mark.parametrize("text", ["-x", "--what is it?"])
-def test_T17_a_text_that_begins_with_a_dash_goes_after_two(picture: Path, command: Command, text: str) -> None:
+def test_a_text_that_begins_with_a_dash_goes_after_two(picture: Path, command: Command, text: str) -> None:
     name, *arguments = (argument for argument in command(picture, text) if argument != "--")
     assert "Text that begins with '-' goes after '--'." in vli(name, *arguments).refusal(2)
     assert vli(*command(picture, text)).exit_code == 0
