@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
@@ -69,11 +68,6 @@ def test_a_plot_needs_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_plot_of_an_unknown_kind_is_refused_before_anything_is_measured() -> None:
     assert "unknown ending" in vli("bench", "--plot", "a.xyz").refusal(2)
-
-
-def test_bench_needs_transformers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "transformers", None)
-    assert "pip install 'vlinstruct[hub-tokenizers]'" in vli("bench").refusal(6)
 
 
 @pytest.mark.parametrize(

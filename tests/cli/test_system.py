@@ -395,17 +395,6 @@ def test_every_seed_in_range_is_taken_and_gives_the_same_bytes_again(picture: Pa
     assert len(drawn) == 3
 
 
-def test_an_absent_optional_package_is_named_with_its_extra(
-    picture: Path, tiny_folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = tmp_path / "backbone"
-    shutil.copytree(tiny_folders["t5"], folder)
-    (folder / "tokenizer.json").rename(folder / "spiece.model")
-    monkeypatch.setitem(sys.modules, "transformers", None)
-    line = vli("ask", picture, ASKED, "--backbone", folder).refusal(5)
-    assert "pip install 'vlinstruct[hub-tokenizers]'" in line
-
-
 def test_python_without_asserts_does_the_same_in_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "locked").mkdir(mode=0o500)
     command = ["ask", "missing.png", "missing.jpg", ASKED]

@@ -64,10 +64,10 @@ def test_what_always_comes_along_is_missed(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_what_is_optional_names_its_use_and_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    finding = findings(monkeypatch, {"peft": None})["peft"]
+    finding = findings(monkeypatch, {"bitsandbytes": None})["bitsandbytes"]
     assert finding.level == "notice"
-    assert finding.found == "peft is not installed: `finetune --lora` needs it"
-    assert finding.fix == "pip install -U 'vlinstruct[lora]'"
+    assert finding.found == "bitsandbytes is not installed: `--quantize` needs it"
+    assert finding.fix == "pip install -U 'vlinstruct[quantize]'"
 
 
 def test_without_metadata_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from vlinstruct.bench.theirs import TheirArms
 from vlinstruct.bench.workload import Workload
 from vlinstruct.errors import CheckpointError
 from vlinstruct.model import Model
+from vlinstruct.values import good
 
 PICTURES = Path(__file__).parents[2] / "examples" / "pictures"
 QUESTION = "What colour is the star?"
@@ -41,7 +42,7 @@ def test_its_scores_are_those_of_transformers(both: tuple[Model, Any]) -> None:
     other = TheirArms(theirs, model, [image], Workload(answer_tokens=2, batch=1, acceptance=0.0))
     for target in ("red", "a red star on a white background"):
         expected = other.target_nll(image, QUESTION, QUESTION, model.tokenizer.target_ids(target))
-        (scores,) = model.token_nll(ours.see(image), [QUESTION], [QUESTION], [target])
+        ((scores,),) = map(good, ours.rank_each([ours.see(image)], [QUESTION], [[target]]))
         assert scores.token_nll == pytest.approx(expected, abs=1e-4)
 
 

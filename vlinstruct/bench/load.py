@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 
-from vlinstruct.backends.registry import default_backbone, locate
-from vlinstruct.errors import ResourceError
+from vlinstruct.backends.registry import find
 from vlinstruct.model import Model, load
+from vlinstruct.values import Identity
 from vlinstruct.weights.quantization import hushed
 
 
@@ -19,19 +19,10 @@ def use_threads(threads: int | None) -> None:
 
 
 def architecture() -> Any:
-    """Returns transformers' InstructBLIP class, its log lines and progress bars switched off.
-
-    Raises:
-        ResourceError: transformers is not installed.
-    """
-    try:
-        with hushed():  # it imports torchao, where that is installed
-            from transformers import InstructBlipForConditionalGeneration
-            from transformers.utils import logging
-    except ImportError:
-        raise ResourceError(
-            "bench compares with transformers, which is not installed: pip install 'vlinstruct[hub-tokenizers]'."
-        ) from None
+    """Returns transformers' InstructBLIP class, its log lines and progress bars switched off."""
+    with hushed():  # it imports torchao, where that is installed
+        from transformers import InstructBlipForConditionalGeneration
+        from transformers.utils import logging
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     return InstructBlipForConditionalGeneration
@@ -44,7 +35,7 @@ def image_processor(image_size: int) -> Any:
     return BlipImageProcessor(size={"height": image_size, "width": image_size})
 
 
-def load_both(backbone: str | None, *, device: str, dtype: str, offline: bool) -> tuple[Model, Any]:
+def load_both(backbone: str | Identity | None, *, device: str, dtype: str, offline: bool) -> tuple[Model, Any]:
     """Loads both models.
 
     Args:
@@ -52,14 +43,11 @@ def load_both(backbone: str | None, *, device: str, dtype: str, offline: bool) -
         device: as `vlinstruct.load` takes it.
         dtype: as `vlinstruct.load` takes it.
         offline: use what is cached, open no connection.
-
-    Raises:
-        ResourceError: transformers is not installed.
     """
     model_class = architecture()
-    pipeline = load(backbone, device=device, dtype=dtype, offline=offline)
-    folder = locate(backbone or default_backbone(), offline=offline)
+    identity = backbone if isinstance(backbone, Identity) else find(backbone, offline=offline)
+    pipeline = load(identity, device=device, dtype=dtype)
     theirs = model_class.from_pretrained(
-        folder, dtype=pipeline.backend.dtype, local_files_only=True, use_safetensors=True
+        identity.folder, dtype=pipeline.backend.dtype, local_files_only=True, use_safetensors=True
     )
     return pipeline, theirs.to(pipeline.backend.device).eval()

@@ -19,7 +19,6 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from vlinstruct.backends.instructblip.backend import InstructBlipBackend
-from vlinstruct.backends.instructblip.configuration import T5Config
 from vlinstruct.bench.load import image_processor
 from vlinstruct.media.images import load_image
 from vlinstruct.training.data.conversations import TrainingSample
@@ -111,7 +110,7 @@ def _padded(part: str, rows: Sequence[Tensor]) -> dict[str, Tensor]:
 def _row(sample: TrainingSample, config: Any, ours: InstructBlipBackend) -> _Row:
     marks = [config.image_token_index] * config.num_query_tokens
     given, target = marks + ours.prompt_ids(sample.prompt), ours.tokenizer.target_ids(sample.answer)
-    if isinstance(ours.network.config.text_config, T5Config):
+    if ours.network.config.text_config.is_encoder_decoder:
         input_ids, labels = given, target
     else:
         input_ids, labels = given + target, [_NO_TARGET] * len(given) + target

@@ -5,7 +5,6 @@ The tokenizers are mini's, whose ids every vocabulary has; what is written is la
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,15 +12,14 @@ from torch import Tensor
 
 from vlinstruct.backends.instructblip.attention import prefer_kernels_for_all_shapes
 from vlinstruct.backends.instructblip.backend import InstructBlipBackend
-from vlinstruct.backends.instructblip.configuration import InstructBlipConfig, T5Config
+from vlinstruct.backends.instructblip.configuration import InstructBlipConfig
 from vlinstruct.backends.instructblip.image_processor import ImageProcessor
 from vlinstruct.backends.instructblip.load import empty_model, read_tokenizer
 from vlinstruct.backends.instructblip.network import InstructBlip
 from vlinstruct.backends.instructblip.tokenization import QFormerTokenizer, TextTokenizer
-from vlinstruct.backends.registry import BACKBONES, mini_folder
+from vlinstruct.backends.registry import BACKBONES, config_of, mini_folder
 from vlinstruct.bench.load import architecture
 from vlinstruct.errors import CheckpointError
-from vlinstruct.files import read_json_object
 from vlinstruct.model import Model, compute_device, compute_dtype
 
 _SPREAD = 0.02
@@ -37,11 +35,10 @@ def load_both_random(backbone: str, *, device: str, dtype: str) -> tuple[Model, 
 
     Raises:
         CheckpointError: there is no such configuration, or its vocabularies are smaller than mini's.
-        ResourceError: transformers is not installed.
     """
     model_class = architecture()
     ours = random_backbone(backbone, device=device, dtype=dtype)
-    settings = model_class.config_class.from_dict(_configuration(backbone))
+    settings = model_class.config_class.from_dict(config_of(backbone))
     theirs = model_class.from_pretrained(
         None, config=settings, state_dict=ours.network.state_dict(), dtype=ours.network.query_tokens.dtype
     )
@@ -55,7 +52,7 @@ def random_backbone(backbone: str, *, device: str, dtype: str) -> InstructBlipBa
         CheckpointError: there is no such configuration, or its vocabularies are smaller than mini's.
     """
     where = compute_device(device)
-    config = InstructBlipConfig.from_dict(_configuration(backbone))
+    config = InstructBlipConfig.from_dict(config_of(backbone))
     _require_minis_ids(config, backbone)
     return _with_minis_tokenizers(random_model(config, where, compute_dtype(dtype, where)))
 
@@ -77,16 +74,6 @@ def _fill(name: str, parameter: Tensor) -> None:
         parameter.fill_(1.0 if name.endswith("weight") else 0.0)
 
 
-def _configuration(backbone: str) -> dict[str, Any]:
-    if backbone in BACKBONES:
-        return BACKBONES[backbone].config()
-    path = Path(backbone) / "config.json"
-    if not path.is_file():
-        advice = f"Give a folder with a config.json, or {', '.join(BACKBONES)}"
-        raise CheckpointError.at("unknown backbone", backbone, "its shapes are not known here", advice)
-    return read_json_object(path)
-
-
 def _require_minis_ids(config: InstructBlipConfig, backbone: str) -> None:
     mini = InstructBlipConfig.from_dict(BACKBONES["mini"].config())
     for part in ("text_config", "qformer_config"):
@@ -98,13 +85,15 @@ def _require_minis_ids(config: InstructBlipConfig, backbone: str) -> None:
 
 def _with_minis_tokenizers(model: InstructBlip) -> InstructBlipBackend:
     config = model.config
-    is_t5 = isinstance(config.text_config, T5Config)
-    eos_id = config.text_config.eos_token_id
+    text = config.text_config
     return InstructBlipBackend(
         model,
         image_processor=ImageProcessor(image_size=config.vision_config.image_size),
         tokenizer=TextTokenizer(
-            read_tokenizer(mini_folder()), bos_id=None if is_t5 else eos_id, eos_id=eos_id, prompt_has_eos=is_t5
+            read_tokenizer(mini_folder()),
+            bos_id=None if text.bos_token_id is None else text.eos_token_id,
+            eos_id=text.eos_token_id,
+            prompt_has_eos=text.prompt_has_eos,
         ),
         qformer_tokenizer=QFormerTokenizer(
             read_tokenizer(mini_folder() / "qformer_tokenizer"),

@@ -13,7 +13,6 @@ from PIL import Image
 from torch import Tensor
 
 from vlinstruct.backends.instructblip.backend import InstructBlipBackend
-from vlinstruct.backends.instructblip.configuration import T5Config
 from vlinstruct.bench.replay import ScriptedLogits
 from vlinstruct.bench.workload import ANSWER, INSTRUCTION, OPTIMIZED, REWRITTEN, Workload
 from vlinstruct.instruction.templates import Templates
@@ -106,7 +105,7 @@ class TheirArms:
         """Returns every target token's negative log-likelihood, in nats: teacher forcing through the whole model."""
         inputs = self._inputs([image], prompt, qformer_text)
         target = torch.tensor([target_ids], device=self.theirs.device)
-        if isinstance(self.ours.network.config.text_config, T5Config):
+        if self.ours.network.config.text_config.is_encoder_decoder:
             logits = self.theirs(**inputs, labels=target).logits
         else:
             inputs["input_ids"] = torch.cat([inputs["input_ids"], target], dim=1)

@@ -193,7 +193,7 @@ class OurTraining(Loop):
         """Returns the lengths that a batch of sample indices is padded to."""
         lengths = [self.lengths[index] for index in batch]
         return PaddedBatch(
-            prefix=self.backend.network.config.num_query_tokens * (2 if self.settings.ema else 1),
+            prefix=self.backend.network.config.num_prefix_tokens(use_ema=self.settings.ema),
             prompt=max(prompt for prompt, _ in lengths),
             target=max(target for _, target in lengths),
             both=max(prompt + target for prompt, target in lengths),

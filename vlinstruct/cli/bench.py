@@ -78,7 +78,7 @@ def bench(
     Answers are measured, plain and optimized, or training, or ranking; both have the same weights and tokens. --json
     prints every run's seconds.
     """
-    from vlinstruct.backends.registry import default_backbone, locate
+    from vlinstruct.backends.registry import default_backbone, find
     from vlinstruct.bench import Workload, as_record, as_table, compare
     from vlinstruct.bench.acceptance import measured_acceptance
     from vlinstruct.bench.cold_start import cold_starts
@@ -99,10 +99,11 @@ def bench(
         require_plots(plot)
     use_threads(threads)
     name = backbone or default_backbone()
+    identity = None if random_weights else find(name, offline=offline)
     if random_weights:
         pipeline, theirs = load_both_random(name, device=device, dtype=dtype)
     else:
-        pipeline, theirs = load_both(name, device=device, dtype=dtype, offline=offline)
+        pipeline, theirs = load_both(identity, device=device, dtype=dtype, offline=offline)
     collect_garbage_from_here()
     if training:
         table, record = _training(name, pipeline, theirs, batch_size=batch_size or _TRAINING_BATCH, runs=runs)
@@ -120,7 +121,8 @@ def bench(
     ]
     compared = compare(pipeline, theirs, workloads, runs)
     starts = _COLD_RUNS if cold_runs is None else cold_runs
-    cold = cold_starts(locate(name, offline=offline), starts) if starts and not random_weights else ()
+    folder = None if identity is None else identity.folder
+    cold = cold_starts(folder, starts) if starts and folder is not None else ()
     record = as_record(name, compared, cold, environment(pipeline.backend))
     _print(as_table(compared, cold), record, as_json=printing.as_json)
     if plot is not None:

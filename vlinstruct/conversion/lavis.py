@@ -3,7 +3,7 @@
 A file holds `{"model": {...}}`, in whole or what was trained only, perhaps with an optimizer beside it; `eva_vit_g.pth`
 holds the image encoder's tensors without any prefix, and one block more than InstructBLIP uses.
 
-Source: github.com/salesforce/LAVIS, models/blip2_models and models/eva_vit.py; the table of names in FIELD.md.
+Source: github.com/salesforce/LAVIS, models/blip2_models and models/eva_vit.py.
 """
 
 from __future__ import annotations

@@ -67,11 +67,11 @@ def _load(model: ModelFolder) -> Model:
 
 def _with_adapter(pipeline: Model, adapter: str) -> Finding:
     from vlinstruct.backends.instructblip.adapter import load_adapter
-    from vlinstruct.backends.registry import locate
+    from vlinstruct.backends.registry import find_adapter
 
     check = f"answer with {adapter}"
     try:
-        folder = locate(adapter, offline=True, what="adapter")
+        folder = find_adapter(adapter, offline=True)
     except NetworkError:
         return notice(check, "not tried: it is not in the cache", f"Get it with: hf download {adapter}")
     load_adapter(folder, pipeline.backend.network)

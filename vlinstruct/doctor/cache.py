@@ -11,7 +11,7 @@ from vlinstruct.backends.registry import BACKBONES, Backbone, is_cached, resolve
 from vlinstruct.doctor.finding import Finding, notice, ok, problem
 from vlinstruct.doctor.wanted import Wanted
 from vlinstruct.errors import VlinstructError
-from vlinstruct.weights.hub_cache import cached_folder, damages
+from vlinstruct.weights.download import cached_folder, damages
 
 _GB = 10**9
 _TIMEOUT_S = 5

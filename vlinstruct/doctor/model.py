@@ -12,7 +12,7 @@ from vlinstruct.backends.instructblip.configuration import InstructBlipConfig
 from vlinstruct.backends.registry import BACKBONES, resolve
 from vlinstruct.doctor.finding import Finding, notice, ok, problem
 from vlinstruct.doctor.wanted import Wanted
-from vlinstruct.weights.hub_cache import cached_folder, damages
+from vlinstruct.weights.download import cached_folder, damages
 from vlinstruct.weights.safetensors_files import shards
 
 if TYPE_CHECKING:

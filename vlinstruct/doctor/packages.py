@@ -15,8 +15,6 @@ from vlinstruct.doctor.wanted import Wanted
 
 # What is missing without each; pyproject.toml's extras bring them.
 _OPTIONAL: Mapping[str, str] = {
-    "transformers": "tokenizers in old formats and `bench` need it",
-    "peft": "`finetune --lora` needs it",
     "bitsandbytes": "`--quantize` needs it",
     "torchao": "`--quantize 8bit` on a CPU needs it",
     "tensorboard": "`finetune --report-to tensorboard` needs it",

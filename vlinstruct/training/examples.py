@@ -79,8 +79,7 @@ class Examples:
 
     def num_positions(self, indices: Sequence[int]) -> tuple[int, int]:
         """Returns how many positions of the language model some samples fill, and how many they take, padded."""
-        network = self.backend.network
-        prefix = len(indices) * network.config.num_query_tokens * (2 if network.use_ema else 1)
+        prefix = len(indices) * self.backend.network.num_prefix_tokens
         prompts = [len(self.prompt_ids[index]) for index in indices]
         targets = [len(self.target_ids[index]) for index in indices]
         padded = len(indices) * (max(prompts, default=0) + max(targets, default=0))

@@ -10,7 +10,7 @@ Reads the data, loads the backbone and fingerprints it; `train` does the rest.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from os import PathLike
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vlinstruct.backends.instructblip.opening import compute_device, load_backend
-from vlinstruct.backends.registry import BACKBONES, default_backbone, known_as, locate
+from vlinstruct.backends.registry import BACKBONES, default_backbone, find, known_backbone, of_same_shape
 from vlinstruct.errors import ResourceError, UsageError
 from vlinstruct.training.data.conversations import TrainingSample, read_conversations
 from vlinstruct.training.devices import Devices
@@ -26,8 +26,6 @@ from vlinstruct.training.job import UNWATCHED, Finetuned, Job, Plan, Progress
 from vlinstruct.training.settings import with_recipe
 from vlinstruct.training.train import plan_training, train
 from vlinstruct.weights.hub import push_adapter, require_login
-from vlinstruct.weights.hub_cache import revision_of
-from vlinstruct.weights.safetensors_files import fingerprint
 
 Source = str | PathLike[str]
 
@@ -106,6 +104,7 @@ def finetune(
         offline=offline,
         devices=devices,
         settings=settings,
+        notify=progress.notify,
     )
     job = replace(job, resume=resume, override=tuple(override), save_to=None if save_to is None else Path(save_to))
     progress.on_loaded()
@@ -127,6 +126,7 @@ def plan_finetuning(
     device: str = "auto",
     dtype: str = "auto",
     offline: bool = False,
+    notify: Callable[[str], None] = lambda notice: None,
     **settings: Any,
 ) -> Plan:
     """Works out what `finetune` would do and take: loads the data and the backbone, trains and writes nothing.
@@ -141,6 +141,7 @@ def plan_finetuning(
         device: where it would be trained.
         dtype: what the frozen parts would compute in.
         offline: use what is cached, open no connection.
+        notify: is told what a user should know.
         **settings: fields of TrainingSettings.
 
     Raises:
@@ -161,6 +162,7 @@ def plan_finetuning(
             offline=offline,
             devices=devices,
             settings=settings,
+            notify=notify,
         )
         return plan_training(job, num_processes=devices.num_processes)
 
@@ -191,9 +193,17 @@ def _job(
     offline: bool,
     devices: Devices,
     settings: Mapping[str, Any],
+    notify: Callable[[str], None],
 ) -> Job:
     """Reads the samples and loads the backbone."""
-    checked = with_recipe(settings, known_as(backbone, offline=offline), devices.num_processes)
+    # A known backbone is found, and perhaps downloaded, when the data has been read; a stranger's shape is needed now.
+    known = known_backbone(backbone)
+    identity = find(backbone, offline=offline) if known is None else None
+    similar = of_same_shape(identity.config) if identity is not None else None
+    if similar is not None:
+        notify(f"{backbone} has the shape of {similar.name}, whose recipe is used where no option says otherwise")
+    recipe = known or similar
+    checked = with_recipe(settings, "" if recipe is None else recipe.name, devices.num_processes)
     with devices.main_first():  # which draws the example set, if there is one to draw
         if data is None:
             data, eval_data = _example_data(backbone, example_folder, eval_data, checked.seed)
@@ -202,8 +212,8 @@ def _job(
         if eval_data is not None:
             validation = read_conversations(eval_data, image_root=image_root, answers=checked.answers)
     where = str(compute_device(devices.device(device)))  # named, so that nothing is spread: what learns is on one
-    backend = load_backend(backbone, device=where, dtype=dtype, offline=offline)
-    base = locate(backbone, offline=offline)
+    identity = identity or find(backbone, offline=offline)
+    backend = load_backend(identity, device=where, dtype=dtype, offline=offline)
     return Job(
         backend=backend,
         samples=samples,
@@ -211,8 +221,8 @@ def _job(
         folder=folder,
         settings=checked,
         backbone=backbone,
-        weights=fingerprint(base),
-        revision=revision_of(base),
+        weights=identity.fingerprint,
+        revision=identity.revision,
     )
 
 

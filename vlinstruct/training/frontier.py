@@ -87,10 +87,8 @@ class AlignmentInput:
     is_per_picture = False
 
     def __init__(self, backend: InstructBlipBackend) -> None:
-        config = backend.network.config
-        positions = config.num_query_tokens * (2 if backend.network.use_ema else 1)
         self.backend = backend
-        self.shape = (positions, config.qformer_config.hidden_size)
+        self.shape = (backend.network.num_prefix_tokens, backend.network.config.qformer_config.hidden_size)
 
     def read(self, pixel_values: Tensor) -> Tensor:
         return self.backend.network.encode_image(pixel_values)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from typing import Any
 
+from vlinstruct.backends.registry import BACKBONES, UNKNOWN_BATCH_SIZE
 from vlinstruct.errors import UsageError
 from vlinstruct.training.data.conversations import Answers
 
@@ -105,20 +106,6 @@ class TrainingSettings:
         return self.per_device_train_batch_size * self.gradient_accumulation_steps * num_processes
 
 
-# One of ours, for the models that we have trained: they learn within seconds.
-_BUILT_IN: Mapping[str, Any] = {
-    "learning_rate": 1e-4,
-    "warmup_steps": 20,
-    "num_train_epochs": 1,
-    "per_device_train_batch_size": 16,
-    "save_steps": 50,
-    "eval_steps": 25,
-}
-RECIPES: Mapping[str, Mapping[str, Any]] = {"mini": _BUILT_IN, "mini-llama": _BUILT_IN}
-_BATCH_SIZES = {"flant5-xl": 128, "flant5-xxl": 256, "mini": 16, "mini-llama": 16}
-_BATCH_SIZE = 32  # Vicuna's, and what we do not know
-
-
 def with_recipe(values: Mapping[str, Any], backbone: str, num_processes: int = 1) -> TrainingSettings:
     """Returns the settings that a caller gives, with a backbone's recipe for the rest.
 
@@ -141,7 +128,8 @@ def with_recipe(values: Mapping[str, Any], backbone: str, num_processes: int = 1
         if name not in names:
             near = get_close_matches(name, names, n=1)
             raise UsageError(f"unknown setting {name}; " + (f"did you mean {near[0]}?" if near else ", ".join(names)))
-    settings = TrainingSettings(**{**RECIPES.get(backbone, {}), **values})
+    known = BACKBONES.get(backbone)
+    settings = TrainingSettings(**{**(known.recipe if known is not None else {}), **values})
     rows = settings.per_device_train_batch_size * num_processes
-    steps = max(1, _BATCH_SIZES.get(backbone, _BATCH_SIZE) // rows)
+    steps = max(1, (known.batch_size if known is not None else UNKNOWN_BATCH_SIZE) // rows)
     return settings if "gradient_accumulation_steps" in values else replace(settings, gradient_accumulation_steps=steps)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import struct
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -272,8 +271,8 @@ def test_every_way_to_answer_writes_what_merged_weights_write(
     kind: str, num_beams: int, folder: Path, tiny_folders: dict[str, Path]
 ) -> None:
     plain, adapted, merged = (vli.load(str(tiny_folders[kind]), device="cpu").backend for _ in range(3))
-    load_lora(folder, adapted.model.language_model)
-    merge(merged.model.language_model, folder)
+    load_lora(folder, adapted.network.language_model)
+    merge(merged.network.language_model, folder)
     images = [Image.effect_noise((40, 30), 90.0).convert("RGB") for _ in range(2)]
     prompts = ["what is it?", "a longer question than that"]
     config = GenerationSettings(max_new_tokens=10, num_beams=num_beams)
@@ -329,21 +328,6 @@ def test_lora_is_added_once(language_model: LanguageModel) -> None:
     add_lora(language_model, SETTINGS, seed=0)
     with pytest.raises(UsageError, match="has it already"):
         add_lora(language_model, SETTINGS, seed=0)
-
-
-def test_without_peft_the_extra_is_named_and_the_model_unchanged(
-    kind: str, folder: Path, language_model: LanguageModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    adapted = tiny_models.our_model(kind).language_model
-    load_lora(folder, adapted)
-    before = list(language_model.state_dict()), list(adapted.state_dict())
-    monkeypatch.setitem(sys.modules, "peft", None)
-    missing = r"needs peft, .* pip install 'vlinstruct\[lora\]'"
-    with pytest.raises(ResourceError, match=missing):
-        add_lora(language_model, SETTINGS, seed=0)
-    with pytest.raises(ResourceError, match=missing):
-        load_lora(folder, adapted)
-    assert (list(language_model.state_dict()), list(adapted.state_dict())) == before
 
 
 @pytest.mark.parametrize("name", [CONFIG_FILE, TENSORS_FILE])

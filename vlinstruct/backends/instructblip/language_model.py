@@ -16,6 +16,8 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor, nn
 
+from vlinstruct.backends.instructblip.text_config import TextConfig
+
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
@@ -49,11 +51,13 @@ class LanguageModel(nn.Module, ABC):
     """A language model that reads embeddings and continues with tokens.
 
     Attributes:
+        config: what kind of language model it is, and how large.
         gradient_checkpointing: whether `target_logits` keeps only the blocks' inputs for the backward pass, in which
             the rest is computed anew; without gradients it changes nothing.
     """
 
     _no_split_modules: ClassVar[list[str]]  # accelerate reads it: the classes whose weights FSDP gathers as one
+    config: TextConfig
     gradient_checkpointing: bool = False
 
     @property

@@ -172,6 +172,7 @@ class Llama(LanguageModel):
 
     def __init__(self, config: LlamaConfig) -> None:
         super().__init__()
+        self.config = config
         self.model = LlamaLayers(config)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
 

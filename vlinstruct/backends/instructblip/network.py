@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from vlinstruct.backends.instructblip.cmaa import CrossModalAlignmentAttention, with_alignment
-from vlinstruct.backends.instructblip.configuration import InstructBlipConfig, T5Config, TextConfig
+from vlinstruct.backends.instructblip.configuration import InstructBlipConfig, LlamaConfig, T5Config, TextConfig
 from vlinstruct.backends.instructblip.encoder import VisionEncoder
 from vlinstruct.backends.instructblip.language_model import LanguageModel
 from vlinstruct.backends.instructblip.llama import Llama
@@ -21,7 +21,10 @@ from vlinstruct.backends.instructblip.t5 import T5
 
 
 def _language_model(config: TextConfig) -> LanguageModel:
-    return T5(config) if isinstance(config, T5Config) else Llama(config)
+    if isinstance(config, T5Config):
+        return T5(config)
+    assert isinstance(config, LlamaConfig)
+    return Llama(config)
 
 
 class InstructBlip(nn.Module):
@@ -42,6 +45,11 @@ class InstructBlip(nn.Module):
         self.cmaa: CrossModalAlignmentAttention | None = None  # the paper's has nothing to learn
         self.language_projection = language_projection(config)
         self.language_model = _language_model(config.text_config)
+
+    @property
+    def num_prefix_tokens(self) -> int:
+        """How many positions an image takes in front of a prompt: Q, or 2Q under EMA."""
+        return self.config.num_prefix_tokens(use_ema=self.use_ema)
 
     def encode_image(self, pixel_values: Tensor) -> Tensor:
         """(B, 3, image_size, image_size) -> image_embeds (B, P, D_vision)."""

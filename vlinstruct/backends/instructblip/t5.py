@@ -61,7 +61,7 @@ class T5Attention(nn.Module):
 
     def __init__(self, config: T5Config, *, has_position_bias: bool = False) -> None:
         super().__init__()
-        inner = config.num_heads * config.d_kv
+        inner = config.inner_size
         self.config = config
         self.head_size = config.d_kv
         self.q = nn.Linear(config.d_model, inner, bias=False)
@@ -143,8 +143,7 @@ class FeedForwardLayer(nn.Module):
 
     def __init__(self, config: T5Config) -> None:
         super().__init__()
-        is_gated = config.feed_forward_proj.startswith("gated-")
-        self.DenseReluDense = T5GatedFeedForward(config) if is_gated else T5PlainFeedForward(config)
+        self.DenseReluDense = T5GatedFeedForward(config) if config.is_gated else T5PlainFeedForward(config)
         self.layer_norm = RMSNorm(config.d_model, config.layer_norm_epsilon)
 
     def forward(self, hidden: Tensor) -> Tensor:
@@ -280,7 +279,7 @@ class T5(LanguageModel):
 
     def __init__(self, config: T5Config) -> None:
         super().__init__()
-        self.config = config
+        self.config: T5Config = config
         self.shared = nn.Embedding(config.vocab_size, config.d_model)
         self.encoder = T5Encoder(config)
         self.decoder = T5Decoder(config)
