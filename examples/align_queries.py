@@ -10,7 +10,7 @@ PICTURES = Path(__file__).parent / "pictures"
 INSTRUCTION = "What colour is the star?"
 
 model = vli.load("mini")
-image_embeds = model.see(PICTURES / "star.png").image_embeds
+image_embeds = model.see(PICTURES / "star.png").image_embeds[None]  # one picture, (1, P, D)
 vlm = model.backend
 ids = vlm.qformer_tokenizer.encode(INSTRUCTION)
 tokens = [vlm.qformer_tokenizer.tokenizer.id_to_token(token) for token in ids]

@@ -16,6 +16,7 @@ from vlinstruct.batch import BadItem, Batch, BatchItem, Outcome, Summary, resume
 from vlinstruct.errors import (
     CheckpointError,
     DataError,
+    ImageError,
     InputError,
     NetworkError,
     ScoreError,
@@ -26,21 +27,24 @@ from vlinstruct.media.fetch import Url
 from vlinstruct.media.images import ImageLimits
 from vlinstruct.operations import Score
 from vlinstruct.records.output import RecordWriter
+from vlinstruct.values import Failed
 
 Item = BatchItem | BadItem
+TOO_WIDE = 200
 
 
-class FakePipeline:
-    """Its percept is the list of the pictures' widths, and it remembers every list."""
+class FakeModel:
+    """What it sees of a picture is its width, and it remembers which pictures came together."""
 
     revision = None
 
     def __init__(self) -> None:
         self.seen: list[list[int]] = []
 
-    def see(self, *images: Image.Image) -> list[int]:
+    def see_each(self, images: Sequence[Image.Image]) -> list[int | Failed]:
         self.seen.append([image.width for image in images])
-        return self.seen[-1]
+        blind = Failed(error=ImageError("the model takes no picture of this width"))
+        return [blind if image.width == TOO_WIDE else image.width for image in images]
 
 
 class FakeOperation:
@@ -51,14 +55,16 @@ class FakeOperation:
     def settings(self) -> dict[str, Any]:
         return {"beams": 1}
 
-    def run(self, pipeline: Any, percept: Any, texts: Sequence[Sequence[str]]) -> list[Any]:
+    def run(self, model: Any, seen: Sequence[Any], texts: Sequence[Sequence[str]]) -> list[Any]:
         if any("poison" in row for row in texts):
             raise TextError("this text cannot be asked")
         if any("broken model" in row for row in texts):
             raise CheckpointError("the weights are damaged")
         return [
-            ScoreError("no finite score") if "no score" in row else {"width": width, "shared_with": len(percept)}
-            for width, row in zip(percept, texts, strict=True)
+            Failed(error=ScoreError("no finite score"))
+            if "no score" in row
+            else {"width": width, "shared_with": len(seen)}
+            for width, row in zip(seen, texts, strict=True)
         ]
 
 
@@ -85,19 +91,19 @@ class Run:
     """A batch over items and what it did to the model."""
 
     def __init__(self, batch_size: int = 1, **settings: Any) -> None:
-        self.pipeline = FakePipeline()
+        self.model = FakeModel()
         self.num_loads = 0
         self.batch = Batch(
             operation=FakeOperation(),
             backbone="fake",
-            load_pipeline=self._load,
+            load_model=self._load,
             batch_size=batch_size,
             **settings,
         )
 
     def _load(self) -> Any:
         self.num_loads += 1
-        return self.pipeline
+        return self.model
 
     def __call__(self, items: Sequence[Item], done: Sequence[str | int] = ()) -> list[Outcome]:
         return list(self.batch.outcomes(items, is_done=lambda id: id in done))
@@ -134,7 +140,7 @@ def test_a_bad_item_changes_nobodys_chunk(batch_size: int, seed: int) -> None:
     mixed, alone = Run(batch_size), Run(batch_size)
     records = [outcome.record for outcome in mixed(items) if outcome.error is None]
     assert records == [outcome.record for outcome in alone(sound)]
-    assert mixed.pipeline.seen == alone.pipeline.seen
+    assert mixed.model.seen == alone.model.seen
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -176,14 +182,20 @@ def test_a_chunk_that_fails_as_a_whole_is_run_item_by_item() -> None:
     outcomes = run([item(1), item(2, "poison"), item(3), item(4)])
     assert [type(outcome.error) for outcome in outcomes] == [type(None), TextError, type(None), type(None)]
     assert [outcome.record.get("shared_with") for outcome in outcomes] == [1, None, 1, 1]
-    assert run.pipeline.seen == [[1, 2, 3], [1], [2], [3], [4]]
+    assert run.model.seen == [[1, 2, 3], [1], [2], [3], [4]]
 
 
 def test_a_row_that_fails_brings_no_other_down() -> None:
     run = Run(batch_size=3)
     outcomes = run([item(1), item(2, "no score"), item(3)])
     assert [outcome.record.get("shared_with") for outcome in outcomes] == [3, None, 3]
-    assert run.pipeline.seen == [[1, 2, 3]]
+    assert run.model.seen == [[1, 2, 3]]
+
+
+def test_a_picture_that_the_model_cannot_take_fails_alone() -> None:
+    outcomes = Run(batch_size=3)([item(1), item(TOO_WIDE), item(3)])
+    assert [type(outcome.error) for outcome in outcomes] == [type(None), ImageError, type(None)]
+    assert [outcome.record.get("width") for outcome in outcomes] == [1, None, 3]
 
 
 def test_a_refused_model_stops_the_run() -> None:
@@ -201,7 +213,7 @@ def test_items_are_read_no_further_than_the_chunk_needs() -> None:
     run = Run(batch_size=2)
     first_three = itertools.islice(run.batch.outcomes(endless()), 3)
     assert [outcome.record["id"] for outcome in first_three] == [1, 2, 3]
-    assert run.pipeline.seen == [[1, 2], [3, 4]]
+    assert run.model.seen == [[1, 2], [3, 4]]
 
 
 def test_a_bad_item_before_any_picture_is_told_at_once() -> None:
@@ -230,13 +242,13 @@ def test_a_finished_batch_loads_no_model_and_reads_no_picture(tmp_path: Path) ->
     run = Run(batch_size=2)
     items = [item(id, source=tmp_path / "gone.png") for id in range(1, 6)]
     assert run(items, done=[1, 2, 3, 4, 5]) == []
-    assert (run.num_loads, run.pipeline.seen) == (0, [])
+    assert (run.num_loads, run.model.seen) == (0, [])
 
 
 def test_a_finished_picture_is_read_again_only_beside_one_that_is_not() -> None:
     run = Run(batch_size=2)
     assert [outcome.record["id"] for outcome in run([item(id) for id in range(1, 7)], done=[1, 2, 3])] == [4, 5, 6]
-    assert run.pipeline.seen == [[3, 4], [5, 6]]
+    assert run.model.seen == [[3, 4], [5, 6]]
 
 
 def test_a_finished_picture_that_is_gone_by_now_costs_nothing(tmp_path: Path) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,14 +12,14 @@ from PIL import Image
 from tiny_models import NUM_QUERY_TOKENS
 
 import vlinstruct as vli
-from vlinstruct import chat as chat_module
+from vlinstruct.backend import Backend, Row, Seen, Written
 from vlinstruct.backends.instructblip.backend import InstructBlipBackend
+from vlinstruct.backends.instructblip.conversation import prompt_of
 from vlinstruct.backends.instructblip.network import InstructBlip
 from vlinstruct.chat import Chat, ChatSettings
 from vlinstruct.errors import TextError
 from vlinstruct.settings import GenerationSettings, OptimizationSettings
-from vlinstruct.training.data.turns import prompt_of
-from vlinstruct.values import Optimization, Percept
+from vlinstruct.values import Failed, Optimization, TokenCount, TokenScores, good
 
 BRIEF = ChatSettings(generation=GenerationSettings(max_new_tokens=6))
 Read = list[tuple[str, str]]
@@ -45,25 +46,34 @@ def read(monkeypatch: pytest.MonkeyPatch) -> Read:
     seen: Read = []
     original = InstructBlipBackend.stream
 
-    def spy(
-        self: InstructBlipBackend, percept: Percept, prompt: str, text: str, config: GenerationSettings
-    ) -> Iterator[str]:
-        seen.append((prompt, text))
-        return original(self, percept, prompt, text, config)
+    def spy(self: InstructBlipBackend, row: Row, settings: GenerationSettings) -> Iterator[str | Written]:
+        seen.append((spelt(row), row.reads))
+        return original(self, row, settings)
 
     monkeypatch.setattr(InstructBlipBackend, "stream", spy)
     return seen
 
 
+def spelt(row: Row) -> str:
+    """What the language model reads of a row."""
+    return prompt_of([*((turn.question, turn.answer) for turn in row.history), (row.prompt, "")])
+
+
+def room_of_500(self: InstructBlipBackend, rows: Sequence[Row]) -> list[TokenCount | None]:
+    """In place of `num_tokens`, for a prompt of at most 500 tokens."""
+    lengths = [len(self.tokenizer.prompt_ids(spelt(row))) for row in rows]
+    return [TokenCount(prompt=length, room=500 - length, is_room_shared=False) for length in lengths]
+
+
 def test_the_first_answer_is_the_one_of_ask(model: vli.Model, image: Image.Image) -> None:
-    answer = Chat(model, image, config=BRIEF).ask("what is it?")
+    answer = Chat(model, image, settings=BRIEF).ask("what is it?")
     assert answer == model.ask(image, "what is it?", generation=BRIEF.generation)
 
 
 def test_the_second_answer_is_the_spelled_talks_with_the_qformer_at_the_last_question(
     model: vli.Model, image: Image.Image
 ) -> None:
-    chat, percept = Chat(model, image, config=BRIEF), model.see(image)
+    chat, seen = Chat(model, image, settings=BRIEF), model.see(image)
     first, second, third = (chat.ask(question).text for question in ("what?", "which {colour}?", "why </s>?"))
     for said, question, answer in (
         ([("what?", first)], "which {colour}?", second),
@@ -71,13 +81,14 @@ def test_the_second_answer_is_the_spelled_talks_with_the_qformer_at_the_last_que
     ):
         prompt = prompt_of([*said, (question, "")])
         assert prompt.endswith(f"Question: {question} Answer:")
-        assert [answer] == model.backend.generate(percept, [prompt], [question], BRIEF.generation)
+        (written,) = model.backend.write([Row(prompt=prompt, seen=(seen,), reads=question)], BRIEF.generation)
+        assert answer == good(written).text
 
 
 def test_the_language_model_reads_the_talk_and_the_qformer_the_question(
     model: vli.Model, image: Image.Image, read: Read
 ) -> None:
-    chat = Chat(model, image, config=BRIEF)
+    chat = Chat(model, image, settings=BRIEF)
     said = chat.ask("what?").text
     chat.ask("why?")
     assert read == [("what?", "what?"), (f"Question: what? Answer: {said} Question: why? Answer:", "why?")]
@@ -91,21 +102,21 @@ def test_the_picture_is_encoded_once(model: vli.Model, image: Image.Image, monke
         return original(self, pixel_values)  # type: ignore[arg-type]
 
     monkeypatch.setattr(InstructBlip, "encode_image", counted)
-    chat = Chat(model, image, config=BRIEF)
+    chat = Chat(model, image, settings=BRIEF)
     for question in ("a?", "b?", "a?"):
         chat.ask(question)
     chat.optimize("what?")
     chat.reset()
     chat.ask("c?")
     assert len(passes) == 1
-    Chat(model, chat.percept, config=BRIEF).ask("d?")
+    Chat(model, chat.seen, settings=BRIEF).ask("d?")
     assert len(passes) == 1
 
 
 @pytest.mark.parametrize("settings", [{}, {"do_sample": True, "temperature": 3.0, "seed": 5}, {"num_beams": 3}])
 def test_the_pieces_joined_are_the_answer(model: vli.Model, image: Image.Image, settings: dict[str, float]) -> None:
-    config = ChatSettings(generation=GenerationSettings(max_new_tokens=12, **settings))  # type: ignore[arg-type]
-    asking, streaming = Chat(model, image, config=config), Chat(model, image, config=config)
+    chatting = ChatSettings(generation=GenerationSettings(max_new_tokens=12, **settings))  # type: ignore[arg-type]
+    asking, streaming = Chat(model, image, settings=chatting), Chat(model, image, settings=chatting)
     for question in ("what?", "why?"):
         assert "".join(streaming.stream(question)) == asking.ask(question).text
     assert streaming.turns == asking.turns
@@ -113,19 +124,19 @@ def test_the_pieces_joined_are_the_answer(model: vli.Model, image: Image.Image, 
 
 
 def test_a_turn_whose_answer_was_not_taken_to_its_end_is_not_kept(model: vli.Model, image: Image.Image) -> None:
-    chat = Chat(model, image, config=ChatSettings(generation=GenerationSettings(max_new_tokens=12)))
+    chat = Chat(model, image, settings=ChatSettings(generation=GenerationSettings(max_new_tokens=12)))
     pieces = chat.stream("what?")
     assert next(pieces)
     pieces.close()  # type: ignore[attr-defined]
     assert (chat.turns, chat.question) == ((), "what?")
-    assert chat.ask("why?") == model.ask(image, "why?", generation=chat.config.generation)
+    assert chat.ask("why?") == model.ask(image, "why?", generation=chat.settings.generation)
 
 
 @pytest.mark.parametrize("text", ["", " \n", "\u200b", "\udcff", "a" * 20_001])
 def test_a_question_that_cannot_be_asked_leaves_the_chat_as_it_was(
     text: str, model: vli.Model, image: Image.Image
 ) -> None:
-    chat = Chat(model, image, config=BRIEF)
+    chat = Chat(model, image, settings=BRIEF)
     chat.ask("what?")
     before = chat.turns
     with pytest.raises(TextError):
@@ -134,7 +145,7 @@ def test_a_question_that_cannot_be_asked_leaves_the_chat_as_it_was(
 
 
 def test_reset_forgets_what_was_said(model: vli.Model, image: Image.Image) -> None:
-    chat = Chat(model, image, config=BRIEF)
+    chat = Chat(model, image, settings=BRIEF)
     first = chat.ask("what?")
     chat.ask("why?")
     chat.reset()
@@ -154,8 +165,8 @@ def test_whole_turns_are_cut_from_the_left_and_the_question_stays_whole(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(InstructBlipBackend, "num_prompt_tokens", lambda self, max_new_tokens: 500)
-    chat = Chat(model, image, config=BRIEF)
+    monkeypatch.setattr(InstructBlipBackend, "num_tokens", room_of_500)
+    chat = Chat(model, image, settings=BRIEF)
     for number in range(9):
         chat.ask(f"{number} " + "x" * length)
     pairs = [(turn.question, turn.answer.text) for turn in chat.turns]
@@ -175,7 +186,7 @@ def test_a_talk_may_fill_the_prompt_to_its_last_token(
     kind: str, room: int, loaded: dict[str, vli.Model], image: Image.Image, read: Read
 ) -> None:
     model, tokenizer = loaded[kind], loaded[kind].backend.tokenizer
-    chat = Chat(model, image, config=BRIEF)
+    chat = Chat(model, image, settings=BRIEF)
     said = chat.ask("what?").text
     spent = len(tokenizer.prompt_ids(prompt_of([("what?", said), ("", "")])))
     question = "x" * (room - spent)
@@ -191,23 +202,59 @@ def test_a_talk_may_fill_the_prompt_to_its_last_token(
 def test_a_question_longer_than_any_prompt_is_asked_as_ask_asks_it(
     loaded: dict[str, vli.Model], image: Image.Image
 ) -> None:
-    t5, llama = (Chat(loaded[kind], image, config=BRIEF) for kind in ("t5", "llama"))
+    t5, llama = (Chat(loaded[kind], image, settings=BRIEF) for kind in ("t5", "llama"))
     assert t5.ask("x" * 600) == loaded["t5"].ask(image, "x" * 600, generation=BRIEF.generation)
     with pytest.raises(TextError, match="the language model takes 2048"):
         llama.ask("x" * 3000)
     assert not llama.turns
 
 
-def test_views_of_the_picture_are_not_remembered_for_ever(
-    model: vli.Model, image: Image.Image, monkeypatch: pytest.MonkeyPatch
+def test_a_long_question_is_cut_for_the_qformer_with_one_notice(
+    model: vli.Model, image: Image.Image, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(chat_module, "_MOST_REMEMBERED", 3)
-    chat = Chat(model, image, config=BRIEF)
-    sizes = []
-    for question in "abcdefghij":
+    chat = Chat(model, image, settings=BRIEF)
+    for question in ("what?", "why?", "x" * 100):
         chat.ask(question)
-        sizes.append(len(chat.percept.prefixes[0]))
-    assert max(sizes) == 4
+    assert caplog.messages == ["the Q-Former reads the first 62 of the instruction's 100 tokens"]
+
+
+# Other backends
+
+
+class Echo(Backend):
+    """A backend of the three methods alone: it repeats what it read."""
+
+    def see(self, media: Sequence[Any]) -> list[Seen | Failed]:
+        return list(media)
+
+    def write(self, rows: Sequence[Row], settings: GenerationSettings) -> list[Written | Failed]:
+        return [
+            Failed(error=TextError("too long", code="text_too_long"))
+            if row.prompt == "endless"
+            else Written(text=f"{len(row.history)} {row.prompt}" if row.prompt != "nothing" else "")
+            for row in rows
+        ]
+
+    def score(
+        self, rows: Sequence[Row], targets: Sequence[Sequence[str]], **_: Any
+    ) -> list[list[TokenScores] | Failed]:
+        return [[TokenScores(tokens=("a",), token_nll=(1.0,)) for _ in texts] for texts in targets]
+
+
+def test_a_backend_of_three_methods_can_chat_and_none_of_its_turns_is_cut(image: Image.Image) -> None:
+    chat = Chat(vli.Model(Echo()), image)
+    assert [chat.ask(question).text for question in ("a", "nothing", "c")] == ["0 a", "", "2 c"]
+    assert [turn.num_turns_cut for turn in chat.turns] == [0, 0, 0]
+    assert list(chat.stream("d")) == ["3 d"]
+
+
+def test_a_turn_that_fails_raises_its_error_and_is_not_kept(image: Image.Image) -> None:
+    chat = Chat(vli.Model(Echo()), image)
+    chat.ask("a")
+    with pytest.raises(TextError) as raised:
+        chat.ask("endless")
+    assert raised.value.code == "text_too_long"
+    assert [turn.question for turn in chat.turns] == ["a"]
 
 
 # Optimization
@@ -223,9 +270,9 @@ def assert_alike(one: Optimization | None, other: Optimization | None) -> None:
     assert one.chosen == other.chosen
 
 
-def test_optimize_shows_what_the_pipeline_finds_and_is_no_turn(model: vli.Model, image: Image.Image) -> None:
+def test_optimize_shows_what_the_model_optimizes_and_is_no_turn(model: vli.Model, image: Image.Image) -> None:
     optimization = OptimizationSettings(select="paper", max_new_tokens=12)
-    chat = Chat(model, image, config=ChatSettings(generation=BRIEF.generation, optimization=optimization))
+    chat = Chat(model, image, settings=ChatSettings(generation=BRIEF.generation, optimization=optimization))
     chat.ask("name 2 things")
     turns = chat.turns
     assert_alike(chat.optimize(), model.optimize("name 2 things", image, optimization=optimization))
@@ -243,8 +290,8 @@ def test_a_question_is_optimized_without_the_talk_and_remembered_as_it_was_asked
     model: vli.Model, image: Image.Image, read: Read
 ) -> None:
     optimization = OptimizationSettings(select="paper", max_new_tokens=12)
-    config = ChatSettings(generation=BRIEF.generation, optimize=True, optimization=optimization)
-    chat = Chat(model, image, config=config)
+    settings = ChatSettings(generation=BRIEF.generation, optimize=True, optimization=optimization)
+    chat = Chat(model, image, settings=settings)
     for question in ("what?", "name 2 things"):
         answer = chat.ask(question)
         assert_alike(answer.optimization, model.optimize(question, image, optimization=optimization))

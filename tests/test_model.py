@@ -6,16 +6,18 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from PIL import Image
+from tiny_models import not_finite, seen_of
 
 import vlinstruct as vli
 from vlinstruct.backends.instructblip.network import InstructBlip
 from vlinstruct.backends.registry import mini_folder
-from vlinstruct.errors import ImageError, InputError, TextError
-from vlinstruct.values import Answer, Optimization
+from vlinstruct.errors import ImageError, InputError, ScoreError, TextError
+from vlinstruct.values import Answer, Failed, Optimization
 
 
 @pytest.fixture(params=["t5", "llama"])
@@ -43,10 +45,10 @@ def encoded(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
 
 
 def test_a_picture_is_encoded_once_whatever_follows(model: vli.Model, picture: Image.Image, encoded: list[int]) -> None:
-    percept = model.see(picture)
-    model.ask(percept, "what?", optimize=True, choices=["yes", "no"])
-    model.optimize("what is it?", percept)
-    model.score(percept, "a", "b", "c")
+    seen = model.see(picture)
+    model.ask(seen, "what?", optimize=True, choices=["yes", "no"])
+    model.optimize("what is it?", seen)
+    model.score(seen, "a", "b", "c")
     assert encoded == [1]
 
 
@@ -60,12 +62,12 @@ def test_a_question_about_a_file_encodes_it_once(
 
 
 def test_an_optimized_question_is_answered_as_the_chosen_instruction(model: vli.Model, picture: Image.Image) -> None:
-    percept = model.see(picture)
-    answer = model.ask(percept, "name 2 things", optimize=True)
+    seen = model.see(picture)
+    answer = model.ask(seen, "name 2 things", optimize=True)
     assert answer.optimization is not None
     assert answer.instruction == answer.optimization.instruction
-    assert answer.text == model.ask(percept, answer.instruction).text
-    assert answer.optimization == model.optimize("name 2 things", percept)
+    assert answer.text == model.ask(seen, answer.instruction).text
+    assert answer.optimization == model.optimize("name 2 things", seen)
 
 
 def test_paper_selection_takes_the_optimized_instruction(model: vli.Model, picture: Image.Image) -> None:
@@ -82,7 +84,7 @@ def test_safe_selection_takes_the_lowest_ias_that_keeps_the_content(model: vli.M
 def test_many_pictures_optimize_like_one(model: vli.Model) -> None:
     images = [Image.new("RGB", (40, 30), colour) for colour in ("red", "blue", "green")]
     texts = ["what is it?", "name 2 things", "x"]
-    together = model.optimize_each(model.see(*images), texts)
+    together = model.optimize_each(seen_of(model, *images), texts)
     alone = [model.optimize(text, image) for text, image in zip(texts, images, strict=True)]
     for one, other in zip(together, alone, strict=True):
         assert isinstance(one, Optimization)
@@ -91,14 +93,52 @@ def test_many_pictures_optimize_like_one(model: vli.Model) -> None:
 
 
 def test_a_row_that_fails_does_not_bring_the_others_down(model: vli.Model, picture: Image.Image) -> None:
-    percept = model.see(picture, picture)
-    broken = percept.image_embeds.clone()
-    broken[1] = torch.nan
-    good, bad = model.score_each(type(percept)(image_embeds=broken), [["a"], ["a"]])
-    assert isinstance(bad, vli.VlinstructError)
-    assert isinstance(good, list)
-    (alone,) = model.score(percept.select([0]), "a")
-    assert good[0].ias == pytest.approx(alone.ias, abs=1e-5)
+    seen = model.see(picture)
+    sound, broken = model.score_each([seen, not_finite(seen)], [["a"], ["a"]])
+    assert isinstance(broken, Failed)
+    assert isinstance(broken.error, ScoreError)
+    assert isinstance(sound, list)
+    (alone,) = model.score(seen, "a")
+    assert sound[0].ias == pytest.approx(alone.ias, abs=1e-5)
+
+
+def test_a_picture_that_cannot_be_read_does_not_bring_the_others_down(
+    model: vli.Model, picture: Image.Image, encoded: list[int]
+) -> None:
+    first, failed, last = model.see_each([picture, b"<html>", picture])
+    assert isinstance(failed, Failed)
+    assert isinstance(failed.error, ImageError)
+    assert encoded == [2]
+    assert model.score(first, "a") == model.score(last, "a")
+
+
+@pytest.mark.parametrize("settings", [{}, {"choices": [["yes", "no"]] * 3}, {"optimize": True}])
+def test_a_prompt_that_is_too_long_fails_its_row_alone(
+    settings: dict[str, Any], tiny_folders: dict[str, Path], picture: Image.Image
+) -> None:
+    model = vli.load(str(tiny_folders["llama"]), device="cpu")
+    seen = [model.see(picture)] * 3
+    questions = ["what?", "a" * 2500, "name 2 things"]
+    if "optimize" in settings:
+        settings = {**settings, "optimization": vli.OptimizationSettings(max_new_tokens=8)}
+    first, failed, last = model.ask_each(seen, questions, **settings)
+    assert isinstance(failed, Failed)
+    assert failed.error.code == "text_too_long"
+    if "choices" in settings:
+        settings["choices"] = settings["choices"][:2]
+    for answer, alone in zip((first, last), model.ask_each(seen[:2], questions[::2], **settings), strict=True):
+        assert isinstance(answer, Answer)
+        assert isinstance(alone, Answer)
+        assert (answer.text, answer.instruction) == (alone.text, alone.instruction)
+
+
+def test_an_optimized_row_that_is_too_long_is_its_own_failure(
+    tiny_folders: dict[str, Path], picture: Image.Image
+) -> None:
+    model = vli.load(str(tiny_folders["llama"]), device="cpu")
+    optimization = vli.OptimizationSettings(max_new_tokens=8)
+    outcomes = model.optimize_each([model.see(picture)] * 2, ["a" * 2500, "what?"], optimization=optimization)
+    assert [type(outcome) for outcome in outcomes] == [Failed, Optimization]
 
 
 @pytest.mark.parametrize("text", ["", "  \n", "\u200b", "\udcff", "a" * 20_001])

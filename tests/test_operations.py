@@ -5,19 +5,21 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from PIL import Image
+from tiny_models import not_finite, seen_of
 
 import vlinstruct as vli
+from vlinstruct.backend import Seen
 from vlinstruct.errors import ScoreError
 from vlinstruct.operations import Ask, Operation, Optimize, Score
 from vlinstruct.settings import GenerationSettings, OptimizationSettings
-from vlinstruct.values import Percept
+from vlinstruct.values import Failed
 
 GENERATION = GenerationSettings(max_new_tokens=8)
 SHORT = OptimizationSettings(max_new_tokens=12)
@@ -39,15 +41,8 @@ def model(request: pytest.FixtureRequest, tiny_folders: dict[str, Path]) -> vli.
 
 
 @pytest.fixture
-def percept(model: vli.Model) -> Percept:
-    return model.see(*(Image.new("RGB", (40, 30), colour) for colour in ("red", "blue", "green")))
-
-
-def without_row(percept: Percept, row: int) -> Percept:
-    """The percept with one picture's embeddings not finite."""
-    image_embeds = percept.image_embeds.clone()
-    image_embeds[row] = torch.nan
-    return Percept(image_embeds=image_embeds)
+def seen(model: vli.Model) -> Sequence[Seen]:
+    return seen_of(model, *(Image.new("RGB", (40, 30), colour) for colour in ("red", "blue", "green")))
 
 
 def nearly(value: Any) -> Any:
@@ -60,76 +55,88 @@ def nearly(value: Any) -> Any:
 
 
 @any_operation
-def test_rows_together_equal_rows_alone(operation: Operation, model: vli.Model, percept: Percept) -> None:
-    together = operation.run(model, percept, QUESTIONS)
-    alone = [operation.run(model, percept.select([row]), [text])[0] for row, text in enumerate(QUESTIONS)]
+def test_rows_together_equal_rows_alone(operation: Operation, model: vli.Model, seen: Sequence[Seen]) -> None:
+    together = operation.run(model, seen, QUESTIONS)
+    alone = [operation.run(model, [seen[row]], [text])[0] for row, text in enumerate(QUESTIONS)]
     assert together == [nearly(record) for record in alone]
 
 
 @any_operation
 def test_equal_operations_on_equal_rows_give_equal_records(
-    operation: Operation, model: vli.Model, percept: Percept
+    operation: Operation, model: vli.Model, seen: Sequence[Seen]
 ) -> None:
     again = replace(operation)  # type: ignore[type-var]
-    assert operation.run(model, percept, QUESTIONS) == again.run(model, percept, QUESTIONS)
+    assert operation.run(model, seen, QUESTIONS) == again.run(model, seen, QUESTIONS)
 
 
 @any_operation
-def test_a_record_is_json(operation: Operation, model: vli.Model, percept: Percept) -> None:
-    records = operation.run(model, percept, QUESTIONS)
+def test_a_record_is_json(operation: Operation, model: vli.Model, seen: Sequence[Seen]) -> None:
+    records = operation.run(model, seen, QUESTIONS)
     assert json.loads(json.dumps(records, allow_nan=False)) == records
 
 
 @pytest.mark.parametrize("row", [0, 1, 2])
 @pytest.mark.parametrize("name", ["choices", "ask -O", "optimize", "optimize --answer", "score"])
-def test_a_row_without_a_finite_score_fails_alone(name: str, row: int, model: vli.Model, percept: Percept) -> None:
+def test_a_row_without_a_finite_score_fails_alone(name: str, row: int, model: vli.Model, seen: Sequence[Seen]) -> None:
     operation = OPERATIONS[name]
-    results = operation.run(model, without_row(percept, row), QUESTIONS)
-    good = operation.run(model, percept, QUESTIONS)
-    assert isinstance(results.pop(row), ScoreError)
+    results = operation.run(
+        model, [not_finite(picture) if place == row else picture for place, picture in enumerate(seen)], QUESTIONS
+    )
+    good = operation.run(model, seen, QUESTIONS)
+    failed = results.pop(row)
+    assert isinstance(failed, Failed)
+    assert isinstance(failed.error, ScoreError)
     del good[row]
     assert results == [nearly(record) for record in good]
 
 
+@pytest.mark.parametrize("name", ["ask", "choices", "ask -O", "optimize", "optimize --answer"])
+def test_a_row_that_is_too_long_fails_alone(name: str, tiny_folders: dict[str, Path]) -> None:
+    model = vli.load(str(tiny_folders["llama"]), device="cpu")
+    seen = [model.see(Image.new("RGB", (40, 30)))] * 3
+    first, failed, last = OPERATIONS[name].run(model, seen, [("what is it?",), ("a" * 2500,), ("x",)])
+    assert isinstance(failed, Failed)
+    assert failed.error.code == "text_too_long"
+    assert [first, last] == [nearly(one) for one in OPERATIONS[name].run(model, seen[:2], [("what is it?",), ("x",)])]
+
+
 @pytest.mark.parametrize("name", ["optimize --answer", "ask -O"])
-def test_nothing_is_asked_where_every_row_failed(name: str, model: vli.Model, percept: Percept) -> None:
-    broken = without_row(percept.select([0]), 0)
-    (error,) = OPERATIONS[name].run(model, broken, QUESTIONS[:1])
-    assert isinstance(error, ScoreError)
+def test_nothing_is_asked_where_every_row_failed(name: str, model: vli.Model, seen: Sequence[Seen]) -> None:
+    (failed,) = OPERATIONS[name].run(model, [not_finite(seen[0])], QUESTIONS[:1])
+    assert isinstance(failed, Failed)
+    assert isinstance(failed.error, ScoreError)
 
 
-def test_answers_are_those_to_the_initial_and_the_chosen_instruction(model: vli.Model, percept: Percept) -> None:
+def test_answers_are_those_to_the_initial_and_the_chosen_instruction(model: vli.Model, seen: Sequence[Seen]) -> None:
     operation = Optimize(answer=True, optimization=replace(SHORT, select="paper"), generation=GENERATION)
-    for row, record in enumerate(operation.run(model, percept, QUESTIONS)):
+    for row, record in enumerate(operation.run(model, seen, QUESTIONS)):
         assert isinstance(record, dict)
-        picture = percept.select([row])
+        picture = seen[row]
         assert record["initial_answer"] == model.ask(picture, QUESTIONS[row][0], generation=GENERATION).text
         assert record["answer"] == model.ask(picture, record["optimized"]["text"], generation=GENERATION).text
 
 
-def test_the_record_names_the_question_and_what_was_asked_in_the_end(model: vli.Model, percept: Percept) -> None:
+def test_the_record_names_the_question_and_what_was_asked_in_the_end(model: vli.Model, seen: Sequence[Seen]) -> None:
     operation = Ask(template="Question: {question} {0} Answer:", generation=GENERATION)
     question = "is {question} in braces?"
-    (record,) = operation.run(model, percept.select([0]), [(question,)])
+    (record,) = operation.run(model, seen[:1], [(question,)])
     assert isinstance(record, dict)
     assert record["question"] == question
     assert record["instruction"] == "Question: is {question} in braces? {0} Answer:"
-    assert record["answer"] == model.ask(percept.select([0]), record["instruction"], generation=GENERATION).text
+    assert record["answer"] == model.ask(seen[0], record["instruction"], generation=GENERATION).text
 
 
-def test_several_instructions_of_a_picture_are_scored_in_their_order(model: vli.Model, percept: Percept) -> None:
+def test_several_instructions_of_a_picture_are_scored_in_their_order(model: vli.Model, seen: Sequence[Seen]) -> None:
     texts = [("b", "a", "b"), ("c",), ("a", "c")]
-    records = Score().run(model, percept, texts)
+    records = Score().run(model, seen, texts)
     for row, record in enumerate(records):
         assert isinstance(record, dict)
         assert [scored["instruction"] for scored in record["scores"]] == list(texts[row])
-        assert record["scores"][0]["ias"] == pytest.approx(
-            model.score(percept.select([row]), texts[row][0])[0].ias, abs=3e-5
-        )
+        assert record["scores"][0]["ias"] == pytest.approx(model.score(seen[row], texts[row][0])[0].ias, abs=3e-5)
 
 
-def test_an_ias_is_the_mean_of_its_tokens(model: vli.Model, percept: Percept) -> None:
-    (record,) = Score().run(model, percept.select([0]), [("what is it?",)])
+def test_an_ias_is_the_mean_of_its_tokens(model: vli.Model, seen: Sequence[Seen]) -> None:
+    (record,) = Score().run(model, seen[:1], [("what is it?",)])
     assert isinstance(record, dict)
     (scored,) = record["scores"]
     assert len(scored["tokens"]) == len(scored["token_nll"])

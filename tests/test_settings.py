@@ -36,11 +36,6 @@ def test_all_problems_are_named_together() -> None:
     assert "num_beams" in caught.value.message
 
 
-def test_drafts_come_with_the_same_settings() -> None:
-    drafted = OptimizationSettings(max_new_tokens=7).drafted(["a", "b"])
-    assert (drafted.max_new_tokens, drafted.num_beams, drafted.drafts) == (7, 1, ("a", "b"))
-
-
 def test_optimization_is_greedy_and_checked() -> None:
     assert OptimizationSettings(max_new_tokens=7).generation() == GenerationSettings(max_new_tokens=7)
     with pytest.raises(UsageError, match="select must be safe or paper"):

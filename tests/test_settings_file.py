@@ -15,7 +15,7 @@ import pytest
 from vlinstruct import settings_file
 from vlinstruct.errors import DataError, VlinstructError
 from vlinstruct.settings_file import MAX_FILE_BYTES, read_settings
-from vlinstruct.training.recipe import FinetuneConfig
+from vlinstruct.training.settings import TrainingSettings
 
 INTEGER = "an integer like 10 (up to 19 digits)"
 NUMBER = "a finite number like 1e-4"
@@ -97,9 +97,9 @@ def test_only_the_given_keys_are_returned_with_values_of_their_types(read):
 
 
 def test_every_setting_of_a_training_is_read_back_as_it_was_written(read):
-    config = FinetuneConfig()
+    config = TrainingSettings()
     values = {one.name: getattr(config, one.name) for one in fields(config) if one.init}
-    settings = read("".join(f"{name}: {written(value)}\n" for name, value in values.items()), FinetuneConfig)
+    settings = read("".join(f"{name}: {written(value)}\n" for name, value in values.items()), TrainingSettings)
     assert settings == values
     assert [type(value) for value in settings.values()] == [type(value) for value in values.values()]
 
@@ -217,7 +217,7 @@ def test_numbers_that_are_not_finite_are_refused_by_name(why, name, end, number)
 )
 def test_the_range_of_a_number_is_the_settings_own_to_check(read, line):
     with pytest.raises(VlinstructError, match=line.partition(":")[0]):
-        FinetuneConfig(**read(line, FinetuneConfig))
+        TrainingSettings(**read(line, TrainingSettings))
 
 
 TYPE_TRAPS = [

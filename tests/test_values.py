@@ -7,10 +7,10 @@ import math
 from dataclasses import FrozenInstanceError
 
 import pytest
-import torch
 
 from vlinstruct import values
-from vlinstruct.values import Answer, Optimization, Percept, ScoredInstruction, TokenScores
+from vlinstruct.errors import TextError
+from vlinstruct.values import Answer, Failed, Optimization, ScoredInstruction, TokenCount, TokenScores, good
 
 
 def scored(text: str) -> ScoredInstruction:
@@ -21,11 +21,22 @@ def test_the_docstrings_are_right() -> None:
     assert doctest.testmod(values).failed == 0
 
 
-def test_a_percept_selects_rows_in_any_order() -> None:
-    percept = Percept(image_embeds=torch.arange(3).view(3, 1, 1))
-    assert percept.select([2, 0, 2]).image_embeds.flatten().tolist() == [2, 0, 2]
-    assert percept.select([0, 1, 2]) is percept
-    assert len(percept.select([])) == 0
+def test_a_good_outcome_is_itself_and_a_failed_one_raises_its_error() -> None:
+    error = TextError("too long")
+    assert good("text") == "text"
+    with pytest.raises(TextError) as raised:
+        good(Failed(error=error))
+    assert raised.value is error
+
+
+@pytest.mark.parametrize(
+    ("room", "is_room_shared", "fits"),
+    [(None, True, True), (6, True, True), (5, True, False), (5, False, True), (0, False, True), (-1, False, False)],
+)
+def test_a_row_has_room_for_its_prompt_and_what_is_written_after_it(
+    room: int | None, is_room_shared: bool, fits: bool
+) -> None:
+    assert TokenCount(prompt=3, room=room, is_room_shared=is_room_shared).has_room(6) == fits
 
 
 @pytest.mark.parametrize("nll", [(), (math.nan,), (1.0, math.inf), (math.inf, -math.inf)])

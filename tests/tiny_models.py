@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
+from vlinstruct.backend import Seen
 from vlinstruct.backends.instructblip.configuration import InstructBlipConfig
 from vlinstruct.backends.instructblip.network import InstructBlip
+from vlinstruct.backends.instructblip.prefixes import SeenPicture
+from vlinstruct.model import ImageLike, Model
+from vlinstruct.values import good
 
 VISION = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
 VISION |= {"image_size": 28, "patch_size": 14}
@@ -105,3 +109,14 @@ def write_folder(kind: str, folder: Path, seed: int = 0) -> Any:
     processor |= {"image_mean": [0.48145466, 0.4578275, 0.40821073], "image_std": [0.26862954, 0.26130258, 0.27577711]}
     (folder / "preprocessor_config.json").write_text(json.dumps(processor))
     return model
+
+
+def seen_of(model: Model, *images: ImageLike) -> list[SeenPicture]:
+    """Looks at pictures together, all of which can be read."""
+    return [cast(SeenPicture, good(outcome)) for outcome in model.see_each(images)]
+
+
+def not_finite(seen: Seen) -> SeenPicture:
+    """The same picture, as a broken vision tower would see it."""
+    image_embeds = cast(SeenPicture, seen).image_embeds
+    return SeenPicture(torch.full_like(image_embeds, torch.nan)[None], 0)

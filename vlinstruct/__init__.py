@@ -12,20 +12,33 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from vlinstruct.backends.instructblip.memory import plan_memory
+    from vlinstruct.conversion.convert import convert
     from vlinstruct.errors import VlinstructError
     from vlinstruct.model import Model, load
     from vlinstruct.settings import GenerationSettings, OptimizationSettings
 
 __version__ = "0.1.0"
 
-__all__ = ["GenerationSettings", "Model", "OptimizationSettings", "VlinstructError", "__version__", "load"]
+__all__ = [
+    "GenerationSettings",
+    "Model",
+    "OptimizationSettings",
+    "VlinstructError",
+    "__version__",
+    "convert",
+    "load",
+    "plan_memory",
+]
 
 _HOMES = {
     "GenerationSettings": "vlinstruct.settings",
     "OptimizationSettings": "vlinstruct.settings",
     "Model": "vlinstruct.model",
     "VlinstructError": "vlinstruct.errors",
+    "convert": "vlinstruct.conversion.convert",
     "load": "vlinstruct.model",
+    "plan_memory": "vlinstruct.backends.instructblip.memory",
 }
 
 

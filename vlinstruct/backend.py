@@ -9,6 +9,7 @@ Every method may be called from several threads: a backend that cannot run two c
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from vlinstruct.errors import UsageError
 from vlinstruct.settings import GenerationSettings
-from vlinstruct.values import Abilities, Exchange, Failed, TokenCount, TokenScores, Usage
+from vlinstruct.values import Abilities, Exchange, Failed, Identity, TokenCount, TokenScores, Usage
 
 if TYPE_CHECKING:
     from vlinstruct.values import Media
@@ -76,6 +77,7 @@ class Written:
 class Backend(Protocol):
     """A vision-language model. Inherit to get `stream` and `num_tokens`; the other three methods are required."""
 
+    identity: Identity = Identity(name="unnamed")
     abilities: Abilities = Abilities()
 
     def see(self, media: Sequence[Media]) -> list[Seen | Failed]:
@@ -149,11 +151,10 @@ class ProfiledBackend(Backend):
 
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
+        self.identity = backend.identity
+        self.abilities = backend.abilities
         self.costs: defaultdict[str, StageCost] = defaultdict(StageCost)
-
-    @property
-    def abilities(self) -> Abilities:  # type: ignore[override]
-        return self.backend.abilities
+        self._adding = threading.Lock()
 
     def see(self, media: Sequence[Media]) -> list[Seen | Failed]:
         with self._timed("see", len(media)):
@@ -175,8 +176,18 @@ class ProfiledBackend(Backend):
             return self.backend.score(rows, targets, with_end=with_end, num_first=num_first)
 
     def stream(self, row: Row, settings: GenerationSettings) -> Iterator[str | Written]:
-        with self._timed(row.stage, 1):
-            yield from self.backend.stream(row, settings)
+        # What the caller does with a piece before asking for the next one is not the backend's time.
+        pieces, seconds = self.backend.stream(row, settings), 0.0
+        try:
+            while True:
+                began = time.perf_counter()
+                piece = next(pieces, None)
+                seconds += time.perf_counter() - began
+                if piece is None:
+                    return
+                yield piece
+        finally:
+            self._add(row.stage, 1, seconds)
 
     def num_tokens(self, rows: Sequence[Row]) -> list[TokenCount | None]:
         return self.backend.num_tokens(rows)
@@ -187,9 +198,14 @@ class ProfiledBackend(Backend):
         try:
             yield
         finally:
+            self._add(stage, num_rows, time.perf_counter() - began)
+
+    def _add(self, stage: str, num_rows: int, seconds: float) -> None:
+        with self._adding:
             cost = self.costs[stage]
-            cost.num_calls, cost.num_rows = cost.num_calls + 1, cost.num_rows + num_rows
-            cost.seconds += time.perf_counter() - began
+            cost.num_calls += 1
+            cost.num_rows += num_rows
+            cost.seconds += seconds
 
 
 def _stage_of(rows: Sequence[Row]) -> tuple[str, int]:

@@ -20,19 +20,18 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from vlinstruct.backends.registry import default_backbone, locate
+from vlinstruct.backends.registry import default_backbone, find, find_adapter
 from vlinstruct.errors import InputError, NetworkError, VlinstructError
 from vlinstruct.files import PathLike, read_json_object
 from vlinstruct.instruction.templates import Templates
+from vlinstruct.media import ocr
 from vlinstruct.media.images import DEFAULT_LIMITS, ImageLimits, LoadedImage
 from vlinstruct.media.inputs import Source, load_source
-from vlinstruct.media.ocr import ocr_tokens
 from vlinstruct.media.read_ahead import read_ahead
 from vlinstruct.operations import Fields, Operation, optimization_fields
 from vlinstruct.records.output import RecordWriter, error_record, open_records
 from vlinstruct.settings import OptimizationSettings, RunSettings
-from vlinstruct.values import Failed, good
-from vlinstruct.weights.safetensors_files import fingerprint
+from vlinstruct.values import Failed, Identity, good
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -271,12 +270,12 @@ def run_batch(
         InputError: the output is a file of something else, or the templates cannot be used.
         CheckpointError, NetworkError, ResourceError: the model cannot be loaded. A bad item raises nothing.
     """
-    batch = _batch(operation, settings, notify=notify, on_loaded=on_loaded)
-    listed = tuple(items)
+    source, listed = _Source(settings, on_loaded), tuple(items)
+    batch = _batch(operation, source, settings, notify)
     if isinstance(output, str | Path) or hasattr(output, "__fspath__"):
         templates = [settings.templates] if settings.templates is not None else []
         pictures = [item.source for item in listed if isinstance(item, BatchItem) and isinstance(item.source, Path)]
-        key = _model_key(settings)
+        key = source.key()
         writer = open_records(
             output,
             schema=operation.schema,
@@ -305,59 +304,55 @@ def run_one(
     Raises:
         VlinstructError: the item or the model failed.
     """
-    (outcome,) = _batch(operation, settings, notify=notify, on_loaded=on_loaded).outcomes([item])
+    (outcome,) = _batch(operation, _Source(settings, on_loaded), settings, notify).outcomes([item])
     if outcome.error is not None:
         raise outcome.error
     return outcome.record
 
 
-def _batch(
-    operation: Operation, settings: RunSettings, *, notify: Callable[[str], None], on_loaded: Callable[[], None]
-) -> Batch:
-    return Batch(
-        operation=operation,
-        backbone=_name(settings),
-        load_model=_loader(settings, on_loaded),
-        batch_size=settings.batch_size,
-        limits=ImageLimits(max_pixels=settings.max_pixels),
-        read_text=ocr_tokens if operation.ocr else None,
-        notify=notify,
-    )
+class _Source:
+    """The model that a run is to use: found when it is first needed, and once."""
 
+    def __init__(self, settings: RunSettings, on_loaded: Callable[[], None]) -> None:
+        self.settings = settings.model
+        self.on_loaded = on_loaded
+        self.name = default_backbone() if settings.model.backbone is None else settings.model.backbone
+        # Read now, since a mistake in them is said before any work.
+        self.templates = Templates.default() if settings.templates is None else Templates.load(settings.templates)
 
-def _name(settings: RunSettings) -> str:
-    return default_backbone() if settings.model.backbone is None else settings.model.backbone
+    @functools.cached_property
+    def identity(self) -> Identity:
+        return find(self.name, offline=self.settings.offline)
 
-
-def _loader(settings: RunSettings, on_loaded: Callable[[], None]) -> Callable[[], Model]:
-    """Returns what loads the model; the templates are read now, since a mistake in them is said before any work."""
-    templates = _templates(settings)
-
-    def load_model() -> Model:
+    def load(self) -> Model:
         from vlinstruct.model import load
 
-        model = load(**asdict(settings.model), templates=templates)
-        on_loaded()
+        model = load(**{**vars(self.settings), "backbone": self.identity}, templates=self.templates)
+        self.on_loaded()
         return model
 
-    return load_model
+    def key(self) -> list[object]:
+        """Returns what a record depends on beside its item and the operation: weights, adapter, numbers, templates."""
+        adapter: object = self.settings.adapter
+        if self.settings.adapter:
+            # The adapter's own module would import torch; whether the folder is sound is told when it is loaded.
+            folder = find_adapter(self.settings.adapter, offline=self.settings.offline)
+            config = read_json_object(folder / "alignment_config.json")
+            adapter = [config.get("sha256"), config.get("use_ema")]
+        settings = self.settings
+        return [self.identity.fingerprint, adapter, settings.dtype, settings.quantize, asdict(self.templates)]
 
 
-def _templates(settings: RunSettings) -> Templates:
-    return Templates.default() if settings.templates is None else Templates.load(settings.templates)
-
-
-def _model_key(settings: RunSettings) -> list[object]:
-    """Returns what a record depends on beside its item and the operation: weights, adapter, numbers, templates."""
-    model = settings.model
-    adapter: object = model.adapter
-    if model.adapter:
-        # The adapter's own module would import torch; whether the folder is sound is told when it is loaded.
-        folder = locate(model.adapter, offline=model.offline, what="adapter")
-        config = read_json_object(folder / "alignment_config.json")
-        adapter = [config.get("sha256"), config.get("use_ema")]
-    weights = fingerprint(locate(_name(settings), offline=model.offline))
-    return [weights, adapter, model.dtype, model.quantize, asdict(_templates(settings))]
+def _batch(operation: Operation, source: _Source, settings: RunSettings, notify: Callable[[str], None]) -> Batch:
+    return Batch(
+        operation=operation,
+        backbone=source.name,
+        load_model=source.load,
+        batch_size=settings.batch_size,
+        limits=ImageLimits(max_pixels=settings.max_pixels),
+        read_text=ocr.ocr_tokens if operation.ocr else None,
+        notify=notify,
+    )
 
 
 def resume_key(operation: Operation, item: BatchItem | BadItem, model: Sequence[object]) -> str:
@@ -443,12 +438,12 @@ def optimize_shared(
     Raises:
         VlinstructError: no picture can be read (the first one's error), or the model was refused.
     """
-    load_model = _loader(settings, on_loaded)
+    source = _Source(settings, on_loaded)
     limits = ImageLimits(max_pixels=settings.max_pixels)
     pictures = Pictures(items=items, batch_size=settings.batch_size, limits=limits, notify=notify)
     if next(pictures.chunks(), None) is None:
         raise pictures.failed[0]
-    model = load_model()
+    model = source.load()
     outcome = model.optimize_chunks(instruction, pictures.chunks, optimization=optimization)
     failed = [
         {"image": items[place].image, "code": error.code, "message": str(error)}
@@ -459,7 +454,7 @@ def optimize_shared(
         "id": "shared",
         "status": "ok",
         "images": len(items) - len(failed),
-        "backbone": _name(settings),
+        "backbone": source.name,
         **optimization_fields(outcome),
         "revision": model.revision,
         "failed": failed,

@@ -22,7 +22,6 @@ from PIL import Image
 
 from vlinstruct.backend import Backend, Row, Seen, check_rows
 from vlinstruct.backends.instructblip.opening import load_backend
-from vlinstruct.backends.registry import BACKBONES, default_backbone, known_as, locate
 from vlinstruct.errors import InputError, ScoreError
 from vlinstruct.instruction import Templates
 from vlinstruct.instruction import optimize as optimize_instructions
@@ -33,11 +32,10 @@ from vlinstruct.instruction.shared import optimize_for_all
 from vlinstruct.media.images import load_image
 from vlinstruct.settings import GenerationSettings, OptimizationSettings, Quantization
 from vlinstruct.text import check_instruction
-from vlinstruct.values import Answer, Choice, Failed, Optimization, ScoredInstruction, TokenScores, good
+from vlinstruct.values import Answer, Choice, Failed, Identity, Optimization, ScoredInstruction, TokenScores, good
 
 if TYPE_CHECKING:
     from vlinstruct.chat import Chat, ChatSettings
-from vlinstruct.weights.hub_cache import revision_of
 
 T = TypeVar("T")
 ImageLike = str | PathLike[str] | bytes | Image.Image
@@ -47,7 +45,7 @@ _MOST_REMEMBERED = 4096
 
 
 def load(
-    backbone: str | None = None,
+    backbone: str | Identity | None = None,
     *,
     adapter: str | PathLike[str] | None = None,
     device: str = "auto",
@@ -56,11 +54,13 @@ def load(
     offline: bool = False,
     templates: Templates | None = None,
 ) -> Model:
-    """Loads a model. On CUDA, cuDNN's attention is switched off for the process (`model/attention.py` says why).
+    """Loads a model.
+
+    On CUDA, cuDNN's attention is switched off for the process (`backends/instructblip/attention.py` says why).
 
     Args:
         backbone: `mini`, `mini-llama`, a paper backbone's name, a local folder or a hub id; `$VLINSTRUCT_BACKBONE` or
-            mini if None.
+            mini if None. Or what `find` found for one of these.
         adapter: a folder of trained alignment layers; it brings its EMA flag with it.
         device: `auto` takes CUDA (all GPUs and memory, where one is too small), then MPS, then the CPU; or a torch
             device.
@@ -75,12 +75,8 @@ def load(
         InputError: no such device or dtype here.
         ResourceError: its weights do not fit into the memory that is free.
     """
-    name = backbone or default_backbone()
-    backend = load_backend(name, adapter=adapter, device=device, dtype=dtype, quantize=quantize, offline=offline)
-    folder = locate(name, offline=offline)
-    known = BACKBONES.get(known_as(str(folder)))
-    certainty = known.least_certainty if known is not None else 0.0
-    return Model(backend, templates=templates, least_certainty=certainty, revision=revision_of(folder))
+    backend = load_backend(backbone, adapter=adapter, device=device, dtype=dtype, quantize=quantize, offline=offline)
+    return Model(backend, templates=templates)
 
 
 class Model:
@@ -89,8 +85,8 @@ class Model:
     Args:
         backend: sees, writes and scores.
         templates: the texts that optimization sends to it; the shipped ones if None.
-        least_certainty: see `OptimizationSettings`, where that leaves it to the backbone.
-        revision: the hub's commit that the weights are of; None for others.
+        least_certainty: see `OptimizationSettings`, where that leaves it to the backbone; what is known of the backbone
+            if None.
     """
 
     def __init__(
@@ -98,14 +94,19 @@ class Model:
         backend: Backend,
         *,
         templates: Templates | None = None,
-        least_certainty: float = 0.0,
-        revision: str | None = None,
+        least_certainty: float | None = None,
     ) -> None:
         self.backend = backend
         self.templates = templates or Templates.default()
-        self.least_certainty = least_certainty
-        self.revision = revision
+        known = backend.identity.entry
+        known_certainty = 0.0 if known is None else known.least_certainty
+        self.least_certainty = known_certainty if least_certainty is None else least_certainty
         self._rewritings: Rewritings = {}
+
+    @property
+    def revision(self) -> str | None:
+        """The hub's commit that the weights are of; None for others."""
+        return self.backend.identity.revision
 
     def see(self, image: ImageLike) -> Seen:
         """Looks at a picture, once for all that follows.

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, TypeVar
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from vlinstruct.errors import VlinstructError
 
 if TYPE_CHECKING:
     from PIL import Image
+
+    from vlinstruct.backends.registry import Backbone
 
     Media = Image.Image
 
@@ -190,3 +195,31 @@ class Answer:
 
     def __str__(self) -> str:
         return self.text
+
+
+@dataclass(frozen=True, kw_only=True)
+class Identity:
+    """Which model a backend runs: found once for a command and carried, so that nothing is resolved or read twice.
+
+    Args:
+        name: as it was typed, or the default's; what records call it.
+        folder: where its files lie; None for a server.
+        url: the server's address; None for a folder.
+        revision: the hub's commit that the files are of; None for others.
+        entry: what is known of it by name; None for a stranger, whatever its shape.
+        config: the content of its `config.json`.
+        read_fingerprint: reads what `fingerprint` returns.
+    """
+
+    name: str
+    folder: Path | None = None
+    url: str | None = None
+    revision: str | None = None
+    entry: Backbone | None = None
+    config: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    read_fingerprint: Callable[[], str] = field(default=lambda: "", repr=False, compare=False)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Tells its weights from others of the same shape; read when it is first asked for."""
+        return self.read_fingerprint()

@@ -67,20 +67,20 @@ def test_every_arm_learns_every_sample_once_per_epoch(arms: TrainingArms, monkey
         assert [line["epoch"] for line in lines] == [0, 0, 1, 1]
         assert [line["samples"] for line in lines] == [WORKLOAD.batch_size] * 4
         assert [line["padding"] for line in lines[:2]] == [padding(ours, batch) for batch in ours.batches(0)]
-        assert sum(line["target_tokens"] for line in lines[:2]) == sum(num_tokens(ours.model, ours.samples))
+        assert sum(line["target_tokens"] for line in lines[:2]) == sum(num_tokens(ours.backend, ours.samples))
 
 
 def test_the_plain_loop_has_our_loss_without_ema(arms: TrainingArms) -> None:
     ours = arms.ours[False]
-    ours.model.network.use_ema = False
+    ours.backend.network.use_ema = False
     for batch in arms.plain.batches(0):
-        mean = ours.task.examples.nll(batch) / ours.task.examples.num_target_tokens(batch)
+        mean = ours.examples.nll(batch) / ours.examples.num_target_tokens(batch)
         assert arms.plain.loss(batch).item() == pytest.approx(mean.item(), abs=1e-4)
 
 
 def test_an_epoch_of_either_arm_learns_the_projection_and_nothing_else(arms: TrainingArms) -> None:
     ours = arms.ours[False]
-    for model, epoch in ((arms.plain.model, arms.plain.epoch), (ours.model.network, ours.epoch)):
+    for model, epoch in ((arms.plain.model, arms.plain.epoch), (ours.backend.network, ours.epoch)):
         before = {name: one.detach().clone() for name, one in model.named_parameters()}
         for _ in range(2):  # the rate of the first update is next to nothing
             epoch()
@@ -99,16 +99,16 @@ def test_nothing_frozen_of_the_plain_loop_records_gradients(arms: TrainingArms) 
 @pytest.mark.parametrize("batch", [[0], [0, 1, 2, 3]])
 def test_our_operations_are_those_that_torch_counts(batch: list[int], arms: TrainingArms) -> None:
     for ema, ours in arms.ours.items():
-        ours.model.network.use_ema = ema
+        ours.backend.network.use_ema = ema
         with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
-            ours.task.examples.nll(batch).backward()
-        expected = our_row(ours.model.network.config, ours.padded(batch)) * len(batch)
+            ours.examples.nll(batch).backward()
+        expected = our_row(ours.backend.network.config, ours.padded(batch)) * len(batch)
         assert counter.get_total_flops() == pytest.approx(expected.total, rel=0.001)
 
 
 @pytest.mark.parametrize("batch", [[0], [0, 1, 2, 3]])
 def test_the_plain_loops_operations_are_those_that_torch_counts(batch: list[int], arms: TrainingArms) -> None:
-    config, ours = arms.ours[False].model.network.config, arms.ours[False]
+    config, ours = arms.ours[False].backend.network.config, arms.ours[False]
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         arms.plain.loss(batch).backward()
     longest = max(ours.num_instruction_tokens[index] for index in batch)

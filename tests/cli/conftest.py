@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from vlinstruct.backend import Row, Written
 from vlinstruct.backends.instructblip.backend import InstructBlipBackend
 from vlinstruct.backends.instructblip.network import InstructBlip
 from vlinstruct.settings import GenerationSettings
@@ -84,13 +85,9 @@ def writes(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Makes the model write one text whatever it is asked, with and without a picture."""
 
     def set_text(text: str) -> None:
-        def without_picture(self: object, prompts: list[str], config: GenerationSettings) -> list[str]:
-            return [text for _ in prompts]
+        def write(self: object, rows: Sequence[Row], settings: GenerationSettings) -> list[Written]:
+            return [Written(text=text.strip(), token_nll=(0.0,)) for _ in rows]
 
-        def with_picture(self: object, percept: object, prompts: list[str], *rest: object) -> list[str]:
-            return [text for _ in prompts]
-
-        monkeypatch.setattr(InstructBlipBackend, "generate_text", without_picture)
-        monkeypatch.setattr(InstructBlipBackend, "generate", with_picture)
+        monkeypatch.setattr(InstructBlipBackend, "write", write)
 
     return set_text

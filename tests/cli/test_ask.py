@@ -11,6 +11,7 @@ from command_line import vli
 
 import vlinstruct
 from vlinstruct.settings import GenerationSettings, OptimizationSettings
+from vlinstruct.values import good
 
 from .conftest import Pictures
 
@@ -109,7 +110,7 @@ def test_choices_of_a_batch_equal_those_of_single_pictures(pictures: Pictures, b
 def test_a_long_choice_is_not_punished_for_its_length(picture: Path, model: vlinstruct.Model) -> None:
     offered = ["no", "it is certainly not one"]
     (record,) = vli("ask", picture, "what?", "--choices", ",".join(offered), "--json").records
-    (scores,) = model.backend.candidate_nll(model.see(picture), ["what?"], ["what?"], [offered])
+    (scores,) = map(good, model.rank_each([model.see(picture)], ["what?"], [offered]))
     means = [sum(one.token_nll) / len(one.token_nll) for one in scores]
     assert [choice["nll"] for choice in record["choices"]] == pytest.approx(means, abs=1e-5)
 

@@ -13,6 +13,7 @@ import pytest
 from command_line import Result, vli
 
 import vlinstruct
+from vlinstruct.backend import Row, Written
 from vlinstruct.backends.instructblip.backend import InstructBlipBackend
 from vlinstruct.chat import Chat, ChatSettings
 from vlinstruct.cli import main as cli_main
@@ -62,7 +63,7 @@ def says(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 
 def answers(model: vlinstruct.Model, picture: Path, *questions: str, **settings: object) -> list[str]:
-    chat = Chat(model, picture, config=ChatSettings(**settings))  # type: ignore[arg-type]
+    chat = Chat(model, picture, settings=ChatSettings(**settings))  # type: ignore[arg-type]
     return [chat.ask(question).text for question in questions]
 
 
@@ -357,10 +358,10 @@ def test_a_stopped_turn_is_not_part_of_the_talk(
 ) -> None:
     original = InstructBlipBackend.stream
 
-    def stream(self: InstructBlipBackend, percept: object, prompt: str, *rest: object) -> Iterator[str]:
-        for piece in original(self, percept, prompt, *rest):  # type: ignore[arg-type]
+    def stream(self: InstructBlipBackend, row: Row, settings: GenerationSettings) -> Iterator[str | Written]:
+        for piece in original(self, row, settings):
             yield piece
-            if "stop" in prompt:
+            if "stop" in row.prompt:
                 signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(InstructBlipBackend, "stream", stream)

@@ -1,4 +1,4 @@
-"""`vlinstruct convert`: what it prints, says and refuses; what it computes is tested in tests/checkpoints."""
+"""`vlinstruct convert`: what it prints, says and refuses; what it computes is tested in tests/conversion."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from lavis_files import LavisFiles
 
 import vlinstruct
 from vlinstruct.backends.instructblip.adapter import save_adapter
+from vlinstruct.backends.registry import BACKBONES
 
 NOTICES = [
     "trimmed.pth: 3 entries beside 'model' are ignored: optimizer, config, scaler",
@@ -224,8 +225,7 @@ def test_the_shape_is_that_of_the_language_model_unless_it_is_given(made: LavisF
     line = ["convert", *made.files, made.language_model, "--qformer-tokenizer", made.bert, "-o", out]
     assert "no InstructBLIP is known with a t5 28 2" in refusal(vli(*line), 5, out)
     config = made.language_model / "config.json"
-    real = json.loads((Path(vlinstruct.__file__).parent / "checkpoints" / "configs" / "flant5-xl.json").read_text())
-    config.write_text(json.dumps(real["text_config"]))
+    config.write_text(json.dumps(BACKBONES["flant5-xl"].config()["text_config"]))
     assert "<image> gets the id 98, the configuration says 32100" in refusal(vli(*line), 5, out)
     (made.config).write_text("{")
     assert "config.json is damaged" in refusal(vli(*line, "--config", made.config), 5, out)

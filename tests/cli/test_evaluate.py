@@ -7,7 +7,8 @@ from pathlib import Path
 
 import torch
 from command_line import vli
-from vlinstruct.evaluation.differences import NEAR
+
+from vlinstruct.evaluation.report.differences import NEAR
 
 TASKS = ("mini/gqa", "mini/iconqa", "mini/visdial", "mini/flickr30k", "mini/textvqa", "mini/hatefulmemes")
 SMALL = ("evaluate", *TASKS, "--backbone", "mini", "--device", "cpu", "--limit", "4", "--split", "test")

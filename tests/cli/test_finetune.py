@@ -200,12 +200,6 @@ def test_what_learns_beside_the_projection_is_in_the_adapter(more: list[str], da
     assert plain != tuned
 
 
-def test_a_missing_peft_is_named(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "peft", None)
-    line = vli("finetune", "--data", data, "-o", tmp_path / "a", *QUICK, "--lora").refusal(6)
-    assert "pip install 'vlinstruct[lora]'" in line
-
-
 def test_only_the_adapter_is_pushed_and_only_when_asked(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -281,15 +275,3 @@ def test_a_finished_run_says_so_and_exits_well(data: Path, tmp_path: Path) -> No
     done = vli(*asked, "--resume")
     assert done.exit_code == 0
     assert any("already complete" in line for line in done.lines)
-
-
-def test_a_folder_has_the_recipe_of_the_backbone_whose_shape_it_has(tmp_path: Path) -> None:
-    from vlinstruct.backends.registry import BACKBONES, known_as
-
-    for name, backbone in BACKBONES.items():
-        folder = tmp_path / name
-        folder.mkdir()
-        (folder / "config.json").write_text(json.dumps(backbone.config()))
-        assert known_as(str(folder)) == name
-    (folder / "config.json").write_text("{}")
-    assert known_as(str(folder)) == str(folder)

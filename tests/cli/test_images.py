@@ -250,13 +250,13 @@ def test_a_picture_that_vanishes_during_the_run_fails_alone(
 ) -> None:
     first, second, third, fourth = pictures(4)
     whole = vli("optimize", ASKED, first, second, third, fourth)
-    original = InstructBlipBackend.encode
+    original = InstructBlipBackend.see
 
-    def encode_and_delete(self: InstructBlipBackend, images: Any) -> Any:
+    def see_and_delete(self: InstructBlipBackend, images: Any) -> Any:
         third.unlink(missing_ok=True)  # the second is being read ahead
         return original(self, images)
 
-    monkeypatch.setattr(InstructBlipBackend, "encode", encode_and_delete)
+    monkeypatch.setattr(InstructBlipBackend, "see", see_and_delete)
     result = vli("optimize", ASKED, first, second, third, fourth)
     assert result.exit_code == 3
     assert [record.get("code") for record in result.records] == [None, None, "image_missing", None]

@@ -42,22 +42,15 @@ class Read:
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[Read]:
     """Collects every row that the language model read."""
     seen: list[Read] = []
-    prompt_ids, context = InstructBlipBackend.prompt_ids, InstructBlipBackend.context
-    rows: list[list[int]] = []
+    original = InstructBlipBackend.context_of_ids
 
-    def spy_ids(self: InstructBlipBackend, prompt: str) -> list[int]:
-        rows.append(prompt_ids(self, prompt))
-        return rows[-1]
+    def spy(self: InstructBlipBackend, ids: list[list[int]], prefix: Any) -> Any:
+        context = original(self, ids, prefix)
+        lengths = context.attention_mask.sum(dim=1).tolist()
+        seen.extend(Read(ids=row, num_image_tokens=length - len(row)) for row, length in zip(ids, lengths, strict=True))
+        return context
 
-    def spy_context(self: InstructBlipBackend, prompts: list[str], prefix: Any) -> Any:
-        rows.clear()
-        result = context(self, prompts, prefix)
-        lengths = result.attention_mask.sum(dim=1).tolist()
-        seen.extend(Read(ids=ids, num_image_tokens=length - len(ids)) for ids, length in zip(rows, lengths))  # noqa: B905
-        return result
-
-    monkeypatch.setattr(InstructBlipBackend, "prompt_ids", spy_ids)
-    monkeypatch.setattr(InstructBlipBackend, "context", spy_context)
+    monkeypatch.setattr(InstructBlipBackend, "context_of_ids", spy)
     return seen
 
 

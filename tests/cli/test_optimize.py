@@ -162,7 +162,7 @@ def test_bad_templates_are_one_line(picture: Path, tmp_path: Path, content: byte
 
 @pytest.mark.usefixtures("no_model")
 def test_missing_templates_are_one_line(picture: Path) -> None:
-    assert "cannot use templates (none.yaml)" in vli("optimize", "x", picture, "--templates", "none.yaml").refusal(4)
+    assert "cannot read file (none.yaml)" in vli("optimize", "x", picture, "--templates", "none.yaml").refusal(4)
 
 
 @pytest.mark.usefixtures("no_model")

@@ -20,7 +20,7 @@ import pytest
 from command_line import assert_is_error_line, vli
 
 import vlinstruct
-from vlinstruct.backends.instructblip import devices
+from vlinstruct.backends.instructblip import memory
 from vlinstruct.cli import main as cli_main
 
 Pictures = Callable[..., list[Path]]
@@ -280,7 +280,7 @@ def test_float16_is_refused_for_t5_and_taken_for_llama(picture: Path, tiny_folde
 def test_a_model_larger_than_the_free_memory_is_refused_before_it_is_loaded(
     pictures: Pictures, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(devices, "available_bytes", lambda: 100_000)
+    monkeypatch.setattr(memory, "available_bytes", lambda: 100_000)
     monkeypatch.setattr("vlinstruct.model.load_model", lambda *_, **__: pytest.fail("the model was loaded"))
     line = vli("ask", *pictures(2), ASKED).refusal(6)
     assert "of memory are free" in line
@@ -393,17 +393,6 @@ def test_every_seed_in_range_is_taken_and_gives_the_same_bytes_again(picture: Pa
     again = {vli("ask", picture, ASKED, "--do-sample", "--seed", seed).text for seed in (0, 1, 2**64 - 1)}
     assert drawn == again
     assert len(drawn) == 3
-
-
-def test_an_absent_optional_package_is_named_with_its_extra(
-    picture: Path, tiny_folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = tmp_path / "backbone"
-    shutil.copytree(tiny_folders["t5"], folder)
-    (folder / "tokenizer.json").rename(folder / "spiece.model")
-    monkeypatch.setitem(sys.modules, "transformers", None)
-    line = vli("ask", picture, ASKED, "--backbone", folder).refusal(5)
-    assert "pip install 'vlinstruct[hub-tokenizers]'" in line
 
 
 def test_python_without_asserts_does_the_same_in_a_folder_that_cannot_be_written(tmp_path: Path) -> None:

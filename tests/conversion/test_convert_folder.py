@@ -17,8 +17,8 @@ from vlinstruct.backends.instructblip.adapter import save_adapter
 from vlinstruct.backends.instructblip.load import load_model
 from vlinstruct.backends.instructblip.lora import LoraSettings, add_lora, lora_parameters
 from vlinstruct.backends.instructblip.network import InstructBlip
-from vlinstruct.conversion.convert_folder import convert_folder, merge_adapter
-from vlinstruct.conversion.model_folder import Writing
+from vlinstruct.conversion.adapters import merge_adapter
+from vlinstruct.conversion.model_folder import Writing, convert_folder
 from vlinstruct.errors import CheckpointError, InputError, ResourceError
 from vlinstruct.weights.safetensors_files import shards
 

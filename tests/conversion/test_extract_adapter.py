@@ -14,7 +14,7 @@ from torch import Tensor
 
 import vlinstruct as vli
 from vlinstruct.backends.instructblip.adapter import read_adapter_config
-from vlinstruct.conversion.extract_adapter import extract_adapter
+from vlinstruct.conversion.adapters import extract_adapter
 from vlinstruct.conversion.model_folder import Writing
 from vlinstruct.errors import CheckpointError, InputError
 

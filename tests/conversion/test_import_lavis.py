@@ -73,7 +73,7 @@ def test_converted_weights_are_bit_equal_and_outputs_equal(
     assert all(torch.equal(found[n], t) and found[n].dtype == dtype for n, t in made.state.items())
     theirs = InstructBlipForConditionalGeneration.from_pretrained(tmp_path / "out", dtype=torch.float32)
     assert torch.equal(outputs(theirs, kind), outputs(lavis_files.hf_model(kind, made.state), kind))
-    ours = load_model(tmp_path / "out", device=torch.device("cpu"), dtype=torch.float32).model.state_dict()
+    ours = load_model(tmp_path / "out", device=torch.device("cpu"), dtype=torch.float32).network.state_dict()
     assert all(torch.equal(tensor, made.state[name].float()) for name, tensor in ours.items())
 
 

@@ -176,7 +176,7 @@ def test_a_folder_without_configuration_is_one_problem(tmp_path: Path) -> None:
 
 
 def test_a_model_that_does_not_fit_is_examined_but_not_asked(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vlinstruct.backends.instructblip.devices.available_bytes", lambda: 1000)
+    monkeypatch.setattr("vlinstruct.weights.placement.available_bytes", lambda: 1000)
     findings = examined(folder)
     assert "not tried: cannot load model" in told(findings, "answer", "notice")
     assert "all" in told(findings, "tensors", "ok")

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from command_line import Result, vli
 
+from vlinstruct.backends.registry import BACKBONES
 from vlinstruct.evaluation.benchmarks import BENCHMARKS
 from vlinstruct.evaluation.reading.files import read_items
 from vlinstruct.metrics.vqa_accuracy import vqa_accuracy
@@ -119,7 +120,7 @@ def test_minis_tasks_and_official_ones_have_a_table_each(data: Path, tmp_path: P
 def test_published_figures_stand_beside_ours_where_the_paper_has_the_backbone(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vlinstruct.backends.registry.known_as", lambda backbone, offline: "vicuna-7b")
+    monkeypatch.setattr("vlinstruct.backends.registry.known_backbone", lambda name: BACKBONES["vicuna-7b"])
     names = ("vsr", "hatefulmemes", "--data", data, "--backbone", "mini", "-o", tmp_path, "-q")
     (table,) = run(*names, "--json").records
     figures = {"vanilla": 59.6, "ema": 60.8, "rewriting": 62.2, "aio": 62.7}

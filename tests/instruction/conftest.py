@@ -1,4 +1,4 @@
-"""A fake at the Protocol: deterministic, without tensors, and it remembers what it was asked."""
+"""A fake at the interface: deterministic, without tensors, and it remembers what it was asked."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import math
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-import numpy as np
 import pytest
 
+from vlinstruct.backend import Backend, Row, Seen, Stage, Written
+from vlinstruct.errors import TextError
 from vlinstruct.instruction import Templates
 from vlinstruct.settings import GenerationSettings
-from vlinstruct.values import Percept, ScoredInstruction, TokenScores
+from vlinstruct.values import Abilities, Failed, ScoredInstruction, TokenScores
 
 BEFORE, AFTER = "There is the text ", ". Please modify the text"
 """Around the instruction in the default rewriting prompt."""
@@ -20,75 +22,111 @@ BEFORE, AFTER = "There is the text ", ". Please modify the text"
 
 @dataclass(frozen=True, kw_only=True)
 class Call:
-    """One call of the model, with the rows as they came."""
+    """One call of the backend, with the rows as they came; all of them have the call's stage."""
 
     method: str
-    images: tuple[int, ...] = ()
-    prompts: tuple[str, ...]
-    qformer_texts: tuple[str, ...] = ()
-    targets: tuple[str, ...] = ()
+    rows: tuple[Row, ...]
+    targets: tuple[tuple[str, ...], ...] = ()
+
+    @property
+    def stage(self) -> Stage:
+        (stage,) = {row.stage for row in self.rows}
+        return stage
+
+    @property
+    def images(self) -> tuple[Seen, ...]:
+        return tuple(picture for row in self.rows for picture in row.seen)
+
+    @property
+    def prompts(self) -> tuple[str, ...]:
+        return tuple(row.prompt for row in self.rows)
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        return tuple(row.reads for row in self.rows)
+
+    @property
+    def guesses(self) -> tuple[str, ...]:
+        return tuple(row.guess for row in self.rows)
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The rows' targets, one each."""
+        return tuple(text for (text,) in self.targets)
 
 
-def pseudo_nll(image: int, prompt: str, qformer_text: str, target: str) -> list[float]:
+def pseudo_nll(row: Row, target: str) -> tuple[float, ...]:
     """Scores every word of the target and its end from all that the row contains: no row can depend on another."""
-    row = f"{image}|{prompt}|{qformer_text}|{target}"
-    return [zlib.crc32(f"{row}|{position}".encode()) / 2**32 * 5 for position in range(len(target.split()) + 1)]
+    content = f"{row.seen}|{row.prompt}|{row.reads}|{target}"
+    return tuple(zlib.crc32(f"{content}|{place}".encode()) / 2**32 * 5 for place in range(len(target.split()) + 1))
 
 
 @dataclass(kw_only=True)
-class FakeModel:
-    """An InstructionModel whose rows are functions of their own content.
+class FakeBackend(Backend):
+    """A backend whose rows are functions of their own content; an image is its number.
 
     Args:
-        write: what the language model alone makes of a prompt.
+        rewritten: what the language model alone makes of a prompt.
         look: what the model makes of an image's number, a prompt and the Q-Former's text.
         ias: the IAS of these instructions; others have a pseudo-random one.
+        nll: what `Written.token_nll` is for a prompt.
+        too_long: a row whose prompt or Q-Former's text contains it fails.
     """
 
-    write: Callable[[str], str] = lambda prompt: f"Tell me: {prompt.removeprefix(BEFORE).partition(AFTER)[0]}"
-    look: Callable[[int, str, str], str] = lambda image, prompt, text: f"{text} Look at {zlib.crc32(prompt.encode())}"
+    abilities: Abilities = field(default_factory=Abilities)
+    rewritten: Callable[[str], str] = lambda prompt: f"Tell me: {initial_of(prompt)}"
+    look: Callable[[Any, str, str], str] = lambda image, prompt, text: f"{text} Look at {zlib.crc32(prompt.encode())}"
     ias: dict[str, float] = field(default_factory=dict)
+    nll: Callable[[str], tuple[float, ...] | None] = lambda prompt: (0.0, 0.0)
+    too_long: str | None = None
     calls: list[Call] = field(default_factory=list)
 
-    def encode(self, media: Sequence[int]) -> Percept:
-        return Percept(image_embeds=np.array(media, dtype=float).reshape(-1, 1, 1))
+    def see(self, media: Sequence[Any]) -> list[Seen | Failed]:
+        return list(media)
 
-    def generate_text(self, prompts: Sequence[str], config: GenerationSettings) -> list[str]:
-        self.calls.append(Call(method="generate_text", prompts=tuple(prompts)))
-        return [self.write(prompt) for prompt in prompts]
+    def write(self, rows: Sequence[Row], settings: GenerationSettings) -> list[Written | Failed]:
+        self.calls.append(Call(method="write", rows=tuple(rows)))
+        return [self._failed(row) or self._written(row) for row in rows]
 
-    def generate(
-        self, percept: Percept, prompts: Sequence[str], qformer_texts: Sequence[str], config: GenerationSettings
-    ) -> list[str]:
-        rows = {"prompts": tuple(prompts), "qformer_texts": tuple(qformer_texts)}
-        self.calls.append(Call(method="generate", images=images(percept), **rows))
-        return [self.look(*row) for row in zip(images(percept), prompts, qformer_texts, strict=True)]
+    def score(
+        self,
+        rows: Sequence[Row],
+        targets: Sequence[Sequence[str]],
+        *,
+        with_end: bool = True,
+        num_first: int | None = None,
+    ) -> list[list[TokenScores] | Failed]:
+        self.calls.append(Call(method="score", rows=tuple(rows), targets=tuple(map(tuple, targets))))
+        return [
+            self._failed(row) or [self.scores(row, text) for text in texts]
+            for row, texts in zip(rows, targets, strict=True)
+        ]
 
-    def token_nll(
-        self, percept: Percept, prompts: Sequence[str], qformer_texts: Sequence[str], targets: Sequence[str]
-    ) -> list[TokenScores]:
-        rows = {"prompts": tuple(prompts), "qformer_texts": tuple(qformer_texts), "targets": tuple(targets)}
-        self.calls.append(Call(method="token_nll", images=images(percept), **rows))
-        return [self._scores(*row) for row in zip(images(percept), prompts, qformer_texts, targets, strict=True)]
+    def _written(self, row: Row) -> Written:
+        text = self.look(row.seen[0], row.prompt, row.reads) if row.seen else self.rewritten(row.prompt)
+        return Written(text=text.strip(), token_nll=self.nll(row.prompt))
 
-    def _scores(self, image: int, prompt: str, qformer_text: str, target: str) -> TokenScores:
+    def _failed(self, row: Row) -> Failed | None:
+        is_too_long = self.too_long is not None and self.too_long in f"{row.prompt} {row.reads}"
+        return Failed(error=TextError("prompt too long", code="text_too_long")) if is_too_long else None
+
+    def scores(self, row: Row, target: str) -> TokenScores:
         tokens = (*target.split(), "</s>")
-        nll = (
-            [self.ias[target]] * len(tokens) if target in self.ias else pseudo_nll(image, prompt, qformer_text, target)
-        )
-        return TokenScores(tokens=tokens, token_nll=tuple(nll))
+        nll = (self.ias[target],) * len(tokens) if target in self.ias else pseudo_nll(row, target)
+        return TokenScores(tokens=tokens, token_nll=nll)
 
-    def called(self, method: str) -> list[Call]:
-        return [call for call in self.calls if call.method == method]
+    def called(self, stage: Stage) -> list[Call]:
+        return [call for call in self.calls if call.stage == stage]
 
 
-def images(percept: Percept) -> tuple[int, ...]:
-    return tuple(int(number) for number in percept.image_embeds.reshape(-1))
+def initial_of(prompt: str) -> str:
+    """The instruction in the default rewriting prompt."""
+    return prompt.removeprefix(BEFORE).partition(AFTER)[0]
 
 
 @pytest.fixture
-def fake() -> type[FakeModel]:
-    return FakeModel
+def fake() -> type[FakeBackend]:
+    return FakeBackend
 
 
 @pytest.fixture

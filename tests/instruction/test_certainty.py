@@ -1,85 +1,143 @@
-"""A rewriting that the model was not sure of is not used, wherever its text stands; off, nothing is asked."""
+"""A rewriting that the model was not sure of is not used, wherever its text stands; off, nothing is scored for it."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from typing import Any
 
 import pytest
 
+from vlinstruct.backend import Row, Written
 from vlinstruct.errors import UsageError
-from vlinstruct.instruction import optimize
+from vlinstruct.instruction import Templates, optimize, rewrite
+from vlinstruct.instruction.rewrite import Rewritings
 from vlinstruct.settings import OptimizationSettings
-from vlinstruct.values import TokenScores
+from vlinstruct.values import Abilities, Failed, Optimization, TokenScores
 
-from .conftest import AFTER, BEFORE, FakeModel
+from .conftest import FakeBackend, initial_of
 
-ASKED = ["which text is here?", "what colour is it?"]
+TEXTS = ["which text is here?", "what colour is it?"]
 SURE = OptimizationSettings(least_certainty=0.8)
+SILENT = Abilities(can_tell_nll=False)
 
 
-@dataclass(kw_only=True)
-class SureModel(FakeModel):
-    """Tells how sure it was: of every rewriting's least likely token, by the initial instruction."""
+def model(certainties: Mapping[str, float] | None = None, **more: Any) -> FakeBackend:
+    """Rewritten instructions have the lowest IAS, and comparing returns them.
 
-    certainties: dict[str, float] = field(default_factory=dict)
-    asked: list[str] = field(default_factory=list)
+    Args:
+        certainties: of the rewriting's least likely token, by the initial instruction.
+        **more: other fields of the fake.
+    """
+    sure = dict(certainties or {})
 
-    def text_nll(self, prompts: Sequence[str], targets: Sequence[str]) -> list[TokenScores]:
-        self.asked.extend(targets)
-        initial = [prompt.removeprefix(BEFORE).partition(AFTER)[0] for prompt in prompts]
-        least = [-math.log(self.certainties.get(text, 1.0)) for text in initial]
-        return [TokenScores(tokens=("a", "b"), token_nll=(0.0, one)) for one in least]
+    def nll(prompt: str) -> tuple[float, ...]:
+        return (0.0, -math.log(sure.get(initial_of(prompt), 1.0)))
 
-
-def model(**more: object) -> SureModel:
-    """Rewritten instructions have the lowest IAS, and comparing brings them forth again."""
-    scores = {**dict.fromkeys(ASKED, 3.0), **{f"Tell me: {text}": 1.0 for text in ASKED}}
-    return SureModel(ias=scores, look=lambda image, prompt, text: f"Tell me: {text}", **more)  # type: ignore[arg-type]
+    scores = {**dict.fromkeys(TEXTS, 3.0), **{f"Tell me: {text}": 1.0 for text in TEXTS}}
+    fields = {"ias": scores, "look": lambda image, prompt, text: f"Tell me: {text}", "nll": nll, **more}
+    return FakeBackend(**fields)
 
 
-def outcomes(ours: FakeModel, config: OptimizationSettings, templates: object) -> list[object]:
-    percept = ours.encode([0, 1])
-    return list(optimize(ours, percept, ASKED, templates=templates, config=config))  # type: ignore[arg-type]
+def silent(certainties: Mapping[str, float] | None = None, **more: Any) -> FakeBackend:
+    """The same model that tells its likelihoods only when it is asked to score."""
+    telling = model(certainties)
+    backend = model(**{"abilities": SILENT, **more, "nll": lambda prompt: None})
+    plain = backend.scores
+
+    def scores(row: Row, target: str) -> TokenScores:
+        if row.seen:
+            return plain(row, target)
+        return TokenScores(tokens=("a", "</s>"), token_nll=telling.nll(row.prompt) or ())
+
+    backend.scores = scores  # type: ignore[method-assign]
+    return backend
 
 
-def test_an_uncertain_rewriting_is_refused_with_its_certainty(templates) -> None:
-    first, second = outcomes(model(certainties={ASKED[0]: 0.555}), SURE, templates)
+KINDS = pytest.mark.parametrize("make", [model, silent])
+
+
+def outcomes(backend: FakeBackend, settings: OptimizationSettings, templates: Templates) -> list[Optimization]:
+    results = optimize(backend, [0, 1], TEXTS, templates=templates, settings=settings)
+    return [result for result in results if isinstance(result, Optimization)]
+
+
+@KINDS
+def test_an_uncertain_rewriting_is_refused_with_its_certainty(make: Any, templates: Templates) -> None:
+    first, second = outcomes(make({TEXTS[0]: 0.555}), SURE, templates)
     assert (first.chosen, second.chosen) == ("initial", "rewritten")
     assert first.reason.count("was written with a certainty of 0.56, below 0.8") == 2  # rewritten, and compared again
-    assert first.instruction == ASKED[0]
+    assert first.instruction == TEXTS[0]
 
 
+@KINDS
 @pytest.mark.parametrize(("certainty", "chosen"), [(0.79, "initial"), (0.8, "rewritten"), (1.0, "rewritten")])
-def test_as_sure_as_asked_for_is_enough(certainty: float, chosen: str, templates) -> None:
-    (first, _) = outcomes(model(certainties={ASKED[0]: certainty + 1e-9}), SURE, templates)
+def test_as_sure_as_asked_for_is_enough(make: Any, certainty: float, chosen: str, templates: Templates) -> None:
+    (first, _) = outcomes(make({TEXTS[0]: certainty + 1e-9}), SURE, templates)
     assert first.chosen == chosen
 
 
-def test_the_paper_takes_the_optimized_one_all_the_same(templates) -> None:
-    config = OptimizationSettings(select="paper", least_certainty=0.8)
-    (first, _) = outcomes(model(certainties={ASKED[0]: 0.1}), config, templates)
+@KINDS
+def test_the_paper_takes_the_optimized_one_all_the_same(make: Any, templates: Templates) -> None:
+    settings = OptimizationSettings(select="paper", least_certainty=0.8)
+    (first, _) = outcomes(make({TEXTS[0]: 0.1}), settings, templates)
     assert first.chosen == "optimized"
 
 
+@KINDS
 @pytest.mark.parametrize("least", [None, 0.0])
-def test_off_nothing_is_asked(least: float | None, templates) -> None:
-    ours = model(certainties={ASKED[0]: 0.1})
-    (first, _) = outcomes(ours, OptimizationSettings(least_certainty=least), templates)
-    assert (first.chosen, ours.asked) == ("rewritten", [])
+def test_off_no_certainty_counts(make: Any, least: float | None, templates: Templates) -> None:
+    backend = make({TEXTS[0]: 0.1})
+    (first, _) = outcomes(backend, OptimizationSettings(least_certainty=least), templates)
+    assert first.chosen == "rewritten"
+    assert [call.method for call in backend.called("rewrite")] == ["write"]
 
 
-def test_a_certainty_is_computed_once(templates) -> None:
-    ours, known = model(), {}
+def test_a_certainty_comes_with_the_text(templates: Templates) -> None:
+    backend = model()
+    outcomes(backend, SURE, templates)
+    assert [call.method for call in backend.called("rewrite")] == ["write"]
+
+
+def test_a_backend_that_cannot_tell_is_asked_to_score_once(templates: Templates) -> None:
+    backend = silent()
+    known: Rewritings = {}
     for _ in range(2):
-        optimize(ours, ours.encode([0, 1]), ASKED, templates=templates, config=SURE, known=known)
-    assert ours.asked == [f"Tell me: {text}" for text in ASKED]
+        optimize(backend, [0, 1], TEXTS, templates=templates, settings=SURE, known=known)
+    write, score = backend.called("rewrite")
+    assert (write.method, score.method) == ("write", "score")
+    assert score.texts == tuple(f"Tell me: {text}" for text in TEXTS)
+    assert score.prompts == write.prompts
 
 
-def test_a_model_that_does_not_tell_is_refused(fake, templates) -> None:
-    with pytest.raises(UsageError, match="needs a model with text_nll"):
-        outcomes(fake(), SURE, templates)
+def test_a_text_that_was_cut_is_not_sure_of_its_end(templates: Templates, monkeypatch: pytest.MonkeyPatch) -> None:
+    cut = Written(text="Tell me", token_nll=(0.0, 0.0), is_complete=False)
+    monkeypatch.setattr(FakeBackend, "_written", lambda self, row: cut)
+    (draft,) = rewrite(model(), TEXTS[:1], templates, SURE)
+    assert not isinstance(draft, Failed)
+    assert draft.certainty == 0
+
+
+def test_a_rewriting_that_cannot_be_scored_fails(templates: Templates, monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = silent()
+    failing = backend.score
+
+    def score(rows: Any, targets: Any, **more: Any) -> Any:
+        backend.too_long = TEXTS[0]
+        return failing(rows, targets, **more)
+
+    monkeypatch.setattr(backend, "score", score)
+    first, second = rewrite(backend, TEXTS, templates, SURE)
+    assert isinstance(first, Failed)
+    assert not isinstance(second, Failed)
+
+
+@pytest.mark.parametrize("select", ["safe", "paper"])
+def test_a_model_that_tells_no_likelihood_at_all_is_refused_before_it_writes(select: Any, templates: Templates) -> None:
+    backend = silent(abilities=Abilities(can_tell_nll=False, can_score=False))
+    with pytest.raises(UsageError, match="least_certainty needs a backend that tells likelihoods"):
+        outcomes(backend, OptimizationSettings(select=select, least_certainty=0.8), templates)
+    assert backend.calls == []
 
 
 @pytest.mark.parametrize("least", [-0.1, 1.1, math.nan])

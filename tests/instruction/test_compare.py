@@ -5,12 +5,13 @@ import pytest
 from vlinstruct.errors import ScoreError, UsageError
 from vlinstruct.instruction import Draft, compare
 from vlinstruct.settings import OptimizationSettings
+from vlinstruct.values import Failed
 
-CONFIG = OptimizationSettings()
+SETTINGS = OptimizationSettings()
 
 
 def prompt_of(model, templates, *candidates):
-    compare(model, model.encode([1]), [candidates], templates, CONFIG)
+    compare(model, [1], [candidates], templates, SETTINGS)
     return model.calls[-1].prompts[0]
 
 
@@ -34,9 +35,9 @@ def test_ties_keep_the_initial_first_in_the_prompt(fake, templates, scored):
 def test_the_qformer_reads_the_initial_instruction(fake, templates, scored):
     model = fake()
     rows = [[scored("initial", 2.0), scored("b", 1.0)], [scored("first", 1.0), scored("d", 2.0)]]
-    compare(model, model.encode([4, 5]), rows, templates, CONFIG)
+    compare(model, [4, 5], rows, templates, SETTINGS)
     (call,) = model.calls
-    assert (call.images, call.qformer_texts) == ((4, 5), ("initial", "first"))
+    assert (call.images, call.reads) == ((4, 5), ("initial", "first"))
 
 
 def test_a_candidate_without_a_finite_score_is_left_out(fake, templates, scored, not_finite):
@@ -47,22 +48,22 @@ def test_a_candidate_without_a_finite_score_is_left_out(fake, templates, scored,
 def test_nothing_finite_is_an_error(fake, templates, scored, not_finite):
     model = fake()
     with pytest.raises(ScoreError):
-        compare(model, model.encode([1]), [[scored("a", not_finite), scored("b", not_finite)]], templates, CONFIG)
+        compare(model, [1], [[scored("a", not_finite), scored("b", not_finite)]], templates, SETTINGS)
     assert model.calls == []
 
 
 @pytest.mark.parametrize(("ias", "text"), [((1.0, 2.0), "aaa"), ((2.0, 1.0), "bbb"), ((1.0, 1.0), "aaa")])
 def test_an_empty_output_falls_back_to_the_better_one_with_a_notice(fake, templates, scored, ias, text):
     model = fake(look=lambda *row: " \n")
-    notice = "the comparison brought forth nothing, so the better of the compared instructions stands in for it"
+    notice = "the comparison returned nothing, so the better of the compared instructions stands in for it"
     candidates = [[scored("aaa", ias[0]), scored("bbb", ias[1])]]
-    drafts = compare(model, model.encode([1]), candidates, templates, CONFIG)
+    drafts = compare(model, [1], candidates, templates, SETTINGS)
     assert drafts == [Draft(text=text, notice=notice)]
 
 
 def test_an_output_is_stripped(fake, templates, scored):
     model = fake(look=lambda *row: "\n What is it? ")
-    assert compare(model, model.encode([1]), [[scored("a", 1.0)]], templates, CONFIG) == [Draft(text="What is it?")]
+    assert compare(model, [1], [[scored("a", 1.0)]], templates, SETTINGS) == [Draft(text="What is it?")]
 
 
 def test_what_a_user_types_reaches_the_model_literally(fake, templates, scored, hostile):
@@ -73,4 +74,19 @@ def test_what_a_user_types_reaches_the_model_literally(fake, templates, scored, 
 def test_images_and_candidates_must_go_together(fake, templates, scored):
     model = fake()
     with pytest.raises(UsageError, match="got 1 for 2 images"):
-        compare(model, model.encode([1, 2]), [[scored("a", 1.0)]], templates, CONFIG)
+        compare(model, [1, 2], [[scored("a", 1.0)]], templates, SETTINGS)
+
+
+def test_the_winner_is_the_guess_and_an_image_that_fails_fails_alone(fake, templates, scored):
+    model = fake(too_long="endless")
+    rows = [[scored("a", 2.0), scored("b", 1.0)], [scored("endless", 1.0)], [scored("c", 1.0), scored("d", 2.0)]]
+    first, failed, last = compare(model, [1, 2, 3], rows, templates, SETTINGS)
+    assert model.calls[0].guesses == ("b", "endless", "c")
+    assert isinstance(failed, Failed)
+    assert [first, last] == compare(model, [1, 3], rows[::2], templates, SETTINGS)
+
+
+def test_nothing_to_compare_calls_no_model(fake, templates):
+    model = fake()
+    assert compare(model, [], [], templates, SETTINGS) == []
+    assert model.calls == []

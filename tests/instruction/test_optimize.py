@@ -13,54 +13,64 @@ SAFE, PAPER = OptimizationSettings(select="safe"), OptimizationSettings(select="
 TEXTS = ["what is it?", "How many 3?", "what is it?", "(a) cat (b) dog", "{instruction} 'x'"]
 
 
-def run(model, templates, texts, config=SAFE):
-    return optimize(model, model.encode(range(len(texts))), texts, templates=templates, config=config)
+def run(model, templates, texts, settings=SAFE):
+    return optimize(model, range(len(texts)), texts, templates=templates, settings=settings)
 
 
 def test_the_steps_are_those_of_algorithm_2(fake, templates):
     model = fake()
     run(model, templates, ["what?"])
-    assert [call.method for call in model.calls] == ["generate_text", "token_nll", "generate", "token_nll"]
+    steps = [("write", "rewrite"), ("score", "score"), ("write", "compare"), ("score", "judge")]
+    assert [(call.method, call.stage) for call in model.calls] == steps
 
 
 def test_the_two_ias_come_from_one_batch(fake, templates):
     model = fake()
     run(model, templates, ["a", "b"])
-    first, second = model.called("token_nll")
+    (first,), (second,) = model.called("score"), model.called("judge")
     assert first.images == (0, 0, 1, 1)
-    assert first.targets == first.qformer_texts == ("a", "Tell me: a", "b", "Tell me: b")
+    assert first.texts == first.reads == ("a", "Tell me: a", "b", "Tell me: b")
     assert second.images == (0, 1)
 
 
-@pytest.mark.parametrize("config", [SAFE, PAPER])
-def test_batch_equals_one_by_one(fake, templates, config):
-    batch = run(fake(), templates, TEXTS, config)
+@pytest.mark.parametrize("settings", [SAFE, PAPER])
+def test_batch_equals_one_by_one(fake, templates, settings):
+    batch = run(fake(), templates, TEXTS, settings)
     for row, text in enumerate(TEXTS):
         model = fake()
-        assert optimize(model, model.encode([row]), [text], templates=templates, config=config) == [batch[row]]
+        assert optimize(model, [row], [text], templates=templates, settings=settings) == [batch[row]]
 
 
 def test_a_row_without_a_finite_score_does_not_bring_the_others_down(fake, templates, not_finite):
     broken = {"bad": not_finite, "Tell me: bad": not_finite}
     first, failed, last = run(fake(ias=broken), templates, ["a", "bad", "c"])
-    assert isinstance(failed, ScoreError)
-    assert failed.exit_code == 4
+    assert isinstance(failed.error, ScoreError)
+    assert failed.error.exit_code == 4
     model = fake()
     assert [first] == run(model, templates, ["a"])
-    assert [last] == optimize(model, model.encode([2]), ["c"], templates=templates, config=SAFE)
+    assert [last] == optimize(model, [2], ["c"], templates=templates, settings=SAFE)
+
+
+@pytest.mark.parametrize("too_long", ["There is the text bad", "Tell me: bad", "Instruction: bad", "bad Look at"])
+def test_a_row_that_fails_in_any_step_does_not_bring_the_others_down(fake, templates, too_long):
+    model = fake(too_long=too_long)
+    first, failed, last = run(model, templates, ["a", "bad", "c"])
+    assert (failed.error.code, failed.error.exit_code) == ("text_too_long", 4)
+    assert [first] == run(fake(), templates, ["a"])
+    assert [last] == optimize(fake(), [2], ["c"], templates=templates, settings=SAFE)
 
 
 def test_no_finite_score_at_all_stops_before_the_comparison(fake, templates, not_finite):
     model = fake(ias={"a": not_finite, "Tell me: a": not_finite})
     (failed,) = run(model, templates, ["a"])
-    assert isinstance(failed, ScoreError)
-    assert model.called("generate") == []
+    assert isinstance(failed.error, ScoreError)
+    assert model.called("compare") == []
 
 
 def test_safe_without_a_usable_score_is_a_failed_row(fake, templates):
-    model = fake(write=lambda _: "how many", look=lambda *row: "many", ias={"how many 3": math.nan})
+    model = fake(rewritten=lambda _: "how many", look=lambda *row: "many", ias={"how many 3": math.nan})
     (failed,) = run(model, templates, ["how many 3"])
-    assert isinstance(failed, ScoreError)
+    assert isinstance(failed.error, ScoreError)
 
 
 def test_a_score_that_is_not_finite_never_wins_and_is_said(fake, templates, not_finite):
@@ -80,7 +90,7 @@ def test_paper_always_takes_the_optimized_instruction(fake, templates):
 
 
 def test_safe_never_takes_an_instruction_that_lost_the_content(fake, templates):
-    lossy = {"write": lambda _: "What?", "look": lambda *row: "Tell.", "ias": {"What?": 0.1, "Tell.": 0.2}}
+    lossy = {"rewritten": lambda _: "What?", "look": lambda *row: "Tell.", "ias": {"What?": 0.1, "Tell.": 0.2}}
     for text in ["How many 3?", "What is 'stop'?", "(a) cat (b) dog"]:
         (outcome,) = run(fake(**lossy), templates, [text])
         assert (outcome.chosen, outcome.instruction) == ("initial", text)
@@ -89,21 +99,23 @@ def test_safe_never_takes_an_instruction_that_lost_the_content(fake, templates):
 def test_an_optimized_instruction_that_is_known_is_not_scored_again(fake, templates):
     model = fake(look=lambda image, prompt, text: text if image else "new")
     first, second = run(model, templates, ["a", "b"])
-    assert model.called("token_nll")[1].targets == ("new",)
+    (call,) = model.called("judge")
+    assert (call.images, call.targets) == ((0,), (("new",),))
     assert second.optimized is second.initial
     assert first.optimized.text == "new"
 
 
 def test_an_empty_rewriting_and_comparison_leave_the_initial_instruction_with_notices(fake, templates):
-    model = fake(write=lambda _: "", look=lambda *row: "")
+    model = fake(rewritten=lambda _: "", look=lambda *row: "")
     (outcome,) = run(model, templates, ["a"])
     assert outcome.initial is outcome.rewritten is outcome.optimized
     assert outcome.chosen == "initial"
     assert [notice.split(",")[0] for notice in outcome.notices] == [
         "the rewriting was empty",
-        "the comparison brought forth nothing",
+        "the comparison returned nothing",
     ]
-    assert model.called("token_nll")[0].targets == ("a",)
+    assert model.called("score")[0].texts == ("a",)
+    assert model.called("judge") == []
 
 
 def test_all_goes_well_without_notices(fake, templates):
@@ -131,5 +143,5 @@ def test_nothing_to_optimize_calls_no_model(fake, templates):
 def test_images_and_instructions_must_go_together(fake, templates):
     model = fake()
     with pytest.raises(UsageError, match="got 2 for 1 images"):
-        optimize(model, model.encode([1]), ["a", "b"], templates=templates, config=SAFE)
+        optimize(model, [1], ["a", "b"], templates=templates, settings=SAFE)
     assert model.calls == []

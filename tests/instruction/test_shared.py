@@ -8,94 +8,104 @@ from statistics import fmean
 
 import pytest
 
-from vlinstruct.errors import ScoreError, UsageError
+from vlinstruct.errors import ScoreError, TextError, UsageError
 from vlinstruct.instruction import Templates, optimize, score
-from vlinstruct.instruction.shared import optimize_shared
+from vlinstruct.instruction.shared import optimize_for_all
 from vlinstruct.settings import OptimizationSettings
-from vlinstruct.values import Optimization, Percept
+from vlinstruct.values import Optimization
 
-from .conftest import FakeModel
+from .conftest import FakeBackend
 
 TEXT = "what is 2?"
 
 
-def chunks(model: FakeModel, *sizes: int) -> Callable[[], Iterator[Percept]]:
-    """Images 0, 1, 2, ... in percepts of these sizes; counts how often they are asked for."""
+def chunks(*sizes: int) -> Callable[[], Iterator[list[int]]]:
+    """Images 0, 1, 2, ... in chunks of these sizes; counts how often they are asked for."""
 
-    def give() -> Iterator[Percept]:
+    def give() -> Iterator[list[int]]:
         give.times += 1
         first = 0
         for size in sizes:
-            yield model.encode(list(range(first, first + size)))
+            yield list(range(first, first + size))
             first += size
 
     give.times = 0
     return give
 
 
-def shared(model: FakeModel, templates: Templates, *sizes: int, select: str = "safe") -> Optimization:
-    config = OptimizationSettings(select=select)
-    return optimize_shared(model, chunks(model, *sizes), TEXT, templates=templates, config=config)
+def shared(model: FakeBackend, templates: Templates, *sizes: int, select: str = "safe") -> Optimization:
+    settings = OptimizationSettings(select=select)
+    return optimize_for_all(model, chunks(*sizes), TEXT, templates=templates, settings=settings)
 
 
-def test_one_image_is_plain_optimization(fake: type[FakeModel], templates: Templates) -> None:
+def test_one_image_is_plain_optimization(fake: type[FakeBackend], templates: Templates) -> None:
     model = fake()
-    (alone,) = optimize(model, model.encode([0]), [TEXT], templates=templates, config=OptimizationSettings())
+    (alone,) = optimize(model, [0], [TEXT], templates=templates, settings=OptimizationSettings())
     assert shared(model, templates, 1) == alone
 
 
-def test_every_ias_is_the_mean_over_all_images(fake: type[FakeModel], templates: Templates) -> None:
+def test_every_ias_is_the_mean_over_all_images(fake: type[FakeBackend], templates: Templates) -> None:
     model = fake()
     outcome = shared(model, templates, 3, 2)
     for one in (outcome.initial, outcome.rewritten, outcome.optimized):
-        each = score(model, model.encode(list(range(5))), [one.text] * 5, templates)
-        assert one.ias == pytest.approx(fmean(row.ias for row in each))
+        each = score(model, range(5), [[one.text]] * 5, templates)
+        assert one.ias == pytest.approx(fmean(row.ias for (row,) in each))
 
 
 @pytest.mark.parametrize("sizes", [(6,), (1,) * 6, (4, 2), (2, 4)])
-def test_chunks_change_nothing(sizes: tuple[int, ...], fake: type[FakeModel], templates: Templates) -> None:
+def test_chunks_change_nothing(sizes: tuple[int, ...], fake: type[FakeBackend], templates: Templates) -> None:
     assert shared(fake(), templates, *sizes) == shared(fake(), templates, 3, 3)
 
 
-def test_it_is_rewritten_and_compared_once(fake: type[FakeModel], templates: Templates) -> None:
+def test_it_is_rewritten_and_compared_once(fake: type[FakeBackend], templates: Templates) -> None:
     model = fake()
     shared(model, templates, 2, 2, 2)
-    assert len(model.called("generate_text")) == len(model.called("generate")) == 1
-    assert [len(call.images) for call in model.called("generate")] == [1]
+    assert len(model.called("rewrite")) == len(model.called("compare")) == 1
+    assert [len(call.images) for call in model.called("compare")] == [1]
 
 
-def test_the_comparison_sees_the_image_nearest_the_mean(fake: type[FakeModel], templates: Templates) -> None:
+def test_the_comparison_sees_the_image_nearest_the_mean(fake: type[FakeBackend], templates: Templates) -> None:
     model = fake()
     outcome = shared(model, templates, 4, 4)
     pair = (outcome.initial, outcome.rewritten)
-    each = [score(model, model.encode(list(range(8))), [one.text] * 8, templates) for one in pair]
-    distances = [sum(abs(row[image].ias - one.ias) for row, one in zip(each, pair, strict=True)) for image in range(8)]
-    (call,) = model.called("generate")
+    each = [score(model, range(8), [[one.text]] * 8, templates) for one in pair]
+    distances = [
+        sum(abs(row[image][0].ias - one.ias) for row, one in zip(each, pair, strict=True)) for image in range(8)
+    ]
+    (call,) = model.called("compare")
     assert call.images == (distances.index(min(distances)),)
 
 
-def test_few_images_are_encoded_once_and_many_are_not_kept(fake: type[FakeModel], templates: Templates) -> None:
-    config = OptimizationSettings()
+def test_few_images_are_seen_once_and_many_are_not_kept(fake: type[FakeBackend], templates: Templates) -> None:
+    settings = OptimizationSettings()
     for sizes, times in (((3, 3), 1), ((40, 40, 40), 2)):
         model = fake()
-        give = chunks(model, *sizes)
-        optimize_shared(model, give, TEXT, templates=templates, config=config)
+        give = chunks(*sizes)
+        optimize_for_all(model, give, TEXT, templates=templates, settings=settings)
         assert give.times == times
 
 
-def test_no_image_is_refused(fake: type[FakeModel], templates: Templates) -> None:
+def test_no_image_is_refused(fake: type[FakeBackend], templates: Templates) -> None:
     with pytest.raises(UsageError, match="at least one image"):
         shared(fake(), templates)
 
 
-def test_without_a_finite_score_nothing_is_chosen(fake: type[FakeModel], templates: Templates) -> None:
-    model = fake(write=lambda prompt: "other 2", ias={TEXT: math.nan, "other 2": math.nan})
+def test_without_a_finite_score_nothing_is_chosen(fake: type[FakeBackend], templates: Templates) -> None:
+    model = fake(rewritten=lambda prompt: "other 2", ias={TEXT: math.nan, "other 2": math.nan})
     with pytest.raises(ScoreError):
         shared(model, templates, 2)
 
 
-def test_an_instruction_that_is_not_finite_somewhere_is_left_out(fake: type[FakeModel], templates: Templates) -> None:
-    model = fake(write=lambda prompt: "other 2", ias={TEXT: math.nan, "other 2": 1.0})
+def test_an_instruction_that_is_not_finite_somewhere_is_left_out(fake: type[FakeBackend], templates: Templates) -> None:
+    model = fake(rewritten=lambda prompt: "other 2", ias={TEXT: math.nan, "other 2": 1.0})
     outcome = shared(model, templates, 3)
     assert any("initial instruction has no finite IAS" in notice for notice in outcome.notices)
     assert outcome.chosen != "initial"
+
+
+@pytest.mark.parametrize("too_long", ["There is the text", "Tell me: what", "Instruction: what", "Look at"])
+def test_a_text_that_the_model_cannot_take_is_an_error(
+    too_long: str, fake: type[FakeBackend], templates: Templates
+) -> None:
+    with pytest.raises(TextError):
+        shared(fake(too_long=too_long), templates, 3)

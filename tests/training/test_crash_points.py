@@ -16,11 +16,11 @@ import torch
 
 from vlinstruct.errors import ResourceError
 from vlinstruct.training.devices import Devices
-from vlinstruct.training.finetune import finetune
 from vlinstruct.training.job import Progress
 from vlinstruct.training.state import Standing, TrainingState, newest_state, save_state
+from vlinstruct.training.train import train as run_training
 
-from .training_set import CONFIG, DROPPING, job, model, result, samples
+from .training_set import DROPPING, SETTINGS, job, model, result, samples
 
 TESTS = Path(__file__).parent.parent
 EVERY = 97  # a prime: about eight of some eight hundred, of every kind
@@ -29,7 +29,7 @@ EVERY = 97  # a prime: about eight of some eight hundred, of every kind
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the trials are forks of one process")
 def test_killed_or_refused_at_a_file_operation_it_ends_with_the_same_bits() -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path])}
-    command = [sys.executable, "-m", "training.crash_points", "--every", str(EVERY)]
+    command = [sys.executable, "-m", "tools.crash_points", "--every", str(EVERY)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
     rows = [line.strip("| ").split(" | ") for line in done.stdout.splitlines() if line.startswith("| the ")]
@@ -45,12 +45,12 @@ def test_stopped_while_validating_and_then_killed_it_logs_the_validation_once(
     tiny_folders: dict[str, Path], tmp_path: Path
 ) -> None:
     """The checkpoint is of the update before the validation: what the log says of that does not count yet."""
-    config = replace(CONFIG, **DROPPING)
+    settings = replace(SETTINGS, **DROPPING)
 
     def train(name: str, **watching: Any) -> None:
         learned, backbone = samples(tmp_path / "data"), model(tiny_folders["t5"])
-        wanted = job(backbone, learned, tmp_path / name, config, validation=learned[:3], resume=True)
-        finetune(wanted, devices=Devices(cpu=True), progress=Progress(**watching))
+        wanted = job(backbone, learned, tmp_path / name, settings, validation=learned[:3], resume=True)
+        run_training(wanted, devices=Devices(cpu=True), progress=Progress(**watching))
 
     updates: list[Mapping[str, Any]] = []
 
@@ -58,8 +58,8 @@ def test_stopped_while_validating_and_then_killed_it_logs_the_validation_once(
         raise _Killed
 
     train("whole")
-    train("killed", on_step=updates.append, should_stop=lambda: len(updates) == config.eval_steps)
-    assert len(updates) == config.eval_steps
+    train("killed", on_step=updates.append, should_stop=lambda: len(updates) == settings.eval_steps)
+    assert len(updates) == settings.eval_steps
     with pytest.raises(_Killed):
         train("killed", on_validation=killed)
     train("killed")

@@ -24,15 +24,15 @@ from vlinstruct.errors import DivergedError, ImageError, InputError, ResourceErr
 from vlinstruct.mini.example_data import write_example_data
 from vlinstruct.training.data.conversations import read_conversations
 from vlinstruct.training.devices import Devices
-from vlinstruct.training.finetune import finetune
+from vlinstruct.training.examples import answer_nll
 from vlinstruct.training.job import Progress
-from vlinstruct.training.objective import answer_nll
-from vlinstruct.training.recipe import learning_rate_at
+from vlinstruct.training.schedule import learning_rate_at
+from vlinstruct.training.train import train as run_training
 
-from .training_set import CONFIG, job, model, result, samples
+from .training_set import SETTINGS, job, model, result, samples
 
 Nll = Callable[..., torch.Tensor]
-ACCUMULATED = replace(CONFIG, per_device_train_batch_size=2, gradient_accumulation_steps=1)
+ACCUMULATED = replace(SETTINGS, per_device_train_batch_size=2, gradient_accumulation_steps=1)
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def backbone(tiny_folders: dict[str, Path]) -> Path:
     return tiny_folders["t5"]
 
 
-def train(backbone: Path, folder: Path, config: Any = CONFIG, **more: Any) -> list[str]:
+def train(backbone: Path, folder: Path, settings: Any = SETTINGS, **more: Any) -> list[str]:
     """Trains on the seven samples beside the folder; returns the notices."""
     notices: list[str] = []
     stop_after = more.pop("stop_after", None)
@@ -52,7 +52,7 @@ def train(backbone: Path, folder: Path, config: Any = CONFIG, **more: Any) -> li
     progress = Progress(on_step=steps.append, notify=notices.append, should_stop=should_stop)
     devices = more.pop("devices", None) or Devices(cpu=True)
     learned = more.pop("samples", None) or samples(folder.parent / "data")
-    finetune(job(model(backbone), learned, folder, config, **more), devices=devices, progress=progress)
+    run_training(job(model(backbone), learned, folder, settings, **more), devices=devices, progress=progress)
     return notices
 
 
@@ -88,23 +88,23 @@ def test_updates_may_be_left_out_but_not_more_than_was_said(
     backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     poison(monkeypatch, nan_for_the_longest)
-    notices = train(backbone, tmp_path / "a", replace(CONFIG, skip_nonfinite=3))
+    notices = train(backbone, tmp_path / "a", replace(SETTINGS, skip_nonfinite=3))
     left_out = [record["step"] for record in records(tmp_path / "a") if record["loss"] is None]
     assert len(left_out) == 3  # one in each epoch
     assert [f"update {step} " in notice for step, notice in zip(left_out, notices, strict=True)] == [True] * 3
     with pytest.raises(DivergedError, match=f"update {left_out[2]} "):
-        train(backbone, tmp_path / "b", replace(CONFIG, skip_nonfinite=2))
+        train(backbone, tmp_path / "b", replace(SETTINGS, skip_nonfinite=2))
 
 
 def test_left_out_updates_are_counted_over_a_resume(
     backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     poison(monkeypatch, nan_for_the_longest)
-    config = replace(CONFIG, skip_nonfinite=3)
-    train(backbone, tmp_path / "whole", config)
+    settings = replace(SETTINGS, skip_nonfinite=3)
+    train(backbone, tmp_path / "whole", settings)
     for stop_after in (3, 7):
-        train(backbone, tmp_path / "a", config, resume=True, stop_after=stop_after)
-    train(backbone, tmp_path / "a", config, resume=True)
+        train(backbone, tmp_path / "a", settings, resume=True, stop_after=stop_after)
+    train(backbone, tmp_path / "a", settings, resume=True)
     assert result(tmp_path / "a") == result(tmp_path / "whole")
 
 
@@ -151,7 +151,7 @@ def test_out_of_memory_says_what_would_help(
 
 def test_half_as_many_at_once_learn_the_same(backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From where memory ended on, it is the training with half as many samples at once, also after a resume."""
-    train(backbone, tmp_path / "one", CONFIG)
+    train(backbone, tmp_path / "one", SETTINGS)
 
     def small(nll: Nll, given: tuple[Any, ...]) -> torch.Tensor:
         if len(given[3]) > 1:
@@ -159,11 +159,11 @@ def test_half_as_many_at_once_learn_the_same(backbone: Path, tmp_path: Path, mon
         return nll(*given)
 
     poison(monkeypatch, small)
-    config = replace(ACCUMULATED, auto_find_batch_size=True)
-    (notice,) = train(backbone, tmp_path / "two", config, stop_after=5)
+    settings = replace(ACCUMULATED, auto_find_batch_size=True)
+    (notice,) = train(backbone, tmp_path / "two", settings, stop_after=5)
     assert "from here on 1" in notice
     monkeypatch.undo()
-    train(backbone, tmp_path / "two", config, resume=True)
+    train(backbone, tmp_path / "two", settings, resume=True)
     ours, theirs = result(tmp_path / "two"), result(tmp_path / "one")
     assert ours["alignment.safetensors"] == theirs["alignment.safetensors"]
     assert [one["loss"] for one in records(tmp_path / "two")] == [one["loss"] for one in records(tmp_path / "one")]
@@ -179,7 +179,7 @@ def test_the_longest_sample_is_named_when_memory_ends(
 
     poison(monkeypatch, full_for_the_longest)
     with pytest.raises(ResourceError, match="the longest is s6 with"):
-        train(backbone, tmp_path / "a", replace(CONFIG, auto_find_batch_size=True))
+        train(backbone, tmp_path / "a", replace(SETTINGS, auto_find_batch_size=True))
 
 
 def test_a_picture_that_cannot_be_read_ahead_is_named(backbone: Path, tmp_path: Path) -> None:
@@ -311,7 +311,9 @@ def test_a_deleted_output_stops_the_training_at_the_next_save(backbone: Path, tm
     learned = samples(tmp_path / "data")
     progress = Progress(on_step=lambda record: shutil.rmtree(tmp_path / "a", ignore_errors=True))
     with pytest.raises(ResourceError, match="cannot save checkpoint"):
-        finetune(job(model(backbone), learned, tmp_path / "a", CONFIG), devices=Devices(cpu=True), progress=progress)
+        run_training(
+            job(model(backbone), learned, tmp_path / "a", SETTINGS), devices=Devices(cpu=True), progress=progress
+        )
     assert not (tmp_path / "a").exists()
 
 
@@ -321,9 +323,9 @@ def test_a_checkpoint_that_the_output_does_not_take_goes_elsewhere_and_can_be_go
     learned, first, second = samples(tmp_path / "data"), tmp_path / "a", tmp_path / "elsewhere" / "b"
     train(backbone, tmp_path / "whole", samples=learned)
     progress = Progress(on_step=lambda record: shutil.rmtree(first, ignore_errors=True))
-    asked = job(model(backbone), learned, first, CONFIG, save_to=second)
+    asked = job(model(backbone), learned, first, SETTINGS, save_to=second)
     with pytest.raises(ResourceError, match=r"cannot save checkpoint .* Update 3 is saved in .*elsewhere/b: --resume"):
-        finetune(asked, devices=Devices(cpu=True), progress=progress)
+        run_training(asked, devices=Devices(cpu=True), progress=progress)
     train(backbone, second, samples=learned, resume=True)
     adapters = [(folder / "alignment.safetensors").read_bytes() for folder in (second, tmp_path / "whole")]
     assert adapters[0] == adapters[1]
@@ -341,19 +343,19 @@ def test_the_split_of_a_batch_may_change_and_is_said(backbone: Path, tmp_path: P
 def test_another_batch_is_refused(backbone: Path, tmp_path: Path) -> None:
     train(backbone, tmp_path / "a", stop_after=4)
     with pytest.raises(InputError, match="batch_size was 2, is 4"):
-        train(backbone, tmp_path / "a", replace(CONFIG, gradient_accumulation_steps=4), resume=True)
+        train(backbone, tmp_path / "a", replace(SETTINGS, gradient_accumulation_steps=4), resume=True)
 
 
 def test_a_setting_may_be_overridden_by_name_and_is_said(backbone: Path, tmp_path: Path) -> None:
     train(backbone, tmp_path / "a", stop_after=4)
-    other = replace(CONFIG, learning_rate=2e-2, weight_decay=0.1)
+    other = replace(SETTINGS, learning_rate=2e-2, weight_decay=0.1)
     with pytest.raises(InputError, match=r"learning_rate was 0\.01, is 0\.02\. .*--override NAME"):
         train(backbone, tmp_path / "a", other, resume=True, override=["weight_decay"])
     notices = train(backbone, tmp_path / "a", other, resume=True, override=["weight_decay", "learning_rate"])
     assert "learning_rate was 0.01, is 0.02, as --override asks." in notices
     rates = [record["learning_rate"] for record in records(tmp_path / "a")]
-    assert rates[2] == CONFIG.learning_rate
-    assert rates[4:] == [2 * learning_rate_at(step, 12, CONFIG) for step in range(4, 12)]
+    assert rates[2] == SETTINGS.learning_rate
+    assert rates[4:] == [2 * learning_rate_at(step, 12, SETTINGS) for step in range(4, 12)]
 
 
 @pytest.mark.parametrize("name", ["seed", "ema", "batch_size", "data", "nonsense"])

@@ -59,13 +59,13 @@ def test_two_processes_have_the_losses_of_one(kind: str, tiny_folders: dict[str,
 def test_two_processes_resumed_after_every_update_end_with_the_same_bits(
     tiny_folders: dict[str, Path], tmp_path: Path
 ) -> None:
-    said = finished(2, "-m", "training.resumed", str(tiny_folders["t5"]), str(tmp_path))
+    said = finished(2, "-m", "tools.resumed", str(tiny_folders["t5"]), str(tmp_path))
     assert said.count("the same 7 files") == 11
 
 
 @pytest.mark.parametrize("kind", ["t5", "llama"])
 def test_a_sharded_language_model_has_the_gradients_of_a_whole_one(kind: str, tiny_folders: dict[str, Path]) -> None:
-    assert finished(2, "-m", "training.sharded", str(tiny_folders[kind])).count("of the weights") == 2
+    assert finished(2, "-m", "tools.sharded", str(tiny_folders[kind])).count("of the weights") == 2
 
 
 def test_when_one_process_dies_all_end_and_the_run_can_go_on(tiny_folders: dict[str, Path], tmp_path: Path) -> None:

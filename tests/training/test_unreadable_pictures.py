@@ -12,10 +12,10 @@ import pytest
 
 from vlinstruct.errors import ImageError
 from vlinstruct.training.devices import Devices
-from vlinstruct.training.finetune import finetune
 from vlinstruct.training.job import Progress
+from vlinstruct.training.train import train as run_training
 
-from .training_set import CONFIG, job, model, result, samples
+from .training_set import SETTINGS, job, model, result, samples
 
 Train = Callable[..., list[str]]
 NUM_LEFT_OUT = 2  # samples of picture 1
@@ -40,9 +40,9 @@ def train(tiny_folders: dict[str, Path], tmp_path: Path) -> Train:
         progress = Progress(
             notify=notices.append, on_step=steps.append, should_stop=lambda: len(steps) >= stop_after - 1 > 0
         )
-        config = replace(CONFIG, skip_images=skip_images)
-        asked = job(model(tiny_folders["t5"]), learned, tmp_path / name, config, resume=resume)
-        finetune(asked, devices=Devices(cpu=True), progress=progress)
+        settings = replace(SETTINGS, skip_images=skip_images)
+        asked = job(model(tiny_folders["t5"]), learned, tmp_path / name, settings, resume=resume)
+        run_training(asked, devices=Devices(cpu=True), progress=progress)
         return notices
 
     return run
@@ -94,8 +94,8 @@ def test_an_update_without_a_picture_changes_nothing(tiny_folders: dict[str, Pat
     learned = samples(tmp_path / "data")
     for number in (1, 2, 3, 4):
         (tmp_path / "data" / f"{number}.png").unlink()
-    config = replace(CONFIG, skip_images=4, gradient_accumulation_steps=1, max_steps=7)
-    finetune(job(model(tiny_folders["t5"]), learned, tmp_path / "a", config), devices=Devices(cpu=True))
+    settings = replace(SETTINGS, skip_images=4, gradient_accumulation_steps=1, max_steps=7)
+    run_training(job(model(tiny_folders["t5"]), learned, tmp_path / "a", settings), devices=Devices(cpu=True))
     counts = [record["samples"] for record in updates(tmp_path / "a")]
     assert sorted(counts) == [0] * 5 + [1] * 2
     assert all((record["loss"] is None) == (record["samples"] == 0) for record in updates(tmp_path / "a"))
@@ -105,6 +105,6 @@ def test_a_set_of_which_nothing_is_left_is_refused(tiny_folders: dict[str, Path]
     learned = samples(tmp_path / "data")
     for number in range(5):
         (tmp_path / "data" / f"{number}.png").write_bytes(b"")
-    asked = job(model(tiny_folders["t5"]), learned, tmp_path / "a", replace(CONFIG, skip_images=9))
+    asked = job(model(tiny_folders["t5"]), learned, tmp_path / "a", replace(SETTINGS, skip_images=9))
     with pytest.raises(ImageError, match="but not all"):
-        finetune(asked, devices=Devices(cpu=True))
+        run_training(asked, devices=Devices(cpu=True))

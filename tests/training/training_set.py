@@ -12,9 +12,9 @@ import vlinstruct as vli
 from vlinstruct.backends.instructblip.backend import InstructBlipBackend
 from vlinstruct.training.data.conversations import TrainingSample, read_conversations
 from vlinstruct.training.job import Job
-from vlinstruct.training.recipe import FinetuneConfig
+from vlinstruct.training.settings import TrainingSettings
 
-CONFIG = FinetuneConfig(
+SETTINGS = TrainingSettings(
     learning_rate=1e-2,
     warmup_steps=2,
     num_train_epochs=4,
@@ -50,9 +50,9 @@ def samples(folder: Path) -> list[TrainingSample]:
 
 
 def job(
-    ours: InstructBlipBackend, learned: list[TrainingSample], folder: Path, config: FinetuneConfig, **more: Any
+    ours: InstructBlipBackend, learned: list[TrainingSample], folder: Path, settings: TrainingSettings, **more: Any
 ) -> Job:
-    return Job(model=ours, samples=learned, folder=folder, config=config, backbone="tiny", weights="w", **more)
+    return Job(backend=ours, samples=learned, folder=folder, settings=settings, backbone="tiny", weights="w", **more)
 
 
 def model(folder: Path) -> InstructBlipBackend:

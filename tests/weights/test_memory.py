@@ -9,17 +9,22 @@ import pytest
 import torch
 from tiny_models import tiny_config
 
-from vlinstruct.backends.instructblip import devices
 from vlinstruct.backends.instructblip.configuration import InstructBlipConfig
-from vlinstruct.backends.instructblip.devices import place
 from vlinstruct.backends.instructblip.load import empty_model
-from vlinstruct.backends.instructblip.working_memory import Load, cache_bytes, working_bytes
-from vlinstruct.backends.registry import BACKBONES
+from vlinstruct.backends.instructblip.memory import Load, cache_bytes, place, working_bytes
+from vlinstruct.backends.registry import BACKBONES, identity_of
 from vlinstruct.bench.models import random_model
 from vlinstruct.errors import CheckpointError, ResourceError
 from vlinstruct.weights import memory
-from vlinstruct.weights.memory import available_bytes, remedies, require_memory
-from vlinstruct.weights.weight_count import WeightCount, count_weights, is_quantizable, weights_of
+from vlinstruct.weights.memory import (
+    Quantizable,
+    WeightCount,
+    available_bytes,
+    count_weights,
+    remedies,
+    require_memory,
+    stored_shapes,
+)
 
 BILLION = WeightCount(parts={"vision_model": 2 * 10**8, "language_model": 8 * 10**8}, quantizable=8 * 10**8)
 
@@ -33,21 +38,23 @@ def write_header(folder: Path, shapes: list[list[int]]) -> None:
 
 def test_weights_are_counted_from_the_header_alone(tmp_path: Path) -> None:
     write_header(tmp_path, [[1000, 1000, 1000], [], [5]])
-    assert weights_of(tmp_path).total == 10**9 + 1 + 5
+    assert count_weights(stored_shapes(tmp_path), Quantizable(part="x")).total == 10**9 + 1 + 5
 
 
 @pytest.mark.parametrize("content", [b"[]", b'{"a": 1}', b'{"a": {"shape": ["x"]}}', b'{"a": {"dtype": "F32"}}'])
 def test_a_damaged_header_is_refused(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(len(content).to_bytes(8, "little") + content)
     with pytest.raises(CheckpointError, match="header"):
-        weights_of(tmp_path)
+        stored_shapes(tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["t5", "llama"])
 def test_headers_and_configurations_count_the_same(kind: str, tiny_folders: dict[str, Path]) -> None:
-    model = empty_model(InstructBlipConfig.from_dict(tiny_config(kind)))
-    counted = count_weights((name, tuple(one.shape)) for name, one in model.state_dict().items())
-    stored = weights_of(tiny_folders[kind])
+    config = InstructBlipConfig.from_dict(tiny_config(kind))
+    model = empty_model(config)
+    shapes = [(name, tuple(tensor.shape)) for name, tensor in model.state_dict().items()]
+    counted = count_weights(shapes, config.quantizable)
+    stored = count_weights(stored_shapes(tiny_folders[kind]), config.quantizable)
     assert counted.quantizable == stored.quantizable > stored.only_4bit == counted.only_4bit
     assert (counted.only_4bit > 0) == (kind == "t5")
     assert counted.total == sum(one.numel() for one in model.parameters())
@@ -55,14 +62,17 @@ def test_headers_and_configurations_count_the_same(kind: str, tiny_folders: dict
 
 @pytest.mark.parametrize("name", ["flant5-xl", "vicuna-7b"])
 def test_what_is_quantized_are_the_linear_layers_of_the_language_models_blocks(name: str) -> None:
-    model = empty_model(InstructBlipConfig.from_dict(BACKBONES[name].config()))
+    config = InstructBlipConfig.from_dict(BACKBONES[name].config())
+    model = empty_model(config)
     expected = {
         f"{path}.weight"
         for path, module in model.named_modules()
         if isinstance(module, torch.nn.Linear) and path.startswith("language_model.") and "lm_head" not in path
     }
     assert expected
-    assert {key for key, value in model.state_dict().items() if is_quantizable(key, value.shape)} == expected
+    assert {
+        key for key, value in model.state_dict().items() if config.quantizable.includes(key, value.shape)
+    } == expected
 
 
 def test_a_model_larger_than_memory_is_refused_with_what_would_fit() -> None:
@@ -105,9 +115,9 @@ def test_what_is_free_is_read_from_the_system(tmp_path: Path, monkeypatch: pytes
 def test_a_folder_that_does_not_fit_is_refused_before_it_is_read(
     tiny_folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(devices, "available_bytes", lambda: 100_000)
+    monkeypatch.setattr("vlinstruct.weights.placement.available_bytes", lambda: 100_000)
     with pytest.raises(ResourceError, match="of memory are free"):
-        place(tiny_folders["t5"], torch.device("cpu"), itemsize=4, quantize=None, may_spread=True)
+        place(identity_of(tiny_folders["t5"]), torch.device("cpu"), itemsize=4, quantize=None, may_spread=True)
 
 
 @pytest.mark.parametrize(("kind", "num_written"), [("t5", 4), ("llama", 3)])  # T5 has a start token

@@ -9,23 +9,26 @@ import torch
 from PIL import Image
 
 import vlinstruct as vli
-from vlinstruct.backends.instructblip import devices
-from vlinstruct.backends.instructblip.devices import place
+from vlinstruct.backends.instructblip import memory
 from vlinstruct.backends.instructblip.load import load_model
+from vlinstruct.backends.instructblip.memory import place
+from vlinstruct.backends.registry import identity_of
 from vlinstruct.errors import ResourceError
 from vlinstruct.model import Model
+from vlinstruct.weights.memory import Quantizable, count_weights, stored_shapes
 from vlinstruct.weights.placement import Budget, Placement, distribute
-from vlinstruct.weights.weight_count import count_weights
 
 CPU, FIRST, SECOND = torch.device("cpu"), torch.device("cuda", 0), torch.device("cuda", 1)
 # 40 numbers that stay on the main device, and four layers of 100.
 SHAPES = [("vision_model.x.weight", (4, 10))] + [(f"language_model.block.{i}.q.weight", (10, 10)) for i in range(4)]
-WEIGHTS = count_weights(SHAPES)
+BLOCKS = Quantizable(part="language_model")
+WEIGHTS = count_weights(SHAPES, BLOCKS)
 
 
 def spread(first: int, second: int, memory: int, working: int = 0) -> Placement:
     gpus = [Budget(device=FIRST, free=first), Budget(device=SECOND, free=second)]
-    return distribute(SHAPES, WEIGHTS, gpus, Budget(device=CPU, free=memory), itemsize=2, working=working)
+    budget = Budget(device=CPU, free=memory)
+    return distribute(SHAPES, WEIGHTS, gpus, budget, quantizable=BLOCKS, itemsize=2, working=working)
 
 
 def layers(*numbers: int) -> set[str]:
@@ -87,13 +90,13 @@ def test_offloaded_layers_give_the_same_bits(kind: str, tiny_folders: dict[str, 
 def test_one_gpu_that_is_too_small_gets_help_only_on_auto(
     tiny_folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(devices, "free_bytes", lambda device: 1_500_000)
-    monkeypatch.setattr(devices, "gpus", lambda: [Budget(device=FIRST, free=1_500_000)])
-    monkeypatch.setattr(devices, "available_bytes", lambda: 10**9)
-    folder = tiny_folders["llama"]
-    need = devices.weights_of(folder).num_bytes(4)
-    monkeypatch.setattr(devices, "working_bytes", lambda *_: 1_500_000 - need + 1)
-    assert place(folder, FIRST, itemsize=4, quantize=None, may_spread=True).offloaded
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 1_500_000)
+    monkeypatch.setattr(memory, "gpus", lambda: [Budget(device=FIRST, free=1_500_000)])
+    monkeypatch.setattr(memory, "available_bytes", lambda: 10**9)
+    llama = identity_of(tiny_folders["llama"])
+    need = count_weights(stored_shapes(tiny_folders["llama"]), BLOCKS).num_bytes(4)
+    monkeypatch.setattr(memory, "working_bytes", lambda *_: 1_500_000 - need + 1)
+    assert place(llama, FIRST, itemsize=4, quantize=None, may_spread=True).offloaded
     with pytest.raises(ResourceError, match="--quantize"):
-        place(folder, FIRST, itemsize=4, quantize=None, may_spread=False)
-    assert place(folder, FIRST, itemsize=4, quantize="8bit", may_spread=True) == Placement(main=FIRST)
+        place(llama, FIRST, itemsize=4, quantize=None, may_spread=False)
+    assert place(llama, FIRST, itemsize=4, quantize="8bit", may_spread=True) == Placement(main=FIRST)

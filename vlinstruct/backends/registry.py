@@ -1,4 +1,9 @@
-"""Where a backbone comes from: a shipped name, a local folder or a hub id becomes a folder here. No torch."""
+"""Which model a name means: `find` turns a shipped name, a folder or a hub id into an `Identity`, once for a command.
+
+What is known of a backbone stands in its one entry of BACKBONES. An entry is found by name, by hub id, or because a
+path leads to a folder that ships. A stranger of the same shape gets none of its facts, since thresholds belong to
+weights; its shape may suggest a training recipe (`of_same_shape`), and who follows that says so. No torch.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +11,9 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -15,7 +21,9 @@ from typing import Any
 from vlinstruct.backends.instructblip.configuration import InstructBlipConfig
 from vlinstruct.errors import CheckpointError
 from vlinstruct.files import read_json_object
-from vlinstruct.weights.download import download
+from vlinstruct.values import Identity
+from vlinstruct.weights.download import download, revision_of
+from vlinstruct.weights.safetensors_files import fingerprint
 
 DEFAULT_BACKBONE = "mini"
 # What ships in the package, by name: its folder in `vlinstruct/mini`.
@@ -23,6 +31,7 @@ _BUILT_IN: Mapping[str, str] = {"mini": "weights", "mini-llama": "llama_weights"
 # They ship, too, for each of these: EMA, and without CMAA to compare it with.
 ADAPTERS = tuple(f"{name}-{kind}" for name in _BUILT_IN for kind in ("ema", "projection"))
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+UNKNOWN_BATCH_SIZE = 32  # Vicuna's, for backbones that the paper did not train
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,11 +39,13 @@ class Backbone:
     """A model that is known by name.
 
     Args:
-        name: what `--backbone` takes.
+        name: what `--backbone` takes, and what the paper's figures are filed under.
         hub_id: its Hugging Face repository; None for one that ships in the package.
-        parameters: all of them, in billions.
-        download_gb: what the hub's files take, in gigabytes; 0 for a shipped one.
+        parameters: all of them, in billions, as loaded.
+        download_gb: what the hub's float32 files take, in gigabytes; 0 for a shipped one.
         licence: as its model card says.
+        batch_size: samples of an update in the recipe that it is trained with.
+        recipe: in which fields that recipe differs from FinetuneConfig's defaults.
         least_certainty: see `OptimizationSettings`; 0 where nobody has measured it.
     """
 
@@ -43,6 +54,8 @@ class Backbone:
     parameters: float
     download_gb: float
     licence: str
+    batch_size: int = UNKNOWN_BATCH_SIZE
+    recipe: Mapping[str, Any] = field(default_factory=dict)
     least_certainty: float = 0.0
 
     @property
@@ -61,55 +74,175 @@ class Backbone:
         return values
 
 
-# On dev, 200 items of each of mini's tasks, poor words: right answers 90.00 % without, 90.05, 90.15, 90.00 and 89.90 %
-# with 0.5, 0.8, 0.9 and 0.95; 88.20 % if nothing is optimized.
-_LEAST_CERTAINTY = {"mini": 0.8}
+# Ours, for the models that we have trained: they learn within seconds.
+_MINIS_RECIPE: Mapping[str, Any] = {
+    "learning_rate": 1e-4,
+    "warmup_steps": 20,
+    "num_train_epochs": 1,
+    "per_device_train_batch_size": 16,
+    "save_steps": 50,
+    "eval_steps": 25,
+}
+_VICUNAS_LICENCE = "Vicuna's: non-commercial"
 
-# Parameters as loaded; sizes are those of the hub's float32 files.
 BACKBONES: Mapping[str, Backbone] = {
-    name: Backbone(
-        name=name,
-        hub_id=hub_id,
-        parameters=parameters,
-        download_gb=download_gb,
-        licence=licence,
-        least_certainty=_LEAST_CERTAINTY.get(name, 0.0),
-    )
-    for name, hub_id, parameters, download_gb, licence in (
-        ("mini", None, 0.005, 0, "Apache-2.0"),
-        ("mini-llama", None, 0.006, 0, "Apache-2.0"),
-        ("flant5-xl", "Salesforce/instructblip-flan-t5-xl", 4.02, 16, "MIT"),
-        ("flant5-xxl", "Salesforce/instructblip-flan-t5-xxl", 12.31, 49, "MIT"),
-        ("vicuna-7b", "Salesforce/instructblip-vicuna-7b", 7.91, 32, "Vicuna's: non-commercial"),
-        ("vicuna-13b", "Salesforce/instructblip-vicuna-13b", 14.19, 57, "Vicuna's: non-commercial"),
+    backbone.name: backbone
+    for backbone in (
+        Backbone(
+            name="mini",
+            hub_id=None,
+            parameters=0.005,
+            download_gb=0,
+            licence="Apache-2.0",
+            batch_size=16,
+            recipe=_MINIS_RECIPE,
+            # On dev, 200 items of each of mini's tasks, poor words: right answers 90.00 % without, 90.05, 90.15, 90.00
+            # and 89.90 % with 0.5, 0.8, 0.9 and 0.95; 88.20 % if nothing is optimized.
+            least_certainty=0.8,
+        ),
+        Backbone(
+            name="mini-llama",
+            hub_id=None,
+            parameters=0.006,
+            download_gb=0,
+            licence="Apache-2.0",
+            batch_size=16,
+            recipe=_MINIS_RECIPE,
+        ),
+        Backbone(
+            name="flant5-xl",
+            hub_id="Salesforce/instructblip-flan-t5-xl",
+            parameters=4.02,
+            download_gb=16,
+            licence="MIT",
+            batch_size=128,
+        ),
+        Backbone(
+            name="flant5-xxl",
+            hub_id="Salesforce/instructblip-flan-t5-xxl",
+            parameters=12.31,
+            download_gb=49,
+            licence="MIT",
+            batch_size=256,
+        ),
+        Backbone(
+            name="vicuna-7b",
+            hub_id="Salesforce/instructblip-vicuna-7b",
+            parameters=7.91,
+            download_gb=32,
+            licence=_VICUNAS_LICENCE,
+        ),
+        Backbone(
+            name="vicuna-13b",
+            hub_id="Salesforce/instructblip-vicuna-13b",
+            parameters=14.19,
+            download_gb=57,
+            licence=_VICUNAS_LICENCE,
+        ),
     )
 }
 
 
-def known_as(backbone: str, *, offline: bool = False) -> str:
-    """Returns the name of the known backbone whose architecture one has; its own where it has none's.
+def default_backbone() -> str:
+    """Returns what `find(None)` finds: `$VLINSTRUCT_BACKBONE`, or `mini`."""
+    return os.environ.get("VLINSTRUCT_BACKBONE") or DEFAULT_BACKBONE
+
+
+def find(name: str | None = None, *, offline: bool = False) -> Identity:
+    """Finds a backbone, downloading it when it must be.
 
     Args:
-        backbone: what `locate` takes.
+        name: a shipped name, a local folder or a hub id; a name wins over a folder of that name (`./mini`).
+            `$VLINSTRUCT_BACKBONE` or mini if None.
         offline: use what is cached, open no connection.
+
+    Returns:
+        Its identity; the folder is there, and its `config.json` is read.
+
+    Raises:
+        CheckpointError: nothing is known by that name, there is no such folder, or it has no sound `config.json`.
+        NetworkError: it is not cached and cannot be downloaded.
+        ResourceError: the hub's cache cannot be written.
     """
-    if backbone in BACKBONES:
-        return backbone
-    path = locate(backbone, offline=offline) / "config.json"
-    shape = _shape(read_json_object(path)) if path.exists() else None
-    return next((name for name, known in BACKBONES.items() if _shape(known.config()) == shape), backbone)
+    typed = default_backbone() if name is None else name
+    return identity_of(find_folder(typed, offline=offline), name=typed)
+
+
+def identity_of(folder: Path, name: str | None = None) -> Identity:
+    """Returns the identity of a backbone's folder.
+
+    Args:
+        folder: config.json, safetensors and tokenizers.
+        name: what it was called; the folder's path if None.
+
+    Raises:
+        CheckpointError: its `config.json` is missing or damaged.
+    """
+    typed = str(folder) if name is None else name
+    return Identity(
+        name=typed,
+        folder=folder,
+        revision=revision_of(folder),
+        entry=known_backbone(typed),
+        config=read_json_object(folder / "config.json"),
+        read_fingerprint=partial(fingerprint, folder),
+    )
+
+
+def find_adapter(name: str, *, offline: bool = False) -> Path:
+    """Finds an adapter's folder, downloading it when it must be.
+
+    Args:
+        name: one of ADAPTERS, a folder or a hub id.
+        offline: use what is cached, open no connection.
+
+    Raises:
+        CheckpointError: nothing is known by that name, or there is no such folder.
+        NetworkError: it is not cached and cannot be downloaded.
+        ResourceError: the hub's cache cannot be written.
+    """
+    return find_folder(name, offline=offline, what="adapter")
+
+
+def known_backbone(name: str) -> Backbone | None:
+    """Returns the entry of a name, of a hub id, or of a path that leads to a folder that ships; None of any other."""
+    place = os.path.realpath(os.path.expanduser(name))
+    for backbone in BACKBONES.values():
+        if name in (backbone.name, backbone.hub_id):
+            return backbone
+        if backbone.is_built_in and place == os.path.realpath(_built_in_folder(backbone.name)):
+            return backbone
+    return None
+
+
+def of_same_shape(config: Mapping[str, Any]) -> Backbone | None:
+    """Returns the known backbone whose language model has the kind, width and depth of a `config.json`'s; or None."""
+    shape = _shape(config)
+    return next((backbone for backbone in BACKBONES.values() if _shape(backbone.config()) == shape), None)
 
 
 def _shape(config: Mapping[str, Any]) -> list[Any]:
-    """Returns what tells the known backbones apart."""
     text = config.get("text_config")
     values = text if isinstance(text, dict) else {}
     return [values.get(name) for name in ("model_type", "d_model", "hidden_size", "num_layers", "num_hidden_layers")]
 
 
-def default_backbone() -> str:
-    """Returns `$VLINSTRUCT_BACKBONE`, or `mini`."""
-    return os.environ.get("VLINSTRUCT_BACKBONE") or DEFAULT_BACKBONE
+def config_of(name: str) -> dict[str, Any]:
+    """Returns the `config.json` of a known backbone, which ships, or of a folder; nothing is downloaded.
+
+    Args:
+        name: a known name, or a folder.
+
+    Raises:
+        CheckpointError: it is neither, or its file is damaged.
+    """
+    if name in BACKBONES:
+        return BACKBONES[name].config()
+    path = Path(name).expanduser() / "config.json"
+    if not path.is_file():
+        advice = f"Give a folder with a config.json, or {', '.join(BACKBONES)}"
+        raise CheckpointError.at("unknown backbone", name, "its shape is not known here", advice)
+    return read_json_object(path)
 
 
 def mini_folder() -> Path:
@@ -121,64 +254,53 @@ def _built_in_folder(name: str) -> Path:
     return Path(str(resources.files("vlinstruct"))) / "mini" / _BUILT_IN[name]
 
 
-def _built_in(name: str) -> Path:
-    """Returns the folder of a model that ships.
-
-    Raises:
-        CheckpointError: its weights are not in this installation.
-    """
-    folder = _built_in_folder(name)
-    if not (folder / "model.safetensors").is_file():
-        why = "its weights are not in this installation"
-        raise CheckpointError.at("cannot use backbone", name, why, f"Use {DEFAULT_BACKBONE}, or a folder")
-    return folder
-
-
-def locate(backbone: str, *, offline: bool = False, what: str = "backbone") -> Path:
-    """Finds the folder of a backbone or an adapter, downloading it when it must be.
+def find_folder(name: str, *, offline: bool = False, what: str = "backbone") -> Path:
+    """Finds a folder by a shipped name, its path or a hub id, downloading it when it must be; reads nothing of it.
 
     Args:
-        backbone: a shipped name, a local folder or a hub id; a name wins over a folder of that name (`./mini`). Of an
-            adapter one of ADAPTERS, a folder or a hub id.
+        name: see `find`.
         offline: use what is cached, open no connection.
         what: what to call it in messages.
-
-    Returns:
-        An existing folder.
 
     Raises:
         CheckpointError: nothing is known by that name, or there is no such folder.
         NetworkError: it is not cached and cannot be downloaded.
         ResourceError: the hub's cache cannot be written.
     """
-    found = resolve(backbone, what=what)
-    if isinstance(found, Path):
-        return found
-    return download(found, offline=offline, check_config=InstructBlipConfig.from_dict)
+    place = resolve(name, what=what)
+    if isinstance(place, Path):
+        return place
+    return download(place, offline=offline, check_config=InstructBlipConfig.from_dict)
 
 
-def resolve(backbone: str, *, what: str = "backbone") -> Path | str:
+def resolve(name: str, *, what: str = "backbone") -> Path | str:
     """Tells a folder here, as a path, from a repository of the hub, as its id; opens no connection.
 
     Raises:
         CheckpointError: nothing is known by that name, there is no such folder, or what should ship does not.
     """
-    known = BACKBONES.get(backbone)
+    known = BACKBONES.get(name)
+    if known is not None and known.hub_id is not None:
+        return known.hub_id
     if known is not None:
-        return known.hub_id or _built_in(backbone)
-    if what == "adapter" and backbone in ADAPTERS:
-        return mini_folder().parent / "adapters" / backbone
-    folder = Path(backbone).expanduser()
-    if backbone and folder.is_dir():
+        folder = _built_in_folder(name)
+        if not (folder / "model.safetensors").is_file():
+            why = "its weights are not in this installation"
+            raise CheckpointError.at("cannot use backbone", name, why, f"Use {DEFAULT_BACKBONE}, or a folder")
         return folder
-    if _HUB_ID.fullmatch(backbone) and not folder.parent.is_dir():
-        return backbone
-    advice = _advice(backbone, ADAPTERS if what == "adapter" else tuple(BACKBONES))
-    raise CheckpointError.at(f"unknown {what}", backbone, "no name, folder or hub id", advice)
+    if what == "adapter" and name in ADAPTERS:
+        return mini_folder().parent / "adapters" / name
+    folder = Path(name).expanduser()
+    if name and folder.is_dir():
+        return folder
+    if _HUB_ID.fullmatch(name) and not folder.parent.is_dir():
+        return name
+    advice = _advice(name, ADAPTERS if what == "adapter" else tuple(BACKBONES))
+    raise CheckpointError.at(f"unknown {what}", name, "no name, folder or hub id", advice)
 
 
-def _advice(asked: str, names: Sequence[str]) -> str:
-    near = get_close_matches(asked, names, n=1)
+def _advice(typed: str, names: Sequence[str]) -> str:
+    near = get_close_matches(typed, names, n=1)
     guess = f"Did you mean {near[0]}? " if near else ""
     return f"{guess}Names are {', '.join(names)}"
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from vlinstruct.backends.registry import default_backbone, locate
+from vlinstruct.backends.registry import default_backbone, find
 from vlinstruct.bench.answers import Comparison, as_record, as_table, compare
 from vlinstruct.bench.cold_start import cold_starts
 from vlinstruct.bench.models import load_both, load_both_random
@@ -84,10 +84,11 @@ def bench(settings: BenchSettings, *, on_loaded: Callable[[], None] = lambda: No
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     name, runs = settings.backbone or default_backbone(), settings.runs
-    if settings.random_weights:
+    identity = None if settings.random_weights else find(name, offline=settings.offline)
+    if identity is None:
         ours, theirs = load_both_random(name, device=settings.device, dtype=settings.dtype)
     else:
-        ours, theirs = load_both(name, device=settings.device, dtype=settings.dtype, offline=settings.offline)
+        ours, theirs = load_both(identity, device=settings.device, dtype=settings.dtype, offline=settings.offline)
     on_loaded()
     here = environment(ours.device, ours.dtype)
     if settings.training:
@@ -105,8 +106,8 @@ def bench(settings: BenchSettings, *, on_loaded: Callable[[], None] = lambda: No
     ]
     comparisons = compare(ours, theirs, questions, runs)
     # A process starts from a folder, which random weights do not have.
-    is_cold = settings.cold_runs > 0 and not settings.random_weights
-    cold = cold_starts(locate(name, offline=settings.offline), settings.cold_runs) if is_cold else ()
+    folder = None if identity is None else identity.folder
+    cold = cold_starts(folder, settings.cold_runs) if settings.cold_runs and folder is not None else ()
     return Measurement(
         table=as_table(comparisons, cold), record=as_record(name, comparisons, cold, here), comparisons=comparisons
     )

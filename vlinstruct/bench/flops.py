@@ -15,13 +15,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from statistics import fmean
 
-from vlinstruct.backends.instructblip.configuration import (
-    InstructBlipConfig,
-    LlamaConfig,
-    QFormerConfig,
-    T5Config,
-    VisionConfig,
-)
+from vlinstruct.backends.instructblip.configuration import InstructBlipConfig, QFormerConfig, VisionConfig
 
 _CHANNELS = 3
 
@@ -78,22 +72,16 @@ class PaddedBatch:
 
 def our_row(config: InstructBlipConfig, batch: PaddedBatch) -> Flops:
     """Returns a row's operations in `training.objective.answer_nll`; prompts and answers are padded on their own."""
-    context, text = batch.prefix + batch.prompt, config.text_config
-    if isinstance(text, T5Config):
-        language = _t5(text, context, batch.target)
-    else:
-        language = _llama(text, context + batch.target - 1, batch.target)
-    return _projection(config, batch.prefix) + language
+    forward, backward = config.text_config.flops(batch.prefix + batch.prompt, batch.target)
+    return _projection(config, batch.prefix) + Flops(forward=forward, backward=backward)
 
 
 def plain_row(config: InstructBlipConfig, batch: PaddedBatch) -> Flops:
     """Returns a row's operations in transformers' language model; a decoder-only one has logits at every position."""
     text, whole = config.text_config, batch.prefix + batch.both
-    if isinstance(text, T5Config):
-        language = _t5(text, batch.prefix + batch.prompt, batch.target)
-    else:
-        language = _llama(text, whole, whole)
-    return _projection(config, batch.prefix) + language
+    lengths = (batch.prefix + batch.prompt, batch.target) if text.is_encoder_decoder else (1, whole)
+    forward, backward = text.flops(*lengths)
+    return _projection(config, batch.prefix) + Flops(forward=forward, backward=backward)
 
 
 def frozen_row(config: InstructBlipConfig, num_tokens: int) -> Flops:
@@ -136,42 +124,3 @@ def _projection(config: InstructBlipConfig, positions: int) -> Flops:
     """Its input has no gradient, its weights have."""
     once = _product(positions, config.qformer_config.hidden_size, config.text_config.hidden_size)
     return Flops(forward=once, backward=once)
-
-
-def _t5(config: T5Config, context: int, targets: int) -> Flops:
-    encoder = _t5_attention(config, context, context) + _t5_feed_forward(config, context)
-    own = _t5_attention(config, targets, targets)
-    reading = _t5_attention(config, targets, context)
-    decoder = own + reading + _t5_feed_forward(config, targets)
-    head = _product(targets, config.d_model, config.vocab_size)
-    whole = encoder * config.num_layers + decoder * config.num_decoder_layers + Flops(forward=head, backward=head)
-    inner = config.num_heads * config.d_kv
-    query = _product(targets, config.d_model, inner) + _product(targets, inner, context)
-    return whole + Flops(backward=-own.backward - query)  # the first block's, where no gradient arrives yet
-
-
-def _t5_attention(config: T5Config, queries: int, keys: int) -> Flops:
-    inner = config.num_heads * config.d_kv
-    weights = _product(queries, config.d_model, 2 * inner) + _product(keys, config.d_model, 2 * inner)
-    return _weights(weights) + _attention(queries, keys, inner)
-
-
-def _t5_feed_forward(config: T5Config, positions: int) -> Flops:
-    num_matrices = 3 if config.feed_forward_proj.startswith("gated-") else 2
-    return _weights(_product(positions, config.d_model, num_matrices * config.d_ff))
-
-
-def _llama(config: LlamaConfig, positions: int, num_logits: int) -> Flops:
-    width, inner = config.hidden_size, config.num_attention_heads * config.head_size
-    columns = 2 * inner + 2 * config.key_value_heads * config.head_size + 3 * config.intermediate_size
-    layer = _weights(_product(positions, width, columns)) + _attention(positions, positions, inner)
-    return layer * config.num_hidden_layers + _weights(_product(num_logits, width, config.vocab_size))
-
-
-def _weights(forward: float) -> Flops:
-    return Flops(forward=forward, backward=forward)
-
-
-def _attention(queries: int, keys: int, width: int) -> Flops:
-    forward = 2 * _product(queries, width, keys)
-    return Flops(forward=forward, backward=2 * forward)

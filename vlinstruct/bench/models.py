@@ -6,28 +6,29 @@ vocabulary has; what is written is laid down anyway.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from vlinstruct.backends.instructblip.attention import prefer_kernels_for_all_shapes
 from vlinstruct.backends.instructblip.backend import InstructBlipBackend
-from vlinstruct.backends.instructblip.configuration import InstructBlipConfig, T5Config
+from vlinstruct.backends.instructblip.configuration import InstructBlipConfig
 from vlinstruct.backends.instructblip.image_processor import ImageProcessor
 from vlinstruct.backends.instructblip.load import empty_model, read_tokenizer
 from vlinstruct.backends.instructblip.network import InstructBlip
 from vlinstruct.backends.instructblip.opening import compute_device, compute_dtype, load_backend
 from vlinstruct.backends.instructblip.tokenization import QFormerTokenizer, TextTokenizer
-from vlinstruct.backends.registry import BACKBONES, default_backbone, locate, mini_folder
+from vlinstruct.backends.registry import BACKBONES, config_of, find, mini_folder
 from vlinstruct.errors import CheckpointError
-from vlinstruct.files import read_json_object
+from vlinstruct.values import Identity
 from vlinstruct.weights.quantization import hushed
 
 _SPREAD = 0.02
 
 
-def load_both(backbone: str | None, *, device: str, dtype: str, offline: bool) -> tuple[InstructBlipBackend, Any]:
+def load_both(
+    backbone: str | Identity | None, *, device: str, dtype: str, offline: bool
+) -> tuple[InstructBlipBackend, Any]:
     """Loads a folder as our backend and as transformers' model.
 
     Args:
@@ -37,9 +38,9 @@ def load_both(backbone: str | None, *, device: str, dtype: str, offline: bool) -
         offline: use what is cached, open no connection.
     """
     model_class = architecture()
-    ours = load_backend(backbone, device=device, dtype=dtype, offline=offline)
-    folder = locate(backbone or default_backbone(), offline=offline)
-    theirs = model_class.from_pretrained(folder, dtype=ours.dtype, local_files_only=True, use_safetensors=True)
+    identity = backbone if isinstance(backbone, Identity) else find(backbone, offline=offline)
+    ours = load_backend(identity, device=device, dtype=dtype)
+    theirs = model_class.from_pretrained(identity.folder, dtype=ours.dtype, local_files_only=True, use_safetensors=True)
     return ours, theirs.to(ours.device).eval()
 
 
@@ -66,7 +67,7 @@ def load_both_random(backbone: str, *, device: str, dtype: str) -> tuple[Instruc
     """
     model_class = architecture()
     ours = random_backbone(backbone, device=device, dtype=dtype)
-    settings = model_class.config_class.from_dict(_configuration(backbone))
+    settings = model_class.config_class.from_dict(config_of(backbone))
     theirs = model_class.from_pretrained(
         None, config=settings, state_dict=ours.network.state_dict(), dtype=ours.network.query_tokens.dtype
     )
@@ -85,9 +86,9 @@ def random_backbone(backbone: str, *, device: str, dtype: str) -> InstructBlipBa
         CheckpointError: there is no such configuration, or its vocabularies are smaller than mini's.
     """
     where = compute_device(device)
-    config = InstructBlipConfig.from_dict(_configuration(backbone))
+    config = InstructBlipConfig.from_dict(config_of(backbone))
     _require_minis_ids(config, backbone)
-    return _with_minis_tokenizers(random_model(config, where, compute_dtype(dtype, where)))
+    return _with_minis_tokenizers(backbone, random_model(config, where, compute_dtype(dtype, where)))
 
 
 def random_model(config: InstructBlipConfig, device: torch.device, dtype: torch.dtype) -> InstructBlip:
@@ -103,16 +104,6 @@ def random_model(config: InstructBlipConfig, device: torch.device, dtype: torch.
     return model
 
 
-def _configuration(backbone: str) -> dict[str, Any]:
-    if backbone in BACKBONES:
-        return BACKBONES[backbone].config()
-    path = Path(backbone) / "config.json"
-    if not path.is_file():
-        advice = f"Give a folder with a config.json, or {', '.join(BACKBONES)}"
-        raise CheckpointError.at("unknown backbone", backbone, "its shapes are not known here", advice)
-    return read_json_object(path)
-
-
 def _require_minis_ids(config: InstructBlipConfig, backbone: str) -> None:
     mini = InstructBlipConfig.from_dict(BACKBONES["mini"].config())
     for part in ("text_config", "qformer_config"):
@@ -122,15 +113,18 @@ def _require_minis_ids(config: InstructBlipConfig, backbone: str) -> None:
             raise CheckpointError.at("cannot measure backbone", backbone, why, "Give a larger vocab_size")
 
 
-def _with_minis_tokenizers(model: InstructBlip) -> InstructBlipBackend:
+def _with_minis_tokenizers(name: str, model: InstructBlip) -> InstructBlipBackend:
     config = model.config
-    is_t5 = isinstance(config.text_config, T5Config)
-    eos_id = config.text_config.eos_token_id
+    text = config.text_config
     return InstructBlipBackend(
         model,
+        identity=Identity(name=name),
         image_processor=ImageProcessor(image_size=config.vision_config.image_size),
         tokenizer=TextTokenizer(
-            read_tokenizer(mini_folder()), bos_id=None if is_t5 else eos_id, eos_id=eos_id, prompt_has_eos=is_t5
+            read_tokenizer(mini_folder()),
+            bos_id=None if text.bos_token_id is None else text.eos_token_id,
+            eos_id=text.eos_token_id,
+            prompt_has_eos=text.prompt_has_eos,
         ),
         qformer_tokenizer=QFormerTokenizer(
             read_tokenizer(mini_folder() / "qformer_tokenizer"),

@@ -113,6 +113,7 @@ class ReplayedBackend(InstructBlipBackend):
         network.language_model = self.language_model
         super().__init__(
             network,
+            identity=backend.identity,
             image_processor=backend.image_processor,
             tokenizer=backend.tokenizer,
             qformer_tokenizer=backend.qformer_tokenizer,

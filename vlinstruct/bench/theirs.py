@@ -21,13 +21,12 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from vlinstruct.backends.instructblip.backend import InstructBlipBackend
-from vlinstruct.backends.instructblip.configuration import T5Config
 from vlinstruct.bench.replay import ScriptedLogits
 from vlinstruct.bench.workload import ANSWER, INSTRUCTION, OPTIMIZED, REWRITTEN, Workload
 from vlinstruct.instruction.templates import Templates
 from vlinstruct.media.images import load_image
 from vlinstruct.training.data.conversations import TrainingSample
-from vlinstruct.training.recipe import FinetuneConfig
+from vlinstruct.training.settings import TrainingSettings
 from vlinstruct.values import ScoredInstruction, TokenScores
 
 _NO_TARGET = -100
@@ -116,7 +115,7 @@ class TheirArms:
         """Returns every target token's negative log-likelihood, in nats: teacher forcing through the whole model."""
         inputs = self._inputs([image], prompt, qformer_text)
         target = torch.tensor([target_ids], device=self.theirs.device)
-        if isinstance(self.ours.network.config.text_config, T5Config):
+        if self.ours.network.config.text_config.is_encoder_decoder:
             logits = self.theirs(**inputs, labels=target).logits
         else:
             inputs["input_ids"] = torch.cat([inputs["input_ids"], target], dim=1)
@@ -154,7 +153,7 @@ class PlainTraining:
         ours: InstructBlipBackend,
         samples: Sequence[TrainingSample],
         batch_size: int,
-        config: FinetuneConfig,
+        config: TrainingSettings,
     ) -> None:
         from transformers import BlipImageProcessor
 
@@ -214,7 +213,7 @@ def _padded(part: str, rows: Sequence[Tensor]) -> dict[str, Tensor]:
 def _row(sample: TrainingSample, config: Any, ours: InstructBlipBackend) -> _Row:
     marks = [config.image_token_index] * config.num_query_tokens
     given, target = marks + ours.prompt_ids(sample.prompt), ours.tokenizer.target_ids(sample.answer)
-    if isinstance(ours.network.config.text_config, T5Config):
+    if ours.network.config.text_config.is_encoder_decoder:
         input_ids, labels = given, target
     else:
         input_ids, labels = given + target, [_NO_TARGET] * len(given) + target

@@ -22,12 +22,12 @@ from vlinstruct.training.data.conversations import TrainingSample
 from vlinstruct.training.devices import Devices
 from vlinstruct.training.examples import Examples
 from vlinstruct.training.features import FeatureRows, Features, compute_features, rows_together
-from vlinstruct.training.freeze import unfreeze
-from vlinstruct.training.frontier import frontier
+from vlinstruct.training.frontier import frontier, unfreeze
+from vlinstruct.training.job import Job
 from vlinstruct.training.log import Log
-from vlinstruct.training.loop import Loop, Task, Watch
-from vlinstruct.training.order import num_batches
-from vlinstruct.training.recipe import FinetuneConfig
+from vlinstruct.training.loop import Loop
+from vlinstruct.training.schedule import num_batches
+from vlinstruct.training.settings import TrainingSettings
 
 PLAIN, FIRST_EPOCH, LIKE_FOR_LIKE, WITH_EMA = (
     "transformers, plain loop",
@@ -123,12 +123,12 @@ class TrainingArms:
     def _first_epoch(self) -> None:
         later = self.ours[False]  # what a later epoch finds computed, in a folder where nothing is computed yet
         with tempfile.TemporaryDirectory(dir=self.folder) as folder:
-            OurTraining(later.model, later.samples, Path(folder), later.config).epoch()
+            OurTraining(later.backend, later.samples, Path(folder), later.settings).epoch()
 
     def flops(self) -> dict[str, Flops]:
         """Returns every arm's operations per sample, the mean of its first epoch."""
         ours = self.ours[False]
-        config, num_tokens, like_for_like = ours.model.network.config, ours.num_instruction_tokens, ours.flops()
+        config, num_tokens, like_for_like = ours.backend.network.config, ours.num_instruction_tokens, ours.flops()
         plain: list[Flops] = []
         for batch in self.plain.batches(0):
             longest = max(num_tokens[index] for index in batch)
@@ -153,9 +153,9 @@ class OurTraining(Loop):
     """
 
     def __init__(
-        self, model: InstructBlipBackend, samples: Sequence[TrainingSample], folder: Path, config: FinetuneConfig
+        self, model: InstructBlipBackend, samples: Sequence[TrainingSample], folder: Path, config: TrainingSettings
     ) -> None:
-        self.model, self.samples, self.config, self.folder = model, samples, config, folder
+        self.samples, self.folder = samples, folder
         learning = unfreeze(model.network, config)
         of = frontier(model, config.layers, [sample.instruction for sample in samples])
         rows = FeatureRows.of(samples, is_per_picture=of.is_per_picture)
@@ -164,34 +164,31 @@ class OurTraining(Loop):
             folder / "features", fingerprint="bench", num_rows=num_rows, shape=of.shape, dtype=model.dtype
         )
         compute_features(of, rows, features, together=rows_together(model.device))
-        task = Task(
-            model=model,
+        super().__init__(
+            Job(backend=model, samples=samples, folder=folder, settings=config, backbone="bench", weights="bench"),
             learning=learning,
             examples=Examples(model, samples, of, features, rows),
-            config=config,
             devices=Devices(cpu=model.device.type == "cpu"),
-            checkpoints=folder,
             facts={},
         )
-        super().__init__(task, Watch())
 
     def epoch(self) -> None:
         """Learns every sample once, as `run` does it."""
-        self.model.network.use_ema = self.config.ema
+        self.backend.network.use_ema = self.settings.ema
         with Log(self.folder / "log.jsonl", last_step=self.step, last_validation=0) as log:
-            for _ in range(num_batches(len(self.samples), self.task.batch_size)):
+            for _ in range(num_batches(len(self.samples), self.batch_size)):
                 self.advance(log)
 
     @property
     def num_instruction_tokens(self) -> list[int]:
         """What the Q-Former reads of every sample, in tokens."""
-        return [len(self.model.qformer_tokenizer.encode(sample.instruction)) for sample in self.samples]
+        return [len(self.backend.qformer_tokenizer.encode(sample.instruction)) for sample in self.samples]
 
     def padded(self, batch: Sequence[int]) -> PaddedBatch:
         """Returns the lengths that a batch of sample indices is padded to."""
         lengths = [self.lengths[index] for index in batch]
         return PaddedBatch(
-            prefix=self.model.network.config.num_query_tokens * (2 if self.config.ema else 1),
+            prefix=self.backend.network.config.num_prefix_tokens(use_ema=self.settings.ema),
             prompt=max(prompt for prompt, _ in lengths),
             target=max(target for _, target in lengths),
             both=max(prompt + target for prompt, target in lengths),
@@ -199,18 +196,18 @@ class OurTraining(Loop):
 
     def flops(self) -> Flops:
         """Returns the operations per sample of an epoch whose features are there, the mean of the first."""
-        config, batches = self.model.network.config, self.batches(0)
+        config, batches = self.backend.network.config, self.batches(0)
         return mean_flops([our_row(config, self.padded(batch)) for batch in batches for _ in batch])
 
     def frozen_flops(self) -> Flops:
         """Returns the mean operations of a sample's features, which are computed one by one."""
-        config = self.model.network.config
+        config = self.backend.network.config
         return mean_flops([frozen_row(config, num_tokens) for num_tokens in self.num_instruction_tokens])
 
 
-def training_config(batch_size: int, *, ema: bool) -> FinetuneConfig:
+def training_config(batch_size: int, *, ema: bool) -> TrainingSettings:
     """Returns the recipe with one batch per update and epochs without end."""
-    return FinetuneConfig(
+    return TrainingSettings(
         ema=ema,
         num_train_epochs=_MANY_EPOCHS,
         per_device_train_batch_size=batch_size,

@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vlinstruct.backends.instructblip.backend import InstructBlipBackend
+from vlinstruct.backends.instructblip.conversation import prompt_of
 from vlinstruct.backends.instructblip.tokenization import TextTokenizer
 from vlinstruct.bench.timing import picture
 from vlinstruct.training.data.conversations import TrainingSample
-from vlinstruct.training.data.turns import prompt_of
 
 INSTRUCTION = "Tell me what is the number of all the objects in the picture, if there are some."
 REWRITTEN = "What is the number of the objects that you can see in the picture, if there are some?"

@@ -12,8 +12,7 @@ from vlinstruct.cli.terminal import show, show_record
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from vlinstruct.backends.instructblip.memory_plan import MemoryPlan, Setting
-    from vlinstruct.backends.instructblip.working_memory import Load
+    from vlinstruct.backends.instructblip.memory import Footprint, MemoryPlan
     from vlinstruct.backends.registry import Backbone
 
 
@@ -35,11 +34,10 @@ def backbones(
     from vlinstruct.backends.registry import BACKBONES
 
     if name is not None:
-        from vlinstruct.backends.instructblip.memory_plan import memory_plan
-        from vlinstruct.backends.instructblip.working_memory import Load
+        from vlinstruct.backends.instructblip.memory import plan_memory
 
-        load = Load(rows=batch_size, prompt_tokens=prompt_tokens, new_tokens=max_new_tokens)
-        _show_plan(name, memory_plan(name, load), load, printing.as_json)
+        plan = plan_memory(name, batch_size=batch_size, prompt_tokens=prompt_tokens, max_new_tokens=max_new_tokens)
+        _show_plan(plan, printing.as_json)
         return
     for record in [_record(backbone) for backbone in BACKBONES.values()]:
         if printing.as_json:
@@ -69,31 +67,32 @@ def _line(record: dict[str, object]) -> str:
     return f"{record['id']:11} {size}  {here:20} {record['source']:35} {record['licence']}"
 
 
-def _show_plan(name: str, plan: MemoryPlan, load: Load, as_json: bool) -> None:
+def _show_plan(plan: MemoryPlan, as_json: bool) -> None:
     if not as_json:
-        show("\n".join(_plan_lines(plan, load)))
+        show("\n".join(_plan_lines(plan)))
         return
     from dataclasses import asdict
 
-    record: dict[str, object] = {"schema": "vlinstruct.memory_plan/1", "id": name, "status": "ok"}
-    settings = [{**asdict(one), "total_bytes": one.total_bytes} for one in plan.settings]
+    record: dict[str, object] = {"schema": "vlinstruct.memory_plan/1", "id": plan.backbone, "status": "ok"}
+    settings = [{**asdict(footprint), "total_bytes": footprint.total_bytes} for footprint in plan.footprints]
     show_record({**record, "parameters": plan.weights.parts, "free_bytes": plan.free, "settings": settings})
 
 
-def _plan_lines(plan: MemoryPlan, load: Load) -> Iterator[str]:
+def _plan_lines(plan: MemoryPlan) -> Iterator[str]:
     parts = ", ".join(f"{part} {count / 1e6:,.1f} M" for part, count in plan.weights.parts.items())
     yield f"{plan.weights.total / 1e9:.2f} B parameters: {parts}"
     free = [f"{device} {'?' if has is None else _gb(has)}" for device, has in plan.free.items()]
     yield f"free here: {', '.join(free)}"
+    load = plan.load
     at_once = f"{load.rows} x ({load.prompt_tokens} + {load.new_tokens}) tokens at once"
     yield f"{at_once}; caches and activations are estimates"
     yield f"{'--dtype':10}{'--quantize':12}{'weights':>11}{'caches':>10}{'activations':>13}{'in all':>11}  fits on"
-    yield from (_setting_line(one) for one in plan.settings)
+    yield from map(_footprint_line, plan.footprints)
 
 
-def _setting_line(one: Setting) -> str:
-    sizes = f"{_gb(one.weights_bytes):>11}{_gb(one.cache_bytes):>10}{_gb(one.activation_bytes):>13}"
-    return f"{one.dtype:10}{one.quantize or '-':12}{sizes}{_gb(one.total_bytes):>11}  {', '.join(one.fits_on) or '-'}"
+def _footprint_line(of: Footprint) -> str:
+    sizes = f"{_gb(of.weights_bytes):>11}{_gb(of.cache_bytes):>10}{_gb(of.activation_bytes):>13}"
+    return f"{of.dtype:10}{of.quantize or '-':12}{sizes}{_gb(of.total_bytes):>11}  {', '.join(of.fits_on) or '-'}"
 
 
 def _gb(size: int) -> str:

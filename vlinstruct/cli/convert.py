@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -11,30 +9,11 @@ import typer
 
 from vlinstruct.cli.options import OUTPUT, CommonOptions, takes
 from vlinstruct.cli.terminal import Talk, show, show_record
-from vlinstruct.errors import InputError, UsageError, shortened
 
 if TYPE_CHECKING:
-    from vlinstruct.conversion.conversions import Kind
-    from vlinstruct.conversion.model_folder import Written
+    pass
 
 To = Literal["model", "adapter", "merged"]
-
-_WRITING = ("--dtype", "--max-shard-size")
-_TAKES: Mapping[Kind, tuple[str, ...]] = {
-    "lavis": ("--backbone", "--config", "--qformer-tokenizer", *_WRITING),
-    "folder": _WRITING,
-    "adapter": ("--backbone", "--config", "--ema"),
-    "merged": ("--backbone", *_WRITING),
-}
-_NAMES: Mapping[Kind, str] = {
-    "lavis": "LAVIS files to a model",
-    "folder": "a model folder to another one",
-    "adapter": "a checkpoint to an adapter",
-    "merged": "an adapter to a model",
-}
-_SIZE = re.compile(r"(\d{1,12}(?:\.\d{1,12})?) ?([KMGT]?)B?", re.IGNORECASE)
-_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt")
-_POWERS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 
 
 @takes(CommonOptions)
@@ -84,120 +63,38 @@ def convert(
 
     Nothing is dropped silently, no code in a file is run, and OUT is whole or as it was.
     """
-    files, folders = _told_apart(sources)
-    kind = _kind(files, folders, to)
-    given = {"--backbone": backbone, "--config": config, "--qformer-tokenizer": qformer_tokenizer, "--ema": ema}
-    _require_taken(kind, {**given, "--dtype": dtype, "--max-shard-size": max_shard_size})
-    max_shard_bytes = _num_bytes(max_shard_size or "5GB")
-    import torch
+    from vlinstruct.conversion.convert import convert as convert_sources
 
-    from vlinstruct.conversion import conversions
-    from vlinstruct.conversion.model_folder import Writing
-
-    conversion = conversions.Conversion(
-        kind=kind,
-        files=[Path(file) for file in files],
-        folder=folders[0] if folders else "",
+    talk = Talk(quiet=common.quiet)
+    conversion = convert_sources(
+        sources,
+        output,
+        to=to,
         backbone=backbone,
         config=config,
-        bert=qformer_tokenizer or Path(),
-        use_ema=ema is True,
-        offline=common.offline,
-    )
-    talk, notices = Talk(quiet=common.quiet), list[str]()
-
-    def notify(message: str) -> None:
-        notices.append(message)
-        talk.notice(message)
-
-    writing = Writing(
-        target=output,
-        dtype=getattr(torch, dtype) if dtype else None,
-        max_shard_bytes=max_shard_bytes,
+        qformer_tokenizer=qformer_tokenizer,
+        use_ema=ema,
+        dtype=dtype,
+        max_shard_size=max_shard_size,
         force=force,
         keep_nonfinite=keep_nonfinite,
-        notify=notify,
+        offline=common.offline,
+        notify=talk.notice,
         on_shard=lambda done, total: talk.progress(f"{done} of {total} files written") if total > 1 else None,
     )
-    _show(kind, conversions.convert(conversion, writing), notices, talk, common.as_json)
-
-
-def _told_apart(sources: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Returns the files, and the folders by name, path or hub id."""
-    files = [source for source in sources if Path(source).is_file() or source.endswith(_SUFFIXES)]
-    missing = next((file for file in files if not Path(file).is_file()), None)
-    if missing is not None:
-        raise InputError.at("cannot read checkpoint", missing, "there is no such file", "Check the path")
-    return files, [source for source in sources if source not in files]
-
-
-def _kind(files: Sequence[str], folders: Sequence[str], to: To) -> Kind:
-    """Returns what is to be converted to what; the sources alone do not tell."""
-    if to == "adapter":
-        if not files or folders:
-            raise UsageError("--to adapter takes .pth files and no folder.")
-        return "adapter"
-    if len(folders) != 1 or (to == "merged" and files):
-        takes = (
-            "one adapter folder" if to == "merged" else "one folder, and with it LAVIS's .pth files if there are any"
-        )
-        hint = ": FlanT5's or Vicuna's, for the language model and its tokenizer" if files and to == "model" else ""
-        raise UsageError(f"--to {to} takes {takes}{hint}; got {len(files)} files and {len(folders)} folders.")
-    if to == "merged":
-        return "merged"
-    if (Path(folders[0]) / "alignment_config.json").is_file():
-        raise UsageError(f"{shortened(folders[0], 80)} is an adapter: --to merged --backbone FOLDER makes a model.")
-    return "lavis" if files else "folder"
-
-
-def _require_taken(kind: Kind, options: Mapping[str, object]) -> None:
-    """Refuses options that would be ignored, and names those that are missing."""
-    given = [name for name, value in options.items() if value is not None]
-    ignored = [name for name in given if name not in _TAKES[kind]]
-    if ignored:
-        raise UsageError(f"{', '.join(ignored)} cannot be used here: this converts {_NAMES[kind]}.")
-    if {"--backbone", "--config"} <= set(given):
-        raise UsageError("--backbone and --config contradict each other: both tell the shape of the model.")
-    if kind == "lavis" and "--qformer-tokenizer" not in given:
-        raise UsageError(
-            "--qformer-tokenizer FOLDER is needed: LAVIS's files have no tokenizer",
-            advice="Get tokenizer.json of "
-            "huggingface.co/google-bert/bert-base-uncased; [DEC] is added, which makes its 30,523 tokens.",
-        )
-    if kind in ("adapter", "merged") and not {"--backbone", "--config"} & set(given):
-        source = "checkpoint" if kind == "adapter" else "adapter"
-        raise UsageError(f"--backbone is needed: the model that the {source} was made for.")
-
-
-def _num_bytes(size: str) -> int:
-    """Returns a size in bytes; powers of 1000, as transformers has them.
-
-    >>> _num_bytes("5GB"), _num_bytes("1.5 kb"), _num_bytes("100")
-    (5000000000, 1500, 100)
-    """
-    match = _SIZE.fullmatch(size.strip())
-    num_bytes = int(float(match[1]) * 1000 ** _POWERS[match[2].upper()]) if match else 0
-    if num_bytes < 1:
-        raise UsageError(
-            f"--max-shard-size {shortened(size, 40)} is no size", advice="Give a number and a unit, e.g. 500MB."
-        )
-    return num_bytes
-
-
-def _show(kind: Kind, written: Written, notices: Sequence[str], talk: Talk, as_json: bool) -> None:
-    size = f"{written.num_tensors:,} tensors, {written.size_bytes / 1e9:,.3g} GB"
-    talk.done(f"{_NAMES[kind]}: {size} in {len(written.files)} file(s)")
-    if not as_json:
-        show(str(written.folder))
+    size = f"{conversion.num_tensors:,} tensors, {conversion.size_bytes / 1e9:,.3g} GB"
+    talk.done(f"{conversion.name}: {size} in {len(conversion.files)} file(s)")
+    if not common.as_json:
+        show(str(conversion.folder))
         return
     record = {
         "schema": "vlinstruct.convert/1",
-        "id": str(written.folder),
+        "id": str(conversion.folder),
         "status": "ok",
-        "conversion": kind,
-        "num_tensors": written.num_tensors,
-        "size_bytes": written.size_bytes,
-        "files": list(written.files),
-        "notices": list(notices),
+        "conversion": conversion.kind,
+        "num_tensors": conversion.num_tensors,
+        "size_bytes": conversion.size_bytes,
+        "files": list(conversion.files),
+        "notices": list(conversion.notices),
     }
     show_record(record)

@@ -2,33 +2,22 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
 import re
 import sys
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from vlinstruct.cli.options import BackboneOption, DeviceOption, Dtype, takes
 from vlinstruct.cli.terminal import Talk, show
 from vlinstruct.cli.training_options import TrainingOptions
-from vlinstruct.cli.training_progress import training_progress
-from vlinstruct.errors import ResourceError, UsageError
+from vlinstruct.cli.training_progress import StopRequest, TrainingBar
+from vlinstruct.errors import UsageError
 
 if TYPE_CHECKING:
-    from vlinstruct.training.data.conversations import TrainingSample
-    from vlinstruct.training.devices import Devices
-    from vlinstruct.training.job import Finetuned, Job
-    from vlinstruct.training.plan import Plan
-    from vlinstruct.training.recipe import FinetuneConfig
-
-_EXAMPLE_PICTURES, _EXAMPLE_EVAL_PICTURES = 200, 25
+    from vlinstruct.training.job import Finetuned, Plan
 
 
 @takes(TrainingOptions)
@@ -80,53 +69,59 @@ def finetune(
     recipe of the backbone, or a short one on mini. Stopped in any way, it goes on with --resume and ends with the same
     bits. `accelerate launch -m vlinstruct finetune ...` or torchrun train on several devices.
     """
-    from vlinstruct.backends.registry import default_backbone, known_as
-
     if check_data:
         _check(data, image_root)
         return
-    _require_before_training(report_to, push_to_hub, offline)
-    name = backbone or default_backbone()
-    settings = training.config(known_as(name, offline=offline), config, int(os.environ.get("WORLD_SIZE", "1")))
-    from vlinstruct.training.devices import Devices
+    from vlinstruct.cli.run import collect_garbage_from_here
+    from vlinstruct.training.devices import is_main_process
+    from vlinstruct.training.finetune import finetune, plan_finetuning
+    from vlinstruct.training.job import Progress
 
-    devices = Devices(
-        cpu=device == "cpu", report_to=None if report_to == "none" else report_to, folder=None if dry_run else output
-    )
-    talk = Talk(quiet=quiet or not devices.is_main)
-    with _example_place(output, is_kept=not dry_run) as place:
-        with devices.main_first():
-            sets = _samples(data, eval_data, image_root, name, place, settings)
-        job = _job(name, devices.device(device), dtype, offline, settings, sets, output)
-        job = replace(job, resume=resume, override=tuple(override or ()), save_to=save_to)
-        if dry_run:
-            _show_plan(job, devices, as_json)
-            return
-    outcome, number = _train(job, devices, talk)
-    devices.end()
-    if number is not None and not outcome.is_complete:
-        talk.done(
-            f"stopped after update {outcome.step} of {outcome.num_steps}, which is saved. To go on, type the same "
-            "command with --resume."
-        )
-        raise typer.Exit(128 + number)
-    if devices.is_main:
-        _push(output, push_to_hub, talk)
-        _show_result(outcome, output, as_json)
-
-
-def _require_before_training(report_to: str, push_to_hub: str | None, offline: bool) -> None:
-    if report_to == "tensorboard" and importlib.util.find_spec("tensorboard") is None:
-        raise ResourceError(
-            "--report-to needs tensorboard, which is not installed: pip install 'vlinstruct[tensorboard]'."
-        )
-    if push_to_hub is None:
+    settings = training.settings(config)
+    tracker = None if report_to == "none" else report_to
+    shared: dict[str, Any] = {"backbone": backbone, "eval_data": eval_data, "image_root": image_root, **settings}
+    shared |= {"device": device, "dtype": dtype, "offline": offline, "report_to": tracker, "push_to_hub": push_to_hub}
+    if dry_run:
+        plan = plan_finetuning(data, **shared)
+        if is_main_process():
+            _show_plan(plan, as_json)
         return
-    if offline:
-        raise UsageError("--push-to-hub and --offline contradict each other.")
-    from vlinstruct.weights.hub import require_login
+    talk = Talk(quiet=quiet)
+    with StopRequest() as request, TrainingBar(talk) as bar:
 
-    require_login()
+        def on_loaded() -> None:
+            collect_garbage_from_here()
+            request.listen()
+
+        progress = Progress(
+            on_loaded=on_loaded,
+            on_plan=bar.begin,
+            on_feature=bar.feature,
+            on_step=bar.step,
+            on_validation=bar.validation,
+            notify=talk.notice,
+            should_stop=request,
+        )
+        outcome = finetune(
+            data,
+            output=output,
+            resume=resume,
+            override=tuple(override or ()),
+            save_to=save_to,
+            progress=progress,
+            **shared,
+        )
+    if request.number is not None and not outcome.is_complete:
+        if is_main_process():
+            talk.done(
+                f"stopped after update {outcome.step} of {outcome.num_steps}, which is saved. To go on, type the same "
+                "command with --resume."
+            )
+        raise typer.Exit(128 + request.number)
+    if outcome.hub_url is not None:
+        talk.done(f"uploaded to {outcome.hub_url}")
+    if is_main_process():
+        _show_result(outcome, output, as_json)
 
 
 def _check(data: Path | None, image_root: Path | None) -> None:
@@ -142,131 +137,30 @@ def _check(data: Path | None, image_root: Path | None) -> None:
     show(f"nothing is wrong with {data}")
 
 
-@contextmanager
-def _example_place(output: Path, *, is_kept: bool) -> Iterator[Path]:
-    """Gives the folder for mini's example set: in the output, or one that goes again."""
-    if is_kept:
-        yield output / "example-data"
+def _show_plan(plan: Plan, as_json: bool) -> None:
+    if not as_json:
+        show("\n".join(_plan_lines(plan)))
         return
-    with tempfile.TemporaryDirectory() as folder:
-        yield Path(folder)
-
-
-def _samples(
-    data: Path | None,
-    eval_data: Path | None,
-    image_root: Path | None,
-    backbone: str,
-    examples: Path,
-    config: FinetuneConfig,
-) -> tuple[list[TrainingSample], list[TrainingSample]]:
-    """Returns what is learned and what is validated on."""
-    from vlinstruct.backends.registry import BACKBONES
-    from vlinstruct.training.data.conversations import read_conversations
-
-    known = BACKBONES.get(backbone)
-    if data is None and not (known is not None and known.is_built_in):
-        raise UsageError(
-            "--data is needed: the paper trains on LLaVA-Instruct-150K and COCO's pictures",
-            advice="See huggingface.co/datasets/liuhaotian/LLaVA-Instruct-150K (its licence, CC BY-NC 4.0, is there).",
-        )
-    if data is None:
-        from vlinstruct.mini.example_data import write_example_data
-
-        data = write_example_data(examples, "train", pictures=_EXAMPLE_PICTURES, seed=config.seed)
-        if eval_data is None:
-            eval_data = write_example_data(examples, "dev", pictures=_EXAMPLE_EVAL_PICTURES, seed=config.seed)
-    learned = read_conversations(data, image_root=image_root, answers=config.answers)
-    if eval_data is None:
-        return learned, []
-    return learned, read_conversations(eval_data, image_root=image_root, answers=config.answers)
-
-
-def _job(
-    backbone: str,
-    device: str,
-    dtype: Dtype,
-    offline: bool,
-    config: FinetuneConfig,
-    sets: Sequence[list[TrainingSample]],
-    output: Path,
-) -> Job:
-    from vlinstruct.backends.registry import locate
-    from vlinstruct.cli.run import collect_garbage_from_here
-    from vlinstruct.model import compute_device, load
-    from vlinstruct.training.job import Job
-    from vlinstruct.weights.hub_cache import revision_of
-    from vlinstruct.weights.safetensors_files import fingerprint
-
-    where = str(compute_device(device))  # named, so that nothing is spread over several: what learns is on one
-    model = load(backbone, device=where, dtype=dtype, offline=offline).backend
-    collect_garbage_from_here()
-    base = locate(backbone, offline=offline)
-    samples, validation = sets
-    return Job(
-        model=model,
-        samples=samples,
-        validation=validation,
-        folder=output,
-        config=config,
-        backbone=backbone,
-        weights=fingerprint(base),
-        revision=revision_of(base),
-    )
-
-
-def _train(job: Job, devices: Devices, talk: Talk) -> tuple[Finetuned, int | None]:
-    """Returns how it ended, and the signal that stopped it."""
-    from vlinstruct.training.finetune import finetune as train
-    from vlinstruct.training.job import Progress
-    from vlinstruct.training.stopping import stop_request
-
-    with stop_request() as request, training_progress(talk) as shown:
-        progress = Progress(
-            on_plan=shown.begin,
-            on_feature=shown.feature,
-            on_step=shown.step,
-            on_validation=shown.validation,
-            notify=talk.notice,
-            should_stop=request,
-        )
-        return train(job, devices=devices, progress=progress), request.number
-
-
-def _push(output: Path, repository: str | None, talk: Talk) -> None:
-    if repository is not None:
-        from vlinstruct.weights.hub import push_adapter
-
-        talk.done(f"uploaded to {push_adapter(output, repository)}")
-
-
-def _show_plan(job: Job, devices: Devices, as_json: bool) -> None:
     from dataclasses import asdict
 
     from vlinstruct.records.output import RecordWriter
-    from vlinstruct.training.finetune import plan
 
-    planned = plan(job, num_processes=devices.num_processes)
-    if not devices.is_main:
-        return
-    if as_json:
-        record = {"schema": "vlinstruct.finetune_plan/1", "id": "plan", "status": "ok", **asdict(planned)}
-        RecordWriter(sys.stdout.buffer).write(record)
-        return
-    show("\n".join(_plan_lines(planned, job)))
+    fields = {name: value for name, value in asdict(plan).items() if name not in ("num_validation", "num_rows")}
+    RecordWriter(sys.stdout.buffer).write(
+        {"schema": "vlinstruct.finetune_plan/1", "id": "plan", "status": "ok", **fields}
+    )
 
 
-def _plan_lines(planned: Plan, job: Job) -> list[str]:
-    lines = [f"learns      {line}" for line in _grouped(planned.learning)]
-    lines += [f"            {sum(planned.learning.values()):,} numbers in all"]
-    lines += [f"samples     {planned.num_samples:,}, and {len(job.validation):,} to validate on"]
-    lines += [f"updates     {planned.num_steps:,} of {planned.batch_size} samples, {planned.num_processes} process(es)"]
-    lines += [f"memory      {planned.weights_bytes / 1e6:,.1f} MB of frozen weights"]
-    lines += [f"            {planned.learning_bytes / 1e6:,.1f} MB of what learns, with gradients and optimizer"]
-    rows = job.config.per_device_train_batch_size
-    lines += [f"            and the activations of {rows} samples at once"]
-    lines += [f"disk        {planned.features_bytes / 1e6:,.1f} MB of frozen features"]
-    lines += [f"            {planned.checkpoint_bytes / 1e6:,.1f} MB per checkpoint, two are kept"]
+def _plan_lines(plan: Plan) -> list[str]:
+    lines = [f"learns      {line}" for line in _grouped(plan.learning)]
+    lines += [f"            {sum(plan.learning.values()):,} numbers in all"]
+    lines += [f"samples     {plan.num_samples:,}, and {plan.num_validation:,} to validate on"]
+    lines += [f"updates     {plan.num_steps:,} of {plan.batch_size} samples, {plan.num_processes} process(es)"]
+    lines += [f"memory      {plan.weights_bytes / 1e6:,.1f} MB of frozen weights"]
+    lines += [f"            {plan.learning_bytes / 1e6:,.1f} MB of what learns, with gradients and optimizer"]
+    lines += [f"            and the activations of {plan.num_rows} samples at once"]
+    lines += [f"disk        {plan.features_bytes / 1e6:,.1f} MB of frozen features"]
+    lines += [f"            {plan.checkpoint_bytes / 1e6:,.1f} MB per checkpoint, two are kept"]
     return lines
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar, ge
 
 import typer
 
+from vlinstruct.backends.registry import BACKBONES
 from vlinstruct.errors import UsageError
 from vlinstruct.settings import (
     GenerationSettings,
@@ -39,7 +40,7 @@ Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 BackboneOption = Annotated[
     str | None,
     typer.Option(
-        help="mini, mini-llama, flant5-xl, flant5-xxl, vicuna-7b, vicuna-13b, a folder or a hub id.",
+        help=f"{', '.join(BACKBONES)}, a folder or a hub id.",
         show_default="mini",
         envvar="VLINSTRUCT_BACKBONE",
         rich_help_panel=MODEL,

@@ -1,17 +1,14 @@
-"""FinetuneConfig's fields as options; what is not given is the settings file's, else the recipe's."""
+"""TrainingSettings' fields as options; what is not given is the settings file's, else the recipe's."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from vlinstruct.errors import DataError, UsageError
-
-if TYPE_CHECKING:
-    from vlinstruct.training.recipe import FinetuneConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,34 +64,30 @@ class TrainingOptions:
     save_steps: Annotated[int | None, typer.Option(help="Updates between checkpoints.", show_default="500")] = None
     eval_steps: Annotated[int | None, typer.Option(help="Updates between validations.", show_default="500")] = None
 
-    def config(self, backbone: str, settings: Path | None, num_processes: int) -> FinetuneConfig:
-        """Returns the checked settings.
+    def settings(self, file: Path | None) -> dict[str, Any]:
+        """Returns what was given, checked: a file's settings, which options override.
 
         Args:
-            backbone: whose recipe holds where nothing else is said.
-            settings: a YAML file of the same names, which options override.
-            num_processes: that train together.
+            file: YAML of the same names.
 
         Raises:
             UsageError: an option is out of range.
             DataError: the file cannot be used.
         """
-        from vlinstruct.training.recipe import with_recipe
-
         given = {field.name: value for field in fields(self) if (value := getattr(self, field.name)) is not None}
-        return with_recipe({**_read(settings), **given}, backbone, num_processes)
+        return {**_read(file), **given}
 
 
-def _read(settings: Path | None) -> dict[str, Any]:
+def _read(file: Path | None) -> dict[str, Any]:
     """Returns a file's settings, checked without the options: what is wrong with them is the file's fault."""
-    if settings is None:
+    if file is None:
         return {}
     from vlinstruct.settings_file import read_settings
-    from vlinstruct.training.recipe import FinetuneConfig
+    from vlinstruct.training.settings import TrainingSettings
 
-    values = read_settings(settings, FinetuneConfig)
+    values = read_settings(file, TrainingSettings)
     try:
-        FinetuneConfig(**values)
+        TrainingSettings(**values)
     except UsageError as error:
-        raise DataError.at("cannot use settings", settings, error.message, "Correct the file") from error
+        raise DataError.at("cannot use settings", file, error.message, "Correct the file") from error
     return values

@@ -1,34 +1,64 @@
-"""What a training shows while it runs: a bar on a terminal, a line now and then elsewhere."""
+"""What a training shows while it runs, a bar on a terminal or a line now and then elsewhere, and what stops it."""
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from types import FrameType
+from typing import TYPE_CHECKING, Any, Self
 
 from vlinstruct.cli.terminal import Talk
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from vlinstruct.training.plan import Plan
+    from vlinstruct.training.job import Plan
 
 _LINES = 10
+_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
-class TrainingProgress:
-    """Counts what is done.
+class StopRequest:
+    """A signal ends the update, saves and leaves; a second one does what it always does.
 
-    Args:
-        talk: where lines go.
-        bar: rich's bar; None where there is no terminal.
+    Use it as a context manager, which gives the signals back in the end.
     """
 
-    def __init__(self, talk: Talk, bar: Progress | None) -> None:
+    def __init__(self) -> None:
+        self.number: int | None = None  # of the signal that has come
+        self._before: dict[int, Any] = {}
+
+    def __call__(self) -> bool:
+        return self.number is not None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def listen(self) -> None:
+        """Listens to SIGINT, SIGTERM and SIGHUP from here on: before, there is nothing to save."""
+        self._before = {number: signal.signal(number, self._note) for number in _SIGNALS}
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.number = number
+        signal.signal(number, signal.SIG_DFL)
+
+
+class TrainingBar:
+    """Counts what is done; use it as a context manager, which removes the bar in the end.
+
+    Args:
+        talk: where lines go; they are all there is where stderr is no terminal.
+    """
+
+    def __init__(self, talk: Talk) -> None:
         self.talk = talk
-        self.bar = bar
+        self.bar = None if talk.quiet or not sys.stderr.isatty() else _bar()
         self.tasks: dict[str, Any] = {}
         self.num_steps = 0
         self.samples = 0
@@ -36,12 +66,20 @@ class TrainingProgress:
         self.begun: float | None = None
         self.padding: list[float] = []
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+
     def begin(self, plan: Plan, step: int) -> None:
         """Is told what lies ahead."""
         self.num_steps = plan.num_steps
         if self.bar is not None:
-            self.tasks["features"] = self.bar.add_task("frozen features", total=None, said="")
-            self.tasks["training"] = self.bar.add_task("training", total=plan.num_steps, completed=step, said="")
+            self.bar.start()
+            self.tasks["features"] = self.bar.add_task("frozen features", total=None, detail="")
+            self.tasks["training"] = self.bar.add_task("training", total=plan.num_steps, completed=step, detail="")
 
     def feature(self) -> None:
         """Counts a row of frozen features."""
@@ -56,18 +94,18 @@ class TrainingProgress:
         else:
             self.samples += record["samples"]
             self.steps += 1
-        said = self._said(record)
+        detail = self._detail(record)
         if self.bar is not None:
-            self.bar.update(self.tasks["training"], completed=record["step"], said=said)
+            self.bar.update(self.tasks["training"], completed=record["step"], detail=detail)
         elif record["step"] % max(1, self.num_steps // _LINES) == 0 and not self.talk.quiet:
-            self.talk.progress(f"update {record['step']} of {self.num_steps}: {said}")
+            self.talk.progress(f"update {record['step']} of {self.num_steps}: {detail}")
 
     def validation(self, record: Mapping[str, Any]) -> None:
         """Says how a validation went."""
         best = ", the best so far" if record["is_best"] else ""
         self.talk.progress(f"validation after update {record['step']}: loss {record['eval_loss']:.4f}{best}")
 
-    def _said(self, record: Mapping[str, Any]) -> str:
+    def _detail(self, record: Mapping[str, Any]) -> str:
         loss = "left out" if record["loss"] is None else f"loss {record['loss']:.4f}"
         parts = [loss, f"{sum(self.padding) / len(self.padding):.1%} padding"]
         passed = time.monotonic() - (self.begun or 0.0)
@@ -77,19 +115,12 @@ class TrainingProgress:
         return ", ".join(parts)
 
 
-@contextmanager
-def training_progress(talk: Talk) -> Iterator[TrainingProgress]:
-    """Gives what to tell; the bar goes when the training ends."""
-    if talk.quiet or not sys.stderr.isatty():
-        yield TrainingProgress(talk, None)
-        return
+def _bar() -> Progress:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-    text = TextColumn("{task.description}"), TextColumn("{task.fields[said]}")
-    console = Console(stderr=True)
-    with Progress(text[0], BarColumn(), MofNCompleteColumn(), text[1], console=console, transient=True) as bar:
-        yield TrainingProgress(talk, bar)
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[detail]}")
+    return Progress(*columns, console=Console(stderr=True), transient=True)
 
 
 def _spelled(seconds: float) -> str:

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vlinstruct.backends.instructblip.configuration import InstructBlipConfig, LlamaConfig, TextConfig
+from vlinstruct.backends.instructblip.configuration import InstructBlipConfig, TextConfig
 from vlinstruct.backends.instructblip.image_processor import ImageProcessor
 from vlinstruct.backends.instructblip.load import read_tokenizer, vocabulary_tables
-from vlinstruct.conversion.language_model_folder import PREFIX, require_same_language_model
 from vlinstruct.conversion.lavis import LavisFile, read_lavis
 from vlinstruct.conversion.model_folder import (
+    LANGUAGE_MODEL,
     Notify,
     Writing,
     Written,
@@ -20,7 +20,12 @@ from vlinstruct.conversion.model_folder import (
     write_json,
     write_model_folder,
 )
-from vlinstruct.conversion.tokenizer_files import language_tokenizer, qformer_tokenizer, save_tokenizers
+from vlinstruct.conversion.part_folders import (
+    language_tokenizer,
+    qformer_tokenizer,
+    require_same_language_model,
+    save_tokenizers,
+)
 from vlinstruct.conversion.weights import Weight, listed, with_mean_rows
 from vlinstruct.errors import CheckpointError
 
@@ -106,10 +111,10 @@ def _require_kind(path: Path, file: LavisFile, text_config: TextConfig) -> None:
 
 
 def _add_language_model(weights: dict[str, Weight], parts: LavisParts, notify: Notify) -> None:
-    if any(name.startswith(PREFIX) for name in weights):
+    if any(name.startswith(LANGUAGE_MODEL) for name in weights):
         notify(f"{parts.language_model.name}: only its tokenizer is used, the language model is in the .pth files")
         return
-    weights |= stored_weights(parts.language_model, notify, prefix=PREFIX)
+    weights |= stored_weights(parts.language_model, notify, prefix=LANGUAGE_MODEL)
 
 
 def _lengthen_tables(weights: dict[str, Weight], config: InstructBlipConfig, own_tokens: int, notify: Notify) -> None:
@@ -126,10 +131,9 @@ def _lengthen_tables(weights: dict[str, Weight], config: InstructBlipConfig, own
 
 def _write_settings(folder: Path, config: InstructBlipConfig) -> None:
     text, processor = config.text_config, ImageProcessor(image_size=config.vision_config.image_size)
-    begin = {"bos_token_id": text.bos_token_id} if isinstance(text, LlamaConfig) else {}
-    start = {} if isinstance(text, LlamaConfig) else {"decoder_start_token_id": text.decoder_start_token_id}
-    ends = {"eos_token_id": text.eos_token_id, "pad_token_id": text.pad_token_id}
-    write_json(folder / "generation_config.json", {**begin, **start, **ends})
+    names = ("bos_token_id", "decoder_start_token_id", "eos_token_id", "pad_token_id")
+    tokens = {name: getattr(text, name) for name in names if getattr(text, name) is not None}
+    write_json(folder / "generation_config.json", tokens)
     write_json(folder / "preprocessor_config.json", _image_settings(processor))
     classes = {"processor_class": "InstructBlipProcessor", "num_query_tokens": config.num_query_tokens}
     write_json(folder / "processor_config.json", classes)

@@ -3,7 +3,7 @@
 A file holds `{"model": {...}}`, in whole or what was trained only, perhaps with an optimizer beside it; `eva_vit_g.pth`
 holds the image encoder's tensors without any prefix, and one block more than InstructBLIP uses.
 
-Source: github.com/salesforce/LAVIS, models/blip2_models and models/eva_vit.py; the table of names in FIELD.md.
+Source: github.com/salesforce/LAVIS, models/blip2_models and models/eva_vit.py.
 """
 
 from __future__ import annotations
@@ -165,5 +165,5 @@ def _is_bias(weight: Weight) -> bool:
 
 def _language_model(names: Collection[str]) -> str | None:
     kinds = {"t5": ("t5_proj.", "t5_model."), "llama": ("llm_proj.", "llm_model.")}
-    found = [kind for kind, prefixes in kinds.items() if any(name.startswith(prefixes) for name in names)]
-    return found[0] if len(found) == 1 else None
+    named = [kind for kind, prefixes in kinds.items() if any(name.startswith(prefixes) for name in names)]
+    return named[0] if len(named) == 1 else None

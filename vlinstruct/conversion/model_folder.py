@@ -1,4 +1,4 @@
-"""Writes a whole InstructBLIP folder, and reads one as weights that are still in their files."""
+"""Writes a whole InstructBLIP folder, reads one as weights that are still in their files, and makes one of another."""
 
 from __future__ import annotations
 
@@ -7,13 +7,19 @@ import os
 import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from vlinstruct.backends.instructblip.configuration import InstructBlipConfig, T5Config
-from vlinstruct.backends.instructblip.load import empty_model, is_redundant, require_same_tensors
+from vlinstruct.backends.instructblip.configuration import InstructBlipConfig
+from vlinstruct.backends.instructblip.load import (
+    empty_model,
+    is_redundant,
+    require_same_tensors,
+    vocabulary_tables,
+)
 from vlinstruct.conversion.atomic_folder import folder_written_atomically, leftovers, require_replaceable
 from vlinstruct.conversion.shard_writer import OnShard, write_shards
 from vlinstruct.conversion.weights import (
@@ -27,6 +33,7 @@ from vlinstruct.conversion.weights import (
     stored,
 )
 from vlinstruct.errors import CheckpointError, ResourceError
+from vlinstruct.files import read_json_object
 from vlinstruct.weights.safetensors_files import INDEX_FILE, header, shards, tensors
 
 Notify = Callable[[str], None]
@@ -35,6 +42,7 @@ Notify = Callable[[str], None]
 _MAX_TENSORS = 20_000  # the largest of this family has 1,400
 _GB = 10**9
 _QFORMER_TOKENIZER = "qformer_tokenizer"
+LANGUAGE_MODEL = "language_model."  # what its tensors' names begin with
 _COPIED = ("*.json", "*.model", "*.txt", "*.jinja", "*.md", "LICENSE*")
 
 
@@ -181,16 +189,42 @@ def write_model_folder(
     names = [name for name in expected if name in weights or name not in optional]
     require_floating(weights, source)
     require_same_tensors(weights, {name: expected[name] for name in names}, source)
-    wanted = {name: as_dtype(weights[name], writing.dtype) for name in names}
-    _warn_of_narrow_t5(architecture, writing)
-    size_bytes = sum(map(num_bytes, wanted.values()))
+    rounded = {name: as_dtype(weights[name], writing.dtype) for name in names}
+    if writing.dtype == torch.float16 and architecture.text_config.overflows_in_float16:
+        writing.notify("FlanT5 overflows when it computes in float16: load the folder in bfloat16 or float32")
+    size_bytes = sum(map(num_bytes, rounded.values()))
     _require_disk(writing.target, size_bytes)
     with folder_written_atomically(writing.target, force=writing.force) as folder:
         write_json(folder / "config.json", _with_dtype(config, writing.dtype))
         write_others(folder)
-        written = write_shards(folder, wanted, max_shard_bytes=writing.max_shard_bytes, on_shard=writing.on_shard)
+        written = write_shards(folder, rounded, max_shard_bytes=writing.max_shard_bytes, on_shard=writing.on_shard)
         _judge(written.not_finite, weights, writing, source)
-    return Written(folder=writing.target, num_tensors=len(wanted), size_bytes=size_bytes, files=written.files)
+    return Written(folder=writing.target, num_tensors=len(rounded), size_bytes=size_bytes, files=written.files)
+
+
+def convert_folder(source: Path, writing: Writing) -> Written:
+    """Writes a model's folder anew, in files of another size or type.
+
+    Args:
+        source: an InstructBLIP folder.
+        writing: where to, and how.
+
+    Raises:
+        CheckpointError: something is missing, damaged or does not fit; what, is named.
+        InputError: something stands at the target.
+        ResourceError: the disk is full or not writable.
+    """
+    writing.require_target()
+    values = read_json_object(source / "config.json")
+    config = InstructBlipConfig.from_dict(values)
+    return write_model_folder(
+        stored_weights(source, writing.notify),
+        values,
+        writing,
+        source=source.name,
+        write_others=partial(copy_others, source, notify=writing.notify),
+        optional=vocabulary_tables(config)[1:],
+    )
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
@@ -205,11 +239,6 @@ def _with_dtype(config: Mapping[str, Any], dtype: torch.dtype | None) -> dict[st
     values = {name: value for name, value in config.items() if name not in ("dtype", "torch_dtype")}
     parts = {name: _with_dtype(part, dtype) for name, part in values.items() if isinstance(part, dict)}
     return {**values, **parts, "dtype": str(dtype).removeprefix("torch.")}
-
-
-def _warn_of_narrow_t5(config: InstructBlipConfig, writing: Writing) -> None:
-    if writing.dtype == torch.float16 and isinstance(config.text_config, T5Config):
-        writing.notify("FlanT5 overflows when it computes in float16: load the folder in bfloat16 or float32")
 
 
 def _judge(names: Collection[str], weights: Mapping[str, Weight], writing: Writing, source: str) -> None:

@@ -12,7 +12,7 @@ from vlinstruct.backends.instructblip.adapter import load_adapter
 from vlinstruct.backends.instructblip.backend import InstructBlipBackend
 from vlinstruct.backends.instructblip.configuration import InstructBlipConfig
 from vlinstruct.backends.instructblip.opening import load_backend
-from vlinstruct.backends.registry import locate
+from vlinstruct.backends.registry import find_adapter
 from vlinstruct.doctor import configuration, folder, tokens
 from vlinstruct.doctor.finding import DoctorSettings, Finding, notice, ok, problem, refusal, run_check
 from vlinstruct.doctor.folder import ModelFolder, damaged_files, find_folder
@@ -119,7 +119,7 @@ def answer(model: ModelFolder) -> Iterator[Finding]:
 def _with_adapter(backend: InstructBlipBackend, adapter: str) -> Finding:
     check = f"answer with {adapter}"
     try:
-        path = locate(adapter, offline=True, what="adapter")
+        path = find_adapter(adapter, offline=True)
     except NetworkError:
         return notice(check, "not tried: it is not in the cache", f"Get it with: hf download {adapter}")
     load_adapter(path, backend.network)

@@ -6,8 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from vlinstruct.backends.instructblip.configuration import LlamaConfig, T5Config
-from vlinstruct.backends.registry import known_as
+from vlinstruct.backends.registry import of_same_shape
 from vlinstruct.doctor.finding import Finding, notice, ok, problem
 from vlinstruct.doctor.folder import ModelFolder
 from vlinstruct.files import read_json_object
@@ -25,9 +24,9 @@ _DOES: Mapping[str, bool] = {"do_resize": True, "do_rescale": True, "do_normaliz
 
 def architecture(model: ModelFolder) -> Iterator[Finding]:
     """What kind of model it is, and which known one has its shape."""
-    kind = "T5" if isinstance(model.config.text_config, T5Config) else "Llama"
-    like = known_as(str(model.folder), offline=True)
-    shape = "" if like == str(model.folder) else f", the shape of {like}"
+    kind = model.config.text_config.kind
+    like = of_same_shape(model.values)
+    shape = "" if like is None else f", the shape of {like.name}"
     yield ok("architecture", f"InstructBLIP with {kind}{shape}, {model.config.num_query_tokens} query tokens")
     architectures = model.values.get("architectures") or [_ARCHITECTURE]
     if _ARCHITECTURE not in architectures:
@@ -59,21 +58,21 @@ def old_snapshot(model: ModelFolder) -> Iterator[Finding]:
 def activation(model: ModelFolder) -> Iterator[Finding]:
     """Whether FlanT5 computes the exact gelu, with which InstructBLIP trained it."""
     text = model.config.text_config
-    if not isinstance(text, T5Config) or not text.feed_forward_proj.startswith("gated"):
+    if text.gated_activation is None:
         return
-    if text.dense_act_fn == "gelu":
+    if text.gated_activation == "gelu":
         yield ok("activation", "gelu, as InstructBLIP's FlanT5 was trained")
     else:
-        message = f"{text.dense_act_fn}, but InstructBLIP's FlanT5 was trained with gelu: answers may change"
+        message = f"{text.gated_activation}, but InstructBLIP's FlanT5 was trained with gelu: answers may change"
         yield notice("activation", message, 'Write "dense_act_fn": "gelu" into text_config in config.json')
 
 
 def decoder_start(model: ModelFolder) -> Iterator[Finding]:
     """Whether T5's decoder begins with the padding token, as it was trained."""
     text = model.config.text_config
-    if not isinstance(text, T5Config):
-        return
     start, pad = text.decoder_start_token_id, text.pad_token_id
+    if start is None:
+        return
     if not 0 <= start < text.vocab_size:
         yield problem("decoder start", f"id {start} is outside of the vocabulary ({text.vocab_size})", _COPY)
     elif start != pad:
@@ -87,7 +86,7 @@ def positions(model: ModelFolder) -> Iterator[Finding]:
     """How long a prompt may be; T5 has no limit of its own."""
     text = model.config.text_config
     qformer = model.config.qformer_config.max_position_embeddings
-    limit = f"{text.max_position_embeddings} tokens" if isinstance(text, LlamaConfig) else "any length"
+    limit = "any length" if text.max_positions is None else f"{text.max_positions} tokens"
     yield ok("positions", f"prompts of {limit}; the Q-Former reads {qformer - 2} tokens of an instruction")
 
 

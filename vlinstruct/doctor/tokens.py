@@ -9,14 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vlinstruct.backends.instructblip.configuration import LlamaConfig, T5Config
-from vlinstruct.backends.instructblip.tokenization import LiteralTokenizer
+from vlinstruct.backends.instructblip.tokenization import LiteralTokenizer, special_token
 from vlinstruct.doctor.finding import Finding, notice, ok, problem
 from vlinstruct.doctor.folder import ModelFolder
-from vlinstruct.files import read_json_object
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -54,16 +51,16 @@ def end_token(model: ModelFolder) -> Iterator[Finding]:
 
 def padding_token(model: ModelFolder) -> Iterator[Finding]:
     """Whether the configuration's padding token is the tokenizer's; Llama's is never read, as padding is masked."""
-    if isinstance(model.config.text_config, T5Config):
+    if model.config.text_config.is_encoder_decoder:
         yield _agreement(model, "padding token", "pad_token", model.config.text_config.pad_token_id)
 
 
 def begin_token(model: ModelFolder) -> Iterator[Finding]:
     """What a prompt begins with: Llama's tokenizer says it, T5 has none."""
     text = model.config.text_config
-    if not isinstance(text, LlamaConfig):
+    if text.bos_token_id is None:
         return
-    name = _named(model.folder, "bos_token")
+    name = special_token(model.folder, "bos_token")
     if name is None:
         token = model.tokenizer.id_to_token(text.bos_token_id)
         fix = 'Write "bos_token" into tokenizer_config.json'
@@ -75,21 +72,13 @@ def begin_token(model: ModelFolder) -> Iterator[Finding]:
 
 
 def _agreement(model: ModelFolder, check: str, name: str, token_id: int) -> Finding:
-    token, named = model.tokenizer.id_to_token(token_id), _named(model.folder, name)
+    token, named = model.tokenizer.id_to_token(token_id), special_token(model.folder, name)
     if token is None:
         return problem(check, f"config.json says id {token_id}, which the tokenizer does not have", _SAME)
     if named is not None and named != token:
         other = model.tokenizer.token_to_id(named)
         return problem(check, f"config.json says id {token_id} ({token}), the tokenizer {named} (id {other})", _SAME)
     return ok(check, f"{token}, id {token_id}")
-
-
-def _named(folder: Path, name: str) -> str | None:
-    """Returns how tokenizer_config.json spells a special token."""
-    path = folder / "tokenizer_config.json"
-    token = read_json_object(path).get(name) if path.exists() else None
-    spelt = token.get("content") if isinstance(token, dict) else token
-    return spelt if isinstance(spelt, str) else None
 
 
 def image_token(model: ModelFolder) -> Iterator[Finding]:
@@ -107,9 +96,9 @@ def image_token(model: ModelFolder) -> Iterator[Finding]:
 def vicuna(model: ModelFolder) -> Iterator[Finding]:
     """Whether a Llama of Vicuna's vocabulary is InstructBLIP's: merged v1.1 weights, with LAVIS's tokens."""
     text = model.config.text_config
-    if not isinstance(text, LlamaConfig) or text.vocab_size <= _VICUNA_PAD:
+    if text.bos_token_id is None or text.vocab_size <= _VICUNA_PAD:
         return
-    tokenizer, begin = model.tokenizer, _named(model.folder, "bos_token")
+    tokenizer, begin = model.tokenizer, special_token(model.folder, "bos_token")
     expected = {
         f"[PAD] has id {_VICUNA_PAD}": tokenizer.token_to_id("[PAD]") == _VICUNA_PAD,
         f"{_IMAGE} has id {_VICUNA_IMAGE}": tokenizer.token_to_id(_IMAGE) == _VICUNA_IMAGE,

@@ -19,8 +19,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from vlinstruct.backends import registry
 from vlinstruct.backends.instructblip.adapter import read_adapter_config
+from vlinstruct.backends.registry import default_backbone, find, find_adapter
 from vlinstruct.errors import UsageError
 from vlinstruct.evaluation.parts import ALONE, RECORDS_FILE, Processes
 from vlinstruct.evaluation.reading.ocr_tokens import Ocr
@@ -46,8 +46,7 @@ from vlinstruct.media import ocr as media_ocr
 from vlinstruct.model import load
 from vlinstruct.settings import GenerationSettings
 from vlinstruct.training.devices import Devices, launched
-from vlinstruct.weights.hub_cache import revision_of
-from vlinstruct.weights.safetensors_files import fingerprint
+from vlinstruct.values import Identity
 
 _PAGE_FILE, _CHART_FILE, _OCR_FOLDER = "report.html", "chart.svg", "ocr"
 _COMPARED = ("vqa_normalizer", "caption_tokenizer")  # facts on how texts were compared
@@ -156,7 +155,7 @@ def evaluate(
     """
     names = [benchmarks] if isinstance(benchmarks, str) else list(benchmarks)
     adapters = [adapter] if isinstance(adapter, str) else list(adapter or ())
-    backbone = backbone or registry.default_backbone()
+    backbone = backbone or default_backbone()
     output = Path(output)
     require_names(names, ocr=settings.ocr)
     if limit is not None and limit < 2:
@@ -188,13 +187,15 @@ def evaluate(
     if against is not None:
         for collection in rows:
             other_records(folder_of(Path(against), collection))  # better refused now than after all answers
-    evaluations = []
+    evaluations, identity = [], None
     for selection in selections:
         folder = folder_of(output, selection.collection)
         for notice in selection.notices:
             notify(notice)
         adapters_of = rows[selection.collection]
-        contenders = [_contender(name, adapters_of[name], backbone, settings) for name in adapters_of]
+        identity = identity or find(backbone, offline=settings.offline)
+        contenders = [_contender(name, adapters_of[name], identity, settings) for name in adapters_of]
+        revision = {} if identity.revision is None else {"revision": identity.revision}
         folder.mkdir(parents=True, exist_ok=True)
         num_answers = sum(len(item.instructions) for items in selection.items.values() for item in items)
         with progress(len(contenders) * num_answers) as advance:
@@ -204,14 +205,14 @@ def evaluate(
                 folder,
                 batch_size=settings.batch_size,
                 generation=selection.generation,
-                facts={"seed": settings.seed, "versions": _versions(), **_revision(backbone, settings)},
+                facts={"seed": settings.seed, "versions": _versions(), **revision},
                 processes=processes,
                 on_item=advance,
                 notify=notify,
             )
         if processes.rank > 0:
             continue
-        evaluation = _evaluation(selection, folder, list(adapters_of), backbone, settings, notify)
+        evaluation = _evaluation(selection, folder, list(adapters_of), identity, settings, notify)
         if against is not None:
             there = folder_of(Path(against), selection.collection)
             compared = differences(read_records(folder), other_records(there))
@@ -231,21 +232,19 @@ def _launched(settings: EvaluationSettings) -> tuple[Processes, EvaluationSettin
     return processes, replace(settings, device=devices.device(settings.device))
 
 
-def _contender(name: str, adapter: str | None, backbone: str, settings: EvaluationSettings) -> Contender:
+def _contender(name: str, adapter: str | None, identity: Identity, settings: EvaluationSettings) -> Contender:
     """Returns what runs for a row of the table; the fingerprint names all that its answers depend on."""
-    offline = settings.offline
-    weights = fingerprint(registry.locate(backbone, offline=offline))
-    weights = "/".join([weights, settings.dtype, str(settings.quantize)])
+    weights = "/".join([identity.fingerprint, settings.dtype, str(settings.quantize)])
     if adapter is not None:
-        weights += read_adapter_config(registry.locate(adapter, offline=offline, what="adapter")).sha256
+        weights += read_adapter_config(find_adapter(adapter, offline=settings.offline)).sha256
     load_model = partial(
         load,
-        backbone,
+        identity,
         adapter=adapter,
         device=settings.device,
         dtype=settings.dtype,
         quantize=settings.quantize,
-        offline=offline,
+        offline=settings.offline,
     )
     return Contender(name=name, fingerprint=weights, load=load_model)
 
@@ -254,7 +253,7 @@ def _evaluation(
     selection: Selection,
     folder: Path,
     rows: Sequence[str],
-    backbone: str,
+    identity: Identity,
     settings: EvaluationSettings,
     notify: Callable[[str], None],
 ) -> Evaluation:
@@ -262,7 +261,7 @@ def _evaluation(
     normalizer = settings.vqa_normalizer
     table = read_table(folder, selection.tasks, rows, seed=settings.seed, normalizer=normalizer, notify=notify)
     split = selection.facts.get("split", selection.collection)
-    facts = {"id": f"{backbone}/{split}", "backbone": backbone, **selection.facts}
+    facts = {"id": f"{identity.name}/{split}", "backbone": identity.name, **selection.facts}
     if any(task.metric == "vqa_accuracy" for task in selection.tasks):
         facts["vqa_normalizer"] = normalizer
     if table.caption_tokenizer is not None:
@@ -272,14 +271,14 @@ def _evaluation(
     for name, content in ((_PAGE_FILE, as_html(table, cases, facts)), (_CHART_FILE, as_svg(table))):
         with written_atomically(folder / name) as path:
             path.write_text(content, encoding="utf-8")
-    known_as = registry.known_as(backbone, offline=settings.offline)
-    is_official = selection.collection == "official"
+    has_figures = selection.collection == "official" and identity.entry is not None
+    tasks = [task.name for task in selection.tasks] if has_figures else []
     return Evaluation(
         collection=selection.collection,
         table=table,
         facts=facts,
         generation=selection.generation,
-        published=published(known_as, [task.name for task in selection.tasks]) if is_official else {},
+        published=published(identity.entry.name, tasks) if identity.entry is not None else {},
         folder=folder,
     )
 
@@ -293,8 +292,3 @@ def _versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return versions
-
-
-def _revision(backbone: str, settings: EvaluationSettings) -> dict[str, str]:
-    revision = revision_of(registry.locate(backbone, offline=settings.offline))
-    return {} if revision is None else {"revision": revision}

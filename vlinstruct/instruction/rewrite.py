@@ -44,6 +44,9 @@ def rewrite(
     Raises:
         UsageError: certainties are asked for, and the backend does not tell them.
     """
+    tells_certainty = backend.abilities.can_tell_nll or backend.abilities.can_score
+    if settings.least_certainty and not tells_certainty:
+        raise UsageError("least_certainty needs a backend that tells likelihoods. Set it to 0.")
     known = {} if known is None else known
     keys = [(templates.rewrite, settings.max_new_tokens, text) for text in instructions]
     new = [key for key in dict.fromkeys(keys) if key not in known]
@@ -58,7 +61,7 @@ def rewrite(
                 draft = settle(written.text, fallback=key[-1], notice=EMPTY_REWRITING)
                 known[key] = replace(draft, certainty=_certainty(written))
     if settings.least_certainty:
-        _score_certainties(backend, [key for key in dict.fromkeys(keys) if key in known], templates, known)
+        failed |= _score_certainties(backend, [key for key in dict.fromkeys(keys) if key in known], templates, known)
     return [failed[key] if key in failed else known[key] for key in keys]
 
 
@@ -74,15 +77,17 @@ def _certainty(written: Written) -> float | None:
 
 def _score_certainties(
     backend: Backend, keys: Sequence[tuple[str, int, str]], templates: Templates, known: Rewritings
-) -> None:
-    """Adds certainties that did not come with the text, by scoring the rewritings once."""
+) -> dict[tuple[str, int, str], Failed]:
+    """Adds certainties that did not come with the text, by scoring the rewritings once; returns what failed."""
     unsure = [key for key in keys if known[key].certainty is None]
     if not unsure:
-        return
-    if not backend.abilities.can_score:
-        raise UsageError("least_certainty needs a backend that tells likelihoods", advice="Set it to 0.")
+        return {}
+    failed: dict[tuple[str, int, str], Failed] = {}
     rows = [Row(prompt=templates.rewrite_prompt(text), stage="rewrite") for *_, text in unsure]
     scores = backend.score(rows, [[known[key].text] for key in unsure])
     for key, outcome in zip(unsure, scores, strict=True):
-        if not isinstance(outcome, Failed):
+        if isinstance(outcome, Failed):
+            failed[key] = outcome
+        else:
             known[key] = replace(known[key], certainty=math.exp(-max(outcome[0].token_nll)))
+    return failed

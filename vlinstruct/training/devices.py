@@ -51,9 +51,9 @@ class Devices:
         """Whether this process writes the files and speaks."""
         return self.accelerator.is_main_process
 
-    def device(self, asked: str) -> str:
-        """Returns where this process computes, given what was asked for."""
-        return asked if self.num_processes == 1 else str(self.accelerator.device)
+    def device(self, name: str) -> str:
+        """Returns where this process computes, given the device that a user names."""
+        return name if self.num_processes == 1 else str(self.accelerator.device)
 
     def sum(self, values: Tensor) -> Tensor:
         """Returns the sum over all processes."""
@@ -87,8 +87,8 @@ class Devices:
         """
         from accelerate.utils import gather_object
 
-        told = gather_object([dict(facts)])
-        differing = sorted({name for other in told for name in facts if other.get(name) != told[0].get(name)})
+        gathered = gather_object([dict(facts)])
+        differing = sorted({name for other in gathered for name in facts if other.get(name) != gathered[0].get(name)})
         if differing:
             raise InputError(
                 f"the processes do not train the same: {', '.join(differing)} differ",
@@ -141,6 +141,13 @@ def launched() -> tuple[int, int]:
     return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def is_main_process() -> bool:
+    """Returns whether this process writes the files and speaks, of those that were launched together."""
+    from accelerate import PartialState
+
+    return bool(PartialState().is_main_process)
+
+
 def _has_accelerator() -> bool:
     return torch.cuda.is_available() or torch.backends.mps.is_available()
 
@@ -156,8 +163,8 @@ def fully_sharded(language_model: LanguageModel, learning: set[Parameter], plugi
     from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
     # T5's position bias belongs to a first block, but is read before any: a few hundred numbers that stay whole, too.
-    shared = {one for name, one in language_model.named_parameters() if "relative_attention_bias" in name}
-    settings: dict[str, Any] = {"ignored_params": learning | shared}
+    biases = {parameter for name, parameter in language_model.named_parameters() if "relative_attention_bias" in name}
+    settings: dict[str, Any] = {"ignored_params": learning | biases}
     if plugin.cpu_offload:
         settings["offload_policy"] = plugin.cpu_offload
     for block in list(language_model.modules()):

@@ -56,11 +56,11 @@ class Features:
         self.row_bytes = row_bytes(shape, dtype)
         marks = folder / "features.json"
         mark = {"fingerprint": fingerprint, "rows": num_rows, "shape": list(shape), "dtype": str(dtype)}
-        is_known = marks.exists() and json.loads(marks.read_text(encoding="utf-8")) == mark
-        mode: Literal["r+", "w+"] = "r+" if is_known else "w+"
+        is_same = marks.exists() and json.loads(marks.read_text(encoding="utf-8")) == mark
+        mode: Literal["r+", "w+"] = "r+" if is_same else "w+"
         self.rows = np.memmap(folder / "features.bin", np.uint8, mode, shape=(num_rows, self.row_bytes))
         self.marks = np.memmap(folder / "computed.bin", np.uint8, mode, shape=(num_rows,))
-        if not is_known:
+        if not is_same:
             self.marks.flush()
             with written_atomically(marks) as path:
                 path.write_text(json.dumps(mark), encoding="utf-8")
@@ -123,9 +123,9 @@ class FeatureRows:
         return cls(of_sample=of_sample, firsts=[firsts[path] for path in numbers])
 
 
-def features_fingerprint(samples: Sequence[TrainingSample], model: InstructBlipBackend, weights: str) -> str:
+def features_fingerprint(samples: Sequence[TrainingSample], backend: InstructBlipBackend, weights: str) -> str:
     """Identifies what the rows depend on: weights, EMA, dtype, and of every sample its picture's bytes and its text."""
-    digest = hashlib.sha256(json.dumps([weights, model.network.use_ema, str(model.dtype)]).encode())
+    digest = hashlib.sha256(json.dumps([weights, backend.network.use_ema, str(backend.dtype)]).encode())
     pictures: dict[Path, str] = {}
     for sample in samples:
         if sample.image not in pictures:
@@ -171,7 +171,7 @@ def compute_features(
     """Computes missing rows; a picture that several samples share goes through the vision tower once.
 
     Args:
-        frontier: computes rows; its model is frozen, in eval mode.
+        frontier: computes rows; its backend is frozen, in eval mode.
         rows: all of them.
         features: gets the rows.
         together: pictures, and rows, of a batch (`rows_together`).
@@ -183,18 +183,17 @@ def compute_features(
     Raises:
         ImageError: a picture cannot be read.
     """
-    model = frontier.model
     pictures = _missing_of(share, rows, set(features.missing()))
-    loaded = read_ahead([path for path, _ in pictures], _reader(model), num_ahead=_READ_AHEAD * together)
+    loaded = read_ahead([path for path, _ in pictures], _reader(frontier.backend), num_ahead=_READ_AHEAD * together)
     for group in batches(pictures, together):
         if should_stop():
             break
         readable: list[tuple[Tensor, list[int]]] = []
-        for (_, numbers), read in zip(group, loaded, strict=False):
-            if isinstance(read, Tensor):
-                readable.append((read, numbers))
+        for (_, numbers), pixels in zip(group, loaded, strict=False):
+            if isinstance(pixels, Tensor):
+                readable.append((pixels, numbers))
                 continue
-            on_unreadable(read)
+            on_unreadable(pixels)
             for row in numbers:
                 features.leave_out(row)
         for row, values in _computed(frontier, rows, readable, together):
@@ -222,12 +221,12 @@ def filled(items: Sequence[T], size: int) -> list[T]:
     return [*items, *[items[-1]] * (size - len(items))]
 
 
-def _reader(model: InstructBlipBackend) -> Callable[[Path], Tensor | ImageError]:
+def _reader(backend: InstructBlipBackend) -> Callable[[Path], Tensor | ImageError]:
     """Returns what reads a picture: its pixel values, (1, 3, image_size, image_size), or why there are none."""
 
     def read(path: Path) -> Tensor | ImageError:
         try:
-            return model.image_processor([load_image(path).image])
+            return backend.image_processor([load_image(path).image])
         except ImageError as error:
             return error
 
@@ -247,21 +246,21 @@ def _computed(
     """
     if not pictures:
         return
-    model = frontier.model
+    backend = frontier.backend
     pixels = torch.cat(filled([pixels for pixels, _ in pictures], together))
-    readings = frontier.read(pixels.to(model.device, model.dtype))
-    wanted = [(row, place) for place, (_, numbers) in enumerate(pictures) for row in numbers]
+    readings = frontier.read(pixels.to(backend.device, backend.dtype))
+    places = [(row, place) for place, (_, numbers) in enumerate(pictures) for row in numbers]
     step = 1 if together == 1 else _TOKENS_STEP
-    encode = model.qformer_tokenizer.encode
+    encode = backend.qformer_tokenizer.encode
 
-    def num_tokens(one: tuple[int, int]) -> int:  # of its text alone, not of those beside it
-        return -(-len(encode(rows.firsts[one[0]].instruction)) // step) * step
+    def num_tokens(row_and_place: tuple[int, int]) -> int:  # of its text alone, not of those beside it
+        return -(-len(encode(rows.firsts[row_and_place[0]].instruction)) // step) * step
 
-    for padded, same in groupby(sorted(wanted, key=num_tokens), key=num_tokens):
-        for batch in batches(list(same), together):
-            whole = filled(batch, together)
-            texts = [rows.firsts[row].instruction for row, _ in whole]
-            values = frontier.rows(readings[[place for _, place in whole]], texts, padded).cpu()
+    for padded, group in groupby(sorted(places, key=num_tokens), key=num_tokens):
+        for batch in batches(list(group), together):
+            full_batch = filled(batch, together)
+            texts = [rows.firsts[row].instruction for row, _ in full_batch]
+            values = frontier.rows(readings[[place for _, place in full_batch]], texts, padded).cpu()
             yield from ((row, values[i]) for i, (row, _) in enumerate(batch))
 
 

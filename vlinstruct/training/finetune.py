@@ -1,241 +1,242 @@
-"""Trains the alignment layers of a loaded model into an adapter folder.
+"""The verb: trains the alignment layers of a backbone (section 3.1) on a file of pictures, instructions and answers.
 
-OUTPUT/  alignment_config.json  alignment.safetensors  lora/  README.md  curve.png     the finished adapter
-         best/                                                   the one of the best validation, where there are any
-         settings.yaml                                           the settings, for --config
-         log.jsonl  checkpoints/  features/  .lock               what a stopped run goes on from
+    import vlinstruct as vli
+    vli.finetune("data.jsonl", backbone="mini", output="adapter")
+    vli.load("mini", adapter="adapter").ask("star.png", "what shape is it?")
+
+Reads the data, loads the backbone and fingerprints it; `train` does the rest.
 """
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from importlib.util import find_spec
+from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from torch.nn import Parameter
-
-from vlinstruct.backends.instructblip.adapter import CONFIG_FILE
-from vlinstruct.errors import ImageError
-from vlinstruct.records.lock import lock
-from vlinstruct.training.adapter_folder import finish, save, write_settings
+from vlinstruct.backends.instructblip.opening import compute_device, load_backend
+from vlinstruct.backends.registry import BACKBONES, default_backbone, find, known_backbone, of_same_shape
+from vlinstruct.errors import ResourceError, UsageError
+from vlinstruct.training.data.conversations import TrainingSample, read_conversations
 from vlinstruct.training.devices import Devices
-from vlinstruct.training.examples import Examples
-from vlinstruct.training.features import FeatureRows, Features, compute_features, features_fingerprint, rows_together
-from vlinstruct.training.freeze import unfreeze
-from vlinstruct.training.frontier import Frontier, frontier
-from vlinstruct.training.job import UNWATCHED, Finetuned, Job, Progress
-from vlinstruct.training.log import Log
-from vlinstruct.training.loop import Loop, Task, Watch
-from vlinstruct.training.plan import Plan, plan_of
-from vlinstruct.training.resuming import earlier, facts_of, require_disk
-from vlinstruct.training.state import TrainingState
+from vlinstruct.training.job import UNWATCHED, Finetuned, Job, Plan, Progress
+from vlinstruct.training.settings import with_recipe
+from vlinstruct.training.train import plan_training, train
+from vlinstruct.weights.hub import push_adapter, require_login
 
-BEST_FOLDER = "best"
-_FEATURES_FOLDERS = ("features", "features-eval")
+Source = str | PathLike[str]
+
+_EXAMPLE_PICTURES, _EXAMPLE_EVAL_PICTURES = 200, 25
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Prepared:
-    """A model that is ready to learn.
+def finetune(
+    data: Source | None = None,
+    *,
+    backbone: str | None = None,
+    output: Source = "adapter",
+    eval_data: Source | None = None,
+    image_root: Source | None = None,
+    resume: bool = False,
+    override: Sequence[str] = (),
+    save_to: Source | None = None,
+    push_to_hub: str | None = None,
+    report_to: Literal["tensorboard"] | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    offline: bool = False,
+    progress: Progress = UNWATCHED,
+    **settings: Any,
+) -> Finetuned:
+    """Trains the alignment layers of a backbone into an adapter folder.
 
-    Args:
-        learning: what learns of it, by name.
-        frontier: where what is frozen ends.
-        rows: of each set's features.
-        plan: what lies ahead.
-    """
-
-    learning: Mapping[str, Parameter]
-    frontier: Frontier
-    rows: Sequence[FeatureRows]
-    plan: Plan
-
-
-def finetune(job: Job, *, devices: Devices, progress: Progress = UNWATCHED) -> Finetuned:
-    """Trains, from the beginning or from where an earlier run in the same folder stopped.
+    Under torchrun or `accelerate launch` all processes call this; the main one writes the files and tells `progress`.
 
     Args:
-        job: what is asked for.
-        devices: the processes that train; all of them call this.
-        progress: who is told.
+        data: JSON lines, LLaVA's JSON, chat messages, a CSV table, or a folder of pictures with metadata; None draws an
+            example set, for mini and mini-llama.
+        backbone: what `load` takes; `$VLINSTRUCT_BACKBONE` or mini if None.
+        output: the adapter's folder; made if it is missing.
+        eval_data: what is validated on every `eval_steps`, in any of these formats; None is nothing.
+        image_root: the folder that picture paths start from; the data's own if None.
+        resume: go on from the newest checkpoint in `output`.
+        override: settings that may be others than the checkpoint's.
+        save_to: a folder for a checkpoint that `output` does not take: a full or lost disk.
+        push_to_hub: `owner/name` of the repository that the finished adapter is uploaded to, private; None uploads
+            nothing.
+        report_to: `tensorboard` for its curves beside log.jsonl and curve.png.
+        device: as in `load`.
+        dtype: what the frozen parts compute in, as in `load`; what learns has float32.
+        offline: use what is cached, open no connection.
+        progress: who is told how it goes, and who may stop it.
+        **settings: fields of TrainingSettings; the backbone's recipe has the rest, or the paper's.
+
+    Returns:
+        How it ended; `is_complete` is False where `progress` stopped it.
 
     Raises:
-        InputError: the folder holds a run and `resume` is off; or it was another run's, with other settings or data.
-        OutputInUseError: another process trains in this folder.
+        UsageError: a setting is unknown or out of range, or there is no data.
+        DataError: the data cannot be used.
+        ImageError: a picture cannot be read, and `skip_images` does not allow for it.
+        CheckpointError: the backbone was refused, or all checkpoints in `output` are damaged.
+        InputError: `output` holds a run and `resume` is off; or it was another run's, with other settings or data.
+        OutputInUseError: another process trains in `output`.
         DivergedError: a loss is not finite.
-        ResourceError: the disk is full, or memory ended.
+        NetworkError: something has to be downloaded or uploaded and cannot be.
+        ResourceError: the disk is full, memory ended, or a package is missing.
     """
-    with _locked(job.folder, devices, progress):
-        return _finetune(job, devices, progress)
-
-
-@contextmanager
-def _locked(folder: Path, devices: Devices, progress: Progress) -> Iterator[None]:
+    _require_for(push_to_hub, report_to, offline)
+    folder = Path(output)
+    devices = Devices(cpu=device == "cpu", report_to=report_to, folder=folder)
     if not devices.is_main:
-        devices.wait()
-        yield
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("ab") as stream:
-        for notice in lock(stream, str(folder)):
-            progress.notify(notice)
-        _clean(folder)
-        devices.wait()
-        yield
-
-
-def _clean(folder: Path) -> None:
-    """Removes what a killed run was about to write, or to remove."""
-    for left in (folder / "checkpoints").glob(".tmp*"):
-        shutil.rmtree(left)
-    for place in ("", "lora", BEST_FOLDER, f"{BEST_FOLDER}/lora", *_FEATURES_FOLDERS):
-        for left in (folder / place).glob(".tmp*"):  # ours, and safetensors' own
-            left.unlink()
-
-
-def plan(job: Job, *, num_processes: int = 1) -> Plan:
-    """Works out a training before it begins; the model is prepared to learn."""
-    return _prepared(job, num_processes).plan
-
-
-def _prepared(job: Job, num_processes: int) -> _Prepared:
-    learning = unfreeze(job.model.network, job.config)
-    of = frontier(job.model, job.config.layers, job.instructions)
-    rows = [FeatureRows.of(samples, is_per_picture=of.is_per_picture) for samples in job.sets]
-    planned = plan_of(job.model, learning, rows, of.shape, job.config, num_processes)
-    return _Prepared(learning=learning, frontier=of, rows=rows, plan=planned)
-
-
-def _finetune(job: Job, devices: Devices, progress: Progress) -> Finetuned:
-    prepared = _prepared(job, devices.num_processes)
-    fingerprints = [features_fingerprint(samples, job.model, job.weights) for samples in job.sets]
-    facts = facts_of(job, fingerprints, prepared.plan)
-    devices.require_same(facts)
-    state = earlier(job, facts, progress)
-    if state is not None and state.step == prepared.plan.num_steps and (job.folder / CONFIG_FILE).exists():
-        progress.notify("this training is already complete, nothing was changed.")
-        return _outcome(state.step, prepared.plan, state.standing.best_step, state.standing.best_loss)
-    require_disk(job.folder, prepared.plan)
-    step = 0 if state is None else state.step
-    progress.on_plan(prepared.plan, step)
-    if devices.is_main:
-        write_settings(job)
-    examples = [_examples(job, prepared, number, one, devices, progress) for number, one in enumerate(fingerprints)]
-    if devices.any(any(one.features.missing() for one in examples)):  # asked to stop
-        return _outcome(step, prepared.plan)
-    job.model.network.language_model.gradient_checkpointing = job.config.gradient_checkpointing
-    devices.shard(job.model.network.language_model, prepared.learning.values())
-    task = Task(
-        model=job.model,
-        learning=prepared.learning,
-        examples=examples[0],
-        validation=examples[1] if len(examples) > 1 else None,
-        config=job.config,
+        progress = Progress(on_loaded=progress.on_loaded, should_stop=progress.should_stop)
+    job = _job(
+        data,
+        backbone=backbone or default_backbone(),
+        folder=folder,
+        example_folder=folder / "example-data",
+        eval_data=eval_data,
+        image_root=image_root,
+        device=device,
+        dtype=dtype,
+        offline=offline,
         devices=devices,
-        checkpoints=job.folder / "checkpoints",
-        facts=facts,
-        save_to=job.save_to,
+        settings=settings,
+        notify=progress.notify,
     )
-    return _train(job, task, prepared.plan, state, progress)
-
-
-def _examples(
-    job: Job, prepared: _Prepared, number: int, fingerprint: str, devices: Devices, progress: Progress
-) -> Examples:
-    """Computes what is missing of a set's frozen features, each process a share, and tokenises the rest."""
-    of, rows = prepared.frontier, prepared.rows[number]
-    folder = job.folder / _FEATURES_FOLDERS[number]
-    with devices.main_first():
-        features = Features(
-            folder, fingerprint=fingerprint, num_rows=len(rows.firsts), shape=of.shape, dtype=job.model.dtype
-        )
-    compute_features(
-        of,
-        rows,
-        features,
-        together=rows_together(job.model.device),
-        share=(devices.rank, devices.num_processes),
-        on_progress=progress.on_feature,
-        on_unreadable=_Skipped(job.config.skip_images, progress),
-        should_stop=progress.should_stop,
-    )
-    devices.wait()
-    _require_few_unreadable(rows, features, job.config.skip_images)
-    return Examples(job.model, job.sets[number], of, features, rows)
-
-
-class _Skipped:
-    """Counts the pictures that this process leaves out, and refuses one too many.
-
-    Args:
-        limit: how many may be left out.
-        progress: is told of each.
-    """
-
-    def __init__(self, limit: int, progress: Progress) -> None:
-        self._limit, self._progress, self._count = limit, progress, 0
-
-    def __call__(self, error: ImageError) -> None:
-        self._count += 1
-        if self._count > self._limit:
-            raise error
-        self._progress.notify(f"left out, {self._count} of at most {self._limit}: {error.message}")
-
-
-def _require_few_unreadable(rows: FeatureRows, features: Features, limit: int) -> None:
-    """Counts what all processes, and earlier runs, left out of a set."""
-    unreadable = features.unreadable()
-    pictures = sorted({str(rows.firsts[row].image) for row in unreadable})
-    if len(pictures) > limit or (unreadable and len(unreadable) == len(rows.firsts)):
-        why = f"{len(pictures)} pictures cannot be read, {limit} of those of a set may be left out, but not all"
-        raise ImageError.at("cannot train on", pictures[0], why, "See --check-data, or change --skip-images")
-
-
-def _train(job: Job, task: Task, planned: Plan, state: TrainingState | None, progress: Progress) -> Finetuned:
-    devices = task.devices
-    loop = Loop(task, _watch(job, planned, devices, progress), state)
-    log_file = job.folder / "log.jsonl" if devices.is_main else None
-    devices.begin_tracking(loop.step)
-    with Log(log_file, last_step=loop.step, last_validation=loop.standing.validated) as log:
-        loop.run(log)
-    outcome = _outcome(loop.step, planned, loop.standing.best_step, loop.standing.best_loss)
-    if outcome.is_complete and devices.is_main:
-        finish(job, planned, outcome, progress)
-    devices.wait()
+    job = replace(job, resume=resume, override=tuple(override), save_to=None if save_to is None else Path(save_to))
+    progress.on_loaded()
+    outcome = train(job, devices=devices, progress=progress)
+    devices.end()
+    if push_to_hub is not None and outcome.is_complete and devices.is_main:
+        outcome = replace(outcome, hub_url=push_adapter(folder, push_to_hub))
     return outcome
 
 
-def _watch(job: Job, planned: Plan, devices: Devices, progress: Progress) -> Watch:
-    def track(values: Mapping[str, float | None], step: int) -> None:
-        known = {name: value for name, value in values.items() if value is not None}
-        notice = devices.track(known, step)
-        if notice is not None:
-            progress.notify(notice)
+def plan_finetuning(
+    data: Source | None = None,
+    *,
+    backbone: str | None = None,
+    eval_data: Source | None = None,
+    image_root: Source | None = None,
+    push_to_hub: str | None = None,
+    report_to: Literal["tensorboard"] | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    offline: bool = False,
+    notify: Callable[[str], None] = lambda notice: None,
+    **settings: Any,
+) -> Plan:
+    """Works out what `finetune` would do and take: loads the data and the backbone, trains and writes nothing.
 
-    def on_step(record: Mapping[str, Any]) -> None:
-        shown = ("loss", "learning_rate", "grad_norm", "padding")
-        track({f"train/{name}": record[name] for name in shown}, record["step"])
-        progress.on_step(record)
+    Args:
+        data: this and the rest is what `finetune` takes, and refused as `finetune` refuses it.
+        backbone: what would be trained.
+        eval_data: what would be validated on.
+        image_root: the folder that picture paths start from.
+        push_to_hub: where the adapter would go; who is not logged in is told now.
+        report_to: `tensorboard`; said now where it is not installed.
+        device: where it would be trained.
+        dtype: what the frozen parts would compute in.
+        offline: use what is cached, open no connection.
+        notify: is told what a user should know.
+        **settings: fields of TrainingSettings.
 
-    def on_validation(record: Mapping[str, Any]) -> None:
-        track({"eval/loss": record["eval_loss"]}, record["step"])
-        progress.on_validation(record)
+    Raises:
+        VlinstructError: as `finetune`, before its first update.
+    """
+    _require_for(push_to_hub, report_to, offline)
+    devices = Devices(cpu=device == "cpu")
+    with tempfile.TemporaryDirectory() as folder:
+        job = _job(
+            data,
+            backbone=backbone or default_backbone(),
+            folder=Path(folder),
+            example_folder=Path(folder),
+            eval_data=eval_data,
+            image_root=image_root,
+            device=device,
+            dtype=dtype,
+            offline=offline,
+            devices=devices,
+            settings=settings,
+            notify=notify,
+        )
+        return plan_training(job, num_processes=devices.num_processes)
 
-    def on_best() -> None:
-        if devices.is_main:
-            save(job, job.folder / BEST_FOLDER, planned)
 
-    return Watch(
-        on_step=on_step,
-        on_validation=on_validation,
-        on_best=on_best,
-        notify=progress.notify,
-        should_stop=progress.should_stop,
+def _require_for(push_to_hub: str | None, report_to: str | None, offline: bool) -> None:
+    """Refuses what could not succeed in the end, before hours are spent on a training."""
+    if report_to is not None and find_spec(report_to) is None:
+        raise ResourceError(
+            f"--report-to needs {report_to}, which is not installed: pip install 'vlinstruct[{report_to}]'."
+        )
+    if push_to_hub is None:
+        return
+    if offline:
+        raise UsageError("--push-to-hub and --offline contradict each other.")
+    require_login()
+
+
+def _job(
+    data: Source | None,
+    *,
+    backbone: str,
+    folder: Path,
+    example_folder: Path,
+    eval_data: Source | None,
+    image_root: Source | None,
+    device: str,
+    dtype: str,
+    offline: bool,
+    devices: Devices,
+    settings: Mapping[str, Any],
+    notify: Callable[[str], None],
+) -> Job:
+    """Reads the samples and loads the backbone."""
+    # A known backbone is found, and perhaps downloaded, when the data has been read; a stranger's shape is needed now.
+    known = known_backbone(backbone)
+    identity = find(backbone, offline=offline) if known is None else None
+    similar = of_same_shape(identity.config) if identity is not None else None
+    if similar is not None:
+        notify(f"{backbone} has the shape of {similar.name}, whose recipe is used where no option says otherwise")
+    recipe = known or similar
+    checked = with_recipe(settings, "" if recipe is None else recipe.name, devices.num_processes)
+    with devices.main_first():  # which draws the example set, if there is one to draw
+        if data is None:
+            data, eval_data = _example_data(backbone, example_folder, eval_data, checked.seed)
+        samples = read_conversations(data, image_root=image_root, answers=checked.answers)
+        validation: list[TrainingSample] = []
+        if eval_data is not None:
+            validation = read_conversations(eval_data, image_root=image_root, answers=checked.answers)
+    where = str(compute_device(devices.device(device)))  # named, so that nothing is spread: what learns is on one
+    identity = identity or find(backbone, offline=offline)
+    backend = load_backend(identity, device=where, dtype=dtype, offline=offline)
+    return Job(
+        backend=backend,
+        samples=samples,
+        validation=validation,
+        folder=folder,
+        settings=checked,
+        backbone=backbone,
+        weights=identity.fingerprint,
+        revision=identity.revision,
     )
 
 
-def _outcome(step: int, planned: Plan, best_step: int | None = None, best_loss: float | None = None) -> Finetuned:
-    return Finetuned(step=step, num_steps=planned.num_steps, best_step=best_step, best_loss=best_loss)
+def _example_data(backbone: str, folder: Path, eval_data: Source | None, seed: int) -> tuple[Source, Source]:
+    """Draws mini's example sets, to learn and to validate on; the latter only where none is given."""
+    known = BACKBONES.get(backbone)
+    if known is None or not known.is_built_in:
+        raise UsageError(
+            "--data is needed: the paper trains on LLaVA-Instruct-150K and COCO's pictures",
+            advice="See huggingface.co/datasets/liuhaotian/LLaVA-Instruct-150K (its licence, CC BY-NC 4.0, is there).",
+        )
+    from vlinstruct.mini.example_data import write_example_data  # needs Pillow's fonts, which a data file does not
+
+    data = write_example_data(folder, "train", pictures=_EXAMPLE_PICTURES, seed=seed)
+    if eval_data is None:
+        eval_data = write_example_data(folder, "dev", pictures=_EXAMPLE_EVAL_PICTURES, seed=seed)
+    return data, eval_data

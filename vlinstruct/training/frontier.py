@@ -1,4 +1,4 @@
-"""Where what is frozen ends and what learns begins: what is computed once, and what every update computes from it.
+"""What learns, and where what is frozen ends: what is computed once, and what every update computes from it.
 
 The further down the first learning layer lies, the more is kept: the projection's input; the Q-Former's output where
 CMAA learns; the vision tower's last hidden states where its layer norm (ln_vision) does.
@@ -14,21 +14,57 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 from torch.nn import functional as F
 
+from vlinstruct.backends.instructblip.adapter import layer_parameters
 from vlinstruct.backends.instructblip.backend import InstructBlipBackend
+from vlinstruct.backends.instructblip.lora import LoraSettings, add_lora, lora_parameters
+from vlinstruct.backends.instructblip.network import InstructBlip
+from vlinstruct.training.settings import TrainingSettings
+
+
+def unfreeze(network: InstructBlip, settings: TrainingSettings) -> dict[str, Parameter]:
+    """Freezes everything but what the settings name, which gets float32 weights; sets the EMA flag.
+
+    The projection always learns (section 3.1); that nothing else does is made sure of by name and by count.
+
+    Returns:
+        What learns, by transformers' name.
+    """
+    network.use_ema = settings.ema
+    network.requires_grad_(False)
+    if settings.learned_cmaa:
+        network.learn_cmaa()
+    if settings.lora:
+        lora = LoraSettings(r=settings.lora_r, alpha=settings.lora_alpha, dropout=settings.lora_dropout)
+        add_lora(network.language_model, lora, seed=settings.seed)
+    named = layer_parameters(network, settings.layers)
+    for parameter in named.values():
+        parameter.data = parameter.data.float()
+        parameter.requires_grad_(True)
+    if settings.lora:
+        adapters = lora_parameters(network.language_model)
+        named |= {f"language_model.{name}": parameter for name, parameter in adapters.items()}
+    learning = {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
+    assert sorted(learning) == sorted(named)
+    if settings.layers == ("projection",) and not settings.lora:
+        inner, outer = network.config.qformer_config.hidden_size, network.config.text_config.hidden_size
+        assert sorted(learning) == ["language_projection.bias", "language_projection.weight"]
+        assert sum(parameter.numel() for parameter in learning.values()) == inner * outer + outer
+    return learning
 
 
 class Frontier(Protocol):
     """What is kept of a picture and an instruction, and how the projected prefix comes from it.
 
     Args:
-        model: computes.
+        backend: computes.
         shape: of a row that is kept.
         is_per_picture: whether all samples of a picture share a row.
     """
 
-    model: InstructBlipBackend
+    backend: InstructBlipBackend
     shape: tuple[int, int]
     is_per_picture: bool
 
@@ -50,20 +86,18 @@ class AlignmentInput:
 
     is_per_picture = False
 
-    def __init__(self, model: InstructBlipBackend) -> None:
-        config = model.network.config
-        positions = config.num_query_tokens * (2 if model.network.use_ema else 1)
-        self.model = model
-        self.shape = (positions, config.qformer_config.hidden_size)
+    def __init__(self, backend: InstructBlipBackend) -> None:
+        self.backend = backend
+        self.shape = (backend.network.num_prefix_tokens, backend.network.config.qformer_config.hidden_size)
 
     def read(self, pixel_values: Tensor) -> Tensor:
-        return self.model.network.encode_image(pixel_values)
+        return self.backend.network.encode_image(pixel_values)
 
     def rows(self, readings: Tensor, instructions: Sequence[str], num_tokens: int) -> Tensor:
-        return self.model.network.alignment_input(readings, *self.model.qformer_ids(instructions, num_tokens))
+        return self.backend.network.alignment_input(readings, *self.backend.qformer_ids(instructions, num_tokens))
 
     def prefix(self, rows: Tensor, instructions: Sequence[str]) -> Tensor:
-        return _projected(self.model, rows)
+        return _projected(self.backend, rows)
 
 
 class QFormerOutput:
@@ -71,18 +105,18 @@ class QFormerOutput:
 
     is_per_picture = False
 
-    def __init__(self, model: InstructBlipBackend, instructions: Sequence[str]) -> None:
-        config = model.network.config
-        self.model = model
+    def __init__(self, backend: InstructBlipBackend, instructions: Sequence[str]) -> None:
+        config = backend.network.config
+        self.backend = backend
         self.num_queries = config.num_query_tokens
-        self.num_tokens = {text: len(model.qformer_tokenizer.encode(text)) for text in set(instructions)}
+        self.num_tokens = {text: len(backend.qformer_tokenizer.encode(text)) for text in set(instructions)}
         self.shape = (self.num_queries + max(self.num_tokens.values()), config.qformer_config.hidden_size)
 
     def read(self, pixel_values: Tensor) -> Tensor:
-        return self.model.network.encode_image(pixel_values)
+        return self.backend.network.encode_image(pixel_values)
 
     def rows(self, readings: Tensor, instructions: Sequence[str], num_tokens: int) -> Tensor:
-        both = self.model.network.query(readings, *self.model.qformer_ids(instructions, num_tokens))
+        both = self.backend.network.query(readings, *self.backend.qformer_ids(instructions, num_tokens))
         joined = torch.cat(both, dim=1)[:, : self.shape[0]]
         return F.pad(joined, (0, 0, 0, self.shape[0] - joined.shape[1]))
 
@@ -90,7 +124,7 @@ class QFormerOutput:
         lengths = torch.tensor([self.num_tokens[text] for text in instructions], device=rows.device)
         text_embeds = rows[:, self.num_queries :]
         mask = torch.arange(text_embeds.shape[1], device=rows.device) < lengths[:, None]
-        return _projected(self.model, self.model.network.align(rows[:, : self.num_queries], text_embeds, mask))
+        return _projected(self.backend, self.backend.network.align(rows[:, : self.num_queries], text_embeds, mask))
 
 
 class VisionHidden:
@@ -98,36 +132,36 @@ class VisionHidden:
 
     is_per_picture = True
 
-    def __init__(self, model: InstructBlipBackend) -> None:
-        config = model.network.config.vision_config
-        self.model = model
+    def __init__(self, backend: InstructBlipBackend) -> None:
+        config = backend.network.config.vision_config
+        self.backend = backend
         self.shape = (config.num_positions, config.hidden_size)
 
     def read(self, pixel_values: Tensor) -> Tensor:
-        return self.model.network.vision_model.hidden_states(pixel_values)
+        return self.backend.network.vision_model.hidden_states(pixel_values)
 
     def rows(self, readings: Tensor, instructions: Sequence[str], num_tokens: int) -> Tensor:
         return readings
 
     def prefix(self, rows: Tensor, instructions: Sequence[str]) -> Tensor:
-        image_embeds = self.model.network.vision_model.post_layernorm(rows.float()).to(self.model.dtype)
-        input_ids, attention_mask = self.model.qformer_ids(instructions)
-        return _projected(self.model, self.model.network.alignment_input(image_embeds, input_ids, attention_mask))
+        image_embeds = self.backend.network.vision_model.post_layernorm(rows.float()).to(self.backend.dtype)
+        input_ids, attention_mask = self.backend.qformer_ids(instructions)
+        return _projected(self.backend, self.backend.network.alignment_input(image_embeds, input_ids, attention_mask))
 
 
-def frontier(model: InstructBlipBackend, layers: Sequence[str], instructions: Sequence[str]) -> Frontier:
+def frontier(backend: InstructBlipBackend, layers: Sequence[str], instructions: Sequence[str]) -> Frontier:
     """Returns the furthest frontier that lies before all layers that learn.
 
     Args:
-        model: whose layers they are.
-        layers: keys of `checkpoints.adapter.LAYERS`.
+        backend: whose layers they are.
+        layers: keys of `backends.instructblip.adapter.LAYERS`.
         instructions: of all samples.
     """
     if "ln_vision" in layers:
-        return VisionHidden(model)
-    return QFormerOutput(model, instructions) if "cmaa" in layers else AlignmentInput(model)
+        return VisionHidden(backend)
+    return QFormerOutput(backend, instructions) if "cmaa" in layers else AlignmentInput(backend)
 
 
-def _projected(model: InstructBlipBackend, hidden: Tensor) -> Tensor:
+def _projected(backend: InstructBlipBackend, hidden: Tensor) -> Tensor:
     """(B, P, D) -> (B, P, L), through weights that are float32 while they learn."""
-    return model.network.language_projection(hidden.float()).to(model.dtype)
+    return backend.network.language_projection(hidden.float()).to(backend.dtype)

@@ -1,4 +1,4 @@
-"""A training that is asked for, who is told of it, and how it ends."""
+"""A training: what is asked for, what it will take, who is told of it, and how it ended."""
 
 from __future__ import annotations
 
@@ -7,68 +7,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch.nn import Parameter
+
 from vlinstruct.backends.instructblip.backend import InstructBlipBackend
 from vlinstruct.training.data.conversations import TrainingSample
-from vlinstruct.training.plan import Plan
-from vlinstruct.training.recipe import FinetuneConfig
+from vlinstruct.training.features import FeatureRows, row_bytes
+from vlinstruct.training.schedule import num_steps
+from vlinstruct.training.settings import TrainingSettings
 
-
-@dataclass(frozen=True, kw_only=True)
-class Progress:
-    """Who is told how it goes, and who may stop it.
-
-    Args:
-        on_plan: called with the plan and the number of updates that are done already.
-        on_feature: called for every row of frozen features that was computed.
-        on_step: called with every update's line of the log.
-        on_validation: called with every validation's line of the log.
-        notify: is told what a user should know.
-        should_stop: asked after every update.
-    """
-
-    on_plan: Callable[[Plan, int], None] = lambda plan, step: None
-    on_feature: Callable[[], None] = lambda: None
-    on_step: Callable[[Mapping[str, Any]], None] = lambda record: None
-    on_validation: Callable[[Mapping[str, Any]], None] = lambda record: None
-    notify: Callable[[str], None] = lambda notice: None
-    should_stop: Callable[[], bool] = lambda: False
-
-
-UNWATCHED = Progress()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Finetuned:
-    """How a training ended.
-
-    Args:
-        step: updates done.
-        num_steps: updates of the whole training.
-        best_step: after which update the validation was best; None without validations.
-        best_loss: what it was, in nats per token.
-    """
-
-    step: int
-    num_steps: int
-    best_step: int | None = None
-    best_loss: float | None = None
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether the adapter is finished."""
-        return self.step == self.num_steps
+_IN_CHECKPOINT = 3  # the weights and AdamW's two moments
+_IN_MEMORY = 4  # and the gradients
+_FLOAT32_BYTES = 4
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """A training that was asked for.
+    """A training that is asked for, its backbone and its samples loaded.
 
     Args:
-        model: the backbone, in eval mode.
+        backend: the backbone, in eval mode.
         samples: what is learned.
         validation: what is predicted every `eval_steps`; may be empty.
         folder: the adapter's.
-        config: the settings.
+        settings: how it is trained.
         backbone: what people call it.
         weights: the backbone's fingerprint.
         revision: the hub's commit that it is of; None of others.
@@ -77,11 +38,11 @@ class Job:
         save_to: another folder, which a checkpoint goes to when this one cannot be written.
     """
 
-    model: InstructBlipBackend
+    backend: InstructBlipBackend
     samples: Sequence[TrainingSample]
     validation: Sequence[TrainingSample] = ()
     folder: Path
-    config: FinetuneConfig
+    settings: TrainingSettings
     backbone: str
     weights: str
     revision: str | None = None
@@ -98,3 +59,126 @@ class Job:
     def sets(self) -> list[Sequence[TrainingSample]]:
         """What is learned, then what is validated on, if anything is."""
         return [self.samples, self.validation] if self.validation else [self.samples]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a training will do and take.
+
+    Args:
+        learning: what learns, by name with its count.
+        num_samples: N.
+        num_steps: updates.
+        batch_size: samples of one update, over all processes.
+        num_processes: how many.
+        features_bytes: of the caches of frozen features.
+        checkpoint_bytes: of one checkpoint.
+        weights_bytes: of the frozen weights in memory, on each process unless they are sharded.
+        learning_bytes: of what learns, with gradients and optimizer.
+        num_validation: samples that are validated on.
+        num_rows: samples that go through the model together, on each process.
+    """
+
+    learning: Mapping[str, int]
+    num_samples: int
+    num_steps: int
+    batch_size: int
+    num_processes: int
+    features_bytes: int
+    checkpoint_bytes: int
+    weights_bytes: int
+    learning_bytes: int
+    num_validation: int
+    num_rows: int
+
+    @property
+    def disk_bytes(self) -> int:
+        """What has to be free: the caches, two checkpoints and one being written, two adapters."""
+        return self.features_bytes + 3 * self.checkpoint_bytes + 2 * self.checkpoint_bytes // _IN_CHECKPOINT
+
+
+def plan_of(
+    job: Job,
+    learning: Mapping[str, Parameter],
+    rows: Sequence[FeatureRows],
+    shape: tuple[int, int],
+    num_processes: int,
+) -> Plan:
+    """Works out a training.
+
+    Args:
+        job: what is asked for.
+        learning: what learns of its backend, by name.
+        rows: of the training's and the validation's features.
+        shape: of a row.
+        num_processes: that train together.
+    """
+    num_samples, count = len(job.samples), sum(parameter.numel() for parameter in learning.values())
+    frozen = [parameter for parameter in job.backend.network.parameters() if not parameter.requires_grad]
+    return Plan(
+        learning={name: parameter.numel() for name, parameter in learning.items()},
+        num_samples=num_samples,
+        num_steps=num_steps(num_samples, job.settings, num_processes),
+        batch_size=job.settings.batch_size(num_processes),
+        num_processes=num_processes,
+        features_bytes=sum(len(of_set.firsts) for of_set in rows) * row_bytes(shape, job.backend.dtype),
+        checkpoint_bytes=_IN_CHECKPOINT * _FLOAT32_BYTES * count,
+        weights_bytes=sum(parameter.numel() * parameter.element_size() for parameter in frozen),
+        learning_bytes=_IN_MEMORY * _FLOAT32_BYTES * count,
+        num_validation=len(job.validation),
+        num_rows=job.settings.per_device_train_batch_size,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """Who is told how it goes, and who may stop it.
+
+    Args:
+        on_loaded: called when the backbone and the samples are loaded; from here on `should_stop` is asked.
+        on_plan: called with the plan and the number of updates that are done already.
+        on_feature: called for every row of frozen features that was computed.
+        on_step: called with every update's line of the log.
+        on_validation: called with every validation's line of the log.
+        notify: is told what a user should know.
+        should_stop: asked after every update; a training that is stopped saves first.
+    """
+
+    on_loaded: Callable[[], None] = lambda: None
+    on_plan: Callable[[Plan, int], None] = lambda plan, step: None
+    on_feature: Callable[[], None] = lambda: None
+    on_step: Callable[[Mapping[str, Any]], None] = lambda record: None
+    on_validation: Callable[[Mapping[str, Any]], None] = lambda record: None
+    notify: Callable[[str], None] = lambda notice: None
+    should_stop: Callable[[], bool] = lambda: False
+
+
+UNWATCHED = Progress()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finetuned:
+    """How a training ended.
+
+    Args:
+        folder: the adapter's.
+        step: updates done.
+        num_steps: updates of the whole training.
+        losses: of every update, in nats per answer token; None of one that was left out.
+        best_step: after which update the validation was best; None without validations.
+        best_loss: what it was, in nats per answer token.
+        hub_url: where it was uploaded to; None where it was not.
+    """
+
+    folder: Path
+    step: int
+    num_steps: int
+    losses: tuple[float | None, ...] = ()
+    best_step: int | None = None
+    best_loss: float | None = None
+    hub_url: str | None = None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the adapter is finished."""
+        return self.step == self.num_steps

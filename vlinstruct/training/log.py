@@ -51,6 +51,14 @@ class Log:
         os.fsync(self.file.fileno())
 
 
+def read_losses(path: Path) -> tuple[float | None, ...]:
+    """Returns the loss of every update in a log, None of one that was left out; nothing where there is no log."""
+    if not path.exists():
+        return ()
+    records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return tuple(record["loss"] for record in records if "loss" in record)
+
+
 def _cut(path: Path, last_step: int, last_validation: int) -> None:
     kept = b"".join(
         line

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vlinstruct.errors import InputError, ResourceError, UsageError
-from vlinstruct.training.job import Job, Progress
-from vlinstruct.training.plan import Plan
+from vlinstruct.training.job import Job, Plan, Progress
 from vlinstruct.training.state import TrainingState, newest_state
 
 # What decides when files are written or how a batch is computed, but not what is learned.
@@ -66,7 +65,7 @@ def earlier(job: Job, facts: Mapping[str, Any], progress: Progress) -> TrainingS
         return None
     _require_same(state.facts, facts, job.override, progress)
     is_split_alike = state.facts.get("split") == facts["split"]
-    rows = state.standing.rows if is_split_alike else job.config.per_device_train_batch_size
+    rows = state.standing.rows if is_split_alike else job.settings.per_device_train_batch_size
     return replace(state, standing=state.standing.with_rows(rows))
 
 
@@ -78,14 +77,14 @@ def facts_of(job: Job, fingerprints: Sequence[str], planned: Plan) -> dict[str, 
         fingerprints: of the features of each of its sets.
         planned: the batch and the processes.
     """
-    config = job.config
-    answers = [[one.id, one.prompt, one.answer] for one in (*job.samples, *job.validation)]
+    settings = job.settings
+    answers = [[sample.id, sample.prompt, sample.answer] for sample in (*job.samples, *job.validation)]
     return {
-        **{name: value for name, value in asdict(config).items() if name not in _MAY_CHANGE},
+        **{name: value for name, value in asdict(settings).items() if name not in _MAY_CHANGE},
         "batch_size": planned.batch_size,
         "data": hashlib.sha256(json.dumps([*fingerprints, answers]).encode()).hexdigest()[:16],
         "torch": version("torch"),
-        "split": [config.per_device_train_batch_size, config.gradient_accumulation_steps, planned.num_processes],
+        "split": [settings.per_device_train_batch_size, settings.gradient_accumulation_steps, planned.num_processes],
     }
 
 
@@ -101,13 +100,13 @@ def _require_same(
         for name, value in now.items()
         if name not in ("torch", "split") and before.get(name) != value
     }
-    refused = [said for name, said in changed.items() if name not in override]
+    refused = [change for name, change in changed.items() if name not in override]
     if refused:
-        able = " --override NAME," if set(changed) <= {*MAY_BE_OVERRIDDEN} else ""
-        advice = f"Give what it began with,{able} or another --output"
+        override_too = " --override NAME," if set(changed) <= {*MAY_BE_OVERRIDDEN} else ""
+        advice = f"Give what it began with,{override_too} or another --output"
         raise InputError.at("cannot resume", "the run", "; ".join(refused), advice, code="other_run")
-    for said in changed.values():
-        progress.notify(f"{said}, as --override asks.")
+    for change in changed.values():
+        progress.notify(f"{change}, as --override asks.")
 
 
 def require_disk(folder: Path, planned: Plan) -> None:
@@ -116,8 +115,8 @@ def require_disk(folder: Path, planned: Plan) -> None:
     Raises:
         ResourceError: what is free is less than the features and the checkpoints need.
     """
-    there = [folder / name / "features.bin" for name in ("features", "features-eval")]
-    needed = planned.disk_bytes - sum(path.stat().st_size for path in there if path.exists())
+    caches = [folder / name / "features.bin" for name in ("features", "features-eval")]
+    needed = planned.disk_bytes - sum(path.stat().st_size for path in caches if path.exists())
     free = shutil.disk_usage(folder).free
     if needed > free:
         why = f"{needed / 1e9:.2f} GB are needed (features and checkpoints), {free / 1e9:.2f} GB are free"

@@ -46,15 +46,15 @@ class Standing:
     best_step: int | None = None
 
     def with_rows(self, rows: int) -> Standing:
-        """Returns it with another number of rows."""
+        """Returns what is remembered once `rows` samples go through the model together."""
         return replace(self, rows=rows)
 
     def with_one_more_skipped(self) -> Standing:
-        """Returns it with one more update left out."""
+        """Returns what is remembered after one more update was left out."""
         return replace(self, skipped=self.skipped + 1)
 
     def with_validation(self, step: int, loss: float) -> Standing:
-        """Returns it after a validation."""
+        """Returns what is remembered after a validation; its loss is the best one where it is below all others."""
         if self.best_loss is not None and loss >= self.best_loss:
             return replace(self, validated=step)
         return replace(self, validated=step, best_loss=loss, best_step=step)
@@ -128,14 +128,14 @@ def newest_state(folder: Path) -> tuple[TrainingState | None, list[str]]:
     Raises:
         CheckpointError: there are checkpoints, and all of them are damaged.
     """
-    found = _checkpoints(folder)
+    checkpoints = _checkpoints(folder)
     notices: list[str] = []
-    for path in reversed(found):
+    for path in reversed(checkpoints):
         problem = _what_is_wrong(path)
         if problem is None:
             return _read(path), notices
         notices.append(f"the checkpoint {path} is damaged ({problem}), an older one is taken")
-    if found:
+    if checkpoints:
         raise CheckpointError(
             f"all checkpoints in {folder} are damaged", advice="Nothing was changed; start in another folder."
         )
@@ -147,8 +147,8 @@ def _checkpoints(folder: Path) -> list[Path]:
 
 
 def _clean(folder: Path) -> None:
-    for left in folder.glob(f"{_TEMPORARY}*"):
-        shutil.rmtree(left)
+    for unfinished in folder.glob(f"{_TEMPORARY}*"):
+        shutil.rmtree(unfinished)
 
 
 def _remove(checkpoint: Path) -> None:
@@ -187,10 +187,10 @@ def _read(path: Path) -> TrainingState:
 def _what_is_wrong(path: Path) -> str | None:
     try:
         sums = read_json_object(path / "manifest.json")
-        wrong = [name for name, digest in sums.items() if file_sha256(path / name) != digest]
+        damaged = [name for name, digest in sums.items() if file_sha256(path / name) != digest]
     except (CheckpointError, OSError) as error:
         return getattr(error, "message", None) or "a file is missing"
-    return f"{wrong[0]} has another checksum" if wrong else None
+    return f"{damaged[0]} has another checksum" if damaged else None
 
 
 def _write_json(path: Path, values: Mapping[str, Any]) -> None:

@@ -1,5 +1,7 @@
 """Gets a model from the Hugging Face hub: safetensors and text files, never pickles, never code. No torch.
 
+Also says what lies in the hub's cache, and what of it is not whole after a broken-off download or a clean-up.
+
 Source: huggingface_hub's `snapshot_download`, whose errors are said in our own words.
 """
 
@@ -7,15 +9,17 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vlinstruct.errors import CheckpointError, NetworkError, ResourceError, VlinstructError, printable
 from vlinstruct.files import read_json_object
-from vlinstruct.weights.hub_cache import cached_folder, damages
+from vlinstruct.weights.safetensors_files import INDEX_FILE, header
 
 _HUB_FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "qformer_tokenizer/*")
 _SETTINGS = ("*.json",)
@@ -51,8 +55,6 @@ def download(hub_id: str, *, offline: bool, check_config: Callable[[dict[str, An
         NetworkError: it is not cached and cannot be downloaded.
         ResourceError: the hub's cache cannot be written.
     """
-    if offline:
-        os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported
     folder = _snapshot(hub_id, _SETTINGS, offline=offline)
     _refuse_code(hub_id, folder)
     config = folder / "config.json"
@@ -101,10 +103,10 @@ def _refuse_code(hub_id: str, folder: Path) -> None:
 
 
 def _refuse_damaged(hub_id: str, folder: Path) -> None:
-    found = damages(folder)
-    if found:
-        more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-        raise CheckpointError.at("damaged in the cache", found[0].path, found[0].why + more, found[0].advice)
+    damaged = damages(folder)
+    if damaged:
+        first, more = damaged[0], f" (and {len(damaged) - 1} more)" if len(damaged) > 1 else ""
+        raise CheckpointError.at("damaged in the cache", first.path, first.why + more, first.advice)
 
 
 def _refusal(hub_id: str, error: Exception, *, offline: bool) -> VlinstructError:
@@ -129,9 +131,10 @@ def _not_cached(hub_id: str, error: Exception, *, offline: bool) -> VlinstructEr
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
     cause, folder = error.__cause__, cached_folder(hub_id)
-    found = damages(folder) if folder is not None else []
-    if found:
-        return CheckpointError.at("damaged in the cache", found[0].path, found[0].why, found[0].advice)
+    damaged = damages(folder) if folder is not None else []
+    if damaged:
+        first = damaged[0]
+        return CheckpointError.at("damaged in the cache", first.path, first.why, first.advice)
     if isinstance(cause, HfHubHTTPError):
         return _network_error(hub_id, _status(cause.response.status_code), "Try again later")
     here = "only a part of it is in the cache" if folder is not None else "not in the cache"
@@ -141,9 +144,13 @@ def _not_cached(hub_id: str, error: Exception, *, offline: bool) -> VlinstructEr
 
 
 def _status(code: int) -> str:
-    known = {401: "the hub does not accept the token", 403: "the hub refuses access", 404: "a file is not there"}
-    other = "too many requests" if code == 429 else "the hub has a problem" if code >= 500 else "the hub refuses"
-    return f"{known.get(code, other)} ({code})"
+    meanings = {
+        401: "the hub does not accept the token",
+        403: "the hub refuses access",
+        404: "a file is not there",
+        429: "too many requests",
+    }
+    return f"{meanings.get(code, 'the hub has a problem' if code >= 500 else 'the hub refuses')} ({code})"
 
 
 def _unwritable(error: OSError) -> ResourceError:
@@ -159,3 +166,81 @@ def _network_error(hub_id: str, why: str, advice: str) -> NetworkError:
 
 def _checkpoint_error(hub_id: str, why: str, advice: str) -> CheckpointError:
     return CheckpointError.at("refused model", printable(hub_id), why, advice)
+
+
+def cached_folder(hub_id: str) -> Path | None:
+    """Returns a repository's newest snapshot in the hub's cache, whole or not; None if there is none."""
+    from huggingface_hub import constants
+
+    repository = Path(constants.HF_HUB_CACHE) / f"models--{hub_id.replace('/', '--')}"
+    try:
+        commit = (repository / "refs" / "main").read_text(encoding="ascii").strip()
+    except (OSError, ValueError):
+        return None
+    folder = repository / "snapshots" / Path(commit).name
+    return folder if commit and folder.is_dir() else None
+
+
+def revision_of(folder: Path) -> str | None:
+    """Returns the commit that a folder of the hub's cache is a snapshot of; None of any other folder.
+
+    >>> revision_of(Path("hub/models--a--b/snapshots/0123456789abcdef0123456789abcdef01234567"))
+    '0123456789abcdef0123456789abcdef01234567'
+    """
+    is_snapshot = folder.parent.name == "snapshots" and re.fullmatch("[0-9a-f]{40}", folder.name)
+    return folder.name if is_snapshot else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Damage:
+    """A file that a broken-off download, a full disk or a clean-up left.
+
+    Args:
+        path: the file itself; of the hub's cache the blob, which must go for the hub to load it again.
+        why: what is wrong with it.
+    """
+
+    path: Path
+    why: str
+
+    @property
+    def advice(self) -> str:
+        """What to do."""
+        first = "Delete it and" if self.path.exists() else "Connect to the network and"
+        return f"{first} run again: it alone is downloaded"
+
+
+def damages(folder: Path) -> list[Damage]:
+    """Finds what is not whole in a folder of the hub's cache; reads no tensors."""
+    return [*_missing_shards(folder), *(damage for path in sorted(folder.rglob("*")) for damage in _damage(path))]
+
+
+def _damage(path: Path) -> Iterator[Damage]:
+    if path.is_symlink() and not path.exists():
+        yield Damage(path=path, why="it is a link to a file that is gone")
+    elif path.is_file() and path.stat().st_size == 0:
+        yield Damage(path=path.resolve(), why=f"{path.name} is empty")
+    elif path.suffix == ".safetensors" and path.is_file():
+        yield from _truncation(path)
+
+
+def _truncation(path: Path) -> Iterator[Damage]:
+    try:
+        facts = [values for name, values in header(path).items() if name != "__metadata__"]
+        with path.open("rb") as file:
+            expected = 8 + int.from_bytes(file.read(8), "little") + max(values["data_offsets"][1] for values in facts)
+    except (CheckpointError, KeyError, IndexError, TypeError, ValueError):
+        yield Damage(path=path.resolve(), why=f"{path.name} is damaged")
+        return
+    if path.stat().st_size != expected:
+        why = f"{path.name} has {path.stat().st_size} bytes in place of {expected}"
+        yield Damage(path=path.resolve(), why=why)
+
+
+def _missing_shards(folder: Path) -> Iterator[Damage]:
+    index = folder / INDEX_FILE
+    weight_map = read_json_object(index).get("weight_map") if index.is_file() and index.stat().st_size else None
+    names = {name for name in weight_map.values() if isinstance(name, str)} if isinstance(weight_map, dict) else set()
+    for name in sorted(names):
+        if not os.path.lexists(folder / name):
+            yield Damage(path=folder / name, why=f"it is missing, though {INDEX_FILE} names it")

@@ -1,17 +1,25 @@
-"""Says before anything is loaded whether a model fits into memory, and what would make it fit. No torch."""
+"""Does a model fit into memory, and what would make it fit: from names and shapes alone, before anything is loaded.
+
+Only linear layers are stored in fewer bits, and which of them, a kind of model says itself (`Quantizable`); everything
+else keeps its precision. No torch.
+"""
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from vlinstruct.errors import ResourceError
+from vlinstruct.errors import CheckpointError, ResourceError
 from vlinstruct.settings import Quantization
-from vlinstruct.weights.weight_count import WeightCount
+from vlinstruct.weights.safetensors_files import header, shards
 
 _MEMINFO = Path("/proc/meminfo")
 _GB = 10**9
+# Bytes per number, scales included: one float32 per row of thousands, and per block of 64 numbers.
+_QUANTIZED_BYTES: Mapping[Quantization, float] = {"8bit": 1.0, "4bit": 0.5 + 4 / 64}
 # What may be tried, the least loss of precision first: what is typed, bytes per number, quantization.
 _REMEDIES: Sequence[tuple[str, int | None, Quantization | None]] = (
     ("--dtype bfloat16", 2, None),
@@ -20,6 +28,98 @@ _REMEDIES: Sequence[tuple[str, int | None, Quantization | None]] = (
     ("--quantize 4bit", None, "4bit"),
     ("--quantize 4bit --dtype bfloat16", 2, "4bit"),
 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantizable:
+    """Which tensors are stored in fewer bits: the matrices of linear layers in one part of a model.
+
+    Args:
+        part: its name.
+        kept: of modules in it whose matrices keep their precision, e.g. embeddings and the head.
+        kept_in_8bit: of those that keep it in 8 bits alone.
+    """
+
+    part: str
+    kept: tuple[str, ...] = ()
+    kept_in_8bit: tuple[str, ...] = ()
+
+    def includes(self, name: str, shape: Sequence[int], quantize: Quantization | None = None) -> bool:
+        """Says whether a tensor is stored in so many bits; in any number of them if None.
+
+        >>> blocks = Quantizable(part="language_model", kept=("lm_head",), kept_in_8bit=("wo",))
+        >>> [blocks.includes(f"language_model.{name}.weight", (8, 4)) for name in ("0.q", "0.wo", "lm_head")]
+        [True, True, False]
+        >>> blocks.includes("language_model.0.wo.weight", (8, 4), "8bit"), blocks.includes("qformer.q.weight", (8, 4))
+        (False, False)
+        """
+        first, *modules = name.removesuffix(".weight").split(".")
+        if not name.endswith(".weight") or len(shape) != 2 or first != self.part or not modules:
+            return False
+        is_kept = any(module in self.kept for module in modules)
+        return not is_kept and not (quantize == "8bit" and modules[-1] in self.kept_in_8bit)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightCount:
+    """The numbers of a model.
+
+    Args:
+        parts: by part, `vision_model`, `qformer`, ..., all of them.
+        quantizable: those that may be stored in fewer bits.
+        only_4bit: those of them that 8 bits leave as they are.
+    """
+
+    parts: Mapping[str, int]
+    quantizable: int
+    only_4bit: int = 0
+
+    @property
+    def total(self) -> int:
+        """All numbers."""
+        return sum(self.parts.values())
+
+    def num_bytes(self, itemsize: int, quantize: Quantization | None = None) -> int:
+        """Returns what they take.
+
+        Args:
+            itemsize: bytes of a number in the dtype that is computed in.
+            quantize: how what can be quantized is.
+
+        >>> count = WeightCount(parts={"language_model": 100}, quantizable=80)
+        >>> count.num_bytes(2), count.num_bytes(2, "8bit"), count.num_bytes(2, "4bit")
+        (200, 120, 85)
+        """
+        if quantize is None:
+            return self.total * itemsize
+        quantized = self.quantizable - (self.only_4bit if quantize == "8bit" else 0)
+        return (self.total - quantized) * itemsize + math.ceil(quantized * _QUANTIZED_BYTES[quantize])
+
+
+def count_weights(shapes: Iterable[tuple[str, Sequence[int]]], quantizable: Quantizable) -> WeightCount:
+    """Counts tensors by name and shape."""
+    parts: dict[str, int] = {}
+    num_quantizable = only_4bit = 0
+    for name, shape in shapes:
+        numbers, part = math.prod(shape), name.partition(".")[0]
+        parts[part] = parts.get(part, 0) + numbers
+        if quantizable.includes(name, shape):
+            num_quantizable += numbers
+            only_4bit += 0 if quantizable.includes(name, shape, "8bit") else numbers
+    return WeightCount(parts=parts, quantizable=num_quantizable, only_4bit=only_4bit)
+
+
+def stored_shapes(folder: Path) -> list[tuple[str, Sequence[int]]]:
+    """Returns the names and shapes of a folder's tensors, from the files' headers, in the files' order.
+
+    Raises:
+        CheckpointError: a file is missing or damaged.
+    """
+    stored = [pair for path in shards(folder) for pair in header(path).items() if pair[0] != "__metadata__"]
+    shapes = [(name, values.get("shape") if isinstance(values, dict) else None) for name, values in stored]
+    if not all(isinstance(shape, list) and all(isinstance(size, int) for size in shape) for _, shape in shapes):
+        raise CheckpointError(f"the safetensors header in {folder} is damaged", advice="Download or copy it again.")
+    return [(name, shape) for name, shape in shapes if shape is not None]
 
 
 def require_memory(
@@ -60,12 +160,12 @@ def remedies(weights: WeightCount, *, itemsize: int, quantize: Quantization | No
     >>> remedies(weights, itemsize=4, quantize=None, available=210)
     ['--dtype bfloat16 (0.0 GB)', '--quantize 8bit (0.0 GB)']
     """
-    now, found = weights.num_bytes(itemsize, quantize), []
+    current, options = weights.num_bytes(itemsize, quantize), []
     for typed, other, quantized in _REMEDIES:
         size = weights.num_bytes(itemsize if other is None else min(other, itemsize), quantized)
-        if size <= available and size < now:
-            found.append(f"{typed} ({size / _GB:.1f} GB)")
-    return found[:2]
+        if size <= available and size < current:
+            options.append(f"{typed} ({size / _GB:.1f} GB)")
+    return options[:2]
 
 
 def available_bytes() -> int | None:
@@ -75,10 +175,7 @@ def available_bytes() -> int | None:
         lines = _MEMINFO.read_text(encoding="ascii").splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
     except (OSError, StopIteration):
-        return _free_pages()
-
-
-def _free_pages() -> int | None:
+        pass
     try:
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, OSError, ValueError):  # Windows, macOS

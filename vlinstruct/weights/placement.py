@@ -15,10 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from vlinstruct.errors import ResourceError
-from vlinstruct.weights.weight_count import WeightCount, is_quantizable
+from vlinstruct.weights.memory import Quantizable, WeightCount, available_bytes
 
 _GB = 10**9
 _WEIGHT = ".weight"
+_ROOM = 0.95  # of a GPU's free memory; the rest is the allocator's
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,12 +55,26 @@ class Placement:
         return torch.device("cpu") if layer in self.offloaded else self.elsewhere.get(layer, self.main)
 
 
+def free_bytes(device: torch.device) -> int | None:
+    """Returns what a device has free; None where it does not tell."""
+    if device.type == "cuda":
+        return int(_ROOM * torch.cuda.mem_get_info(device)[0])
+    return available_bytes()  # MPS shares the machine's memory
+
+
+def gpus() -> Sequence[Budget]:
+    """Returns all CUDA devices with what they have free, the first one first."""
+    devices = [torch.device("cuda", index) for index in range(torch.cuda.device_count())]
+    return [Budget(device=device, free=free_bytes(device) or 0) for device in devices]
+
+
 def distribute(
     shapes: Iterable[tuple[str, Sequence[int]]],
     weights: WeightCount,
     gpus: Sequence[Budget],
     memory: Budget,
     *,
+    quantizable: Quantizable,
     itemsize: int,
     working: int,
 ) -> Placement:
@@ -70,6 +85,7 @@ def distribute(
         weights: their count.
         gpus: at least one; the first is the main device.
         memory: the CPU's.
+        quantizable: tells the layers that may lie elsewhere, which are those that may be quantized.
         itemsize: bytes of a number.
         working: bytes that the main device needs while it computes.
 
@@ -83,7 +99,7 @@ def distribute(
         raise _too_large(weights, itemsize, room)
     places: dict[str, torch.device] = {}
     for name, shape in shapes:
-        if not is_quantizable(name, shape):
+        if not quantizable.includes(name, shape):
             continue
         size = shape[0] * shape[1] * itemsize
         while room and room[0].free < size:
@@ -105,16 +121,9 @@ def add_transfers(model: nn.Module, placement: Placement) -> None:
     Args:
         model: loaded where the placement says; its offloaded layers lie in memory.
         placement: where its layers lie.
-
-    Raises:
-        ResourceError: accelerate is not installed.
     """
-    try:
-        from accelerate.hooks import AlignDevicesHook, add_hook_to_module
-    except ImportError:
-        raise ResourceError(
-            "the model does not fit onto one device, and spreading it needs accelerate: pip install accelerate."
-        ) from None
+    from accelerate.hooks import AlignDevicesHook, add_hook_to_module
+
     for name, device in placement.elsewhere.items():
         layer = model.get_submodule(name)
         add_hook_to_module(layer, AlignDevicesHook(execution_device=device, io_same_device=True))

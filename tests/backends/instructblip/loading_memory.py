@@ -1,10 +1,11 @@
 """How much memory of its own loading a folder takes, the mapped files not counted.
 
-PYTHONPATH=tests python -m checkpoints.loading_memory FOLDER --write TINY --layers 60    (TINY: any Llama-type folder)
-PYTHONPATH=tests python -m checkpoints.loading_memory FOLDER --load-dtype bfloat16
+PYTHONPATH=. python tests/backends/instructblip/loading_memory.py FOLDER --write TINY --layers 60
+PYTHONPATH=. python tests/backends/instructblip/loading_memory.py FOLDER --load-dtype bfloat16
 
-The first writes a random folder in bfloat16; the second loads it and prints one JSON object: bytes of the weights as
-stored, and anonymous resident memory (Linux's RssAnon) above what it was before, at the end and at most.
+The first writes a random folder in bfloat16, TINY being any Llama-type folder; the second loads it and prints one JSON
+object: bytes of the weights as stored, and anonymous resident memory (Linux's RssAnon) above what it was before, at the
+end and at most.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,14 +11,17 @@ import pytest
 import tiny_models
 import torch
 from PIL import Image
+from tiny_models import seen_of
 
 import vlinstruct as vli
+from vlinstruct.backend import Row, Seen, Written
 from vlinstruct.backends.instructblip.image_processor import ImageProcessor
 from vlinstruct.backends.instructblip.network import InstructBlip
 from vlinstruct.backends.instructblip.tokenization import QFormerTokenizer, TextTokenizer
 from vlinstruct.errors import CheckpointError, TextError
 from vlinstruct.model import Model
 from vlinstruct.settings import GenerationSettings, OptimizationSettings
+from vlinstruct.values import Failed, good
 
 SPECIAL = ["</s>", "<s>", "<pad>", "<unk>", "<image>", "<image>" * 1000, "[CLS]", "[SEP] x", "[DEC]", "<extra_id_0>"]
 SPECIAL += ["{}", "{0}", "{instruction}", "%s", "$x", "{{ jinja }}", "###", "USER: hi ASSISTANT:"]
@@ -30,6 +35,14 @@ def model(request: pytest.FixtureRequest, tiny_folders: dict[str, Path]) -> Mode
 def picture(seed: int, size: tuple[int, int] = (40, 30)) -> Image.Image:
     draw = np.random.default_rng(seed)
     return Image.fromarray(draw.integers(0, 256, (*size, 3), dtype=np.uint8))
+
+
+def ask(seen: Seen, text: str) -> Row:
+    return Row(prompt=text, seen=(seen,), reads=text)
+
+
+def texts_of(model: Model, rows: Sequence[Row], settings: GenerationSettings) -> list[str]:
+    return [good(written).text for written in model.backend.write(rows, settings)]
 
 
 @pytest.mark.parametrize("text", SPECIAL)
@@ -92,7 +105,7 @@ def test_a_zero_in_image_std_is_refused() -> None:
 def test_ema_puts_twice_as_many_tokens_before_the_prompt(model: Model) -> None:
     module: InstructBlip = model.backend.network
     ids, mask = torch.tensor([[2, 9, 9, 3]]), torch.ones(1, 4)
-    image_embeds = model.see(picture(0)).image_embeds
+    image_embeds = seen_of(model, picture(0))[0].image_embeds[None]
     plain = module.image_prefix(image_embeds, ids, mask)
     module.use_ema = True
     aligned = module.image_prefix(image_embeds, ids, mask)
@@ -104,7 +117,7 @@ def test_a_batch_answers_like_one_by_one(model: Model) -> None:
     images = [picture(seed) for seed in range(4)]
     questions = ["what?", "describe it in 3 words", "x", "is it red or blue?"]
     config = GenerationSettings(max_new_tokens=8)
-    together = model.ask_each(model.see(*images), questions, generation=config)
+    together = model.ask_each(seen_of(model, *images), questions, generation=config)
     alone = [model.ask(image, text, generation=config) for image, text in zip(images, questions, strict=True)]
     assert [str(answer) for answer in together] == [str(answer) for answer in alone]
 
@@ -114,7 +127,7 @@ def test_sampling_depends_on_the_seed_and_not_on_the_batch(model: Model) -> None
 
     def sample(seed: int, images: list[Image.Image]) -> list[str]:
         config = GenerationSettings(max_new_tokens=10, do_sample=True, top_p=0.9, temperature=1.5, seed=seed)
-        return [str(one) for one in model.ask_each(model.see(*images), ["what?"] * len(images), generation=config)]
+        return [str(one) for one in model.ask_each(seen_of(model, *images), ["what?"] * len(images), generation=config)]
 
     together = sample(1, images)
     assert together == sample(1, images)
@@ -123,33 +136,40 @@ def test_sampling_depends_on_the_seed_and_not_on_the_batch(model: Model) -> None
 
 
 def test_text_alone_needs_no_picture(model: Model) -> None:
-    config = GenerationSettings(max_new_tokens=6)
-    prompts = ["rewrite this", "a longer prompt than that"]
-    together = model.backend.generate_text(prompts, config)
-    assert together == [model.backend.generate_text([prompt], config)[0] for prompt in prompts]
+    settings = GenerationSettings(max_new_tokens=6)
+    rows = [Row(prompt="rewrite this"), Row(prompt="a longer prompt than that")]
+    together = texts_of(model, rows, settings)
+    assert together == [texts_of(model, [row], settings)[0] for row in rows]
 
 
 def test_a_picture_is_read_once_for_each_text(model: Model) -> None:
-    percept, rows = model.see(picture(0), picture(1)), []
+    (one, other), num_read = seen_of(model, picture(0), picture(1)), []
     qformer = model.backend.network.qformer
-    handle = qformer.register_forward_hook(lambda module, inputs, output: rows.append(len(output[0])))
-    generation = GenerationSettings(max_new_tokens=6)
-    first = model.backend.generate(percept, ["a", "a"], ["a", "a"], generation)
-    again = model.backend.generate(percept.select([1, 0, 1]), ["a"] * 3, ["a", "b", "a"], generation)
+    handle = qformer.register_forward_hook(lambda module, inputs, output: num_read.append(len(output[0])))
+    settings = GenerationSettings(max_new_tokens=6)
+    first = texts_of(model, [ask(one, "a"), ask(other, "a")], settings)
+    again = texts_of(model, [ask(other, "a"), ask(one, "b"), ask(other, "a"), ask(one, "b")], settings)
     handle.remove()
-    assert rows == [2, 1]
-    fresh = model.see(picture(1), picture(0), picture(1))
-    assert again == model.backend.generate(fresh, ["a"] * 3, ["a", "b", "a"], generation)
+    assert num_read == [2, 1]
+    fresh = seen_of(model, picture(1), picture(0), picture(1), picture(0))
+    assert again == texts_of(model, list(map(ask, fresh, "abab")), settings)
     assert [first[1]] == again[:1]
 
 
-def test_drafts_change_no_optimization(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_guesses_change_no_optimization(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     texts = ["what colour is it?", "read the 3 words", "a b c d e f g"]
-    percept = model.see(*(picture(seed) for seed in range(3)))
-    config = OptimizationSettings(max_new_tokens=12)
-    drafted = model.optimize_each(percept, texts, optimization=config)
-    monkeypatch.setattr(OptimizationSettings, "drafted", lambda self, drafts: self.generation())
-    plain = Model(model.backend).optimize_each(percept, texts, optimization=config)
-    assert [(one.rewritten.text, one.optimized.text) for one in drafted] == [
-        (one.rewritten.text, one.optimized.text) for one in plain
-    ]
+    seen = seen_of(model, *(picture(seed) for seed in range(3)))
+    settings = OptimizationSettings(max_new_tokens=12)
+    guessed = model.optimize_each(seen, texts, optimization=settings)
+    passes: list[int] = []
+    original = model.backend.write
+
+    def without_guesses(rows: Sequence[Row], settings: GenerationSettings) -> list[Written | Failed]:
+        passes.extend(bool(row.guess) for row in rows)
+        return original([replace(row, guess="") for row in rows], settings)
+
+    monkeypatch.setattr(model.backend, "write", without_guesses)
+    plain = Model(model.backend).optimize_each(seen, texts, optimization=settings)
+    assert passes == [True] * 6
+    for one, other in zip(map(good, guessed), map(good, plain), strict=True):
+        assert (one.rewritten.text, one.optimized.text) == (other.rewritten.text, other.optimized.text)

@@ -206,16 +206,16 @@ def test_a_pass_without_gradients_goes_round_checkpointing(batch: Batch, monkeyp
     with torch.no_grad():
         plain = batch.logits()
         batch.language_model.gradient_checkpointing = True
-        monkeypatch.setattr("vlinstruct.backends.instructblip.checkpointing.checkpoint", None)
+        monkeypatch.setattr("vlinstruct.backends.instructblip.language_model.checkpoint", None)
         assert torch.equal(batch.logits(), plain)
 
 
 def test_a_model_that_checkpoints_still_generates_from_its_caches(batch: Batch) -> None:
     context = Context(inputs_embeds=batch.inputs_embeds, attention_mask=batch.attention_mask, seen_ids=((0,),) * 3)
-    config = GenerationSettings(max_new_tokens=8)
-    text = generate(batch.language_model, context, config, (1,), ())
+    settings = GenerationSettings(max_new_tokens=8)
+    text = generate(batch.language_model, context, settings, (1,))
     batch.language_model.gradient_checkpointing = True
-    assert generate(batch.language_model, context, config, (1,), ()) == text
+    assert generate(batch.language_model, context, settings, (1,)) == text
 
 
 def test_a_model_that_checkpoints_still_decodes_from_its_caches_while_gradients_are_on(batch: Batch) -> None:

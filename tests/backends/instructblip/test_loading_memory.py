@@ -16,7 +16,7 @@ TESTS = Path(__file__).parents[2]
 
 
 def run(*arguments: object) -> str:
-    asked = [sys.executable, "-m", "checkpoints.loading_memory", *map(str, arguments)]
+    asked = [sys.executable, str(Path(__file__).with_name("loading_memory.py")), *map(str, arguments)]
     environment = {**os.environ, "PYTHONPATH": f"{TESTS}{os.pathsep}{TESTS.parent}", "OMP_NUM_THREADS": "1"}
     return subprocess.run(asked, env=environment, check=True, capture_output=True, text=True).stdout
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import struct
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import vlinstruct as vli
+from vlinstruct.backend import Row
+from vlinstruct.backends.instructblip.backend import InstructBlipBackend
 from vlinstruct.backends.instructblip.language_model import LanguageModel
 from vlinstruct.backends.instructblip.lora import (
     CONFIG_FILE,
@@ -29,7 +30,8 @@ from vlinstruct.backends.instructblip.lora import (
     save_lora,
 )
 from vlinstruct.errors import CheckpointError, ResourceError, UsageError
-from vlinstruct.settings import DraftedGeneration, GenerationSettings
+from vlinstruct.settings import GenerationSettings
+from vlinstruct.values import good
 
 # peft 0.21 asks for a property that transformers 5.23 has renamed. PEFT's own wrapper does so; ours does not need it.
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
@@ -272,22 +274,31 @@ def test_every_way_to_answer_writes_what_merged_weights_write(
     kind: str, num_beams: int, folder: Path, tiny_folders: dict[str, Path]
 ) -> None:
     plain, adapted, merged = (vli.load(str(tiny_folders[kind]), device="cpu").backend for _ in range(3))
-    load_lora(folder, adapted.model.language_model)
-    merge(merged.model.language_model, folder)
+    load_lora(folder, adapted.network.language_model)
+    merge(merged.network.language_model, folder)
     images = [Image.effect_noise((40, 30), 90.0).convert("RGB") for _ in range(2)]
     prompts = ["what is it?", "a longer question than that"]
-    config = GenerationSettings(max_new_tokens=10, num_beams=num_beams)
-    answers = [model.generate(model.encode(images), prompts, prompts, config) for model in (plain, adapted, merged)]
+    settings = GenerationSettings(max_new_tokens=10, num_beams=num_beams)
+
+    def rows(backend: InstructBlipBackend, guesses: tuple[str, str] = ("", "")) -> list[Row]:
+        return [
+            Row(prompt=prompt, seen=(good(seen),), reads=prompt, guess=guess)
+            for prompt, seen, guess in zip(prompts, backend.see(images), guesses, strict=True)
+        ]
+
+    answers = [
+        [good(written).text for written in backend.write(rows(backend), settings)]
+        for backend in (plain, adapted, merged)
+    ]
     assert answers[1] == answers[2]
     assert answers[1] != answers[0]
-    drafted = DraftedGeneration(max_new_tokens=10, drafts=(answers[1][0], answers[1][1][::-1]))
     steps = GenerationSettings(max_new_tokens=10)
-    assert adapted.generate(adapted.encode(images), prompts, prompts, drafted) == adapted.generate(
-        adapted.encode(images), prompts, prompts, steps
-    )
-    scores = [model.token_nll(model.encode(images), prompts, prompts, ["yes", "no"]) for model in (adapted, merged)]
+    guessed = adapted.write(rows(adapted, (answers[1][0], answers[1][1][::-1])), steps)
+    unguessed = adapted.write(rows(adapted), steps)
+    assert [good(written).text for written in guessed] == [good(written).text for written in unguessed]
+    scores = [backend.score(rows(backend), [["yes"], ["no"]]) for backend in (adapted, merged)]
     for ours, expected in zip(*scores, strict=True):
-        assert ours.token_nll == pytest.approx(expected.token_nll, abs=1e-4)
+        assert good(ours)[0].token_nll == pytest.approx(good(expected)[0].token_nll, abs=1e-4)
 
 
 @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600)])
@@ -329,21 +340,6 @@ def test_lora_is_added_once(language_model: LanguageModel) -> None:
     add_lora(language_model, SETTINGS, seed=0)
     with pytest.raises(UsageError, match="has it already"):
         add_lora(language_model, SETTINGS, seed=0)
-
-
-def test_without_peft_the_extra_is_named_and_the_model_unchanged(
-    kind: str, folder: Path, language_model: LanguageModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    adapted = tiny_models.our_model(kind).language_model
-    load_lora(folder, adapted)
-    before = list(language_model.state_dict()), list(adapted.state_dict())
-    monkeypatch.setitem(sys.modules, "peft", None)
-    missing = r"needs peft, .* pip install 'vlinstruct\[lora\]'"
-    with pytest.raises(ResourceError, match=missing):
-        add_lora(language_model, SETTINGS, seed=0)
-    with pytest.raises(ResourceError, match=missing):
-        load_lora(folder, adapted)
-    assert (list(language_model.state_dict()), list(adapted.state_dict())) == before
 
 
 @pytest.mark.parametrize("name", [CONFIG_FILE, TENSORS_FILE])

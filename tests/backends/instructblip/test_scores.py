@@ -10,10 +10,13 @@ import pytest
 import tiny_models
 import torch
 from PIL import Image
+from tiny_models import seen_of
 
 import vlinstruct as vli
-from vlinstruct.instruction import Templates, score
+from vlinstruct.backend import Row
+from vlinstruct.instruction import Templates
 from vlinstruct.model import Model
+from vlinstruct.values import good
 
 KINDS = ("t5", "llama")
 TEXTS = ["what is it?", "describe the 2 red things", "x"]
@@ -69,18 +72,20 @@ def test_ias_counts_the_end_token_and_no_prompt_token(pair: tuple[Any, Model]) -
 
 def test_a_padded_batch_scores_like_one_by_one(pair: tuple[Any, Model]) -> None:
     _, ours = pair
-    percept = ours.see(*(picture(seed) for seed in range(3)))
-    together = score(ours.backend, percept, TEXTS, Templates.default())
+    seen = seen_of(ours, *(picture(seed) for seed in range(3)))
+    together = ours.score_each(seen, [[text] for text in TEXTS])
     for row, text in enumerate(TEXTS):
         (alone,) = ours.score(picture(row), text)
-        assert together[row].ias == pytest.approx(alone.ias, abs=1e-5)
-        assert together[row].scores.token_nll == pytest.approx(alone.scores.token_nll, rel=1e-5)
+        (scored,) = good(together[row])
+        assert scored.ias == pytest.approx(alone.ias, abs=1e-5)
+        assert scored.scores.token_nll == pytest.approx(alone.scores.token_nll, rel=1e-5)
 
 
 def test_text_alone_is_scored_as_transformers_language_model_scores_it(pair: tuple[Any, Model]) -> None:
     theirs, ours = pair
     language_model, tokenizer = theirs.language_model, ours.backend.tokenizer
-    for text, found in zip(TEXTS, ours.backend.text_nll(["a prompt"] * 3, TEXTS), strict=True):
+    together = ours.backend.score([Row(prompt="a prompt")] * 3, [[text] for text in TEXTS])
+    for text, (scores,) in zip(TEXTS, map(good, together), strict=True):
         prompt, target = tokenizer.prompt_ids("a prompt"), tokenizer.target_ids(text)
         with torch.inference_mode():
             if theirs.config.text_config.model_type == "t5":
@@ -88,18 +93,18 @@ def test_text_alone_is_scored_as_transformers_language_model_scores_it(pair: tup
             else:
                 logits = language_model(input_ids=torch.tensor([prompt + target])).logits[0, len(prompt) - 1 : -1]
         expected = -logits.log_softmax(dim=-1)[torch.arange(len(target)), target]
-        assert found.token_nll == pytest.approx(expected.tolist(), abs=1e-5)
+        assert scores.token_nll == pytest.approx(expected.tolist(), abs=1e-5)
 
 
 def test_ranked_candidates_score_like_single_targets(pair: tuple[Any, Model]) -> None:
     """The shared context (prefill once, then every candidate) against one full pass per candidate."""
     _, ours = pair
-    percept = ours.see(picture(0), picture(1))
+    seen, questions = seen_of(ours, picture(0), picture(1)), ["what?", "why so?"]
     candidates = [["yes", "no", "a longer answer"], ["x"]]
-    shared = ours.backend.candidate_nll(percept, ["what?", "why so?"], ["what?", "why so?"], candidates)
-    for row, question in enumerate(["what?", "why so?"]):
-        for got, text in zip(shared[row], candidates[row], strict=True):
-            (fresh,) = ours.backend.token_nll(percept.select([row]), [question], [question], [text])
+    shared = ours.rank_each(seen, questions, candidates)
+    for row, question in enumerate(questions):
+        for got, text in zip(good(shared[row]), candidates[row], strict=True):
+            ((fresh,),) = map(good, ours.rank_each([seen[row]], [question], [[text]]))
             assert got.tokens == fresh.tokens
             assert got.token_nll == pytest.approx(fresh.token_nll, rel=1e-5)
             assert got.mean_nll == pytest.approx(fresh.mean_nll, abs=1e-5)

@@ -9,7 +9,7 @@ import pytest
 import tiny_models
 import torch
 
-from vlinstruct.backends.instructblip.decoding import generate
+from vlinstruct.backends.instructblip.decoding import Continuation, generate
 from vlinstruct.backends.instructblip.drafting import CopyingDraft
 from vlinstruct.backends.instructblip.language_model import Context, LanguageModel
 from vlinstruct.backends.instructblip.speculative import DraftedRow
@@ -17,7 +17,7 @@ from vlinstruct.settings import GenerationSettings
 
 KINDS = ("t5", "llama")
 STOP_IDS = (1,)
-CONFIG = GenerationSettings(max_new_tokens=20)
+SETTINGS = GenerationSettings(max_new_tokens=20)
 Texts = Sequence[Sequence[int]]
 
 
@@ -31,10 +31,10 @@ class Counted:
     def count(self, *_: object) -> None:
         self.passes += 1
 
-    def __call__(self, context: Context, sources: Texts) -> tuple[list[list[int]], int]:
+    def __call__(self, context: Context, sources: Texts) -> tuple[list[Continuation], int]:
         self.passes = 0
         handle = self.language_model.get_submodule("lm_head").register_forward_hook(self.count)
-        texts = generate(self.language_model, context, CONFIG, STOP_IDS, sources)
+        texts = generate(self.language_model, context, SETTINGS, STOP_IDS, sources=sources)
         handle.remove()
         return texts, self.passes
 
@@ -72,24 +72,29 @@ def test_whatever_is_drafted_the_text_is_the_same(counted: Counted, num_rows: in
     context, rng = _context(counted.language_model, num_rows), random.Random(0)
     plain, steps = counted(context, ())
     assert steps == 20
-    for sources in (plain, [[]] * num_rows, plain[::-1], *([_damaged(text, rng) for text in plain] for _ in range(8))):
+    ids = [text.ids for text in plain]
+    for sources in (ids, [[]] * num_rows, ids[::-1], *([_damaged(text, rng) for text in ids] for _ in range(8))):
         texts, passes = counted(context, sources)
-        assert texts == plain
         assert passes <= steps
+        for text, stepped in zip(texts, plain, strict=True):
+            assert (text.ids, text.is_complete) == (stepped.ids, stepped.is_complete)
+            assert text.token_nll == pytest.approx(stepped.token_nll, abs=1e-5)
 
 
 def test_a_right_draft_takes_one_pass(counted: Counted) -> None:
     context = _context(counted.language_model, 5)
     plain, _ = counted(context, ())
-    assert counted(context, plain) == (plain, 1)
+    texts, passes = counted(context, [text.ids for text in plain])
+    assert ([text.ids for text in texts], passes) == ([text.ids for text in plain], 1)
 
 
 def test_a_replaced_word_costs_one_more_pass() -> None:
     row = DraftedRow([5, 6, 9, 8, 1], max_new_tokens=20, stop_ids=STOP_IDS)
-    assert row.accept([5, 6, 7, 8, 1, 3]) == 2
+    assert row.accept([5, 6, 7, 8, 1, 3], [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]) == 2
     assert row.proposed == [8, 1]
-    assert row.accept([8, 1, 3]) == 1
+    assert row.accept([8, 1, 3], [0.7, 0.8, 0.9]) == 1
     assert row.written == [5, 6, 7, 8, 1]
+    assert row.token_nll == [0.1, 0.2, 0.3, 0.7, 0.8]
 
 
 def test_a_draft_goes_on_behind_what_was_written_last() -> None:
@@ -102,9 +107,10 @@ def test_a_draft_goes_on_behind_what_was_written_last() -> None:
 
 def test_a_row_stops_at_its_stop_token_and_at_the_most_tokens() -> None:
     row = DraftedRow([5, 6, 1, 7], max_new_tokens=9, stop_ids=STOP_IDS)
-    row.accept([5, 6, 1, 7, 8])
+    row.accept([5, 6, 1, 7, 8], [1.0] * 5)
     assert row.written == [5, 6, 1]
     assert row.is_finished
     short = DraftedRow([5, 6, 7], max_new_tokens=2, stop_ids=STOP_IDS)
-    short.accept([5, 6, 7, 8])
+    short.accept([5, 6, 7, 8], [1.0] * 4)
     assert short.written == [5, 6]
+    assert len(short.token_nll) == 2

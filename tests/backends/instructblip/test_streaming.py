@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,12 +17,15 @@ from PIL import Image
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 import vlinstruct as vli
+from vlinstruct.backend import Row, Seen, Written
 from vlinstruct.backends.instructblip import decoding
 from vlinstruct.backends.instructblip.backend import InstructBlipBackend
 from vlinstruct.backends.instructblip.decoding import text_pieces
 from vlinstruct.backends.instructblip.language_model import LanguageModel
 from vlinstruct.backends.instructblip.tokenization import TextTokenizer
+from vlinstruct.errors import TextError
 from vlinstruct.settings import GenerationSettings
+from vlinstruct.values import Exchange, TokenCount, good
 
 MINI_TOKENIZER = Path(vli.__file__).parent / "mini" / "weights" / "tokenizer.json"
 
@@ -39,6 +44,10 @@ def model(request: pytest.FixtureRequest, loaded: dict[str, InstructBlipBackend]
 @pytest.fixture
 def image() -> Image.Image:
     return Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 30, 3), dtype=np.uint8))
+
+
+def seen_by(model: InstructBlipBackend, image: Image.Image) -> tuple[Seen, ...]:
+    return tuple(map(good, model.see([image])))
 
 
 def byte_level_tokenizer() -> Tokenizer:
@@ -79,29 +88,38 @@ SETTINGS = [
 ]
 
 
-@pytest.mark.parametrize("config", SETTINGS, ids=range(len(SETTINGS)))
-def test_the_pieces_joined_are_what_generate_returns(
-    model: InstructBlipBackend, image: Image.Image, config: GenerationSettings
+@pytest.mark.parametrize("settings", SETTINGS, ids=range(len(SETTINGS)))
+def test_what_is_streamed_is_what_is_written(
+    model: InstructBlipBackend, image: Image.Image, settings: GenerationSettings
 ) -> None:
-    percept = model.encode([image])
-    for prompt, qformer_text in (("what is it?", "what is it?"), ("Question: a? Answer: b Question: c? Answer:", "c?")):
-        (text,) = model.generate(percept, [prompt], [qformer_text], config)
-        assert "".join(model.stream(percept, prompt, qformer_text, config)) == text
+    seen = seen_by(model, image)
+    for row in (
+        Row(prompt="what is it?", seen=seen, reads="what is it?"),
+        Row(prompt="c?", seen=seen, reads="c?", history=(Exchange(question="a?", answer="b"),), draw=3),
+        Row(prompt="what is it?"),
+    ):
+        (written,) = map(good, model.write([row], settings))
+        *pieces, last = model.stream(row, settings)
+        assert "".join(pieces) == written.text
+        assert isinstance(last, Written)
+        assert replace(last, token_nll=None) == replace(written, token_nll=None)
+        assert last.token_nll == pytest.approx(written.token_nll, abs=1e-5)
+        assert (last.token_nll is None) == (settings.num_beams > 1)
 
 
 def test_the_first_piece_is_there_before_the_rest_is_computed(
     model: InstructBlipBackend, image: Image.Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = GenerationSettings(max_new_tokens=16, do_sample=True, temperature=3.0, seed=3)
-    percept, decoded = model.encode([image]), []
-    original = type(model.backend.language_model).decode
+    settings = GenerationSettings(max_new_tokens=16, do_sample=True, temperature=3.0, seed=3)
+    decoded: list[torch.Tensor] = []
+    original = type(model.network.language_model).decode
 
     def counted(self: LanguageModel, input_ids: torch.Tensor, state: object) -> torch.Tensor:
         decoded.append(input_ids)
         return original(self, input_ids, state)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(type(model.backend.language_model), "decode", counted)
-    pieces = model.stream(percept, "what?", "what?", config)
+    monkeypatch.setattr(type(model.network.language_model), "decode", counted)
+    pieces = model.stream(Row(prompt="what?", seen=seen_by(model, image), reads="what?"), settings)
     first = next(pieces)
     num_decoded = len(decoded)
     rest = list(pieces)
@@ -120,10 +138,13 @@ def test_a_character_of_several_bytes_is_streamed_whole(
     ids = model.tokenizer.target_ids(written)
     script = itertools.cycle(ids)
     monkeypatch.setattr(decoding, "_likeliest", lambda logits: torch.tensor([next(script)]))
-    percept, config = model.encode([image]), GenerationSettings(max_new_tokens=len(ids))
-    (text,) = model.generate(percept, ["what?"], ["what?"], config)
-    pieces = list(model.stream(percept, "what?", "what?", config))
-    assert "".join(pieces) == text == written.strip()
+    row, settings = (
+        Row(prompt="what?", seen=seen_by(model, image), reads="what?"),
+        GenerationSettings(max_new_tokens=len(ids)),
+    )
+    (whole,) = map(good, model.write([row], settings))
+    pieces = [piece for piece in model.stream(row, settings) if isinstance(piece, str)]
+    assert "".join(pieces) == whole.text == written.strip()
     assert not any("\ufffd" in piece for piece in pieces)
 
 
@@ -153,11 +174,39 @@ def test_white_space_is_shown_with_what_follows_it(byte_fallback: TextTokenizer)
     assert not list(text_pieces(byte_fallback, []))
 
 
-@pytest.mark.parametrize(("kind", "expected"), [("t5", 512), ("llama", 2048 - 4 - 64), ("mini", 512)])
-def test_a_prompt_has_the_room_that_picture_and_answer_leave(
-    kind: str, expected: int, loaded: dict[str, InstructBlipBackend], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("kind", "expected"), [("t5", 512), ("llama", 2048 - 4), ("mini", 512)])
+def test_a_prompt_has_the_room_that_the_picture_leaves(
+    kind: str,
+    expected: int,
+    loaded: dict[str, InstructBlipBackend],
+    image: Image.Image,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     model = loaded[kind]
-    assert model.num_prompt_tokens(64) == expected
-    monkeypatch.setattr(model.backend, "use_ema", True)
-    assert model.num_prompt_tokens(64) == expected - (4 if kind == "llama" else 0)
+
+    def counted(**row: Any) -> TokenCount:
+        (count,) = model.num_tokens([Row(prompt="what?", **row)])
+        assert count is not None
+        assert count.prompt == len(model.tokenizer.prompt_ids("what?"))
+        assert count.is_room_shared == (kind == "llama")
+        return count
+
+    seen = seen_by(model, image)
+    count = counted(seen=seen, reads="a b")
+    assert (count.prompt + (count.room or 0), count.reads) == (expected, 4)
+    alone = counted()
+    assert (alone.prompt + (alone.room or 0), alone.reads) == (expected + (4 if kind == "llama" else 0), 0)
+    monkeypatch.setattr(model.network, "use_ema", True)
+    with_ema = counted(seen=seen)
+    assert with_ema.prompt + (with_ema.room or 0) == expected - (4 if kind == "llama" else 0)
+
+
+def test_a_conversation_counts_as_it_is_spelt(model: InstructBlipBackend) -> None:
+    row = Row(prompt="c?", history=(Exchange(question="a?", answer="b"),))
+    (spelt, whole) = model.num_tokens([row, Row(prompt="Question: a? Answer: b Question: c? Answer:")])
+    assert spelt == whole
+
+
+def test_the_text_of_a_prompt_that_is_too_long_is_an_error(loaded: dict[str, InstructBlipBackend]) -> None:
+    with pytest.raises(TextError, match="the language model takes 2048"):
+        next(loaded["llama"].stream(Row(prompt="x" * 3000), GenerationSettings()))

@@ -173,7 +173,7 @@ def test_an_exported_llama_answers_as_transformers_does(tmp_path: Path) -> None:
     ours = load_model(tmp_path / "model", device=torch.device("cpu"), dtype=torch.float32)
     context = ours.context(["what colour?", "is it red </s>?"], None)
     with torch.no_grad():
-        logits, _ = ours.backend.language_model.prefill(context.inputs_embeds, context.attention_mask)
+        logits, _ = ours.network.language_model.prefill(context.inputs_embeds, context.attention_mask)
         mask = context.attention_mask.long()
         places = (mask.cumsum(dim=1) - 1).clamp(min=0)
         expected = theirs.language_model(
@@ -182,7 +182,7 @@ def test_an_exported_llama_answers_as_transformers_does(tmp_path: Path) -> None:
         assert torch.allclose(logits[:, 0], expected[:, -1], atol=1e-4)
         pixels = torch.randn(2, 3, 120, 120)
         assert torch.allclose(
-            ours.backend.encode_image(pixels), theirs.vision_model(pixels).last_hidden_state, atol=1e-4
+            ours.network.encode_image(pixels), theirs.vision_model(pixels).last_hidden_state, atol=1e-4
         )
 
 
@@ -215,7 +215,7 @@ def test_an_exported_folder_loads_in_transformers_as_the_same_model(tmp_path: Pa
     export(trainer.settings.checkpoint, tmp_path / "model")
     assert (tmp_path / "model" / "model.safetensors").stat().st_size < 15_000_000
     theirs = InstructBlipForConditionalGeneration.from_pretrained(tmp_path / "model", dtype=torch.float32)
-    ours = load_model(tmp_path / "model", device=torch.device("cpu"), dtype=torch.float32).model
+    ours = load_model(tmp_path / "model", device=torch.device("cpu"), dtype=torch.float32).network
     assert torch.equal(theirs.state_dict()[HEAD], ours.state_dict()[HEAD])
     assert not torch.equal(theirs.state_dict()[HEAD], theirs.state_dict()["language_model.shared.weight"])
     pixels = torch.randn(2, 3, 120, 120)

@@ -13,7 +13,7 @@ import pytest
 
 from vlinstruct.errors import DataError, VlinstructError
 from vlinstruct.training.data.conversations import TrainingSample, problems_of, read_conversations
-from vlinstruct.training.data.image_folder import CAPTION_INSTRUCTION
+from vlinstruct.training.data.fields import CAPTION_INSTRUCTION
 
 Refused = Callable[..., VlinstructError]
 ROWS = [

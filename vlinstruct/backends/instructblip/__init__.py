@@ -1,19 +1,20 @@
-"""The model room: image -> encoder -> qformer -> cmaa -> projection -> language model -> answer.
+"""InstructBLIP: image -> encoder -> qformer -> cmaa -> projection -> language model -> answer.
 
 Plain torch modules with transformers' parameter names. Read it in the order of the data:
 
-    configuration   the architecture, from a transformers `config.json`
+    configuration   the architecture, from a transformers `config.json`; text_config: the facts of T5 and Llama
     encoder         (B, 3, 224, 224) pixels -> image_embeds (B, 257, 1408)
     qformer         image_embeds, instruction -> query_embeds E_que (B, Q, D), text_embeds E_text (B, T, D)
     cmaa            E_que, E_text -> E_que, U_mm (B, 2Q, D): the paper's eq. 1; without EMA E_que goes on alone
-    projection      (B, 2Q, D) -> (B, 2Q, L)
     language_model  the interface; t5 and llama implement it: a new kind of language model is a new file beside them
-    instructblip    the modules above as one torch module
+    network         the modules above as one torch module, the projection (B, 2Q, D) -> (B, 2Q, L) among them
     decoding        greedy, sampling and beam search over the interface
     candidates      the likelihood of given answers
-    vlm             texts and pictures in, texts and scores out: what the rest of the package talks to
+    backend         texts and pictures in, texts and scores out: what the rest of the package talks to
 
-The room never imports `instruction/`; `pipeline.py` joins the two. A new backbone with this architecture is an entry in
-`checkpoints/registry.py`, a new sentence for the model is one in `instruction/templates.yaml`, and a new benchmark is a
+    memory          whether it fits, and where; load: a folder becomes a backend; adapter, lora: what was trained of it
+
+The room never imports `instruction/`; `model.py` joins the two. A new backbone with this architecture is an entry in
+`backends/registry.py`, a new sentence for the model is one in `instruction/templates.yaml`, and a new benchmark is a
 file in `evaluation/benchmarks/`: none of them touches this room.
 """

@@ -165,8 +165,8 @@ def read_adapter_config(folder: Path) -> AdapterConfig:
         raise CheckpointError(
             f"{folder / CONFIG_FILE} has format {got!r}, this version reads {FORMAT}", advice="Update vlinstruct."
         )
-    wanted = {"backbone": dict, "use_ema": bool, "sha256": str}
-    wrong = [name for name, kind in wanted.items() if not isinstance(values.get(name), kind)]
+    kinds = {"backbone": dict, "use_ema": bool, "sha256": str}
+    wrong = [name for name, kind in kinds.items() if not isinstance(values.get(name), kind)]
     if wrong:
         raise CheckpointError(f"{folder / CONFIG_FILE} is damaged: {', '.join(wrong)} missing or of the wrong type.")
     layers = values.get("layers", ["projection"])

@@ -18,7 +18,6 @@ from torch.nn.utils.rnn import pad_sequence
 
 from vlinstruct.backend import Backend, Row, Seen, Written
 from vlinstruct.backends.instructblip.candidates import candidate_nll, target_nll
-from vlinstruct.backends.instructblip.configuration import LlamaConfig
 from vlinstruct.backends.instructblip.conversation import prompt_of
 from vlinstruct.backends.instructblip.decoding import Continuation, generate, stream, text_pieces
 from vlinstruct.backends.instructblip.image_processor import ImageProcessor
@@ -28,11 +27,9 @@ from vlinstruct.backends.instructblip.prefixes import PrefixStore, SeenPicture, 
 from vlinstruct.backends.instructblip.tokenization import QFormerTokenizer, TextTokenizer
 from vlinstruct.errors import InputError, TextError
 from vlinstruct.settings import GenerationSettings
-from vlinstruct.values import Abilities, Failed, TokenCount, TokenScores, Usage
+from vlinstruct.values import Abilities, Failed, Identity, TokenCount, TokenScores, Usage
 
 T = TypeVar("T")
-
-_T5_TRAINING_TOKENS = 512
 
 
 class InstructBlipBackend(Backend):
@@ -43,6 +40,7 @@ class InstructBlipBackend(Backend):
         image_processor: pictures to pixel values.
         tokenizer: the language model's.
         qformer_tokenizer: the Q-Former's.
+        identity: where it comes from.
     """
 
     abilities = Abilities(can_beam=True, can_stream=True)
@@ -54,11 +52,13 @@ class InstructBlipBackend(Backend):
         image_processor: ImageProcessor,
         tokenizer: TextTokenizer,
         qformer_tokenizer: QFormerTokenizer,
+        identity: Identity,
     ) -> None:
         self.network = network
         self.image_processor = image_processor
         self.tokenizer = tokenizer
         self.qformer_tokenizer = qformer_tokenizer
+        self.identity = identity
         self._prefixes = PrefixStore()
         self._turn = threading.RLock()  # one call at a time: torch would share the cores and the memory otherwise
 
@@ -172,18 +172,16 @@ class InstructBlipBackend(Backend):
         return self._in_batches(rows, scored)
 
     def num_tokens(self, rows: Sequence[Row]) -> list[TokenCount | None]:
-        """Counts tokens; Llama's room is what its positions leave beside the picture, T5's what it was trained with."""
-        config, counts = self.network.config, list[TokenCount | None]()
+        """Counts tokens; the room is what the language model's positions, or its training, leave beside the picture."""
+        text, counts = self.network.config.text_config, list[TokenCount | None]()
         for row in rows:
             prompt = len(self.tokenizer.prompt_ids(_spelt(row)))
-            reads = len(self.qformer_tokenizer.encode(row.reads)) if row.seen else 0
-            if isinstance(config.text_config, LlamaConfig):
-                num_image_tokens = config.num_query_tokens * (2 if self.network.use_ema else 1) if row.seen else 0
-                room = config.text_config.max_position_embeddings - num_image_tokens - prompt
-                counts.append(TokenCount(prompt=prompt, reads=reads, room=room))
-            else:
-                room = _T5_TRAINING_TOKENS - prompt
-                counts.append(TokenCount(prompt=prompt, reads=reads, room=room, is_room_shared=False))
+            # Not `encode`, which says that it cuts a text: this only counts.
+            num_read = len(self.qformer_tokenizer.literal.encode(row.reads)) + 2
+            reads = min(num_read, self.qformer_tokenizer.max_length) if row.seen else 0
+            room = text.prompt_room(self.network.num_prefix_tokens if row.seen else 0, 0) - prompt
+            is_shared = not text.is_encoder_decoder
+            counts.append(TokenCount(prompt=prompt, reads=reads, room=room, is_room_shared=is_shared))
         return counts
 
     def _in_batches(
@@ -280,10 +278,10 @@ class InstructBlipBackend(Backend):
         Raises:
             TextError: it has more tokens than the language model takes.
         """
-        ids, config = self.tokenizer.prompt_ids(prompt), self.network.config.text_config
-        if isinstance(config, LlamaConfig) and len(ids) > config.max_position_embeddings:
+        ids, most = self.tokenizer.prompt_ids(prompt), self.network.config.text_config.max_positions
+        if most is not None and len(ids) > most:
             raise TextError(
-                f"prompt too long: {len(ids)} tokens, the language model takes {config.max_position_embeddings}",
+                f"prompt too long: {len(ids)} tokens, the language model takes {most}",
                 advice="Shorten the instruction.",
                 code="text_too_long",
             )
@@ -292,7 +290,7 @@ class InstructBlipBackend(Backend):
     def _seen_ids(self, prompt_ids: Sequence[int]) -> tuple[int, ...]:
         """Returns what a repetition penalty counts as written: transformers' rule for each kind of model."""
         config = self.network.config.text_config
-        return tuple(prompt_ids) if isinstance(config, LlamaConfig) else (config.decoder_start_token_id,)
+        return config.seen_ids(prompt_ids)
 
 
 def _spelt(row: Row) -> str:

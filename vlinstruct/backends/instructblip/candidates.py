@@ -57,7 +57,7 @@ def candidate_nll(
 
 
 def _pad_right(targets: Sequence[Sequence[int]], device: torch.device) -> Tensor:
-    return pad_sequence([torch.tensor(target, device=device) for target in targets], batch_first=True)
+    return pad_sequence([torch.tensor(target, dtype=torch.long, device=device) for target in targets], batch_first=True)
 
 
 def _token_nll(logits: Tensor, target_ids: Tensor, targets: Sequence[Sequence[int]]) -> list[list[float]]:

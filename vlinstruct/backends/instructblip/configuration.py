@@ -7,15 +7,20 @@ folder's configuration is understood; a setting that we do not implement is refu
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Self
 
+from vlinstruct.backends.instructblip.text_config import (
+    LlamaConfig,
+    T5Config,
+    TextConfig,
+    known_fields,
+    text_config_class,
+)
 from vlinstruct.errors import CheckpointError
+from vlinstruct.weights.memory import Quantizable
 
-
-def _known_fields(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
-    names = {field.name for field in fields(cls)}
-    return {name: value for name, value in values.items() if name in names and value is not None}
+__all__ = ["InstructBlipConfig", "LlamaConfig", "QFormerConfig", "T5Config", "TextConfig", "VisionConfig"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,104 +63,6 @@ class QFormerConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class T5Config:
-    """An encoder-decoder language model (FlanT5).
-
-    Args:
-        feed_forward_proj: `gated-gelu` means the tanh approximation unless `dense_act_fn` says otherwise.
-        dense_act_fn: InstructBLIP's FlanT5 was trained with the exact `gelu`.
-        tie_word_embeddings: whether the decoder's output is scaled by d_model^-0.5 (the first T5; FlanT5 is not).
-    """
-
-    model_type: ClassVar[str] = "t5"
-    is_encoder_decoder: ClassVar[bool] = True
-
-    vocab_size: int = 32128
-    d_model: int = 512
-    d_kv: int = 64
-    d_ff: int = 2048
-    num_layers: int = 6
-    num_decoder_layers: int = 6
-    num_heads: int = 8
-    relative_attention_num_buckets: int = 32
-    relative_attention_max_distance: int = 128
-    layer_norm_epsilon: float = 1e-6
-    feed_forward_proj: str = "relu"
-    dense_act_fn: str = "relu"
-    tie_word_embeddings: bool = True
-    pad_token_id: int = 0
-    eos_token_id: int = 1
-    decoder_start_token_id: int = 0
-
-    @property
-    def hidden_size(self) -> int:
-        """Width of the embeddings."""
-        return self.d_model
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Reads transformers' T5 configuration, where the activation follows from `feed_forward_proj`."""
-        known = _known_fields(cls, values)
-        projection = str(known.get("feed_forward_proj", "relu"))
-        implied = "gelu_new" if projection == "gated-gelu" else projection.removeprefix("gated-")
-        known.setdefault("dense_act_fn", implied)
-        known.setdefault("num_decoder_layers", known.get("num_layers", cls.num_layers))
-        return cls(**known)
-
-
-@dataclass(frozen=True, kw_only=True)
-class LlamaConfig:
-    """A decoder-only language model (Vicuna)."""
-
-    model_type: ClassVar[str] = "llama"
-    is_encoder_decoder: ClassVar[bool] = False
-
-    vocab_size: int = 32000
-    hidden_size: int = 4096
-    intermediate_size: int = 11008
-    num_hidden_layers: int = 32
-    num_attention_heads: int = 32
-    num_key_value_heads: int | None = None
-    head_dim: int | None = None
-    hidden_act: str = "silu"
-    max_position_embeddings: int = 2048
-    rms_norm_eps: float = 1e-6
-    rope_theta: float = 10000.0
-    attention_bias: bool = False
-    mlp_bias: bool = False
-    tie_word_embeddings: bool = False
-    pad_token_id: int = 0
-    bos_token_id: int = 1
-    eos_token_id: int = 2
-
-    @property
-    def key_value_heads(self) -> int:
-        """Heads of the keys and values; fewer than the queries' under grouped-query attention."""
-        return self.num_key_value_heads or self.num_attention_heads
-
-    @property
-    def head_size(self) -> int:
-        """Width of one attention head."""
-        return self.head_dim or self.hidden_size // self.num_attention_heads
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Reads transformers' Llama configuration, old (`rope_theta`) or new (`rope_parameters`)."""
-        known = _known_fields(cls, values)
-        rope = values.get("rope_parameters") or values.get("rope_scaling") or {}
-        if rope.get("rope_type", rope.get("type", "default")) != "default":
-            raise CheckpointError(
-                f"unsupported rope_type in text_config: {rope}", advice="Only the default is implemented."
-            )
-        known.setdefault("rope_theta", rope.get("rope_theta", cls.rope_theta))
-        return cls(**known)
-
-
-TextConfig = T5Config | LlamaConfig
-_TEXT_CONFIGS: dict[str, type[T5Config] | type[LlamaConfig]] = {"t5": T5Config, "llama": LlamaConfig}
-
-
-@dataclass(frozen=True, kw_only=True)
 class InstructBlipConfig:
     """A whole model.
 
@@ -164,7 +71,7 @@ class InstructBlipConfig:
         qformer_config: the Q-Former.
         text_config: the language model, T5 or Llama.
         num_query_tokens: learned queries Q; old hub snapshots leave it out and mean 32.
-        image_token_index: the placeholder's id in transformers' inputs; never typed by a user (FIELD.md).
+        image_token_index: the placeholder's id in transformers' inputs; never typed by a user.
     """
 
     vision_config: VisionConfig
@@ -186,17 +93,28 @@ class InstructBlipConfig:
                 advice="Give a folder of the InstructBLIP family.",
             )
         text = values.get("text_config") or {}
-        if text.get("model_type") not in _TEXT_CONFIGS:
+        text_config = text_config_class(text.get("model_type"))
+        if text_config is None:
             raise CheckpointError(
                 f"unsupported language model {text.get('model_type')!r} in config.json: only t5 and llama are known."
             )
         return cls(
-            vision_config=VisionConfig(**_known_fields(VisionConfig, values.get("vision_config") or {})),
-            qformer_config=QFormerConfig(**_known_fields(QFormerConfig, values.get("qformer_config") or {})),
-            text_config=_TEXT_CONFIGS[text["model_type"]].from_dict(text),
+            vision_config=VisionConfig(**known_fields(VisionConfig, values.get("vision_config") or {})),
+            qformer_config=QFormerConfig(**known_fields(QFormerConfig, values.get("qformer_config") or {})),
+            text_config=text_config.from_dict(text),
             num_query_tokens=values.get("num_query_tokens") or 32,
             image_token_index=values.get("image_token_index", values.get("image_token_id")),
         )
+
+    @property
+    def quantizable(self) -> Quantizable:
+        """The layers that 8 and 4 bits store: those of the language model's blocks."""
+        text = self.text_config
+        return Quantizable(part="language_model", kept=text.unquantized, kept_in_8bit=text.unquantized_8bit)
+
+    def num_prefix_tokens(self, *, use_ema: bool) -> int:
+        """Returns how many positions an image takes in front of a prompt: Q, or 2Q where CMAA's U_mm follows."""
+        return self.num_query_tokens * (2 if use_ema else 1)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the content of a `config.json` that transformers reads as the same model."""

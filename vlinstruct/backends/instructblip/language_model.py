@@ -1,7 +1,8 @@
-"""What the rest of the model knows of a language model; encoder-decoder and decoder-only look alike behind it.
+"""What the rest of the model knows of a language model, and what T5 and Llama share.
 
-A context (image prefix and prompt) is read once; then tokens are fed and logits come back. T5's context is its
-encoder's input, Llama's is the beginning of its sequence: nobody above this interface has to know.
+Encoder-decoder and decoder-only look alike behind the interface: a context (image prefix and prompt) is read once; then
+tokens are fed and logits come back. T5's context is its encoder's input, Llama's is the beginning of its sequence:
+nobody above has to know.
 
 Legend: B rows, C context positions, S fed tokens, L the model's width, V the vocabulary.
 """
@@ -9,12 +10,19 @@ Legend: B rows, C context positions, S fed tokens, L the model's width, V the vo
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from functools import partial
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from vlinstruct.backends.instructblip.text_config import TextConfig
+
+Block = Callable[..., Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,11 +57,13 @@ class LanguageModel(nn.Module, ABC):
     """A language model that reads embeddings and continues with tokens.
 
     Attributes:
+        config: what kind of language model it is, and how large.
         gradient_checkpointing: whether `target_logits` keeps only the blocks' inputs for the backward pass, in which
             the rest is computed anew; without gradients it changes nothing.
     """
 
     _no_split_modules: ClassVar[list[str]]  # accelerate reads it: the classes whose weights FSDP gathers as one
+    config: TextConfig
     gradient_checkpointing: bool = False
 
     @property
@@ -105,3 +115,29 @@ class LanguageModel(nn.Module, ABC):
         Returns:
             (B, S, V): position i predicts `target_ids[:, i]`.
         """
+
+
+class RMSNorm(nn.Module):
+    """Scales to unit root mean square (Zhang and Sennrich, 2019), computed in float32; no mean, no bias."""
+
+    def __init__(self, width: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.eps = eps
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        if hidden.dtype == torch.float32:
+            return F.rms_norm(hidden, self.weight.shape, self.weight, self.eps)
+        wide = hidden.float()
+        normed = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)
+        return self.weight * normed.to(self.weight.dtype)
+
+
+def checkpointed(blocks: Iterable[Block]) -> list[Block]:
+    """Returns what runs each block and keeps only its inputs: activations are computed anew in the backward pass.
+
+    Memory then grows by what goes into a block instead of all that happens in it; the price is a second forward pass,
+    which draws the random numbers of the first one, so that a dropout drops the same. No cache among the blocks'
+    inputs may be filled by that second run. Source: Training Deep Nets with Sublinear Memory Cost (Chen et al., 2016).
+    """
+    return [partial(checkpoint, block, use_reentrant=False) for block in blocks]

@@ -17,10 +17,8 @@ from torch import Tensor, nn
 
 from vlinstruct.backends.instructblip.attention import activation, attend, split_heads
 from vlinstruct.backends.instructblip.cache import KeyValues, PassingKeyValues
-from vlinstruct.backends.instructblip.checkpointing import Block, checkpointed
 from vlinstruct.backends.instructblip.configuration import LlamaConfig
-from vlinstruct.backends.instructblip.language_model import DecoderState, LanguageModel
-from vlinstruct.backends.instructblip.rms_norm import RMSNorm
+from vlinstruct.backends.instructblip.language_model import Block, DecoderState, LanguageModel, RMSNorm, checkpointed
 
 
 class Rotation:
@@ -172,6 +170,7 @@ class Llama(LanguageModel):
 
     def __init__(self, config: LlamaConfig) -> None:
         super().__init__()
+        self.config = config
         self.model = LlamaLayers(config)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
 

@@ -13,17 +13,18 @@ from torch.overrides import TorchFunctionMode
 
 from vlinstruct.backends.instructblip.attention import prefer_kernels_for_all_shapes
 from vlinstruct.backends.instructblip.backend import InstructBlipBackend
-from vlinstruct.backends.instructblip.configuration import InstructBlipConfig, LlamaConfig, T5Config
+from vlinstruct.backends.instructblip.configuration import InstructBlipConfig
 from vlinstruct.backends.instructblip.image_processor import ImageProcessor
 from vlinstruct.backends.instructblip.network import InstructBlip
-from vlinstruct.backends.instructblip.tokenization import QFormerTokenizer, TextTokenizer
-from vlinstruct.errors import CheckpointError
+from vlinstruct.backends.instructblip.tokenization import QFormerTokenizer, TextTokenizer, special_token
+from vlinstruct.backends.registry import identity_of
+from vlinstruct.errors import CheckpointError, InputError
 from vlinstruct.files import read_json_object
 from vlinstruct.settings import Quantization
+from vlinstruct.values import Identity
 from vlinstruct.weights.placement import Placement, add_transfers
 from vlinstruct.weights.quantization import quantized_linear, replace_linears
 from vlinstruct.weights.safetensors_files import shards, tensors
-from vlinstruct.weights.weight_count import is_quantized
 
 # Copies of `language_model.shared.weight` and constants that some transformers versions wrote beside the parameters.
 _REDUNDANT = (
@@ -32,7 +33,6 @@ _REDUNDANT = (
     "qformer.embeddings.position_ids",
 )
 _HEAD = "language_model.lm_head.weight"
-_EMBEDDINGS = {T5Config: "language_model.shared.weight", LlamaConfig: "language_model.model.embed_tokens.weight"}
 
 
 class Shaped(Protocol):
@@ -51,11 +51,11 @@ def is_redundant(name: str) -> bool:
 
 def vocabulary_tables(config: InstructBlipConfig) -> tuple[str, str]:
     """Returns the names of the language model's embedding and of its head; a missing head is the embedding."""
-    return _EMBEDDINGS[type(config.text_config)], _HEAD
+    return f"language_model.{config.text_config.embedding_name}", _HEAD
 
 
 def load_model(
-    folder: Path,
+    backbone: Identity | Path,
     *,
     device: torch.device,
     dtype: torch.dtype,
@@ -65,7 +65,8 @@ def load_model(
     """Loads a folder.
 
     Args:
-        folder: config.json, safetensors (one file or shards), tokenizer.json, qformer_tokenizer/.
+        backbone: a folder with config.json, safetensors (one file or shards), tokenizer.json and qformer_tokenizer/, or
+            what `find` found for one.
         device: where the model will compute.
         dtype: what it will compute in; the files may hold another floating type.
         quantize: how the language model is stored.
@@ -73,17 +74,32 @@ def load_model(
 
     Raises:
         CheckpointError: something is missing, damaged, of another shape or not an InstructBLIP.
+        InputError: its language model overflows in that dtype.
     """
-    values = read_json_object(folder / "config.json")
-    config = InstructBlipConfig.from_dict(values)
+    identity = backbone if isinstance(backbone, Identity) else identity_of(backbone)
+    folder, config = identity.folder, InstructBlipConfig.from_dict(identity.config)
+    assert folder is not None  # a server is another backend's
+    require_wide_dtype(config, dtype)
     model = _load_weights(config, folder, placement or Placement(main=device), dtype, quantize)
-    model.use_ema = values.get("use_ema") is True  # only a folder that an adapter was merged into says so
+    model.use_ema = identity.config.get("use_ema") is True  # only a folder that an adapter was merged into says so
     return InstructBlipBackend(
         model,
         image_processor=_load_image_processor(folder, config),
         tokenizer=_load_tokenizer(folder, config),
         qformer_tokenizer=_load_qformer_tokenizer(folder, config),
+        identity=identity,
     )
+
+
+def require_wide_dtype(config: InstructBlipConfig, dtype: torch.dtype) -> None:
+    """Refuses float16 for a language model that overflows in it.
+
+    Raises:
+        InputError: it does.
+    """
+    if dtype == torch.float16 and config.text_config.overflows_in_float16:
+        why = f"{config.text_config.kind} language models overflow in float16"
+        raise InputError.at("cannot use --dtype", "float16", why, "Use bfloat16 or float32")
 
 
 class _WithoutInitialisation(TorchFunctionMode):
@@ -118,7 +134,7 @@ def _load_weights(
     layers: dict[str, nn.Module] = {}
     state: dict[str, Tensor] = {}
     for name, tensor in _stored_tensors(folder, placement):
-        if quantize is not None and name in expected and is_quantized(name, tensor.shape, quantize):
+        if quantize is not None and name in expected and config.quantizable.includes(name, tensor.shape, quantize):
             layers[name.removesuffix(".weight")] = quantized_linear(
                 _floating(name, tensor), quantize, device=placement.main, dtype=dtype
             )
@@ -126,7 +142,7 @@ def _load_weights(
         else:
             state[name] = _floating(name, tensor).to(dtype)
     if _HEAD not in state:
-        state[_HEAD] = state.get(_EMBEDDINGS[type(config.text_config)], torch.empty(0))
+        state[_HEAD] = state.get(vocabulary_tables(config)[0], torch.empty(0))
     require_same_tensors(state, expected, str(folder))
     model.load_state_dict(state, assign=True)
     replace_linears(model, layers)
@@ -164,9 +180,9 @@ def require_same_tensors(got: Mapping[str, Shaped], expected: Mapping[str, Shape
     missing = [name for name in expected if name not in got]
     unexpected = [name for name in got if name not in expected]
     kinds = {"missing": missing, "unexpected": unexpected, "wrong shape": shapes}
-    found = [f"{len(names)} {kind} ({', '.join(names[:5])})" for kind, names in kinds.items() if names]
-    if found:
-        raise CheckpointError(f"tensors do not fit the configuration in {where}: {'; '.join(found)}.")
+    problems = [f"{len(names)} {kind} ({', '.join(names[:5])})" for kind, names in kinds.items() if names]
+    if problems:
+        raise CheckpointError(f"tensors do not fit the configuration in {where}: {'; '.join(problems)}.")
 
 
 def _load_image_processor(folder: Path, config: InstructBlipConfig) -> ImageProcessor:
@@ -182,17 +198,13 @@ def _load_tokenizer(folder: Path, config: InstructBlipConfig) -> TextTokenizer:
             f"the tokenizer in {folder} has {tokenizer.get_vocab_size()} tokens, the language model {text.vocab_size}: "
             "they do not belong together."
         )
-    bos_id = _bos_id(folder, text, tokenizer) if isinstance(text, LlamaConfig) else None
-    return TextTokenizer(tokenizer, bos_id=bos_id, eos_id=text.eos_token_id, prompt_has_eos=isinstance(text, T5Config))
-
-
-def _bos_id(folder: Path, text: LlamaConfig, tokenizer: Tokenizer) -> int:
-    """The tokenizer's own beginning token wins: InstructBLIP's Vicuna was trained with `</s>` there (LAVIS)."""
-    path = folder / "tokenizer_config.json"
-    token = read_json_object(path).get("bos_token") if path.exists() else None
-    name = token.get("content") if isinstance(token, dict) else token
-    found = tokenizer.token_to_id(name) if isinstance(name, str) else None
-    return text.bos_token_id if found is None else int(found)
+    bos_id = text.bos_token_id
+    if bos_id is not None:
+        # The tokenizer's own beginning token wins: InstructBLIP's Vicuna was trained with `</s>` there (LAVIS).
+        name = special_token(folder, "bos_token")
+        named_id = None if name is None else tokenizer.token_to_id(name)
+        bos_id = bos_id if named_id is None else int(named_id)
+    return TextTokenizer(tokenizer, bos_id=bos_id, eos_id=text.eos_token_id, prompt_has_eos=text.prompt_has_eos)
 
 
 def _load_qformer_tokenizer(folder: Path, config: InstructBlipConfig) -> QFormerTokenizer:
@@ -208,23 +220,13 @@ def read_tokenizer(folder: Path) -> Tokenizer:
     """
     path = folder / "tokenizer.json"
     if not path.exists():
-        return _tokenizer_through_transformers(folder)
+        if not any((folder / name).exists() for name in ("tokenizer.model", "spiece.model", "vocab.txt")):
+            raise CheckpointError(f"tokenizer.json is missing in {folder}", advice="Give a complete model folder.")
+        from transformers import AutoTokenizer
+
+        return AutoTokenizer.from_pretrained(folder, use_fast=True, local_files_only=True).backend_tokenizer
     read_json_object(path)  # the library's own messages do not name the file
     try:
         return Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises bare Exception
         raise CheckpointError(f"{path} is no tokenizer this version understands: {error}.") from error
-
-
-def _tokenizer_through_transformers(folder: Path) -> Tokenizer:
-    """Old folders hold a sentencepiece or vocab.txt file only; transformers converts it."""
-    if not any((folder / name).exists() for name in ("tokenizer.model", "spiece.model", "vocab.txt")):
-        raise CheckpointError(f"tokenizer.json is missing in {folder}", advice="Give a complete model folder.")
-    try:
-        from transformers import AutoTokenizer
-    except ImportError:
-        raise CheckpointError(
-            f"{folder} has no tokenizer.json; converting its old tokenizer needs transformers: "
-            "pip install 'vlinstruct[hub-tokenizers]'."
-        ) from None
-    return AutoTokenizer.from_pretrained(folder, use_fast=True, local_files_only=True).backend_tokenizer

@@ -24,7 +24,6 @@ from torch.nn import Parameter
 
 from vlinstruct.backends.instructblip.language_model import LanguageModel
 from vlinstruct.backends.instructblip.load import require_same_tensors
-from vlinstruct.backends.instructblip.t5 import T5
 from vlinstruct.errors import CheckpointError, ResourceError, UsageError, shortened
 from vlinstruct.files import read_json_object, written_atomically
 from vlinstruct.weights.safetensors_files import tensors, write_tensors
@@ -85,7 +84,6 @@ def add_lora(language_model: LanguageModel, settings: LoraSettings, *, seed: int
 
     Raises:
         UsageError: the model has no such layers, or has LoRA already.
-        ResourceError: peft is not installed.
     """
     if lora_parameters(language_model):
         raise UsageError(
@@ -135,7 +133,6 @@ def load_lora(folder: Path, language_model: LanguageModel) -> None:
     Raises:
         CheckpointError: the folder is damaged, incomplete, made for another model or by another method; the model is
             unchanged then.
-        ResourceError: peft is not installed.
     """
     settings, trained = read_lora(folder, language_model)
     _inject(language_model, settings, seed=0)
@@ -164,14 +161,15 @@ def read_lora(folder: Path, language_model: LanguageModel) -> tuple[LoraSettings
 
 
 def _inject(language_model: LanguageModel, settings: LoraSettings, seed: int) -> None:
-    peft = _peft()
+    import peft  # takes a second
+
     _remove(language_model)
     config = peft.LoraConfig(
         r=settings.r,
-        lora_alpha=settings.alpha,
+        lora_alpha=settings.alpha,  # type: ignore[arg-type]  # computed with as any number
         lora_dropout=settings.dropout,
         target_modules=list(_targets(language_model, settings)),
-        task_type="SEQ_2_SEQ_LM" if isinstance(language_model, T5) else "CAUSAL_LM",
+        task_type="SEQ_2_SEQ_LM" if language_model.config.is_encoder_decoder else "CAUSAL_LM",
     )
     with torch.random.fork_rng(devices=()):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would change the GPUs' random state, too
@@ -179,14 +177,6 @@ def _inject(language_model: LanguageModel, settings: LoraSettings, seed: int) ->
     for parameter in lora_parameters(language_model).values():
         parameter.data = parameter.data.float()  # PEFT gives them the layer's type
     language_model.train(language_model.training)  # PEFT's new layers are in train mode
-
-
-def _peft() -> Any:
-    try:
-        import peft
-    except ImportError:
-        raise ResourceError("LoRA needs peft, which is not installed: pip install 'vlinstruct[lora]'.") from None
-    return peft
 
 
 def _remove(language_model: LanguageModel) -> None:
@@ -214,7 +204,7 @@ def _names(language_model: LanguageModel) -> str:
 
 
 def _targets(language_model: LanguageModel, settings: LoraSettings) -> Sequence[str]:
-    return settings.target_modules or (("q", "v") if isinstance(language_model, T5) else ("q_proj", "v_proj"))
+    return settings.target_modules or language_model.config.lora_targets
 
 
 def _is_meant(name: str, target: str) -> bool:
@@ -274,8 +264,8 @@ def _read_settings(path: Path) -> LoraSettings:
 
 def _require_plain_lora(path: Path, values: Mapping[str, Any]) -> None:
     """Refuses what would change the result if it were ignored, options of later versions of PEFT included."""
-    known = (*_KINDS, *_FACTS, *_WITHOUT_EFFECT)
-    others = [name for name, value in values.items() if name not in known and value not in _OFF]
+    understood = (*_KINDS, *_FACTS, *_WITHOUT_EFFECT)
+    others = [name for name, value in values.items() if name not in understood and value not in _OFF]
     # Other ways to begin change the layer's own weight.
     foreign = [name for name in others if name != "init_lora_weights" or values[name] not in (True, "gaussian")]
     if foreign:

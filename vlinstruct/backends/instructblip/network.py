@@ -11,17 +11,19 @@ import torch
 from torch import Tensor, nn
 
 from vlinstruct.backends.instructblip.cmaa import CrossModalAlignmentAttention, with_alignment
-from vlinstruct.backends.instructblip.configuration import InstructBlipConfig, T5Config, TextConfig
+from vlinstruct.backends.instructblip.configuration import InstructBlipConfig, LlamaConfig, T5Config, TextConfig
 from vlinstruct.backends.instructblip.encoder import VisionEncoder
 from vlinstruct.backends.instructblip.language_model import LanguageModel
 from vlinstruct.backends.instructblip.llama import Llama
-from vlinstruct.backends.instructblip.projection import language_projection
 from vlinstruct.backends.instructblip.qformer import QFormer
 from vlinstruct.backends.instructblip.t5 import T5
 
 
 def _language_model(config: TextConfig) -> LanguageModel:
-    return T5(config) if isinstance(config, T5Config) else Llama(config)
+    if isinstance(config, T5Config):
+        return T5(config)
+    assert isinstance(config, LlamaConfig)
+    return Llama(config)
 
 
 class InstructBlip(nn.Module):
@@ -40,8 +42,15 @@ class InstructBlip(nn.Module):
         self.query_tokens = nn.Parameter(torch.zeros(1, config.num_query_tokens, config.qformer_config.hidden_size))
         self.qformer = QFormer(config.qformer_config, config.vision_config.hidden_size)
         self.cmaa: CrossModalAlignmentAttention | None = None  # the paper's has nothing to learn
-        self.language_projection = language_projection(config)
+        # All that EMA trains (section 3.1). One layer serves E_que and U_mm alike: the paper counts "768*2048+2048"
+        # parameters for FlanT5-XL, which is one layer.
+        self.language_projection = nn.Linear(config.qformer_config.hidden_size, config.text_config.hidden_size)
         self.language_model = _language_model(config.text_config)
+
+    @property
+    def num_prefix_tokens(self) -> int:
+        """How many positions an image takes in front of a prompt: Q, or 2Q under EMA."""
+        return self.config.num_prefix_tokens(use_ema=self.use_ema)
 
     def encode_image(self, pixel_values: Tensor) -> Tensor:
         """(B, 3, image_size, image_size) -> image_embeds (B, P, D_vision)."""

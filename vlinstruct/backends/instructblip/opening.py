@@ -8,19 +8,19 @@ import torch
 
 from vlinstruct.backends.instructblip.adapter import load_adapter
 from vlinstruct.backends.instructblip.backend import InstructBlipBackend
-from vlinstruct.backends.instructblip.configuration import T5Config
-from vlinstruct.backends.instructblip.devices import place
 from vlinstruct.backends.instructblip.load import load_model
-from vlinstruct.backends.registry import default_backbone, locate
+from vlinstruct.backends.instructblip.memory import place
+from vlinstruct.backends.registry import find, find_adapter
 from vlinstruct.errors import InputError
 from vlinstruct.settings import Quantization
+from vlinstruct.values import Identity
 from vlinstruct.weights.quantization import require_quantization
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def load_backend(
-    backbone: str | None = None,
+    backbone: str | Identity | None = None,
     *,
     adapter: str | PathLike[str] | None = None,
     device: str = "auto",
@@ -33,12 +33,11 @@ def load_backend(
     number_type = compute_dtype(dtype, main)
     if quantize is not None:
         require_quantization(quantize, main)
-    folder = locate(backbone or default_backbone(), offline=offline)
-    placement = place(folder, main, itemsize=number_type.itemsize, quantize=quantize, may_spread=device == "auto")
-    backend = load_model(folder, device=main, dtype=number_type, quantize=quantize, placement=placement)
-    _refuse_narrow_t5(backend)
+    identity = backbone if isinstance(backbone, Identity) else find(backbone, offline=offline)
+    placement = place(identity, main, itemsize=number_type.itemsize, quantize=quantize, may_spread=device == "auto")
+    backend = load_model(identity, device=main, dtype=number_type, quantize=quantize, placement=placement)
     if adapter is not None:
-        load_adapter(locate(str(adapter), offline=offline, what="adapter"), backend.network)
+        load_adapter(find_adapter(str(adapter), offline=offline), backend.network)
     return backend
 
 
@@ -71,10 +70,3 @@ def compute_dtype(name: str, device: torch.device) -> torch.dtype:
     if name not in _DTYPES:
         raise InputError.at("cannot use --dtype", name, "unknown", f"Use auto, {', '.join(_DTYPES)}")
     return _DTYPES[name]
-
-
-def _refuse_narrow_t5(backend: InstructBlipBackend) -> None:
-    """FlanT5 was trained in bfloat16 and overflows in float16 (huggingface/transformers#20287)."""
-    if backend.dtype == torch.float16 and isinstance(backend.network.config.text_config, T5Config):
-        why = "T5 language models overflow in float16"
-        raise InputError.at("cannot use --dtype", "float16", why, "Use bfloat16 or float32")

@@ -5,6 +5,7 @@ Legend: N pictures of a batch, P positions of the encoded image, D its width, Q 
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -55,31 +56,43 @@ class PrefixStore:
     def __init__(self, max_bytes: int = _MAX_BYTES) -> None:
         self.max_bytes = max_bytes
         self.num_bytes = 0
+        # Reentrant: a picture may be freed, and so `_forget` be called, at any moment and in any thread.
+        self._lock = threading.RLock()
         self._prefixes: OrderedDict[tuple[int, str], Tensor] = OrderedDict()
         self._texts: dict[int, set[str]] = {}
 
     def get(self, picture: SeenPicture, text: str) -> Tensor | None:
         """Returns a prefix, (Q, L) or (2Q, L); None where it is not kept."""
         key = (id(picture), text)
-        if key not in self._prefixes:
-            return None
-        self._prefixes.move_to_end(key)
-        return self._prefixes[key]
+        with self._lock:
+            if key not in self._prefixes:
+                return None
+            self._prefixes.move_to_end(key)
+            return self._prefixes[key]
 
     def put(self, picture: SeenPicture, text: str, prefix: Tensor) -> None:
         """Keeps a prefix as long as the picture lives and there is room."""
-        if id(picture) not in self._texts:
-            self._texts[id(picture)] = set()
-            # An id is free for another picture once this one is gone, so its prefixes go first.
-            weakref.finalize(picture, self._forget, id(picture)).atexit = False
-        self._texts[id(picture)].add(text)
-        self._prefixes[id(picture), text] = prefix
-        self.num_bytes += prefix.nbytes
-        while self.num_bytes > self.max_bytes and len(self._prefixes) > 1:
-            (place, oldest), dropped = self._prefixes.popitem(last=False)
-            self._texts[place].discard(oldest)
-            self.num_bytes -= dropped.nbytes
+        key = (id(picture), text)
+        with self._lock:
+            if id(picture) not in self._texts:
+                self._texts[id(picture)] = set()
+                # An id is free for another picture once this one is gone, so its prefixes go first.
+                weakref.finalize(picture, self._forget, id(picture)).atexit = False
+            self._drop(key)
+            self._texts[id(picture)].add(text)
+            # A copy: a row of a batch would keep the whole batch in memory, as long as one of its pictures lives.
+            self._prefixes[key] = prefix.clone()
+            self.num_bytes += prefix.nbytes
+            while self.num_bytes > self.max_bytes and len(self._prefixes) > 1:
+                self._drop(next(iter(self._prefixes)))
+
+    def _drop(self, key: tuple[int, str]) -> None:
+        prefix = self._prefixes.pop(key, None)
+        if prefix is not None:
+            self.num_bytes -= prefix.nbytes
+            self._texts.get(key[0], set()).discard(key[1])
 
     def _forget(self, place: int) -> None:
-        for text in self._texts.pop(place):
-            self.num_bytes -= self._prefixes.pop((place, text)).nbytes
+        with self._lock:
+            for text in list(self._texts.pop(place)):
+                self._drop((place, text))

@@ -19,10 +19,8 @@ from torch import Tensor, nn
 
 from vlinstruct.backends.instructblip.attention import activation, attend, split_heads
 from vlinstruct.backends.instructblip.cache import KeyValues, PassingKeyValues
-from vlinstruct.backends.instructblip.checkpointing import Block, checkpointed
 from vlinstruct.backends.instructblip.configuration import T5Config
-from vlinstruct.backends.instructblip.language_model import DecoderState, LanguageModel
-from vlinstruct.backends.instructblip.rms_norm import RMSNorm
+from vlinstruct.backends.instructblip.language_model import Block, DecoderState, LanguageModel, RMSNorm, checkpointed
 
 
 def relative_position_bucket(distance: Tensor, config: T5Config, *, is_bidirectional: bool) -> Tensor:
@@ -61,7 +59,7 @@ class T5Attention(nn.Module):
 
     def __init__(self, config: T5Config, *, has_position_bias: bool = False) -> None:
         super().__init__()
-        inner = config.num_heads * config.d_kv
+        inner = config.inner_size
         self.config = config
         self.head_size = config.d_kv
         self.q = nn.Linear(config.d_model, inner, bias=False)
@@ -77,8 +75,8 @@ class T5Attention(nn.Module):
     def relative_position_bias(self, distance: Tensor, *, is_bidirectional: bool) -> Tensor:
         """(..., queries, keys) of key position minus query position -> (..., H, queries, keys)."""
         farthest = self.config.relative_attention_max_distance
-        known = _all_buckets(self.config, is_bidirectional, distance.device)
-        buckets = known[distance.clamp(-farthest, farthest) + farthest]
+        of_distance = _all_buckets(self.config, is_bidirectional, distance.device)
+        buckets = of_distance[distance.clamp(-farthest, farthest) + farthest]
         return self.relative_attention_bias(buckets).movedim(-1, -3)
 
     def forward(self, hidden: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
@@ -143,8 +141,7 @@ class FeedForwardLayer(nn.Module):
 
     def __init__(self, config: T5Config) -> None:
         super().__init__()
-        is_gated = config.feed_forward_proj.startswith("gated-")
-        self.DenseReluDense = T5GatedFeedForward(config) if is_gated else T5PlainFeedForward(config)
+        self.DenseReluDense = T5GatedFeedForward(config) if config.is_gated else T5PlainFeedForward(config)
         self.layer_norm = RMSNorm(config.d_model, config.layer_norm_epsilon)
 
     def forward(self, hidden: Tensor) -> Tensor:
@@ -280,7 +277,7 @@ class T5(LanguageModel):
 
     def __init__(self, config: T5Config) -> None:
         super().__init__()
-        self.config = config
+        self.config: T5Config = config
         self.shared = nn.Embedding(config.vocab_size, config.d_model)
         self.encoder = T5Encoder(config)
         self.decoder = T5Decoder(config)

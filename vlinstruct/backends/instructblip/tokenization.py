@@ -1,18 +1,20 @@
 """Text to ids and back. A user's text is always literal: a typed `</s>`, `<image>` or `[SEP]` is plain characters.
 
 Both tokenizers are the `tokenizers` library's, read from `tokenizer.json`; special tokens are placed here by hand, as
-transformers' processor does it, because its own parsing would act on special tokens that a user typed (FIELD: a typed
-`<image>` breaks a batch).
+transformers' processor does it, because its own parsing would act on special tokens that a user typed:
+a typed `<image>` breaks a batch there.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 
 from tokenizers import Tokenizer
 
 from vlinstruct.errors import CheckpointError
+from vlinstruct.files import read_json_object
 
 logger = logging.getLogger(__name__)
 
@@ -122,3 +124,16 @@ class QFormerTokenizer:
         if len(ids) > room:
             logger.warning("the Q-Former reads the first %d of the instruction's %d tokens", room, len(ids))
         return [self.cls_id, *ids[:room], self.sep_id]
+
+
+def special_token(folder: Path, name: str) -> str | None:
+    """Returns how a folder's tokenizer_config.json spells a special token; None where it does not.
+
+    Args:
+        folder: a tokenizer's.
+        name: the token's in that file, e.g. `bos_token`.
+    """
+    path = folder / "tokenizer_config.json"
+    token = read_json_object(path).get(name) if path.exists() else None
+    content = token.get("content") if isinstance(token, dict) else token
+    return content if isinstance(content, str) else None

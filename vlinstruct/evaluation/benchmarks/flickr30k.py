@@ -18,7 +18,7 @@ from vlinstruct.evaluation.item import Item, Task
 from vlinstruct.evaluation.reading.annotations import Record, read_list, read_object
 from vlinstruct.evaluation.reading.hub_tables import read_rows
 from vlinstruct.evaluation.reading.items import ItemMaker, LoadPicture, picture
-from vlinstruct.training.data.image_folder import CAPTION_INSTRUCTION
+from vlinstruct.training.data.fields import CAPTION_INSTRUCTION
 
 _SPLIT_FILE, _LAVIS_FILE, _PICTURES = "dataset_flickr30k.json", "flickr30k_test.json", "flickr30k-images/"
 _TASK = Task(name="flickr30k", metric="cider")

@@ -3,7 +3,7 @@
     {"id", "image", "instruction" or "question", "answer"}                                  one JSON line each
     {"id", "image", "conversations": [{"from": "human" | "gpt", "value"}]}                  LLaVA, a JSON list or lines
     {"id", "image" or "images", "messages": [{"role": "user" | "assistant", "content"}]}    ShareGPT, Hugging Face
-    a folder with metadata.jsonl or metadata.csv, or a CSV table                            see image_folder.py
+    a folder with metadata.jsonl or metadata.csv, or a CSV table                            see records.py
 
 `<image>` in a turn marks the picture's place and is taken out: the picture always stands in front. Earlier turns are
 put before the last question, spelled "Question:" and "Answer:".
@@ -12,20 +12,32 @@ put before the last question, spelled "Question:" and "Answer:".
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
-from vlinstruct.errors import MAX_MESSAGE_CHARACTERS, DataError, InputError, shortened
+from vlinstruct.backends.instructblip.conversation import prompt_of
+from vlinstruct.errors import MAX_MESSAGE_CHARACTERS, DataError, ImageError, InputError, shortened
 from vlinstruct.files import PathLike
-from vlinstruct.training.data.problems import RecordCheck
-from vlinstruct.training.data.record_ids import RecordIds
-from vlinstruct.training.data.records import data_file, training_records
-from vlinstruct.training.data.task import TrainingTask, task_of
-from vlinstruct.training.data.turns import prompt_of
+from vlinstruct.media.images import check_image_header
+from vlinstruct.training.data.fields import (
+    Fields,
+    RecordIds,
+    TrainingConversation,
+    add_id,
+    conversation_of,
+    image_of,
+    name_of,
+    turns_of,
+)
+from vlinstruct.training.data.records import TrainingRecord, data_file, training_records
 
 Answers = Literal["last", "all"]
+Part = TypeVar("Part")
+
+_MAX_WHY_CHARACTERS = 180
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +80,7 @@ def read_conversations(
     first, num_bad = None, 0
     for record in training_records(file):
         try:
-            samples.extend(_samples(task_of(record, root, ids), answers))
+            samples.extend(_samples(conversation_of(record, root, ids), answers))
         except InputError as error:
             first, num_bad = first or error, num_bad + 1
     if first is not None:
@@ -81,14 +93,14 @@ def problems_of(path: PathLike, *, image_root: PathLike | None) -> Iterator[str]
     """Yields what is wrong with the records, a line each; of every picture the header is read, nothing is decoded.
 
     Args:
-        path: as in `read_conversations`.
-        image_root: as there.
+        path: JSON lines, one JSON list, a CSV table, or a folder with its metadata.
+        image_root: the folder that image paths start from; None is the folder of the file that is read.
 
     Raises:
         DataError: the file itself cannot be used.
     """
     file = data_file(path)
-    check = RecordCheck(_root(file, image_root))
+    check = _RecordCheck(_root(file, image_root))
     for record in training_records(file):
         yield from check.problems(record)
 
@@ -102,16 +114,65 @@ def _first_of(error: InputError, num_bad: int) -> DataError:
     return DataError(shortened(error.message, MAX_MESSAGE_CHARACTERS - len(more)) + more, code=error.code)
 
 
-def _samples(task: TrainingTask, answers: Answers) -> list[TrainingSample]:
-    turns = task.turns
+def _samples(conversation: TrainingConversation, answers: Answers) -> list[TrainingSample]:
+    turns = conversation.turns
     learned = range(len(turns)) if answers == "all" else [len(turns) - 1]
     return [
         TrainingSample(
-            id=f"{task.name}#{turn + 1}" if len(learned) > 1 else task.name,
-            image=task.image,
+            id=f"{conversation.name}#{turn + 1}" if len(learned) > 1 else conversation.name,
+            image=conversation.image,
             instruction=turns[turn][0],
             prompt=prompt_of(turns[: turn + 1]),
             answer=turns[turn][1],
         )
         for turn in learned
     ]
+
+
+class _RecordCheck:
+    """Checks records of one file: each by itself, and their ids against each other.
+
+    Args:
+        root: the folder that image paths start from.
+    """
+
+    def __init__(self, root: str) -> None:
+        self._root = root
+        self._ids = RecordIds()
+        self._picture_problem = cache(_picture_problem)
+
+    def problems(self, record: TrainingRecord) -> Iterator[str]:
+        """Yields what is wrong with a record's id, picture and text, a line each; of a text the first problem."""
+        problems: list[str] = []
+        fields = _attempt(record.fields, problems)
+        if fields is not None:
+            self._check_fields(fields, record, problems)
+        yield from problems
+
+    def _check_fields(self, fields: Fields, record: TrainingRecord, problems: list[str]) -> None:
+        name = _attempt(partial(name_of, fields, record), problems)
+        image = _attempt(partial(image_of, fields, record, self._root), problems)
+        _attempt(partial(turns_of, fields, record), problems)
+        if name is not None and (first := add_id(self._ids, fields, record, name, image)):
+            why = f"its id '{shortened(name, 40)}' is that of {first} too"
+            problems.append(DataError.at("cannot use item", record.place, why, "Give it another").message)
+        if image is not None and (error := self._picture_problem(image)):
+            why = shortened(error.problem, _MAX_WHY_CHARACTERS)
+            problems.append(DataError.at("cannot use item", record.place, why, error.advice).message)
+
+
+def _attempt(read: Callable[[], Part], problems: list[str]) -> Part | None:
+    """Returns what is read, or notes why it cannot be."""
+    try:
+        return read()
+    except InputError as error:
+        problems.append(error.message)
+        return None
+
+
+def _picture_problem(image: Path) -> ImageError | None:
+    try:
+        check_image_header(image)
+    except ImageError as error:
+        return error
+    return None

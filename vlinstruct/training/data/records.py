@@ -1,4 +1,7 @@
-"""Finds the records of training data where they lie: JSON lines, one JSON list, a CSV table, an image folder."""
+"""Finds the records of training data where they lie: JSON lines, one JSON list, a CSV table, an image folder.
+
+An image folder is Hugging Face's `imagefolder`: pictures beside metadata.jsonl or metadata.csv.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +24,8 @@ from vlinstruct.records.lines import (
     require_text,
 )
 from vlinstruct.training.data.csv_rows import columns_of, csv_rows
-from vlinstruct.training.data.image_folder import is_metadata, metadata_file
 
+METADATA_FILES = ("metadata.jsonl", "metadata.csv")
 _HEAD_BYTES = 64
 
 
@@ -56,6 +59,32 @@ def data_file(path: PathLike) -> str:
     """
     name = os.fspath(path)
     return metadata_file(name) if os.path.isdir(name) else name
+
+
+def metadata_file(folder: str) -> str:
+    """Returns the path of a folder's metadata.
+
+    Raises:
+        DataError: it has none (`nothing_to_do`), or two.
+    """
+    paths = [path for name in METADATA_FILES if os.path.lexists(path := os.path.join(folder, name))]
+    if not paths:
+        why = f"nothing to do, the folder holds neither {METADATA_FILES[0]} nor {METADATA_FILES[1]}"
+        advice = "Name one that does, or a file of JSON lines"
+        raise DataError.at("cannot read data", folder, why, advice, code="nothing_to_do")
+    if len(paths) > 1:
+        why = f"the folder holds {METADATA_FILES[0]} and {METADATA_FILES[1]}"
+        raise DataError.at("cannot read data", folder, why, "Name one of them", code="two_metadata_files")
+    return paths[0]
+
+
+def is_metadata(name: str) -> bool:
+    """Says whether a file is an image folder's metadata, or another table.
+
+    >>> is_metadata("cats/metadata.jsonl"), is_metadata("vqa.CSV"), is_metadata("vqa.jsonl")
+    (True, True, False)
+    """
+    return os.path.basename(name) in METADATA_FILES or name.lower().endswith(".csv")
 
 
 def training_records(file: str) -> Iterator[TrainingRecord]:

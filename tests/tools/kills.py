@@ -1,6 +1,6 @@
 """Kills trainings with SIGKILL at random instants, goes on with them and compares what they end with, bit by bit.
 
-PYTHONPATH=tests python -m training.kills --kills 100 [--backbone llama] [--processes 2] [--seed 0]
+PYTHONPATH=tests python -m tools.kills --kills 100 [--backbone llama] [--processes 2] [--seed 0]
 
 One kill in ten falls between the start and the lock on the folder, the others at a uniformly random instant after it.
 With two processes, every third kill takes one of them alone: the other has to end by itself, in 60 s and with an error.

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
 from typing import Any
 
+from vlinstruct.backends.registry import BACKBONES, UNKNOWN_BATCH_SIZE
 from vlinstruct.errors import UsageError
 from vlinstruct.training.data.conversations import Answers
 
 
 @dataclass(frozen=True, kw_only=True)
-class FinetuneConfig:
+class TrainingSettings:
     """How the alignment layers are trained.
 
     Args:
@@ -77,25 +79,26 @@ class FinetuneConfig:
             "lora_alpha": self.lora_alpha,
             "max_steps": 1 if self.max_steps is None else self.max_steps,
         }
-        problems = [f"{name} must be 1 to 1,000,000,000, got {n}" for name, n in counts.items() if not 1 <= n <= 10**9]
-        checks = {
-            f"learning_rate must be above 0 and finite, got {self.learning_rate}": 0 < self.learning_rate < math.inf,
-            f"weight_decay must be 0 to 1, got {self.weight_decay}": 0 <= self.weight_decay <= 1,
-            f"lora_dropout must be 0 to below 1, got {self.lora_dropout}": 0 <= self.lora_dropout < 1,
-            f"skip_nonfinite must be 0 or more, got {self.skip_nonfinite}": 0 <= self.skip_nonfinite <= 10**9,
-            f"skip_images must be 0 or more, got {self.skip_images}": 0 <= self.skip_images <= 10**9,
-            "learned_cmaa needs ema": self.ema or not self.learned_cmaa,
-            f"warmup_steps must be 0 or more, got {self.warmup_steps}": 0 <= self.warmup_steps <= 10**9,
-            f"seed must be 0 to 2^63 - 1, got {self.seed}": 0 <= self.seed < 2**63,
-            f"answers must be last or all, got {self.answers!r}": self.answers in ("last", "all"),
-        }
-        problems += [problem for problem, holds in checks.items() if not holds]
+        most = 10**9
+        problems = [f"{name} must be 1 to {most:,}, got {n}" for name, n in counts.items() if not 1 <= n <= most]
+        claims = [
+            (0 < self.learning_rate < math.inf, f"learning_rate must be above 0 and finite, got {self.learning_rate}"),
+            (0 <= self.weight_decay <= 1, f"weight_decay must be 0 to 1, got {self.weight_decay}"),
+            (0 <= self.lora_dropout < 1, f"lora_dropout must be 0 to below 1, got {self.lora_dropout}"),
+            (0 <= self.skip_nonfinite <= most, f"skip_nonfinite must be 0 or more, got {self.skip_nonfinite}"),
+            (0 <= self.skip_images <= most, f"skip_images must be 0 or more, got {self.skip_images}"),
+            (self.ema or not self.learned_cmaa, "learned_cmaa needs ema"),
+            (0 <= self.warmup_steps <= most, f"warmup_steps must be 0 or more, got {self.warmup_steps}"),
+            (0 <= self.seed < 2**63, f"seed must be 0 to 2^63 - 1, got {self.seed}"),
+            (self.answers in ("last", "all"), f"answers must be last or all, got {self.answers!r}"),
+        ]
+        problems += [problem for holds, problem in claims if not holds]
         if problems:
             raise UsageError("; ".join(problems))
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """The layers that learn whole, keys of `checkpoints.adapter.LAYERS`."""
+        """The layers that learn whole, keys of `backends.instructblip.adapter.LAYERS`."""
         return ("projection",) + ("ln_vision",) * self.ln_vision + ("cmaa",) * self.learned_cmaa
 
     def batch_size(self, num_processes: int = 1) -> int:
@@ -103,54 +106,30 @@ class FinetuneConfig:
         return self.per_device_train_batch_size * self.gradient_accumulation_steps * num_processes
 
 
-# One of ours, for the models that we have trained: they learn within seconds.
-_BUILT_IN: Mapping[str, Any] = {
-    "learning_rate": 1e-4,
-    "warmup_steps": 20,
-    "num_train_epochs": 1,
-    "per_device_train_batch_size": 16,
-    "save_steps": 50,
-    "eval_steps": 25,
-}
-RECIPES: Mapping[str, Mapping[str, Any]] = {"mini": _BUILT_IN, "mini-llama": _BUILT_IN}
-_BATCH_SIZES = {"flant5-xl": 128, "flant5-xxl": 256, "mini": 16, "mini-llama": 16}
-_BATCH_SIZE = 32  # Vicuna's, and what we do not know
-
-
-def with_recipe(given: Mapping[str, Any], backbone: str, num_processes: int = 1) -> FinetuneConfig:
-    """Returns the settings that were given, with a backbone's recipe for the rest.
+def with_recipe(values: Mapping[str, Any], backbone: str, num_processes: int = 1) -> TrainingSettings:
+    """Returns the settings that a caller gives, with a backbone's recipe for the rest.
 
     The batch of an update is the paper's, however many samples and processes it is made of, unless
     `gradient_accumulation_steps` is given.
 
     Args:
-        given: fields of FinetuneConfig.
+        values: fields of TrainingSettings.
         backbone: a known name; others get Vicuna's recipe.
         num_processes: that train together.
 
     Raises:
-        UsageError: a value is out of range.
+        UsageError: a value is out of range, or its name is unknown.
 
     >>> [with_recipe({}, "flant5-xl", n).gradient_accumulation_steps for n in (1, 8, 1000)]
     [16, 2, 1]
     """
-    config = FinetuneConfig(**{**RECIPES.get(backbone, {}), **given})
-    together = config.per_device_train_batch_size * num_processes
-    steps = max(1, _BATCH_SIZES.get(backbone, _BATCH_SIZE) // together)
-    return config if "gradient_accumulation_steps" in given else replace(config, gradient_accumulation_steps=steps)
-
-
-_FIRST_RATE = 1e-8
-
-
-def learning_rate_at(step: int, num_steps: int, config: FinetuneConfig) -> float:
-    """Returns the rate of update `step`, from 0: linear warm-up, then a cosine to 0 at `num_steps`.
-
-    >>> config = FinetuneConfig(learning_rate=1.0, warmup_steps=2)
-    >>> [round(learning_rate_at(step, 6, config), 3) for step in range(7)]
-    [0.0, 0.5, 1.0, 0.854, 0.5, 0.146, 0.0]
-    """
-    if step < config.warmup_steps:
-        return _FIRST_RATE + (config.learning_rate - _FIRST_RATE) * step / config.warmup_steps
-    share = (step - config.warmup_steps) / max(1, num_steps - config.warmup_steps)
-    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
+    names = [field.name for field in fields(TrainingSettings)]
+    for name in values:
+        if name not in names:
+            near = get_close_matches(name, names, n=1)
+            raise UsageError(f"unknown setting {name}; " + (f"did you mean {near[0]}?" if near else ", ".join(names)))
+    known = BACKBONES.get(backbone)
+    settings = TrainingSettings(**{**(known.recipe if known is not None else {}), **values})
+    rows = settings.per_device_train_batch_size * num_processes
+    steps = max(1, (known.batch_size if known is not None else UNKNOWN_BATCH_SIZE) // rows)
+    return settings if "gradient_accumulation_steps" in values else replace(settings, gradient_accumulation_steps=steps)

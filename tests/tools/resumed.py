@@ -1,6 +1,6 @@
 """Run by torchrun: a training of several processes, resumed after every update, ends with the same bits.
 
-PYTHONPATH=tests torchrun --nproc-per-node 2 -m training.resumed BACKBONE FOLDER
+PYTHONPATH=tests torchrun --nproc-per-node 2 -m tools.resumed BACKBONE FOLDER
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from training.training_set import DROPPING, SETTINGS, job, model, result, samples, write_data
+
 from vlinstruct.training.devices import Devices
-from vlinstruct.training.finetune import finetune
 from vlinstruct.training.job import Progress
+from vlinstruct.training.train import train as run_training
 
-from .training_set import CONFIG, DROPPING, job, model, result, samples, write_data
-
-WHOLE = replace(CONFIG, **DROPPING, per_device_train_batch_size=1, gradient_accumulation_steps=2, max_steps=12)
+WHOLE = replace(SETTINGS, **DROPPING, per_device_train_batch_size=1, gradient_accumulation_steps=2, max_steps=12)
 
 
 def train(backbone: Path, folder: Path, data: Path, devices: Devices, stop_after: int | None = None) -> None:
@@ -36,7 +36,7 @@ def train(backbone: Path, folder: Path, data: Path, devices: Devices, stop_after
 
     progress = Progress(on_step=on_step, on_plan=on_plan, should_stop=should_stop)
     wanted = job(model(backbone), samples(data), folder, WHOLE, validation=samples(data)[:3], resume=True)
-    finetune(wanted, devices=devices, progress=progress)
+    run_training(wanted, devices=devices, progress=progress)
 
 
 def main() -> None:

@@ -1,15 +1,38 @@
-"""In which order samples are learned: a function of seed and epoch alone, so that a position is one number.
+"""What update `n` learns and at which rate: functions of `n` and the settings alone, so that a position is one number.
 
 Samples of like length share a batch, which saves padding; which batch comes when is drawn. No torch.
 """
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
 
+from vlinstruct.training.settings import TrainingSettings
+
+_FIRST_RATE = 1e-8
 _BATCHES_SORTED_TOGETHER = 50
 _GROUPS = 7  # by answer, each then sorted by prompt: about the root of the batches, so that both lengths are alike
+
+
+def num_steps(num_samples: int, settings: TrainingSettings, num_processes: int = 1) -> int:
+    """Returns how many updates a training has."""
+    whole = settings.num_train_epochs * num_batches(num_samples, settings.batch_size(num_processes))
+    return whole if settings.max_steps is None else min(whole, settings.max_steps)
+
+
+def learning_rate_at(step: int, num_steps: int, settings: TrainingSettings) -> float:
+    """Returns the rate of update `step`, from 0: linear warm-up, then a cosine to 0 at `num_steps`.
+
+    >>> settings = TrainingSettings(learning_rate=1.0, warmup_steps=2)
+    >>> [round(learning_rate_at(step, 6, settings), 3) for step in range(7)]
+    [0.0, 0.5, 1.0, 0.854, 0.5, 0.146, 0.0]
+    """
+    if step < settings.warmup_steps:
+        return _FIRST_RATE + (settings.learning_rate - _FIRST_RATE) * step / settings.warmup_steps
+    share = (step - settings.warmup_steps) / max(1, num_steps - settings.warmup_steps)
+    return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
 
 
 def epoch_batches(lengths: Sequence[tuple[int, int]], batch_size: int, *, seed: int, epoch: int) -> list[list[int]]:
@@ -22,7 +45,7 @@ def epoch_batches(lengths: Sequence[tuple[int, int]], batch_size: int, *, seed: 
         epoch: from 0.
 
     >>> epoch_batches([(5, 1), (1, 1), (5, 1), (1, 1)], 2, seed=0, epoch=0)
-    [[3, 1], [2, 0]]
+    [[3, 0], [1, 2]]
     """
     rng = random.Random(f"{seed}/{epoch}")
     order = list(range(len(lengths)))

@@ -20,10 +20,9 @@ from command_line import vli
 from huggingface_hub import constants
 from PIL import Image
 
-from vlinstruct.backends.registry import locate
+from vlinstruct.backends.registry import find_folder
 from vlinstruct.errors import CheckpointError, NetworkError, ResourceError, VlinstructError
-from vlinstruct.weights.download import names_code
-from vlinstruct.weights.hub_cache import cached_folder
+from vlinstruct.weights.download import cached_folder, names_code
 from vlinstruct.weights.safetensors_files import fingerprint
 
 HUB_ID = "owner/instructblip"
@@ -157,7 +156,7 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 def refused(error: type[VlinstructError], *, offline: bool = False) -> str:
     """Returns the message with which the model is refused, within the contract of every message."""
     with pytest.raises(error) as caught:
-        locate(HUB_ID, offline=offline)
+        find_folder(HUB_ID, offline=offline)
     message = caught.value.message
     assert len(message) <= 290
     assert message.isprintable()
@@ -172,7 +171,7 @@ def blobs(cache: Path) -> list[Path]:
 
 def downloaded_weights() -> Path:
     """Downloads the model and returns its weights' blob in the cache."""
-    return (locate(HUB_ID) / "model.safetensors").resolve()
+    return (find_folder(HUB_ID) / "model.safetensors").resolve()
 
 
 def test_a_model_that_is_not_cached_needs_the_network(unreachable: None, capfd: pytest.CaptureFixture[str]) -> None:
@@ -190,18 +189,18 @@ def test_it_is_one_line_with_exit_code_9(unreachable: None, picture: Path) -> No
 
 @pytest.mark.parametrize("way", ["option", "environment"])
 def test_a_cached_model_loads_offline_without_a_connection(hub: Hub, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
-    folder = locate(HUB_ID)
+    folder = find_folder(HUB_ID)
     hub.requests.clear()
     monkeypatch.setattr("socket.socket.connect", lambda *args: pytest.fail("a socket was opened"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", way == "environment")
-    assert locate(HUB_ID, offline=way == "option") == folder
+    assert find_folder(HUB_ID, offline=way == "option") == folder
     assert hub.requests == []
 
 
 def test_a_cached_model_is_not_downloaded_again(hub: Hub) -> None:
-    folder = locate(HUB_ID)
+    folder = find_folder(HUB_ID)
     hub.requests.clear()
-    assert locate(HUB_ID) == folder
+    assert find_folder(HUB_ID) == folder
     assert [request for request in hub.requests if "/resolve/" in request] == []
 
 
@@ -217,7 +216,7 @@ def test_a_connection_that_drops_leaves_no_file(hub: Hub, cache: Path, patient: 
     assert patient  # it was tried again
     assert blobs(cache) == []
     hub.cut = None
-    assert (locate(HUB_ID) / "model.safetensors").read_bytes() == hub.files["model.safetensors"]
+    assert (find_folder(HUB_ID) / "model.safetensors").read_bytes() == hub.files["model.safetensors"]
 
 
 def test_weights_of_another_size_are_not_used(hub: Hub, patient: list[float]) -> None:
@@ -252,7 +251,7 @@ def test_a_refusal_is_named(hub: Hub, status: int, code: str, words: str) -> Non
 
 def test_a_typo_is_recognised_before_anything_is_asked(hub: Hub) -> None:
     with pytest.raises(CheckpointError, match="Did you mean flant5-xl"):
-        locate("flant5-lx")
+        find_folder("flant5-lx")
     assert hub.requests == []
 
 
@@ -275,7 +274,7 @@ def test_an_empty_blob_is_named_with_what_to_do(hub: Hub) -> None:
     assert "Delete it and run again" in message
     assert blob.name in message
     blob.unlink()
-    assert (locate(HUB_ID) / "model.safetensors").read_bytes() == hub.files["model.safetensors"]
+    assert (find_folder(HUB_ID) / "model.safetensors").read_bytes() == hub.files["model.safetensors"]
 
 
 def test_a_truncated_shard_is_named(hub: Hub) -> None:
@@ -294,7 +293,7 @@ def test_a_broken_link_is_named_offline_and_mended_online(hub: Hub) -> None:
     message = refused(CheckpointError, offline=True)
     assert "a link to a file that is gone" in message
     assert "Connect to the network" in message
-    assert (locate(HUB_ID) / "model.safetensors").is_file()
+    assert (find_folder(HUB_ID) / "model.safetensors").is_file()
 
 
 def test_an_index_without_its_shard_is_named(hub: Hub) -> None:
@@ -306,7 +305,7 @@ def test_an_index_without_its_shard_is_named(hub: Hub) -> None:
 
 def test_a_repository_without_safetensors_is_refused(hub: Hub, picture: Path) -> None:
     hub.files["pytorch_model.bin"] = hub.files.pop("model.safetensors")
-    assert not (locate(HUB_ID) / "pytorch_model.bin").exists()
+    assert not (find_folder(HUB_ID) / "pytorch_model.bin").exists()
     assert "only safetensors are loaded" in vli("ask", picture, "what?", "--backbone", HUB_ID).refusal(5)
     assert not any(".bin" in request for request in hub.requests)
 
@@ -322,11 +321,11 @@ def test_a_repository_with_code_is_refused_before_its_weights_are_downloaded(hub
 
 
 def test_a_revision_that_moves_is_other_weights_in_another_folder(hub: Hub) -> None:
-    before = locate(HUB_ID)
+    before = find_folder(HUB_ID)
     content = bytearray(hub.files["model.safetensors"])
     content[-1] ^= 1
     hub.files["model.safetensors"], hub.commit = bytes(content), "b" * 40
-    after = locate(HUB_ID)
+    after = find_folder(HUB_ID)
     assert (before.name, after.name) == ("a" * 40, "b" * 40)
     assert fingerprint(before) != fingerprint(after)  # so a resumed output does not mix them
 
@@ -344,10 +343,10 @@ def test_the_commit_is_in_records_and_in_adapters(hub: Hub, tmp_path: Path) -> N
 
 DOWNLOAD = """
 import sys
-from vlinstruct.backends.registry import locate
+from vlinstruct.backends.registry import find_folder
 from vlinstruct.errors import VlinstructError
 try:
-    print(locate(sys.argv[1]))
+    print(find_folder(sys.argv[1]))
 except VlinstructError as error:
     print(error.message)
     sys.exit(error.exit_code)

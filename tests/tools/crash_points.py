@@ -1,6 +1,6 @@
 """Every file operation of a training's saving fails once, or is the last thing that its process does.
 
-PYTHONPATH=tests python -m training.crash_points [--backbone llama] [--every 10] [--faults kill half] [--windows 2]
+PYTHONPATH=tests python -m tools.crash_points [--backbone llama] [--every 10] [--faults kill half] [--windows 2]
 
 Each trial copies a folder, forks this warm process, runs `vlinstruct finetune --resume` in the child with one fault,
 and resumes in another child without: the result has to have the bits of a training that nothing happened to.
@@ -38,10 +38,9 @@ from typing import IO, Any, NoReturn
 import tiny_models
 import torch
 from command_line import assert_is_error_line, vli
+from training.training_set import result, write_data
 
 from vlinstruct.training.state import newest_state
-
-from .training_set import result, write_data
 
 NUM_STEPS = 5
 SETTINGS = ["--learning-rate", "0.01", "--warmup-steps", "2", "--num-train-epochs", "4", "--max-steps", NUM_STEPS]

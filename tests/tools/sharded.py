@@ -1,6 +1,6 @@
 """Run by torchrun: a sharded language model gives the loss and the gradients of a whole one.
 
-torchrun --nproc-per-node 2 tests/training/sharded.py BACKBONE
+torchrun --nproc-per-node 2 tests/tools/sharded.py BACKBONE
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from torch.nn import Parameter
 
 import vlinstruct as vli
 from vlinstruct.training.devices import Devices, fully_sharded
-from vlinstruct.training.freeze import unfreeze
-from vlinstruct.training.objective import answer_nll
-from vlinstruct.training.recipe import FinetuneConfig
+from vlinstruct.training.examples import answer_nll
+from vlinstruct.training.frontier import unfreeze
+from vlinstruct.training.settings import TrainingSettings
 
 PROMPTS, TARGETS = [[3, 4, 5, 6], [7, 8]], [[4, 5, 1], [6, 1]]
 
@@ -25,10 +25,10 @@ def gradients(backbone: str, *, is_sharded: bool) -> tuple[float, list[torch.Ten
     """Returns the loss, the gradients of what learns and how many of the weights lie on this process."""
     torch.manual_seed(0)
     model = vli.load(backbone, device="cpu").backend
-    config = replace(FinetuneConfig(), gradient_checkpointing=True)
-    learning: dict[str, Parameter] = unfreeze(model.network, config)
+    settings = replace(TrainingSettings(), gradient_checkpointing=True)
+    learning: dict[str, Parameter] = unfreeze(model.network, settings)
     language_model = model.network.language_model
-    language_model.gradient_checkpointing = config.gradient_checkpointing
+    language_model.gradient_checkpointing = settings.gradient_checkpointing
     if is_sharded:
         plugin = SimpleNamespace(reshard_after_forward=True, cpu_offload=None)
         fully_sharded(language_model, set(learning.values()), plugin)

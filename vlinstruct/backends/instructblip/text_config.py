@@ -1,0 +1,356 @@
+"""What a kind of language model is, said by itself: T5's and Llama's settings, and the facts that follow from them.
+
+Whoever needs to know whether prompts end with an end token, which layers LoRA adapts or how many bytes the cache takes
+asks the configuration, never which of the two it is: a new kind of language model is a class here, its module beside
+`t5.py` and `llama.py`, and an entry in `_TEXT_CONFIGS` and `network.py`. No torch: `config.json` is read before a
+download.
+
+Legend: C context positions (image prefix and prompt), S target positions, N positions of a decoder-only sequence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any, ClassVar, Protocol, Self
+
+from vlinstruct.errors import CheckpointError
+
+_T5_TRAINING_TOKENS = 512
+
+
+class TextConfig(Protocol):
+    """The facts that the rest of the package asks for.
+
+    Attributes:
+        kind: what people call it.
+        model_type: transformers' name of it.
+        is_encoder_decoder: whether the context goes through an encoder; else it is the beginning of the one sequence.
+        prompt_has_eos: whether a prompt ends with the end token.
+        overflows_in_float16: whether it must not compute in float16.
+        embedding_name: of the table of input embeddings, within the language model.
+        lora_targets: the layers that LoRA adapts unless told otherwise: attention's query and value, PEFT's choice.
+        unquantized: parts of names whose matrices keep their precision in 8 and 4 bits.
+        unquantized_8bit: those that keep it in 8 bits alone.
+        added_tokens: what InstructBLIP adds to the language model's own tokenizer, in the order of their ids.
+    """
+
+    kind: ClassVar[str]
+    model_type: ClassVar[str]
+    is_encoder_decoder: ClassVar[bool]
+    prompt_has_eos: ClassVar[bool]
+    overflows_in_float16: ClassVar[bool]
+    embedding_name: ClassVar[str]
+    lora_targets: ClassVar[tuple[str, ...]]
+    unquantized: ClassVar[tuple[str, ...]]
+    unquantized_8bit: ClassVar[tuple[str, ...]]
+    added_tokens: ClassVar[tuple[str, ...]]
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def vocab_size(self) -> int:
+        """Rows of the embedding table."""
+        ...
+
+    @property
+    def hidden_size(self) -> int:
+        """Width of the embeddings."""
+        ...
+
+    @property
+    def num_layers(self) -> int:
+        """Blocks; of an encoder-decoder the encoder's."""
+        ...
+
+    @property
+    def tie_word_embeddings(self) -> bool:
+        """Whether a folder may leave out the head, which then is the embedding table."""
+        ...
+
+    @property
+    def pad_token_id(self) -> int:
+        """The id of padding."""
+        ...
+
+    @property
+    def eos_token_id(self) -> int:
+        """The id that ends a text."""
+        ...
+
+    @property
+    def bos_token_id(self) -> int | None:
+        """The id in front of a prompt, unless the tokenizer names another one; None where there is none."""
+        ...
+
+    @property
+    def decoder_start_token_id(self) -> int | None:
+        """The id that a decoder starts from; None of a decoder-only model."""
+        ...
+
+    @property
+    def gated_activation(self) -> str | None:
+        """The activation where folders are known to name a wrong one (T5's gated feed-forward part); else None."""
+        ...
+
+    @property
+    def max_positions(self) -> int | None:
+        """The longest sequence, image and answer included; None where there is no last position."""
+        ...
+
+    def prompt_room(self, num_prefix_tokens: int, max_new_tokens: int) -> int:
+        """Returns how many tokens a prompt may have that tells what was said before; 0 or below where none fits.
+
+        Args:
+            num_prefix_tokens: the image's.
+            max_new_tokens: room that is left for what is written after it.
+        """
+        ...
+
+    def seen_ids(self, prompt_ids: Sequence[int]) -> tuple[int, ...]:
+        """Returns what a repetition penalty counts as written already: transformers' rule for each kind of model."""
+        ...
+
+    def cache_bytes(self, num_positions: int, itemsize: int) -> int:
+        """Returns what keys and values of so many positions take, in every layer that decodes."""
+        ...
+
+    def activation_bytes(self, num_rows: int, context: int, itemsize: int) -> int:
+        """Returns an estimate of what the widest layer keeps while it reads C positions in each row."""
+        ...
+
+    def flops(self, context: int, num_targets: int) -> tuple[float, float]:
+        """Returns the operations of one row's matrix products, forward and backward through frozen weights.
+
+        A product of (m, k) and (k, n) counts 2mnk. Backward costs one more product per weight, for the gradients of its
+        input, and two per attention product, both of whose sides have gradients.
+
+        Args:
+            context: C.
+            num_targets: S; there are logits for these alone.
+        """
+        ...
+
+    def computed_values(self) -> dict[str, Any]:
+        """Returns the settings by name, those filled in that a folder may leave to others."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class T5Config:
+    """An encoder-decoder language model (FlanT5).
+
+    Args:
+        feed_forward_proj: `gated-gelu` means the tanh approximation unless `dense_act_fn` says otherwise.
+        dense_act_fn: InstructBLIP's FlanT5 was trained with the exact `gelu`.
+        tie_word_embeddings: whether the decoder's output is scaled by d_model^-0.5 (the first T5; FlanT5 is not).
+    """
+
+    kind: ClassVar[str] = "T5"
+    model_type: ClassVar[str] = "t5"
+    is_encoder_decoder: ClassVar[bool] = True
+    prompt_has_eos: ClassVar[bool] = True
+    overflows_in_float16: ClassVar[bool] = True  # trained in bfloat16 (huggingface/transformers#20287)
+    embedding_name: ClassVar[str] = "shared.weight"
+    lora_targets: ClassVar[tuple[str, ...]] = ("q", "v")
+    unquantized: ClassVar[tuple[str, ...]] = ("shared", "embed_tokens", "lm_head", "relative_attention_bias")
+    # What `wo` reads goes through float16 in 8 bits, and FlanT5's is too large for that (transformers'
+    # `_keep_in_fp32_modules`).
+    unquantized_8bit: ClassVar[tuple[str, ...]] = ("wo",)
+    added_tokens: ClassVar[tuple[str, ...]] = ("<image>",)
+    bos_token_id: ClassVar[None] = None
+    max_positions: ClassVar[None] = None
+
+    vocab_size: int = 32128
+    d_model: int = 512
+    d_kv: int = 64
+    d_ff: int = 2048
+    num_layers: int = 6
+    num_decoder_layers: int = 6
+    num_heads: int = 8
+    relative_attention_num_buckets: int = 32
+    relative_attention_max_distance: int = 128
+    layer_norm_epsilon: float = 1e-6
+    feed_forward_proj: str = "relu"
+    dense_act_fn: str = "relu"
+    tie_word_embeddings: bool = True
+    pad_token_id: int = 0
+    eos_token_id: int = 1
+    decoder_start_token_id: int = 0
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Reads transformers' T5 configuration, where the activation follows from `feed_forward_proj`."""
+        own = known_fields(cls, values)
+        projection = str(own.get("feed_forward_proj", "relu"))
+        implied = "gelu_new" if projection == "gated-gelu" else projection.removeprefix("gated-")
+        own.setdefault("dense_act_fn", implied)
+        own.setdefault("num_decoder_layers", own.get("num_layers", cls.num_layers))
+        return cls(**own)
+
+    @property
+    def hidden_size(self) -> int:
+        return self.d_model
+
+    @property
+    def inner_size(self) -> int:
+        """Width of all attention heads together; not always d_model's."""
+        return self.num_heads * self.d_kv
+
+    @property
+    def is_gated(self) -> bool:
+        """Whether the feed-forward part is version 1.1's, one half of which gates the other."""
+        return self.feed_forward_proj.startswith("gated-")
+
+    @property
+    def gated_activation(self) -> str | None:
+        return self.dense_act_fn if self.is_gated else None
+
+    def prompt_room(self, num_prefix_tokens: int, max_new_tokens: int) -> int:
+        return _T5_TRAINING_TOKENS  # it has no last position, but saw no longer texts in training
+
+    def seen_ids(self, prompt_ids: Sequence[int]) -> tuple[int, ...]:
+        return (self.decoder_start_token_id,)  # the encoder's input is not among what the decoder has read
+
+    def cache_bytes(self, num_positions: int, itemsize: int) -> int:
+        return 2 * self.num_decoder_layers * num_positions * self.inner_size * itemsize
+
+    def activation_bytes(self, num_rows: int, context: int, itemsize: int) -> int:
+        position_bias = context**2 * self.num_heads
+        return (num_rows * context * (4 * self.d_model + 3 * self.d_ff) + position_bias) * itemsize
+
+    def flops(self, context: int, num_targets: int) -> tuple[float, float]:
+        encoder = _added(self._attention(context, context), self._feed_forward(context))
+        own, reading = self._attention(num_targets, num_targets), self._attention(num_targets, context)
+        decoder = _added(own, reading, self._feed_forward(num_targets))
+        head = 2.0 * num_targets * self.d_model * self.vocab_size
+        forward, backward = (
+            self.num_layers * of_encoder + self.num_decoder_layers * of_decoder + head
+            for of_encoder, of_decoder in zip(encoder, decoder, strict=True)
+        )
+        # No gradient reaches the first block's self-attention and queries: nothing before them has any to learn.
+        query = 2.0 * num_targets * self.inner_size * (self.d_model + context)
+        return forward, backward - own[1] - query
+
+    def _attention(self, num_queries: int, num_keys: int) -> tuple[float, float]:
+        weights = 2.0 * (num_queries + num_keys) * self.d_model * 2 * self.inner_size
+        return _weights_and_attention(weights, num_queries, num_keys, self.inner_size)
+
+    def _feed_forward(self, num_positions: int) -> tuple[float, float]:
+        once = 2.0 * num_positions * self.d_model * (3 if self.is_gated else 2) * self.d_ff
+        return once, once
+
+    def computed_values(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LlamaConfig:
+    """A decoder-only language model (Vicuna)."""
+
+    kind: ClassVar[str] = "Llama"
+    model_type: ClassVar[str] = "llama"
+    is_encoder_decoder: ClassVar[bool] = False
+    prompt_has_eos: ClassVar[bool] = False
+    overflows_in_float16: ClassVar[bool] = False
+    embedding_name: ClassVar[str] = "model.embed_tokens.weight"
+    lora_targets: ClassVar[tuple[str, ...]] = ("q_proj", "v_proj")
+    unquantized: ClassVar[tuple[str, ...]] = ("embed_tokens", "lm_head")
+    unquantized_8bit: ClassVar[tuple[str, ...]] = ()
+    added_tokens: ClassVar[tuple[str, ...]] = ("[PAD]", "<image>")
+    decoder_start_token_id: ClassVar[None] = None
+    gated_activation: ClassVar[None] = None
+
+    vocab_size: int = 32000
+    hidden_size: int = 4096
+    intermediate_size: int = 11008
+    num_hidden_layers: int = 32
+    num_attention_heads: int = 32
+    num_key_value_heads: int | None = None
+    head_dim: int | None = None
+    hidden_act: str = "silu"
+    max_position_embeddings: int = 2048
+    rms_norm_eps: float = 1e-6
+    rope_theta: float = 10000.0
+    attention_bias: bool = False
+    mlp_bias: bool = False
+    tie_word_embeddings: bool = False
+    pad_token_id: int = 0
+    bos_token_id: int = 1
+    eos_token_id: int = 2
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Reads transformers' Llama configuration, old (`rope_theta`) or new (`rope_parameters`)."""
+        own = known_fields(cls, values)
+        rope = values.get("rope_parameters") or values.get("rope_scaling") or {}
+        if rope.get("rope_type", rope.get("type", "default")) != "default":
+            raise CheckpointError(
+                f"unsupported rope_type in text_config: {rope}", advice="Only the default is implemented."
+            )
+        own.setdefault("rope_theta", rope.get("rope_theta", cls.rope_theta))
+        return cls(**own)
+
+    @property
+    def key_value_heads(self) -> int:
+        """Heads of the keys and values; fewer than the queries' under grouped-query attention."""
+        return self.num_key_value_heads or self.num_attention_heads
+
+    @property
+    def head_size(self) -> int:
+        """Width of one attention head."""
+        return self.head_dim or self.hidden_size // self.num_attention_heads
+
+    @property
+    def num_layers(self) -> int:
+        return self.num_hidden_layers
+
+    @property
+    def max_positions(self) -> int:
+        return self.max_position_embeddings
+
+    def prompt_room(self, num_prefix_tokens: int, max_new_tokens: int) -> int:
+        return self.max_position_embeddings - num_prefix_tokens - max_new_tokens
+
+    def seen_ids(self, prompt_ids: Sequence[int]) -> tuple[int, ...]:
+        return tuple(prompt_ids)
+
+    def cache_bytes(self, num_positions: int, itemsize: int) -> int:
+        return 2 * self.num_hidden_layers * num_positions * self.key_value_heads * self.head_size * itemsize
+
+    def activation_bytes(self, num_rows: int, context: int, itemsize: int) -> int:
+        return num_rows * context * (4 * self.hidden_size + 3 * self.intermediate_size) * itemsize
+
+    def flops(self, context: int, num_targets: int) -> tuple[float, float]:
+        positions, width = context + num_targets - 1, self.hidden_size  # N: the last target is not read
+        inner = self.num_attention_heads * self.head_size
+        columns = 2 * inner + 2 * self.key_value_heads * self.head_size + 3 * self.intermediate_size
+        layer = _weights_and_attention(2.0 * positions * width * columns, positions, positions, inner)
+        head = 2.0 * num_targets * width * self.vocab_size
+        return self.num_hidden_layers * layer[0] + head, self.num_hidden_layers * layer[1] + head
+
+    def computed_values(self) -> dict[str, Any]:
+        return asdict(self) | {"num_key_value_heads": self.key_value_heads, "head_dim": self.head_size}
+
+
+_TEXT_CONFIGS: Mapping[object, type[T5Config] | type[LlamaConfig]] = {"t5": T5Config, "llama": LlamaConfig}
+
+
+def text_config_class(model_type: object) -> type[T5Config] | type[LlamaConfig] | None:
+    """Returns the class whose `from_dict` reads a text configuration with this `model_type`; None if there is none."""
+    return _TEXT_CONFIGS.get(model_type) if isinstance(model_type, str) else None
+
+
+def known_fields(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the values that a dataclass has fields for; transformers' null means its default."""
+    names = {field.name for field in fields(cls)}
+    return {name: value for name, value in values.items() if name in names and value is not None}
+
+
+def _added(*parts: tuple[float, float]) -> tuple[float, float]:
+    forward, backward = zip(*parts, strict=True)
+    return sum(forward), sum(backward)
+
+
+def _weights_and_attention(weights: float, num_queries: int, num_keys: int, width: int) -> tuple[float, float]:
+    attention = 2 * 2.0 * num_queries * width * num_keys
+    return weights + attention, weights + 2 * attention
