@@ -62,6 +62,13 @@ def test_backbones_are_records_too(hub_cache: Path) -> None:
     }
 
 
+def test_the_plan_is_a_call_of_the_package() -> None:
+    plan = vlinstruct.plan_memory("flant5-xl", batch_size=2)
+    assert plan.load.rows == 2
+    assert {footprint.dtype for footprint in plan.footprints} == {"float32", "bfloat16"}  # float16 overflows
+    assert plan.footprints[0].weights_bytes == 4 * plan.weights.total
+
+
 @pytest.mark.parametrize("name", PAPER)
 def test_a_plan_needs_nothing_but_the_name(hub_cache: Path, name: str) -> None:
     (record,) = vli("backbones", name, "--json").records

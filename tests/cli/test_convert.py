@@ -73,6 +73,19 @@ def test_lavis_files_become_a_model_that_answers(made: LavisFiles, out: Path, pi
     assert vli("ask", picture, "what?", "--backbone", out).exit_code == 0
 
 
+def test_it_is_a_call_of_the_package(made: LavisFiles, out: Path) -> None:
+    told: list[str] = []
+    conversion = vlinstruct.convert(
+        [*made.files, made.language_model],
+        out,
+        qformer_tokenizer=made.bert,
+        config=made.config,
+        notify=told.append,
+    )
+    assert (conversion.kind, conversion.folder, conversion.num_tensors) == ("lavis", out, 197)
+    assert list(conversion.notices) == told == NOTICES
+
+
 def test_the_result_is_a_record_too(made: LavisFiles, out: Path) -> None:
     size = ["--dtype", "bfloat16", "--max-shard-size", "0.15 mb"]
     result = vli("convert", *made.arguments, "-o", out, "--json", *size)

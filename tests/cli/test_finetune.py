@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,8 @@ from pathlib import Path
 import pytest
 from command_line import assert_is_error_line, vli
 from PIL import Image
+
+from vlinstruct.backends.registry import mini_folder
 
 QUICK = ("--learning-rate", "0.01", "--warmup-steps", "2", "--num-train-epochs", "8", "--save-steps", "2")
 QUICK += ("--per-device-train-batch-size", "2", "--gradient-accumulation-steps", "1", "--seed", "3")
@@ -275,3 +278,12 @@ def test_a_finished_run_says_so_and_exits_well(data: Path, tmp_path: Path) -> No
     done = vli(*asked, "--resume")
     assert done.exit_code == 0
     assert any("already complete" in line for line in done.lines)
+
+
+def test_a_shape_suggests_a_recipe_and_says_so(data: Path, tmp_path: Path) -> None:
+    shutil.copytree(mini_folder(), tmp_path / "copy")
+    line = ("finetune", "--data", data, "-o", tmp_path / "a", "--device", "cpu", "--dry-run")
+    copied, named = vli(*line, "--backbone", tmp_path / "copy"), vli(*line, "--backbone", "mini")
+    assert any("has the shape of mini, whose recipe is used" in text for text in copied.lines)
+    assert not any("shape" in text for text in named.lines)
+    assert copied.text.partition("\n")[2] == named.text.partition("\n")[2]
