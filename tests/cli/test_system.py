@@ -281,7 +281,9 @@ def test_a_model_larger_than_the_free_memory_is_refused_before_it_is_loaded(
     pictures: Pictures, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(memory, "available_bytes", lambda: 100_000)
-    monkeypatch.setattr("vlinstruct.model.load_model", lambda *_, **__: pytest.fail("the model was loaded"))
+    monkeypatch.setattr(
+        "vlinstruct.backends.instructblip.opening.load_model", lambda *_, **__: pytest.fail("the model was loaded")
+    )
     line = vli("ask", *pictures(2), ASKED).refusal(6)
     assert "of memory are free" in line
 
@@ -359,15 +361,16 @@ def test_a_signal_is_swallowed_by_nothing_on_the_way(
 
 
 SWALLOWED = """
-import sys, time
-from vlinstruct.cli import main, run
-def load(*arguments):
+import sys, time, types
+from vlinstruct.cli import main
+def load(*arguments, **settings):
     try:
         print("loading", file=sys.stderr, flush=True)
         time.sleep(60)
     except BaseException:
         time.sleep(60)
-run.load_pipeline = load
+sys.modules["vlinstruct.model"] = types.ModuleType("vlinstruct.model")
+sys.modules["vlinstruct.model"].load = load
 main.main()
 """
 

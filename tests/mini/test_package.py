@@ -14,7 +14,7 @@ import vlinstruct.mini
 
 ROOT = Path(__file__).parents[2]
 # `evaluate mini`, `finetune` on example data, `bench --acceptance`.
-USERS = ("vlinstruct.evaluation.benchmarks.mini", "vlinstruct.mini.example_data", "vlinstruct.bench.acceptance")
+USERS = ("vlinstruct.evaluation.benchmarks.mini", "vlinstruct.mini.example_data", "vlinstruct.bench.replay")
 
 
 def test_commands_need_every_module_of_it() -> None:
