@@ -20,7 +20,6 @@ import pytest
 from command_line import assert_is_error_line, vli
 
 import vlinstruct
-from vlinstruct.backends.instructblip import memory
 from vlinstruct.cli import main as cli_main
 
 Pictures = Callable[..., list[Path]]
@@ -280,7 +279,7 @@ def test_float16_is_refused_for_t5_and_taken_for_llama(picture: Path, tiny_folde
 def test_a_model_larger_than_the_free_memory_is_refused_before_it_is_loaded(
     pictures: Pictures, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(memory, "available_bytes", lambda: 100_000)
+    monkeypatch.setattr("vlinstruct.weights.placement.available_bytes", lambda: 100_000)
     monkeypatch.setattr(
         "vlinstruct.backends.instructblip.opening.load_model", lambda *_, **__: pytest.fail("the model was loaded")
     )
