@@ -1,4 +1,4 @@
-"""Every error has the exit code that the README promises."""
+"""Every error has the exit code that the command line's README promises."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ import pytest
 
 from vlinstruct import errors
 
-README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "vlinstruct" / "cli" / "README.md").read_text(encoding="utf-8")
 CLASSES = [kind for kind in vars(errors).values() if isinstance(kind, type)]
 
 
 @pytest.mark.parametrize("kind", CLASSES)
-def test_every_exit_code_stands_in_the_readme(kind: type[errors.VlinstructError]) -> None:
+def test_every_exit_code_is_documented(kind: type[errors.VlinstructError]) -> None:
     documented = set(map(int, re.findall(r"^\| (\d+) \|", README, re.MULTILINE)))
     assert kind.exit_code in documented
 

@@ -1,4 +1,4 @@
-"""A command ends with the code that the README gives to what happened."""
+"""A command ends with the code that the command line's README gives to what happened."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import pytest
 from command_line import vli
 
 ROOT = Path(__file__).parent.parent.parent
-MEANINGS = dict(re.findall(r"^\| (\d+) \| (.*) \|$", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE))
+GUIDE = (ROOT / "vlinstruct" / "cli" / "README.md").read_text(encoding="utf-8")
+MEANINGS = dict(re.findall(r"^\| (\d+) \| (.*) \|$", GUIDE, re.MULTILINE))
 
 
 @pytest.mark.parametrize(
