@@ -17,6 +17,7 @@ from vlinstruct.bench.cold_start import COLD_ARMS
 QUICK = ("bench", "--backbone", "mini", "--runs", "2", "--device", "cpu", "--cold-runs", "0")
 
 
+@pytest.mark.slow
 def test_bench_times_every_arm_and_keeps_every_run() -> None:
     (record,) = vli(*QUICK[:-1], 2, "--acceptance", "1", "--json").records
     assert (record["schema"], record["id"], record["status"]) == ("vlinstruct.bench/1", "mini", "ok")

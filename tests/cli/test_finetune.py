@@ -106,6 +106,7 @@ def content(adapter: Path) -> list[bytes]:
     return [path.read_bytes() for path in files]
 
 
+@pytest.mark.slow
 def test_killed_at_random_instants_it_ends_with_the_same_bits(
     data: Path, tmp_path: Path, tiny_folders: dict[str, Path]
 ) -> None:

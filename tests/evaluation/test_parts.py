@@ -92,6 +92,7 @@ def test_several_processes_leave_the_bytes_of_one(pipeline: Model, whole: bytes,
     assert sorted(path.name for path in tmp_path.iterdir()) == ["records.jsonl", "times.jsonl"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("then", [1, 2, 3])
 def test_what_killed_processes_left_is_gone_on_with_by_any_number(
     pipeline: Model, whole: bytes, then: int, tmp_path: Path

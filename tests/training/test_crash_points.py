@@ -26,6 +26,7 @@ TESTS = Path(__file__).parent.parent
 EVERY = 97  # a prime: about eight of some eight hundred, of every kind
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the trials are forks of one process")
 def test_killed_or_refused_at_a_file_operation_it_ends_with_the_same_bits() -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path])}

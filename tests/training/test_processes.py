@@ -56,6 +56,7 @@ def test_two_processes_have_the_losses_of_one(kind: str, tiny_folders: dict[str,
         assert ours.get("grad_norm", 0) == pytest.approx(theirs.get("grad_norm", 0), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_two_processes_resumed_after_every_update_end_with_the_same_bits(
     tiny_folders: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -63,11 +64,13 @@ def test_two_processes_resumed_after_every_update_end_with_the_same_bits(
     assert said.count("the same 7 files") == 11
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["t5", "llama"])
 def test_a_sharded_language_model_has_the_gradients_of_a_whole_one(kind: str, tiny_folders: dict[str, Path]) -> None:
     assert finished(2, "-m", "tools.sharded", str(tiny_folders[kind])).count("of the weights") == 2
 
 
+@pytest.mark.slow
 def test_when_one_process_dies_all_end_and_the_run_can_go_on(tiny_folders: dict[str, Path], tmp_path: Path) -> None:
     data, output = write_data(tmp_path / "data"), tmp_path / "a"
     many = asked(tiny_folders["t5"], data, output, "--max-steps", "100000", "--save-steps", "1", "--resume")
