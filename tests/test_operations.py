@@ -46,7 +46,7 @@ def seen(model: vli.Model) -> Sequence[Seen]:
 
 
 def nearly(value: Any) -> Any:
-    """The value, its numbers with the tolerance that the README grants a batch."""
+    """The value, its numbers with the tolerance that cli/README.md grants a batch."""
     if isinstance(value, dict):
         return {name: nearly(field) for name, field in value.items()}
     if isinstance(value, list):

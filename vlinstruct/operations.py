@@ -1,6 +1,6 @@
 """What ask, optimize and score do with a row of a batch, and what of it goes into a record. No torch at import.
 
-A record's fields are a contract (see the README); extra fields may be added, none may change its meaning.
+A record's fields are a contract (cli/README.md); extra fields may be added, none may change its meaning.
 
 Legend: B rows, one picture each.
 """

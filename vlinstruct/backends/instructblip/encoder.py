@@ -1,6 +1,6 @@
 """The vision tower: pixels in, one embedding per patch out. Parameter names are transformers'.
 
-Legend: B images, P positions (patches + class token), D the tower's width. Source: METHOD section 1 of the paper's base
+Legend: B images, P positions (patches + class token), D the tower's width. Source: the paper's base
 model, InstructBLIP (Dai et al., 2023): EVA-CLIP ViT-g/14 up to its penultimate layer.
 """
 
