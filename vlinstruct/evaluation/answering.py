@@ -35,7 +35,7 @@ class Times:
         greedy: the same without beams.
         rewrite: the language model's rewriting.
         score: the IAS of both wordings.
-        compare: the comparison, and the IAS of what it brought forth.
+        compare: the comparison, and the IAS of what it wrote.
     """
 
     see: float
