@@ -281,7 +281,7 @@ def test_L11_a_model_larger_than_the_free_memory_is_refused_before_it_is_loaded(
     pictures: Pictures, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(devices, "available_bytes", lambda: 100_000)
-    monkeypatch.setattr("vlinstruct.model.load_model", lambda *_, **__: pytest.fail("the model was loaded"))
+    monkeypatch.setattr("vlinstruct.backends.instructblip.opening.load_model", lambda *_, **__: pytest.fail("the model was loaded"))
     line = vli("ask", *pictures(2), ASKED).refusal(6)
     assert "of memory are free" in line
 
@@ -367,7 +367,7 @@ def load(*arguments):
         time.sleep(30)
     except BaseException:
         time.sleep(30)
-run.load_pipeline = load
+run.load_model = load
 main.main()
 """
 
