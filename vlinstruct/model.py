@@ -318,7 +318,7 @@ class Model:
     def seen_of(self, image: ImageLike | Seen) -> Seen:
         """Returns what was seen of a picture, looking at it where nobody has yet."""
         is_picture = isinstance(image, str | PathLike | bytes | Image.Image)
-        return self.see(cast(ImageLike, image)) if is_picture else cast(Seen, image)
+        return self.see(cast(ImageLike, image)) if is_picture else image
 
     def _answer(
         self,

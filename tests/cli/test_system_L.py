@@ -281,7 +281,8 @@ def test_L11_a_model_larger_than_the_free_memory_is_refused_before_it_is_loaded(
     pictures: Pictures, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(devices, "available_bytes", lambda: 100_000)
-    monkeypatch.setattr("vlinstruct.backends.instructblip.opening.load_model", lambda *_, **__: pytest.fail("the model was loaded"))
+    loader = "vlinstruct.backends.instructblip.opening.load_model"
+    monkeypatch.setattr(loader, lambda *_, **__: pytest.fail("the model was loaded"))
     line = vli("ask", *pictures(2), ASKED).refusal(6)
     assert "of memory are free" in line
 
