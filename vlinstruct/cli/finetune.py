@@ -102,7 +102,7 @@ def finetune(
         "push_to_hub": push_to_hub,
     }
     if dry_run:
-        plan = plan_finetuning(data, **shared)
+        plan = plan_finetuning(data, notify=Talk(quiet=common.quiet).notice, **shared)
         if is_main_process():
             _show_plan(plan, common.as_json)
         return
