@@ -17,6 +17,7 @@ from vlinstruct.values import Answer, Failed, Optimization, ScoredInstruction
 
 if TYPE_CHECKING:
     from vlinstruct.backend import Seen
+    from vlinstruct.chat import Turn
     from vlinstruct.model import Model
 
 Fields = dict[str, Any]
@@ -185,6 +186,13 @@ def optimization_fields(outcome: Optimization) -> Fields:
     }
     chosen = {"chosen": outcome.chosen, "instruction": outcome.instruction, "reason": outcome.reason}
     return {**versions, **chosen, **({"notices": list(outcome.notices)} if outcome.notices else {})}
+
+
+def turn_fields(turn: Turn) -> Fields:
+    """Returns what a record says of a chat's turn."""
+    optimization = turn.answer.optimization
+    fields: Fields = {"question": turn.question, "answer": turn.answer.text, "turns_cut": turn.num_turns_cut}
+    return fields if optimization is None else {**fields, "optimization": optimization_fields(optimization)}
 
 
 def _with_pair(row: Fields, initial: Answer | Failed, chosen: Answer | Failed) -> Fields | Failed:

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
-from vlinstruct.cli.options import (
-    ANSWER,
-    INPUT,
-    OPTIMIZATION,
-    DataOptions,
-    GenerationOptions,
-    OptimizationOptions,
-    RunOptions,
-    takes,
-)
+from vlinstruct.cli.groups import ANSWER, INPUT, OPTIMIZATION, takes
+from vlinstruct.cli.options import GenerationOptions, OptimizationOptions, RunOptions
 from vlinstruct.cli.terminal import Talk
 from vlinstruct.errors import UsageError
 from vlinstruct.text import check_instruction
@@ -25,6 +19,25 @@ if TYPE_CHECKING:
     from vlinstruct.operations import Fields
 
 _USAGE = 'vlinstruct ask IMAGE... "QUESTION"'
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions:
+    """A file of items, in place of what is typed."""
+
+    HEADING: ClassVar = INPUT
+
+    data: Annotated[
+        Path | None, typer.Option(help='Ask the lines of a file: {"image": ..., "question": ..., "id": ...}.')
+    ] = None
+    allow_urls: Annotated[bool, typer.Option("--allow-urls", help="Fetch pictures that --data names by URL.")] = False
+    allow_outside: Annotated[
+        bool, typer.Option("--allow-outside", help="Read pictures of --data that lie outside its folder.")
+    ] = False
+
+    def __post_init__(self) -> None:
+        if self.data is None and (self.allow_urls or self.allow_outside):
+            raise UsageError("--allow-urls and --allow-outside are for --data: what is typed is always read.")
 
 
 @takes(DataOptions, RunOptions, GenerationOptions, OptimizationOptions)
@@ -86,18 +99,35 @@ def ask(
 
 
 def _work(arguments: list[str], data: DataOptions, options: RunOptions, talk: Talk) -> Work:
-    from vlinstruct.cli.run import file_work, refuse_swapped, typed_work
+    from vlinstruct.cli.run import refuse_swapped, typed_work
 
     if data.data is not None:
         if arguments:
             raise UsageError("--data brings its own pictures and questions: leave IMAGE and QUESTION away.")
-        return file_work(data.data, data)
+        return _file_work(data.data, data)
     if len(arguments) < 2:
         raise UsageError("a picture and a question are needed", advice=f"Type: {_USAGE}")
     *images, question = arguments
     refuse_swapped(images, [question], _USAGE)
     check_instruction(question, what="question")
     return typed_work(images, (question,), options, talk)
+
+
+def _file_work(path: Path, options: DataOptions) -> Work:
+    """Reads the items of a JSON-lines file; a bad line is a bad item."""
+    from vlinstruct.batch import BadItem, BatchItem
+    from vlinstruct.cli.run import Work
+    from vlinstruct.records.items import ItemError, read_items
+    from vlinstruct.records.lines import ItemOptions
+
+    allowed = ItemOptions(allow_urls=options.allow_urls, allow_outside=options.allow_outside)
+    items = [
+        BadItem(id=item.id, error=item.error)
+        if isinstance(item, ItemError)
+        else BatchItem(id=item.id, source=item.image, image=str(item.image), texts=(item.question,))
+        for item in read_items(path, options=allowed)
+    ]
+    return Work(items=items, is_batch=True, inputs=(path,))
 
 
 def _template(text: str | None, *, ocr: bool) -> str:

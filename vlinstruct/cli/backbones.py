@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vlinstruct.cli.options import PrintOptions, takes
+from vlinstruct.cli.groups import takes
+from vlinstruct.cli.options import PrintOptions
 from vlinstruct.cli.terminal import show, show_record
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ from typing import Annotated
 import typer
 
 from vlinstruct.cli.chat_lines import piped_lines, typed_lines
-from vlinstruct.cli.options import OPTIMIZATION, GenerationOptions, ModelOptions, OptimizationOptions, takes
+from vlinstruct.cli.groups import OPTIMIZATION, takes
+from vlinstruct.cli.options import GenerationOptions, ModelOptions, OptimizationOptions
 from vlinstruct.cli.terminal import Talk
 
 

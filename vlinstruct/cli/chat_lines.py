@@ -11,6 +11,17 @@ from io import BytesIO, TextIOWrapper
 from vlinstruct.errors import TextError
 from vlinstruct.text import is_blank
 
+COMMANDS = (
+    "Commands are /optimize [TEXT], /image PATH, /reset, /help, /quit; a question that begins with / is typed with //"
+)
+HELP = """\
+/optimize [TEXT]  show a better way to ask TEXT, or the last question
+/image PATH       take another picture and begin anew
+/reset            forget what was said
+/help             show this
+/quit             end the chat, as Ctrl-D does; Ctrl-C stops an answer
+//...             a question that begins with /"""
+
 _PROMPT = "> "
 _MAX_LINE_BYTES = 1_000_000
 

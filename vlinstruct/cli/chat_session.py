@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vlinstruct.cli.chat_lines import ChatLine
+from vlinstruct.cli.chat_lines import COMMANDS, HELP, ChatLine
 from vlinstruct.cli.options import ModelOptions
 from vlinstruct.cli.terminal import Talk, ctrl_c_interrupts, say, show, show_piece, show_record
 from vlinstruct.errors import BatchError, InputError, NetworkError, VlinstructError
@@ -17,21 +17,11 @@ from vlinstruct.errors import BatchError, InputError, NetworkError, VlinstructEr
 if TYPE_CHECKING:
     from PIL import Image
 
-    from vlinstruct.chat import Chat, ChatSettings, Turn
+    from vlinstruct.chat import Chat, ChatSettings
     from vlinstruct.model import Model
     from vlinstruct.operations import Fields
 
 _SCHEMA = "vlinstruct.chat/1"
-_COMMANDS = (
-    "Commands are /optimize [TEXT], /image PATH, /reset, /help, /quit; a question that begins with / is typed with //"
-)
-_HELP = """\
-/optimize [TEXT]  show a better way to ask TEXT, or the last question
-/image PATH       take another picture and begin anew
-/reset            forget what was said
-/help             show this
-/quit             end the chat, as Ctrl-D does; Ctrl-C stops an answer
-//...             a question that begins with /"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +134,9 @@ class Session:
         if turn.answer.optimization is not None:
             self._say(turn.answer.optimization.notices)
         if self.options.as_json:
-            self._write_record(_SCHEMA, id, _turn_fields(turn))
+            from vlinstruct.operations import turn_fields
+
+            self._write_record(_SCHEMA, id, turn_fields(turn))
         elif self.is_streaming:
             show_piece("\n")
         else:
@@ -160,10 +152,10 @@ class Session:
                 self.talk.done(f"turns forgotten: {len(self.chat.turns)}.")
                 self.chat.reset()
             case "/help", False:
-                print(_HELP, file=sys.stderr)
+                print(HELP, file=sys.stderr)
             case _:
                 typed = f"{line.command} {line.text}".strip()
-                raise InputError.at("cannot do", typed, "this is no command", _COMMANDS, code="unknown_command")
+                raise InputError.at("cannot do", typed, "this is no command", COMMANDS, code="unknown_command")
 
     def _optimize(self, text: str | None, id: str) -> None:
         from vlinstruct.cli.optimize import render_optimization
@@ -204,11 +196,3 @@ class Session:
         backbone = self.options.backbone or default_backbone()
         head = {"schema": schema, "id": id, "status": "ok", "image": self.image, "backbone": backbone}
         show_record({**head, **fields})
-
-
-def _turn_fields(turn: Turn) -> Fields:
-    from vlinstruct.operations import optimization_fields
-
-    optimization = turn.answer.optimization
-    fields: Fields = {"question": turn.question, "answer": turn.answer.text, "turns_cut": turn.num_turns_cut}
-    return fields if optimization is None else {**fields, "optimization": optimization_fields(optimization)}

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from vlinstruct.cli.options import INPUT, MODEL, OUTPUT, BackboneOption, CommonOptions, DeviceOption, Dtype, takes
+from vlinstruct.cli.groups import INPUT, MODEL, OUTPUT, takes
+from vlinstruct.cli.options import BackboneOption, CommonOptions, DeviceOption, Dtype
 from vlinstruct.cli.terminal import Talk, show, show_record
 from vlinstruct.cli.training_options import TrainingOptions
-from vlinstruct.cli.training_progress import StopRequest, TrainingBar
+from vlinstruct.cli.training_output import StopRequest, TrainingBar, show_plan
 from vlinstruct.errors import UsageError
 
 if TYPE_CHECKING:
-    from vlinstruct.training.job import Finetuned, Plan
+    from vlinstruct.training.job import Finetuned
 
 
 @takes(TrainingOptions, CommonOptions)
@@ -104,7 +103,7 @@ def finetune(
     if dry_run:
         plan = plan_finetuning(data, notify=Talk(quiet=common.quiet).notice, **shared)
         if is_main_process():
-            _show_plan(plan, common.as_json)
+            show_plan(plan, common.as_json)
         return
     talk = Talk(quiet=common.quiet)
     with StopRequest() as request, TrainingBar(talk) as bar:
@@ -155,44 +154,6 @@ def _check(data: Path | None, image_root: Path | None) -> None:
         show("\n".join(problems))
         raise DataError(f"{len(problems)} problems in {data}", advice="They are listed on stdout.")
     show(f"nothing is wrong with {data}")
-
-
-def _show_plan(plan: Plan, as_json: bool) -> None:
-    if not as_json:
-        show("\n".join(_plan_lines(plan)))
-        return
-    from dataclasses import asdict
-
-    fields = {name: value for name, value in asdict(plan).items() if name not in ("num_validation", "num_rows")}
-    show_record({"schema": "vlinstruct.finetune_plan/1", "id": "plan", "status": "ok", **fields})
-
-
-def _plan_lines(plan: Plan) -> list[str]:
-    lines = [f"learns      {line}" for line in _grouped(plan.learning)]
-    lines += [f"            {sum(plan.learning.values()):,} numbers in all"]
-    lines += [f"samples     {plan.num_samples:,}, and {plan.num_validation:,} to validate on"]
-    lines += [f"updates     {plan.num_steps:,} of {plan.batch_size} samples, {plan.num_processes} process(es)"]
-    lines += [f"memory      {plan.weights_bytes / 1e6:,.1f} MB of frozen weights"]
-    lines += [f"            {plan.learning_bytes / 1e6:,.1f} MB of what learns, with gradients and optimizer"]
-    lines += [f"            and the activations of {plan.num_rows} samples at once"]
-    lines += [f"disk        {plan.features_bytes / 1e6:,.1f} MB of frozen features"]
-    lines += [f"            {plan.checkpoint_bytes / 1e6:,.1f} MB per checkpoint, two are kept"]
-    return lines
-
-
-def _grouped(learning: Mapping[str, int]) -> list[str]:
-    """Returns a line for all layers of a kind.
-
-    >>> _grouped({"projection.bias": 5, "block.0.q": 7, "block.1.q": 7})
-    ['projection.bias: 5 numbers', 'block.*.q: 2 times 7 numbers']
-    """
-    kinds: dict[str, list[int]] = {}
-    for name, count in learning.items():
-        kinds.setdefault(re.sub(r"\.\d+\.", ".*.", name), []).append(count)
-    return [
-        f"{kind}: {counts[0]:,} numbers" if len(counts) == 1 else f"{kind}: {len(counts)} times {counts[0]:,} numbers"
-        for kind, counts in kinds.items()
-    ]
 
 
 def _show_result(outcome: Finetuned, output: Path, as_json: bool) -> None:

@@ -22,7 +22,7 @@ from vlinstruct.cli.convert import convert
 from vlinstruct.cli.doctor import doctor
 from vlinstruct.cli.evaluate import evaluate
 from vlinstruct.cli.finetune import finetune
-from vlinstruct.cli.help import Command
+from vlinstruct.cli.groups import Command
 from vlinstruct.cli.lmms_tasks import lmms_tasks
 from vlinstruct.cli.optimize import optimize
 from vlinstruct.cli.score import score
@@ -38,7 +38,7 @@ app = typer.Typer(
 )
 
 
-for command in (ask, chat, optimize, score, finetune, evaluate, backbones, convert, doctor, bench, lmms_tasks):
+for command in (ask, optimize, finetune, score, chat, evaluate, backbones, convert, doctor, bench, lmms_tasks):
     app.command(cls=Command)(command)
 
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vlinstruct.cli.options import ANSWER, OPTIMIZATION, GenerationOptions, OptimizationOptions, RunOptions, takes
+from vlinstruct.cli.groups import ANSWER, OPTIMIZATION, takes
+from vlinstruct.cli.options import GenerationOptions, OptimizationOptions, RunOptions
 from vlinstruct.cli.terminal import Talk, show
 from vlinstruct.errors import BatchError, UsageError
 from vlinstruct.text import check_instruction

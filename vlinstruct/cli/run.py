@@ -10,13 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vlinstruct.batch import BadItem, BatchItem, Summary, run_batch, run_one
-from vlinstruct.cli.options import DataOptions, RunOptions
+from vlinstruct.cli.options import RunOptions
 from vlinstruct.cli.terminal import Talk, progress, show, show_record
 from vlinstruct.errors import BatchError, InputError, UsageError
 from vlinstruct.media.inputs import ListingOptions, has_image_extension, list_images
 from vlinstruct.operations import Fields, Operation
-from vlinstruct.records.items import ItemError, read_items
-from vlinstruct.records.lines import ItemOptions
 
 Item = BatchItem | BadItem
 
@@ -46,18 +44,6 @@ def typed_work(images: Sequence[str], texts: tuple[str, ...], options: RunOption
         talk.notice(notice)
     items = [BatchItem(id=one.id, source=one.source, image=one.id, texts=texts) for one in found.items]
     return Work(items=items, is_batch=found.is_batch)
-
-
-def file_work(path: Path, options: DataOptions) -> Work:
-    """Reads the items of a JSON-lines file; a bad line is a bad item."""
-    read = read_items(path, options=ItemOptions(allow_urls=options.allow_urls, allow_outside=options.allow_outside))
-    items: list[Item] = [
-        BadItem(id=item.id, error=item.error)
-        if isinstance(item, ItemError)
-        else BatchItem(id=item.id, source=item.image, image=str(item.image), texts=(item.question,))
-        for item in read
-    ]
-    return Work(items=items, is_batch=True, inputs=(path,))
 
 
 def refuse_swapped(images: Sequence[str], texts: Sequence[str], usage: str) -> None:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vlinstruct.cli.options import RunOptions, takes
+from vlinstruct.cli.groups import takes
+from vlinstruct.cli.options import RunOptions
 from vlinstruct.cli.terminal import Talk
 from vlinstruct.text import check_instruction
 

@@ -1,7 +1,8 @@
-"""What a training shows while it runs, a bar on a terminal or a line now and then elsewhere, and what stops it."""
+"""What a training shows: its plan, and while it runs a bar on a terminal or a line now and then; and what stops it."""
 
 from __future__ import annotations
 
+import re
 import signal
 import sys
 import time
@@ -9,7 +10,7 @@ from collections.abc import Mapping
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Self
 
-from vlinstruct.cli.terminal import Talk
+from vlinstruct.cli.terminal import Talk, show, show_record
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -133,3 +134,42 @@ def _spelled(seconds: float) -> str:
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def show_plan(plan: Plan, as_json: bool) -> None:
+    """Prints what a dry run found out."""
+    if not as_json:
+        show("\n".join(_plan_lines(plan)))
+        return
+    from dataclasses import asdict
+
+    fields = {name: value for name, value in asdict(plan).items() if name not in ("num_validation", "num_rows")}
+    show_record({"schema": "vlinstruct.finetune_plan/1", "id": "plan", "status": "ok", **fields})
+
+
+def _plan_lines(plan: Plan) -> list[str]:
+    lines = [f"learns      {line}" for line in _grouped(plan.learning)]
+    lines += [f"            {sum(plan.learning.values()):,} numbers in all"]
+    lines += [f"samples     {plan.num_samples:,}, and {plan.num_validation:,} to validate on"]
+    lines += [f"updates     {plan.num_steps:,} of {plan.batch_size} samples, {plan.num_processes} process(es)"]
+    lines += [f"memory      {plan.weights_bytes / 1e6:,.1f} MB of frozen weights"]
+    lines += [f"            {plan.learning_bytes / 1e6:,.1f} MB of what learns, with gradients and optimizer"]
+    lines += [f"            and the activations of {plan.num_rows} samples at once"]
+    lines += [f"disk        {plan.features_bytes / 1e6:,.1f} MB of frozen features"]
+    lines += [f"            {plan.checkpoint_bytes / 1e6:,.1f} MB per checkpoint, two are kept"]
+    return lines
+
+
+def _grouped(learning: Mapping[str, int]) -> list[str]:
+    """Returns a line for all layers of a kind.
+
+    >>> _grouped({"projection.bias": 5, "block.0.q": 7, "block.1.q": 7})
+    ['projection.bias: 5 numbers', 'block.*.q: 2 times 7 numbers']
+    """
+    kinds: dict[str, list[int]] = {}
+    for name, count in learning.items():
+        kinds.setdefault(re.sub(r"\.\d+\.", ".*.", name), []).append(count)
+    return [
+        f"{kind}: {counts[0]:,} numbers" if len(counts) == 1 else f"{kind}: {len(counts)} times {counts[0]:,} numbers"
+        for kind, counts in kinds.items()
+    ]
