@@ -15,8 +15,9 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -123,7 +124,11 @@ class Batch:
         load = functools.cache(self.load_model)
         chunk: list[_Row] = []
         num_places = 0
-        for row in read_ahead(items, functools.partial(self._row, is_done), num_ahead=self.batch_size):
+
+        def row_of(item: BatchItem | BadItem) -> _Row:
+            return _Row(item=item, is_done=True) if is_done(item.id) else self._read(item)
+
+        for row in read_ahead(items, row_of, num_ahead=self.batch_size):
             for notice in row.notices:
                 self.notify(notice)
             chunk.append(row)
@@ -132,9 +137,6 @@ class Batch:
                 yield from self._run(chunk, load)
                 chunk, num_places = [], 0
         yield from self._run(chunk, load)
-
-    def _row(self, is_done: Callable[[str | int], bool], item: BatchItem | BadItem) -> _Row:
-        return _Row(item=item, is_done=True) if is_done(item.id) else self._read(item)
 
     def _read(self, item: BatchItem | BadItem) -> _Row:
         if isinstance(item, BadItem):
@@ -160,7 +162,12 @@ class Batch:
             seen = [good(outcome) for outcome in model.see_each([row.image for row in rows if row.image is not None])]
             texts = [self._texts(row) for row in rows]
             results = self.operation.run(model, seen, texts)
-            return {id: _with_revision(result, model.revision) for id, result in zip(ids, results, strict=True)}
+            # A name stays the same when a repository of the hub moves on; its commit says what answered.
+            commit = {} if model.revision is None else {"revision": model.revision}
+            return {
+                id: result if isinstance(result, Failed) else {**result, **commit}
+                for id, result in zip(ids, results, strict=True)
+            }
         except InputError as error:
             if len(rows) == 1:
                 return {ids[0]: Failed(error=error)}
@@ -186,11 +193,6 @@ def _picture(item: BatchItem, limits: ImageLimits) -> LoadedImage | Failed:
         return load_source(item.source, name=item.image, limits=limits)
     except (InputError, NetworkError) as error:
         return Failed(error=error)
-
-
-def _with_revision(result: Fields | Failed, revision: str | None) -> Fields | Failed:
-    """Adds the hub's commit to a record, where there is one: a name stays the same when a repository moves on."""
-    return result if revision is None or isinstance(result, Failed) else {**result, "revision": revision}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -270,12 +272,12 @@ def run_batch(
         InputError: the output is a file of something else, or the templates cannot be used.
         CheckpointError, NetworkError, ResourceError: the model cannot be loaded. A bad item raises nothing.
     """
-    source, listed = _Source(settings, on_loaded), tuple(items)
-    batch = _batch(operation, source, settings, notify)
-    if isinstance(output, str | Path) or hasattr(output, "__fspath__"):
+    chosen, listed = _ChosenModel(settings, on_loaded), tuple(items)
+    batch = _batch(operation, chosen, settings, notify)
+    if isinstance(output, str | os.PathLike):
         templates = [settings.templates] if settings.templates is not None else []
         pictures = [item.source for item in listed if isinstance(item, BatchItem) and isinstance(item.source, Path)]
-        key = source.key()
+        key = chosen.key()
         writer = open_records(
             output,
             schema=operation.schema,
@@ -304,13 +306,13 @@ def run_one(
     Raises:
         VlinstructError: the item or the model failed.
     """
-    (outcome,) = _batch(operation, _Source(settings, on_loaded), settings, notify).outcomes([item])
+    (outcome,) = _batch(operation, _ChosenModel(settings, on_loaded), settings, notify).outcomes([item])
     if outcome.error is not None:
         raise outcome.error
     return outcome.record
 
 
-class _Source:
+class _ChosenModel:
     """The model that a run is to use: found when it is first needed, and once."""
 
     def __init__(self, settings: RunSettings, on_loaded: Callable[[], None]) -> None:
@@ -343,11 +345,11 @@ class _Source:
         return [self.identity.fingerprint, adapter, settings.dtype, settings.quantize, asdict(self.templates)]
 
 
-def _batch(operation: Operation, source: _Source, settings: RunSettings, notify: Callable[[str], None]) -> Batch:
+def _batch(operation: Operation, chosen: _ChosenModel, settings: RunSettings, notify: Callable[[str], None]) -> Batch:
     return Batch(
         operation=operation,
-        backbone=source.name,
-        load_model=source.load,
+        backbone=chosen.name,
+        load_model=chosen.load,
         batch_size=settings.batch_size,
         limits=ImageLimits(max_pixels=settings.max_pixels),
         read_text=ocr.ocr_tokens if operation.ocr else None,
@@ -376,44 +378,6 @@ def _piped_in(source: Source) -> str | None:
     return hashlib.sha256(source).hexdigest() if isinstance(source, bytes) else None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Pictures:
-    """Pictures that are read as often as they are needed, and never all at once.
-
-    Args:
-        items: where they are.
-        batch_size: how many are given together.
-        limits: how large a picture may be.
-        notify: is told what a user should know of a picture.
-        failed: gets those that cannot be read, by the item's place.
-    """
-
-    items: Sequence[BatchItem]
-    batch_size: int = 1
-    limits: ImageLimits = DEFAULT_LIMITS
-    notify: Callable[[str], None] = lambda notice: None
-    failed: dict[int, VlinstructError] = field(default_factory=dict)
-
-    def chunks(self) -> Iterator[list[Image.Image]]:
-        """Yields all pictures that can be read, in order."""
-        places = [place for place in range(len(self.items)) if place not in self.failed]
-        chunk: list[Image.Image] = []
-        read = functools.partial(_picture, limits=self.limits)
-        items = [self.items[place] for place in places]
-        for place, loaded in zip(places, read_ahead(items, read, num_ahead=self.batch_size), strict=True):
-            if isinstance(loaded, Failed):
-                self.failed[place] = loaded.error
-                continue
-            for notice in loaded.notices:
-                self.notify(notice)
-            chunk.append(loaded.image)
-            if len(chunk) == self.batch_size:
-                yield chunk
-                chunk = []
-        if chunk:
-            yield chunk
-
-
 def optimize_shared(
     instruction: str,
     items: Sequence[BatchItem],
@@ -438,25 +402,44 @@ def optimize_shared(
     Raises:
         VlinstructError: no picture can be read (the first one's error), or the model was refused.
     """
-    source = _Source(settings, on_loaded)
-    limits = ImageLimits(max_pixels=settings.max_pixels)
-    pictures = Pictures(items=items, batch_size=settings.batch_size, limits=limits, notify=notify)
-    if next(pictures.chunks(), None) is None:
-        raise pictures.failed[0]
-    model = source.load()
-    outcome = model.optimize_chunks(instruction, pictures.chunks, optimization=optimization)
-    failed = [
+    chosen = _ChosenModel(settings, on_loaded)
+    read = functools.partial(_picture, limits=ImageLimits(max_pixels=settings.max_pixels))
+    failed: dict[int, VlinstructError] = {}  # by the item's place
+
+    def chunks() -> Iterator[list[Image.Image]]:
+        # Read as often as they are needed, and never all at once: a folder's pictures would not fit into memory.
+        places = [place for place in range(len(items)) if place not in failed]
+        chunk: list[Image.Image] = []
+        pictures = read_ahead([items[place] for place in places], read, num_ahead=settings.batch_size)
+        for place, picture in zip(places, pictures, strict=True):
+            if isinstance(picture, Failed):
+                failed[place] = picture.error
+                continue
+            for notice in picture.notices:
+                notify(notice)
+            chunk.append(picture.image)
+            if len(chunk) == settings.batch_size:
+                yield chunk
+                chunk = []
+        if chunk:
+            yield chunk
+
+    if next(chunks(), None) is None:
+        raise failed[0]
+    model = chosen.load()
+    outcome = model.optimize_chunks(instruction, chunks, optimization=optimization)
+    failures = [
         {"image": items[place].image, "code": error.code, "message": str(error)}
-        for place, error in sorted(pictures.failed.items())
+        for place, error in sorted(failed.items())
     ]
     record: Fields = {
         "schema": SHARED_SCHEMA,
         "id": "shared",
         "status": "ok",
-        "images": len(items) - len(failed),
-        "backbone": source.name,
+        "images": len(items) - len(failures),
+        "backbone": chosen.name,
         **optimization_fields(outcome),
         "revision": model.revision,
-        "failed": failed,
+        "failed": failures,
     }
     return {name: value for name, value in record.items() if name not in ("revision", "failed") or value}
