@@ -10,9 +10,8 @@ import tiny_models
 import torch
 
 from vlinstruct.backends.instructblip.decoding import Continuation, generate
-from vlinstruct.backends.instructblip.drafting import CopyingDraft
 from vlinstruct.backends.instructblip.language_model import Context, LanguageModel
-from vlinstruct.backends.instructblip.speculative import DraftedRow
+from vlinstruct.backends.instructblip.speculative import CopyingDraft, DraftedRow
 from vlinstruct.settings import GenerationSettings
 
 KINDS = ("t5", "llama")

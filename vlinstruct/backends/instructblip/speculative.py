@@ -3,6 +3,9 @@
 Every pass feeds each row's last token and its draft, and keeps the draft as far as it is what the model would have
 written (Leviathan et al., 2023, at temperature 0). Rows go on at their own pace.
 
+A draft is looked up in a text that the output probably repeats, and computes nothing: rewriting and comparing mostly
+copy an instruction, and a draft that is right costs one pass for many tokens (prompt lookup decoding; Saxena, 2023).
+
 Legend: B rows, S drafted tokens, V vocabulary.
 """
 
@@ -13,9 +16,47 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from vlinstruct.backends.instructblip.drafting import CopyingDraft
 from vlinstruct.backends.instructblip.language_model import Context, LanguageModel
 from vlinstruct.backends.instructblip.logits import require_finite
+
+_LONGEST_MATCH = 4
+_MOST_DRAFTED = 32
+
+
+class CopyingDraft:
+    """Drafts one row.
+
+    Args:
+        source: ids of the text that is probably repeated, end token included; empty drafts nothing.
+
+    >>> draft = CopyingDraft([5, 6, 7, 8, 1])
+    >>> draft.after([]), draft.after([9, 6]), draft.after([6, 9]), draft.after([9])
+    ([5, 6, 7, 8, 1], [7, 8, 1], [8, 1], [])
+    """
+
+    def __init__(self, source: Sequence[int]) -> None:
+        self.source = list(source)
+
+    def after(self, written: Sequence[int]) -> list[int]:
+        """Returns what stands in the source behind the longest end of `written` that the source has, its last place.
+
+        Where the source has not even the last token, that token has perhaps replaced one of the source's.
+        """
+        if not written:
+            return self.source[:_MOST_DRAFTED]
+        for num_replaced in (0, 1):
+            end = self._end_of_match(written[: len(written) - num_replaced])
+            if end is not None:
+                return self.source[end + num_replaced :][:_MOST_DRAFTED]
+        return []
+
+    def _end_of_match(self, written: Sequence[int]) -> int | None:
+        for length in range(min(_LONGEST_MATCH, len(written)), 0, -1):
+            tail = list(written[-length:])
+            for start in range(len(self.source) - length, -1, -1):
+                if self.source[start : start + length] == tail:
+                    return start + length
+        return None
 
 
 class DraftedRow:
