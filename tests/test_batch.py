@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from vlinstruct.batch import BadItem, Batch, BatchItem, Outcome, Summary, resume_key, write_records
+from vlinstruct.batch import Batch, Outcome, Summary, write_records
 from vlinstruct.errors import (
     CheckpointError,
     DataError,
@@ -25,7 +25,7 @@ from vlinstruct.errors import (
 )
 from vlinstruct.media.fetch import Url
 from vlinstruct.media.images import ImageLimits
-from vlinstruct.operations import Score
+from vlinstruct.operations import BadItem, BatchItem, Score, resume_key
 from vlinstruct.records.output import RecordWriter
 from vlinstruct.values import Failed
 

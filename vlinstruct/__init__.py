@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vlinstruct.backends.instructblip.memory import plan_memory
-    from vlinstruct.batch import BatchItem, optimize_shared, run_batch, run_one
+    from vlinstruct.batch import optimize_shared, run_batch, run_one
     from vlinstruct.chat import Chat, ChatSettings
     from vlinstruct.conversion.convert import convert
     from vlinstruct.doctor.diagnosis import diagnose
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from vlinstruct.evaluation.evaluate import evaluate
     from vlinstruct.evaluation.settings import EvaluationSettings
     from vlinstruct.model import Model, load
-    from vlinstruct.operations import Ask, Optimize, Score
+    from vlinstruct.operations import Ask, BatchItem, Optimize, Score
     from vlinstruct.settings import GenerationSettings, ModelSettings, OptimizationSettings, RunSettings
     from vlinstruct.training.finetune import finetune, plan_finetuning
     from vlinstruct.training.settings import TrainingSettings
@@ -62,7 +62,7 @@ __all__ = [
 # No room or module here has a verb's name: importing the room would bind it over the function.
 _HOMES = {
     "Ask": "operations",
-    "BatchItem": "batch",
+    "BatchItem": "operations",
     "Chat": "chat",
     "ChatSettings": "chat",
     "EvaluationSettings": "evaluation.settings",

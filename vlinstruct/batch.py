@@ -13,8 +13,6 @@ same bytes whatever is wrong with other items and however often the run was inte
 from __future__ import annotations
 
 import functools
-import hashlib
-import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -27,9 +25,9 @@ from vlinstruct.files import PathLike, read_json_object
 from vlinstruct.instruction.templates import Templates
 from vlinstruct.media import ocr
 from vlinstruct.media.images import DEFAULT_LIMITS, ImageLimits, LoadedImage
-from vlinstruct.media.inputs import Source, load_source
+from vlinstruct.media.inputs import load_source
 from vlinstruct.media.read_ahead import read_ahead
-from vlinstruct.operations import Fields, Operation, optimization_fields
+from vlinstruct.operations import BadItem, BatchItem, Fields, Operation, optimization_fields, resume_key
 from vlinstruct.records.output import RecordWriter, error_record, open_records
 from vlinstruct.settings import OptimizationSettings, RunSettings
 from vlinstruct.values import Failed, Identity, good
@@ -41,31 +39,6 @@ if TYPE_CHECKING:
 
 SHARED_SCHEMA = "vlinstruct.optimize_shared/1"
 DEFAULT_RUN = RunSettings()
-
-
-@dataclass(frozen=True, kw_only=True)
-class BatchItem:
-    """One item to work on.
-
-    Args:
-        id: unique in the batch.
-        source: the picture.
-        image: what the record calls the picture.
-        texts: what was typed for it: the question, the instruction, or several instructions to score.
-    """
-
-    id: str | int
-    source: Source
-    image: str
-    texts: tuple[str, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class BadItem:
-    """An item that cannot be worked on, as known before the run."""
-
-    id: str | int
-    error: VlinstructError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -355,27 +328,6 @@ def _batch(operation: Operation, chosen: _ChosenModel, settings: RunSettings, no
         read_text=ocr.ocr_tokens if operation.ocr else None,
         notify=notify,
     )
-
-
-def resume_key(operation: Operation, item: BatchItem | BadItem, model: Sequence[object]) -> str:
-    """Identifies an item's result: it is done again only when its id, its arguments or the model changed.
-
-    Args:
-        operation: with everything that changes its results.
-        item: with its id, picture and texts.
-        model: JSON values that stand for the model: its weights' fingerprint, its adapter, its templates.
-
-    Returns:
-        16 hex digits.
-    """
-    asked = [item.image, _piped_in(item.source), item.texts] if isinstance(item, BatchItem) else None
-    parts = [operation.schema, operation.settings(), str(item.id), asked, *model]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _piped_in(source: Source) -> str | None:
-    """Tells apart the pictures of stdin, which are all called `-`."""
-    return hashlib.sha256(source).hexdigest() if isinstance(source, bytes) else None
 
 
 def optimize_shared(

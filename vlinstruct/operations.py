@@ -1,4 +1,4 @@
-"""What ask, optimize and score do with a row of a batch, and what of it goes into a record. No torch at import.
+"""What ask, optimize and score do with items, and what of it goes into a record. No torch at import.
 
 A record's fields are a contract (cli/README.md); extra fields may be added, none may change its meaning.
 
@@ -7,11 +7,15 @@ Legend: B rows, one picture each.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from vlinstruct.errors import VlinstructError
+from vlinstruct.media.inputs import Source
 from vlinstruct.settings import GenerationSettings, OptimizationSettings
 from vlinstruct.values import Answer, Failed, Optimization, ScoredInstruction
 
@@ -30,6 +34,31 @@ OCR_TEMPLATE = f"OCR tokens: {TOKENS_FIELD} Question: {QUESTION_FIELD} \n Short 
 
 # Scores of one item computed alone and in a batch differ in the last bits of float32: far below what is written.
 _DECIMALS = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchItem:
+    """One item to work on.
+
+    Args:
+        id: unique in the batch.
+        source: the picture.
+        image: what the record calls the picture.
+        texts: what was typed for it: the question, the instruction, or several instructions to score.
+    """
+
+    id: str | int
+    source: Source
+    image: str
+    texts: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BadItem:
+    """An item that cannot be worked on, as known before the run."""
+
+    id: str | int
+    error: VlinstructError
 
 
 class Operation(Protocol):
@@ -215,3 +244,23 @@ def _score_fields(scored: ScoredInstruction) -> Fields:
 def _rounded(value: float) -> float | None:
     """JSON has no NaN: a score that is not finite is null."""
     return round(value, _DECIMALS) if abs(value) < float("inf") else None
+
+
+def resume_key(operation: Operation, item: BatchItem | BadItem, model: Sequence[object]) -> str:
+    """Identifies an item's result: it is done again only when its id, its arguments or the model changed.
+
+    Args:
+        operation: with everything that changes its results.
+        item: with its id, picture and texts.
+        model: JSON values that stand for the model: its weights' fingerprint, its adapter, its templates.
+
+    Returns:
+        16 hex digits.
+    """
+    arguments = None
+    if isinstance(item, BatchItem):
+        # Pictures of stdin are all called `-`: their bytes tell them apart.
+        piped_in = hashlib.sha256(item.source).hexdigest() if isinstance(item.source, bytes) else None
+        arguments = [item.image, piped_in, item.texts]
+    parts = [operation.schema, operation.settings(), str(item.id), arguments, *model]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

@@ -115,8 +115,8 @@ def _work(arguments: list[str], data: DataOptions, options: RunOptions, talk: Ta
 
 def _file_work(path: Path, options: DataOptions) -> Work:
     """Reads the items of a JSON-lines file; a bad line is a bad item."""
-    from vlinstruct.batch import BadItem, BatchItem
     from vlinstruct.cli.run import Work
+    from vlinstruct.operations import BadItem, BatchItem
     from vlinstruct.records.items import ItemError, read_items
     from vlinstruct.records.lines import ItemOptions
 

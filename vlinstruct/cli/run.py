@@ -9,12 +9,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vlinstruct.batch import BadItem, BatchItem, Summary, run_batch, run_one
+from vlinstruct.batch import Summary, run_batch, run_one
 from vlinstruct.cli.options import RunOptions
 from vlinstruct.cli.terminal import Talk, progress, show, show_record
 from vlinstruct.errors import BatchError, InputError, UsageError
 from vlinstruct.media.inputs import ListingOptions, has_image_extension, list_images
-from vlinstruct.operations import Fields, Operation
+from vlinstruct.operations import BadItem, BatchItem, Fields, Operation
 
 Item = BatchItem | BadItem
 
