@@ -137,6 +137,7 @@ class Chat:
         """Returns the last turns that have room in the question's prompt, each of them whole."""
         max_new_tokens = self.settings.generation.max_new_tokens
         start = len(self.turns)
+        # Whole turns from the newest on: half a turn would be a question without its answer.
         while start:
             (count,) = self.model.backend.num_tokens([self._row(self.turns[start - 1 :], instruction)])
             if count is not None and not count.has_room(max_new_tokens):

@@ -318,6 +318,7 @@ class Model:
 
     def seen_of(self, image: ImageLike | Seen) -> Seen:
         """Returns what was seen of a picture, looking at it where nobody has yet."""
+        # What was seen is opaque, so it is what is no picture.
         is_picture = isinstance(image, str | PathLike | bytes | Image.Image)
         return self.see(cast(ImageLike, image)) if is_picture else image
 

@@ -117,6 +117,7 @@ def run(
 
 def collect_garbage_from_here() -> None:
     """Ends what `main` began: what is loaded by now stays, and is never walked again."""
+    # Walking what imports leave took 0.2 s of a cold start, and again 0.1 s at its end (see bench/README.md).
     gc.freeze()
     gc.enable()
 

@@ -112,6 +112,7 @@ def progress(num_items: int, *, quiet: bool) -> Iterator[Callable[[], None]]:
     if quiet or not sys.stderr.isatty():
         yield lambda: None
         return
+    # Not at the top: rich takes longer to import than the rest of the command line.
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 

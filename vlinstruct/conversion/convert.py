@@ -43,6 +43,7 @@ _NAMES: Mapping[Kind, str] = {
     "adapter": "a checkpoint to an adapter",
     "merged": "an adapter to a model",
 }
+# What torch.save writes under; safetensors come in folders, with the configuration that tells their shape.
 _SUFFIXES = (".pth", ".pt", ".bin", ".ckpt")
 _SIZE = re.compile(r"(\d{1,12}(?:\.\d{1,12})?) ?([KMGT]?)B?", re.IGNORECASE)
 _POWERS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}

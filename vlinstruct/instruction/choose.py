@@ -59,12 +59,14 @@ def choose(
         ScoreError: no IAS is finite, or under `safe` none of a candidate that keeps the content.
     """
     candidates = dict(zip(ROLES, (initial, rewritten, optimized), strict=True))
+    # Raises where no candidate has a finite IAS, under `paper`, too: a choice among NaNs would be no choice.
     best(list(candidates.values()))
     if select == "paper":
         return Decision(chosen="optimized", reason="the paper always takes the optimized instruction")
     faults = {role: _faults(one, initial, rewritten, templates) for role, one in candidates.items()}
     if uncertain is not None:
         for role, one in candidates.items():
+            # The comparison often repeats the rewriting: what is uncertain stays so wherever its text came from.
             if one.text == rewritten.text != initial.text:
                 faults[role] = [uncertain, *faults[role]]
     passing = {role: one for role, one in candidates.items() if not faults[role]}

@@ -18,6 +18,7 @@ MAX_LINE_BYTES = 1_000_000
 """Most bytes of a line, checked before it is parsed."""
 
 BOM = b"\xef\xbb\xbf"
+# The first bytes of gzip, zip, bzip2, xz, zstd and 7z: as text they would be one bad line without end.
 _COMPRESSED = (b"\x1f\x8b", b"PK\x03\x04", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"7z\xbc\xaf")
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 

@@ -40,6 +40,7 @@ def unfreeze(network: InstructBlip, settings: TrainingSettings) -> dict[str, Par
         lora = LoraSettings(r=settings.lora_r, alpha=settings.lora_alpha, dropout=settings.lora_dropout)
         add_lora(network.language_model, lora, seed=settings.seed)
     named = layer_parameters(network, settings.layers)
+    # AdamW at 1e-5 would change nothing of a bfloat16 weight: a step is smaller than its last bit.
     for parameter in named.values():
         parameter.data = parameter.data.float()
         parameter.requires_grad_(True)
@@ -47,6 +48,7 @@ def unfreeze(network: InstructBlip, settings: TrainingSettings) -> dict[str, Par
         adapters = lora_parameters(network.language_model)
         named |= {f"language_model.{name}": parameter for name, parameter in adapters.items()}
     learning = {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
+    # The authors' code trains ln_vision although the paper freezes it: what learns is counted, not believed.
     names, expected = sorted(learning), sorted(named)
     assert names == expected
     if settings.layers == ("projection",) and not settings.lora:

@@ -116,6 +116,7 @@ def load_adapter(folder: Path, model: InstructBlip) -> AdapterConfig:
     Raises:
         CheckpointError: it was made for another backbone, is damaged or incomplete; the model is unchanged then.
     """
+    # Everything is checked before a number is copied, so that a refused adapter leaves the model as it was.
     config, trained = read_adapter(folder)
     require_same_architecture(config, model.config, folder)
     cmaa_before = model.cmaa
@@ -145,6 +146,7 @@ def read_adapter(folder: Path) -> tuple[AdapterConfig, dict[str, Tensor]]:
     for attempt in range(_ATTEMPTS):
         time.sleep(attempt * _PAUSE_S)
         config = read_adapter_config(folder)
+        # A training replaces two files one after the other: wait until the configuration is that of the tensors.
         if _sha256(folder / TENSORS_FILE) != config.sha256:
             continue
         trained = dict(tensors(folder / TENSORS_FILE))

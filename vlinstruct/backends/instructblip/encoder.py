@@ -34,6 +34,7 @@ class VisionAttention(nn.Module):
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
         self.head_size = config.hidden_size // config.num_attention_heads
+        # EVA has a bias for query and value alone; transformers stores a zero for the key, so one fused bias will do.
         self.qkv = nn.Linear(config.hidden_size, 3 * config.hidden_size, bias=config.qkv_bias)
         self.projection = nn.Linear(config.hidden_size, config.hidden_size)
 

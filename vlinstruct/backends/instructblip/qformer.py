@@ -94,6 +94,8 @@ class QFormerLayer(nn.Module):
 
     def forward(self, hidden: Tensor, mask: Tensor, image_embeds: Tensor, num_queries: int) -> Tensor:
         hidden = self.attention(hidden, hidden, mask)
+        # Only the queries read the image. Text has weights of its own after that; those of the last layer got no gradient
+        # in InstructBLIP's training, which reads the queries alone, so E_text comes from a layer that nobody tuned.
         queries, text = hidden[:, :num_queries], hidden[:, num_queries:]
         if self.crossattention is not None:
             queries = self.crossattention(queries, image_embeds)
@@ -142,6 +144,7 @@ class QFormer(nn.Module):
             query_embeds (E_que), (B, Q, D), and text_embeds (E_text), (B, T, D); the latter is meaningless at padding.
         """
         num_queries = query_tokens.shape[1]
+        # Queries see each other and the text, and the text sees the queries: BERT's mask over both, no causal part.
         seen = torch.cat([attention_mask.new_ones(len(input_ids), num_queries), attention_mask], dim=1).bool()
         hidden = self.embeddings(query_tokens, input_ids)
         hidden = self.encoder(hidden, seen[:, None, None, :], image_embeds, num_queries)
