@@ -94,8 +94,8 @@ class QFormerLayer(nn.Module):
 
     def forward(self, hidden: Tensor, mask: Tensor, image_embeds: Tensor, num_queries: int) -> Tensor:
         hidden = self.attention(hidden, hidden, mask)
-        # Only the queries read the image. Text has weights of its own after that; those of the last layer got no gradient
-        # in InstructBLIP's training, which reads the queries alone, so E_text comes from a layer that nobody tuned.
+        # Only the queries read the image. Text has weights of its own after that; the last layer's got no gradient in
+        # InstructBLIP's training, which reads the queries alone, so E_text comes from a layer that nobody tuned.
         queries, text = hidden[:, :num_queries], hidden[:, num_queries:]
         if self.crossattention is not None:
             queries = self.crossattention(queries, image_embeds)
