@@ -1,8 +1,9 @@
 """The one interface to a model: what a backend implements, and all that the rest of the package knows of it.
 
 A backend sees media, writes texts and scores given texts, each for many rows at once. A row is one item of a call: what
-the language model reads, what was seen, and what else belongs to it. One row that fails is that row's `Failed`; the
-others go on. A result does not depend on which rows share a call (1e-5 nats).
+the language model reads, what was seen, and what else belongs to it. Results come one for each row, in their order. A
+row's own fault is its `Failed`, and the others go on; what concerns all of them (damaged weights, a lost server) is
+raised. A result does not depend on which rows share a call (1e-5 nats in float32).
 
 Every method may be called from several threads: a backend that cannot run two calls at once lets them wait.
 """
@@ -36,7 +37,7 @@ class Row:
     """One item of a call.
 
     Args:
-        prompt: what the language model reads, verbatim.
+        prompt: what the language model reads; verbatim where `history` and `system` are empty.
         seen: what `see` made of the picture; empty for the language model alone.
         history: earlier questions and answers, oldest first; each backend spells them as its model was trained.
         system: what stands in front of the conversation.

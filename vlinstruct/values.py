@@ -50,7 +50,7 @@ class Exchange:
 
 @dataclass(frozen=True, kw_only=True)
 class Abilities:
-    """What a backend can do, said before the first call and never discovered by a crash.
+    """What a backend says of itself before the first call.
 
     Args:
         media: the kinds that `see` takes: `picture`, `clip`, `sound`.

@@ -71,7 +71,7 @@ class PaddedBatch:
 
 
 def our_row(config: InstructBlipConfig, batch: PaddedBatch) -> Flops:
-    """Returns a row's operations in `training.objective.answer_nll`; prompts and answers are padded on their own."""
+    """Returns a row's operations in `training.examples.answer_nll`; prompts and answers are padded on their own."""
     forward, backward = config.text_config.flops(batch.prefix + batch.prompt, batch.target)
     return _projection(config, batch.prefix) + Flops(forward=forward, backward=backward)
 
