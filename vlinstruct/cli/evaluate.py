@@ -140,7 +140,7 @@ def evaluate(
         show_checked(names, data, common.as_json, ocr=ocr)
         return
     from vlinstruct.evaluation.evaluate import evaluate as evaluate_benchmarks
-    from vlinstruct.evaluation.settings import EvaluationSettings
+    from vlinstruct.evaluation.selection import EvaluationSettings
     from vlinstruct.training.devices import launched
 
     rank, _ = launched()

@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 from vlinstruct.backend import Backend, ProfiledBackend, Row, Seen
-from vlinstruct.evaluation.item import Item, Words
+from vlinstruct.evaluation.benchmark import Item, Words
 from vlinstruct.model import Model
 from vlinstruct.settings import GenerationSettings, OptimizationSettings
 from vlinstruct.values import Failed, Optimization, good

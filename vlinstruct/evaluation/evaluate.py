@@ -22,25 +22,23 @@ from typing import Any
 from vlinstruct.backends.instructblip.adapter import read_adapter_config
 from vlinstruct.backends.registry import default_backbone, find, find_adapter
 from vlinstruct.errors import UsageError
-from vlinstruct.evaluation.parts import ALONE, RECORDS_FILE, Processes
 from vlinstruct.evaluation.reading.ocr_tokens import Ocr
-from vlinstruct.evaluation.report.chart import as_svg
 from vlinstruct.evaluation.report.differences import Differences, differences, other_records
-from vlinstruct.evaluation.report.page import as_html, sample_cases
+from vlinstruct.evaluation.report.page import as_html, as_svg, sample_cases
 from vlinstruct.evaluation.report.published import Published, published
 from vlinstruct.evaluation.report.published import as_lines as published_lines
 from vlinstruct.evaluation.report.table import Cell, Table, read_records, read_table
 from vlinstruct.evaluation.report.text import as_record, as_text
-from vlinstruct.evaluation.runner import Contender, run
+from vlinstruct.evaluation.runner import ALONE, RECORDS_FILE, Contender, Processes, run
 from vlinstruct.evaluation.selection import (
     Collection,
+    EvaluationSettings,
     Selection,
     adapters_by_row,
     collections_of,
     require_names,
     select,
 )
-from vlinstruct.evaluation.settings import EvaluationSettings
 from vlinstruct.files import PathLike, written_atomically
 from vlinstruct.media import ocr as media_ocr
 from vlinstruct.model import load

@@ -16,12 +16,67 @@ from types import MappingProxyType
 from typing import Any, TextIO
 
 from vlinstruct.evaluation.answering import SCHEMA, Answered, answer
-from vlinstruct.evaluation.item import WORDS, Item, Words
-from vlinstruct.evaluation.parts import ALONE, RECORDS_FILE, TIMES_FILE, Processes, gather, records_file
+from vlinstruct.evaluation.benchmark import WORDS, Item, Words
+from vlinstruct.files import written_atomically
 from vlinstruct.model import Model
 from vlinstruct.records.output import RecordWriter, open_records
 from vlinstruct.records.resume import Target, scan
 from vlinstruct.settings import GenerationSettings
+
+RECORDS_FILE, TIMES_FILE = "records.jsonl", "times.jsonl"
+_PART = "records-{}.part.jsonl"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Processes:
+    """The processes that share an evaluation.
+
+    Args:
+        rank: this one's number, from 0; that one is the main one.
+        count: how many there are.
+        wait: waits for all.
+    """
+
+    rank: int = 0
+    count: int = 1
+    wait: Callable[[], None] = lambda: None
+
+
+ALONE = Processes()
+
+
+def records_file(folder: Path, processes: Processes) -> Path:
+    """Returns the file that this process writes."""
+    return folder / (RECORDS_FILE if processes.count == 1 else _PART.replace("{}", str(processes.rank)))
+
+
+def gather(folder: Path, keys: Mapping[str, str], processes: Processes) -> None:
+    """Puts the records of all parts into one file, in the order of `keys`; the parts go. All processes call this.
+
+    Args:
+        folder: the evaluation's.
+        keys: every record's key by its id, in the order in which one process alone would write them.
+        processes: the main one does it, the others wait.
+    """
+    processes.wait()
+    parts = sorted(folder.glob(_PART.replace("{}", "*")))
+    if processes.rank == 0 and parts:
+        whole = [folder / RECORDS_FILE, *parts]
+        lines = {name: line for path in whole if path.exists() for name, line in _lines(path).items()}
+        order = {name: place for place, name in enumerate(keys)}
+        with written_atomically(folder / RECORDS_FILE) as path:
+            path.write_bytes(
+                b"".join(lines[name] for name in sorted(lines, key=lambda name: order.get(name, len(order))))
+            )
+        for part in parts:
+            part.unlink()
+    processes.wait()
+
+
+def _lines(path: Path) -> dict[str, bytes]:
+    """Returns a file's whole lines by their records' id; half a last line does not count."""
+    whole = (line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n"))
+    return {str(json.loads(line)["id"]): line for line in whole}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,25 +6,74 @@ mini's tasks have the official benchmarks' names and other kinds of words, so th
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from vlinstruct.backends.registry import BACKBONES, DEFAULT_BACKBONE
 from vlinstruct.errors import UsageError, shortened
-from vlinstruct.evaluation.benchmark import Benchmark
+from vlinstruct.evaluation.benchmark import Benchmark, Item, Task
 from vlinstruct.evaluation.benchmarks import BENCHMARKS, folder_of, mini
-from vlinstruct.evaluation.item import Item, Task
 from vlinstruct.evaluation.reading.files import ignores_tables, read_items
 from vlinstruct.evaluation.reading.ocr_tokens import CompleteItems, Ocr, read_completed
-from vlinstruct.evaluation.settings import EvaluationSettings
-from vlinstruct.settings import GenerationSettings
+from vlinstruct.metrics.vqa_accuracy import Normalizer
+from vlinstruct.mini import Split
+from vlinstruct.settings import GenerationSettings, Quantization
 
 Collection = Literal["mini", "official"]
 _MINI_TASKS: Mapping[str, Task] = {f"mini/{task.name}": task for task in mini.TASKS}
 _MINI_ITEMS = 500  # a task's; everything about mini is drawn, so that there is no whole to take
 _MINI_GENERATION = GenerationSettings(max_new_tokens=48)
 _VANILLA = "vanilla"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationSettings:
+    """How an evaluation is done; None leaves a setting to the benchmark.
+
+    Args:
+        ablation: give the backbone without an adapter a row of its own beside those of the adapters; without any
+            adapter named, mini's are those that ship with it.
+        split: which part of mini's world.
+        seed: of mini's items and of the resamples behind the intervals.
+        ocr: read the pictures that textvqa's files have no OCR tokens of (needs vlinstruct[ocr]).
+        batch_size: items that go through the model together; moves the last decimals of a score, nothing else.
+        num_beams: of the search for an answer.
+        max_new_tokens: most tokens of an answer.
+        repetition_penalty: above 1: tokens that an answer has are less likely.
+        vqa_normalizer: whose rules make two answers equal: VQA v2.0's code, LAVIS' or lmms-eval's.
+        device: where the model runs, e.g. "cuda:1".
+        dtype: what the model computes in: auto, float32, bfloat16 or float16.
+        quantize: store the language model's layers in fewer bits.
+        offline: open no connection, use what is cached.
+    """
+
+    ablation: bool = False
+    split: Split = "test"
+    seed: int = 0
+    ocr: bool = False
+    batch_size: int = 16
+    num_beams: int | None = None
+    max_new_tokens: int | None = None
+    repetition_penalty: float | None = None
+    vqa_normalizer: Normalizer = "official"
+    device: str = "auto"
+    dtype: str = "auto"
+    quantize: Quantization | None = None
+    offline: bool = False
+
+    def generation(self, own: GenerationSettings) -> GenerationSettings:
+        """Returns a benchmark's own settings with what is set here in their place.
+
+        Raises:
+            UsageError: a number is out of range.
+        """
+        return replace(
+            own,
+            num_beams=own.num_beams if self.num_beams is None else self.num_beams,
+            max_new_tokens=own.max_new_tokens if self.max_new_tokens is None else self.max_new_tokens,
+            repetition_penalty=own.repetition_penalty if self.repetition_penalty is None else self.repetition_penalty,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

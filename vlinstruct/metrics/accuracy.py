@@ -10,10 +10,11 @@ first, it is our ranked accuracy.
 
 from __future__ import annotations
 
+import math
 import string
 from collections.abc import Sequence
 
-from vlinstruct.metrics.mrr import target_rank
+from vlinstruct.errors import DataError, ScoreError
 
 _FINAL_PUNCTUATION = ".,;:!?"
 
@@ -51,3 +52,54 @@ def is_ranked_first(nll: Sequence[float], target: int) -> bool:
     True
     """
     return target_rank(nll, target) == 1
+
+
+def target_rank(nll: Sequence[float], target: int) -> int:
+    """Returns the rank of the right candidate, 1 for the best.
+
+    Args:
+        nll: negative log-likelihood per candidate, in nats, lower is better.
+        target: the index of the right candidate.
+
+    Raises:
+        DataError: there is no candidate at `target`.
+        ScoreError: a candidate's score is not finite.
+
+    >>> target_rank([3.0, 1.0, 2.0], target=2)
+    2
+    >>> target_rank([1.0, 1.0, 1.0], target=2)
+    3
+    """
+    _check(nll, target)
+    better = sum(other < nll[target] for other in nll)
+    equal_before = sum(other == nll[target] for other in nll[:target])
+    return 1 + better + equal_before
+
+
+def mean_reciprocal_rank(ranks: Sequence[int]) -> float:
+    """Returns the mean of 1 / rank, 0 to 1.
+
+    Args:
+        ranks: the rank of the right candidate per item, from 1.
+
+    Raises:
+        DataError: there are no ranks, or one is below 1.
+
+    >>> mean_reciprocal_rank([1, 2, 4, 4])
+    0.5
+    """
+    if not ranks or min(ranks) < 1:
+        why = "there are no ranks" if not ranks else f"a rank is {min(ranks)}"
+        advice = "Give one rank per item, 1 for the best candidate"
+        raise DataError.at("cannot compute the mean reciprocal rank", "ranks", why, advice)
+    return math.fsum(1 / rank for rank in ranks) / len(ranks)
+
+
+def _check(nll: Sequence[float], target: int) -> None:
+    if not 0 <= target < len(nll):
+        advice = "Give the index of one of the candidates, from 0"
+        raise DataError.at("cannot rank candidates", f"target {target}", f"there are {len(nll)} candidates", advice)
+    if not all(map(math.isfinite, nll)):
+        index = next(index for index, score in enumerate(nll) if not math.isfinite(score))
+        why = f"its score is {nll[index]}"
+        raise ScoreError.at("cannot rank candidates", f"candidate {index}", why, "Compute in float32")

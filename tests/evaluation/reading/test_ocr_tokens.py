@@ -22,9 +22,9 @@ from PIL import Image, ImageDraw, ImageFont
 import vlinstruct.mini
 from vlinstruct.errors import ImageError, InputError
 from vlinstruct.evaluation.benchmarks import BENCHMARKS
-from vlinstruct.evaluation.parts import ALONE, Processes
 from vlinstruct.evaluation.reading.files import check
 from vlinstruct.evaluation.reading.ocr_tokens import CompleteItems, Ocr, read_completed
+from vlinstruct.evaluation.runner import ALONE, Processes
 from vlinstruct.media import ocr
 
 from ..official_files import dump, write

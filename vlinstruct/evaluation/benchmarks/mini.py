@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from functools import partial
 from itertools import count, islice
 
-from vlinstruct.evaluation.item import Item, Task
+from vlinstruct.evaluation.benchmark import Item, Task
 from vlinstruct.mini import Split
 from vlinstruct.mini.draw import draw
 from vlinstruct.mini.phrasings import TASKS as FAMILIES_OF

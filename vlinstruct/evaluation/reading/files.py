@@ -11,8 +11,7 @@ from itertools import islice
 from pathlib import Path
 
 from vlinstruct.errors import DataError, ImageError, InputError
-from vlinstruct.evaluation.benchmark import Benchmark
-from vlinstruct.evaluation.item import Item
+from vlinstruct.evaluation.benchmark import Benchmark, Item
 from vlinstruct.evaluation.reading.hub_files import has_tables
 from vlinstruct.evaluation.reading.hub_tables import StoredPicture
 from vlinstruct.evaluation.reading.items import PictureFile

@@ -13,7 +13,7 @@ from pathlib import Path
 from PIL import Image
 
 from vlinstruct.errors import shortened
-from vlinstruct.evaluation.item import Item, Task
+from vlinstruct.evaluation.benchmark import Item, Task
 from vlinstruct.evaluation.reading.annotations import Record
 from vlinstruct.media.images import check_image_header, load_image
 from vlinstruct.records.lines import path_inside

@@ -15,11 +15,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from vlinstruct.evaluation.benchmark import Benchmark
-from vlinstruct.evaluation.item import Item
-from vlinstruct.evaluation.parts import RECORDS_FILE, Processes, gather, records_file
+from vlinstruct.evaluation.benchmark import Benchmark, Item
 from vlinstruct.evaluation.reading.files import read_items
 from vlinstruct.evaluation.reading.items import LoadPicture
+from vlinstruct.evaluation.runner import RECORDS_FILE, Processes, gather, records_file
 from vlinstruct.records.output import open_records
 from vlinstruct.records.resume import Target, lines, scan
 

@@ -13,8 +13,8 @@ from typing import Any
 
 from vlinstruct.errors import UsageError
 from vlinstruct.evaluation.answering import SCHEMA
-from vlinstruct.evaluation.parts import RECORDS_FILE
 from vlinstruct.evaluation.report.table import read_records
+from vlinstruct.evaluation.runner import RECORDS_FILE
 
 NEAR = 1e-4  # nats per token
 _ROLES = ("initial", "greedy", "rewritten", "optimized")

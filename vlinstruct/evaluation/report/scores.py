@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vlinstruct.evaluation.item import Task
-from vlinstruct.metrics.accuracy import is_exact_match, is_ranked_first
+from vlinstruct.evaluation.benchmark import Task
+from vlinstruct.metrics.accuracy import is_exact_match, is_ranked_first, target_rank
 from vlinstruct.metrics.captions import Captions
 from vlinstruct.metrics.cider import cider
-from vlinstruct.metrics.mrr import target_rank
 from vlinstruct.metrics.roc_auc import roc_auc
 from vlinstruct.metrics.vqa_accuracy import Normalizer, vqa_accuracy
 

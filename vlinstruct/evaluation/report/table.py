@@ -22,9 +22,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from vlinstruct.evaluation.item import WORDS, Task, Words
-from vlinstruct.evaluation.parts import RECORDS_FILE, TIMES_FILE
+from vlinstruct.evaluation.benchmark import WORDS, Task, Words
 from vlinstruct.evaluation.report.scores import TextRules, task_scores
+from vlinstruct.evaluation.runner import RECORDS_FILE, TIMES_FILE
 from vlinstruct.metrics.bootstrap import Interval, interval, resampled_rows
 from vlinstruct.metrics.captions import CaptionTokenizer, tokenized
 from vlinstruct.metrics.vqa_accuracy import Normalizer

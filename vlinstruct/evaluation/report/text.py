@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from vlinstruct.evaluation.item import Words
+from vlinstruct.evaluation.benchmark import Words
 from vlinstruct.evaluation.report.table import Cell, Table
 from vlinstruct.metrics.bootstrap import Interval
 
