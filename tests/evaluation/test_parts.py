@@ -13,7 +13,8 @@ from PIL import Image
 import vlinstruct as vli
 from vlinstruct.errors import InputError
 from vlinstruct.evaluation.benchmark import Item, Words
-from vlinstruct.evaluation.runner import ALONE, Contender, Processes, run
+from vlinstruct.evaluation.parts import ALONE, Processes
+from vlinstruct.evaluation.runner import Contender, run
 from vlinstruct.model import Model
 from vlinstruct.settings import GenerationSettings
 

@@ -36,7 +36,7 @@ PLAIN, FIRST_EPOCH, LIKE_FOR_LIKE, WITH_EMA = (
     "vlinstruct with EMA, later epochs",
 )
 TRAINING_ARMS = (PLAIN, FIRST_EPOCH, LIKE_FOR_LIKE, WITH_EMA)
-_MANY_EPOCHS = 10**6  # the rate hardly moves
+_MANY_EPOCHS = 10**6  # so that the learning rate, a cosine over all of them, hardly moves while epochs are timed
 _MB = 10**6
 _GFLOP = 1e9
 
@@ -174,6 +174,7 @@ class OurTraining(Loop):
 
     def epoch(self) -> None:
         """Learns every sample once, as `run` does it."""
+        # Both of our arms train the one network, in turns; each sets it as it needs it.
         self.backend.network.use_ema = self.settings.ema
         with Log(self.folder / "log.jsonl", last_step=self.step, last_validation=0) as log:
             for _ in range(num_batches(len(self.samples), self.batch_size)):

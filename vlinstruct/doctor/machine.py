@@ -147,23 +147,21 @@ def processor(settings: DoctorSettings) -> Iterator[Finding]:
     """Cores, threads and memory."""
     import torch
 
-    free, cores = available_bytes(), _num_cores()
+    affinity = getattr(os, "sched_getaffinity", None)  # on Linux: what a job or container may use of the machine's
+    cores = len(affinity(0)) if affinity is not None else os.cpu_count() or 1
+    free = available_bytes()
     memory = "free memory unknown" if free is None else f"{free / _GB:.1f} GB of memory free"
     yield ok("processor", f"{cores} cores, threads of torch: {torch.get_num_threads()}, {memory}")
     if free is not None and free < _GB:
         yield notice("memory", f"only {free / _GB:.1f} GB are free", "Close other programs")
 
 
-def _num_cores() -> int:
-    affinity = getattr(os, "sched_getaffinity", None)  # Linux: what a job or container may use
-    return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
-
-
 def gpu(settings: DoctorSettings) -> Iterator[Finding]:
     """Every CUDA device, or MPS; where there is none, why an NVIDIA GPU is not seen."""
     import torch
 
-    with warnings.catch_warnings(record=True) as warned:
+    # Where a driver is too old torch warns and says that there is no GPU: the warning is what tells the two apart.
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         is_available = torch.cuda.is_available()
     if is_available:
@@ -171,7 +169,7 @@ def gpu(settings: DoctorSettings) -> Iterator[Finding]:
     elif torch.backends.mps.is_available():
         yield ok("gpu", "Apple's (mps), shares the machine's memory")
     else:
-        yield _no_gpu(torch.version.cuda, is_warned=bool(warned))
+        yield _no_gpu(torch.version.cuda, has_warned=bool(caught))
 
 
 def _gpu(index: int) -> Finding:
@@ -185,12 +183,12 @@ def _gpu(index: int) -> Finding:
     return ok("gpu", f"{described}, bfloat16")
 
 
-def _no_gpu(cuda: str | None, *, is_warned: bool) -> Finding:
-    """Says that there is none, or why one that is there is not seen.
+def _no_gpu(cuda: str | None, *, has_warned: bool) -> Finding:
+    """Returns that there is none, or why one that is there is not seen.
 
     Args:
         cuda: the version that torch was built for; None for its CPU build.
-        is_warned: whether torch complained when it looked.
+        has_warned: whether torch complained when it looked.
     """
     visible, has_driver = os.environ.get("CUDA_VISIBLE_DEVICES"), shutil.which("nvidia-smi") is not None
     if has_driver and cuda is None:
@@ -199,7 +197,7 @@ def _no_gpu(cuda: str | None, *, is_warned: bool) -> Finding:
     if cuda is not None and visible is not None:
         message = f"none is seen, CUDA_VISIBLE_DEVICES is {visible!r}"
         return notice("gpu", message, "Unset it, or name devices that nvidia-smi lists")
-    if has_driver or is_warned:
+    if has_driver or has_warned:
         return notice("gpu", f"torch for CUDA {cuda} sees none", "Update NVIDIA's driver, or see what nvidia-smi says")
     return ok("gpu", "none, the CPU computes")
 

@@ -1,4 +1,4 @@
-"""What an official benchmark is: where its files come from, what they hold, how it is asked and scored. No torch.
+"""What a benchmark is: its task, its items, and where its authors' files come from. No torch.
 
 How answers are generated is what InstructBLIP's own evaluation in LAVIS does (github.com/salesforce/LAVIS): the files
 under lavis/projects/instructblip, and the defaults of `predict_answers` in
@@ -20,6 +20,7 @@ from vlinstruct.settings import GenerationSettings
 
 SHORT_ANSWER = GenerationSettings(max_new_tokens=10, num_beams=5, length_penalty=-1.0)
 CAPTION = GenerationSettings(max_new_tokens=30, num_beams=5, length_penalty=1.0)
+# They are printed beside the scores: whoever compares figures sees whose settings made them.
 _SHORT_ANSWER_SOURCE = (
     "LAVIS, predict_answers and instructblip/qa_okvqa_*_eval.yaml: 5 beams, length penalty -1, 10 tokens"
 )
@@ -61,7 +62,7 @@ class Item:
     Args:
         id: unique in its task.
         task: the benchmark's name.
-        load_picture: gives the picture; it is not held, since a benchmark has thousands.
+        load_picture: gives the picture, which is opened when the item is answered: a benchmark has thousands.
         instructions: how it is asked, by kind of words; official benchmarks have canonical ones only.
         references: right answers.
         candidates: what is ranked, where the task ranks.

@@ -1,4 +1,4 @@
-"""What was asked for by name: mini's tasks, official benchmarks, or both, each of the two with a table of its own.
+"""What is evaluated, and how: mini's tasks, official benchmarks, or both, each of the two with a table of its own.
 
 mini's tasks have the official benchmarks' names and other kinds of words, so that one table cannot hold both.
 """
@@ -116,10 +116,10 @@ def official(names: Sequence[str]) -> list[Benchmark]:
     Raises:
         UsageError: nothing is known by one of the names.
     """
-    unknown = [name for name in names if name != "mini" and name not in {**_MINI_TASKS, **BENCHMARKS}]
-    if unknown:
-        known = f"{', '.join(BENCHMARKS)}, mini, and mini's tasks, e.g. mini/gqa"
-        raise UsageError(f"unknown benchmark {unknown[0]!r}: known are {known}.")
+    unknown_names = [name for name in names if name != "mini" and name not in {**_MINI_TASKS, **BENCHMARKS}]
+    if unknown_names:
+        choices = f"{', '.join(BENCHMARKS)}, mini, and mini's tasks, e.g. mini/gqa"
+        raise UsageError(f"unknown benchmark {unknown_names[0]!r}: known are {choices}.")
     return [benchmark for name, benchmark in BENCHMARKS.items() if name in names]
 
 
@@ -144,18 +144,19 @@ def adapters_by_row(
     Raises:
         UsageError: the options contradict each other.
     """
-    named: dict[str, str | None] = {adapter: adapter for adapter in adapters}
+    by_name: dict[str, str | None] = {adapter: adapter for adapter in adapters}
     if not ablation:
         if len(adapters) > 1:
             raise UsageError("--adapter is given twice: with --ablation each has a row of its own.")
-        return named or {_VANILLA: None}
+        return by_name or {_VANILLA: None}
     is_built_in = backbone in BACKBONES and BACKBONES[backbone].is_built_in
-    if not named and collection == "official" and not is_built_in:
+    if not by_name and collection == "official" and not is_built_in:
         raise UsageError("--ablation compares adapters: name at least one with --adapter.")
+    # A record's id begins with its row's name, so that two rows of one name would take each other's records for theirs.
     if len({_VANILLA, *adapters}) <= len(adapters):
         raise UsageError("--adapter: two rows would have one name.")
-    if named:
-        return {_VANILLA: None, **named}
+    if by_name:
+        return {_VANILLA: None, **by_name}
     shipped_for = backbone if is_built_in else DEFAULT_BACKBONE
     return {_VANILLA: None, "projection": f"{shipped_for}-projection", "EMA": f"{shipped_for}-ema"}
 
@@ -183,25 +184,23 @@ def select(
         )
     tasks = [task for name, task in _MINI_TASKS.items() if "mini" in names or name in names]
     if tasks:
-        yield _mini(tasks, _MINI_ITEMS if limit is None else limit, settings)
+        num_items = _MINI_ITEMS if limit is None else limit
+        generation = settings.generation(_MINI_GENERATION)
+        yield Selection(
+            collection="mini",
+            tasks=tasks,
+            items={task.name: mini.items(task, num_items, split=settings.split, seed=settings.seed) for task in tasks},
+            generation={task.name: generation for task in tasks},
+            facts={"split": settings.split, "seed": settings.seed, "items_per_task": num_items},
+        )
     if benchmarks and data is not None:
         yield _official(benchmarks, data, limit, settings, ocr)
-
-
-def _mini(tasks: Sequence[Task], num_items: int, settings: EvaluationSettings) -> Selection:
-    generation = settings.generation(_MINI_GENERATION)
-    return Selection(
-        collection="mini",
-        tasks=tasks,
-        items={task.name: mini.items(task, num_items, split=settings.split, seed=settings.seed) for task in tasks},
-        generation={task.name: generation for task in tasks},
-        facts={"split": settings.split, "seed": settings.seed, "items_per_task": num_items},
-    )
 
 
 def _official(
     benchmarks: Sequence[Benchmark], data: Path, limit: int | None, settings: EvaluationSettings, ocr: Ocr | None
 ) -> Selection:
+    """Reads the items of official benchmarks, with a notice for everything that makes their figures incomparable."""
     complete: dict[str, CompleteItems] = {}
     notices: list[str] = []
     if ocr is not None:  # files that lack tokens are whole then, and so stand before tables beside them

@@ -1,4 +1,4 @@
-"""How a table's captions are tokenized: by Stanford CoreNLP 3.4.1 where it can be run, else by our own rules.
+"""PTB tokens of a table's captions: by Stanford CoreNLP 3.4.1 where it can be run, else by our own rules.
 
 In: all captions and references of a table. Out: the tokens of each, and which tokenizer served all of them: since the
 two differ on some captions, no table is made with both.
@@ -10,6 +10,11 @@ Where we differ: CoreNLP looks at the first letter of the next line, so that in 
 or not by the caption that happens to follow. Here a line of our own follows each, and a caption has the tokens that
 pycocoevalcap gives it alone. Of all that CoreNLP takes for the end of a line, pycocoevalcap replaces the newline only,
 so that a carriage return in a caption moves all captions after it; here all of them are spaces.
+
+Our own rules follow what pycocoevalcap 1.2 makes of a caption: CoreNLP with `-lowerCase`, then a list of punctuation
+left out. Brackets stay, as `-lrb-` and the like: CoreNLP writes them in lower case, the list has them in upper case.
+`?!` and `!!` stay too, since they are not on the list. Not followed are emoticons, HTML tags, fractions (`½`),
+currencies (`€5` is `$ 5` there), names with symbols (`c++`) and rarer abbreviations.
 """
 
 from __future__ import annotations

@@ -14,9 +14,10 @@ import vlinstruct as vli
 from vlinstruct.errors import UsageError
 from vlinstruct.evaluation.answering import SCHEMA
 from vlinstruct.evaluation.benchmarks.mini import TASKS, items
+from vlinstruct.evaluation.parts import ALONE, Processes
 from vlinstruct.evaluation.report.differences import NEAR, as_lines, differences, other_records
 from vlinstruct.evaluation.report.table import read_records
-from vlinstruct.evaluation.runner import ALONE, Contender, Processes, run
+from vlinstruct.evaluation.runner import Contender, run
 from vlinstruct.settings import GenerationSettings
 
 ROLES = ("initial", "rewritten", "optimized")

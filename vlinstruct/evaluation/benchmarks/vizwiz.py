@@ -32,6 +32,7 @@ def read(folder: Path) -> Iterator[Item]:
     maker = ItemMaker(_TASK)
     for record in read_list(folder / _FILE, "question"):
         path = record.text("image")
+        # An empty answer is one of the ten all the same.
         answers = [answer.text("answer", may_be_empty=True) for answer in record.records("answers", "answer")]
         yield _item(maker, record, Path(path).stem, answers, picture(folder / _PICTURES, path, record))
 

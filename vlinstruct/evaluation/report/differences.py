@@ -13,12 +13,12 @@ from typing import Any
 
 from vlinstruct.errors import UsageError
 from vlinstruct.evaluation.answering import SCHEMA
+from vlinstruct.evaluation.parts import RECORDS_FILE
 from vlinstruct.evaluation.report.table import read_records
-from vlinstruct.evaluation.runner import RECORDS_FILE
 
 NEAR = 1e-4  # nats per token
 _ROLES = ("initial", "greedy", "rewritten", "optimized")
-_MOST_SHOWN = 20
+_MOST_SHOWN = 20  # ids of each kind on a terminal; --json has all
 Record = Mapping[str, Any]
 
 
@@ -69,11 +69,9 @@ def differences(here: Sequence[Record], there: Sequence[Record]) -> Differences:
     """Compares two runs' records."""
     ours, theirs = ({str(record["id"]): record for record in records} for records in (here, there))
     result = Differences(only_one=sorted(ours.keys() ^ theirs.keys()))
-    for name in ours.keys() & theirs.keys():
+    for name in sorted(ours.keys() & theirs.keys()):
         result.compared += 1
         _compare(name, ours[name], theirs[name], result)
-    for names in (result.texts, result.decisions, result.near_ties):
-        names.sort()
     return result
 
 
@@ -103,12 +101,11 @@ def _texts(record: Record) -> list[Any]:
 
 
 def _decisions(record: Record) -> list[Any]:
-    ranked = [_first(record[role]["answer"]) for role in _roles(record)] if "candidates" in record else []
-    return [record[record["chosen"]]["text"], ranked]
-
-
-def _first(nll: Sequence[float]) -> int:
-    return min(range(len(nll)), key=lambda place: nll[place])
+    if "candidates" not in record:
+        return [record[record["chosen"]]["text"], []]
+    losses = [record[role]["answer"] for role in _roles(record)]
+    likeliest = [min(range(len(nll)), key=nll.__getitem__) for nll in losses]
+    return [record[record["chosen"]]["text"], likeliest]
 
 
 def _margins(record: Record) -> Iterator[float]:

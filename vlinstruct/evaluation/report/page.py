@@ -1,6 +1,9 @@
 """The report to look at: one HTML file with the drawing, what follows from it, and a dozen cases with pictures.
 
-Cases are drawn by seed, failures first: a page of successes alone would say nothing about where optimization fails.
+Cases are sampled by seed, failures first: a page of successes alone would say nothing about where optimization fails.
+
+The drawing (SVG) has a dot with its interval for every model and way to choose. It is written by hand: matplotlib is an
+extra, and a report should be there without it.
 """
 
 from __future__ import annotations
@@ -14,8 +17,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
-
-from PIL import Image
 
 from vlinstruct.errors import printable
 from vlinstruct.evaluation.benchmark import Item
@@ -42,7 +43,7 @@ class Answer:
     """What came of one instruction.
 
     Args:
-        role: initial, rewritten or optimized; canonical for the best instruction, which nobody asked.
+        role: initial, rewritten or optimized; canonical for the same item in canonical words.
         instruction: what was asked.
         ias: its score; None where it has none.
         text: what was answered: the likeliest candidate where the task ranks.
@@ -90,6 +91,7 @@ def sample_cases(records: Iterable[Mapping[str, Any]], items: Sequence[Item], *,
         seed: another one draws others.
     """
     by_id = {str(record["id"]): record for record in records}
+    # Poor words where there are any: they leave optimization the most to do.
     words = "poor" if any("poor" in item.instructions for item in items) else "canonical"
     prefix = f"{model}/{words}"
     cases = [
@@ -147,15 +149,18 @@ def as_html(table: Table, cases: Sequence[Case], facts: Mapping[str, Any]) -> st
         as_svg(table),
         f"<h2>What follows</h2><p>Points; of shares 1 is all.</p><table>{''.join(rows)}</table>",
         f"<h2>{len(cases)} cases of {_text(table.models[-1])}, in {table.words[-1]} words</h2>",
-        f"<p>Drawn by seed; {sum(case.is_failure for case in cases)} are failures: the chosen instruction's answer is "
-        "no reference, word for word.</p>",
+        f"<p>Sampled by seed; {sum(case.is_failure for case in cases)} are failures: the chosen instruction's answer "
+        "equals no reference, word for word.</p>",
         *(line for case in cases for line in _case(case)),
     ]
     return "\n".join([*lines, "</html>", ""])
 
 
 def _case(case: Case) -> Iterator[str]:
-    yield f'<div class="case"><img alt="" width="{_SHOWN_PX}" src="{_embedded(case.item.load_picture())}"><div>'
+    stream = io.BytesIO()
+    case.item.load_picture().save(stream, "PNG")
+    embedded = f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"
+    yield f'<div class="case"><img alt="" width="{_SHOWN_PX}" src="{embedded}"><div>'
     yield f"<b>{_text(case.item.id)}</b> right: {_text(case.reference)}"
     yield "<table><tr><th></th><th>instruction</th><th>IAS</th><th>answer</th></tr>"
     yield from (_row(answer, is_chosen=answer.role == case.chosen) for answer in case.answers)
@@ -169,13 +174,8 @@ def _row(answer: Answer, *, is_chosen: bool) -> str:
     return f'<tr class="{"chosen" if is_chosen else ""}">{cells}<td class="{rightness}">{_text(answer.text)}</td></tr>'
 
 
-def _embedded(picture: Image.Image) -> str:
-    stream = io.BytesIO()
-    picture.save(stream, "PNG")
-    return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"
-
-
 def _text(value: object) -> str:
+    """Returns a text for HTML: answers are a model's and questions a data set's, neither may end up as markup."""
     return html.escape(printable(str(value)))
 
 
