@@ -170,7 +170,7 @@ def test_what_is_wrong_with_the_data_is_listed(tmp_path: Path) -> None:
     assert [line.split(":")[0] for line in lines] == ["vsr", "gqa", "gqa"]
     assert "1,222 are expected" in lines[0]
     assert "testdev_balanced_questions.json): no such file" in lines[1]
-    assert result.lines == ["error: the data of 2 of 2 benchmarks is not as it should be. See stdout."]
+    assert result.lines == ["error: 2 of 2 benchmarks have problems in their data. See stdout."]
     listed = vli("evaluate", "gqa", "--data", tmp_path, "--check-data", "--json").records
     assert [(one["id"], one["status"], len(one["problems"])) for one in listed] == [("gqa", "error", 2)]
 

@@ -198,8 +198,8 @@ def draft_of(text: str, share: float, ids: Callable[[str], list[int]]) -> str:
     words = text.split(" ")
     drafts = []
     for num_wrong in range(len(words) + 1):
-        wrong = {int((i + 0.5) * len(words) / num_wrong) for i in range(num_wrong)}
-        drafts.append(" ".join(_WRONG_WORD if place in wrong else word for place, word in enumerate(words)))
+        wrong_places = {int((i + 0.5) * len(words) / num_wrong) for i in range(num_wrong)}
+        drafts.append(" ".join(_WRONG_WORD if place in wrong_places else word for place, word in enumerate(words)))
     return min(drafts, key=lambda draft: abs(acceptance(ids(draft), ids(text)) - share))
 
 

@@ -157,17 +157,17 @@ class OurTraining(Loop):
     ) -> None:
         self.samples, self.folder = samples, folder
         learning = unfreeze(backend.network, settings)
-        kept = frontier(backend, settings.layers, [sample.instruction for sample in samples])
-        rows = FeatureRows.of(samples, is_per_picture=kept.is_per_picture)
+        boundary = frontier(backend, settings.layers, [sample.instruction for sample in samples])
+        rows = FeatureRows.of(samples, is_per_picture=boundary.is_per_picture)
         num_rows = len(rows.firsts)
         features = Features(
-            folder / "features", fingerprint="bench", num_rows=num_rows, shape=kept.shape, dtype=backend.dtype
+            folder / "features", fingerprint="bench", num_rows=num_rows, shape=boundary.shape, dtype=backend.dtype
         )
-        compute_features(kept, rows, features, together=rows_together(backend.device))
+        compute_features(boundary, rows, features, together=rows_together(backend.device))
         super().__init__(
             Job(backend=backend, samples=samples, folder=folder, settings=settings, backbone="bench", weights="bench"),
             learning=learning,
-            examples=Examples(backend, samples, kept, features, rows),
+            examples=Examples(backend, samples, boundary, features, rows),
             devices=Devices(cpu=backend.device.type == "cpu"),
             facts={},
         )

@@ -82,7 +82,7 @@ def evaluate(
     against: Annotated[
         Path | None,
         typer.Option(
-            help="Another run's --output: tell where its records differ, and what was nearly a tie.",
+            help="Another run's --output: list where its records differ, and near-ties.",
             metavar="DIR",
             rich_help_panel=OUTPUT,
         ),

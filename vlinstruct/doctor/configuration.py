@@ -28,8 +28,8 @@ _DOES: Mapping[str, bool] = {"do_resize": True, "do_rescale": True, "do_normaliz
 def architecture(model: ModelFolder) -> Iterator[Finding]:
     """What kind of model it is, and which known one has its shape."""
     kind = model.config.text_config.kind
-    like = of_same_shape(model.values)
-    shape = "" if like is None else f", the shape of {like.name}"
+    twin = of_same_shape(model.values)
+    shape = "" if twin is None else f", the shape of {twin.name}"
     yield ok("architecture", f"InstructBLIP with {kind}{shape}, {model.config.num_query_tokens} query tokens")
     architectures = model.values.get("architectures") or [_ARCHITECTURE]
     if _ARCHITECTURE not in architectures:
@@ -101,27 +101,27 @@ def pictures(model: ModelFolder) -> Iterator[Finding]:
         yield notice("pictures", message, "Copy preprocessor_config.json from the model's repository")
         return
     values = read_json_object(path)
-    wrong = [*_wrong_normalisation(values)]
+    findings = [*_wrong_normalisation(values)]
     size = values.get("size")
     sides = set(size.values()) if isinstance(size, dict) else {size}
     if size is not None and sides != {side}:  # the vision tower's positions are trained for its own size
         message = f"preprocessor_config.json says {size}, the vision tower reads {side} pixels, which wins"
-        wrong.insert(0, notice("pictures", message, _COPY))
+        findings.insert(0, notice("pictures", message, _COPY))
     steps = [name for name, is_done in _DOES.items() if bool(values.get(name, is_done)) != is_done]
     if steps:
         message = f"{', '.join(steps)} are not followed: pictures are squeezed to a square, scaled and normalised"
-        wrong.append(notice("pictures", message, "Compare a few answers with those of the model's authors"))
-    yield from wrong or [ok("pictures", f"{side} x {side} pixels, bicubic, CLIP's mean and deviation")]
+        findings.append(notice("pictures", message, "Compare a few answers with those of the model's authors"))
+    yield from findings or [ok("pictures", f"{side} x {side} pixels, bicubic, CLIP's mean and deviation")]
 
 
 def _wrong_normalisation(values: Mapping[str, Any]) -> Iterator[Finding]:
     for name, trained in (("image_mean", _MEAN), ("image_std", _STD)):
-        got = values.get(name) or trained
-        are_numbers = isinstance(got, list | tuple) and all(isinstance(value, int | float) for value in got)
-        if not are_numbers or len(got) != 3 or (name == "image_std" and 0 in got):  # which is divided by
-            yield problem("pictures", f"{name} is {got}: three numbers were expected, none of image_std 0", _CLIP)
-        elif any(not math.isclose(value, usual, abs_tol=1e-4) for value, usual in zip(got, trained, strict=True)):
-            yield notice("pictures", f"{name} is {got}, the models of this family were trained with CLIP's", _CLIP)
+        numbers = values.get(name) or trained
+        are_numbers = isinstance(numbers, list | tuple) and all(isinstance(value, int | float) for value in numbers)
+        if not are_numbers or len(numbers) != 3 or (name == "image_std" and 0 in numbers):  # which is divided by
+            yield problem("pictures", f"{name} is {numbers}: three numbers were expected, none of image_std 0", _CLIP)
+        elif any(not math.isclose(value, usual, abs_tol=1e-4) for value, usual in zip(numbers, trained, strict=True)):
+            yield notice("pictures", f"{name} is {numbers}, the models of this family were trained with CLIP's", _CLIP)
     resample = values.get("resample", _BICUBIC)
     if resample != _BICUBIC:
         yield notice("pictures", f"resample is {resample}, the models were trained with bicubic (3)", _CLIP)

@@ -86,7 +86,7 @@ def find_folder(settings: DoctorSettings) -> tuple[Path | None, Finding]:
     """Finds the backbone's folder without a download; None where it is not here.
 
     Raises:
-        CheckpointError: nothing is known by that name.
+        CheckpointError: the name is unknown.
     """
     name, source = settings.backbone, resolve(settings.backbone)
     if isinstance(source, Path):

@@ -77,29 +77,29 @@ def python(settings: DoctorSettings) -> Iterator[Finding]:
 def packages(settings: DoctorSettings) -> Iterator[Finding]:
     """All libraries, each against the versions that we need; those that are fine first."""
     try:
-        usable = usable_packages()
+        libraries = usable_packages()
     except PackageNotFoundError:
         message = "vlinstruct is not installed, so that the versions it needs are not known"
         yield notice("package", message, "pip install . in its folder")
         return
-    yield from sorted(map(check_package, usable), key=lambda finding: finding.level != "ok")
+    yield from sorted(map(check_package, libraries), key=lambda finding: finding.level != "ok")
 
 
 def usable_packages() -> list[Package]:
     """Returns what our metadata asks for, then the optional libraries that it does not know."""
     extras = [extra for extra in metadata("vlinstruct").get_all("Provides-Extra") or [] if extra != _DEVELOPMENT]
-    usable = []
+    libraries = []
     for text in metadata("vlinstruct").get_all("Requires-Dist") or []:
         requirement = Requirement(text)
         name, specifier, marker = requirement.name, requirement.specifier, requirement.marker
         if marker is None or marker.evaluate({"extra": ""}):
-            usable.append(Package(name=name, specifier=specifier))
+            libraries.append(Package(name=name, specifier=specifier))
             continue
         extra = next((extra for extra in extras if marker.evaluate({"extra": extra})), None)
         if extra is not None:  # else only the tests need it, or another system
-            usable.append(Package(name=name, specifier=specifier, extra=extra, is_optional=True))
-    names = {package.name.lower() for package in usable}
-    return [*usable, *(Package(name=name, is_optional=True) for name in _OPTIONAL if name not in names)]
+            libraries.append(Package(name=name, specifier=specifier, extra=extra, is_optional=True))
+    names = {package.name.lower() for package in libraries}
+    return [*libraries, *(Package(name=name, is_optional=True) for name in _OPTIONAL if name not in names)]
 
 
 def check_package(package: Package) -> Finding:
@@ -111,10 +111,10 @@ def check_package(package: Package) -> Finding:
             return problem("package", f"{package.name} is not installed", package.installation)
         use = _OPTIONAL.get(package.name.lower(), f"the extra {package.extra} needs it")
         return notice("package", f"{package.name} is not installed: {use}", package.installation)
-    failed = [clause for clause in package.specifier if not clause.contains(installed, prereleases=True)]
-    if not failed:
+    unmet = [clause for clause in package.specifier if not clause.contains(installed, prereleases=True)]
+    if not unmet:
         return ok("package", f"{package.name} {installed}")
-    floor = next((clause.version for clause in failed if clause.operator in (">=", ">")), None)
+    floor = next((clause.version for clause in unmet if clause.operator in (">=", ">")), None)
     if floor is None:
         message = f"{package.name} {installed} is newer than what was tested ({package.specifier})"
         return notice("package", message, package.installation)
@@ -190,12 +190,12 @@ def _no_gpu(cuda: str | None, *, has_warned: bool) -> Finding:
         cuda: the version that torch was built for; None for its CPU build.
         has_warned: whether torch complained when it looked.
     """
-    visible, has_driver = os.environ.get("CUDA_VISIBLE_DEVICES"), shutil.which("nvidia-smi") is not None
+    visible_devices, has_driver = os.environ.get("CUDA_VISIBLE_DEVICES"), shutil.which("nvidia-smi") is not None
     if has_driver and cuda is None:
         fix = "Install one of torch's CUDA builds: https://pytorch.org/get-started/locally"
         return notice("gpu", "an NVIDIA driver is here, but this torch is a CPU build", fix)
-    if cuda is not None and visible is not None:
-        message = f"none is seen, CUDA_VISIBLE_DEVICES is {visible!r}"
+    if cuda is not None and visible_devices is not None:
+        message = f"none is seen, CUDA_VISIBLE_DEVICES is {visible_devices!r}"
         return notice("gpu", message, "Unset it, or name devices that nvidia-smi lists")
     if has_driver or has_warned:
         return notice("gpu", f"torch for CUDA {cuda} sees none", "Update NVIDIA's driver, or see what nvidia-smi says")

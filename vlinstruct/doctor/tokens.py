@@ -110,9 +110,9 @@ def vicuna(model: ModelFolder) -> Iterator[Finding]:
         "texts end with id 2": text.eos_token_id == 2,
         "a generated id 0 (LAVIS: the end) leaves no text": 0 in LiteralTokenizer(tokenizer).special,
     }
-    missing = [mark for mark, holds in expected.items() if not holds]
-    if missing:
-        message = f"this is not InstructBLIP's Vicuna v1.1, where {'; '.join(missing)}"
+    missing_marks = [mark for mark, holds in expected.items() if not holds]
+    if missing_marks:
+        message = f"this is not InstructBLIP's Vicuna v1.1, where {'; '.join(missing_marks)}"
         yield notice("vicuna", message, _VICUNA)
     else:
         yield ok("vicuna", f"InstructBLIP's: {', '.join(expected)}")
@@ -148,12 +148,11 @@ def _comes_back(tokenizer: Tokenizer) -> Iterator[Finding]:
 
     # A vocabulary may lack a character (T5 a newline); a text of characters that come back alone must come back whole.
     writable = [text for text in SPECIAL_TEXTS if all(comes_back(f"x{unit}x") for unit in re.findall(r"\s+|\S", text))]
-    lost = [text for text in writable if not comes_back(text)]
-    if lost:
-        message = (
-            f"language model: {', '.join(map(repr, lost))} come back as other text, though their characters do not"
-        )
+    lost_texts = [text for text in writable if not comes_back(text)]
+    if lost_texts:
+        quoted = ", ".join(map(repr, lost_texts))
+        message = f"language model: {quoted} come back as other text, though their characters do not"
         yield problem("typed text", message, _SAME)
     else:
-        rest = "" if len(writable) == len(SPECIAL_TEXTS) else ", the others hold characters it cannot write"
-        yield ok("typed text", f"{len(writable)} come back as typed{rest}")
+        remark = "" if len(writable) == len(SPECIAL_TEXTS) else ", the others hold characters it cannot write"
+        yield ok("typed text", f"{len(writable)} come back as typed{remark}")

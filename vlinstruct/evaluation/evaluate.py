@@ -217,9 +217,9 @@ def evaluate(
             continue
         evaluation = _evaluation(selection, folder, list(adapters_of), identity, settings, notify)
         if against is not None:
-            there = folder_of(Path(against), selection.collection)
-            compared = differences(read_records(folder), other_records(there))
-            evaluation = replace(evaluation, against=there, differences=compared)
+            other_folder = folder_of(Path(against), selection.collection)
+            compared = differences(read_records(folder), other_records(other_folder))
+            evaluation = replace(evaluation, against=other_folder, differences=compared)
         on_table(evaluation)
         evaluations.append(evaluation)
     return evaluations

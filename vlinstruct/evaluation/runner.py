@@ -96,9 +96,9 @@ def run(
     }
     gather(folder, keys, processes)
     # A process's writer knows its own part only; what all of them may skip stands in the whole file.
-    path, done = folder / RECORDS_FILE, frozenset[str]()
+    path, done_keys = folder / RECORDS_FILE, frozenset[str]()
     if processes.count > 1 and path.exists():
-        done = scan(Target(name=str(path), real=str(path), schema=SCHEMA, keys=keys)).done
+        done_keys = scan(Target(name=str(path), real=str(path), schema=SCHEMA, keys=keys)).done
     with (
         open_records(records_file(folder, processes), schema=SCHEMA, keys=keys) as writer,
         (folder / TIMES_FILE).open("a", encoding="utf-8") as times,
@@ -110,7 +110,7 @@ def run(
             # Every count-th chunk, not a run of them: tasks differ in cost, and so each process has its share of all.
             for chunk in chunks[processes.rank :: processes.count]:
                 names = [f"{model.name}/{chunk.words}/{item.id}" for item in chunk.items]
-                if not all(keys[name] in done or writer.is_done(name) for name in names):
+                if not all(keys[name] in done_keys or writer.is_done(name) for name in names):
                     answered = answer(
                         load(),
                         chunk.items,

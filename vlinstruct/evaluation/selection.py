@@ -62,18 +62,18 @@ class EvaluationSettings:
     quantize: Quantization | None = None
     offline: bool = False
 
-    def generation(self, own: GenerationSettings) -> GenerationSettings:
+    def generation(self, defaults: GenerationSettings) -> GenerationSettings:
         """Returns a benchmark's own settings with what is set here in their place.
 
         Raises:
             UsageError: a number is out of range.
         """
-        return replace(
-            own,
-            num_beams=own.num_beams if self.num_beams is None else self.num_beams,
-            max_new_tokens=own.max_new_tokens if self.max_new_tokens is None else self.max_new_tokens,
-            repetition_penalty=own.repetition_penalty if self.repetition_penalty is None else self.repetition_penalty,
-        )
+        changes: dict[str, Any] = {
+            "num_beams": self.num_beams,
+            "max_new_tokens": self.max_new_tokens,
+            "repetition_penalty": self.repetition_penalty,
+        }
+        return replace(defaults, **{name: value for name, value in changes.items() if value is not None})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +114,7 @@ def official(names: Sequence[str]) -> list[Benchmark]:
     """Returns the official benchmarks among the names, in the order of the paper's.
 
     Raises:
-        UsageError: nothing is known by one of the names.
+        UsageError: one of the names is unknown.
     """
     unknown_names = [name for name in names if name != "mini" and name not in {**_MINI_TASKS, **BENCHMARKS}]
     if unknown_names:

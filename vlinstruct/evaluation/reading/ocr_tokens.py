@@ -105,15 +105,15 @@ def _read(pictures: Mapping[str, LoadPicture], ocr: Ocr) -> Mapping[str, _Tokens
     keys = {image: image for image in pictures}
     ocr.folder.mkdir(parents=True, exist_ok=True)
     gather(ocr.folder, keys, ocr.processes)
-    kept = _kept(ocr.folder, keys)
-    missing = [image for image in pictures if image not in kept][ocr.processes.rank :: ocr.processes.count]
+    tokens = _kept(ocr.folder, keys)
+    unread = [image for image in pictures if image not in tokens][ocr.processes.rank :: ocr.processes.count]
     with (
         open_records(records_file(ocr.folder, ocr.processes), schema=_SCHEMA, keys=keys) as writer,
-        ocr.progress(len(missing)) as advance,
+        ocr.progress(len(unread)) as advance,
     ):
         for notice in writer.notices:
             ocr.notify(notice)
-        for image in missing:
+        for image in unread:
             texts = list(ocr.read(pictures[image]()))
             writer.write({"schema": _SCHEMA, "id": image, "status": "ok", "tokens": texts, "library": ocr.library})
             advance()

@@ -102,8 +102,8 @@ def sample_cases(records: Iterable[Mapping[str, Any]], items: Sequence[Item], *,
     rng = random.Random(f"cases/{seed}")
     failures = [case for case in cases if case.is_failure]
     first = rng.sample(failures, min(NUM_FAILURES, len(failures)))
-    rest = [case for case in cases if all(case is not other for other in first)]
-    return first + rng.sample(rest, min(NUM_CASES - len(first), len(rest)))
+    other_cases = [case for case in cases if all(case is not other for other in first)]
+    return first + rng.sample(other_cases, min(NUM_CASES - len(first), len(other_cases)))
 
 
 def _case_of(item: Item, record: Mapping[str, Any], canonical: Mapping[str, Any]) -> Case:

@@ -139,10 +139,13 @@ class Table:
 
     def recovered(self, model: str, column: Column) -> Interval:
         """Returns the share of what poor words lose against canonical ones that a way to choose wins back."""
-        poor, best = self._relative(Cell(model, "poor", "plain")), self._relative(Cell(model, "canonical", "plain"))
+        poor, canonical = (
+            self._relative(Cell(model, "poor", "plain")),
+            self._relative(Cell(model, "canonical", "plain")),
+        )
         won = self._relative(Cell(model, "poor", column)) - poor
         with np.errstate(divide="ignore", invalid="ignore"):
-            return interval(won / (best - poor))
+            return interval(won / (canonical - poor))
 
     def _relative(self, cell: Cell) -> NDArray[np.float64]:
         with np.errstate(divide="ignore", invalid="ignore"):  # a resample of few items may hold no right answer

@@ -101,13 +101,13 @@ def _task_scores(table: Table) -> list[str]:
     """Returns the lines of each task's own metric, for the cells that matter most; --json has all of them."""
     shown_columns = [column for column in table.columns if column in ("plain", "plain, greedy", "AIO safe")]
     ways = [(words, column) for words in table.words if words != "paraphrased" for column in shown_columns]
-    shown = [
+    cells = [
         (f"{model}, {words}, {column}", Cell(model, words, column)) for model in table.models for words, column in ways
     ]
     lines = ["each task's own metric"]
     for task in table.tasks:
         lines.append(f"  {task.name} ({task.metric})")
-        lines += [f"    {name:36} {spelled(table.task_score(cell, task.name), digits=3)}" for name, cell in shown]
+        lines += [f"    {name:36} {spelled(table.task_score(cell, task.name), digits=3)}" for name, cell in cells]
     return lines
 
 
