@@ -109,6 +109,7 @@ class TheirArms:
 
     def _score(self, image: Image.Image, text: str) -> ScoredInstruction:
         nll = self.target_nll(image, self.templates.score_prompt(), text, self.ours.tokenizer.target_ids(text))
+        # The comparison's prompt reads the mean alone, so that no token's text is needed.
         scores = TokenScores(tokens=("",) * len(nll), token_nll=tuple(nll))
         return ScoredInstruction(text=text, ias=scores.mean_nll, scores=scores)
 

@@ -143,6 +143,7 @@ def evaluate(
     from vlinstruct.evaluation.selection import EvaluationSettings
     from vlinstruct.training.devices import launched
 
+    # Of several processes the first one talks; the others compute in silence.
     rank, _ = launched()
     talk = Talk(quiet=common.quiet or rank > 0)
 

@@ -93,7 +93,7 @@ def show_checked(names: Sequence[str], data: Path | None, as_json: bool, *, ocr:
     from vlinstruct.evaluation.selection import official, require_names
 
     require_names(names, ocr=ocr)
-    benchmarks = official(names)
+    benchmarks = official(names)  # mini's items are drawn: there is nothing of it to check
     if not benchmarks or data is None:
         raise UsageError("--check-data needs --data DIR and official benchmarks; mini's items are drawn, not read.")
     num_wrong = 0

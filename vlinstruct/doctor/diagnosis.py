@@ -95,6 +95,7 @@ def diagnose(
         dtype=dtype,
         offline=offline,
     )
+    # The machine first: where a library is broken, these findings are all that there is, and they say why.
     environment = examine_machine(settings)
     try:
         from vlinstruct.doctor.backbone import examine_backbone

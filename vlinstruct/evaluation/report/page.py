@@ -28,7 +28,7 @@ from vlinstruct.values import Role
 
 NUM_CASES, NUM_FAILURES = 12, 4
 ROLES: tuple[Role, ...] = get_args(Role)
-_SHOWN_PX = 200
+_SHOWN_PX = 200  # width in the page; the picture itself is embedded whole, to be looked at in full
 _STYLE = """
 body { font: 15px/1.45 sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
 table { border-collapse: collapse; margin: .6rem 0 }

@@ -32,6 +32,7 @@ def as_record(table: Table, facts: dict[str, Any]) -> dict[str, Any]:
         table: the scores.
         facts: what they were measured on and with.
     """
+    # Every cell, where the terminal shows a choice: whoever makes figures of their own should not have to run it again.
     cells = [Cell(model, words, column) for model in table.models for words in table.words for column in table.columns]
     return {
         "schema": "vlinstruct.evaluation_table/1",

@@ -73,6 +73,7 @@ class Simple(lmms):  # type: ignore[misc]
     def __init__(self, **model_args: Any) -> None:
         super().__init__()
         self.settings = Settings.read(model_args)
+        # lmms-eval gives each process its share of the requests; all that is ours is to compute on a GPU of our own.
         device = self._join_processes() or self.settings.device
         self.pipeline = load(
             self.settings.pretrained or None,
