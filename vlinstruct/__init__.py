@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from vlinstruct.doctor.diagnosis import diagnose
     from vlinstruct.errors import VlinstructError
     from vlinstruct.evaluation.evaluate import evaluate
-    from vlinstruct.evaluation.settings import EvaluationSettings
+    from vlinstruct.evaluation.selection import EvaluationSettings
     from vlinstruct.model import Model, load
     from vlinstruct.operations import Ask, BatchItem, Optimize, Score
     from vlinstruct.settings import GenerationSettings, ModelSettings, OptimizationSettings, RunSettings
@@ -65,7 +65,7 @@ _HOMES = {
     "BatchItem": "operations",
     "Chat": "chat",
     "ChatSettings": "chat",
-    "EvaluationSettings": "evaluation.settings",
+    "EvaluationSettings": "evaluation.selection",
     "Failed": "values",
     "GenerationSettings": "settings",
     "Model": "model",

@@ -187,7 +187,7 @@ def test_memory_that_ends_while_it_answers_is_no_bug(folder: Path, monkeypatch: 
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB at 0x7f")
 
     monkeypatch.setattr(backbone, "attempt", fail)
-    assert "memory ended" in told(examined(folder), "answer", "notice")
+    assert "out of memory" in told(examined(folder), "answer", "notice")
 
 
 def test_answers_that_differ_are_a_problem(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -237,6 +237,6 @@ def test_a_cached_repository_is_examined_with_its_commit(hub_cache: Path, folder
 def test_reading_gigabytes_is_announced(
     folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("vlinstruct.doctor.folder._WORTH_SAYING", 0)
+    monkeypatch.setattr("vlinstruct.doctor.folder._SLOW_BYTES", 0)
     examined(folder)
     assert caplog.messages[0] == "reading 0 GB of weights"

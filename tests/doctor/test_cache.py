@@ -130,7 +130,7 @@ def test_the_hub_is_asked_unless_offline(
     assert words in finding.found
     assert "0x" not in finding.found
     monkeypatch.setattr("huggingface_hub.get_session", lambda: pytest.fail("it was asked"))
-    assert only(cache.hub).found == "not asked: offline"
+    assert only(cache.hub).found == "not contacted: offline"
 
 
 def test_every_paper_backbone_has_a_download_size() -> None:

@@ -10,7 +10,7 @@ from command_line import vli
 
 from vlinstruct.errors import UsageError
 from vlinstruct.evaluation.evaluate import Evaluation, evaluate
-from vlinstruct.evaluation.settings import EvaluationSettings
+from vlinstruct.evaluation.selection import EvaluationSettings
 
 NAMES = ["mini/vsr", "mini/iconqa"]
 ON_CPU = EvaluationSettings(device="cpu", batch_size=2)

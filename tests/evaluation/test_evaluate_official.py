@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -169,13 +170,13 @@ def test_what_is_wrong_with_the_data_is_listed(tmp_path: Path) -> None:
     assert [line.split(":")[0] for line in lines] == ["vsr", "gqa", "gqa"]
     assert "1,222 are expected" in lines[0]
     assert "testdev_balanced_questions.json): no such file" in lines[1]
-    assert result.lines == ["error: the data of 2 of 2 benchmarks is not as it should be. See stdout."]
+    assert result.lines == ["error: 2 of 2 benchmarks have problems in their data. See stdout."]
     listed = vli("evaluate", "gqa", "--data", tmp_path, "--check-data", "--json").records
     assert [(one["id"], one["status"], len(one["problems"])) for one in listed] == [("gqa", "error", 2)]
 
 
 def test_nothing_wrong_is_said_with_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vlinstruct.evaluation.reading.files._count_problems", lambda *_: [])
+    monkeypatch.setitem(BENCHMARKS, "vsr", replace(BENCHMARKS["vsr"], num_items=2))
     text = vli("evaluate", "vsr", "--data", write(tmp_path, "vsr"), "--check-data").text
     assert text == "vsr: nothing is wrong: 2 items, 2 pictures\n"
 

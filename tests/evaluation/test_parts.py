@@ -12,7 +12,7 @@ from PIL import Image
 
 import vlinstruct as vli
 from vlinstruct.errors import InputError
-from vlinstruct.evaluation.item import Item, Words
+from vlinstruct.evaluation.benchmark import Item, Words
 from vlinstruct.evaluation.parts import ALONE, Processes
 from vlinstruct.evaluation.runner import Contender, run
 from vlinstruct.model import Model

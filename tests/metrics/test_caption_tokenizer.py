@@ -12,12 +12,11 @@ import numpy as np
 import pytest
 from command_line import vli
 
-from vlinstruct.evaluation.item import Task
+from vlinstruct.evaluation.benchmark import Task
 from vlinstruct.evaluation.report.table import Cell, read_table
 from vlinstruct.metrics import captions
-from vlinstruct.metrics.captions import CoreNlp, find_corenlp
+from vlinstruct.metrics.captions import CoreNlp, Tokens, find_corenlp, ptb_tokens
 from vlinstruct.metrics.cider import cider
-from vlinstruct.metrics.ptb import Tokens, ptb_tokens
 
 FLICKR = Task(name="flickr30k", metric="cider")
 GQA = Task(name="gqa", metric="accuracy")

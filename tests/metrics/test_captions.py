@@ -11,8 +11,7 @@ import pytest
 from vlinstruct.errors import ResourceError
 from vlinstruct.evaluation.benchmarks.mini import TASKS, items
 from vlinstruct.metrics import captions
-from vlinstruct.metrics.captions import find_corenlp, tokenized
-from vlinstruct.metrics.ptb import Tokens, ptb_tokens
+from vlinstruct.metrics.captions import Tokens, find_corenlp, ptb_tokens, tokenized
 
 GOLDEN = json.loads(Path(__file__).with_name("ptb_golden.json").read_text())
 

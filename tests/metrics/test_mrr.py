@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from vlinstruct.errors import DataError, ScoreError
-from vlinstruct.metrics.mrr import mean_reciprocal_rank, target_rank
+from vlinstruct.metrics.accuracy import mean_reciprocal_rank, target_rank
 
 GOLDEN = json.loads(Path(__file__).with_name("mrr_golden.json").read_text())
 

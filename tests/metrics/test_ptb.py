@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from vlinstruct.metrics.ptb import ptb_tokens
+from vlinstruct.metrics.captions import ptb_tokens
 
 GOLDEN = json.loads(Path(__file__).with_name("ptb_golden.json").read_text())
 

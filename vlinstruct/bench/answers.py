@@ -23,7 +23,7 @@ from vlinstruct.values import good
 
 ARMS = ("transformers, plain", "transformers, AIO", "vlinstruct, plain", "vlinstruct, AIO")
 _MB = 10**6
-_FORMATS = (".png", ".svg", ".pdf")
+_FORMATS = (".png", ".svg", ".pdf")  # of the plot
 _COLOURS = dict(zip(ARMS, ("#b0b0b0", "#808080", "#7fb3d5", "#1f77b4"), strict=True))
 
 
@@ -64,7 +64,8 @@ class OurArms:
         self._ask(optimize=True, optimization=OptimizationSettings(select="safe"))
 
     def _ask(self, **settings: Any) -> None:
-        # A new model remembers no rewriting of an earlier run, and pictures seen anew have no prefixes yet.
+        # Every run starts from nothing: a new model remembers no rewriting of an earlier one, and pictures that
+        # are seen anew have no prefixes yet.
         model = Model(self.backend)
         seen = [good(outcome) for outcome in model.see_each(self.images)]
         for outcome in model.ask_each(seen, self.questions, generation=self.generation, **settings):
@@ -131,13 +132,14 @@ def as_table(comparisons: Sequence[Comparison], cold: Sequence[Timing] = ()) -> 
 
 
 def heading(comparison: Comparison) -> str:
-    """Says in a line what was load."""
+    """Returns in a line what was asked: pictures together, length of the answers, share of drafts that are right."""
     load = comparison.workload
     share = f"{100 * load.acceptance:.0f} % of drafts right"
     return f"batch {load.batch}, answers of {load.answer_tokens} tokens, {share}"
 
 
 def _block(head: str, timings: Sequence[Timing], *, to: str, unit: str) -> list[str]:
+    """Returns a line per arm under its head, with ratios to the arm `to`."""
     scale, digits = (1e3, 1) if unit == "ms" else (1, 2)
     has_peaks = any(timing.peak_bytes is not None for timing in timings)
     reference = next(timing.median_s for timing in timings if timing.arm == to)

@@ -90,14 +90,14 @@ def bench(settings: BenchSettings, *, on_loaded: Callable[[], None] = lambda: No
         identity = find(name, offline=settings.offline)
         ours, theirs = load_both(identity, device=settings.device, dtype=settings.dtype)
     on_loaded()
-    here = environment(ours.device, ours.dtype)
+    machine = environment(ours.device, ours.dtype)
     if settings.training:
         workloads = training_workloads(settings.batch_size or _TRAINING_BATCH)
         trainings = compare_training(ours, theirs, workloads, runs)
-        return Measurement(table=training_table(trainings), record=training_record(name, trainings, here))
+        return Measurement(table=training_table(trainings), record=training_record(name, trainings, machine))
     if settings.num_candidates is not None:
         ranking = compare_ranking(ours, theirs, settings.num_candidates, runs)
-        return Measurement(table=ranking_table(ranking), record=ranking_record(name, ranking, here))
+        return Measurement(table=ranking_table(ranking), record=ranking_record(name, ranking, machine))
     shares = settings.acceptance or (0.0, measured_acceptance(_MINI_ITEMS), 1.0)
     questions = [
         Workload(answer_tokens=answer_tokens, batch=settings.batch_size or 1, acceptance=share)
@@ -109,5 +109,5 @@ def bench(settings: BenchSettings, *, on_loaded: Callable[[], None] = lambda: No
     folder = ours.identity.folder
     cold = cold_starts(folder, settings.cold_runs) if settings.cold_runs > 0 and folder is not None else ()
     return Measurement(
-        table=as_table(comparisons, cold), record=as_record(name, comparisons, cold, here), comparisons=comparisons
+        table=as_table(comparisons, cold), record=as_record(name, comparisons, cold, machine), comparisons=comparisons
     )

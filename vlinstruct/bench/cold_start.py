@@ -40,11 +40,13 @@ except ImportError:
 print(seconds, peak)
 sys.exit(code)
 """
-_BYTES_OF_MAXRSS = 1 if sys.platform == "darwin" else 1024
+_BYTES_OF_MAXRSS = 1 if sys.platform == "darwin" else 1024  # Linux counts in KiB
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Run:
+    """What one process took."""
+
     seconds: float
     peak_bytes: int
 
@@ -62,7 +64,11 @@ def cold_starts(folder: Path, runs: int) -> tuple[Timing, ...]:
     with tempfile.TemporaryDirectory() as workplace:
         path = Path(workplace) / "picture.png"
         picture().save(path)
-        commands = dict(zip(COLD_ARMS, _commands(folder, path), strict=True))
+        question = [str(path), INSTRUCTION]
+        ask = ["-m", "vlinstruct", "ask", *question, "--backbone", str(folder), "--device", "cpu", "--offline"]
+        theirs = ["-m", "vlinstruct.bench.cold_start", str(folder), *question]
+        # `import torch` alone is the floor: no arm can start faster.
+        commands = dict(zip(COLD_ARMS, (["-c", "import torch"], theirs, ask, [*ask, "-O"]), strict=True))
         turns = [{arm: _run(command) for arm, command in commands.items()} for _ in range(1 + runs)][1:]
     return tuple(
         Timing(
@@ -74,17 +80,13 @@ def cold_starts(folder: Path, runs: int) -> tuple[Timing, ...]:
     )
 
 
-def _commands(folder: Path, path: Path) -> list[list[str]]:
-    ask = ["-m", "vlinstruct", "ask", str(path), INSTRUCTION, "--backbone", str(folder), "--device", "cpu", "--offline"]
-    theirs = ["-m", "vlinstruct.bench.cold_start", str(folder), str(path), INSTRUCTION]
-    return [[sys.executable, *arguments] for arguments in (["-c", "import torch"], theirs, ask, [*ask, "-O"])]
-
-
-def _run(command: Sequence[str]) -> _Run:
-    launched = subprocess.run([sys.executable, "-I", "-c", _LAUNCHER, *command], capture_output=True, text=True)
-    if launched.returncode != 0:
-        raise ResourceError(f"the process {' '.join(command[1:4])} failed with exit code {launched.returncode}.")
-    seconds, peak = launched.stdout.split()
+def _run(arguments: Sequence[str]) -> _Run:
+    """Runs Python with these arguments in a process of its own, and returns its seconds and peak of memory."""
+    command = [sys.executable, *arguments]
+    launcher = subprocess.run([sys.executable, "-I", "-c", _LAUNCHER, *command], capture_output=True, text=True)
+    if launcher.returncode != 0:
+        raise ResourceError(f"the process {' '.join(command[1:4])} failed with exit code {launcher.returncode}.")
+    seconds, peak = launcher.stdout.split()
     return _Run(seconds=float(seconds), peak_bytes=int(peak) * _BYTES_OF_MAXRSS)
 
 
@@ -95,6 +97,7 @@ def answer_with_transformers(folder: Path, image: Path, question: str) -> str:
     from vlinstruct.backends.instructblip.image_processor import ImageProcessor
     from vlinstruct.bench.models import architecture
 
+    # float32, as our own command computes on a CPU: both arms do the same work.
     model = architecture().from_pretrained(folder, local_files_only=True, use_safetensors=True, dtype=torch.float32)
     config = model.eval().config
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))

@@ -78,6 +78,7 @@ def our_row(config: InstructBlipConfig, batch: PaddedBatch) -> Flops:
 
 def plain_row(config: InstructBlipConfig, batch: PaddedBatch) -> Flops:
     """Returns a row's operations in transformers' language model; a decoder-only one has logits at every position."""
+    # `both` is less than prompt + target: a decoder-only row has its answer behind its own prompt, and is padded once.
     text, whole = config.text_config, batch.prefix + batch.both
     lengths = (batch.prefix + batch.prompt, batch.target) if text.is_encoder_decoder else (1, whole)
     forward, backward = text.flops(*lengths)
@@ -86,41 +87,30 @@ def plain_row(config: InstructBlipConfig, batch: PaddedBatch) -> Flops:
 
 def frozen_row(config: InstructBlipConfig, num_tokens: int) -> Flops:
     """Returns the operations of the vision tower and the Q-Former for one picture and T instruction tokens."""
-    return Flops(vision=_vision(config.vision_config), qformer=_qformer(config, num_tokens))
+    tower, qformer = config.vision_config, config.qformer_config
+    patches = _product(tower.num_positions - 1, _CHANNELS * tower.patch_size**2, tower.hidden_size)
+    vision = patches + tower.num_hidden_layers * _layer(tower, tower.num_positions)
+    # Queries and instruction tokens go through every layer together; in every so-many-th the queries read the image.
+    queries, width = config.num_query_tokens, qformer.hidden_size
+    keys_values = _product(tower.num_positions, tower.hidden_size, 2 * width)
+    reading = _product(queries, width, 2 * width) + keys_values + 2 * _product(queries, width, tower.num_positions)
+    num_readers = -(-qformer.num_hidden_layers // qformer.cross_attention_frequency)
+    layers = qformer.num_hidden_layers * _layer(qformer, queries + num_tokens)
+    return Flops(vision=vision, qformer=layers + num_readers * reading)
 
 
 def _product(rows: float, inner: float, columns: float) -> float:
     return 2.0 * rows * inner * columns
 
 
-def _vision(config: VisionConfig) -> float:
-    positions, width = config.num_positions, config.hidden_size
-    patches = _product(positions - 1, _CHANNELS * config.patch_size**2, width)
-    weights = _product(positions, width, 4 * width + 2 * config.intermediate_size)
-    attention = 2 * _product(positions, width, positions)
-    return patches + config.num_hidden_layers * (weights + attention)
-
-
-def _qformer(config: InstructBlipConfig, num_tokens: int) -> float:
-    of = config.qformer_config
-    layers = of.num_hidden_layers * _qformer_layer(of, config.num_query_tokens + num_tokens)
-    num_readers = -(-of.num_hidden_layers // of.cross_attention_frequency)
-    return layers + num_readers * _image_reading(config)
-
-
-def _qformer_layer(config: QFormerConfig, positions: int) -> float:
+def _layer(config: VisionConfig | QFormerConfig, positions: int) -> float:
+    """Returns the operations of self-attention and feed-forward in one layer."""
     width = config.hidden_size
-    weights = _product(positions, width, 4 * width + 2 * config.intermediate_size)
-    return weights + 2 * _product(positions, width, positions)
-
-
-def _image_reading(config: InstructBlipConfig) -> float:
-    queries, width, vision = config.num_query_tokens, config.qformer_config.hidden_size, config.vision_config
-    keys_values = _product(vision.num_positions, vision.hidden_size, 2 * width)
-    return _product(queries, width, 2 * width) + keys_values + 2 * _product(queries, width, vision.num_positions)
+    weights = _product(positions, width, 4 * width + 2 * config.intermediate_size)  # queries, keys, values, output; MLP
+    return weights + 2 * _product(positions, width, positions)  # scores, and the weighted sum of the values
 
 
 def _projection(config: InstructBlipConfig, positions: int) -> Flops:
-    """Its input has no gradient, its weights have."""
-    once = _product(positions, config.qformer_config.hidden_size, config.text_config.hidden_size)
-    return Flops(forward=once, backward=once)
+    # Its weights have a gradient, its input has none: backward costs one product, as forward does.
+    product = _product(positions, config.qformer_config.hidden_size, config.text_config.hidden_size)
+    return Flops(forward=product, backward=product)

@@ -23,7 +23,7 @@ from vlinstruct.errors import CheckpointError
 from vlinstruct.values import Identity
 from vlinstruct.weights.quantization import hushed
 
-_SPREAD = 0.02
+_SPREAD = 0.02  # standard deviation
 
 
 def load_both(backbone: str | Identity | None, *, device: str, dtype: str) -> tuple[InstructBlipBackend, Any]:
@@ -85,7 +85,13 @@ def random_backbone(backbone: str, *, device: str, dtype: str) -> InstructBlipBa
     """
     where = compute_device(device)
     config = InstructBlipConfig.from_dict(config_of(backbone))
-    _require_minis_ids(config, backbone)
+    # The texts that are written are tokenized by mini's tokenizers, whose ids must have rows in this model's tables.
+    mini = InstructBlipConfig.from_dict(BACKBONES["mini"].config())
+    for part in ("text_config", "qformer_config"):
+        size, needed = getattr(config, part).vocab_size, getattr(mini, part).vocab_size
+        if size < needed:
+            why = f"the vocabulary of its {part} has {size} tokens, the texts that are written need mini's {needed}"
+            raise CheckpointError.at("cannot measure backbone", backbone, why, "Give a larger vocab_size")
     identity = Identity(name=backbone, entry=known_backbone(backbone))
     return _with_minis_tokenizers(random_model(config, where, compute_dtype(dtype, where)), identity)
 
@@ -103,18 +109,9 @@ def random_model(config: InstructBlipConfig, device: torch.device, dtype: torch.
     return model
 
 
-def _require_minis_ids(config: InstructBlipConfig, backbone: str) -> None:
-    mini = InstructBlipConfig.from_dict(BACKBONES["mini"].config())
-    for part in ("text_config", "qformer_config"):
-        got, needed = getattr(config, part).vocab_size, getattr(mini, part).vocab_size
-        if got < needed:
-            why = f"the vocabulary of its {part} has {got} tokens, the texts that are written need mini's {needed}"
-            raise CheckpointError.at("cannot measure backbone", backbone, why, "Give a larger vocab_size")
-
-
 def _with_minis_tokenizers(model: InstructBlip, identity: Identity) -> InstructBlipBackend:
     config = model.config
-    text = config.text_config
+    text = config.text_config  # gives the special ids; mini's tokenizers give the others
     return InstructBlipBackend(
         model,
         image_processor=ImageProcessor(image_size=config.vision_config.image_size),

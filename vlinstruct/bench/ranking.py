@@ -64,26 +64,27 @@ def compare_ranking(backend: InstructBlipBackend, theirs: Any, count: int, runs:
         count: candidates, at least 2.
         runs: of every arm, at least 2.
     """
-    image, offered = picture(), candidates(count)
+    image, options = picture(), candidates(count)
     losses: dict[str, list[float]] = {}
     model, reference = Model(backend), TheirArms(theirs, backend, [image], Workload())
 
     def one_by_one() -> None:
         seen = model.see(image)
-        for text in offered:
+        for text in options:
             model.rank_each([seen], [_QUESTION], [[text]])
 
     def together() -> None:
-        (outcome,) = model.rank_each([model.see(image)], [_QUESTION], [offered])
+        (outcome,) = model.rank_each([model.see(image)], [_QUESTION], [options])
         losses["ours"] = [scores.mean_nll for scores in good(outcome)]
 
     @torch.inference_mode()
     def transformers() -> None:
-        targets = [backend.tokenizer.target_ids(text) for text in offered]
+        targets = [backend.tokenizer.target_ids(text) for text in options]
         nll = [reference.target_nll(image, _QUESTION, _QUESTION, target) for target in targets]
         losses["theirs"] = [sum(tokens) / len(tokens) for tokens in nll]
 
     timings = timed_in_turns(dict(zip(RANKING_ARMS, (transformers, one_by_one, together), strict=True)), runs)
+    # A speed-up counts only if the same was computed: the losses of both are compared, too.
     largest = max(abs(own - other) for own, other in zip(losses["ours"], losses["theirs"], strict=True))
     return Ranking(num_candidates=count, timings=timings, largest_difference=largest)
 

@@ -30,9 +30,9 @@ from vlinstruct.model import Model
 from vlinstruct.settings import GenerationSettings
 from vlinstruct.values import Failed
 
-_CERTAIN = 1e4
-_WRONG_WORD = "red"
-_POOR_SHARE = 0.5
+_CERTAIN = 1e4  # a logit above all others, finite in float16
+_WRONG_WORD = "red"  # in no text of the workload's instructions
+_POOR_SHARE = 0.5  # of the instructions on which mini's acceptance is measured
 
 
 class ReplayedState:
@@ -81,6 +81,7 @@ class ReplayedLanguageModel(LanguageModel):
         logits, state = self.inner.prefill(inputs_embeds, attention_mask, draft_ids)
         replayed = ReplayedState(state, self.scripts.pop(0), len(logits))
         favour(logits, replayed.script, replayed.written)
+        # Drafted tokens are in the state already; `drop` takes back those that were not accepted.
         replayed.written = [logits.shape[1] - 1] * len(logits)
         return logits, replayed
 
@@ -197,8 +198,8 @@ def draft_of(text: str, share: float, ids: Callable[[str], list[int]]) -> str:
     words = text.split(" ")
     drafts = []
     for num_wrong in range(len(words) + 1):
-        wrong = {int((i + 0.5) * len(words) / num_wrong) for i in range(num_wrong)}
-        drafts.append(" ".join(_WRONG_WORD if place in wrong else word for place, word in enumerate(words)))
+        wrong_places = {int((i + 0.5) * len(words) / num_wrong) for i in range(num_wrong)}
+        drafts.append(" ".join(_WRONG_WORD if place in wrong_places else word for place, word in enumerate(words)))
     return min(drafts, key=lambda draft: abs(acceptance(ids(draft), ids(text)) - share))
 
 

@@ -29,7 +29,7 @@ from vlinstruct.training.data.conversations import TrainingSample
 from vlinstruct.training.settings import TrainingSettings
 from vlinstruct.values import ScoredInstruction, TokenScores
 
-_NO_TARGET = -100
+_NO_TARGET = -100  # the label that transformers' losses leave out
 
 
 class TheirArms:
@@ -72,6 +72,7 @@ class TheirArms:
         prompt = self.ours.tokenizer.prompt_ids(self.templates.rewrite_prompt(INSTRUCTION))
         written = self.ours.tokenizer.target_ids(REWRITTEN)
         ids = torch.tensor([prompt], device=self.theirs.device)
+        # Rewriting sees no picture, and the whole model's `generate` wants pixels.
         self.theirs.language_model.generate(
             input_ids=ids, attention_mask=torch.ones_like(ids), **self._settings(written, len(written))
         )
@@ -80,7 +81,7 @@ class TheirArms:
         return {
             "logits_processor": [ScriptedLogits(script)],
             "max_new_tokens": num_tokens,
-            "min_new_tokens": num_tokens,
+            "min_new_tokens": num_tokens,  # an end token of the model's own must not cut the text short
             "do_sample": False,
             "num_beams": 1,
             "pad_token_id": 0,
@@ -108,6 +109,7 @@ class TheirArms:
 
     def _score(self, image: Image.Image, text: str) -> ScoredInstruction:
         nll = self.target_nll(image, self.templates.score_prompt(), text, self.ours.tokenizer.target_ids(text))
+        # The comparison's prompt reads the mean alone, so that no token's text is needed.
         scores = TokenScores(tokens=("",) * len(nll), token_nll=tuple(nll))
         return ScoredInstruction(text=text, ias=scores.mean_nll, scores=scores)
 
@@ -120,6 +122,7 @@ class TheirArms:
         else:
             inputs["input_ids"] = torch.cat([inputs["input_ids"], target], dim=1)
             inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
+            # Logits at a position are for the next one, so the target's begin at the prompt's last.
             logits = self.theirs(**inputs).logits[:, -target.shape[1] - 1 : -1]
         nll: list[float] = torch.nn.functional.cross_entropy(logits.float().transpose(1, 2), target, reduction="none")[
             0
@@ -212,11 +215,11 @@ def _padded(part: str, rows: Sequence[Tensor]) -> dict[str, Tensor]:
 
 def _row(sample: TrainingSample, config: Any, ours: InstructBlipBackend) -> _Row:
     marks = [config.image_token_index] * config.num_query_tokens
-    given, target = marks + ours.prompt_ids(sample.prompt), ours.tokenizer.target_ids(sample.answer)
+    prompt, target = marks + ours.prompt_ids(sample.prompt), ours.tokenizer.target_ids(sample.answer)
     if ours.network.config.text_config.is_encoder_decoder:
-        input_ids, labels = given, target
+        input_ids, labels = prompt, target
     else:
-        input_ids, labels = given + target, [_NO_TARGET] * len(given) + target
+        input_ids, labels = prompt + target, [_NO_TARGET] * len(prompt) + target
     return _Row(
         input_ids=torch.tensor(input_ids),
         labels=torch.tensor(labels),

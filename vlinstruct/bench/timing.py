@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-_WARM_UPS = 2
+_NUM_WARM_UPS = 2
 
 
 def median_and_quartiles(values: Sequence[float]) -> tuple[float, float, float]:
@@ -77,10 +77,10 @@ def timed_in_turns(arms: Mapping[str, Callable[[], None]], runs: int) -> tuple[T
         runs: of every arm, at least 2.
     """
     measured: dict[str, list[tuple[float, int | None]]] = {arm: [] for arm in arms}
-    for turn in range(_WARM_UPS + runs):
+    for turn in range(_NUM_WARM_UPS + runs):
         for arm, run in arms.items():
             cost = _cost(run)
-            if turn >= _WARM_UPS:
+            if turn >= _NUM_WARM_UPS:
                 measured[arm].append(cost)
     return tuple(
         Timing(
@@ -95,14 +95,14 @@ def timed_in_turns(arms: Mapping[str, Callable[[], None]], runs: int) -> tuple[T
 def _cost(run: Callable[[], None]) -> tuple[float, int | None]:
     """Returns a run's seconds and its peak memory on the accelerator."""
     if not torch.cuda.is_available():
-        begin = time.perf_counter()
+        start = time.perf_counter()
         run()
-        return time.perf_counter() - begin, None
+        return time.perf_counter() - start, None
     torch.cuda.reset_peak_memory_stats()
-    begin = time.perf_counter()
+    start = time.perf_counter()
     run()
-    torch.cuda.synchronize()
-    return time.perf_counter() - begin, torch.cuda.max_memory_allocated()
+    torch.cuda.synchronize()  # kernels are queued: without it the time would be that of queueing them
+    return time.perf_counter() - start, torch.cuda.max_memory_allocated()
 
 
 def environment(device: torch.device, dtype: torch.dtype) -> dict[str, Any]:

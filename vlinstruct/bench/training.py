@@ -36,7 +36,7 @@ PLAIN, FIRST_EPOCH, LIKE_FOR_LIKE, WITH_EMA = (
     "vlinstruct with EMA, later epochs",
 )
 TRAINING_ARMS = (PLAIN, FIRST_EPOCH, LIKE_FOR_LIKE, WITH_EMA)
-_MANY_EPOCHS = 10**6  # the rate hardly moves
+_MANY_EPOCHS = 10**6  # so that the learning rate, a cosine over all of them, hardly moves while epochs are timed
 _MB = 10**6
 _GFLOP = 1e9
 
@@ -157,23 +157,24 @@ class OurTraining(Loop):
     ) -> None:
         self.samples, self.folder = samples, folder
         learning = unfreeze(backend.network, settings)
-        kept = frontier(backend, settings.layers, [sample.instruction for sample in samples])
-        rows = FeatureRows.of(samples, is_per_picture=kept.is_per_picture)
+        boundary = frontier(backend, settings.layers, [sample.instruction for sample in samples])
+        rows = FeatureRows.of(samples, is_per_picture=boundary.is_per_picture)
         num_rows = len(rows.firsts)
         features = Features(
-            folder / "features", fingerprint="bench", num_rows=num_rows, shape=kept.shape, dtype=backend.dtype
+            folder / "features", fingerprint="bench", num_rows=num_rows, shape=boundary.shape, dtype=backend.dtype
         )
-        compute_features(kept, rows, features, together=rows_together(backend.device))
+        compute_features(boundary, rows, features, together=rows_together(backend.device))
         super().__init__(
             Job(backend=backend, samples=samples, folder=folder, settings=settings, backbone="bench", weights="bench"),
             learning=learning,
-            examples=Examples(backend, samples, kept, features, rows),
+            examples=Examples(backend, samples, boundary, features, rows),
             devices=Devices(cpu=backend.device.type == "cpu"),
             facts={},
         )
 
     def epoch(self) -> None:
         """Learns every sample once, as `run` does it."""
+        # Both of our arms train the one network, in turns; each sets it as it needs it.
         self.backend.network.use_ema = self.settings.ema
         with Log(self.folder / "log.jsonl", last_step=self.step, last_validation=0) as log:
             for _ in range(num_batches(len(self.samples), self.batch_size)):

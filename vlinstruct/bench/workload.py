@@ -19,7 +19,6 @@ from pathlib import Path
 
 from vlinstruct.backends.instructblip.backend import InstructBlipBackend
 from vlinstruct.backends.instructblip.conversation import prompt_of
-from vlinstruct.backends.instructblip.tokenization import TextTokenizer
 from vlinstruct.bench.timing import picture
 from vlinstruct.training.data.conversations import TrainingSample
 
@@ -112,7 +111,11 @@ def draw_samples(
         seed: of all draws.
     """
     rng = random.Random(f"{workload.name}/{seed}")
-    tokens_per_word, words = _cheapest_words(model.tokenizer)
+    # Words that cost the fewest tokens of all: with one token each, texts have the lengths that are asked for exactly.
+    pieces = [piece.removeprefix(_SPACE) for piece in sorted(model.tokenizer.tokenizer.get_vocab())]
+    costs = {piece: len(model.tokenizer.encode(piece)) for piece in pieces if piece.isascii() and piece.isalpha()}
+    tokens_per_word = min(costs.values())
+    words = [word for word, cost in costs.items() if cost == tokens_per_word]
 
     def text(num_tokens: int) -> str:
         return " ".join(rng.choices(words, k=max(1, num_tokens // tokens_per_word)))
@@ -134,11 +137,3 @@ def draw_samples(
             TrainingSample(id=path.stem, image=path, instruction=instruction, prompt=prompt_of(turns), answer=answer)
         )
     return samples
-
-
-def _cheapest_words(tokenizer: TextTokenizer) -> tuple[int, list[str]]:
-    """Returns the fewest tokens that a word costs, and all words of the vocabulary that cost as many."""
-    pieces = [piece.removeprefix(_SPACE) for piece in sorted(tokenizer.tokenizer.get_vocab())]
-    costs = {piece: len(tokenizer.encode(piece)) for piece in pieces if piece.isascii() and piece.isalpha()}
-    fewest = min(costs.values())
-    return fewest, [word for word, cost in costs.items() if cost == fewest]

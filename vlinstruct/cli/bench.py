@@ -79,6 +79,7 @@ def bench(
 
     if cold_runs == 1:
         raise UsageError("--cold-runs takes 2 or more, for a spread, or 0 for none.")
+    # An option that has no effect is refused, not ignored.
     if training or candidates:
         only_answers = {"--acceptance": acceptance, "--plot": plot, "--cold-runs": cold_runs}
         not_both = {"--training and --candidates together": training and candidates}
@@ -86,7 +87,7 @@ def bench(
         names = [name for name, value in refused.items() if value]
         if names:
             what = "--training" if training else "--candidates"
-            raise UsageError(f"{', '.join(names)}: nothing that {what} measures", advice="Leave it out.")
+            raise UsageError(f"{', '.join(names)}: not available with {what}", advice="Leave it out.")
     if plot is not None:
         require_plots(plot)
     settings = BenchSettings(

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from vlinstruct.doctor.finding import Finding
 
 _LEVEL_WIDTH, _CHECK_WIDTH = 9, 17
-_NARROWEST = 24
+_MIN_ROOM = 24  # columns; in a narrower terminal a line is left whole
 
 
 @takes(CommonOptions)
@@ -77,9 +77,10 @@ def _report(diagnosis: Diagnosis) -> Iterator[str]:
 
 
 def _lines(findings: Sequence[Finding]) -> Iterator[str]:
-    for (level, check, fix), same in groupby(findings, lambda finding: (finding.level, finding.check, finding.fix)):
+    # Findings that say the same kind of thing share a line: the libraries that are fine, one behind the other.
+    for (level, check, fix), group in groupby(findings, lambda finding: (finding.level, finding.check, finding.fix)):
         start = f"  {level:{_LEVEL_WIDTH}}{check:{_CHECK_WIDTH}} "
-        yield _wrapped(start, "; ".join(finding.found for finding in same))
+        yield _wrapped(start, "; ".join(finding.found for finding in group))
         if fix is not None:
             yield _wrapped(" " * len(start), f"fix: {fix}")
 
@@ -88,7 +89,7 @@ def _wrapped(start: str, text: str) -> str:
     """Wraps for a terminal; in a pipe a line stays a line."""
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else math.inf
     room = width - len(start)
-    if room < _NARROWEST or len(text) <= room:
+    if room < _MIN_ROOM or len(text) <= room:
         return start + text
     lines = textwrap.wrap(text, int(room), break_long_words=False, break_on_hyphens=False)
     return start + ("\n" + " " * len(start)).join(lines)

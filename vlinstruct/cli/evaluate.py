@@ -72,7 +72,7 @@ def evaluate(
     against: Annotated[
         Path | None,
         typer.Option(
-            help="Another run's --output: tell where its records differ, and what was nearly a tie.",
+            help="Another run's --output: list where its records differ, and near-ties.",
             metavar="DIR",
             rich_help_panel=OUTPUT,
         ),
@@ -130,9 +130,10 @@ def evaluate(
         show_checked(names, data, common.as_json, ocr=ocr)
         return
     from vlinstruct.evaluation.evaluate import evaluate as evaluate_benchmarks
-    from vlinstruct.evaluation.settings import EvaluationSettings
+    from vlinstruct.evaluation.selection import EvaluationSettings
     from vlinstruct.training.devices import launched
 
+    # Of several processes the first one talks; the others compute in silence.
     rank, _ = launched()
     talk = Talk(quiet=common.quiet or rank > 0)
 

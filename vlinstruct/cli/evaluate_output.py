@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,7 @@ def show_list(names: Sequence[str], as_json: bool) -> None:
         as_json: as records.
 
     Raises:
-        UsageError: nothing is known by one of the names.
+        UsageError: one of the names is unknown.
     """
     from vlinstruct.evaluation.benchmarks import BENCHMARKS
     from vlinstruct.evaluation.selection import official
@@ -35,8 +35,18 @@ def show_list(names: Sequence[str], as_json: bool) -> None:
     if as_json:
         for benchmark in benchmarks:
             show_json(_listing_record(benchmark))
-    else:
-        show("\n".join([*_listing_lines(benchmarks), _MINI_LINE]))
+        return
+    lines = []
+    for benchmark in benchmarks:
+        name, metric = benchmark.task.name, benchmark.task.metric
+        lines += [
+            f"{name:13} {benchmark.num_items:>6,} items  {metric:16} {_mode(benchmark):9} {benchmark.part}",
+            f"  licence     {benchmark.licence}",
+            f"  source      {benchmark.source}",
+            f"  files       {' or: '.join(', '.join(form) for form in benchmark.forms)}",
+            f"  hub         {benchmark.hub}",
+        ]
+    show("\n".join([*lines, _MINI_LINE]))
 
 
 def _listing_record(benchmark: Benchmark) -> dict[str, Any]:
@@ -60,17 +70,6 @@ def _listing_record(benchmark: Benchmark) -> dict[str, Any]:
     }
 
 
-def _listing_lines(benchmarks: Iterable[Benchmark]) -> Iterator[str]:
-    """Yields five lines for each benchmark: what it is, its licence, its source, its files, copies on the hub."""
-    for benchmark in benchmarks:
-        name, metric = benchmark.task.name, benchmark.task.metric
-        yield f"{name:13} {benchmark.num_items:>6,} items  {metric:16} {_mode(benchmark):9} {benchmark.part}"
-        yield f"  licence     {benchmark.licence}"
-        yield f"  source      {benchmark.source}"
-        yield f"  files       {' or: '.join(', '.join(form) for form in benchmark.forms)}"
-        yield f"  hub         {benchmark.hub}"
-
-
 def _mode(benchmark: Benchmark) -> str:
     """Returns how answers come about."""
     return "rank" if benchmark.task.is_ranked else "generate"
@@ -83,7 +82,7 @@ def show_checked(names: Sequence[str], data: Path | None, as_json: bool, *, ocr:
         names: of official benchmarks.
         data: the folder of theirs.
         as_json: as records.
-        ocr: whether tokens may lack.
+        ocr: whether pictures may lack tokens, since `--ocr` reads them.
 
     Raises:
         DataError: something is wrong (after printing).
@@ -94,7 +93,7 @@ def show_checked(names: Sequence[str], data: Path | None, as_json: bool, *, ocr:
     from vlinstruct.evaluation.selection import official, require_names
 
     require_names(names, ocr=ocr)
-    benchmarks = official(names)
+    benchmarks = official(names)  # mini's items are drawn: there is nothing of it to check
     if not benchmarks or data is None:
         raise UsageError("--check-data needs --data DIR and official benchmarks; mini's items are drawn, not read.")
     num_wrong = 0
@@ -110,7 +109,7 @@ def show_checked(names: Sequence[str], data: Path | None, as_json: bool, *, ocr:
             show("\n".join(f"{report.name}: {line}" for line in report.problems or [good]))
     if num_wrong:
         raise DataError(
-            f"the data of {num_wrong} of {len(benchmarks)} benchmarks is not as it should be", advice="See stdout."
+            f"{num_wrong} of {len(benchmarks)} benchmarks have problems in their data", advice="See stdout."
         )
 
 
@@ -118,13 +117,13 @@ def show_differences(evaluation: Evaluation, as_json: bool) -> None:
     """Prints where the records differ from those of the run that was named."""
     from vlinstruct.evaluation.report.differences import as_lines
 
-    differences, there = evaluation.differences, str(evaluation.against)
+    differences, other_run = evaluation.differences, str(evaluation.against)
     assert differences is not None
     if as_json:
-        head = {"schema": "vlinstruct.evaluation_differences/1", "id": there, "status": "ok"}
+        head = {"schema": "vlinstruct.evaluation_differences/1", "id": other_run, "status": "ok"}
         show_json({**head, **asdict(differences)})
     else:
-        show("\n".join(["", *as_lines(differences, there)]))
+        show("\n".join(["", *as_lines(differences, other_run)]))
 
 
 def show_json(record: dict[str, Any]) -> None:
@@ -133,7 +132,7 @@ def show_json(record: dict[str, Any]) -> None:
 
 
 def _finite(value: Any) -> Any:
-    """Returns a value with null for what is no number: a score relative to none at all."""
+    """Returns a value with null for NaN and infinity, which JSON does not have: a score relative to none at all."""
     if isinstance(value, dict):
         return {name: _finite(field) for name, field in value.items()}
     if isinstance(value, list):

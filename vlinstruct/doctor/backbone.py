@@ -44,7 +44,7 @@ _TOKENIZERS: Sequence[Check] = (
 )
 _FIX = "Download or copy the folder again"
 _QUESTION = "what colour is the circle?"
-_MOST_TOKENS = 8
+_MAX_NEW_TOKENS = 8
 _SMALLER = "Use --dtype bfloat16, --quantize 8bit, or another --device"
 _NARROW = "Use --dtype float32 or bfloat16; if it stays, download the weights again"
 
@@ -68,13 +68,13 @@ def examine_backbone(settings: DoctorSettings) -> list[Finding]:
         config = InstructBlipConfig.from_dict(values)
     except VlinstructError as error:
         return [*findings, refusal("configuration", error, _FIX)]
-    except (AttributeError, KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError):  # e.g. a text where a number or an object should be
         return [*findings, problem("configuration", "config.json is damaged: a value is of a wrong kind", _FIX)]
     model = ModelFolder(folder=path, values=values, config=config, settings=settings)
     for check in (*_CONFIGURATION, *(_WEIGHTS if is_whole else ()), *_TOKENIZERS):
-        # Two checks may meet the same, e.g. a missing tokenizer; it is told once.
-        said = {finding.found for finding in findings[1:]}
-        findings += [finding for finding in run_check(check, model, fix=_FIX) if finding.found not in said]
+        # Several checks may fail over the same thing, e.g. a missing tokenizer; it is reported once.
+        reported = {finding.found for finding in findings[1:]}
+        findings += [finding for finding in run_check(check, model, fix=_FIX) if finding.found not in reported]
     if any(finding.level == "problem" for finding in findings):
         return [*findings, notice("answer", "not tried, for the problems above", "Fix them and run doctor again")]
     return [*findings, *run_check(answer, model, fix=_FIX)]
@@ -107,27 +107,28 @@ def answer(model: ModelFolder) -> Iterator[Finding]:
         backend = load_backend(str(model.folder.absolute()), device=settings.device, dtype=settings.dtype, offline=True)
         yield _compared("answer", attempt(backend), attempt(backend))
         if settings.adapter is not None:
-            yield _with_adapter(backend, settings.adapter)
+            check = f"answer with {settings.adapter}"
+            try:
+                adapter = find_adapter(settings.adapter, offline=True)
+            except NetworkError:  # a diagnosis downloads nothing
+                fix = f"Get it with: hf download {settings.adapter}"
+                yield notice(check, "not tried: it is not in the cache", fix)
+                return
+            load_adapter(adapter, backend.network)
+            yield _compared(check, attempt(backend), attempt(backend))
     except ResourceError as error:
         yield notice("answer", f"not tried: {error.problem}", error.advice or _SMALLER)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        yield notice("answer", "not tried: memory ended while it was loaded", _SMALLER)
-
-
-def _with_adapter(backend: InstructBlipBackend, adapter: str) -> Finding:
-    check = f"answer with {adapter}"
-    try:
-        path = find_adapter(adapter, offline=True)
-    except NetworkError:
-        return notice(check, "not tried: it is not in the cache", f"Get it with: hf download {adapter}")
-    load_adapter(path, backend.network)
-    return _compared(check, attempt(backend), attempt(backend))
+        yield notice("answer", "not tried: out of memory while it was loaded", _SMALLER)
 
 
 def attempt(backend: InstructBlipBackend) -> Attempt:
-    """Asks once, from the pixels on: what an earlier attempt saw would repeat its encoder's output."""
+    """Asks once, from the pixels on.
+
+    Nothing is taken over from an earlier attempt: it would repeat the encoder's output, and hide that it is not stable.
+    """
     model = Model(backend)
     image = Image.new("RGB", (224, 224), "white")
     ImageDraw.Draw(image).ellipse((48, 48, 176, 176), fill="red")
@@ -136,13 +137,14 @@ def attempt(backend: InstructBlipBackend) -> Attempt:
         (scored,) = model.score(seen, _QUESTION)
     except ScoreError:  # no score is finite
         return Attempt(answer="", ias=math.nan, token_nll=())
-    reply = model.ask(seen, _QUESTION, generation=GenerationSettings(max_new_tokens=_MOST_TOKENS))
+    reply = model.ask(seen, _QUESTION, generation=GenerationSettings(max_new_tokens=_MAX_NEW_TOKENS))
     return Attempt(answer=reply.text, ias=scored.ias, token_nll=scored.scores.token_nll)
 
 
 def _compared(check: str, first: Attempt, second: Attempt) -> Finding:
     if not (first.is_finite and second.is_finite):
         return problem(check, "its scores are not finite", _NARROW)
+    # The very same numbers are expected, not close ones: it is one device, one batch, and nothing is sampled.
     if first != second:
         answers = [f"{attempt.answer!r} (IAS {attempt.ias:.5f})" for attempt in (first, second)]
         message = f"the same question twice gave {' and '.join(answers)}"

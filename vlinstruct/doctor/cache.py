@@ -32,6 +32,7 @@ def cache(settings: DoctorSettings) -> Iterator[Finding]:
 
 
 def _place() -> Path:
+    """Returns the cache's folder; the library itself says where, since four variables decide."""
     from huggingface_hub import constants
 
     return Path(constants.HF_HUB_CACHE)
@@ -62,7 +63,7 @@ def _is_missing(settings: DoctorSettings) -> bool:
 
 def disk(settings: DoctorSettings) -> Iterator[Finding]:
     """What is free where the cache lies."""
-    free = shutil.disk_usage(_existing(_place())).free
+    free = shutil.disk_usage(_existing(_place())).free  # the cache may not be there yet
     needed = BACKBONES[settings.backbone].download_gb * _GB if settings.backbone in BACKBONES else 0
     if _is_missing(settings) and free < needed:
         message = f"{free / _GB:.1f} GB free, {settings.backbone} takes {needed / _GB:.0f} GB"
@@ -90,7 +91,7 @@ def _damaged_snapshot(backbone: Backbone) -> Iterator[Finding]:
     for damage in damages(folder) if folder is not None else []:
         yield notice(f"cached {backbone.name}", f"{damage.path}: {damage.why}", damage.advice)
     if folder is not None and not is_cached(backbone):
-        fix = f"Run any command with --backbone {backbone.name}: it goes on with the download"
+        fix = f"Run any command with --backbone {backbone.name}: it resumes the download"
         yield notice(f"cached {backbone.name}", "only a part of it is in the cache", fix)
 
 
@@ -100,16 +101,19 @@ def _interrupted_download(backbone: Backbone) -> Iterator[Finding]:
     partial = list(blobs.glob("*.incomplete"))
     if partial:
         size = sum(path.stat().st_size for path in partial) / _GB
-        message = f"{len(partial)} files ({size:.1f} GB) of a download that broke off, or runs now"
-        yield notice(f"cached {backbone.name}", message, f"Where none runs, delete {blobs}/*.incomplete")
+        message = f"{len(partial)} files ({size:.1f} GB) of a download that was interrupted, or is running"
+        yield notice(f"cached {backbone.name}", message, f"If none is running, delete {blobs}/*.incomplete")
 
 
 def hub(settings: DoctorSettings) -> Iterator[Finding]:
-    """Whether the hub answers; one HEAD request, and none offline."""
+    """Whether the hub answers.
+
+    One HEAD request, and none offline. Not reaching it is a notice: everything that is cached works without it.
+    """
     from huggingface_hub import constants, get_session
 
     if settings.offline or constants.HF_HUB_OFFLINE:
-        yield ok("hub", "not asked: offline")
+        yield ok("hub", "not contacted: offline")
         return
     try:
         status = get_session().head(constants.ENDPOINT, timeout=_TIMEOUT_S).status_code

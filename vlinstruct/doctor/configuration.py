@@ -1,4 +1,7 @@
-"""A backbone's settings, against what was trained and what we compute."""
+"""A backbone's config.json and preprocessor_config.json, against what was trained and what we compute.
+
+A value that changes answers without an error is what is looked for here; one that cannot be loaded is refused before.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ _COPY = "Take config.json and the weights from the same model"
 # CLIP's, with which every model of this family was trained.
 _MEAN = (0.48145466, 0.4578275, 0.40821073)
 _STD = (0.26862954, 0.26130258, 0.27577711)
-_BICUBIC = 3
+_BICUBIC = 3  # Pillow's number
 _CLIP = f"Write image_mean {list(_MEAN)}, image_std {list(_STD)} and resample 3 into preprocessor_config.json"
 _DOES: Mapping[str, bool] = {"do_resize": True, "do_rescale": True, "do_normalize": True, "do_center_crop": False}
 
@@ -25,8 +28,8 @@ _DOES: Mapping[str, bool] = {"do_resize": True, "do_rescale": True, "do_normaliz
 def architecture(model: ModelFolder) -> Iterator[Finding]:
     """What kind of model it is, and which known one has its shape."""
     kind = model.config.text_config.kind
-    like = of_same_shape(model.values)
-    shape = "" if like is None else f", the shape of {like.name}"
+    twin = of_same_shape(model.values)
+    shape = "" if twin is None else f", the shape of {twin.name}"
     yield ok("architecture", f"InstructBLIP with {kind}{shape}, {model.config.num_query_tokens} query tokens")
     architectures = model.values.get("architectures") or [_ARCHITECTURE]
     if _ARCHITECTURE not in architectures:
@@ -46,7 +49,7 @@ def code(model: ModelFolder) -> Iterator[Finding]:
 
 
 def old_snapshot(model: ModelFolder) -> Iterator[Finding]:
-    """Settings that snapshots of before transformers 4.46 leave out."""
+    """Settings that snapshots from before transformers 4.46 leave out."""
     if model.values.get("num_query_tokens") is None:
         fix = 'Write "num_query_tokens": 32 into config.json, or download a newer snapshot'
         yield notice("num_query_tokens", "missing (an old snapshot): taken for 32", fix)
@@ -98,36 +101,27 @@ def pictures(model: ModelFolder) -> Iterator[Finding]:
         yield notice("pictures", message, "Copy preprocessor_config.json from the model's repository")
         return
     values = read_json_object(path)
-    wrong = [*_wrong_size(values, side), *_wrong_normalisation(values), *_unknown_steps(values)]
-    yield from wrong or [ok("pictures", f"{side} x {side} pixels, bicubic, CLIP's mean and deviation")]
-
-
-def _wrong_size(values: Mapping[str, Any], side: int) -> Iterator[Finding]:
+    findings = [*_wrong_normalisation(values)]
     size = values.get("size")
     sides = set(size.values()) if isinstance(size, dict) else {size}
-    if size is not None and sides != {side}:
+    if size is not None and sides != {side}:  # the vision tower's positions are trained for its own size
         message = f"preprocessor_config.json says {size}, the vision tower reads {side} pixels, which wins"
-        yield notice("pictures", message, _COPY)
+        findings.insert(0, notice("pictures", message, _COPY))
+    steps = [name for name, is_done in _DOES.items() if bool(values.get(name, is_done)) != is_done]
+    if steps:
+        message = f"{', '.join(steps)} are not followed: pictures are squeezed to a square, scaled and normalised"
+        findings.append(notice("pictures", message, "Compare a few answers with those of the model's authors"))
+    yield from findings or [ok("pictures", f"{side} x {side} pixels, bicubic, CLIP's mean and deviation")]
 
 
 def _wrong_normalisation(values: Mapping[str, Any]) -> Iterator[Finding]:
     for name, trained in (("image_mean", _MEAN), ("image_std", _STD)):
-        got = values.get(name) or trained
-        if not _are_numbers(got) or len(got) != 3 or (name == "image_std" and 0 in got):
-            yield problem("pictures", f"{name} is {got}: three numbers were expected, none of image_std 0", _CLIP)
-        elif any(not math.isclose(value, usual, abs_tol=1e-4) for value, usual in zip(got, trained, strict=True)):
-            yield notice("pictures", f"{name} is {got}, the models of this family were trained with CLIP's", _CLIP)
+        numbers = values.get(name) or trained
+        are_numbers = isinstance(numbers, list | tuple) and all(isinstance(value, int | float) for value in numbers)
+        if not are_numbers or len(numbers) != 3 or (name == "image_std" and 0 in numbers):  # which is divided by
+            yield problem("pictures", f"{name} is {numbers}: three numbers were expected, none of image_std 0", _CLIP)
+        elif any(not math.isclose(value, usual, abs_tol=1e-4) for value, usual in zip(numbers, trained, strict=True)):
+            yield notice("pictures", f"{name} is {numbers}, the models of this family were trained with CLIP's", _CLIP)
     resample = values.get("resample", _BICUBIC)
     if resample != _BICUBIC:
         yield notice("pictures", f"resample is {resample}, the models were trained with bicubic (3)", _CLIP)
-
-
-def _are_numbers(values: object) -> bool:
-    return isinstance(values, list | tuple) and all(isinstance(value, int | float) for value in values)
-
-
-def _unknown_steps(values: Mapping[str, Any]) -> Iterator[Finding]:
-    steps = [name for name, is_done in _DOES.items() if bool(values.get(name, is_done)) != is_done]
-    if steps:
-        message = f"{', '.join(steps)} are not followed: pictures are squeezed to a square, scaled and normalised"
-        yield notice("pictures", message, "Compare a few answers with those of the model's authors")

@@ -55,11 +55,11 @@ class Diagnosis:
 
         A problem of the environment comes first: it may be the cause of the backbone's.
         """
-        here, there = _problems(self.environment), _problems(self.backbone)
-        if here:
-            return ResourceError.at("problems found", "this environment", here, _ADVICE, code="environment")
-        if there:
-            return CheckpointError.at("problems found", self.settings.backbone, there, _ADVICE)
+        machine_checks, backbone_checks = _problems(self.environment), _problems(self.backbone)
+        if machine_checks:
+            return ResourceError.at("problems found", "this environment", machine_checks, _ADVICE, code="environment")
+        if backbone_checks:
+            return CheckpointError.at("problems found", self.settings.backbone, backbone_checks, _ADVICE)
         return None
 
 
@@ -95,6 +95,7 @@ def diagnose(
         dtype=dtype,
         offline=offline,
     )
+    # The machine first: where a library is broken, these findings are all that there is, and they say why.
     environment = examine_machine(settings)
     try:
         from vlinstruct.doctor.backbone import examine_backbone

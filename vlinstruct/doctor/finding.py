@@ -48,21 +48,22 @@ class Finding:
     fix: str | None = None
 
     def __post_init__(self) -> None:
+        # No complaint without a way out: whoever reads the report should not have to search for what to do.
         assert (self.level == "ok") == (self.fix is None)
 
 
 def ok(check: str, found: str) -> Finding:
-    """Says that something is as it should be."""
+    """Returns a finding that something is as it should be."""
     return Finding(check=check, level="ok", found=printable(found))
 
 
 def notice(check: str, found: str, fix: str) -> Finding:
-    """Says what is worth knowing."""
+    """Returns a finding that is worth knowing; commands work all the same."""
     return Finding(check=check, level="notice", found=printable(found), fix=printable(fix))
 
 
 def problem(check: str, found: str, fix: str) -> Finding:
-    """Says what makes commands fail."""
+    """Returns a finding that makes commands fail."""
     return Finding(check=check, level="problem", found=printable(found), fix=printable(fix))
 
 

@@ -77,29 +77,29 @@ def python(settings: DoctorSettings) -> Iterator[Finding]:
 def packages(settings: DoctorSettings) -> Iterator[Finding]:
     """All libraries, each against the versions that we need; those that are fine first."""
     try:
-        usable = usable_packages()
+        libraries = usable_packages()
     except PackageNotFoundError:
         message = "vlinstruct is not installed, so that the versions it needs are not known"
         yield notice("package", message, "pip install . in its folder")
         return
-    yield from sorted(map(check_package, usable), key=lambda finding: finding.level != "ok")
+    yield from sorted(map(check_package, libraries), key=lambda finding: finding.level != "ok")
 
 
 def usable_packages() -> list[Package]:
     """Returns what our metadata asks for, then the optional libraries that it does not know."""
     extras = [extra for extra in metadata("vlinstruct").get_all("Provides-Extra") or [] if extra != _DEVELOPMENT]
-    usable = []
+    libraries = []
     for text in metadata("vlinstruct").get_all("Requires-Dist") or []:
         requirement = Requirement(text)
         name, specifier, marker = requirement.name, requirement.specifier, requirement.marker
         if marker is None or marker.evaluate({"extra": ""}):
-            usable.append(Package(name=name, specifier=specifier))
+            libraries.append(Package(name=name, specifier=specifier))
             continue
         extra = next((extra for extra in extras if marker.evaluate({"extra": extra})), None)
         if extra is not None:  # else only the tests need it, or another system
-            usable.append(Package(name=name, specifier=specifier, extra=extra, is_optional=True))
-    names = {package.name.lower() for package in usable}
-    return [*usable, *(Package(name=name, is_optional=True) for name in _OPTIONAL if name not in names)]
+            libraries.append(Package(name=name, specifier=specifier, extra=extra, is_optional=True))
+    names = {package.name.lower() for package in libraries}
+    return [*libraries, *(Package(name=name, is_optional=True) for name in _OPTIONAL if name not in names)]
 
 
 def check_package(package: Package) -> Finding:
@@ -111,10 +111,10 @@ def check_package(package: Package) -> Finding:
             return problem("package", f"{package.name} is not installed", package.installation)
         use = _OPTIONAL.get(package.name.lower(), f"the extra {package.extra} needs it")
         return notice("package", f"{package.name} is not installed: {use}", package.installation)
-    failed = [clause for clause in package.specifier if not clause.contains(installed, prereleases=True)]
-    if not failed:
+    unmet = [clause for clause in package.specifier if not clause.contains(installed, prereleases=True)]
+    if not unmet:
         return ok("package", f"{package.name} {installed}")
-    floor = next((clause.version for clause in failed if clause.operator in (">=", ">")), None)
+    floor = next((clause.version for clause in unmet if clause.operator in (">=", ">")), None)
     if floor is None:
         message = f"{package.name} {installed} is newer than what was tested ({package.specifier})"
         return notice("package", message, package.installation)
@@ -147,23 +147,21 @@ def processor(settings: DoctorSettings) -> Iterator[Finding]:
     """Cores, threads and memory."""
     import torch
 
-    free, cores = available_bytes(), _num_cores()
+    affinity = getattr(os, "sched_getaffinity", None)  # on Linux: what a job or container may use of the machine's
+    cores = len(affinity(0)) if affinity is not None else os.cpu_count() or 1
+    free = available_bytes()
     memory = "free memory unknown" if free is None else f"{free / _GB:.1f} GB of memory free"
     yield ok("processor", f"{cores} cores, threads of torch: {torch.get_num_threads()}, {memory}")
     if free is not None and free < _GB:
         yield notice("memory", f"only {free / _GB:.1f} GB are free", "Close other programs")
 
 
-def _num_cores() -> int:
-    affinity = getattr(os, "sched_getaffinity", None)  # Linux: what a job or container may use
-    return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
-
-
 def gpu(settings: DoctorSettings) -> Iterator[Finding]:
     """Every CUDA device, or MPS; where there is none, why an NVIDIA GPU is not seen."""
     import torch
 
-    with warnings.catch_warnings(record=True) as warned:
+    # Where a driver is too old torch warns and says that there is no GPU: the warning is what tells the two apart.
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         is_available = torch.cuda.is_available()
     if is_available:
@@ -171,7 +169,7 @@ def gpu(settings: DoctorSettings) -> Iterator[Finding]:
     elif torch.backends.mps.is_available():
         yield ok("gpu", "Apple's (mps), shares the machine's memory")
     else:
-        yield _no_gpu(torch.version.cuda, is_warned=bool(warned))
+        yield _no_gpu(torch.version.cuda, has_warned=bool(caught))
 
 
 def _gpu(index: int) -> Finding:
@@ -185,21 +183,21 @@ def _gpu(index: int) -> Finding:
     return ok("gpu", f"{described}, bfloat16")
 
 
-def _no_gpu(cuda: str | None, *, is_warned: bool) -> Finding:
-    """Says that there is none, or why one that is there is not seen.
+def _no_gpu(cuda: str | None, *, has_warned: bool) -> Finding:
+    """Returns that there is none, or why one that is there is not seen.
 
     Args:
         cuda: the version that torch was built for; None for its CPU build.
-        is_warned: whether torch complained when it looked.
+        has_warned: whether torch complained when it looked.
     """
-    visible, has_driver = os.environ.get("CUDA_VISIBLE_DEVICES"), shutil.which("nvidia-smi") is not None
+    visible_devices, has_driver = os.environ.get("CUDA_VISIBLE_DEVICES"), shutil.which("nvidia-smi") is not None
     if has_driver and cuda is None:
         fix = "Install one of torch's CUDA builds: https://pytorch.org/get-started/locally"
         return notice("gpu", "an NVIDIA driver is here, but this torch is a CPU build", fix)
-    if cuda is not None and visible is not None:
-        message = f"none is seen, CUDA_VISIBLE_DEVICES is {visible!r}"
+    if cuda is not None and visible_devices is not None:
+        message = f"none is seen, CUDA_VISIBLE_DEVICES is {visible_devices!r}"
         return notice("gpu", message, "Unset it, or name devices that nvidia-smi lists")
-    if has_driver or is_warned:
+    if has_driver or has_warned:
         return notice("gpu", f"torch for CUDA {cuda} sees none", "Update NVIDIA's driver, or see what nvidia-smi says")
     return ok("gpu", "none, the CPU computes")
 

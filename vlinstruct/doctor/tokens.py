@@ -2,7 +2,8 @@
 
 The law of a user's text: no special token's id comes of it, whatever was typed, and the language model's
 tokenizer gives it back. What a tokenizer cannot write by its nature (T5 a newline, BERT a capital) is found out
-one character at a time, and not reported.
+one character at a time, and not reported. Otherwise a user who types "<image>" or "</s>" breaks the prompt, in
+transformers the whole batch.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ _UNKNOWN = ("<unk>", "[UNK]")  # stand for characters that a vocabulary lacks
 _IMAGE = "<image>"
 _SAME = "Take config.json and the tokenizers from the same model"
 _VICUNA = "Take the tokenizer files of the model's own repository"
+# LAVIS added both to Llama's 32,000 tokens; a Vicuna of another maker has other ids there, or none.
 _VICUNA_PAD, _VICUNA_IMAGE = 32000, 32001
 
 
@@ -72,12 +74,14 @@ def begin_token(model: ModelFolder) -> Iterator[Finding]:
 
 
 def _agreement(model: ModelFolder, check: str, name: str, token_id: int) -> Finding:
-    token, named = model.tokenizer.id_to_token(token_id), special_token(model.folder, name)
+    """Compares an id of config.json with the token of that name in tokenizer_config.json, where it names one."""
+    token, named_token = model.tokenizer.id_to_token(token_id), special_token(model.folder, name)
     if token is None:
         return problem(check, f"config.json says id {token_id}, which the tokenizer does not have", _SAME)
-    if named is not None and named != token:
-        other = model.tokenizer.token_to_id(named)
-        return problem(check, f"config.json says id {token_id} ({token}), the tokenizer {named} (id {other})", _SAME)
+    if named_token is not None and named_token != token:
+        other_id = model.tokenizer.token_to_id(named_token)
+        message = f"config.json says id {token_id} ({token}), the tokenizer {named_token} (id {other_id})"
+        return problem(check, message, _SAME)
     return ok(check, f"{token}, id {token_id}")
 
 
@@ -106,9 +110,9 @@ def vicuna(model: ModelFolder) -> Iterator[Finding]:
         "texts end with id 2": text.eos_token_id == 2,
         "a generated id 0 (LAVIS: the end) leaves no text": 0 in LiteralTokenizer(tokenizer).special,
     }
-    missing = [mark for mark, holds in expected.items() if not holds]
-    if missing:
-        message = f"this is not InstructBLIP's Vicuna v1.1, where {'; '.join(missing)}"
+    missing_marks = [mark for mark, holds in expected.items() if not holds]
+    if missing_marks:
+        message = f"this is not InstructBLIP's Vicuna v1.1, where {'; '.join(missing_marks)}"
         yield notice("vicuna", message, _VICUNA)
     else:
         yield ok("vicuna", f"InstructBLIP's: {', '.join(expected)}")
@@ -117,21 +121,22 @@ def vicuna(model: ModelFolder) -> Iterator[Finding]:
 def typed_text(model: ModelFolder) -> Iterator[Finding]:
     """Whether what a user types stays text, for both tokenizers, and comes back from the language model's as typed."""
     text = model.config.text_config
-    own = {text.eos_token_id, text.pad_token_id, model.config.image_token_index} - {None}
-    yield _stays_text("language model", model.tokenizer, {token_id for token_id in own if token_id is not None})
+    ids = (text.eos_token_id, text.pad_token_id, model.config.image_token_index)
+    yield _stays_text("language model", model.tokenizer, {token_id for token_id in ids if token_id is not None})
     yield _stays_text("Q-Former", model.qformer_tokenizer, set())
     yield from _comes_back(model.tokenizer)
 
 
 def _stays_text(part: str, tokenizer: Tokenizer, forbidden: set[int]) -> Finding:
-    """Says whether a typed text ever becomes a special token."""
+    """Returns whether a typed text ever becomes a special token."""
     literal = LiteralTokenizer(tokenizer)
-    named = {token for name in SPECIAL_TEXTS if (token := tokenizer.token_to_id(name)) is not None}
-    unknown = {tokenizer.token_to_id(name) for name in _UNKNOWN}
-    controlling = ({*literal.special, *forbidden} | named) - unknown
-    turned = [text for text in SPECIAL_TEXTS if controlling & set(literal.encode(text))]
-    if turned:
-        message = f"{part}: {', '.join(map(repr, turned))} become special tokens when a user types them"
+    # Whatever has a special name counts, marked as special in the file or not.
+    named_ids = {token for name in SPECIAL_TEXTS if (token := tokenizer.token_to_id(name)) is not None}
+    unknown_ids = {tokenizer.token_to_id(name) for name in _UNKNOWN}
+    control_ids = ({*literal.special, *forbidden} | named_ids) - unknown_ids
+    wrong_texts = [text for text in SPECIAL_TEXTS if control_ids & set(literal.encode(text))]
+    if wrong_texts:
+        message = f"{part}: {', '.join(map(repr, wrong_texts))} become special tokens when a user types them"
         return problem("typed text", message, "Mark these tokens as special in tokenizer.json")
     return ok("typed text", f"{part}: none of {len(SPECIAL_TEXTS)} special texts becomes a special token")
 
@@ -143,12 +148,11 @@ def _comes_back(tokenizer: Tokenizer) -> Iterator[Finding]:
 
     # A vocabulary may lack a character (T5 a newline); a text of characters that come back alone must come back whole.
     writable = [text for text in SPECIAL_TEXTS if all(comes_back(f"x{unit}x") for unit in re.findall(r"\s+|\S", text))]
-    lost = [text for text in writable if not comes_back(text)]
-    if lost:
-        message = (
-            f"language model: {', '.join(map(repr, lost))} come back as other text, though their characters do not"
-        )
+    lost_texts = [text for text in writable if not comes_back(text)]
+    if lost_texts:
+        quoted = ", ".join(map(repr, lost_texts))
+        message = f"language model: {quoted} come back as other text, though their characters do not"
         yield problem("typed text", message, _SAME)
     else:
-        rest = "" if len(writable) == len(SPECIAL_TEXTS) else ", the others hold characters it cannot write"
-        yield ok("typed text", f"{len(writable)} come back as typed{rest}")
+        remark = "" if len(writable) == len(SPECIAL_TEXTS) else ", the others hold characters it cannot write"
+        yield ok("typed text", f"{len(writable)} come back as typed{remark}")

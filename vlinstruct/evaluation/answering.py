@@ -1,7 +1,8 @@
-"""Puts items to a model: optimizes each instruction once, and answers every wording that came of it.
+"""From a chunk of items to their records: optimizes each instruction once, and answers every wording that came of it.
 
 So all ways to choose among the three instructions are scored from one pass: a wording's answer is computed once,
-whichever way would have chosen it.
+whichever way would have chosen it. A run per way would answer the same wordings again, in other batches, whose sums
+round otherwise.
 
 Legend: B items of a chunk, K candidates.
 """
@@ -16,7 +17,7 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 from vlinstruct.backend import Backend, ProfiledBackend, Row, Seen
-from vlinstruct.evaluation.item import Item, Words
+from vlinstruct.evaluation.benchmark import Item, Words
 from vlinstruct.model import Model
 from vlinstruct.settings import GenerationSettings, OptimizationSettings
 from vlinstruct.values import Failed, Optimization, good
@@ -48,7 +49,12 @@ class Times:
 
 @dataclass(frozen=True, kw_only=True)
 class Answered:
-    """A chunk's records, and what they took."""
+    """A chunk of items, answered.
+
+    Args:
+        records: one per item, in their order.
+        times: of the chunk's stages.
+    """
 
     records: list[dict[str, Any]]
     times: Times
@@ -63,7 +69,7 @@ def answer(
     generation: GenerationSettings,
     facts: Mapping[str, Any] = MappingProxyType({}),
 ) -> Answered:
-    """Answers a chunk of one task's items, asked in one kind of words; without beams, too, where there are some.
+    """Answers a chunk of one task's items, asked in one kind of words; where beams are used, without them as well.
 
     Args:
         model: answers.
@@ -73,32 +79,43 @@ def answer(
         generation: how answers are generated, where they are not ranked.
         facts: what every record says of the run.
     """
+    # The profiled model counts the stages; answers go to the model itself and are timed as a whole, by wording.
     backend = ProfiledBackend(model.backend)
     profiled = Model(backend, templates=model.templates, least_certainty=model.least_certainty)
     texts = [item.instructions[words] for item in items]
     seen = [good(outcome) for outcome in profiled.see_each([item.load_picture() for item in items])]
-    first, answering = _timed(lambda: _answers(model, seen, items, texts, generation))
-    greedy, searching = first, answering
-    if _has_beams(items, generation):
-        alone = replace(generation, num_beams=1)
-        greedy, searching = _timed(lambda: _answers(model, seen, items, texts, alone))
+    first, answer_s = _timed(lambda: _answers(model, seen, items, texts, generation))
+    greedy, greedy_s = first, answer_s
+    has_beams = generation.num_beams > 1 and not items[0].candidates  # ranking searches for nothing
+    if has_beams:
+        greedy_generation = replace(generation, num_beams=1)
+        greedy, greedy_s = _timed(lambda: _answers(model, seen, items, texts, greedy_generation))
     # `safe` whatever was asked for: the table works out from its three scored instructions what any rule would choose.
     outcomes = profiled.optimize_each(seen, texts, optimization=OptimizationSettings(select="safe"))
-    known = [{text: first_answer} for text, first_answer in zip(texts, first, strict=True)]
-    _answer_others(model, seen, items, outcomes, known, generation)
-    writer = _Writer(model.backend, words, prefix, facts)
-    records = [
-        writer.record(item, picture, outcome, answers)
-        for item, picture, outcome, answers in zip(items, seen, outcomes, known, strict=True)
-    ]
-    if _has_beams(items, generation):
+    answers_by_text = [{text: first_answer} for text, first_answer in zip(texts, first, strict=True)]
+    _answer_other_wordings(model, seen, items, outcomes, answers_by_text, generation)
+    records = []
+    for item, picture, outcome, answers in zip(items, seen, outcomes, answers_by_text, strict=True):
+        head: dict[str, Any] = {
+            "schema": SCHEMA,
+            "id": f"{prefix}/{words}/{item.id}",
+            "status": "ok",
+            "task": item.task,
+            **facts,
+        }
+        if item.candidates:
+            head["candidates"] = list(item.candidates)
+        # Ten equal answers are written once: scoring repeats them (report/scores.py).
+        head["references"] = list(item.references if len(set(item.references)) > 1 else item.references[:1])
+        records.append({**head, **_instructions(model.backend, item.instructions[words], picture, outcome, answers)})
+    if has_beams:
         for record, text in zip(records, greedy, strict=True):
             record["greedy"] = {**record["initial"], "answer": text}
     costs = backend.costs
     times = Times(
         see=costs["see"].seconds / len(items),
-        answer=answering / len(items),
-        greedy=searching / len(items),
+        answer=answer_s / len(items),
+        greedy=greedy_s / len(items),
         rewrite=costs["rewrite"].seconds / len(items),
         score=costs["score"].seconds / len(items),
         compare=(costs["compare"].seconds + costs["judge"].seconds) / len(items),
@@ -106,35 +123,35 @@ def answer(
     return Answered(records=records, times=times)
 
 
-def _has_beams(items: Sequence[Item], generation: GenerationSettings) -> bool:
-    return generation.num_beams > 1 and not items[0].candidates
-
-
-def _answer_others(
+def _answer_other_wordings(
     model: Model,
     seen: Sequence[Seen],
     items: Sequence[Item],
     outcomes: Sequence[Optimization | Failed],
-    known: Sequence[dict[str, Any]],
+    answers_by_text: Sequence[dict[str, Any]],
     generation: GenerationSettings,
 ) -> None:
-    """Adds to each row's answers those to the wordings that optimization wrote."""
+    """Adds to each item's answers those to the wordings that optimization wrote.
+
+    A wording that is equal to an earlier one of its item is not answered again: equal texts must not get two answers.
+    """
     new = [
         (row, text)
         for row, outcome in enumerate(outcomes)
         if isinstance(outcome, Optimization)
         for text in dict.fromkeys((outcome.rewritten.text, outcome.optimized.text))
-        if text not in known[row]
+        if text not in answers_by_text[row]
     ]
     rows, texts = [row for row, _ in new], [text for _, text in new]
     answers = _answers(model, [seen[row] for row in rows], [items[row] for row in rows], texts, generation)
     for (row, text), value in zip(new, answers, strict=True):
-        known[row][text] = value
+        answers_by_text[row][text] = value
 
 
 def _timed(work: Callable[[], T]) -> tuple[T, float]:
-    began = time.perf_counter()
-    return work(), time.perf_counter() - began
+    """Returns what the work gives, and its seconds."""
+    start = time.perf_counter()
+    return work(), time.perf_counter() - start
 
 
 def _answers(
@@ -149,37 +166,25 @@ def _answers(
     return [[candidate.mean_nll for candidate in good(row)] for row in scores]
 
 
-class _Writer:
-    """Makes records: an item's instructions with their IAS and answers, and which was chosen why.
+def _instructions(
+    backend: Backend, initial: str, seen: Seen, outcome: Optimization | Failed, answers: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Returns a record's three instructions with their IAS and answers, and which was chosen why."""
 
-    Args:
-        backend: counts tokens.
-        words: how the items were asked.
-        prefix: in front of every id.
-        facts: what every record says of the run.
-    """
-
-    def __init__(self, backend: Backend, words: Words, prefix: str, facts: Mapping[str, Any]) -> None:
-        self._backend, self._words, self._prefix, self._facts = backend, words, prefix, facts
-
-    def record(
-        self, item: Item, seen: Seen, outcome: Optimization | Failed, answers: Mapping[str, Any]
-    ) -> dict[str, Any]:
-        name = f"{self._prefix}/{self._words}/{item.id}"
-        record: dict[str, Any] = {"schema": SCHEMA, "id": name, "status": "ok", "task": item.task, **self._facts}
-        if item.candidates:
-            record["candidates"] = list(item.candidates)
-        record["references"] = list(item.references if len(set(item.references)) > 1 else item.references[:1])
-        if not isinstance(outcome, Optimization):
-            initial = self._said(seen, item.instructions[self._words], None, answers)
-            return {**record, "initial": initial, "chosen": "initial", "reason": str(outcome.error)}
-        roles = {"initial": outcome.initial, "rewritten": outcome.rewritten, "optimized": outcome.optimized}
-        said = {role: self._said(seen, one.text, one.ias, answers) for role, one in roles.items()}
-        return {**record, **said, "chosen": outcome.chosen, "reason": outcome.reason}
-
-    def _said(self, seen: Seen, text: str, ias: float | None, answers: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns a wording, which is all of its prompt, with what the language model and the Q-Former read of it."""
-        finite = ias if ias is not None and math.isfinite(ias) else None
-        (count,) = self._backend.num_tokens([Row(prompt=text, seen=(seen,), reads=text)])
+    def wording(text: str, ias: float | None) -> dict[str, Any]:
+        finite = ias if ias is not None and math.isfinite(ias) else None  # JSON has no NaN
+        # What the language model and the Q-Former read of the wording, which is all of the prompt.
+        (count,) = backend.num_tokens([Row(prompt=text, seen=(seen,), reads=text)])
         tokens = {"prompt": count.prompt, "qformer": count.reads} if count is not None else None
         return {"text": text, "tokens": tokens, "ias": finite, "answer": answers[text]}
+
+    # Where optimization failed, the instruction is asked as it was: the item counts in every column.
+    if not isinstance(outcome, Optimization):
+        return {"initial": wording(initial, None), "chosen": "initial", "reason": str(outcome.error)}
+    return {
+        "initial": wording(outcome.initial.text, outcome.initial.ias),
+        "rewritten": wording(outcome.rewritten.text, outcome.rewritten.ias),
+        "optimized": wording(outcome.optimized.text, outcome.optimized.ias),
+        "chosen": outcome.chosen,
+        "reason": outcome.reason,
+    }

@@ -1,4 +1,4 @@
-"""What an official benchmark is: where its files come from, what they hold, how it is asked and scored. No torch.
+"""What a benchmark is: its task, its items, and where its authors' files come from. No torch.
 
 How answers are generated is what InstructBLIP's own evaluation in LAVIS does (github.com/salesforce/LAVIS): the files
 under lavis/projects/instructblip, and the defaults of `predict_answers` in
@@ -12,14 +12,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from PIL import Image
 
-from vlinstruct.evaluation.item import Item, Task
 from vlinstruct.settings import GenerationSettings
 
 SHORT_ANSWER = GenerationSettings(max_new_tokens=10, num_beams=5, length_penalty=-1.0)
 CAPTION = GenerationSettings(max_new_tokens=30, num_beams=5, length_penalty=1.0)
+# They are printed beside the scores: whoever compares figures sees whose settings made them.
 _SHORT_ANSWER_SOURCE = (
     "LAVIS, predict_answers and instructblip/qa_okvqa_*_eval.yaml: 5 beams, length penalty -1, 10 tokens"
 )
@@ -27,6 +28,53 @@ _CAPTION_SOURCE = (
     "LAVIS, instructblip/caption_nocaps_*_eval.yaml: 5 beams, length penalty 1; 30 tokens are ours (10 to 80 there)"
 )
 _RANKED_SOURCE = "nothing is generated: the candidates are ranked by their likelihood"
+
+Words = Literal["canonical", "paraphrased", "poor"]
+"""How an item is asked: as the paper does, in other words of the same meaning, or as people type in a hurry."""
+WORDS: tuple[Words, ...] = ("canonical", "paraphrased", "poor")
+
+Metric = Literal["cider", "accuracy", "ranked_accuracy", "vqa_accuracy", "mrr", "roc_auc"]
+_RANKED: frozenset[Metric] = frozenset({"ranked_accuracy", "mrr", "roc_auc"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """A benchmark as far as its scores go.
+
+    Args:
+        name: what it is called.
+        metric: how its answers are scored.
+    """
+
+    name: str
+    metric: Metric
+
+    @property
+    def is_ranked(self) -> bool:
+        """Whether the answer is one of an item's candidates, chosen by likelihood, in place of a generated one."""
+        return self.metric in _RANKED
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """A picture and a question.
+
+    Args:
+        id: unique in its task.
+        task: the benchmark's name.
+        load_picture: gives the picture, which is opened when the item is answered: a benchmark has thousands.
+        instructions: how it is asked, by kind of words; official benchmarks have canonical ones only.
+        references: right answers.
+        candidates: what is ranked, where the task ranks.
+    """
+
+    id: str
+    task: str
+    load_picture: Callable[[], Image.Image]
+    instructions: Mapping[Words, str]
+    references: tuple[str, ...]
+    candidates: tuple[str, ...] = ()
+
 
 ReadText = Callable[[str, Callable[[], Image.Image]], Sequence[str]]
 """Returns the tokens of a picture, given what it is called and what loads it."""

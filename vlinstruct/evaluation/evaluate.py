@@ -6,6 +6,8 @@
 FOLDER/  records.jsonl, times.jsonl   what `runner` writes
          report.html, chart.svg       the table as a page and as a drawing
          ocr/                         tokens that annotations lacked, if they were read
+
+Everything that can be refused is refused before a model is loaded: names, settings, files, the records to compare with.
 """
 
 from __future__ import annotations
@@ -24,9 +26,8 @@ from vlinstruct.backends.registry import default_backbone, find, find_adapter
 from vlinstruct.errors import UsageError
 from vlinstruct.evaluation.parts import ALONE, RECORDS_FILE, Processes
 from vlinstruct.evaluation.reading.ocr_tokens import Ocr
-from vlinstruct.evaluation.report.chart import as_svg
 from vlinstruct.evaluation.report.differences import Differences, differences, other_records
-from vlinstruct.evaluation.report.page import as_html, sample_cases
+from vlinstruct.evaluation.report.page import as_html, as_svg, sample_cases
 from vlinstruct.evaluation.report.published import Published, published
 from vlinstruct.evaluation.report.published import as_lines as published_lines
 from vlinstruct.evaluation.report.table import Cell, Table, read_records, read_table
@@ -34,13 +35,13 @@ from vlinstruct.evaluation.report.text import as_record, as_text
 from vlinstruct.evaluation.runner import Contender, run
 from vlinstruct.evaluation.selection import (
     Collection,
+    EvaluationSettings,
     Selection,
     adapters_by_row,
     collections_of,
     require_names,
     select,
 )
-from vlinstruct.evaluation.settings import EvaluationSettings
 from vlinstruct.files import PathLike, written_atomically
 from vlinstruct.media import ocr as media_ocr
 from vlinstruct.model import load
@@ -49,7 +50,8 @@ from vlinstruct.training.devices import Devices, launched
 from vlinstruct.values import Identity
 
 _PAGE_FILE, _CHART_FILE, _OCR_FOLDER = "report.html", "chart.svg", "ocr"
-_COMPARED = ("vqa_normalizer", "caption_tokenizer")  # facts on how texts were compared
+# Facts on how texts were compared: the same answers have other figures under other rules, so the table prints them.
+_TEXT_RULES = ("vqa_normalizer", "caption_tokenizer")
 DEFAULT_SETTINGS = EvaluationSettings()
 # They decide about the last decimals of a score, so that every record says them.
 _PACKAGES = ("vlinstruct", "torch", "tokenizers", "pillow")
@@ -93,16 +95,16 @@ class Evaluation:
         return self.folder / _PAGE_FILE
 
     def __str__(self) -> str:
-        plain = {
+        plain_scores = {
             name: {
                 model: self.table.task_score(Cell(model, "canonical", "plain"), name).value
                 for model in self.table.models
             }
             for name in self.published
         }
-        compared = [f"{name.replace('_', ' ')}: {self.facts[name]}" for name in _COMPARED if name in self.facts]
-        figures = list(published_lines(self.published, plain)) if self.published else []
-        blocks = [[as_text(self.table)], compared, figures]
+        rules = [f"{name.replace('_', ' ')}: {self.facts[name]}" for name in _TEXT_RULES if name in self.facts]
+        figures = list(published_lines(self.published, plain_scores)) if self.published else []
+        blocks = [[as_text(self.table)], rules, figures]
         return "\n\n".join("\n".join(block) for block in blocks if block)
 
     def as_record(self) -> dict[str, Any]:
@@ -193,6 +195,7 @@ def evaluate(
         for notice in selection.notices:
             notify(notice)
         adapters_of = rows[selection.collection]
+        # Once for both tables, and only after the files were read: it may download, which bad files need not wait for.
         identity = identity or find(backbone, offline=settings.offline)
         contenders = [_contender(name, adapters_of[name], identity, settings) for name in adapters_of]
         revision = {} if identity.revision is None else {"revision": identity.revision}
@@ -214,9 +217,9 @@ def evaluate(
             continue
         evaluation = _evaluation(selection, folder, list(adapters_of), identity, settings, notify)
         if against is not None:
-            there = folder_of(Path(against), selection.collection)
-            compared = differences(read_records(folder), other_records(there))
-            evaluation = replace(evaluation, against=there, differences=compared)
+            other_folder = folder_of(Path(against), selection.collection)
+            compared = differences(read_records(folder), other_records(other_folder))
+            evaluation = replace(evaluation, against=other_folder, differences=compared)
         on_table(evaluation)
         evaluations.append(evaluation)
     return evaluations
@@ -224,8 +227,8 @@ def evaluate(
 
 def _launched(settings: EvaluationSettings) -> tuple[Processes, EvaluationSettings]:
     """Returns the processes that torchrun or accelerate launched, and the settings with where this one computes."""
-    _, count = launched()
-    if count == 1:
+    _, num_processes = launched()
+    if num_processes == 1:
         return ALONE, settings
     devices = Devices(cpu=settings.device == "cpu")
     processes = Processes(rank=devices.rank, count=devices.num_processes, wait=devices.wait)
@@ -233,10 +236,11 @@ def _launched(settings: EvaluationSettings) -> tuple[Processes, EvaluationSettin
 
 
 def _contender(name: str, adapter: str | None, identity: Identity, settings: EvaluationSettings) -> Contender:
-    """Returns what runs for a row of the table; the fingerprint names all that its answers depend on."""
-    weights = "/".join([identity.fingerprint, settings.dtype, str(settings.quantize)])
+    """Returns what runs for a row of the table."""
+    # All that its answers depend on beside the item. The device is left out: a run can be resumed on another one.
+    fingerprint = "/".join([identity.fingerprint, settings.dtype, str(settings.quantize)])
     if adapter is not None:
-        weights += read_adapter_config(find_adapter(adapter, offline=settings.offline)).sha256
+        fingerprint += read_adapter_config(find_adapter(adapter, offline=settings.offline)).sha256
     load_model = partial(
         load,
         identity,
@@ -246,7 +250,7 @@ def _contender(name: str, adapter: str | None, identity: Identity, settings: Eva
         quantize=settings.quantize,
         offline=settings.offline,
     )
-    return Contender(name=name, fingerprint=weights, load=load_model)
+    return Contender(name=name, fingerprint=fingerprint, load=load_model)
 
 
 def _evaluation(
@@ -271,6 +275,7 @@ def _evaluation(
     for name, content in ((_PAGE_FILE, as_html(table, cases, facts)), (_CHART_FILE, as_svg(table))):
         with written_atomically(folder / name) as path:
             path.write_text(content, encoding="utf-8")
+    # The paper's figures are of official benchmarks; mini's tasks bear the same names and are other tasks.
     has_figures = selection.collection == "official" and identity.entry is not None
     tasks = [task.name for task in selection.tasks] if has_figures else []
     return Evaluation(

@@ -1,7 +1,8 @@
 """What several processes write of one evaluation, and how it becomes the file that one alone would have written.
 
 Every process writes the chunks that are its own into `records-RANK.part.jsonl`; when all are through, the main one puts
-the records into the order of the chunks. Parts that a killed run left are gathered first, by however many processes.
+the records into the order of the chunks, and the file is the same byte by byte. Parts that a killed run left are
+gathered first, by however many processes. No torch: reading a benchmark's files, which needs no model, uses this too.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ class Processes:
 
 
 ALONE = Processes()
+"""One process, which waits for nobody."""
 
 
 def records_file(folder: Path, processes: Processes) -> Path:
@@ -51,19 +53,17 @@ def gather(folder: Path, keys: Mapping[str, str], processes: Processes) -> None:
     processes.wait()
     parts = sorted(folder.glob(_PART.replace("{}", "*")))
     if processes.rank == 0 and parts:
-        whole = [folder / RECORDS_FILE, *parts]
-        lines = {name: line for path in whole if path.exists() for name, line in _lines(path).items()}
+        lines: dict[str, bytes] = {}
+        for path in [folder / RECORDS_FILE, *parts]:
+            if path.exists():
+                # Half a last line, of a process that was killed while it wrote, does not count: it is computed again.
+                whole = (line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n"))
+                lines |= {str(json.loads(line)["id"]): line for line in whole}
         order = {name: place for place, name in enumerate(keys)}
         with written_atomically(folder / RECORDS_FILE) as path:
-            path.write_bytes(
-                b"".join(lines[name] for name in sorted(lines, key=lambda name: order.get(name, len(order))))
-            )
-        for part in parts:
+            # Records that this run does not have stand last: `open_records` says what to do about them.
+            names = sorted(lines, key=lambda name: order.get(name, len(order)))
+            path.write_bytes(b"".join(lines[name] for name in names))
+        for part in parts:  # only now: a crash before leaves parts, which the next run gathers
             part.unlink()
     processes.wait()
-
-
-def _lines(path: Path) -> dict[str, bytes]:
-    """Returns a file's whole lines by their records' id; half a last line does not count."""
-    whole = (line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n"))
-    return {str(json.loads(line)["id"]): line for line in whole}

@@ -2,24 +2,26 @@
 
 FOLDER/  records.jsonl   per model, kind of words and item: the three instructions, their IAS, their answers
          times.jsonl     per chunk: what each stage took; clocks differ, so they are kept apart
+
+Several processes share the chunks (`parts`).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TextIO
+from typing import Any
 
-from vlinstruct.evaluation.answering import SCHEMA, Answered, answer
-from vlinstruct.evaluation.item import WORDS, Item, Words
+from vlinstruct.evaluation.answering import SCHEMA, answer
+from vlinstruct.evaluation.benchmark import WORDS, Item, Words
 from vlinstruct.evaluation.parts import ALONE, RECORDS_FILE, TIMES_FILE, Processes, gather, records_file
 from vlinstruct.model import Model
-from vlinstruct.records.output import RecordWriter, open_records
+from vlinstruct.records.output import open_records
 from vlinstruct.records.resume import Target, scan
 from vlinstruct.settings import GenerationSettings
 
@@ -63,7 +65,7 @@ def run(
 ) -> None:
     """Answers every item with every model in all kinds of words.
 
-    A chunk is whole in the file or computed again as a whole: the last decimals depend on who shares it.
+    A chunk of which a record is missing is computed again as a whole: the last decimals depend on who shares it.
 
     Args:
         models: in the order in which they run; one is loaded at a time.
@@ -80,7 +82,12 @@ def run(
         InputError: the folder holds records of another run.
         ResourceError: they cannot be written.
     """
-    chunks = list(_chunks(tasks, batch_size))
+    chunks = []
+    for words in WORDS:
+        for items in tasks.values():
+            in_words = [item for item in items if words in item.instructions]
+            for start in range(0, len(in_words), batch_size):
+                chunks.append(_Chunk(words=words, items=in_words[start : start + batch_size]))
     keys = {
         f"{model.name}/{chunk.words}/{item.id}": _key(model, chunk, item, generation[item.task])
         for model in models
@@ -88,7 +95,10 @@ def run(
         for item in chunk.items
     }
     gather(folder, keys, processes)
-    done = _done(folder, keys) if processes.count > 1 else frozenset()
+    # A process's writer knows its own part only; what all of them may skip stands in the whole file.
+    path, done_keys = folder / RECORDS_FILE, frozenset[str]()
+    if processes.count > 1 and path.exists():
+        done_keys = scan(Target(name=str(path), real=str(path), schema=SCHEMA, keys=keys)).done
     with (
         open_records(records_file(folder, processes), schema=SCHEMA, keys=keys) as writer,
         (folder / TIMES_FILE).open("a", encoding="utf-8") as times,
@@ -96,10 +106,11 @@ def run(
         for notice in writer.notices:
             notify(notice)
         for model in models:
-            load = cache(model.load)
+            load = cache(model.load)  # at the first chunk that has to be computed, if there is any
+            # Every count-th chunk, not a run of them: tasks differ in cost, and so each process has its share of all.
             for chunk in chunks[processes.rank :: processes.count]:
                 names = [f"{model.name}/{chunk.words}/{item.id}" for item in chunk.items]
-                if not all(keys[name] in done or writer.is_done(name) for name in names):
+                if not all(keys[name] in done_keys or writer.is_done(name) for name in names):
                     answered = answer(
                         load(),
                         chunk.items,
@@ -108,35 +119,15 @@ def run(
                         generation=generation[chunk.task],
                         facts=facts,
                     )
-                    _keep(answered, {"model": model.name, "words": chunk.words, "task": chunk.task}, writer, times)
+                    for record in answered.records:
+                        if not writer.is_done(record["id"]):  # of a chunk that a killed run had begun
+                            writer.write(record)
+                    chunk_facts = {"model": model.name, "words": chunk.words, "task": chunk.task}
+                    times.write(json.dumps({**chunk_facts, **asdict(answered.times)}) + "\n")
+                    times.flush()
                 for _ in chunk.items:
                     on_item()
     gather(folder, keys, processes)
-
-
-def _keep(answered: Answered, of: Mapping[str, str], writer: RecordWriter, times: TextIO) -> None:
-    """Writes a chunk's records, and what they took."""
-    for record in answered.records:
-        if not writer.is_done(record["id"]):
-            writer.write(record)
-    times.write(json.dumps({**of, **asdict(answered.times)}) + "\n")
-    times.flush()
-
-
-def _done(folder: Path, keys: Mapping[str, str]) -> frozenset[str]:
-    """Returns the keys of the records that all processes may skip."""
-    path = folder / RECORDS_FILE
-    if not path.exists():
-        return frozenset()
-    return scan(Target(name=str(path), real=str(path), schema=SCHEMA, keys=keys)).done
-
-
-def _chunks(tasks: Mapping[str, Sequence[Item]], batch_size: int) -> Iterator[_Chunk]:
-    for words in WORDS:
-        for items in tasks.values():
-            in_words = [item for item in items if words in item.instructions]
-            for start in range(0, len(in_words), batch_size):
-                yield _Chunk(words=words, items=in_words[start : start + batch_size])
 
 
 def _key(model: Contender, chunk: _Chunk, item: Item, generation: GenerationSettings) -> str:

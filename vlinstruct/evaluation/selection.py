@@ -1,4 +1,4 @@
-"""What was asked for by name: mini's tasks, official benchmarks, or both, each of the two with a table of its own.
+"""What is evaluated, and how: mini's tasks, official benchmarks, or both, each of the two with a table of its own.
 
 mini's tasks have the official benchmarks' names and other kinds of words, so that one table cannot hold both.
 """
@@ -6,25 +6,74 @@ mini's tasks have the official benchmarks' names and other kinds of words, so th
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from vlinstruct.backends.registry import BACKBONES, DEFAULT_BACKBONE
 from vlinstruct.errors import UsageError, shortened
-from vlinstruct.evaluation.benchmark import Benchmark
+from vlinstruct.evaluation.benchmark import Benchmark, Item, Task
 from vlinstruct.evaluation.benchmarks import BENCHMARKS, folder_of, mini
-from vlinstruct.evaluation.item import Item, Task
 from vlinstruct.evaluation.reading.files import ignores_tables, read_items
 from vlinstruct.evaluation.reading.ocr_tokens import CompleteItems, Ocr, read_completed
-from vlinstruct.evaluation.settings import EvaluationSettings
-from vlinstruct.settings import GenerationSettings
+from vlinstruct.metrics.vqa_accuracy import Normalizer
+from vlinstruct.mini import Split
+from vlinstruct.settings import GenerationSettings, Quantization
 
 Collection = Literal["mini", "official"]
 _MINI_TASKS: Mapping[str, Task] = {f"mini/{task.name}": task for task in mini.TASKS}
 _MINI_ITEMS = 500  # a task's; everything about mini is drawn, so that there is no whole to take
 _MINI_GENERATION = GenerationSettings(max_new_tokens=48)
 _VANILLA = "vanilla"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationSettings:
+    """How an evaluation is done; None leaves a setting to the benchmark.
+
+    Args:
+        ablation: give the backbone without an adapter a row of its own beside those of the adapters; without any
+            adapter named, mini's are those that ship with it.
+        split: which part of mini's world.
+        seed: of mini's items and of the resamples behind the intervals.
+        ocr: read the pictures that textvqa's files have no OCR tokens of (needs vlinstruct[ocr]).
+        batch_size: items that go through the model together; moves the last decimals of a score, nothing else.
+        num_beams: of the search for an answer.
+        max_new_tokens: most tokens of an answer.
+        repetition_penalty: above 1: tokens that an answer has are less likely.
+        vqa_normalizer: whose rules make two answers equal: VQA v2.0's code, LAVIS' or lmms-eval's.
+        device: where the model runs, e.g. "cuda:1".
+        dtype: what the model computes in: auto, float32, bfloat16 or float16.
+        quantize: store the language model's layers in fewer bits.
+        offline: open no connection, use what is cached.
+    """
+
+    ablation: bool = False
+    split: Split = "test"
+    seed: int = 0
+    ocr: bool = False
+    batch_size: int = 16
+    num_beams: int | None = None
+    max_new_tokens: int | None = None
+    repetition_penalty: float | None = None
+    vqa_normalizer: Normalizer = "official"
+    device: str = "auto"
+    dtype: str = "auto"
+    quantize: Quantization | None = None
+    offline: bool = False
+
+    def generation(self, defaults: GenerationSettings) -> GenerationSettings:
+        """Returns a benchmark's own settings with what is set here in their place.
+
+        Raises:
+            UsageError: a number is out of range.
+        """
+        changes: dict[str, Any] = {
+            "num_beams": self.num_beams,
+            "max_new_tokens": self.max_new_tokens,
+            "repetition_penalty": self.repetition_penalty,
+        }
+        return replace(defaults, **{name: value for name, value in changes.items() if value is not None})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,12 +114,12 @@ def official(names: Sequence[str]) -> list[Benchmark]:
     """Returns the official benchmarks among the names, in the order of the paper's.
 
     Raises:
-        UsageError: nothing is known by one of the names.
+        UsageError: one of the names is unknown.
     """
-    unknown = [name for name in names if name != "mini" and name not in {**_MINI_TASKS, **BENCHMARKS}]
-    if unknown:
-        known = f"{', '.join(BENCHMARKS)}, mini, and mini's tasks, e.g. mini/gqa"
-        raise UsageError(f"unknown benchmark {unknown[0]!r}: known are {known}.")
+    unknown_names = [name for name in names if name != "mini" and name not in {**_MINI_TASKS, **BENCHMARKS}]
+    if unknown_names:
+        choices = f"{', '.join(BENCHMARKS)}, mini, and mini's tasks, e.g. mini/gqa"
+        raise UsageError(f"unknown benchmark {unknown_names[0]!r}: known are {choices}.")
     return [benchmark for name, benchmark in BENCHMARKS.items() if name in names]
 
 
@@ -95,18 +144,19 @@ def adapters_by_row(
     Raises:
         UsageError: the options contradict each other.
     """
-    named: dict[str, str | None] = {adapter: adapter for adapter in adapters}
+    by_name: dict[str, str | None] = {adapter: adapter for adapter in adapters}
     if not ablation:
         if len(adapters) > 1:
             raise UsageError("--adapter is given twice: with --ablation each has a row of its own.")
-        return named or {_VANILLA: None}
+        return by_name or {_VANILLA: None}
     is_built_in = backbone in BACKBONES and BACKBONES[backbone].is_built_in
-    if not named and collection == "official" and not is_built_in:
+    if not by_name and collection == "official" and not is_built_in:
         raise UsageError("--ablation compares adapters: name at least one with --adapter.")
+    # A record's id begins with its row's name, so that two rows of one name would take each other's records for theirs.
     if len({_VANILLA, *adapters}) <= len(adapters):
         raise UsageError("--adapter: two rows would have one name.")
-    if named:
-        return {_VANILLA: None, **named}
+    if by_name:
+        return {_VANILLA: None, **by_name}
     shipped_for = backbone if is_built_in else DEFAULT_BACKBONE
     return {_VANILLA: None, "projection": f"{shipped_for}-projection", "EMA": f"{shipped_for}-ema"}
 
@@ -134,25 +184,23 @@ def select(
         )
     tasks = [task for name, task in _MINI_TASKS.items() if "mini" in names or name in names]
     if tasks:
-        yield _mini(tasks, _MINI_ITEMS if limit is None else limit, settings)
+        num_items = _MINI_ITEMS if limit is None else limit
+        generation = settings.generation(_MINI_GENERATION)
+        yield Selection(
+            collection="mini",
+            tasks=tasks,
+            items={task.name: mini.items(task, num_items, split=settings.split, seed=settings.seed) for task in tasks},
+            generation={task.name: generation for task in tasks},
+            facts={"split": settings.split, "seed": settings.seed, "items_per_task": num_items},
+        )
     if benchmarks and data is not None:
         yield _official(benchmarks, data, limit, settings, ocr)
-
-
-def _mini(tasks: Sequence[Task], num_items: int, settings: EvaluationSettings) -> Selection:
-    generation = settings.generation(_MINI_GENERATION)
-    return Selection(
-        collection="mini",
-        tasks=tasks,
-        items={task.name: mini.items(task, num_items, split=settings.split, seed=settings.seed) for task in tasks},
-        generation={task.name: generation for task in tasks},
-        facts={"split": settings.split, "seed": settings.seed, "items_per_task": num_items},
-    )
 
 
 def _official(
     benchmarks: Sequence[Benchmark], data: Path, limit: int | None, settings: EvaluationSettings, ocr: Ocr | None
 ) -> Selection:
+    """Reads the items of official benchmarks, with a notice for everything that makes their figures incomparable."""
     complete: dict[str, CompleteItems] = {}
     notices: list[str] = []
     if ocr is not None:  # files that lack tokens are whole then, and so stand before tables beside them

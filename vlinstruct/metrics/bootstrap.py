@@ -18,6 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+# An interval's end rests on the 50 outermost of them. No answer is scored again for a resample: its items' scores are
+# looked up and averaged.
 NUM_RESAMPLES = 2_000
 _PERCENTILES = (2.5, 97.5)
 
@@ -43,8 +45,9 @@ def resampled_rows(num_items: int, seed: int, num_resamples: int = NUM_RESAMPLES
     >>> resampled_rows(3, seed=0, num_resamples=2).tolist()
     [[0, 1, 2], [2, 1, 1], [0, 0, 0]]
     """
-    drawn = np.random.default_rng(seed).integers(num_items, size=(num_resamples, num_items))
-    return np.concatenate([np.arange(num_items)[None], drawn])
+    resamples = np.random.default_rng(seed).integers(num_items, size=(num_resamples, num_items))
+    # The items themselves are the first row, so that a value and its resamples come from one formula.
+    return np.concatenate([np.arange(num_items)[None], resamples])
 
 
 def interval(values: NDArray[np.float64]) -> Interval:

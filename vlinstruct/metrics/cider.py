@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from vlinstruct.errors import DataError
-from vlinstruct.metrics.ptb import Tokens
+from vlinstruct.metrics.captions import Tokens
 
 _ORDERS = range(1, 5)
 _SIGMA = 6.0
@@ -44,7 +44,13 @@ class CiderScores:
 
 @dataclass(frozen=True, kw_only=True)
 class _Vector:
-    """The tf-idf weights of a caption: by n-gram, their norm per order, and the number of words."""
+    """A caption as CIDEr compares it.
+
+    Args:
+        weights: tf-idf by n-gram; the counts are not divided by the caption's length, as in pycocoevalcap.
+        norms: of the weights of each order.
+        length: in words.
+    """
 
     weights: dict[Ngram, float]
     norms: tuple[float, ...]
@@ -72,14 +78,6 @@ def cider(captions: Sequence[Tokens], references: Sequence[Sequence[Tokens]]) ->
     >>> [round(score, 6) for score in scores.per_item], round(scores.mean, 6)
     ([10.0, 0.0], 5.0)
     """
-    _check(captions, references)
-    idf = _inverse_document_frequency(references)
-    return CiderScores(
-        per_item=tuple(_score(caption, row, idf) for caption, row in zip(captions, references, strict=True))
-    )
-
-
-def _check(captions: Sequence[Tokens], references: Sequence[Sequence[Tokens]]) -> None:
     if len(captions) != len(references) or not captions:
         why = f"{len(captions)} captions for {len(references)} items with references"
         raise DataError.at("cannot compute CIDEr", "captions", why, "Give one caption per item, one at least")
@@ -87,16 +85,25 @@ def _check(captions: Sequence[Tokens], references: Sequence[Sequence[Tokens]]) -
         if not row:
             advice = "Give every item one reference at least"
             raise DataError.at("cannot compute CIDEr", f"item {index}", "it has no reference", advice)
+    # An item counts once however many of its references have the n-gram: a phrase that five people wrote of one picture
+    # is as rare in the set as one that a single person wrote.
+    frequency = Counter(ngram for row in references for ngram in {ngram for tokens in row for ngram in _ngrams(tokens)})
+    log_items = math.log(len(references))
+
+    def idf(ngram: Ngram) -> float:
+        # An n-gram of the caption that no reference has gets the weight of one that a single item has (pycocoevalcap).
+        return log_items - math.log(frequency.get(ngram, 1))
+
+    scores = []
+    for caption, row in zip(captions, references, strict=True):
+        vector = _vector(caption, idf)
+        similarities = [_similarity(vector, _vector(reference, idf)) for reference in row]
+        scores.append(_SCALE * math.fsum(similarities) / len(similarities))
+    return CiderScores(per_item=tuple(scores))
 
 
 def _ngrams(tokens: Tokens) -> Iterable[Ngram]:
     return (tokens[start : start + order] for order in _ORDERS for start in range(len(tokens) - order + 1))
-
-
-def _inverse_document_frequency(references: Sequence[Sequence[Tokens]]) -> Callable[[Ngram], float]:
-    frequency = Counter(ngram for row in references for ngram in {ngram for tokens in row for ngram in _ngrams(tokens)})
-    log_items = math.log(len(references))
-    return lambda ngram: log_items - math.log(frequency.get(ngram, 1))
 
 
 def _vector(tokens: Tokens, idf: Callable[[Ngram], float]) -> _Vector:
@@ -107,19 +114,15 @@ def _vector(tokens: Tokens, idf: Callable[[Ngram], float]) -> _Vector:
     return _Vector(weights=weights, norms=tuple(map(math.sqrt, squares)), length=len(tokens))
 
 
-def _score(caption: Tokens, references: Sequence[Tokens], idf: Callable[[Ngram], float]) -> float:
-    vector = _vector(caption, idf)
-    similarities = [_similarity(vector, _vector(reference, idf)) for reference in references]
-    return _SCALE * math.fsum(similarities) / len(similarities)
-
-
 def _similarity(caption: _Vector, reference: _Vector) -> float:
-    """The mean over the orders of the cosine, 0 to 1; a weight of the caption counts up to the reference's."""
+    """Returns the mean over the orders of the cosine, 0 to 1."""
     products = [0.0 for _ in _ORDERS]
     for ngram, weight in caption.weights.items():
         other = reference.weights.get(ngram, 0.0)
+        # Clipped: repeating a phrase of the reference gains nothing. The norms are those of the unclipped vectors.
         products[len(ngram) - 1] += min(weight, other) * other
     norms = [ours * theirs for ours, theirs in zip(caption.norms, reference.norms, strict=True)]
+    # An order without any n-gram, of captions shorter than it, has the norm 0 and counts as 0 in the mean.
     cosines = [product / norm for product, norm in zip(products, norms, strict=True) if norm]
     penalty = math.exp(-((caption.length - reference.length) ** 2) / (2 * _SIGMA**2))
     return penalty * math.fsum(cosines) / len(_ORDERS)

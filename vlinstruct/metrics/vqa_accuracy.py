@@ -30,8 +30,8 @@ _DIGITS = {"none": "0"} | {word: str(number) for number, word in enumerate(_NUMB
 _PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
 _COMMA_IN_NUMBER = re.compile(r"\d,\d")
 _PERIOD_BEFORE_NO_DIGIT = re.compile(r"\.(?!\d)")
+# The official code gives `re.UNICODE`, which is 32, where `re.sub` takes the count: so many periods go, and no more.
 _MAX_PERIODS = 32
-"""The official code gives `re.UNICODE`, which is 32, where `re.sub` takes the count."""
 
 _CONTRACTED = """
 'ow's'at 'twas ain't aren't can't could've couldn't couldn't've didn't doesn't don't hadn't hadn't've hasn't haven't
@@ -44,13 +44,12 @@ wouldn't wouldn't've y'all y'all'd've y'all'll you'd you'd've you'll you're you'
 """
 
 
-def _without_one_apostrophe(word: str) -> list[str]:
-    return [word[:index] + word[index + 1 :] for index, letter in enumerate(word) if letter == "'"]
-
-
 # The official table is every contraction with one of its apostrophes forgotten, and one entry the wrong way round.
 _CONTRACTIONS = {"somebody'd": "somebodyd"} | {
-    forgotten: word for word in _CONTRACTED.split() for forgotten in _without_one_apostrophe(word)
+    word[:index] + word[index + 1 :]: word
+    for word in _CONTRACTED.split()
+    for index, letter in enumerate(word)
+    if letter == "'"
 }
 
 
@@ -75,19 +74,17 @@ def vqa_accuracy(prediction: str, answers: Sequence[str], normalizer: Normalizer
         why = "no annotator answered"
         raise DataError.at("cannot compute VQA accuracy", "answers", why, "Leave the question out")
     predicted, references = _NORMALIZERS[normalizer](prediction, answers)
-    return _leave_one_out(references.count(predicted), len(references))
-
-
-def _leave_one_out(num_equal: int, num_answers: int) -> float:
-    """An annotator who gave the answer is one fewer among the others."""
-    left_out = num_equal * min((num_equal - 1) / _ENOUGH_ANNOTATORS, 1.0)
-    kept_in = (num_answers - num_equal) * min(num_equal / _ENOUGH_ANNOTATORS, 1.0)
-    return (left_out + kept_in) / num_answers
+    num_equal, num_answers = references.count(predicted), len(references)
+    # Each annotator is left out in turn. To one who gave the answer the others are one fewer who did; only two values
+    # occur, so that ten rounds are two products.
+    to_those_who_gave_it = num_equal * min((num_equal - 1) / _ENOUGH_ANNOTATORS, 1.0)
+    to_the_others = (num_answers - num_equal) * min(num_equal / _ENOUGH_ANNOTATORS, 1.0)
+    return (to_those_who_gave_it + to_the_others) / num_answers
 
 
 def _official(prediction: str, answers: Sequence[str]) -> tuple[str, list[str]]:
     predicted, references = _on_one_line(prediction), [_on_one_line(answer) for answer in answers]
-    if len(set(references)) == 1:
+    if len(set(references)) == 1:  # the official code's own condition; "Yes" is wrong then where all ten wrote "yes"
         return predicted, references
     return _normalize(predicted), [_normalize(answer) for answer in references]
 
@@ -100,7 +97,11 @@ def _lavis(prediction: str, answers: Sequence[str]) -> tuple[str, list[str]]:
 
 
 def _evalai(prediction: str, answers: Sequence[str]) -> tuple[str, list[str]]:
-    return _evalai_answer(prediction), [_evalai_answer(answer) for answer in answers]
+    def normalized(answer: str) -> str:
+        split = answer.lower().replace(",", "").replace("?", "").replace("'s", " 's")
+        return _normalize(_on_one_line(split.strip()))
+
+    return normalized(prediction), [normalized(answer) for answer in answers]
 
 
 _NORMALIZERS: dict[Normalizer, Callable[[str, Sequence[str]], tuple[str, list[str]]]] = {
@@ -110,28 +111,24 @@ _NORMALIZERS: dict[Normalizer, Callable[[str, Sequence[str]], tuple[str, list[st
 }
 
 
-def _evalai_answer(answer: str) -> str:
-    split = answer.lower().replace(",", "").replace("?", "").replace("'s", " 's")
-    return _normalize(_on_one_line(split.strip()))
-
-
 def _on_one_line(answer: str) -> str:
     return answer.replace("\n", " ").replace("\t", " ").strip()
 
 
 def _normalize(answer: str) -> str:
-    return _with_digits_without_articles(_without_punctuation(answer))
+    words = (_DIGITS.get(word, word) for word in _without_punctuation(answer).lower().split())
+    return " ".join(_CONTRACTIONS.get(word, word) for word in words if word not in _ARTICLES)
 
 
 def _without_punctuation(answer: str) -> str:
-    """A mark beside a space goes, one inside a word becomes a space; beside a number with a comma, all of them go."""
-    goes = _COMMA_IN_NUMBER.search(answer) is not None
+    """Takes out a mark that stands beside a space; one inside a word becomes a space.
+
+    In an answer with a number like "1,000" all marks go. As in the official code a mark is judged once for the answer:
+    does it stand beside a space anywhere in it?
+    """
+    has_comma_in_number = _COMMA_IN_NUMBER.search(answer) is not None
     marks: dict[str, str | int | None] = {
-        mark: "" if goes or f"{mark} " in answer or f" {mark}" in answer else " " for mark in _PUNCTUATION
+        mark: "" if has_comma_in_number or f"{mark} " in answer or f" {mark}" in answer else " "
+        for mark in _PUNCTUATION
     }
     return _PERIOD_BEFORE_NO_DIGIT.sub("", answer.translate(str.maketrans(marks)), count=_MAX_PERIODS)
-
-
-def _with_digits_without_articles(answer: str) -> str:
-    words = (_DIGITS.get(word, word) for word in answer.lower().split())
-    return " ".join(_CONTRACTIONS.get(word, word) for word in words if word not in _ARTICLES)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from PIL import ImageChops
 
+from vlinstruct.evaluation.benchmark import WORDS, Task
 from vlinstruct.evaluation.benchmarks.mini import TASKS, items
-from vlinstruct.evaluation.item import WORDS, Task
 from vlinstruct.mini.phrasings import TASKS as FAMILIES_OF
 from vlinstruct.mini.phrasings import families
 

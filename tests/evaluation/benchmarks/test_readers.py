@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from vlinstruct.evaluation.benchmark import Item
 from vlinstruct.evaluation.benchmarks import BENCHMARKS
 from vlinstruct.evaluation.benchmarks.mini import TASKS
-from vlinstruct.evaluation.item import Item
 from vlinstruct.evaluation.reading.files import read_items
 
 from ..official_files import WRITERS, flickr30k_of_lavis, iconqa_of_folders, write

@@ -12,8 +12,8 @@ import pytest
 from command_line import Result, vli
 from pyarrow import parquet
 
+from vlinstruct.evaluation.benchmark import Item
 from vlinstruct.evaluation.benchmarks import BENCHMARKS
-from vlinstruct.evaluation.item import Item
 from vlinstruct.evaluation.reading.files import check, read_items
 from vlinstruct.evaluation.reading.hub_files import shards
 from vlinstruct.evaluation.reading.hub_tables import open_table

@@ -11,9 +11,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from vlinstruct.evaluation.item import Item, Words
-from vlinstruct.evaluation.report.chart import as_svg
-from vlinstruct.evaluation.report.page import NUM_CASES, NUM_FAILURES, Case, as_html, sample_cases
+from vlinstruct.evaluation.benchmark import Item, Words
+from vlinstruct.evaluation.report.page import NUM_CASES, NUM_FAILURES, Case, as_html, as_svg, sample_cases
 from vlinstruct.evaluation.report.table import Table, read_records, read_table
 
 from .test_table import GQA, record, write

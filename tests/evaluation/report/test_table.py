@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vlinstruct.evaluation.item import WORDS, Task
+from vlinstruct.evaluation.benchmark import WORDS, Task
 from vlinstruct.evaluation.report.table import COLUMNS, Cell, Table, read_table, wording_of
 from vlinstruct.evaluation.report.text import as_record, as_text, findings
 from vlinstruct.metrics.roc_auc import roc_auc

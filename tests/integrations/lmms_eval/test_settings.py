@@ -88,7 +88,7 @@ def test_generation_kwargs_out_of_range_are_refused(asked: dict[str, Any], messa
 
 
 def test_what_has_no_effect_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
-    plugin_settings._say_ignored.cache_clear()
+    plugin_settings._warn_of_ignored.cache_clear()
     with caplog.at_level(logging.WARNING):
         for _ in range(3):
             read_generation({"top_k": 3, "image_aspect_ratio": "original"}, DEFAULT)

@@ -13,8 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
-from vlinstruct.evaluation.benchmark import Benchmark, HubCopy
-from vlinstruct.evaluation.item import Item, Task
+from vlinstruct.evaluation.benchmark import Benchmark, HubCopy, Item, Task
 from vlinstruct.evaluation.reading.annotations import Record, read_list, read_object
 from vlinstruct.evaluation.reading.hub_tables import read_rows
 from vlinstruct.evaluation.reading.items import ItemMaker, LoadPicture, picture
@@ -36,6 +35,7 @@ def read_copy(folder: Path) -> Iterator[Item]:
     """Yields the same items from a copy on the hub that keeps Karpathy's split; all of another one's."""
     maker = ItemMaker(_TASK)
     for row in read_rows(folder, _COPY.split, columns=_COPY.columns, picture="image", optional=["split"]):
+        # Where the copy says of which part of Karpathy's split a row is, those of the others are left out.
         if row.fields.get("split", "test") == "test":
             yield _item(maker, row, row.text("filename"), row.texts("caption"), row.picture("image"))
 
@@ -54,6 +54,7 @@ def _item(maker: ItemMaker, record: Record, path: str, captions: Sequence[str], 
 
 def _from_split(folder: Path) -> Iterator[tuple[Record, str, tuple[str, ...]]]:
     file = read_object(folder / _SPLIT_FILE)
+    # Karpathy's splits of Flickr8k and COCO have the same form: the file's own name for its data set tells them apart.
     if file.fields.get("dataset", _TASK.name) != _TASK.name:
         raise file.error(f"it is of another data set than '{_TASK.name}'", code="other_part")
     for record in file.records("images", "image"):

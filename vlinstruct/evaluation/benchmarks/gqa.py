@@ -12,8 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vlinstruct.errors import shortened
-from vlinstruct.evaluation.benchmark import Benchmark, HubCopy
-from vlinstruct.evaluation.item import Item, Task
+from vlinstruct.evaluation.benchmark import Benchmark, HubCopy, Item, Task
 from vlinstruct.evaluation.reading.annotations import Record, read_object
 from vlinstruct.evaluation.reading.hub_tables import read_rows
 from vlinstruct.evaluation.reading.items import ItemMaker, LoadPicture, picture
@@ -38,6 +37,7 @@ def read(folder: Path) -> Iterator[Item]:
 def read_copy(folder: Path) -> Iterator[Item]:
     """Yields the same items from a copy on the hub."""
     maker = ItemMaker(_TASK)
+    # Several questions share a picture. What is kept is where each picture stands; it is read when it is asked for.
     rows = read_rows(folder, _COPY.split, columns=["id"], picture="image", config=f"{_CONFIG}_images")
     pictures = {row.key("id"): row.picture("image") for row in rows}
     for row in read_rows(folder, _COPY.split, columns=_COPY.columns, config=f"{_CONFIG}_instructions"):

@@ -12,15 +12,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from vlinstruct.evaluation.benchmark import Benchmark
-from vlinstruct.evaluation.item import Item, Task
+from vlinstruct.evaluation.benchmark import Benchmark, Item, Task
 from vlinstruct.evaluation.reading.annotations import read_lines
 from vlinstruct.evaluation.reading.items import ItemMaker, picture
 from vlinstruct.instruction.templates import fill
 
 _PARTS, _PICTURES = ("dev_seen", "dev_unseen"), "img/"
 _INSTRUCTION = "This is an image with: {text} written on it. Is it hateful?"
-_ANSWERS = ("no", "yes")
+_ANSWERS = ("no", "yes")  # by label
 _TASK = Task(name="hatefulmemes", metric="roc_auc")
 
 
@@ -35,6 +34,7 @@ def read(folder: Path) -> Iterator[Item]:
                 instruction=fill(_INSTRUCTION, text=record.text("text", may_be_empty=True)),
                 load_picture=picture(folder, record.text("img"), record),
                 references=[_ANSWERS[record.index("label", len(_ANSWERS))]],
+                # Both are ranked, never generated: the area needs a score of every meme, and a written answer has none.
                 candidates=("yes", "no"),
             )
 

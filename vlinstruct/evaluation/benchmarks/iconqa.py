@@ -13,10 +13,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from vlinstruct.evaluation.benchmark import Benchmark, HubCopy
-from vlinstruct.evaluation.item import Item, Task
+from vlinstruct.evaluation.benchmark import Benchmark, HubCopy, Item, Task
 from vlinstruct.evaluation.reading.annotations import PROBLEMS_FILE, SPLITS_FILE, Record, read_object, read_problems
-from vlinstruct.evaluation.reading.hub_tables import HubRow, read_rows
+from vlinstruct.evaluation.reading.hub_tables import read_rows
 from vlinstruct.evaluation.reading.items import ItemMaker, LoadPicture, choices_of, options, picture
 from vlinstruct.instruction.templates import fill
 
@@ -41,15 +40,11 @@ def read_copy(folder: Path) -> Iterator[Item]:
     for row in read_rows(folder, _COPY.split, columns=_COPY.columns, picture="query_image"):
         if row.text("ques_type") == "choose_txt":
             load_picture = row.picture("query_image")
-            yield _item(maker, row, row.key("question_id"), _choices(row), row.text("answer"), load_picture)
-
-
-def _choices(row: HubRow) -> tuple[str, ...]:
-    """Returns what a row's text of choices holds."""
-    choices = choices_of(replace(row, fields={"choices": row.text("choices").split(",")}))
-    if row.text("answer") not in choices:
-        raise row.error("field 'answer' is none of 'choices' between the commas")
-    return choices
+            # The choices are joined by commas, and a choice may hold one itself: the answer must survive the split.
+            choices = choices_of(replace(row, fields={"choices": row.text("choices").split(",")}))
+            if row.text("answer") not in choices:
+                raise row.error("field 'answer' is none of 'choices' between the commas")
+            yield _item(maker, row, row.key("question_id"), choices, row.text("answer"), load_picture)
 
 
 def _item(

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from functools import partial
 from itertools import count, islice
 
-from vlinstruct.evaluation.item import Item, Task
+from vlinstruct.evaluation.benchmark import Item, Task
 from vlinstruct.mini import Split
 from vlinstruct.mini.draw import draw
 from vlinstruct.mini.phrasings import TASKS as FAMILIES_OF
@@ -20,7 +20,7 @@ from vlinstruct.mini.scene import Scene
 from vlinstruct.mini.wording import canonical, paraphrased, poor
 from vlinstruct.mini.world import sample_scene
 
-_ANSWERS_PER_QUESTION = 10  # VQA accuracy asks for ten people's: here all of them say the same
+_ANSWERS_PER_QUESTION = 10  # VQA accuracy takes ten people's: here all of them say the same
 
 TASKS: tuple[Task, ...] = (
     Task(name="flickr30k", metric="cider"),
@@ -50,21 +50,15 @@ def items(task: Task, num_items: int, *, split: Split = "test", seed: int = 0) -
 
 def _items(task: Task, split: Split, seed: int) -> Iterator[Item]:
     for number in count():
+        # Seeded by its own number: the first 20 items are the same whether 20 are taken or 500.
         rng = random.Random(f"{task.name}/{split}/{seed}/{number}")
         scene = sample_scene(rng.randrange(2**32), split=split)
-        fact = _sampled_fact(task, scene, rng)
-        if fact is not None:
+        candidates = [fact for fact in facts(scene, rng) if fact.family in FAMILIES_OF[task.name]]
+        if candidates:  # not every scene has what every task asks about
+            # First a family, then a fact of it: a scene has many facts of one family and few of another.
+            family = rng.choice(sorted({fact.family for fact in candidates}))
+            fact = rng.choice([fact for fact in candidates if fact.family == family])
             yield _item(task, number, scene, fact, rng, split)
-
-
-def _sampled_fact(task: Task, scene: Scene, rng: random.Random) -> Fact | None:
-    """Samples one of the task's families that the scene allows, then a fact of it: families have unlike many."""
-    families = FAMILIES_OF[task.name]
-    candidates = [fact for fact in facts(scene, rng) if fact.family in families]
-    if not candidates:
-        return None
-    family = rng.choice(sorted({fact.family for fact in candidates}))
-    return rng.choice([fact for fact in candidates if fact.family == family])
 
 
 def _item(task: Task, number: int, scene: Scene, fact: Fact, rng: random.Random, split: Split) -> Item:

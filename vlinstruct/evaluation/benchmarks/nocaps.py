@@ -13,8 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from vlinstruct.evaluation.benchmark import Benchmark, HubCopy
-from vlinstruct.evaluation.item import Item, Task
+from vlinstruct.evaluation.benchmark import Benchmark, HubCopy, Item, Task
 from vlinstruct.evaluation.reading.annotations import Record, read_object
 from vlinstruct.evaluation.reading.hub_tables import read_rows
 from vlinstruct.evaluation.reading.items import ItemMaker, LoadPicture, picture
@@ -28,7 +27,10 @@ def read(folder: Path) -> Iterator[Item]:
     """Yields the validation part's items."""
     maker = ItemMaker(_TASK)
     file = read_object(folder / _FILE)
-    captions = _captions(file)
+    # The annotations are a list of their own, in no order of the images: gathered by image first.
+    captions: dict[str, list[str]] = defaultdict(list)
+    for annotation in file.records("annotations", "annotation"):
+        captions[annotation.key("image_id")].append(annotation.text("caption"))
     pictures = folder / next((name for name in _FOLDERS if (folder / name).is_dir()), _FOLDERS[0])
     for record in file.records("images", "image"):
         name = record.key("id")
@@ -49,14 +51,6 @@ def read_copy(folder: Path) -> Iterator[Item]:
 
 def _item(maker: ItemMaker, record: Record, name: str, captions: Sequence[str], load_picture: LoadPicture) -> Item:
     return maker.item(name, record, instruction=CAPTION_INSTRUCTION, load_picture=load_picture, references=captions)
-
-
-def _captions(file: Record) -> dict[str, list[str]]:
-    """Returns the captions by image."""
-    captions: dict[str, list[str]] = defaultdict(list)
-    for record in file.records("annotations", "annotation"):
-        captions[record.key("image_id")].append(record.text("caption"))
-    return captions
 
 
 _COPY = HubCopy(split="validation", columns=("image_id", "annotations_captions"), read=read_copy)

@@ -16,8 +16,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from vlinstruct.evaluation.benchmark import Benchmark, HubCopy, ReadText
-from vlinstruct.evaluation.item import Item, Task
+from vlinstruct.evaluation.benchmark import Benchmark, HubCopy, Item, ReadText, Task
 from vlinstruct.evaluation.reading.annotations import Record, read_object
 from vlinstruct.evaluation.reading.hub_tables import read_rows
 from vlinstruct.evaluation.reading.items import ItemMaker, LoadPicture, picture, ten_answers
@@ -38,13 +37,16 @@ def read(folder: Path, *, read_text: ReadText | None = None) -> Iterator[Item]:
         read_text: is asked for the tokens of pictures that have none.
     """
     maker = ItemMaker(_TASK)
-    is_needed = read_text is None or (folder / _OCR_FILE).exists()
-    tokens = _ocr_tokens(folder / _OCR_FILE) if is_needed else {}
+    tokens: dict[str, tuple[str, ...]] = {}
+    if read_text is None or (folder / _OCR_FILE).exists():  # without `read_text` the file must be there
+        ocr_records = read_object(folder / _OCR_FILE).records("data", "image")
+        tokens = {record.text("image_id"): record.texts("ocr_tokens")[:MAX_TOKENS] for record in ocr_records}
     for record in read_object(folder / _FILE).records("data", "question"):
         _require_part(record)
         image = record.text("image_id")
         load_picture = picture(folder / _PICTURES, f"{image}.jpg", record)
         if read_text is not None:
+            # `or`, not a default: where Rosetta read nothing the library is asked, too.
             yield _item(maker, record, tokens.get(image) or read_text(image, load_picture), load_picture)
         elif image in tokens:
             yield _item(maker, record, tokens[image], load_picture)
@@ -75,6 +77,7 @@ def with_ocr(read_text: ReadText) -> Benchmark:
     Args:
         read_text: is asked for them.
     """
+    # The tokens' file may be missing then, so that a folder without it counts as complete.
     form = {path: what for path, what in BENCHMARK.forms[0].items() if path != _OCR_FILE}
     return replace(
         BENCHMARK,
@@ -97,12 +100,6 @@ def _item(maker: ItemMaker, record: Record, tokens: Sequence[str], load_picture:
 def _require_part(record: Record) -> None:
     if record.fields.get("set_name", _PART) not in (_PART, _COPY.split):
         raise record.error(f"it is of another part than '{_PART}'", code="other_part")
-
-
-def _ocr_tokens(path: Path) -> dict[str, tuple[str, ...]]:
-    """Returns the tokens that are shown, by image."""
-    records = read_object(path).records("data", "image")
-    return {record.text("image_id"): record.texts("ocr_tokens")[:MAX_TOKENS] for record in records}
 
 
 _COPY = HubCopy(split="validation", columns=("question_id", "question", "answers", "ocr_tokens"), read=read_copy)

@@ -11,12 +11,11 @@ alone. LAVIS' reader turns every round into the last one by mistake; here the la
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
-from vlinstruct.evaluation.benchmark import Benchmark
-from vlinstruct.evaluation.item import Item, Task
-from vlinstruct.evaluation.reading.annotations import Record, read_object
+from vlinstruct.evaluation.benchmark import Benchmark, Item, Task
+from vlinstruct.evaluation.reading.annotations import read_object
 from vlinstruct.evaluation.reading.items import ItemMaker, picture
 from vlinstruct.instruction.templates import fill
 
@@ -37,27 +36,19 @@ def read(folder: Path) -> Iterator[Item]:
     questions, answers = data.texts("questions"), data.texts("answers")
     for dialogue in data.records("dialogs", "dialogue"):
         name = dialogue.key("image_id")
-        last = _last_round(dialogue)
+        rounds = list(dialogue.records("dialog", "round"))
+        if not rounds:
+            raise dialogue.error("it has no round")
+        last = rounds[-1]
         candidates = [answers[place] for place in last.indices("answer_options", len(answers))]
         yield maker.item(
             name,
             last,
-            instruction=fill(_INSTRUCTION, question=_question(questions, last)),
+            instruction=fill(_INSTRUCTION, question=questions[last.index("question", len(questions))]),
             load_picture=picture(folder / _PICTURES, f"VisualDialog_{_SPLIT}_{name.zfill(_ID_DIGITS)}.jpg", dialogue),
             references=[candidates[last.index("gt_index", len(candidates))]],
             candidates=candidates,
         )
-
-
-def _last_round(dialogue: Record) -> Record:
-    rounds = list(dialogue.records("dialog", "round"))
-    if not rounds:
-        raise dialogue.error("it has no round")
-    return rounds[-1]
-
-
-def _question(questions: Sequence[str], record: Record) -> str:
-    return questions[record.index("question", len(questions))]
 
 
 BENCHMARK = Benchmark(

@@ -13,8 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from vlinstruct.evaluation.benchmark import Benchmark, HubCopy
-from vlinstruct.evaluation.item import Item, Task
+from vlinstruct.evaluation.benchmark import Benchmark, HubCopy, Item, Task
 from vlinstruct.evaluation.reading.annotations import Record, read_list
 from vlinstruct.evaluation.reading.hub_tables import read_rows
 from vlinstruct.evaluation.reading.items import ItemMaker, LoadPicture, picture, ten_answers
@@ -33,6 +32,7 @@ def read(folder: Path) -> Iterator[Item]:
     maker = ItemMaker(_TASK)
     for record in read_list(folder / _FILE, "question"):
         path = record.text("image")
+        # An empty answer is one of the ten all the same.
         answers = [answer.text("answer", may_be_empty=True) for answer in record.records("answers", "answer")]
         yield _item(maker, record, Path(path).stem, answers, picture(folder / _PICTURES, path, record))
 

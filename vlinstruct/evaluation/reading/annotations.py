@@ -19,7 +19,7 @@ from vlinstruct.records.lines import BOM, numbered_lines, parse_record, require_
 # What IconQA and ScienceQA share: problems by number in one file, the numbers of every part in another.
 PROBLEMS_FILE, SPLITS_FILE = "problems.json", "pid_splits.json"
 _MAX_BYTES = 1_000_000_000  # the largest is Visual Dialog's, of about a tenth of that
-_HEAD_BYTES = 64
+_HEAD_BYTES = 64  # enough to tell a picture, an archive or a page of HTML from a text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,13 @@ class Record(ForeignRecord):
 
 
 def bad_annotation(place: str, why: str, *, code: str = "bad_field") -> DataError:
-    """Returns the error of annotations that cannot be used; `place` names their file, and the record if it is one's."""
+    """Returns the error of annotations that cannot be used.
+
+    Args:
+        place: their file, and the record where it is one that is wrong.
+        why: what is wrong.
+        code: of the error.
+    """
     return Record.error_at(place, why, code=code)
 
 

@@ -11,12 +11,12 @@ from itertools import islice
 from pathlib import Path
 
 from vlinstruct.errors import DataError, ImageError, InputError
-from vlinstruct.evaluation.benchmark import Benchmark
-from vlinstruct.evaluation.item import Item
+from vlinstruct.evaluation.benchmark import Benchmark, Item
 from vlinstruct.evaluation.reading.hub_files import has_tables
 from vlinstruct.evaluation.reading.hub_tables import StoredPicture
 from vlinstruct.evaluation.reading.items import PictureFile
 
+# The headers of a few pictures tell a wrong or half unpacked archive; nobody waits for those of all.
 _HEADERS_READ = 8
 
 
@@ -50,8 +50,9 @@ def read_items(benchmark: Benchmark, folder: Path, *, limit: int | None = None) 
         TextError: a record's text is none that a model can be asked.
         ResourceError: the library that reads the hub's tables is not installed.
     """
-    for name in () if _uses_copy(benchmark, folder) else _missing_files(benchmark, folder):
-        raise _missing(benchmark, folder, name)
+    if not _uses_copy(benchmark, folder):
+        for name in _missing_files(benchmark, folder):
+            raise _missing(benchmark, folder, name)
     items = list(islice(_read(benchmark, folder), limit))
     if not items:
         why = f"its files hold no item of the part {benchmark.part}, no score can be computed"
@@ -90,8 +91,11 @@ def check(benchmark: Benchmark, folder: Path) -> FilesReport:
         dict.fromkeys(item.load_picture for item in items if isinstance(item.load_picture, PictureFile | StoredPicture))
     )
     report.num_items, report.num_pictures = len(items), len(pictures)
-    if items or not missing:
-        report.problems += _count_problems(benchmark, folder, items)
+    # Without a single item and with a file missing, the count would only say the same again.
+    if (items or not missing) and len(items) != benchmark.num_items:
+        why = f"{len(items):,} items of the part {benchmark.part}, {benchmark.num_items:,} are expected"
+        advice = "Compare the files with `vlinstruct evaluate --list`"
+        report.problems.append(DataError.at(f"cannot compare {benchmark.task.name}", folder, why, advice).message)
     if not missing:
         try:
             report.problems += _picture_problems(benchmark, pictures)
@@ -113,12 +117,11 @@ def _read(benchmark: Benchmark, folder: Path) -> Iterator[Item]:
 
 def _missing_files(benchmark: Benchmark, folder: Path) -> Sequence[str]:
     """Returns which paths are not there, of the form of the benchmark that is nearest to be complete."""
-    return min(([name for name in form if not _is_there(folder, name)] for form in benchmark.forms), key=len)
 
+    def is_there(name: str) -> bool:
+        return (folder / name).is_dir() if name.endswith("/") else (folder / name).exists()
 
-def _is_there(folder: Path, name: str) -> bool:
-    path = folder / name
-    return path.is_dir() if name.endswith("/") else path.exists()
+    return min(([name for name in form if not is_there(name)] for form in benchmark.forms), key=len)
 
 
 def _missing(benchmark: Benchmark, folder: Path, name: str) -> DataError:
@@ -129,19 +132,13 @@ def _missing(benchmark: Benchmark, folder: Path, name: str) -> DataError:
     return DataError.at(f"cannot read {benchmark.task.name}", folder / name, why, advice, code="data_missing")
 
 
-def _count_problems(benchmark: Benchmark, folder: Path, items: Sequence[Item]) -> Iterator[str]:
-    if len(items) != benchmark.num_items:
-        why = f"{len(items):,} items of the part {benchmark.part}, {benchmark.num_items:,} are expected"
-        advice = "Compare the files with `vlinstruct evaluate --list`"
-        yield DataError.at(f"cannot compare {benchmark.task.name}", folder, why, advice).message
-
-
 def _picture_problems(benchmark: Benchmark, pictures: Sequence[PictureFile | StoredPicture]) -> Iterator[str]:
-    absent = [picture for picture in pictures if not picture.is_there()]
-    if absent:
-        why = f"no such picture; {len(absent):,} of {len(pictures):,} are missing"
+    """Yields a line for all missing pictures together, and one for each of the first that cannot be read."""
+    missing = [picture for picture in pictures if not picture.is_there()]
+    if missing:
+        why = f"no such picture; {len(missing):,} of {len(pictures):,} are missing"
         advice = f"Get them from {benchmark.source}"
-        yield DataError.at(f"cannot read {benchmark.task.name}", absent[0].place, why, advice).message
+        yield DataError.at(f"cannot read {benchmark.task.name}", missing[0].place, why, advice).message
     for picture in pictures[:_HEADERS_READ]:
         if picture.is_there():
             try:

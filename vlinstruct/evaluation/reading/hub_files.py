@@ -18,6 +18,7 @@ from pathlib import Path
 from vlinstruct.evaluation.reading.annotations import bad_annotation
 
 _SUFFIXES = (".parquet", ".arrow")
+# data/, default/validation/ and the like; a folder of pictures beside the tables is not searched to its last leaf.
 _MAX_DEPTH = 3
 _SPLITS = ("train", "validation", "val", "dev", "test", "testdev", "challenge", "submission")
 _VALIDATION = ("validation", "val", "dev")
@@ -47,9 +48,13 @@ def shards(folder: Path, split: str, *, config: str = "") -> list[Path]:
     files = [path for path in tables if _split_of(path, folder) in names]
     files = files or [path for path in tables if _split_of(path, folder) is None]
     if not files:
-        there = ", ".join(sorted({str(_split_of(path, folder)) for path in tables})) or "none at all"
-        raise bad_annotation(str(folder), f"no table of the part '{split}'; there is {there}", code="data_missing")
-    _require_one_copy(folder, files)
+        splits = ", ".join(sorted({str(_split_of(path, folder)) for path in tables})) or "none at all"
+        raise bad_annotation(str(folder), f"no table of the part '{split}'; there is {splits}", code="data_missing")
+    # Two downloads into one folder, or both of the hub's forms, would count every item twice.
+    copies = sorted({(path.parent.relative_to(folder) / f"*{path.suffix}").as_posix() for path in files})
+    if len(copies) > 1:
+        why = f"the part is there twice, as {copies[0]} and {copies[1]}"
+        raise bad_annotation(str(folder), why, code="part_twice")
     _require_all(files)
     return files
 
@@ -70,15 +75,8 @@ def _split_of(path: Path, folder: Path) -> str | None:
     return next((word for word in words if word in _SPLITS), None)
 
 
-def _require_one_copy(folder: Path, files: Sequence[Path]) -> None:
-    copies = sorted({(path.parent.relative_to(folder) / f"*{path.suffix}").as_posix() for path in files})
-    if len(copies) > 1:
-        why = f"the part is there twice, as {copies[0]} and {copies[1]}"
-        raise bad_annotation(str(folder), why, code="part_twice")
-
-
 def _require_all(files: Sequence[Path]) -> None:
-    """Refuses shards that do not make a whole, by the numbers in their names."""
+    """Refuses shards that do not make a whole, by the numbers in their names: an interrupted download leaves such."""
     numbers = {(int(match[1]), int(match[2])) for path in files if (match := _SHARD.search(path.name))}
     for count in {count for _, count in numbers}:
         missing = [number for number in range(count) if (number, count) not in numbers]

@@ -25,8 +25,8 @@ from vlinstruct.files import open_regular, refusal
 from vlinstruct.media.image_formats import NoImage, identify
 from vlinstruct.media.images import load_image
 
-_BATCH_ROWS = 1024
-_BATCH_PICTURES = 8
+_BATCH_ROWS = 1024  # read without their pictures
+_BATCH_PICTURES = 8  # in memory at once
 _BUFFER_BYTES = 1 << 20
 _HEAD_BYTES = 64
 
@@ -77,7 +77,7 @@ class StoredPicture:
             DataError: the table is damaged there.
         """
         content = self.table.picture(self.column, self.row)
-        if content is None:
+        if content is None:  # a copy may keep a path alone, which is never opened
             why = f"column '{self.column}' holds no picture there, at most its path"
             raise refusal("image", self.place, "missing", why, "Get the file again, with the pictures in it")
         return load_image(content, name=self.place).image
@@ -204,6 +204,7 @@ class _ParquetTable:
             return content
 
     def _start(self, column: str, group: int) -> _Cursor:
+        # Of a struct the bytes alone: its path would be decoded for every row, and is not used.
         leaf = f"{column}.bytes" if _is_struct(self.schema.field(column).type) else column
         batches = self._file.iter_batches(_BATCH_PICTURES, row_groups=[group], columns=[leaf])
         return _Cursor(column=column, group=group, first=self._ends[group - 1] if group else 0, batches=batches)
@@ -228,7 +229,11 @@ class _Cursor:
         return (column, group) == (self._column, self._group) and row >= self._first
 
     def take(self, row: int) -> Any:
-        """Returns what a row holds."""
+        """Returns what a row holds, reading batches up to it.
+
+        Raises:
+            OSError: the file ends before.
+        """
         while self._batch is not None and row >= self._first + len(self._batch):
             self._first += len(self._batch)
             self._batch = next(self._batches, None)
@@ -299,7 +304,7 @@ def _sound(path: Path) -> Iterator[None]:
 
     try:
         yield
-    except MemoryError:
+    except MemoryError:  # pyarrow's own is an ArrowException, too; it says nothing about the file
         raise
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         why = f"no whole and sound {path.suffix[1:]} file"

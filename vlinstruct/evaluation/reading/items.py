@@ -13,7 +13,7 @@ from pathlib import Path
 from PIL import Image
 
 from vlinstruct.errors import shortened
-from vlinstruct.evaluation.item import Item, Task
+from vlinstruct.evaluation.benchmark import Item, Task
 from vlinstruct.evaluation.reading.annotations import Record
 from vlinstruct.media.images import check_image_header, load_image
 from vlinstruct.records.lines import path_inside
@@ -72,7 +72,7 @@ def picture(folder: Path, name: str, record: Record) -> PictureFile:
         DataError: the path leads out of the folder, or is none.
     """
     path = path_inside(folder, name)
-    if path is None:
+    if path is None:  # annotations come from elsewhere: "../../" in one must not open a file of the user's
         raise record.error("its picture lies outside the benchmark's folder", code="image_outside")
     return PictureFile(path=path)
 
@@ -112,7 +112,13 @@ class ItemMaker:
             DataError: another record has this id, or it is no id.
             TextError: nobody can be asked this instruction.
         """
-        self._require_new(name, record)
+        shown_name = shortened(name, 40)
+        if "/" in name:  # records are named model/words/item
+            raise record.error(f"its id '{shown_name}' holds a slash")
+        if name in self._first:  # two items under one id would take each other's record for theirs
+            why = f"its id '{shown_name}' is that of {self._first[name]} too"
+            raise record.error(why, code="duplicate_ids")
+        self._first[name] = record.label
         return Item(
             id=f"{self._task.name}-{name}",
             task=self._task.name,
@@ -121,15 +127,6 @@ class ItemMaker:
             references=tuple(references),
             candidates=tuple(candidates),
         )
-
-    def _require_new(self, name: str, record: Record) -> None:
-        shown = shortened(name, 40)
-        if "/" in name:  # records are named model/words/item
-            raise record.error(f"its id '{shown}' holds a slash")
-        if name in self._first:
-            why = f"its id '{shown}' is that of {self._first[name]} too"
-            raise record.error(why, code="duplicate_ids")
-        self._first[name] = record.label
 
 
 def options(choices: Sequence[str]) -> str:

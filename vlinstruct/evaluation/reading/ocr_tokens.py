@@ -15,8 +15,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from vlinstruct.evaluation.benchmark import Benchmark
-from vlinstruct.evaluation.item import Item
+from vlinstruct.evaluation.benchmark import Benchmark, Item
 from vlinstruct.evaluation.parts import RECORDS_FILE, Processes, gather, records_file
 from vlinstruct.evaluation.reading.files import read_items
 from vlinstruct.evaluation.reading.items import LoadPicture
@@ -88,6 +87,8 @@ def read_completed(benchmark: Benchmark, folder: Path, ocr: Ocr, *, limit: int |
         pictures.setdefault(image, load_picture)
         return ()
 
+    # The annotations are read twice: first to learn which pictures lack tokens, so that processes can share these, then
+    # with the tokens.
     read_items(benchmark.with_ocr(note), folder, limit=limit)
     tokens = _read(pictures, ocr) if pictures else {}
     completed = benchmark.with_ocr(lambda image, load_picture: tokens[image].texts)
@@ -100,18 +101,19 @@ def read_completed(benchmark: Benchmark, folder: Path, ocr: Ocr, *, limit: int |
 
 def _read(pictures: Mapping[str, LoadPicture], ocr: Ocr) -> Mapping[str, _Tokens]:
     """Returns the tokens of all pictures, those read before included; all processes call this."""
-    keys = {image: image for image in pictures}  # whatever version read them: a resumed run asks the same
+    # No version in the key: a resumed run takes the tokens that an earlier version read, and the table names both.
+    keys = {image: image for image in pictures}
     ocr.folder.mkdir(parents=True, exist_ok=True)
     gather(ocr.folder, keys, ocr.processes)
-    kept = _kept(ocr.folder, keys)
-    missing = [image for image in pictures if image not in kept][ocr.processes.rank :: ocr.processes.count]
+    tokens = _kept(ocr.folder, keys)
+    unread = [image for image in pictures if image not in tokens][ocr.processes.rank :: ocr.processes.count]
     with (
         open_records(records_file(ocr.folder, ocr.processes), schema=_SCHEMA, keys=keys) as writer,
-        ocr.progress(len(missing)) as advance,
+        ocr.progress(len(unread)) as advance,
     ):
         for notice in writer.notices:
             ocr.notify(notice)
-        for image in missing:
+        for image in unread:
             texts = list(ocr.read(pictures[image]()))
             writer.write({"schema": _SCHEMA, "id": image, "status": "ok", "tokens": texts, "library": ocr.library})
             advance()

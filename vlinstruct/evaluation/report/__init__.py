@@ -1,1 +1,1 @@
-"""Reports: the records of a run -> its table, as text, as JSON, as a page with a drawing, and against another run."""
+"""The records of a run -> its table, as text, as JSON, as a page with a drawing, and against another run."""

@@ -18,7 +18,7 @@ from vlinstruct.evaluation.report.table import read_records
 
 NEAR = 1e-4  # nats per token
 _ROLES = ("initial", "greedy", "rewritten", "optimized")
-_MOST_SHOWN = 20
+_MOST_SHOWN = 20  # ids of each kind on a terminal; --json has all
 Record = Mapping[str, Any]
 
 
@@ -65,29 +65,27 @@ def _no_run(folder: Path, why: str) -> UsageError:
     return UsageError.at("cannot compare with", folder, why, "Give the --output of a run of this version")
 
 
-def differences(here: Sequence[Record], there: Sequence[Record]) -> Differences:
+def differences(ours: Sequence[Record], theirs: Sequence[Record]) -> Differences:
     """Compares two runs' records."""
-    ours, theirs = ({str(record["id"]): record for record in records} for records in (here, there))
-    result = Differences(only_one=sorted(ours.keys() ^ theirs.keys()))
-    for name in ours.keys() & theirs.keys():
+    our_records, their_records = ({str(record["id"]): record for record in records} for records in (ours, theirs))
+    result = Differences(only_one=sorted(our_records.keys() ^ their_records.keys()))
+    for name in sorted(our_records.keys() & their_records.keys()):
         result.compared += 1
-        _compare(name, ours[name], theirs[name], result)
-    for names in (result.texts, result.decisions, result.near_ties):
-        names.sort()
+        _compare(name, our_records[name], their_records[name], result)
     return result
 
 
-def _compare(name: str, here: Record, there: Record, result: Differences) -> None:
-    if _texts(here) != _texts(there):
+def _compare(name: str, our_record: Record, their_record: Record, result: Differences) -> None:
+    if _texts(our_record) != _texts(their_record):
         result.texts.append(name)
-    if _decisions(here) != _decisions(there):
+    if _decisions(our_record) != _decisions(their_record):
         result.decisions.append(name)
-    if any(margin < NEAR for record in (here, there) for margin in _margins(record)):
+    if any(margin < NEAR for record in (our_record, their_record) for margin in _margins(record)):
         result.near_ties.append(name)
-    for role in _roles(here, there):
-        pairs = {"ias": [(here[role]["ias"], there[role]["ias"])]}
-        if "candidates" in here and here["candidates"] == there.get("candidates"):
-            pairs["candidates"] = list(zip(here[role]["answer"], there[role]["answer"], strict=True))
+    for role in _roles(our_record, their_record):
+        pairs = {"ias": [(our_record[role]["ias"], their_record[role]["ias"])]}
+        if "candidates" in our_record and our_record["candidates"] == their_record.get("candidates"):
+            pairs["candidates"] = list(zip(our_record[role]["answer"], their_record[role]["answer"], strict=True))
         for kind, scores in pairs.items():
             distances = [abs(a - b) for a, b in scores if a is not None and b is not None]
             result.largest[kind] = max([result.largest[kind], *distances])
@@ -98,31 +96,30 @@ def _roles(*records: Record) -> list[str]:
 
 
 def _texts(record: Record) -> list[Any]:
-    written = [] if "candidates" in record else [record[role]["answer"] for role in _roles(record)]
-    return [record.get("candidates"), [record[role]["text"] for role in _roles(record)], written]
+    answers = [] if "candidates" in record else [record[role]["answer"] for role in _roles(record)]
+    return [record.get("candidates"), [record[role]["text"] for role in _roles(record)], answers]
 
 
 def _decisions(record: Record) -> list[Any]:
-    ranked = [_first(record[role]["answer"]) for role in _roles(record)] if "candidates" in record else []
-    return [record[record["chosen"]]["text"], ranked]
-
-
-def _first(nll: Sequence[float]) -> int:
-    return min(range(len(nll)), key=lambda place: nll[place])
+    if "candidates" not in record:
+        return [record[record["chosen"]]["text"], []]
+    losses = [record[role]["answer"] for role in _roles(record)]
+    likeliest = [min(range(len(nll)), key=nll.__getitem__) for nll in losses]
+    return [record[record["chosen"]]["text"], likeliest]
 
 
 def _margins(record: Record) -> Iterator[float]:
     """Yields by how much each decision fell: the best candidate against the next, a wording's IAS against another's."""
     for role in _roles(record) if "candidates" in record else []:
-        best, second, *_ = sorted(record[role]["answer"])
-        yield second - best
+        lowest, next_lowest, *_ = sorted(record[role]["answer"])
+        yield next_lowest - lowest
     scored = {record[role]["text"]: record[role]["ias"] for role in _roles(record) if record[role]["ias"] is not None}
     yield from (abs(ias - other) for ias, other in combinations(scored.values(), 2))
 
 
-def as_lines(result: Differences, there: str) -> list[str]:
+def as_lines(result: Differences, other_run: str) -> list[str]:
     """Returns the differences for a terminal; of many items the first."""
-    lines = [f"against {there}: {result.compared:,} records compared, {len(result.only_one):,} in one of both only"]
+    lines = [f"against {other_run}: {result.compared:,} records compared, {len(result.only_one):,} in one of both only"]
     scores = ", ".join(f"{kind} {value:.1e}" for kind, value in result.largest.items())
     lines.append(f"  largest difference of a score, nats per token: {scores}")
     kinds = {

@@ -1,6 +1,9 @@
 """The report to look at: one HTML file with the drawing, what follows from it, and a dozen cases with pictures.
 
-Cases are drawn by seed, failures first: a page of successes alone would say nothing about where optimization fails.
+Cases are sampled by seed, failures first: a page of successes alone would say nothing about where optimization fails.
+
+The drawing (SVG) has a dot with its interval for every model and way to choose. It is written by hand: matplotlib is an
+extra, and a report should be there without it.
 """
 
 from __future__ import annotations
@@ -8,25 +11,24 @@ from __future__ import annotations
 import base64
 import html
 import io
+import math
 import random
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
-from PIL import Image
-
 from vlinstruct.errors import printable
-from vlinstruct.evaluation.item import Item
-from vlinstruct.evaluation.report.chart import as_svg
-from vlinstruct.evaluation.report.table import Table
+from vlinstruct.evaluation.benchmark import Item
+from vlinstruct.evaluation.report.table import Cell, Table
 from vlinstruct.evaluation.report.text import findings, spelled
 from vlinstruct.metrics.accuracy import is_exact_match, is_ranked_first
+from vlinstruct.metrics.bootstrap import Interval
 from vlinstruct.values import Role
 
 NUM_CASES, NUM_FAILURES = 12, 4
 ROLES: tuple[Role, ...] = get_args(Role)
-_SHOWN_PX = 200
+_SHOWN_PX = 200  # width in the page; the picture itself is embedded whole, to be looked at in full
 _STYLE = """
 body { font: 15px/1.45 sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
 table { border-collapse: collapse; margin: .6rem 0 }
@@ -41,7 +43,7 @@ class Answer:
     """What came of one instruction.
 
     Args:
-        role: initial, rewritten or optimized; canonical for the best instruction, which nobody asked.
+        role: initial, rewritten or optimized; canonical for the same item in canonical words.
         instruction: what was asked.
         ias: its score; None where it has none.
         text: what was answered: the likeliest candidate where the task ranks.
@@ -89,6 +91,7 @@ def sample_cases(records: Iterable[Mapping[str, Any]], items: Sequence[Item], *,
         seed: another one draws others.
     """
     by_id = {str(record["id"]): record for record in records}
+    # Poor words where there are any: they leave optimization the most to do.
     words = "poor" if any("poor" in item.instructions for item in items) else "canonical"
     prefix = f"{model}/{words}"
     cases = [
@@ -99,8 +102,8 @@ def sample_cases(records: Iterable[Mapping[str, Any]], items: Sequence[Item], *,
     rng = random.Random(f"cases/{seed}")
     failures = [case for case in cases if case.is_failure]
     first = rng.sample(failures, min(NUM_FAILURES, len(failures)))
-    rest = [case for case in cases if all(case is not other for other in first)]
-    return first + rng.sample(rest, min(NUM_CASES - len(first), len(rest)))
+    other_cases = [case for case in cases if all(case is not other for other in first)]
+    return first + rng.sample(other_cases, min(NUM_CASES - len(first), len(other_cases)))
 
 
 def _case_of(item: Item, record: Mapping[str, Any], canonical: Mapping[str, Any]) -> Case:
@@ -146,15 +149,18 @@ def as_html(table: Table, cases: Sequence[Case], facts: Mapping[str, Any]) -> st
         as_svg(table),
         f"<h2>What follows</h2><p>Points; of shares 1 is all.</p><table>{''.join(rows)}</table>",
         f"<h2>{len(cases)} cases of {_text(table.models[-1])}, in {table.words[-1]} words</h2>",
-        f"<p>Drawn by seed; {sum(case.is_failure for case in cases)} are failures: the chosen instruction's answer is "
-        "no reference, word for word.</p>",
+        f"<p>Sampled by seed; {sum(case.is_failure for case in cases)} are failures: the chosen instruction's answer "
+        "equals no reference, word for word.</p>",
         *(line for case in cases for line in _case(case)),
     ]
     return "\n".join([*lines, "</html>", ""])
 
 
 def _case(case: Case) -> Iterator[str]:
-    yield f'<div class="case"><img alt="" width="{_SHOWN_PX}" src="{_embedded(case.item.load_picture())}"><div>'
+    stream = io.BytesIO()
+    case.item.load_picture().save(stream, "PNG")
+    embedded = f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"
+    yield f'<div class="case"><img alt="" width="{_SHOWN_PX}" src="{embedded}"><div>'
     yield f"<b>{_text(case.item.id)}</b> right: {_text(case.reference)}"
     yield "<table><tr><th></th><th>instruction</th><th>IAS</th><th>answer</th></tr>"
     yield from (_row(answer, is_chosen=answer.role == case.chosen) for answer in case.answers)
@@ -168,11 +174,77 @@ def _row(answer: Answer, *, is_chosen: bool) -> str:
     return f'<tr class="{"chosen" if is_chosen else ""}">{cells}<td class="{rightness}">{_text(answer.text)}</td></tr>'
 
 
-def _embedded(picture: Image.Image) -> str:
-    stream = io.BytesIO()
-    picture.save(stream, "PNG")
-    return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"
-
-
 def _text(value: object) -> str:
+    """Returns a text for HTML: answers are a model's and questions a data set's, neither may end up as markup."""
     return html.escape(printable(str(value)))
+
+
+_COLOURS = ("#555555", "#1f77b4", "#d62728", "#2ca02c", "#9467bd")
+_LEFT, _WIDTH, _ROW, _HEAD, _MARGIN = 130, 520, 13, 26, 34
+
+
+def as_svg(table: Table) -> str:
+    """Returns the drawing: a panel per kind of words, a line per way to choose, a colour per model."""
+    low, high = _range(table)
+    panel = _HEAD + len(table.columns) * (len(table.models) * _ROW + 6)
+    height = len(table.words) * panel + _MARGIN + 20
+    lines = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_LEFT + _WIDTH + 120} {height}" '
+        'font-family="sans-serif" font-size="11">',
+        f'<rect width="{_LEFT + _WIDTH + 120}" height="{height}" fill="white"/>',
+        *_grid(low, high, len(table.words) * panel),
+    ]
+    for number, words in enumerate(table.words):
+        top = number * panel + 16
+        lines.append(f'<text x="4" y="{top}" font-weight="bold">{words} words</text>')
+        for place, column in enumerate(table.columns):
+            y = top + 16 + place * (len(table.models) * _ROW + 6)
+            lines.append(f'<text x="{_LEFT - 8}" y="{y + 4}" text-anchor="end">{column}</text>')
+            for row, model in enumerate(table.models):
+                average = table.average(Cell(model, words, column))
+                lines += _dot(average, low, high, y + row * _ROW, _COLOURS[row % len(_COLOURS)])
+    lines += _legend(table, height - 8)
+    return "\n".join([*lines, "</svg>", ""])
+
+
+def _range(table: Table) -> tuple[float, float]:
+    """Returns whole numbers that all intervals lie between."""
+    averages = [
+        table.average(Cell(model, words, column))
+        for model in table.models
+        for words in table.words
+        for column in table.columns
+    ]
+    ends = [end for average in averages for end in (average.low, average.value, average.high) if math.isfinite(end)]
+    return (math.floor(min(ends)) - 1, math.ceil(max(ends)) + 1) if ends else (0, 100)
+
+
+def _x(value: float, low: float, high: float) -> float:
+    return round(_LEFT + _WIDTH * (value - low) / (high - low), 1)
+
+
+def _grid(low: float, high: float, bottom: float) -> Iterator[str]:
+    step = max(1, round((high - low) / 10))
+    for value in range(int(low), int(high) + 1, step):
+        x = _x(value, low, high)
+        colour = "#888888" if value == 100 else "#dddddd"
+        yield f'<line x1="{x}" x2="{x}" y1="20" y2="{bottom}" stroke="{colour}"/>'
+        yield f'<text x="{x}" y="{bottom + 14}" text-anchor="middle" fill="#555555">{value}</text>'
+
+
+def _dot(average: Interval, low: float, high: float, y: float, colour: str) -> Iterator[str]:
+    if not math.isfinite(average.value):
+        return
+    x = _x(average.value, low, high)
+    if math.isfinite(average.low):
+        ends = f'x1="{_x(average.low, low, high)}" x2="{_x(average.high, low, high)}"'
+        yield f'<line {ends} y1="{y}" y2="{y}" stroke="{colour}" stroke-width="1.5"/>'
+    yield f'<circle cx="{x}" cy="{y}" r="3.5" fill="{colour}"/>'
+    yield f'<text x="{_LEFT + _WIDTH + 8}" y="{y + 4}" fill="{colour}">{average.value:.2f}</text>'
+
+
+def _legend(table: Table, y: float) -> Iterator[str]:
+    for row, model in enumerate(table.models):
+        x, colour = _LEFT + 150 * row, _COLOURS[row % len(_COLOURS)]
+        yield f'<circle cx="{x}" cy="{y - 4}" r="3.5" fill="{colour}"/>'
+        yield f'<text x="{x + 8}" y="{y}">{html.escape(model)}</text>'

@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vlinstruct.evaluation.item import Task
-from vlinstruct.metrics.accuracy import is_exact_match, is_ranked_first
+from vlinstruct.evaluation.benchmark import Task
+from vlinstruct.metrics.accuracy import is_exact_match, is_ranked_first, target_rank
 from vlinstruct.metrics.captions import Captions
 from vlinstruct.metrics.cider import cider
-from vlinstruct.metrics.mrr import target_rank
 from vlinstruct.metrics.roc_auc import roc_auc
 from vlinstruct.metrics.vqa_accuracy import Normalizer, vqa_accuracy
 
@@ -56,9 +55,18 @@ def task_scores(
         values = np.array(_item_scores(task, records, answers, rules), dtype=np.float64)
         mean: NDArray[np.float64] = values[rows].mean(axis=1)
         return mean
+    # The one metric that is no mean over items: every resample has its own area.
     labels = np.array([record["references"] == ["yes"] for record in records])
-    margins = np.array([_margin(record, nll) for record, nll in zip(records, answers, strict=True)])
-    return np.array([_auc(labels[resample], margins[resample]) for resample in rows])
+    by_text = [dict(zip(record["candidates"], nll, strict=True)) for record, nll in zip(records, answers, strict=True)]
+    margins = np.array([nll["no"] - nll["yes"] for nll in by_text])  # how much likelier "yes" is, in nats per token
+    areas = []
+    for resample in rows:
+        is_hateful = labels[resample]
+        # A resample of one class only has no area. Chance, one half, rather than none: NaN would drop the resample from
+        # the average over tasks as well.
+        has_both = is_hateful.any() and not is_hateful.all()
+        areas.append(roc_auc(is_hateful, margins[resample]) if has_both else 0.5)
+    return np.array(areas)
 
 
 def _item_scores(
@@ -75,20 +83,9 @@ def _item_scores(
         return [float(is_exact_match(answer, row[0])) for answer, row in pairs]
     if task.metric == "vqa_accuracy":
         # Where all people say the same, the record has it once.
-        rows = [row if len(row) > 1 else row * _ANSWERS_PER_QUESTION for row in references]
-        return [vqa_accuracy(answer, row, rules.normalizer) for answer, row in zip(answers, rows, strict=True)]
+        ten_each = [row if len(row) > 1 else row * _ANSWERS_PER_QUESTION for row in references]
+        return [vqa_accuracy(answer, row, rules.normalizer) for answer, row in zip(answers, ten_each, strict=True)]
     targets = [record["candidates"].index(record["references"][0]) for record in records]
     if task.metric == "mrr":
         return [1 / target_rank(nll, target) for nll, target in zip(answers, targets, strict=True)]
     return [float(is_ranked_first(nll, target)) for nll, target in zip(answers, targets, strict=True)]
-
-
-def _margin(record: Mapping[str, Any], nll: Sequence[float]) -> float:
-    """Returns how much likelier "yes" is than "no", in nats per token."""
-    by_text = dict(zip(record["candidates"], nll, strict=True))
-    return by_text["no"] - by_text["yes"]
-
-
-def _auc(labels: NDArray[np.bool_], margins: NDArray[np.float64]) -> float:
-    """Returns the AUC; of a resample with one class only, one half: nothing is known then."""
-    return 0.5 if labels.all() or not labels.any() else roc_auc(labels, margins)

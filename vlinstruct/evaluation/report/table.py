@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +22,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from vlinstruct.evaluation.item import WORDS, Task, Words
+from vlinstruct.evaluation.benchmark import WORDS, Task, Words
 from vlinstruct.evaluation.parts import RECORDS_FILE, TIMES_FILE
 from vlinstruct.evaluation.report.scores import TextRules, task_scores
 from vlinstruct.metrics.bootstrap import Interval, interval, resampled_rows
@@ -64,7 +64,8 @@ def wording_of(record: Mapping[str, Any], column: Column) -> dict[str, Any]:
 
 
 def _role(record: Mapping[str, Any], column: Column) -> str:
-    if column == "plain, greedy":
+    """Returns the role of the wording that a way chooses; where optimization failed, only the initial one is there."""
+    if column == "plain, greedy":  # an item that ranks was answered without beams anyway
         return "greedy" if "greedy" in record else "initial"
     if column in ("plain", "always canonical") or "rewritten" not in record:
         return "initial"
@@ -138,10 +139,13 @@ class Table:
 
     def recovered(self, model: str, column: Column) -> Interval:
         """Returns the share of what poor words lose against canonical ones that a way to choose wins back."""
-        poor, best = self._relative(Cell(model, "poor", "plain")), self._relative(Cell(model, "canonical", "plain"))
+        poor, canonical = (
+            self._relative(Cell(model, "poor", "plain")),
+            self._relative(Cell(model, "canonical", "plain")),
+        )
         won = self._relative(Cell(model, "poor", column)) - poor
         with np.errstate(divide="ignore", invalid="ignore"):
-            return interval(won / (best - poor))
+            return interval(won / (canonical - poor))
 
     def _relative(self, cell: Cell) -> NDArray[np.float64]:
         with np.errstate(divide="ignore", invalid="ignore"):  # a resample of few items may hold no right answer
@@ -169,19 +173,28 @@ def read_table(
         normalizer: of VQA accuracy.
         notify: is told what a user should know.
     """
-    written = read_records(folder)
-    records, columns = _grouped(written), columns_of(written)
-    all_words = [words for words in WORDS if any(words == of_group for _, of_group, _ in records)]
+    all_records = read_records(folder)
+    records, columns = _grouped(all_records), columns_of(all_records)
+    all_words = [words for words in WORDS if any(words == group_words for _, group_words, _ in records)]
     cells = [Cell(model, words, column) for model in models for words in all_words for column in columns]
-    rules = TextRules(normalizer=normalizer, captions=tokenized(_captions(tasks, written, columns), notify))
+    # What CIDEr reads in any cell, references and answers, is tokenized together: one start of Java for the table.
+    caption_tasks = {task.name for task in tasks if task.metric == "cider"}
+    captions = (
+        text
+        for record in all_records
+        if record["task"] in caption_tasks
+        for text in (*record["references"], *(wording_of(record, column)["answer"] for column in columns))
+    )
+    rules = TextRules(normalizer=normalizer, captions=tokenized(captions, notify))
     scores: dict[tuple[Cell, str], NDArray[np.float64]] = {}
     for task in tasks:
+        # One draw for all cells of a task, whose records are in one order: what is compared is paired item by item.
         rows = resampled_rows(len(records[models[0], "canonical", task.name]), seed)
         for cell in cells:
             words = "canonical" if cell.column == "always canonical" else cell.words
-            of_cell = records[cell.model, words, task.name]
-            answers = [wording_of(record, cell.column)["answer"] for record in of_cell]
-            scores[cell, task.name] = task_scores(task, of_cell, answers, rows, rules)
+            cell_records = records[cell.model, words, task.name]
+            answers = [wording_of(record, cell.column)["answer"] for record in cell_records]
+            scores[cell, task.name] = task_scores(task, cell_records, answers, rows, rules)
     seconds = _seconds(folder / TIMES_FILE, cells)
     return Table(
         tasks=tasks,
@@ -204,22 +217,16 @@ def _grouped(records: Sequence[Mapping[str, Any]]) -> Records:
     for record in records:
         model, words, _ = record["id"].rsplit("/", 2)
         groups[model, words, record["task"]].append(record)
-    for group in groups.values():
+    for group in groups.values():  # by id: the order of the file is that of the chunks, another for another batch size
         group.sort(key=lambda record: str(record["id"]))
     return groups
 
 
-def _captions(tasks: Sequence[Task], records: Sequence[Mapping[str, Any]], columns: Sequence[Column]) -> Iterator[str]:
-    """Yields what CIDEr reads in any cell: references and answers."""
-    names = {task.name for task in tasks if task.metric == "cider"}
-    for record in records:
-        if record["task"] in names:
-            yield from record["references"]
-            yield from (wording_of(record, column)["answer"] for column in columns)
-
-
 def _seconds(path: Path, cells: Sequence[Cell]) -> dict[Cell, float]:
-    """Returns the mean time per item of every cell: the mean over the tasks of a chunk's median."""
+    """Returns the mean time per item of every cell: the mean over the tasks of a chunk's median.
+
+    The median, because the first chunk of a task compiles kernels and fills caches.
+    """
     stages: dict[tuple[str, str], dict[str, list[Mapping[str, Any]]]] = defaultdict(lambda: defaultdict(list))
     for line in path.read_text(encoding="utf-8").splitlines():
         chunk = json.loads(line)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from vlinstruct.evaluation.item import Words
+from vlinstruct.evaluation.benchmark import Words
 from vlinstruct.evaluation.report.table import Cell, Table
 from vlinstruct.metrics.bootstrap import Interval
 
@@ -17,7 +17,11 @@ _LEAST_LOSS = 3.0  # points; below it "share recovered" would divide by next to 
 def as_text(table: Table) -> str:
     """Returns the table as lines for a terminal."""
     blocks = [_averages(table, words) for words in table.words]
-    blocks += [_conclusions(table), _tasks(table)]
+    values = findings(table)
+    width = max(len(name) for name in values)
+    blocks.append(["points, with 95 % intervals over resampled items (shares: 1 is all)"])
+    blocks[-1] += [f"  {name:{width}}  {spelled(value, signed=True)}" for name, value in values.items()]
+    blocks.append(_task_scores(table))
     return "\n\n".join("\n".join(block) for block in blocks)
 
 
@@ -28,6 +32,7 @@ def as_record(table: Table, facts: dict[str, Any]) -> dict[str, Any]:
         table: the scores.
         facts: what they were measured on and with.
     """
+    # Every cell, where the terminal shows a choice: whoever makes figures of their own should not have to run it again.
     cells = [Cell(model, words, column) for model in table.models for words in table.words for column in table.columns]
     return {
         "schema": "vlinstruct.evaluation_table/1",
@@ -53,26 +58,21 @@ def findings(table: Table) -> dict[str, Interval]:
     """Returns what the table is made for: differences of averages in points, with intervals."""
     values: dict[str, Interval] = {}
     for model in table.models:
-        if "poor" in table.words:
-            values |= _poor_words(table, model)
-        best = Cell(model, "canonical", "plain")
-        values[f"{model}: AIO (safe) on canonical words"] = table.difference(Cell(model, "canonical", "AIO safe"), best)
+        canonical = Cell(model, "canonical", "plain")
+        if "poor" in table.words:  # what they cost the model, and what is won back
+            plain, safe = Cell(model, "poor", "plain"), Cell(model, "poor", "AIO safe")
+            loss = table.difference(plain, canonical)
+            values[f"{model}: poor words against canonical ones"] = loss
+            values[f"{model}: AIO (safe) on poor words"] = table.difference(safe, plain)
+            if loss.value <= -_LEAST_LOSS:
+                share = table.recovered(model, "AIO safe")
+                values[f"{model}: share of the loss that AIO (safe) wins back"] = share
+        # The harm that it could do where nothing needed to be improved.
+        safe = Cell(model, "canonical", "AIO safe")
+        values[f"{model}: AIO (safe) on canonical words"] = table.difference(safe, canonical)
     for model in table.models[1:]:
         for words in table.words:
             values |= _against_first(table, model, words)
-    return values
-
-
-def _poor_words(table: Table, model: str) -> dict[str, Interval]:
-    """Returns what poor words cost a model, and what is won back."""
-    plain, safe = Cell(model, "poor", "plain"), Cell(model, "poor", "AIO safe")
-    loss = table.difference(plain, Cell(model, "canonical", "plain"))
-    values = {
-        f"{model}: poor words against canonical ones": loss,
-        f"{model}: AIO (safe) on poor words": table.difference(safe, plain),
-    }
-    if loss.value <= -_LEAST_LOSS:
-        values[f"{model}: share of the loss that AIO (safe) wins back"] = table.recovered(model, "AIO safe")
     return values
 
 
@@ -98,24 +98,17 @@ def _averages(table: Table, words: Words) -> list[str]:
     return lines
 
 
-def _conclusions(table: Table) -> list[str]:
-    values = findings(table)
-    width = max(len(name) for name in values)
-    lines = ["points, with 95 % intervals over resampled items (shares: 1 is all)"]
-    return [*lines, *(f"  {name:{width}}  {spelled(value, signed=True)}" for name, value in values.items())]
-
-
-def _tasks(table: Table) -> list[str]:
-    """Shows each task's own metric for the cells that matter most."""
+def _task_scores(table: Table) -> list[str]:
+    """Returns the lines of each task's own metric, for the cells that matter most; --json has all of them."""
     shown_columns = [column for column in table.columns if column in ("plain", "plain, greedy", "AIO safe")]
     ways = [(words, column) for words in table.words if words != "paraphrased" for column in shown_columns]
-    shown = [
+    cells = [
         (f"{model}, {words}, {column}", Cell(model, words, column)) for model in table.models for words, column in ways
     ]
     lines = ["each task's own metric"]
     for task in table.tasks:
         lines.append(f"  {task.name} ({task.metric})")
-        lines += [f"    {name:36} {spelled(table.task_score(cell, task.name), digits=3)}" for name, cell in shown]
+        lines += [f"    {name:36} {spelled(table.task_score(cell, task.name), digits=3)}" for name, cell in cells]
     return lines
 
 

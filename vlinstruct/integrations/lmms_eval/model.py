@@ -73,6 +73,7 @@ class Simple(lmms):  # type: ignore[misc]
     def __init__(self, **model_args: Any) -> None:
         super().__init__()
         self.settings = Settings.read(model_args)
+        # lmms-eval gives each process its share of the requests; all that is ours is to compute on a GPU of our own.
         device = self._join_processes() or self.settings.device
         self.pipeline = load(
             self.settings.pretrained or None,
@@ -101,12 +102,19 @@ class Simple(lmms):  # type: ignore[misc]
             batch = self._answers([items[place] for place in places], generation)
             for place, answer in zip(places, batch, strict=True):
                 answers[place] = answer
+                # `--use_cache` writes an answer at once, so that a run which breaks off keeps what it has.
                 self.cache_hook.add_partial("generate_until", (items[place].context, items[place].argument), answer)
         return [answers[place] for place in range(len(items))]
 
     def loglikelihood(self, requests: Sequence[Any]) -> list[Loss]:
         """Returns every option's (mean loss in nats per token, whether greedy decoding writes it), in their order."""
-        items = [self._ranking_request(request.args) for request in requests]
+        items = []
+        for request in requests:
+            item = request_of(*request.args)
+            option = item.argument  # a text, or a function of the document that gives it
+            if not isinstance(option, str):
+                option = option(self._content(item.document))
+            items.append(replace(item, argument=str(option).removeprefix(_DELIMITER)))
         losses: dict[int, Loss] = {}
         for _, places in self._batches(items, [None] * len(items)):
             batch = self._losses([items[place] for place in places])
@@ -125,14 +133,8 @@ class Simple(lmms):  # type: ignore[misc]
         super().clean()
 
     def _generation_request(self, arguments: Sequence[Any]) -> Request:
+        """Returns a request from the arguments in this class's order; a chat model gets them in another."""
         return request_of(*arguments)
-
-    def _ranking_request(self, arguments: Sequence[Any]) -> Request:
-        request = request_of(*arguments)
-        option = request.argument  # a text, or a function of the document that gives it
-        if not isinstance(option, str):
-            option = option(self._content(request.document))
-        return replace(request, argument=str(option).removeprefix(_DELIMITER))
 
     def _question(self, request: Request) -> Question:
         visuals = request.source(self._content(request.document))
@@ -150,16 +152,18 @@ class Simple(lmms):  # type: ignore[misc]
                 bar.update(len(places))
 
     def _questions(self, requests: Sequence[Request]) -> Questions:
+        """Reads what the requests ask, each question once: a document's options all ask the same one."""
         first = {request.key: request for request in reversed(requests)}
         rows = {key: row for row, key in enumerate(dict.fromkeys(request.key for request in requests))}
         questions = [self._question(first[key]) for key in rows]
-        pictures = {each.document: each.picture for each in questions}
+        # By document, not by question: two contexts of one document share its picture.
+        pictures = {question.document: question.picture for question in questions}
         outcomes = self.pipeline.see_each(list(pictures.values()))
         seen = {document: _good(outcome, document) for document, outcome in zip(pictures, outcomes, strict=True)}
         return Questions(
-            seen=[seen[each.document] for each in questions],
-            texts=[each.text for each in questions],
-            documents=[each.document for each in questions],
+            seen=[seen[question.document] for question in questions],
+            texts=[question.text for question in questions],
+            documents=[question.document for question in questions],
             rows=[rows[request.key] for request in requests],
         )
 
@@ -193,10 +197,12 @@ class Simple(lmms):  # type: ignore[misc]
                 for outcome, document in zip(optimized, questions.documents, strict=True)
             ]
         outcomes = rank(self.pipeline, questions.seen, instructions, options)
-        ranked = [
+        # A question's options stand in the order of its requests, which may alternate with those of other questions.
+        losses_by_row = [
             iter(_good(outcome, document)) for outcome, document in zip(outcomes, questions.documents, strict=True)
         ]
-        losses = [next(ranked[row]) for row in questions.rows]
+        losses = [next(losses_by_row[row]) for row in questions.rows]
+        # lmms-eval takes the lowest loss, and NaN compares false with everything: no ranking rather than a wrong one.
         for row, (mean_nll, _) in zip(questions.rows, losses, strict=True):
             if not math.isfinite(mean_nll):
                 document = questions.documents[row]

@@ -61,6 +61,7 @@ def write_rows(benchmark: str, folder: Path, output: Path) -> int:
     Raises:
         DataError: there are no items, their files cannot be used, or a picture is not there.
     """
+    # All rows before the file: a picture that is missing at the end must not leave half of a benchmark behind.
     lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows(benchmark, folder)]
     if not lines:
         raise DataError.at("cannot prepare", folder, "it holds no items", "Compare it with the official files")
@@ -82,11 +83,11 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     output = options.output or _FOLDER / f"{options.benchmark}.jsonl"
     try:
-        number = write_rows(options.benchmark, options.folder, output)
+        num_items = write_rows(options.benchmark, options.folder, output)
     except VlinstructError as error:
         print(f"error: {error.message}", file=sys.stderr)
         return error.exit_code
-    print(f"done: {number} items in {output}", file=sys.stderr)
+    print(f"done: {num_items} items in {output}", file=sys.stderr)
     return 0
 
 

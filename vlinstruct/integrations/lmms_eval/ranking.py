@@ -79,6 +79,7 @@ def rank(
             if isinstance(written, Failed):
                 outcomes[row] = written
             else:
+                # By words: a tokenizer may give spaces back otherwise than they were typed.
                 flags[row] = [option.split() == written.text.split() for option in options[row]]
     return [
         outcome

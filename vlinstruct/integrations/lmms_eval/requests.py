@@ -112,7 +112,7 @@ def _only_picture(document: Document, visuals: object) -> Image.Image:
         raise InputError.at("cannot ask", document, why, "Leave the task out", code="no_picture")
     try:
         return to_rgb(picture, str(document))
-    except OSError as error:  # the data set decodes a picture when it is used
+    except OSError as error:  # a data set's picture is decoded when it is used, so that damage shows only here
         raise ImageError.at("cannot read image", document, "it is damaged", "Get the data set again") from error
 
 
@@ -153,11 +153,11 @@ def generations(requests: Sequence[Request], default: GenerationSettings) -> lis
         requests: of tasks that generate.
         default: what holds where a task says nothing.
     """
-    seen: Counter[tuple[Document, str]] = Counter()
+    counts: Counter[tuple[Document, str]] = Counter()
     settings = []
     for request in requests:
-        settings.append(read_generation(request.argument, default).repeated(seen[request.key]))
-        seen[request.key] += 1
+        settings.append(read_generation(request.argument, default).repeated(counts[request.key]))
+        counts[request.key] += 1
     return settings
 
 
@@ -169,6 +169,7 @@ def batches(groups: Sequence[Hashable], documents: Sequence[Document], batch_siz
         documents: per request the document it is about.
         batch_size: most documents of a batch.
     """
+    # A document is never torn apart: its picture is encoded once a batch, and its options are ranked in one pass.
     places: dict[Hashable, dict[Document, list[int]]] = {}
     for place, (group, document) in enumerate(zip(groups, documents, strict=True)):
         places.setdefault(group, {}).setdefault(document, []).append(place)

@@ -23,6 +23,7 @@ _NUM_SEEDS = 2**64
 _COUNTS = ("max_new_tokens", "num_beams")
 _NUMBERS = ("length_penalty", "repetition_penalty")
 _OF_SAMPLING = ("temperature", "top_p")
+# Tasks are written for many models: what we do not have is named in the log, and ends no run.
 _GENERATION_KWARGS = frozenset({*_COUNTS, *_NUMBERS, *_OF_SAMPLING, "do_sample", "until"})
 
 
@@ -74,9 +75,9 @@ class Settings:
             UsageError: a name is unknown, or its value is of another kind.
         """
         kinds = {field.name: type(field.default) for field in fields(cls)}
-        unknown = sorted(model_args.keys() - kinds)
-        if unknown:
-            raise UsageError(f"{_WHAT} ({', '.join(unknown)}): unknown", advice=f"Known are {', '.join(kinds)}")
+        unknown_names = sorted(model_args.keys() - kinds)
+        if unknown_names:
+            raise UsageError(f"{_WHAT} ({', '.join(unknown_names)}): unknown", advice=f"Known are {', '.join(kinds)}")
         values: dict[str, Any] = {name: _as(kinds[name], name, value) for name, value in model_args.items()}
         return cls(**values)
 
@@ -97,14 +98,18 @@ class Settings:
 
 
 def _as(kind: type, name: str, value: object) -> object:
-    """Returns a value as its field wants it; a folder may be called 7, a truth value may not."""
+    """Returns a value as its field wants it.
+
+    lmms-eval turns each value into a truth value, a number or a text, whichever it looks like: a folder called 7 comes
+    as a number and is a text again here, where the text "7" as a truth value is refused.
+    """
     if kind is str:
         return str(value)
     if kind is int and isinstance(value, str) and value.isdecimal():
         return int(value)
     if type(value) is not kind:
-        called = "True or False" if kind is bool else "a whole number"
-        raise UsageError(f"{_WHAT} ({name}): it must be {called}, got {value!r}")
+        expected = "True or False" if kind is bool else "a whole number"
+        raise UsageError(f"{_WHAT} ({name}): it must be {expected}, got {value!r}")
     return value
 
 
@@ -140,18 +145,19 @@ def read_generation(generation_kwargs: Mapping[str, object], default: Generation
     Raises:
         UsageError: a value is out of range or no number.
     """
-    given = {name: value for name, value in generation_kwargs.items() if value is not None}
-    _say_ignored(tuple(sorted(given.keys() - _GENERATION_KWARGS)))
-    counts = {name: int(_number(name, given[name])) for name in _COUNTS if name in given}
-    numbers = {name: _number(name, given[name]) for name in _NUMBERS if name in given}
-    sampling = {name: _number(name, given[name]) for name in _OF_SAMPLING if name in given}
+    kwargs = {name: value for name, value in generation_kwargs.items() if value is not None}
+    _warn_of_ignored(tuple(sorted(kwargs.keys() - _GENERATION_KWARGS)))
+    counts = {name: int(_number(name, kwargs[name])) for name in _COUNTS if name in kwargs}
+    numbers = {name: _number(name, kwargs[name]) for name in _NUMBERS if name in kwargs}
+    sampling = {name: _number(name, kwargs[name]) for name in _OF_SAMPLING if name in kwargs}
     temperature = sampling.get("temperature", 0.0)
-    samples = bool(given.get("do_sample", temperature > 0)) and sampling.get("temperature") != 0
-    values = {**counts, **numbers, **(sampling if samples else {})}
-    until = given.get("until")
+    # Tasks write `temperature: 0` beside `do_sample: true` and mean greedy; it could not be divided by anyway.
+    is_sampled = bool(kwargs.get("do_sample", temperature > 0)) and sampling.get("temperature") != 0
+    values = {**counts, **numbers, **(sampling if is_sampled else {})}
+    until = kwargs.get("until")
     ends = [until] if isinstance(until, str) else until if isinstance(until, list | tuple) else []
     return Generation(
-        settings=replace(default, do_sample=samples, **values),  # type: ignore[arg-type]
+        settings=replace(default, do_sample=is_sampled, **values),  # type: ignore[arg-type]
         until=tuple(end for end in ends if isinstance(end, str) and end),
     )
 
@@ -174,6 +180,6 @@ def _number(name: str, value: object) -> float:
 
 
 @cache
-def _say_ignored(names: tuple[str, ...]) -> None:
-    if names:
+def _warn_of_ignored(names: tuple[str, ...]) -> None:
+    if names:  # the cache makes it one line for a task, not one for each of its thousands of requests
         logger.warning("%d generation_kwargs have no effect: %s", len(names), ", ".join(names))

@@ -30,5 +30,6 @@ def losses_of(results: Sequence[tuple[float, bool] | str]) -> list[float]:
     >>> losses_of([(0.5, True), "[1.25, False]"])
     [0.5, 1.25]
     """
+    # literal_eval reads Python's literals and runs nothing: a cache is a file that anybody may have written.
     pairs = [ast.literal_eval(result) if isinstance(result, str) else result for result in results]
     return [float(loss) for loss, _ in pairs]

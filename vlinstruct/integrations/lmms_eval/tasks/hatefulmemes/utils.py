@@ -32,4 +32,4 @@ def area_under_curve(items: Sequence[Mapping[str, float]]) -> float:
     >>> area_under_curve([{"is_hateful": 1, "lead_of_yes": 0.5}, {"is_hateful": 0, "lead_of_yes": -0.5}])
     1.0
     """
-    return roc_auc([one["is_hateful"] for one in items], [one["lead_of_yes"] for one in items])
+    return roc_auc([item["is_hateful"] for item in items], [item["lead_of_yes"] for item in items])

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vlinstruct.integrations.lmms_eval.task_parts import doc_to_visual, losses_of
-from vlinstruct.metrics.mrr import mean_reciprocal_rank, target_rank
+from vlinstruct.metrics.accuracy import mean_reciprocal_rank, target_rank
 
 __all__ = ["doc_to_visual", "process_results"]
 
