@@ -142,6 +142,8 @@ class StageCost:
 class ProfiledBackend(Backend):
     """Another backend that also keeps account of its calls.
 
+    Which stage a call belongs to stands in its rows: guessing it from the order of calls would be wrong after one more.
+
     Args:
         backend: does the work.
 
@@ -154,7 +156,7 @@ class ProfiledBackend(Backend):
         self.identity = backend.identity
         self.abilities = backend.abilities
         self.costs: defaultdict[str, StageCost] = defaultdict(StageCost)
-        self._adding = threading.Lock()
+        self._adding = threading.Lock()  # methods may be called from several threads, and `+=` is no single step
 
     def see(self, media: Sequence[Media]) -> list[Seen | Failed]:
         with self._timed("see", len(media)):
@@ -213,7 +215,7 @@ def _stage_of(rows: Sequence[Row]) -> tuple[str, int]:
 
 
 def check_rows(rows: Sequence[object], seen: Sequence[object]) -> None:
-    """Refuses a call whose texts and pictures do not go together.
+    """Refuses a call in which texts and pictures are not of the same number.
 
     Raises:
         UsageError: their numbers differ.

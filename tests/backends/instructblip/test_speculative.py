@@ -10,9 +10,8 @@ import tiny_models
 import torch
 
 from vlinstruct.backends.instructblip.decoding import Continuation, generate
-from vlinstruct.backends.instructblip.drafting import CopyingDraft
 from vlinstruct.backends.instructblip.language_model import Context, LanguageModel
-from vlinstruct.backends.instructblip.speculative import DraftedRow
+from vlinstruct.backends.instructblip.speculative import CopyingDraft, DraftedRow
 from vlinstruct.settings import GenerationSettings
 
 KINDS = ("t5", "llama")
@@ -52,7 +51,7 @@ def _context(language_model: LanguageModel, num_rows: int) -> Context:
     for row, length in enumerate(lengths):
         embeds[row, -length:] = torch.randn(length, embeds.shape[-1], generator=draw)
         mask[row, -length:] = True
-    return Context(inputs_embeds=embeds, attention_mask=mask, seen_ids=((0,),) * num_rows)
+    return Context(inputs_embeds=embeds, attention_mask=mask, penalized_ids=((0,),) * num_rows)
 
 
 def _damaged(text: Sequence[int], rng: random.Random) -> list[int]:

@@ -1,5 +1,7 @@
 """Adapters: the trained alignment layers in a folder of a few megabytes.
 
+A format of our own, since PEFT refuses adapters that consist of whole layers alone (`modules_to_save`); LoRA is PEFT's.
+
 alignment_config.json    what it was made for, whether EMA is on, which layers, how it was trained, the checksum
 alignment.safetensors    the trained layers, with transformers' parameter names
 lora/                    LoRA on the language model in PEFT's format, where it was trained
@@ -30,7 +32,7 @@ CONFIG_FILE = "alignment_config.json"
 TENSORS_FILE = "alignment.safetensors"
 LORA_FOLDER = "lora"
 FORMAT = 1
-_ATTEMPTS, _PAUSE_S = 8, 0.02
+_ATTEMPTS, _PAUSE_S = 8, 0.02  # 0.56 s in all, for a training that is between its two files
 LAYERS: Mapping[str, str] = {
     "projection": "language_projection",
     "ln_vision": "vision_model.post_layernorm",
@@ -116,22 +118,23 @@ def load_adapter(folder: Path, model: InstructBlip) -> AdapterConfig:
     Raises:
         CheckpointError: it was made for another backbone, is damaged or incomplete; the model is unchanged then.
     """
-    config, trained = read_adapter(folder)
+    # All that can fail comes before the first number is copied: a refused adapter leaves the model as it was.
+    config, layers = read_adapter(folder)
     require_same_architecture(config, model.config, folder)
     cmaa_before = model.cmaa
     model.cmaa = None
     if "cmaa" in config.layers:
         model.learn_cmaa().requires_grad_(False)
-    current = layer_parameters(model, config.layers)
+    parameters = layer_parameters(model, config.layers)
     try:
-        require_same_tensors(trained, current, str(folder))
+        require_same_tensors(layers, parameters, str(folder))
         if config.lora:
             load_lora(folder / LORA_FOLDER, model.language_model)
     except VlinstructError:
         model.cmaa = cmaa_before
         raise
-    for name, tensor in trained.items():
-        current[name].data.copy_(tensor)
+    for name, tensor in layers.items():
+        parameters[name].data.copy_(tensor)
     model.use_ema = config.use_ema
     return config
 
@@ -145,11 +148,13 @@ def read_adapter(folder: Path) -> tuple[AdapterConfig, dict[str, Tensor]]:
     for attempt in range(_ATTEMPTS):
         time.sleep(attempt * _PAUSE_S)
         config = read_adapter_config(folder)
+        # Two files cannot be replaced at once: the checksum says whether they belong together, before and after the
+        # tensors are read.
         if _sha256(folder / TENSORS_FILE) != config.sha256:
             continue
-        trained = dict(tensors(folder / TENSORS_FILE))
+        layers = dict(tensors(folder / TENSORS_FILE))
         if _sha256(folder / TENSORS_FILE) == config.sha256:
-            return config, trained
+            return config, layers
     raise CheckpointError(f"damaged adapter: {folder / TENSORS_FILE} does not have the checksum of {CONFIG_FILE}.")
 
 
