@@ -35,6 +35,8 @@ class Seen(Protocol):
 class Row:
     """One item of a call.
 
+    One object, not parallel lists: whoever groups or reorders rows cannot separate a prompt from its picture.
+
     Args:
         prompt: what the language model reads, verbatim.
         seen: what `see` made of the picture; empty for the language model alone.

@@ -77,7 +77,7 @@ class WeightCount:
 
     @property
     def total(self) -> int:
-        """All numbers."""
+        """The numbers of all parts together."""
         return sum(self.parts.values())
 
     def num_bytes(self, itemsize: int, quantize: Quantization | None = None) -> int:

@@ -190,11 +190,13 @@ class InstructBlipBackend(Backend):
     ) -> list[T | Failed]:
         """Works on rows with a picture and rows without as one batch each; one whose prompt is too long fails alone.
 
+        Two batches, since a rewriting reads no picture and is shorter by a picture's Q or 2Q positions.
+
         Args:
             rows: all of them.
             work: gets the places of a batch's rows and the ids of their prompts; returns their results.
         """
-        outcomes: dict[int, T | Failed] = {}
+        outcomes: dict[int, T | Failed] = {}  # by the row's place: the batches do not keep the order
         batches: dict[bool, dict[int, list[int]]] = {}
         for place, row in enumerate(rows):
             try:

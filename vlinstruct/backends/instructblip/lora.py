@@ -156,7 +156,7 @@ def read_lora(folder: Path, language_model: LanguageModel) -> tuple[LoraSettings
         Its settings, and its matrices by their names in the file.
 
     Raises:
-        CheckpointError: as in `load_lora`.
+        CheckpointError: the folder is damaged, incomplete, or made for another model or by another method.
     """
     settings = _read_settings(folder / CONFIG_FILE)
     unknown = _unknown_targets(language_model, settings)

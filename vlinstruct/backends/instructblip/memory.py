@@ -119,7 +119,7 @@ class Footprint:
 
     @property
     def total_bytes(self) -> int:
-        """All of it."""
+        """Weights, cache and activations together."""
         return self.weights_bytes + self.cache_bytes + self.activation_bytes
 
 
@@ -147,7 +147,8 @@ def plan_memory(
 ) -> MemoryPlan:
     """Works out what a backbone takes in memory, in every dtype and quantization, and on which devices here it fits.
 
-    Nothing is downloaded or loaded: the shapes of the known backbones ship.
+    Nothing is downloaded or loaded: the configurations of the known backbones ship, and a module on the meta device has
+    their shapes.
 
     Args:
         backbone: a known name, or a folder with a config.json; `$VLINSTRUCT_BACKBONE` or mini if None.

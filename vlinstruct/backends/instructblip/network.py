@@ -80,12 +80,27 @@ class InstructBlip(nn.Module):
         return self.project(self.alignment_input(image_embeds, input_ids, attention_mask))
 
     def alignment_input(self, image_embeds: Tensor, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Returns what the projection reads: (B, Q, D), or (B, 2Q, D) under EMA; the arguments are `image_prefix`'s."""
+        """Returns what the projection reads, (B, Q, D), or (B, 2Q, D) under EMA: all that its training needs.
+
+        Args:
+            image_embeds: (B, P, D_vision).
+            input_ids: what the Q-Former reads, (B, T).
+            attention_mask: (B, T), nonzero where `input_ids` is no padding.
+        """
         query_embeds, text_embeds = self.query(image_embeds, input_ids, attention_mask)
         return self.align(query_embeds, text_embeds, attention_mask)
 
     def align(self, query_embeds: Tensor, text_embeds: Tensor, attention_mask: Tensor) -> Tensor:
-        """Returns `alignment_input` from what the Q-Former returned."""
+        """Appends U_mm (eq. 1) to the queries under EMA; without it, E_text is thrown away as in InstructBLIP.
+
+        Args:
+            query_embeds: E_que, (B, Q, D).
+            text_embeds: E_text, (B, T, D).
+            attention_mask: (B, T), nonzero where a token is no padding.
+
+        Returns:
+            (B, Q, D), or (B, 2Q, D) under EMA.
+        """
         if not self.use_ema:
             return query_embeds
         return with_alignment(query_embeds, text_embeds, attention_mask, self.cmaa)

@@ -1,4 +1,7 @@
-"""From a backbone's name and what the user wants of it to a loaded backend: folder, device, dtype, memory, adapter."""
+"""From a backbone's name and what the user wants of it to a loaded backend: folder, device, dtype, memory, adapter.
+
+Apart from `load`, which memory plans, adapters and conversions take shapes from: it knows nothing of them.
+"""
 
 from __future__ import annotations
 

@@ -50,68 +50,54 @@ class TextConfig(Protocol):
     @property
     def vocab_size(self) -> int:
         """Rows of the embedding table."""
-        ...
 
     @property
     def hidden_size(self) -> int:
         """Width of the embeddings."""
-        ...
 
     @property
     def num_layers(self) -> int:
         """Blocks; of an encoder-decoder the encoder's."""
-        ...
 
     @property
     def tie_word_embeddings(self) -> bool:
         """Whether a folder may leave out the head, which then is the embedding table."""
-        ...
 
     @property
     def pad_token_id(self) -> int:
         """The id of padding."""
-        ...
 
     @property
     def eos_token_id(self) -> int:
         """The id that ends a text."""
-        ...
 
     @property
     def bos_token_id(self) -> int | None:
         """The id in front of a prompt, unless the tokenizer names another one; None where there is none."""
-        ...
 
     @property
     def decoder_start_token_id(self) -> int | None:
         """The id that a decoder starts from; None of a decoder-only model."""
-        ...
 
     @property
     def gated_activation(self) -> str | None:
         """The activation where folders are known to name a wrong one (T5's gated feed-forward part); else None."""
-        ...
 
     @property
     def max_positions(self) -> int | None:
         """The longest sequence, image and answer included; None where there is no last position."""
-        ...
 
     def prompt_room(self, num_prefix_tokens: int) -> int:
         """Returns how many tokens a prompt may have behind an image's; 0 or below where none fits."""
-        ...
 
     def penalized_ids(self, prompt_ids: Sequence[int]) -> tuple[int, ...]:
         """Returns what a repetition penalty counts as written already: transformers' rule for each kind of model."""
-        ...
 
     def cache_bytes(self, num_positions: int, itemsize: int) -> int:
         """Returns what keys and values of so many positions take, in every layer that decodes."""
-        ...
 
     def activation_bytes(self, num_rows: int, context: int, itemsize: int) -> int:
         """Returns an estimate of what the widest layer keeps while it reads C positions in each row."""
-        ...
 
     def flops(self, context: int, num_targets: int) -> tuple[float, float]:
         """Returns the operations of one row's matrix products, forward and backward through frozen weights.
@@ -123,11 +109,9 @@ class TextConfig(Protocol):
             context: C.
             num_targets: S; there are logits for these alone.
         """
-        ...
 
     def computed_values(self) -> dict[str, Any]:
         """Returns the settings by name, those filled in that a folder may leave to others."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)
