@@ -225,6 +225,7 @@ def of_same_shape(config: Mapping[str, Any]) -> Backbone | None:
 def _shape(config: Mapping[str, Any]) -> list[Any]:
     text = config.get("text_config")
     values = text if isinstance(text, dict) else {}
+    # The names of both kinds: those that a kind lacks are None on both sides.
     return [values.get(name) for name in ("model_type", "d_model", "hidden_size", "num_layers", "num_hidden_layers")]
 
 

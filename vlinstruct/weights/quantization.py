@@ -34,6 +34,7 @@ def require_quantization(quantize: Quantization, device: torch.device) -> None:
     if device.type not in ("cpu", "cuda"):
         why = f"no library quantizes on {device.type}"
         raise InputError.at("cannot use --quantize", quantize, why, "Use --device cpu, or --dtype bfloat16")
+    # Imported now, so that a missing library is told before a file is read.
     _library(quantize, device)
 
 

@@ -98,6 +98,7 @@ def save_adapter(
     folder.mkdir(parents=True, exist_ok=True)
     if lora:
         save_lora(folder / LORA_FOLDER, model.language_model)
+    # The tensors first: a reader who comes between the two finds another checksum, and tries again.
     with written_atomically(folder / TENSORS_FILE) as path:
         write_tensors(layer_parameters(model, layers), path, metadata={"format": "pt"})
     config = AdapterConfig(

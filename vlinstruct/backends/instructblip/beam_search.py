@@ -42,6 +42,7 @@ class FinishedTexts:
 
     def settle(self, best_open_score: float) -> None:
         """Marks the row done when no open beam can improve it."""
+        # transformers' rule for `early_stopping=False`: the best open beam at its length now, not at the longest one.
         is_full = len(self.entries) == self.num_beams
         self.is_done = self.is_done or (is_full and best_open_score <= self.entries[-1][0])
 

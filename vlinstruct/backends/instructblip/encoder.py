@@ -102,6 +102,7 @@ class VisionEncoder(nn.Module):
         Returns:
             image_embeds, (B, P, D).
         """
+        # All positions, the class token's too: the Q-Former reads every one of them.
         return self.post_layernorm(self.hidden_states(pixel_values))
 
     def hidden_states(self, pixel_values: Tensor) -> Tensor:

@@ -58,6 +58,7 @@ class ImageProcessor:
         pixels = torch.from_numpy(np.stack(resized)).permute(0, 3, 1, 2).float() / 255
         mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (self.image_mean, self.image_std))
         pixel_values = (pixels - mean) / std
+        # NaN pixels give no error further on: the model would answer something.
         if not bool(torch.isfinite(pixel_values).all()):
             message = "preprocessing produced values that are not finite: check image_std in preprocessor_config.json."
             raise CheckpointError(message, code="non_finite_pixels")

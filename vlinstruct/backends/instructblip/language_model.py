@@ -167,6 +167,7 @@ def penalize_repetition(scores: Tensor, is_penalized: Tensor, penalty: float) ->
     """
     if penalty == 1.0:
         return scores
+    # Multiplied below 0: a division would make a negative score larger, hence the token likelier.
     return torch.where(is_penalized, torch.where(scores < 0, scores * penalty, scores / penalty), scores)
 
 

@@ -60,6 +60,7 @@ class LlamaAttention(nn.Module):
     ) -> Tensor:
         query = rotation.rotate(split_heads(self.q_proj(hidden), self.head_size))
         key = rotation.rotate(split_heads(self.k_proj(hidden), self.head_size))
+        # Kept as rotated: the position of what was read never changes.
         keys, values = cache.append(key, split_heads(self.v_proj(hidden), self.head_size), starts)
         return self.o_proj(attend(query, keys, values, mask=mask))
 
@@ -111,6 +112,7 @@ class LlamaState:
         self.lengths = [0] * len(num_padded)
 
     def drop(self, counts: Sequence[int]) -> None:
+        # Lengths alone: what is behind them is hidden by the mask, and overwritten by what comes next.
         self.lengths = [length - count for length, count in zip(self.lengths, counts, strict=True)]
 
     def select(self, rows: Tensor) -> None:

@@ -242,6 +242,7 @@ def _read_settings(path: Path) -> LoraSettings:
     values = read_json_object(path)
     if values.get("peft_type") != "LORA":
         raise _refused(path, f"its peft_type is {_shown(values.get('peft_type'))}", "Only LORA can be loaded")
+    # By type, not isinstance: JSON's true would be the int 1.
     wrong = [name for name, kinds in _KINDS.items() if type(values.get(name)) not in kinds]
     if wrong:
         raise _refused(path, f"{', '.join(wrong)} missing or of the wrong type", "Copy it again")

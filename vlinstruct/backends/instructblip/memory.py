@@ -41,6 +41,7 @@ class Load:
 
     def context(self, config: InstructBlipConfig) -> int:
         """Returns C."""
+        # The longer prefix: whether an adapter will switch EMA on is not known yet.
         return config.num_prefix_tokens(use_ema=True) + self.prompt_tokens
 
 

@@ -62,6 +62,7 @@ class PrefixStore:
         self.num_bytes = 0
         # Reentrant: a picture may be freed, and so `_forget` be called, at any moment and in any thread.
         self._lock = threading.RLock()
+        # By id and not by the picture itself, which a key would keep alive.
         self._prefixes: OrderedDict[tuple[int, str], Tensor] = OrderedDict()
         self._texts: dict[int, set[str]] = {}
 

@@ -38,6 +38,7 @@ class AddNorm(nn.Module):
         self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
     def forward(self, hidden: Tensor, residual: Tensor) -> Tensor:
+        # Normalised after the sum, unlike the vision tower's and the language model's layers.
         return self.LayerNorm(self.dense(hidden) + residual)
 
 

@@ -88,6 +88,7 @@ class DraftedRow:
             How many proposed tokens were right.
         """
         num_right = 0
+        # One token more than was proposed: even where all of the draft is wrong, a pass writes one.
         for token, nats, proposed in zip(likeliest, nll, [*self.proposed, None], strict=False):
             self.written.append(token)
             self.token_nll.append(nats)

@@ -79,6 +79,7 @@ class T5Attention(nn.Module):
         return self.relative_attention_bias(buckets).movedim(-1, -3)
 
     def forward(self, hidden: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
+        # No scale: T5 has it in the initialisation of its weights.
         return self.o(attend(split_heads(self.q(hidden), self.head_size), keys, values, mask=bias, scale=1.0))
 
 
@@ -196,6 +197,7 @@ class T5State:
         self.lengths = [0] * len(context_bias)
 
     def drop(self, counts: Sequence[int]) -> None:
+        # Lengths alone: what is behind them is hidden by the mask, and overwritten by what comes next.
         self.lengths = [length - count for length, count in zip(self.lengths, counts, strict=True)]
 
     def select(self, rows: Tensor) -> None:
@@ -315,6 +317,7 @@ class T5(LanguageModel):
         return self.lm_head(self.decoder(self.shared(input_ids), state) * self.output_scale)
 
     def target_logits(self, inputs_embeds: Tensor, attention_mask: Tensor, target_ids: Tensor) -> Tensor:
+        # Shifted by the start token: position i has read the targets before i, and predicts the i-th.
         shifted = torch.cat([self.start_ids(target_ids), target_ids[:, :-1]], dim=1)
         state = self.begin(inputs_embeds, attention_mask, is_checkpointed=self.is_checkpointing)
         return self.decode(shifted, state)
