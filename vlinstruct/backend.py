@@ -36,6 +36,8 @@ class Seen(Protocol):
 class Row:
     """One item of a call.
 
+    One object, not parallel lists: whoever groups or reorders rows cannot separate a prompt from its picture.
+
     Args:
         prompt: what the language model reads; verbatim where `history` and `system` are empty.
         seen: what `see` made of the picture; empty for the language model alone.
@@ -143,6 +145,8 @@ class StageCost:
 class ProfiledBackend(Backend):
     """Another backend that also keeps account of its calls.
 
+    Which stage a call belongs to stands in its rows: guessing it from the order of calls would be wrong after one more.
+
     Args:
         backend: does the work.
 
@@ -155,7 +159,7 @@ class ProfiledBackend(Backend):
         self.identity = backend.identity
         self.abilities = backend.abilities
         self.costs: defaultdict[str, StageCost] = defaultdict(StageCost)
-        self._adding = threading.Lock()
+        self._adding = threading.Lock()  # methods may be called from several threads, and `+=` is no single step
 
     def see(self, media: Sequence[Media]) -> list[Seen | Failed]:
         with self._timed("see", len(media)):
@@ -214,7 +218,7 @@ def _stage_of(rows: Sequence[Row]) -> tuple[str, int]:
 
 
 def check_rows(rows: Sequence[object], seen: Sequence[object]) -> None:
-    """Refuses a call whose texts and pictures do not go together.
+    """Refuses a call in which texts and pictures are not of the same number.
 
     Raises:
         UsageError: their numbers differ.

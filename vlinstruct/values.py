@@ -24,7 +24,9 @@ Role = Literal["initial", "rewritten", "optimized"]
 
 @dataclass(frozen=True, kw_only=True)
 class Failed:
-    """Stands where an item's result would: the item failed alone, the others went on.
+    """What an item has in place of a result: it failed alone, the others were worked on.
+
+    A value and not an exception, so that a batch returns all its outcomes in the order of its items.
 
     Args:
         error: what to tell the user; its code and message go into the item's record.
@@ -121,6 +123,7 @@ class TokenScores:
     @property
     def mean_nll(self) -> float:
         """Mean over all tokens, in nats; NaN for an empty target or where a token's score is not finite."""
+        # Told by a NaN of its own, which callers check: `max` and `sorted` rank a NaN anywhere without an error.
         if not self.token_nll or not all(map(math.isfinite, self.token_nll)):
             return math.nan
         return math.fsum(self.token_nll) / len(self.token_nll)
@@ -185,7 +188,7 @@ class Answer:
         text: the answer; with `choices`, the most probable of them.
         instruction: what was asked in the end: the question, or the instruction that optimization chose.
         choices: the offered answers in the order they were offered; empty when none were.
-        optimization: how the instruction came about; None when it was asked as typed.
+        optimization: how the instruction came about; None when the question was asked as typed.
     """
 
     text: str

@@ -87,7 +87,7 @@ def test_a_configuration_is_read_once_and_the_fingerprint_when_it_is_asked_for(
         paths.append(path.name)
         return read(path)
 
-    for module in ("backends.registry", "backends.instructblip.load", "weights.download"):
+    for module in ("backends.registry", "backends.instructblip.load", "weights.hub"):
         monkeypatch.setattr(f"vlinstruct.{module}.read_json_object", counted)
     monkeypatch.setattr(registry, "fingerprint", lambda folder: pytest.fail("nobody asked for it"))
     vli.load(find(str(tiny_folders["t5"])), device="cpu")

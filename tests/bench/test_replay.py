@@ -29,7 +29,7 @@ SCRIPT = [7, 8, 9, 10, 11, 1]
 def test_a_replayed_model_writes_its_script(kind: str, sources: list[list[int]]) -> None:
     replayed = ReplayedLanguageModel(tiny_models.our_model(kind).language_model)
     embeds = torch.randn(2, 5, replayed.embed_tokens(torch.zeros(1, 1).long()).shape[-1])
-    context = Context(inputs_embeds=embeds, attention_mask=torch.ones(2, 5).bool(), seen_ids=((0,), (0,)))
+    context = Context(inputs_embeds=embeds, attention_mask=torch.ones(2, 5).bool(), penalized_ids=((0,), (0,)))
     replayed.replay([SCRIPT])
     with torch.inference_mode():
         texts = generate(replayed, context, GenerationSettings(max_new_tokens=20), (1,), sources=sources)

@@ -157,7 +157,7 @@ def test_a_file_that_is_not_whole_is_named_with_what_to_do(folder: Path) -> None
     content = (folder / "model.safetensors").read_bytes()
     (folder / "model.safetensors").write_bytes(content[:-10])
     findings = examined(folder)
-    assert "bytes in place of" in told(findings, "files", "problem")
+    assert "bytes instead of" in told(findings, "files", "problem")
     assert "Delete it and run again" in told(findings, "files", "problem")
     assert not any(one.check in ("dtype", "tensors", "finite") for one in findings)  # the rest would be noise
 

@@ -80,13 +80,13 @@ def test_what_of_them_is_not_whole_is_named(snapshot: Path) -> None:
     weights.write_bytes(content[:-1])
     finding = worst(cache.cached_backbones)
     assert finding.check == "cached flant5-xl"
-    assert "bytes in place of" in finding.found
+    assert "bytes instead of" in finding.found
     assert "Delete it and run again" in str(finding.fix)
     weights.write_bytes(b"")
     assert "model.safetensors is empty" in worst(cache.cached_backbones).found
     weights.unlink()
     weights.symlink_to(snapshot / "gone")
-    assert any("a link to a file that is gone" in one.found for one in cache.cached_backbones(SETTINGS))
+    assert any("links to a file that no longer exists" in one.found for one in cache.cached_backbones(SETTINGS))
 
 
 def test_a_download_that_broke_off_is_named(snapshot: Path) -> None:

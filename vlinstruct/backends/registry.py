@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import partial
@@ -22,7 +22,7 @@ from vlinstruct.backends.instructblip.configuration import InstructBlipConfig
 from vlinstruct.errors import CheckpointError
 from vlinstruct.files import read_json_object
 from vlinstruct.values import Identity
-from vlinstruct.weights.download import download, revision_of
+from vlinstruct.weights.hub import download, revision_of
 from vlinstruct.weights.safetensors_files import fingerprint
 
 DEFAULT_BACKBONE = "mini"
@@ -164,8 +164,8 @@ def find(name: str | None = None, *, offline: bool = False) -> Identity:
         NetworkError: it is not cached and cannot be downloaded.
         ResourceError: the hub's cache cannot be written.
     """
-    typed = default_backbone() if name is None else name
-    return identity_of(find_folder(typed, offline=offline), name=typed)
+    name = default_backbone() if name is None else name
+    return identity_of(find_folder(name, offline=offline), name=name)
 
 
 def identity_of(folder: Path, name: str | None = None) -> Identity:
@@ -178,13 +178,14 @@ def identity_of(folder: Path, name: str | None = None) -> Identity:
     Raises:
         CheckpointError: its `config.json` is missing or damaged.
     """
-    typed = str(folder) if name is None else name
+    name = str(folder) if name is None else name
     return Identity(
-        name=typed,
+        name=name,
         folder=folder,
         revision=revision_of(folder),
-        entry=known_backbone(typed),
+        entry=known_backbone(name),
         config=read_json_object(folder / "config.json"),
+        # Not read here: it reads 64 places of every shard, and most commands never ask for it.
         read_fingerprint=partial(fingerprint, folder),
     )
 
@@ -224,6 +225,7 @@ def of_same_shape(config: Mapping[str, Any]) -> Backbone | None:
 def _shape(config: Mapping[str, Any]) -> list[Any]:
     text = config.get("text_config")
     values = text if isinstance(text, dict) else {}
+    # The names of both kinds: those that a kind lacks are None on both sides.
     return [values.get(name) for name in ("model_type", "d_model", "hidden_size", "num_layers", "num_hidden_layers")]
 
 
@@ -279,10 +281,10 @@ def resolve(name: str, *, what: str = "backbone") -> Path | str:
     Raises:
         CheckpointError: nothing is known by that name, there is no such folder, or what should ship does not.
     """
-    known = BACKBONES.get(name)
-    if known is not None and known.hub_id is not None:
-        return known.hub_id
-    if known is not None:
+    backbone = BACKBONES.get(name)
+    if backbone is not None and backbone.hub_id is not None:
+        return backbone.hub_id
+    if backbone is not None:
         folder = _built_in_folder(name)
         if not (folder / "model.safetensors").is_file():
             why = "its weights are not in this installation"
@@ -293,16 +295,15 @@ def resolve(name: str, *, what: str = "backbone") -> Path | str:
     folder = Path(name).expanduser()
     if name and folder.is_dir():
         return folder
+    # `models/flan` beside a folder `models` is a mistyped path, not a repository.
     if _HUB_ID.fullmatch(name) and not folder.parent.is_dir():
         return name
-    advice = _advice(name, ADAPTERS if what == "adapter" else tuple(BACKBONES))
-    raise CheckpointError.at(f"unknown {what}", name, "no name, folder or hub id", advice)
-
-
-def _advice(typed: str, names: Sequence[str]) -> str:
-    near = get_close_matches(typed, names, n=1)
+    names = ADAPTERS if what == "adapter" else tuple(BACKBONES)
+    near = get_close_matches(name, names, n=1)
     guess = f"Did you mean {near[0]}? " if near else ""
-    return f"{guess}Names are {', '.join(names)}"
+    raise CheckpointError.at(
+        f"unknown {what}", name, "not a name, folder or hub id", f"{guess}Names are {', '.join(names)}"
+    )
 
 
 def is_cached(backbone: Backbone) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 from vlinstruct.backends.registry import BACKBONES, Backbone, is_cached, resolve
 from vlinstruct.doctor.finding import DoctorSettings, Finding, notice, ok, problem
 from vlinstruct.errors import VlinstructError
-from vlinstruct.weights.download import cached_folder, damages
+from vlinstruct.weights.hub import cached_folder, damages
 
 _GB = 10**9
 _TIMEOUT_S = 5

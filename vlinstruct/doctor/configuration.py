@@ -13,7 +13,7 @@ from vlinstruct.backends.registry import of_same_shape
 from vlinstruct.doctor.finding import Finding, notice, ok, problem
 from vlinstruct.doctor.folder import ModelFolder
 from vlinstruct.files import read_json_object
-from vlinstruct.weights.download import names_code
+from vlinstruct.weights.hub import names_code
 
 _ARCHITECTURE = "InstructBlipForConditionalGeneration"
 _COPY = "Take config.json and the weights from the same model"

@@ -23,7 +23,7 @@ from vlinstruct.backends.registry import BACKBONES, resolve
 from vlinstruct.conversion.model_folder import stored_weights
 from vlinstruct.conversion.weights import Weight, is_finite, listed, num_bytes, require_floating
 from vlinstruct.doctor.finding import DoctorSettings, Finding, notice, ok, problem
-from vlinstruct.weights.download import cached_folder, damages
+from vlinstruct.weights.hub import cached_folder, damages
 from vlinstruct.weights.safetensors_files import shards
 
 logger = logging.getLogger(__name__)

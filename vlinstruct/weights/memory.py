@@ -1,7 +1,8 @@
 """Does a model fit into memory, and what would make it fit: from names and shapes alone, before anything is loaded.
 
 Only linear layers are stored in fewer bits, and which of them, a kind of model says itself (`Quantizable`); everything
-else keeps its precision. No torch.
+else keeps its precision. The answer comes before a tensor is read: a system that runs out of memory kills the process
+without a message. No torch.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ class WeightCount:
 
     @property
     def total(self) -> int:
-        """All numbers."""
+        """The numbers of all parts together."""
         return sum(self.parts.values())
 
     def num_bytes(self, itemsize: int, quantize: Quantization | None = None) -> int:
@@ -101,11 +102,11 @@ def count_weights(shapes: Iterable[tuple[str, Sequence[int]]], quantizable: Quan
     parts: dict[str, int] = {}
     num_quantizable = only_4bit = 0
     for name, shape in shapes:
-        numbers, part = math.prod(shape), name.partition(".")[0]
-        parts[part] = parts.get(part, 0) + numbers
+        size, part = math.prod(shape), name.partition(".")[0]
+        parts[part] = parts.get(part, 0) + size
         if quantizable.includes(name, shape):
-            num_quantizable += numbers
-            only_4bit += 0 if quantizable.includes(name, shape, "8bit") else numbers
+            num_quantizable += size
+            only_4bit += 0 if quantizable.includes(name, shape, "8bit") else size
     return WeightCount(parts=parts, quantizable=num_quantizable, only_4bit=only_4bit)
 
 
@@ -115,8 +116,8 @@ def stored_shapes(folder: Path) -> list[tuple[str, Sequence[int]]]:
     Raises:
         CheckpointError: a file is missing or damaged.
     """
-    stored = [pair for path in shards(folder) for pair in header(path).items() if pair[0] != "__metadata__"]
-    shapes = [(name, values.get("shape") if isinstance(values, dict) else None) for name, values in stored]
+    entries = [pair for path in shards(folder) for pair in header(path).items() if pair[0] != "__metadata__"]
+    shapes = [(name, values.get("shape") if isinstance(values, dict) else None) for name, values in entries]
     if not all(isinstance(shape, list) and all(isinstance(size, int) for size in shape) for _, shape in shapes):
         raise CheckpointError(f"the safetensors header in {folder} is damaged", advice="Download or copy it again.")
     return [(name, shape) for name, shape in shapes if shape is not None]
@@ -160,11 +161,11 @@ def remedies(weights: WeightCount, *, itemsize: int, quantize: Quantization | No
     >>> remedies(weights, itemsize=4, quantize=None, available=210)
     ['--dtype bfloat16 (0.0 GB)', '--quantize 8bit (0.0 GB)']
     """
-    current, options = weights.num_bytes(itemsize, quantize), []
-    for typed, other, quantized in _REMEDIES:
-        size = weights.num_bytes(itemsize if other is None else min(other, itemsize), quantized)
-        if size <= available and size < current:
-            options.append(f"{typed} ({size / _GB:.1f} GB)")
+    current_bytes, options = weights.num_bytes(itemsize, quantize), []
+    for option, option_itemsize, quantized in _REMEDIES:
+        size = weights.num_bytes(itemsize if option_itemsize is None else min(option_itemsize, itemsize), quantized)
+        if size <= available and size < current_bytes:
+            options.append(f"{option} ({size / _GB:.1f} GB)")
     return options[:2]
 
 

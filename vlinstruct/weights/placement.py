@@ -92,22 +92,23 @@ def distribute(
     Raises:
         ResourceError: even together they are too small.
     """
-    main, *others = gpus
-    kept = (weights.total - weights.quantizable) * itemsize + working
-    room = [Budget(device=main.device, free=main.free - kept), *others, memory]
-    if room[0].free < 0:
-        raise _too_large(weights, itemsize, room)
+    main, *other_gpus = gpus
+    kept_bytes = (weights.total - weights.quantizable) * itemsize + working
+    budgets = [Budget(device=main.device, free=main.free - kept_bytes), *other_gpus, memory]
+    if budgets[0].free < 0:
+        raise _too_large(weights, itemsize, budgets)
     places: dict[str, torch.device] = {}
     for name, shape in shapes:
         if not quantizable.includes(name, shape):
             continue
         size = shape[0] * shape[1] * itemsize
-        while room and room[0].free < size:
-            del room[0]
-        if not room:
+        # Full, although a smaller layer might still fit: what is lost is less than one layer of each device.
+        while budgets and budgets[0].free < size:
+            del budgets[0]
+        if not budgets:
             raise _too_large(weights, itemsize, [*gpus, memory])
-        room[0] = Budget(device=room[0].device, free=room[0].free - size)
-        places[name.removesuffix(_WEIGHT)] = room[0].device
+        budgets[0] = Budget(device=budgets[0].device, free=budgets[0].free - size)
+        places[name.removesuffix(_WEIGHT)] = budgets[0].device
     return Placement(
         main=main.device,
         elsewhere={name: device for name, device in places.items() if device not in (main.device, memory.device)},
@@ -140,7 +141,7 @@ def add_transfers(model: nn.Module, placement: Placement) -> None:
         add_hook_to_module(layer, hook)
 
 
-def _too_large(weights: WeightCount, itemsize: int, room: Sequence[Budget]) -> ResourceError:
+def _too_large(weights: WeightCount, itemsize: int, budgets: Sequence[Budget]) -> ResourceError:
     why = f"its weights take {weights.num_bytes(itemsize) / _GB:.1f} GB, more than all devices have"
     advice = "Use --quantize 4bit, or a smaller --backbone"
-    return ResourceError.at("cannot load model", f"{len(room)} devices", why, advice, code="out_of_memory")
+    return ResourceError.at("cannot load model", f"{len(budgets)} devices", why, advice, code="out_of_memory")

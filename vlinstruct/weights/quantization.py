@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +34,7 @@ def require_quantization(quantize: Quantization, device: torch.device) -> None:
     if device.type not in ("cpu", "cuda"):
         why = f"no library quantizes on {device.type}"
         raise InputError.at("cannot use --quantize", quantize, why, "Use --device cpu, or --dtype bfloat16")
+    # Imported now, so that a missing library is told before a file is read.
     _library(quantize, device)
 
 
@@ -72,12 +73,11 @@ def replace_linears(module: nn.Module, layers: Mapping[str, nn.Module]) -> None:
 def _four_bit(library: Any, weight: Tensor, device: torch.device, dtype: torch.dtype) -> nn.Module:
     rows, columns = weight.shape
     layer = library.nn.Linear4bit(columns, rows, bias=False, compute_dtype=dtype, quant_type="nf4", device="meta")
-    stored = library.nn.Params4bit(weight.to(dtype).contiguous(), requires_grad=False, quant_type="nf4")
-    layer.weight = stored.to(device)
+    packed = library.nn.Params4bit(weight.to(dtype).contiguous(), requires_grad=False, quant_type="nf4")
+    layer.weight = packed.to(device)
     if columns % _BLOCK:  # bitsandbytes 0.50.2 repacks such a layer for AVX-512 and fails: "shape is invalid"
         layer.support_avx512bf16_for_cpu = False
-    made: nn.Module = layer
-    return made
+    return cast(nn.Module, layer)
 
 
 def _eight_bit(library: Any, weight: Tensor, device: torch.device) -> nn.Module:
@@ -86,13 +86,14 @@ def _eight_bit(library: Any, weight: Tensor, device: torch.device) -> nn.Module:
     layer: nn.Module = library.nn.Linear8bitLt(
         columns, rows, bias=False, has_fp16_weights=False, threshold=_OUTLIER, device="meta"
     )
-    stored = library.nn.Int8Params(weight.to(torch.float16).contiguous(), requires_grad=False, has_fp16_weights=False)
-    layer.weight = stored.to(device)
+    packed = library.nn.Int8Params(weight.to(torch.float16).contiguous(), requires_grad=False, has_fp16_weights=False)
+    layer.weight = packed.to(device)
     return layer
 
 
 def _weight_only(library: Any, weight: Tensor, dtype: torch.dtype) -> nn.Module:
     rows, columns = weight.shape
+    # Inputs keep their precision: only the weight is in 8 bits, so no outlier has to be told apart.
     layer = nn.Linear(columns, rows, bias=False, device="meta")
     layer.weight = nn.Parameter(weight.to(dtype), requires_grad=False)
     library.quantize_(layer, library.Int8WeightOnlyConfig())
@@ -119,9 +120,9 @@ def _library(quantize: Quantization, device: torch.device) -> Any:
 @contextmanager
 def hushed() -> Iterator[None]:
     """Keeps back what these libraries log when they are imported, of accelerators that are not here."""
-    before = logging.root.manager.disable
+    level_before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
         yield
     finally:
-        logging.disable(before)
+        logging.disable(level_before)

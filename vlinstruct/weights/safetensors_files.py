@@ -33,6 +33,7 @@ def shards(folder: Path) -> list[Path]:
     """
     if (folder / INDEX_FILE).exists():
         names = sorted(set(read_json_object(folder / INDEX_FILE).get("weight_map", {}).values()))
+        # A path in an index could lead to any file of the machine.
         if any(not isinstance(name, str) or Path(name).name != name for name in names):
             raise CheckpointError(
                 f"{folder}/{INDEX_FILE} names a file outside of its folder", advice="Download it again."
@@ -71,6 +72,7 @@ def _what_is_wrong(path: Path) -> str:
 
 def what_it_is_instead(path: Path) -> str | None:
     """Recognises what a download leaves in place of a checkpoint; None if it is nothing of that kind."""
+    # A clone without Git LFS and a login page leave small files under a checkpoint's name.
     with path.open("rb") as file:
         start = file.read(64)
     if not start:
@@ -89,10 +91,11 @@ def header(path: Path) -> dict[str, Any]:
         CheckpointError: the file is damaged or no safetensors file, or names a tensor twice.
     """
 
+    # JSON takes a name twice, and which of the two a reader keeps is its own affair.
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         if len(dict(pairs)) < len(pairs):
             raise CheckpointError(
-                f"{path} is damaged: its header has a name twice", advice="Download or copy it again."
+                f"{path} is damaged: its header lists a name twice", advice="Download or copy it again."
             )
         return dict(pairs)
 
@@ -115,6 +118,7 @@ def fingerprint(folder: Path) -> str:
         16 hex digits of a SHA-256 over every shard's size, header and 64 blocks of 4 KiB spread over the file: other
         weights of the same shape change it, copying and touching the files does not.
     """
+    # Sampled: whoever resumes waits for it, and a hash over all of Vicuna-13B would read 57 GB.
     digest = hashlib.sha256()
     for path in shards(folder):
         size = path.stat().st_size
@@ -137,6 +141,7 @@ def write_tensors(values: Mapping[str, Tensor], path: Path, metadata: dict[str, 
 
     try:
         save_file({name: value.detach().cpu().contiguous() for name, value in values.items()}, path, metadata=metadata)
+    # The system's number stands in the message's text alone, and a full disk must be told as one.
     except SafetensorError as error:
         code = re.search(r"os error (\d+)", str(error))
         number = int(code[1]) if code else errno.EIO

@@ -67,7 +67,7 @@ class Pair:
         return Context(
             inputs_embeds=pad_sequence(embeds, batch_first=True, padding_side="left"),
             attention_mask=pad_sequence(mask, batch_first=True, padding_side="left"),
-            seen_ids=tuple(seen),
+            penalized_ids=tuple(seen),
         )
 
     def their_logits(self) -> Tensor:

@@ -211,7 +211,7 @@ def test_a_pass_without_gradients_goes_round_checkpointing(batch: Batch, monkeyp
 
 
 def test_a_model_that_checkpoints_still_generates_from_its_caches(batch: Batch) -> None:
-    context = Context(inputs_embeds=batch.inputs_embeds, attention_mask=batch.attention_mask, seen_ids=((0,),) * 3)
+    context = Context(inputs_embeds=batch.inputs_embeds, attention_mask=batch.attention_mask, penalized_ids=((0,),) * 3)
     settings = GenerationSettings(max_new_tokens=8)
     text = generate(batch.language_model, context, settings, (1,))
     batch.language_model.gradient_checkpointing = True

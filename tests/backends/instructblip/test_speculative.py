@@ -51,7 +51,7 @@ def _context(language_model: LanguageModel, num_rows: int) -> Context:
     for row, length in enumerate(lengths):
         embeds[row, -length:] = torch.randn(length, embeds.shape[-1], generator=draw)
         mask[row, -length:] = True
-    return Context(inputs_embeds=embeds, attention_mask=mask, seen_ids=((0,),) * num_rows)
+    return Context(inputs_embeds=embeds, attention_mask=mask, penalized_ids=((0,),) * num_rows)
 
 
 def _damaged(text: Sequence[int], rng: random.Random) -> list[int]:

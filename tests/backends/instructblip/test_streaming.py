@@ -20,9 +20,8 @@ import vlinstruct as vli
 from vlinstruct.backend import Row, Seen, Written
 from vlinstruct.backends.instructblip import decoding
 from vlinstruct.backends.instructblip.backend import InstructBlipBackend
-from vlinstruct.backends.instructblip.decoding import text_pieces
 from vlinstruct.backends.instructblip.language_model import LanguageModel
-from vlinstruct.backends.instructblip.tokenization import TextTokenizer
+from vlinstruct.backends.instructblip.tokenization import TextTokenizer, text_pieces
 from vlinstruct.errors import TextError
 from vlinstruct.settings import GenerationSettings
 from vlinstruct.values import Exchange, TokenCount, good
@@ -137,7 +136,11 @@ def test_a_character_of_several_bytes_is_streamed_whole(
     model = loaded["mini"]
     ids = model.tokenizer.target_ids(written)
     script = itertools.cycle(ids)
-    monkeypatch.setattr(decoding, "_likeliest", lambda logits: torch.tensor([next(script)]))
+
+    def scripted(scores: torch.Tensor, is_penalized: torch.Tensor, penalty: float) -> torch.Tensor:
+        return torch.nn.functional.one_hot(torch.tensor([next(script)]), scores.shape[1])
+
+    monkeypatch.setattr(decoding, "penalize_repetition", scripted)
     row, settings = (
         Row(prompt="what?", seen=seen_by(model, image), reads="what?"),
         GenerationSettings(max_new_tokens=len(ids)),

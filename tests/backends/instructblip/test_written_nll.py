@@ -16,8 +16,8 @@ from PIL import Image
 import vlinstruct as vli
 from vlinstruct.backend import Row, Written
 from vlinstruct.backends.instructblip.backend import InstructBlipBackend
-from vlinstruct.backends.instructblip.candidates import target_nll
 from vlinstruct.backends.instructblip.decoding import Continuation, generate
+from vlinstruct.backends.instructblip.scoring import target_nll
 from vlinstruct.settings import GenerationSettings
 from vlinstruct.values import good
 
@@ -45,8 +45,8 @@ def continued(
     eos_id = backend.tokenizer.eos_id
     texts = generate(backend.network.language_model, context, settings, (eos_id,), sources=sources)
     targets = [[*text.ids, eos_id] if text.is_complete else text.ids for text in texts]
-    scores = target_nll(backend.network.language_model, context, targets)
-    for text, nll in zip(texts, scores, strict=True):
+    scores = target_nll(backend.network.language_model, context, [[target] for target in targets])
+    for text, (nll,) in zip(texts, scores, strict=True):
         assert text.token_nll == pytest.approx(nll, abs=1e-4)
     return texts
 

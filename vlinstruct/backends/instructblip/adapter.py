@@ -1,5 +1,7 @@
 """Adapters: the trained alignment layers in a folder of a few megabytes.
 
+A format of our own, since PEFT refuses adapters that consist of whole layers alone (`modules_to_save`); LoRA is PEFT's.
+
 alignment_config.json    what it was made for, whether EMA is on, which layers, how it was trained, the checksum
 alignment.safetensors    the trained layers, with transformers' parameter names
 lora/                    LoRA on the language model in PEFT's format, where it was trained
@@ -30,7 +32,7 @@ CONFIG_FILE = "alignment_config.json"
 TENSORS_FILE = "alignment.safetensors"
 LORA_FOLDER = "lora"
 FORMAT = 1
-_ATTEMPTS, _PAUSE_S = 8, 0.02
+_ATTEMPTS, _PAUSE_S = 8, 0.02  # 0.56 s in all, for a training that is between its two files
 LAYERS: Mapping[str, str] = {
     "projection": "language_projection",
     "ln_vision": "vision_model.post_layernorm",
@@ -96,6 +98,7 @@ def save_adapter(
     folder.mkdir(parents=True, exist_ok=True)
     if lora:
         save_lora(folder / LORA_FOLDER, model.language_model)
+    # The tensors first: a reader who comes between the two finds another checksum, and tries again.
     with written_atomically(folder / TENSORS_FILE) as path:
         write_tensors(layer_parameters(model, layers), path, metadata={"format": "pt"})
     config = AdapterConfig(
@@ -116,23 +119,23 @@ def load_adapter(folder: Path, model: InstructBlip) -> AdapterConfig:
     Raises:
         CheckpointError: it was made for another backbone, is damaged or incomplete; the model is unchanged then.
     """
-    # Everything is checked before a number is copied, so that a refused adapter leaves the model as it was.
-    config, trained = read_adapter(folder)
+    # All that can fail comes before the first number is copied: a refused adapter leaves the model as it was.
+    config, layers = read_adapter(folder)
     require_same_architecture(config, model.config, folder)
     cmaa_before = model.cmaa
     model.cmaa = None
     if "cmaa" in config.layers:
         model.learn_cmaa().requires_grad_(False)
-    current = layer_parameters(model, config.layers)
+    parameters = layer_parameters(model, config.layers)
     try:
-        require_same_tensors(trained, current, str(folder))
+        require_same_tensors(layers, parameters, str(folder))
         if config.lora:
             load_lora(folder / LORA_FOLDER, model.language_model)
     except VlinstructError:
         model.cmaa = cmaa_before
         raise
-    for name, tensor in trained.items():
-        current[name].data.copy_(tensor)
+    for name, tensor in layers.items():
+        parameters[name].data.copy_(tensor)
     model.use_ema = config.use_ema
     return config
 
@@ -146,12 +149,13 @@ def read_adapter(folder: Path) -> tuple[AdapterConfig, dict[str, Tensor]]:
     for attempt in range(_ATTEMPTS):
         time.sleep(attempt * _PAUSE_S)
         config = read_adapter_config(folder)
-        # A training replaces two files one after the other: wait until the configuration is that of the tensors.
+        # Two files cannot be replaced at once: the checksum says whether they belong together, before and after the
+        # tensors are read.
         if _sha256(folder / TENSORS_FILE) != config.sha256:
             continue
-        trained = dict(tensors(folder / TENSORS_FILE))
+        layers = dict(tensors(folder / TENSORS_FILE))
         if _sha256(folder / TENSORS_FILE) == config.sha256:
-            return config, trained
+            return config, layers
     raise CheckpointError(f"damaged adapter: {folder / TENSORS_FILE} does not have the checksum of {CONFIG_FILE}.")
 
 

@@ -1,17 +1,20 @@
-"""Multi-head attention as every part of the model uses it.
+"""Multi-head attention as every part of the model uses it, and the keys and values that it keeps while text is written.
 
 Legend: B rows, H heads, S query positions, K key positions, W width of a head.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from vlinstruct.errors import CheckpointError
+
+# Positions that are reserved beyond what is needed: one allocation, and one copy of all before it, in 64 tokens.
+_ROOM = 64
 
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
@@ -30,7 +33,9 @@ def activation(name: str) -> Callable[[Tensor], Tensor]:
         CheckpointError: we do not implement it.
     """
     if name not in _ACTIVATIONS:
-        raise CheckpointError(f"unsupported activation {name!r} in config.json: known are {', '.join(_ACTIVATIONS)}.")
+        raise CheckpointError(
+            f"unsupported activation {name!r} in config.json: supported are {', '.join(_ACTIVATIONS)}."
+        )
     return _ACTIVATIONS[name]
 
 
@@ -52,14 +57,15 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
     Returns:
         (B, S, H*W).
     """
+    # A bias is made once per pass in its own dtype; the kernels take the query's only.
     if mask is not None and mask.is_floating_point():
         mask = mask.to(query.dtype)
     if query.device.type == "cpu" and query.requires_grad:
-        attended = _attend_plainly(query, key, value, mask, scale or query.shape[-1] ** -0.5)
+        output = _attend_plainly(query, key, value, mask, scale or query.shape[-1] ** -0.5)
     else:
         grouped = query.shape[1] != key.shape[1]
-        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scale, enable_gqa=grouped)
-    return attended.transpose(1, 2).flatten(2)
+        output = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scale, enable_gqa=grouped)
+    return output.transpose(1, 2).flatten(2)
 
 
 def prefer_kernels_for_all_shapes() -> None:
@@ -74,15 +80,78 @@ def prefer_kernels_for_all_shapes() -> None:
 
 
 def _attend_plainly(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float) -> Tensor:
-    """The same in four steps, for training on a CPU.
+    """Computes `attend`'s formula in four steps, for training on a CPU.
 
     There the fused kernel's backward pass costs twice this one's time in bfloat16 (26 against 14 ms for 12 pictures, 5
     heads, 145 positions, one core of an EPYC 9004, torch 2.13).
     """
     groups = query.shape[1] // key.shape[1]
-    if groups > 1:
+    if groups > 1:  # grouped-query attention: so many heads of the query share one of the keys
         key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
     logits = (query * scale) @ key.transpose(-1, -2)
     if mask is not None:
         logits = logits + mask if mask.is_floating_point() else logits.masked_fill(~mask, -torch.inf)
     return logits.softmax(dim=-1) @ value
+
+
+class KeyValues:
+    """The keys and values of one attention, (B, H, K, W) each, in memory that is reserved ahead; grows by `append`.
+
+    Rows may be of different length: what a row has dropped again is overwritten by what it reads next.
+    """
+
+    def __init__(self, keys: Tensor | None = None, values: Tensor | None = None) -> None:
+        self.keys = keys
+        self.values = values
+
+    def append(self, keys: Tensor, values: Tensor, starts: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Adds positions and returns all keys and values up to the longest row's last one.
+
+        Args:
+            keys: (B, H, S, W).
+            values: (B, H, S, W).
+            starts: per row, how many positions are there already.
+        """
+        if self.keys is None or self.values is None:
+            self.keys, self.values = keys, values
+            return keys, values
+        length = max(starts) + keys.shape[2]
+        self.keys, self.values = _reserved(self.keys, length), _reserved(self.values, length)
+        _write(self.keys, keys, starts)
+        _write(self.values, values, starts)
+        return self.keys[:, :, :length], self.values[:, :, :length]
+
+    def select(self, rows: Tensor) -> None:
+        """Keeps the rows at `rows` (N,), in that order."""
+        if self.keys is not None and self.values is not None:
+            self.keys, self.values = self.keys.index_select(0, rows), self.values.index_select(0, rows)
+
+
+class PassingKeyValues(KeyValues):
+    """Keeps nothing, for a sequence that is read in one pass: a checkpointed block may append twice.
+
+    What a block kept would hold its graph, which holds the block's arguments: a circle that is never freed.
+    """
+
+    def append(self, keys: Tensor, values: Tensor, starts: Sequence[int]) -> tuple[Tensor, Tensor]:
+        return keys, values
+
+
+def _reserved(memory: Tensor, length: int) -> Tensor:
+    """Returns memory for `length` positions at least, whose first ones hold what `memory` holds."""
+    if memory.shape[2] >= length:
+        return memory
+    # Zeros, not uninitialised: a mask hides a position by weight 0, and 0 * NaN would be NaN.
+    larger = memory.new_zeros(*memory.shape[:2], length + _ROOM, memory.shape[3])
+    larger[:, :, : memory.shape[2]] = memory
+    return larger
+
+
+def _write(memory: Tensor, states: Tensor, starts: Sequence[int]) -> None:
+    start = starts[0]
+    # The rule, unless drafts were right in some rows only: a slice is cheaper than a scatter.
+    if len(set(starts)) == 1:
+        memory[:, :, start : start + states.shape[2]] = states
+        return
+    places = torch.tensor(starts, device=states.device)[:, None] + torch.arange(states.shape[2], device=states.device)
+    memory.scatter_(2, places[:, None, :, None].expand(-1, states.shape[1], -1, states.shape[3]), states)

@@ -19,7 +19,8 @@ def cross_modal_alignment_attention(
 ) -> Tensor:
     """Computes U_mm (eq. 1).
 
-    [CLS] and [SEP] take part like any other token; the softmax runs in float32 at least.
+    [CLS] and [SEP] take part like any other token. The softmax runs in float32 at least: the logits are sums of D
+    products without a scale, and bfloat16 would make close ones equal.
 
     Args:
         query_embeds: E_que, (B, Q, D).
@@ -59,7 +60,7 @@ class CrossModalAlignmentAttention(nn.Module):
             nn.init.eye_(projection.weight)
 
     def forward(self, query_embeds: Tensor, text_embeds: Tensor, attention_mask: Tensor) -> Tensor:
-        """The arguments and the result are `cross_modal_alignment_attention`'s; computes in its weights' dtype."""
+        """Computes U_mm in its weights' dtype, with `cross_modal_alignment_attention`'s arguments and shapes."""
         dtype = self.q_proj.weight.dtype
         text = text_embeds.to(dtype).masked_fill(~attention_mask.bool()[..., None], 0.0)
         queries = self.q_proj(query_embeds.to(dtype))

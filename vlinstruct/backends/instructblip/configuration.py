@@ -96,7 +96,7 @@ class InstructBlipConfig:
         text_config = text_config_class(text.get("model_type"))
         if text_config is None:
             raise CheckpointError(
-                f"unsupported language model {text.get('model_type')!r} in config.json: only t5 and llama are known."
+                f"unsupported language model {text.get('model_type')!r} in config.json: supported are t5 and llama."
             )
         return cls(
             vision_config=VisionConfig(**known_fields(VisionConfig, values.get("vision_config") or {})),
@@ -124,6 +124,7 @@ class InstructBlipConfig:
             "text": self.text_config,
         }
         nested = {f"{name}_config": {"model_type": part.model_type, **asdict(part)} for name, part in parts.items()}
+        # The one fact that transformers keeps twice; read from the tower, so that the two cannot disagree.
         nested["qformer_config"]["encoder_hidden_size"] = self.vision_config.hidden_size
         return {
             "architectures": ["InstructBlipForConditionalGeneration"],

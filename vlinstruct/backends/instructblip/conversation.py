@@ -14,5 +14,5 @@ def prompt_of(turns: Sequence[tuple[str, str]]) -> str:
     *earlier, (question, _) = turns
     if not earlier:
         return question
-    spelt = [f"Question: {earlier_question} Answer: {answer}" for earlier_question, answer in earlier]
-    return " ".join([*spelt, f"Question: {question} Answer:"])
+    spelling = [f"Question: {earlier_question} Answer: {answer}" for earlier_question, answer in earlier]
+    return " ".join([*spelling, f"Question: {question} Answer:"])

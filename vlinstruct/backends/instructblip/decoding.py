@@ -1,26 +1,29 @@
-"""Text generation over the language model's interface: greedy, sampling and beam search, token for token transformers'.
+"""Text generation over the language model's interface: greedy and sampling here, beams and drafts beside it.
+
+Why not transformers' `generate`: it runs the vision tower again in every call, and takes no features that were computed
+once. Its results are ours token for token (`GenerationMixin`, `early_stopping=False`), which the tests check.
 
 Legend: B rows, V vocabulary.
-Semantics: transformers' `GenerationMixin` (`early_stopping=False`), checked against it in the tests.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from vlinstruct.backends.instructblip.beam_search import beam_search
-from vlinstruct.backends.instructblip.language_model import Context, LanguageModel
-from vlinstruct.backends.instructblip.logits import penalize_repetition, require_finite, seen_tokens
+from vlinstruct.backends.instructblip.language_model import (
+    Context,
+    LanguageModel,
+    penalize_repetition,
+    penalized_tokens,
+    require_finite,
+)
 from vlinstruct.backends.instructblip.speculative import generate_from_drafts
-from vlinstruct.backends.instructblip.tokenization import TextTokenizer
 from vlinstruct.settings import GenerationSettings
-
-_BYTE_OR_NOTHING = re.compile("(<0x[0-9A-Fa-f]{2}>)?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +66,8 @@ def generate(
     if settings.num_beams > 1:
         texts = beam_search(language_model, context, settings, stop_ids)
         return [_until_stop(ids, None, stop_ids) for ids in texts]
+    # A draft is verified against the likeliest token. Under sampling or a penalty another token may be written, so
+    # that a verified draft would no longer be the text that the plain loop writes.
     if sources and not settings.do_sample and settings.repetition_penalty == 1.0:
         rows = generate_from_drafts(language_model, context, sources, settings.max_new_tokens, stop_ids)
         return [_until_stop(row.written, row.token_nll, stop_ids) for row in rows]
@@ -98,29 +103,6 @@ def stream(
             return
 
 
-def text_pieces(tokenizer: TextTokenizer, ids: Iterable[int]) -> Iterator[str]:
-    """Decodes ids one by one; the pieces joined are the text of all ids, stripped.
-
-    What a later id may still change is held back: white space at the end, which strip removes, a character whose bytes
-    are not all there, and bytes of sentencepiece's fallback, which are decoded as a run: one that is no UTF-8 as a
-    whole becomes replacement characters, also where it began well.
-    """
-    written: list[int] = []
-    num_shown = 0
-    for token in ids:
-        written.append(token)
-        (piece,) = tokenizer.pieces([token])
-        if token in tokenizer.literal.special or _BYTE_OR_NOTHING.fullmatch(piece):
-            continue
-        text = tokenizer.decode(written).lstrip().rstrip("\ufffd").rstrip()
-        if len(text) > num_shown:
-            yield text[num_shown:]
-            num_shown = len(text)
-    rest = tokenizer.decode(written).strip()[num_shown:]
-    if rest:
-        yield rest
-
-
 def _step_by_step(
     language_model: LanguageModel,
     context: Context,
@@ -128,23 +110,29 @@ def _step_by_step(
     stop_ids: Sequence[int],
     draws: Sequence[int],
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yields every row's next id and its nats, (B,) each, until all rows have stopped; stopped ones go on unread."""
+    """Yields every row's next id and its nats, (B,) each, until all rows have stopped.
+
+    A row that has stopped stays in the batch and what it writes then is not read: taking it out would copy the keys and
+    values of all others.
+    """
     first_logits, state = language_model.prefill(context.inputs_embeds, context.attention_mask)
-    logits = first_logits[:, -1]
-    seen = seen_tokens(context.seen_ids, logits)
-    draws = draws or [0] * len(logits)
-    choose = _Sampler(settings, draws, logits.device) if settings.do_sample else _likeliest
+    logits = first_logits[:, -1]  # (B, V)
+    is_penalized = penalized_tokens(context.penalized_ids, logits)
+    sampler = _Sampler(settings, draws or [0] * len(logits), logits.device) if settings.do_sample else None
     stops = torch.tensor(stop_ids, device=logits.device)
     is_finished = torch.zeros(len(logits), dtype=torch.bool, device=logits.device)
     for num_written in range(1, settings.max_new_tokens + 1):
         require_finite(logits)
         logits = logits.float()
-        next_ids = choose(penalize_repetition(logits, seen, settings.repetition_penalty))
+        scores = penalize_repetition(logits, is_penalized, settings.repetition_penalty)
+        next_ids = scores.argmax(dim=-1) if sampler is None else sampler.draw(scores)
+        # Of the logits, not the scores: how sure the model was does not depend on temperature, top_p or penalty.
         yield next_ids, logits.logsumexp(dim=-1) - logits.gather(1, next_ids[:, None])[:, 0]
         is_finished |= torch.isin(next_ids, stops)
+        # The last token is not fed: nobody reads the logits after it.
         if num_written == settings.max_new_tokens or bool(is_finished.all()):
             return
-        seen.scatter_(1, next_ids[:, None], True)
+        is_penalized.scatter_(1, next_ids[:, None], True)
         logits = language_model.decode(next_ids[:, None], state)[:, -1]
 
 
@@ -157,10 +145,6 @@ def _until_stop(ids: list[int], nll: Sequence[float] | None, stop_ids: Sequence[
     )
 
 
-def _likeliest(logits: Tensor) -> Tensor:
-    return logits.argmax(dim=-1)
-
-
 class _Sampler:
     """Draws tokens; every row has a generator of its own, so that a row's text does not depend on the others."""
 
@@ -170,13 +154,16 @@ class _Sampler:
         seeds = [(settings.seed + draw * 0x9E3779B97F4A7C15) % 2**64 for draw in draws]
         self.generators = [torch.Generator(device).manual_seed(seed) for seed in seeds]
 
-    def __call__(self, logits: Tensor) -> Tensor:
+    def draw(self, logits: Tensor) -> Tensor:
+        """(B, V) -> the ids that are drawn, (B,)."""
+        # transformers' order: the temperature first, so that a high one lets more tokens into the nucleus.
         probabilities = nucleus(logits / self.settings.temperature, self.settings.top_p).softmax(dim=-1)
-        drawn = [
+        # Row by row: one multinomial for all of them takes one generator.
+        next_ids = [
             torch.multinomial(row, 1, generator=generator)
             for row, generator in zip(probabilities, self.generators, strict=True)
         ]
-        return torch.cat(drawn)
+        return torch.cat(next_ids)
 
 
 def nucleus(logits: Tensor, top_p: float) -> Tensor:
@@ -186,6 +173,7 @@ def nucleus(logits: Tensor, top_p: float) -> Tensor:
     [[-inf, 5.0, -inf]]
     """
     ordered, order = logits.sort(dim=-1, descending=True)
+    # The mass before a token decides, not the one with it: the token that crosses `top_p` stays, so one always does.
     mass_before = ordered.softmax(dim=-1).cumsum(dim=-1) - ordered.softmax(dim=-1)
     is_cut = torch.zeros_like(logits, dtype=torch.bool).scatter(1, order, mass_before >= top_p)
     return logits.masked_fill(is_cut, -torch.inf)

@@ -1,7 +1,7 @@
 """The vision tower: pixels in, one embedding per patch out. Parameter names are transformers'.
 
-Legend: B images, P positions (patches + class token), D the tower's width. Source: the paper's base
-model, InstructBLIP (Dai et al., 2023): EVA-CLIP ViT-g/14 up to its penultimate layer.
+Legend: B images, P positions (patches + class token), D the tower's width.
+Source: InstructBLIP (Dai et al., 2023): EVA-CLIP's ViT-g/14 up to its penultimate layer.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class VisionEmbeddings(nn.Module):
         self.position_embedding = nn.Parameter(torch.zeros(1, config.num_positions, config.hidden_size))
 
     def forward(self, pixel_values: Tensor) -> Tensor:
-        patches = self.patch_embedding(pixel_values).flatten(2).transpose(1, 2)
+        patches = self.patch_embedding(pixel_values).flatten(2).transpose(1, 2)  # (B, P - 1, D)
         classes = self.class_embedding.expand(len(pixel_values), -1, -1)
         return torch.cat([classes, patches], dim=1) + self.position_embedding
 
@@ -34,7 +34,7 @@ class VisionAttention(nn.Module):
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
         self.head_size = config.hidden_size // config.num_attention_heads
-        # EVA has a bias for query and value alone; transformers stores a zero for the key, so one fused bias will do.
+        # EVA has biases for query and value only; transformers stores zeros for the key, so one fused bias is enough.
         self.qkv = nn.Linear(config.hidden_size, 3 * config.hidden_size, bias=config.qkv_bias)
         self.projection = nn.Linear(config.hidden_size, config.hidden_size)
 
@@ -102,8 +102,12 @@ class VisionEncoder(nn.Module):
         Returns:
             image_embeds, (B, P, D).
         """
+        # All positions, the class token's too: the Q-Former reads every one of them.
         return self.post_layernorm(self.hidden_states(pixel_values))
 
     def hidden_states(self, pixel_values: Tensor) -> Tensor:
-        """Returns what the last layer norm (ln_vision in LAVIS) reads, (B, P, D)."""
+        """Returns what the last layer norm reads, (B, P, D): all that stays the same where that norm is trained.
+
+        It is LAVIS' ln_vision. The paper trains the projection alone; the authors' code trains this norm as well.
+        """
         return self.encoder(self.embeddings(pixel_values))

@@ -54,9 +54,11 @@ class ImageProcessor:
         """
         size = (self.image_size, self.image_size)
         resized = [np.asarray(image.convert("RGB").resize(size, Image.Resampling(self.resample))) for image in images]
+        # PIL resizes, not torch: the two filters differ, and transformers' answers are the measure.
         pixels = torch.from_numpy(np.stack(resized)).permute(0, 3, 1, 2).float() / 255
         mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (self.image_mean, self.image_std))
         pixel_values = (pixels - mean) / std
+        # NaN pixels give no error further on: the model would answer something.
         if not bool(torch.isfinite(pixel_values).all()):
             message = "preprocessing produced values that are not finite: check image_std in preprocessor_config.json."
             raise CheckpointError(message, code="non_finite_pixels")

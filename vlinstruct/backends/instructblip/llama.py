@@ -15,8 +15,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from vlinstruct.backends.instructblip.attention import activation, attend, split_heads
-from vlinstruct.backends.instructblip.cache import KeyValues, PassingKeyValues
+from vlinstruct.backends.instructblip.attention import KeyValues, PassingKeyValues, activation, attend, split_heads
 from vlinstruct.backends.instructblip.configuration import LlamaConfig
 from vlinstruct.backends.instructblip.language_model import Block, DecoderState, LanguageModel, RMSNorm, checkpointed
 
@@ -33,6 +32,8 @@ class Rotation:
     def __init__(self, positions: Tensor, config: LlamaConfig, dtype: torch.dtype) -> None:
         exponents = torch.arange(0, config.head_size, 2, device=positions.device).float() / config.head_size
         angles = positions[:, None, :, None].float() / config.rope_theta**exponents  # (B, 1, S, W/2)
+        # The halves of a head are rotated against each other, not neighbours as in the paper: that is how transformers
+        # permutes Llama's weights.
         angles = torch.cat([angles, angles], dim=-1)
         self.cos, self.sin = angles.cos().to(dtype), angles.sin().to(dtype)
 
@@ -59,6 +60,7 @@ class LlamaAttention(nn.Module):
     ) -> Tensor:
         query = rotation.rotate(split_heads(self.q_proj(hidden), self.head_size))
         key = rotation.rotate(split_heads(self.k_proj(hidden), self.head_size))
+        # Kept as rotated: the position of what was read never changes.
         keys, values = cache.append(key, split_heads(self.v_proj(hidden), self.head_size), starts)
         return self.o_proj(attend(query, keys, values, mask=mask))
 
@@ -110,6 +112,7 @@ class LlamaState:
         self.lengths = [0] * len(num_padded)
 
     def drop(self, counts: Sequence[int]) -> None:
+        # Lengths alone: what is behind them is hidden by the mask, and overwritten by what comes next.
         self.lengths = [length - count for length, count in zip(self.lengths, counts, strict=True)]
 
     def select(self, rows: Tensor) -> None:
@@ -153,6 +156,7 @@ class LlamaLayers(nn.Module):
         """Reads what follows `state`, and moves it on: (B, S, L) -> (B, S, L)."""
         num_new = inputs_embeds.shape[1]
         positions = state.next_positions(num_new)
+        # A padded position would be below 0; it is seen by nobody but itself, so any position will do.
         rotation = Rotation((positions - state.num_padded[:, None]).clamp(min=0), self.config, inputs_embeds.dtype)
         mask = causal_mask(state.num_padded, positions, max(state.lengths) + num_new)
         hidden = inputs_embeds
@@ -193,6 +197,7 @@ class Llama(LanguageModel):
         if draft_ids is not None:
             inputs_embeds = torch.cat([inputs_embeds, self.embed_tokens(draft_ids)], dim=1)
         hidden, state = self.begin(inputs_embeds, attention_mask)
+        # The head is the widest layer: nobody reads what it would say after the context's earlier positions.
         return self.lm_head(hidden[:, -1 - num_drafted :]), state
 
     def decode(self, input_ids: Tensor, state: DecoderState) -> Tensor:
@@ -200,6 +205,7 @@ class Llama(LanguageModel):
         return self.lm_head(self.model(self.embed_tokens(input_ids), state))
 
     def target_logits(self, inputs_embeds: Tensor, attention_mask: Tensor, target_ids: Tensor) -> Tensor:
+        # One pass over the one sequence. Nothing follows the last target, so it is not read.
         num_targets = target_ids.shape[1]
         embeds = torch.cat([inputs_embeds, self.embed_tokens(target_ids[:, :-1])], dim=1)
         hidden, _ = self.begin(embeds, attention_mask, is_checkpointed=self.is_checkpointing)

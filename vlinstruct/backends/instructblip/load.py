@@ -1,4 +1,10 @@
-"""An InstructBLIP folder in transformers' format becomes a InstructBlipBackend; nothing is dropped silently."""
+"""An InstructBLIP folder in transformers' format becomes an InstructBlipBackend; nothing is dropped silently.
+
+The module is built on the meta device, where it takes no memory, and the files' tensors become its parameters: no
+second copy of the weights ever exists. On a CPU they are views of the mapped files, so that loading in the files' own
+dtype takes 0.2 % of the weights' size beside them. Missing and unexpected tensors are refused together: the authors'
+code loads with `strict=False` everywhere and says nothing of what did not fit.
+"""
 
 from __future__ import annotations
 
@@ -82,11 +88,15 @@ def load_model(
     require_wide_dtype(config, dtype)
     model = _load_weights(config, folder, placement or Placement(main=device), dtype, quantize)
     model.use_ema = identity.config.get("use_ema") is True  # only a folder that an adapter was merged into says so
+    preprocessor = folder / "preprocessor_config.json"  # may be missing: the family's values are the default
+    image_values = read_json_object(preprocessor) if preprocessor.exists() else {}
     return InstructBlipBackend(
         model,
-        image_processor=_load_image_processor(folder, config),
+        image_processor=ImageProcessor.from_dict(image_values, config.vision_config.image_size),
         tokenizer=_load_tokenizer(folder, config),
-        qformer_tokenizer=_load_qformer_tokenizer(folder, config),
+        qformer_tokenizer=QFormerTokenizer(
+            read_tokenizer(folder / "qformer_tokenizer"), max_length=config.qformer_config.max_position_embeddings
+        ),
         identity=identity,
     )
 
@@ -106,12 +116,12 @@ class _WithoutInitialisation(TorchFunctionMode):
     """Skips `torch.nn.init`: random numbers on the meta device would import torch's compiler, which takes a second."""
 
     def __torch_function__(
-        self, function: Any, types: Any, arguments: Sequence[Any] = (), named: Mapping[str, Any] | None = None
+        self, function: Any, types: Any, arguments: Sequence[Any] = (), keywords: Mapping[str, Any] | None = None
     ) -> Any:
-        named = named or {}
+        keywords = keywords or {}
         if getattr(function, "__module__", None) == "torch.nn.init":
-            return named["tensor"] if "tensor" in named else arguments[0]
-        return function(*arguments, **named)
+            return keywords["tensor"] if "tensor" in keywords else arguments[0]
+        return function(*arguments, **keywords)
 
 
 def empty_model(config: InstructBlipConfig) -> InstructBlip:
@@ -134,14 +144,15 @@ def _load_weights(
     layers: dict[str, nn.Module] = {}
     state: dict[str, Tensor] = {}
     for name, tensor in _stored_tensors(folder, placement):
+        # Quantized one by one as they are read: the language model never lies in memory at full size.
         if quantize is not None and name in expected and config.quantizable.includes(name, tensor.shape, quantize):
             layers[name.removesuffix(".weight")] = quantized_linear(
                 _floating(name, tensor), quantize, device=placement.main, dtype=dtype
             )
-            state[name] = torch.empty(tensor.shape, device="meta")
+            state[name] = torch.empty(tensor.shape, device="meta")  # for the comparison of names and shapes below
         else:
             state[name] = _floating(name, tensor).to(dtype)
-    if _HEAD not in state:
+    if _HEAD not in state:  # files of a tied model leave it out
         state[_HEAD] = state.get(vocabulary_tables(config)[0], torch.empty(0))
     require_same_tensors(state, expected, str(folder))
     model.load_state_dict(state, assign=True)
@@ -167,7 +178,7 @@ def _floating(name: str, tensor: Tensor) -> Tensor:
 
 
 def require_same_tensors(got: Mapping[str, Shaped], expected: Mapping[str, Shaped], where: str) -> None:
-    """Refuses missing, unexpected and wrongly shaped tensors, all named together.
+    """Refuses missing, unexpected and wrongly shaped tensors, all of them together.
 
     Raises:
         CheckpointError: with the first five of each kind and their count.
@@ -185,31 +196,23 @@ def require_same_tensors(got: Mapping[str, Shaped], expected: Mapping[str, Shape
         raise CheckpointError(f"tensors do not fit the configuration in {where}: {'; '.join(problems)}.")
 
 
-def _load_image_processor(folder: Path, config: InstructBlipConfig) -> ImageProcessor:
-    path = folder / "preprocessor_config.json"
-    values = read_json_object(path) if path.exists() else {}
-    return ImageProcessor.from_dict(values, config.vision_config.image_size)
-
-
 def _load_tokenizer(folder: Path, config: InstructBlipConfig) -> TextTokenizer:
-    text, tokenizer = config.text_config, read_tokenizer(folder)
-    if tokenizer.get_vocab_size() > text.vocab_size:
+    text_config, tokenizer = config.text_config, read_tokenizer(folder)
+    # Fewer is no mistake: tables are padded, FlanT5's from 32101 to 32128 rows.
+    if tokenizer.get_vocab_size() > text_config.vocab_size:
         raise CheckpointError(
-            f"the tokenizer in {folder} has {tokenizer.get_vocab_size()} tokens, the language model {text.vocab_size}: "
-            "they do not belong together."
+            f"the tokenizer in {folder} has {tokenizer.get_vocab_size()} tokens, the language model "
+            f"{text_config.vocab_size}: they do not belong together."
         )
-    bos_id = text.bos_token_id
+    bos_id = text_config.bos_token_id
     if bos_id is not None:
         # The tokenizer's own beginning token wins: InstructBLIP's Vicuna was trained with `</s>` there (LAVIS).
         name = special_token(folder, "bos_token")
         named_id = None if name is None else tokenizer.token_to_id(name)
         bos_id = bos_id if named_id is None else int(named_id)
-    return TextTokenizer(tokenizer, bos_id=bos_id, eos_id=text.eos_token_id, prompt_has_eos=text.prompt_has_eos)
-
-
-def _load_qformer_tokenizer(folder: Path, config: InstructBlipConfig) -> QFormerTokenizer:
-    max_length = config.qformer_config.max_position_embeddings
-    return QFormerTokenizer(read_tokenizer(folder / "qformer_tokenizer"), max_length=max_length)
+    return TextTokenizer(
+        tokenizer, bos_id=bos_id, eos_id=text_config.eos_token_id, prompt_has_eos=text_config.prompt_has_eos
+    )
 
 
 def read_tokenizer(folder: Path) -> Tokenizer:
@@ -229,4 +232,4 @@ def read_tokenizer(folder: Path) -> Tokenizer:
     try:
         return Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises bare Exception
-        raise CheckpointError(f"{path} is no tokenizer this version understands: {error}.") from error
+        raise CheckpointError(f"{path} is not a tokenizer that this version can read: {error}.") from error

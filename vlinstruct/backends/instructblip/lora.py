@@ -5,6 +5,8 @@ adapter_model.safetensors    the low-rank matrices A, (r, in), and B, (out, r), 
 
 Our language models have transformers' module names, hence a folder can be exchanged: PEFT loads ours onto transformers'
 model, we load PEFT's. A and B stay beside the layer's own weight, which is as it was when they are taken off again.
+An adapter that PEFT made with any option that we do not compute is refused by the option's name: loading it as plain
+LoRA would give other numbers without a word.
 
 Source: LoRA (Hu et al., 2021): W x + alpha / r * B A x.
 """
@@ -41,6 +43,7 @@ _KINDS: Mapping[str, tuple[type, ...]] = {
 }
 _FACTS = ("auto_mapping", "base_model_name_or_path", "peft_type", "peft_version", "revision", "task_type")
 _WITHOUT_EFFECT = ("inference_mode", "megatron_core", "qalora_group_size")  # the last two need options that are refused
+# An option that has one of these values is off, whatever it is called.
 _OFF: tuple[Any, ...] = (None, False, "none", [], {})
 
 
@@ -92,7 +95,8 @@ def add_lora(language_model: LanguageModel, settings: LoraSettings, *, seed: int
     unknown = _unknown_targets(language_model, settings)
     if unknown:
         why = "no such linear layer in the language model's blocks"
-        raise UsageError.at("cannot add LoRA", ", ".join(unknown), why, f"It has {_names(language_model)}")
+        names = dict.fromkeys(name.rpartition(".")[-1] for name in _linears(language_model))
+        raise UsageError.at("cannot add LoRA", ", ".join(unknown), why, f"It has {', '.join(names)}")
     _inject(language_model, settings, seed)
 
 
@@ -113,16 +117,20 @@ def save_lora(folder: Path, language_model: LanguageModel) -> None:
     """
     parameters = lora_parameters(language_model)
     assert len(parameters) > 0
-    trained = {_file_name(name): parameter for name, parameter in parameters.items()}
+    matrices = {_file_name(name): parameter for name, parameter in parameters.items()}
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise ResourceError.at("cannot write LoRA", folder, reason, "Give another folder") from error
     with written_atomically(folder / TENSORS_FILE) as path:
-        write_tensors(trained, path, metadata={"format": "pt"})
+        write_tensors(matrices, path, metadata={"format": "pt"})
+    # As PEFT writes it: sets as lists, and the adapter not to be trained on when somebody loads it.
+    config = cast(Any, language_model).peft_config[_ADAPTER].to_dict()
+    values = {name: sorted(value) if isinstance(value, set) else value for name, value in config.items()}
     with written_atomically(folder / CONFIG_FILE) as path:
-        path.write_text(json.dumps(_config_values(language_model), indent=2, sort_keys=True), encoding="utf-8")
+        text = json.dumps({**values, "inference_mode": True}, indent=2, sort_keys=True)
+        path.write_text(text, encoding="utf-8")
 
 
 def load_lora(folder: Path, language_model: LanguageModel) -> None:
@@ -134,10 +142,10 @@ def load_lora(folder: Path, language_model: LanguageModel) -> None:
         CheckpointError: the folder is damaged, incomplete, made for another model or by another method; the model is
             unchanged then.
     """
-    settings, trained = read_lora(folder, language_model)
+    settings, matrices = read_lora(folder, language_model)
     _inject(language_model, settings, seed=0)
     for name, parameter in lora_parameters(language_model).items():
-        parameter.data.copy_(trained[_file_name(name)])
+        parameter.data.copy_(matrices[_file_name(name)])
     language_model.requires_grad_(False).eval()
 
 
@@ -148,20 +156,20 @@ def read_lora(folder: Path, language_model: LanguageModel) -> tuple[LoraSettings
         Its settings, and its matrices by their names in the file.
 
     Raises:
-        CheckpointError: as in `load_lora`.
+        CheckpointError: the folder is damaged, incomplete, or made for another model or by another method.
     """
     settings = _read_settings(folder / CONFIG_FILE)
     unknown = _unknown_targets(language_model, settings)
     if unknown:
         why = f"the language model has no layers named {_listed(unknown)}"
         raise _refused(folder, why, "It was made for another backbone")
-    trained = _read_tensors(folder / TENSORS_FILE)
-    require_same_tensors(trained, _expected(language_model, settings), str(folder))
-    return settings, trained
+    matrices = _read_tensors(folder / TENSORS_FILE)
+    require_same_tensors(matrices, _expected(language_model, settings), str(folder))
+    return settings, matrices
 
 
 def _inject(language_model: LanguageModel, settings: LoraSettings, seed: int) -> None:
-    import peft  # takes a second
+    import peft  # 4.6 to 6.6 s on two cores: only who uses LoRA waits for it
 
     _remove(language_model)
     config = peft.LoraConfig(
@@ -175,7 +183,8 @@ def _inject(language_model: LanguageModel, settings: LoraSettings, seed: int) ->
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would change the GPUs' random state, too
         peft.inject_adapter_in_model(config, language_model, adapter_name=_ADAPTER)
     for parameter in lora_parameters(language_model).values():
-        parameter.data = parameter.data.float()  # PEFT gives them the layer's type
+        # PEFT gives them the layer's dtype; a step of a bfloat16 parameter is often smaller than its last bit.
+        parameter.data = parameter.data.float()
     language_model.train(language_model.training)  # PEFT's new layers are in train mode
 
 
@@ -199,10 +208,6 @@ def _linears(language_model: LanguageModel) -> dict[str, nn.Linear]:
     }
 
 
-def _names(language_model: LanguageModel) -> str:
-    return ", ".join(dict.fromkeys(name.rpartition(".")[-1] for name in _linears(language_model)))
-
-
 def _targets(language_model: LanguageModel, settings: LoraSettings) -> Sequence[str]:
     return settings.target_modules or language_model.config.lora_targets
 
@@ -219,7 +224,7 @@ def _unknown_targets(language_model: LanguageModel, settings: LoraSettings) -> l
 
 
 def _expected(language_model: LanguageModel, settings: LoraSettings) -> dict[str, Tensor]:
-    """Returns what the file must hold, without memory."""
+    """Returns the matrices that the file must hold, on the meta device."""
     expected = {}
     for name, linear in _linears(language_model).items():
         if any(_is_meant(name, target) for target in _targets(language_model, settings)):
@@ -233,17 +238,11 @@ def _file_name(parameter_name: str) -> str:
     return _PREFIX + parameter_name.replace(f".{_ADAPTER}.", ".")
 
 
-def _config_values(language_model: LanguageModel) -> dict[str, Any]:
-    """Returns the settings as PEFT writes them: sets as lists, and the adapter not to be trained on when loaded."""
-    config = cast(Any, language_model).peft_config[_ADAPTER]
-    values = {name: sorted(value) if isinstance(value, set) else value for name, value in config.to_dict().items()}
-    return {**values, "inference_mode": True}
-
-
 def _read_settings(path: Path) -> LoraSettings:
     values = read_json_object(path)
     if values.get("peft_type") != "LORA":
         raise _refused(path, f"its peft_type is {_shown(values.get('peft_type'))}", "Only LORA can be loaded")
+    # By type, not isinstance: JSON's true would be the int 1.
     wrong = [name for name, kinds in _KINDS.items() if type(values.get(name)) not in kinds]
     if wrong:
         raise _refused(path, f"{', '.join(wrong)} missing or of the wrong type", "Copy it again")
@@ -265,11 +264,11 @@ def _read_settings(path: Path) -> LoraSettings:
 def _require_plain_lora(path: Path, values: Mapping[str, Any]) -> None:
     """Refuses what would change the result if it were ignored, options of later versions of PEFT included."""
     understood = (*_KINDS, *_FACTS, *_WITHOUT_EFFECT)
-    others = [name for name, value in values.items() if name not in understood and value not in _OFF]
-    # Other ways to begin change the layer's own weight.
-    foreign = [name for name in others if name != "init_lora_weights" or values[name] not in (True, "gaussian")]
-    if foreign:
-        why = f"peft {_shown(values.get('peft_version'))} made it with {_listed(foreign)}"
+    options = [name for name, value in values.items() if name not in understood and value not in _OFF]
+    # Other ways to begin than these two change the layer's own weight.
+    unsupported = [name for name in options if name != "init_lora_weights" or values[name] not in (True, "gaussian")]
+    if unsupported:
+        why = f"peft {_shown(values.get('peft_version'))} made it with {_listed(unsupported)}"
         raise _refused(path, why, "Only LoRA without further options can be loaded")
 
 
@@ -277,14 +276,14 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         why = f"no {TENSORS_FILE}; .bin files are never loaded"
         raise _refused(path.parent, why, "Save it with PEFT's safe_serialization")
-    trained = dict(tensors(path))
-    integers = [name for name, tensor in trained.items() if not tensor.is_floating_point()]
+    matrices = dict(tensors(path))
+    integers = [name for name, tensor in matrices.items() if not tensor.is_floating_point()]
     if integers:
         raise _refused(path, f"{_listed(integers)} not of floating point numbers", "Copy it again")
-    not_finite = [name for name, tensor in trained.items() if not bool(tensor.float().isfinite().all())]
+    not_finite = [name for name, tensor in matrices.items() if not bool(tensor.float().isfinite().all())]
     if not_finite:
         raise _refused(path, f"{_listed(not_finite)} with values that are not finite", "Train it again")
-    return trained
+    return matrices
 
 
 def _refused(place: Path, why: str, advice: str) -> CheckpointError:

@@ -41,6 +41,7 @@ class Load:
 
     def context(self, config: InstructBlipConfig) -> int:
         """Returns C."""
+        # The longer prefix: whether an adapter will switch EMA on is not known yet.
         return config.num_prefix_tokens(use_ema=True) + self.prompt_tokens
 
 
@@ -52,10 +53,11 @@ def cache_bytes(config: InstructBlipConfig, load: Load, itemsize: int) -> int:
 def activation_bytes(config: InstructBlipConfig, load: Load, itemsize: int) -> int:
     """Returns what the widest layer keeps at once, the vision tower's or the language model's, and the logits."""
     vision, text = config.vision_config, config.text_config
-    seen = load.rows * vision.num_positions * (4 * vision.hidden_size + 2 * vision.intermediate_size) * itemsize
-    read = text.activation_bytes(load.rows, load.context(config), itemsize)
-    logits = load.rows * text.vocab_size * (4 + itemsize)  # once more in float32
-    return max(seen, read) + logits
+    vision_bytes = load.rows * vision.num_positions * (4 * vision.hidden_size + 2 * vision.intermediate_size) * itemsize
+    text_bytes = text.activation_bytes(load.rows, load.context(config), itemsize)
+    logits_bytes = load.rows * text.vocab_size * (4 + itemsize)  # once more in float32
+    # The larger, not the sum: the tower is done with its layers when the language model begins.
+    return max(vision_bytes, text_bytes) + logits_bytes
 
 
 def working_bytes(config: InstructBlipConfig, load: Load, itemsize: int) -> int:
@@ -84,8 +86,8 @@ def place(
     shapes, free = stored_shapes(folder), free_bytes(device)
     weights = count_weights(shapes, config.quantizable)
     working = working_bytes(config, Load(), itemsize)
-    is_small = free is not None and weights.num_bytes(itemsize) + working > free
-    if is_small and may_spread and quantize is None and device.type == "cuda":
+    is_too_large = free is not None and weights.num_bytes(itemsize) + working > free
+    if is_too_large and may_spread and quantize is None and device.type == "cuda":
         memory = Budget(device=torch.device("cpu"), free=available_bytes() or 0)
         # Block by block as the model reads them: a file may have 10 before 2.
         shapes.sort(key=lambda pair: [part.zfill(5) if part.isdigit() else part for part in pair[0].split(".")])
@@ -118,7 +120,7 @@ class Footprint:
 
     @property
     def total_bytes(self) -> int:
-        """All of it."""
+        """Weights, cache and activations together."""
         return self.weights_bytes + self.cache_bytes + self.activation_bytes
 
 
@@ -146,7 +148,8 @@ def plan_memory(
 ) -> MemoryPlan:
     """Works out what a backbone takes in memory, in every dtype and quantization, and on which devices here it fits.
 
-    Nothing is downloaded or loaded: the shapes of the known backbones ship.
+    Nothing is downloaded or loaded: the configurations of the known backbones ship, and a module on the meta device has
+    their shapes.
 
     Args:
         backbone: a known name, or a folder with a config.json; `$VLINSTRUCT_BACKBONE` or mini if None.

@@ -11,19 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from vlinstruct.backends.instructblip.cmaa import CrossModalAlignmentAttention, with_alignment
-from vlinstruct.backends.instructblip.configuration import InstructBlipConfig, LlamaConfig, T5Config, TextConfig
+from vlinstruct.backends.instructblip.configuration import InstructBlipConfig, LlamaConfig, T5Config
 from vlinstruct.backends.instructblip.encoder import VisionEncoder
 from vlinstruct.backends.instructblip.language_model import LanguageModel
 from vlinstruct.backends.instructblip.llama import Llama
 from vlinstruct.backends.instructblip.qformer import QFormer
 from vlinstruct.backends.instructblip.t5 import T5
-
-
-def _language_model(config: TextConfig) -> LanguageModel:
-    if isinstance(config, T5Config):
-        return T5(config)
-    assert isinstance(config, LlamaConfig)
-    return Llama(config)
 
 
 class InstructBlip(nn.Module):
@@ -41,11 +34,17 @@ class InstructBlip(nn.Module):
         self.vision_model = VisionEncoder(config.vision_config)
         self.query_tokens = nn.Parameter(torch.zeros(1, config.num_query_tokens, config.qformer_config.hidden_size))
         self.qformer = QFormer(config.qformer_config, config.vision_config.hidden_size)
-        self.cmaa: CrossModalAlignmentAttention | None = None  # the paper's has nothing to learn
+        # None is the paper's formula, which has nothing to learn: a backbone's tensors are then exactly transformers'.
+        self.cmaa: CrossModalAlignmentAttention | None = None
         # All that EMA trains (section 3.1). One layer serves E_que and U_mm alike: the paper counts "768*2048+2048"
         # parameters for FlanT5-XL, which is one layer.
         self.language_projection = nn.Linear(config.qformer_config.hidden_size, config.text_config.hidden_size)
-        self.language_model = _language_model(config.text_config)
+        text_config = config.text_config
+        assert isinstance(text_config, T5Config | LlamaConfig)
+        # The one place that asks which of the two it is; everybody else talks to `LanguageModel`.
+        self.language_model: LanguageModel = (
+            T5(text_config) if isinstance(text_config, T5Config) else Llama(text_config)
+        )
 
     @property
     def num_prefix_tokens(self) -> int:
@@ -81,12 +80,27 @@ class InstructBlip(nn.Module):
         return self.project(self.alignment_input(image_embeds, input_ids, attention_mask))
 
     def alignment_input(self, image_embeds: Tensor, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Returns what the projection reads: (B, Q, D), or (B, 2Q, D) under EMA; the arguments are `image_prefix`'s."""
+        """Returns what the projection reads, (B, Q, D), or (B, 2Q, D) under EMA: all that its training needs.
+
+        Args:
+            image_embeds: (B, P, D_vision).
+            input_ids: what the Q-Former reads, (B, T).
+            attention_mask: (B, T), nonzero where `input_ids` is no padding.
+        """
         query_embeds, text_embeds = self.query(image_embeds, input_ids, attention_mask)
         return self.align(query_embeds, text_embeds, attention_mask)
 
     def align(self, query_embeds: Tensor, text_embeds: Tensor, attention_mask: Tensor) -> Tensor:
-        """Returns `alignment_input` from what the Q-Former returned."""
+        """Appends U_mm (eq. 1) to the queries under EMA; without it, E_text is thrown away as in InstructBLIP.
+
+        Args:
+            query_embeds: E_que, (B, Q, D).
+            text_embeds: E_text, (B, T, D).
+            attention_mask: (B, T), nonzero where a token is no padding.
+
+        Returns:
+            (B, Q, D), or (B, 2Q, D) under EMA.
+        """
         if not self.use_ema:
             return query_embeds
         return with_alignment(query_embeds, text_embeds, attention_mask, self.cmaa)

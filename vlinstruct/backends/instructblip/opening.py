@@ -1,4 +1,7 @@
-"""From a backbone's name and what the user wants of it to a loaded backend: folder, device, dtype, memory, adapter."""
+"""From a backbone's name and what the user wants of it to a loaded backend: folder, device, dtype, memory, adapter.
+
+Apart from `load`, which memory plans, adapters and conversions take shapes from: it knows nothing of them.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,21 @@ def load_backend(
     quantize: Quantization | None = None,
     offline: bool = False,
 ) -> InstructBlipBackend:
-    """Loads a model of the InstructBLIP family; the arguments and errors are those of `vlinstruct.load`."""
+    """Loads a model of the InstructBLIP family.
+
+    Args:
+        backbone: a shipped name, a folder, a hub id or what `find` returned; `$VLINSTRUCT_BACKBONE` or mini if None.
+        adapter: a shipped adapter's name, a folder or a hub id; None for the backbone alone.
+        device: torch's name of one, or `auto`.
+        dtype: `float32`, `bfloat16`, `float16` or `auto`.
+        quantize: how the language model is stored.
+        offline: use what is cached, open no connection.
+
+    Raises:
+        VlinstructError: as in `vlinstruct.load`.
+    """
+    # The cheapest refusals first: a device, a dtype or a library that is missing is told before a download begins, and
+    # a model that does not fit before a tensor is read.
     main = compute_device(device)
     number_type = compute_dtype(dtype, main)
     if quantize is not None:
@@ -66,6 +83,7 @@ def compute_dtype(name: str, device: torch.device) -> torch.dtype:
         InputError: there is no such dtype.
     """
     if name == "auto":
+        # Never float16: T5 overflows in it.
         return torch.float32 if device.type == "cpu" else torch.bfloat16
     if name not in _DTYPES:
         raise InputError.at("cannot use --dtype", name, "unknown", f"Use auto, {', '.join(_DTYPES)}")

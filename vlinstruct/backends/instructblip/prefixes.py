@@ -1,5 +1,9 @@
 """What a Q-Former has made of a picture for a text that it read: kept, bounded in bytes, freed with the picture.
 
+Optimizing an instruction reads the same text with the same picture in several stages, and a conversation asks about one
+picture again and again. Neither the picture's owner nor a stage has to know what was computed: the store is the
+backend's, and a picture is only its key.
+
 Legend: N pictures of a batch, P positions of the encoded image, D its width, Q queries, L the language model's width.
 """
 
@@ -58,6 +62,7 @@ class PrefixStore:
         self.num_bytes = 0
         # Reentrant: a picture may be freed, and so `_forget` be called, at any moment and in any thread.
         self._lock = threading.RLock()
+        # By id and not by the picture itself, which a key would keep alive.
         self._prefixes: OrderedDict[tuple[int, str], Tensor] = OrderedDict()
         self._texts: dict[int, set[str]] = {}
 
@@ -92,7 +97,7 @@ class PrefixStore:
             self.num_bytes -= prefix.nbytes
             self._texts.get(key[0], set()).discard(key[1])
 
-    def _forget(self, place: int) -> None:
+    def _forget(self, picture_id: int) -> None:
         with self._lock:
-            for text in list(self._texts.pop(place)):
-                self._drop((place, text))
+            for text in list(self._texts.pop(picture_id)):
+                self._drop((picture_id, text))

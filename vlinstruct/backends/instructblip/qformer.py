@@ -23,6 +23,7 @@ class QFormerEmbeddings(nn.Module):
         self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
     def forward(self, query_tokens: Tensor, input_ids: Tensor) -> Tensor:
+        # Queries have no positions: they are a set, and the text counts from 0 whatever stands before it.
         positions = torch.arange(input_ids.shape[1], device=input_ids.device)
         words = self.word_embeddings(input_ids) + self.position_embeddings(positions)
         return self.layernorm(torch.cat([query_tokens.expand(len(words), -1, -1), words], dim=1))
@@ -37,6 +38,7 @@ class AddNorm(nn.Module):
         self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
     def forward(self, hidden: Tensor, residual: Tensor) -> Tensor:
+        # Normalised after the sum, unlike the vision tower's and the language model's layers.
         return self.LayerNorm(self.dense(hidden) + residual)
 
 
@@ -94,9 +96,10 @@ class QFormerLayer(nn.Module):
 
     def forward(self, hidden: Tensor, mask: Tensor, image_embeds: Tensor, num_queries: int) -> Tensor:
         hidden = self.attention(hidden, hidden, mask)
-        # Only the queries read the image. Text has weights of its own after that; the last layer's got no gradient in
-        # InstructBLIP's training, which reads the queries alone, so E_text comes from a layer that nobody tuned.
         queries, text = hidden[:, :num_queries], hidden[:, num_queries:]
+        # Only queries read the image. The text learns of it through them, a layer later. Its feed-forward in the last
+        # layer got no gradient in InstructBLIP's training, which reads the queries alone: E_text leaves through weights
+        # that nobody tuned for it.
         if self.crossattention is not None:
             queries = self.crossattention(queries, image_embeds)
         queries = self.output_query(self.intermediate_query(queries), queries)
@@ -144,8 +147,8 @@ class QFormer(nn.Module):
             query_embeds (E_que), (B, Q, D), and text_embeds (E_text), (B, T, D); the latter is meaningless at padding.
         """
         num_queries = query_tokens.shape[1]
-        # Queries see each other and the text, and the text sees the queries: BERT's mask over both, no causal part.
-        seen = torch.cat([attention_mask.new_ones(len(input_ids), num_queries), attention_mask], dim=1).bool()
-        hidden = self.embeddings(query_tokens, input_ids)
-        hidden = self.encoder(hidden, seen[:, None, None, :], image_embeds, num_queries)
+        # Everything sees everything but padding: queries and text attend to each other both ways.
+        is_visible = torch.cat([attention_mask.new_ones(len(input_ids), num_queries), attention_mask], dim=1).bool()
+        hidden = self.embeddings(query_tokens, input_ids)  # (B, Q + T, D)
+        hidden = self.encoder(hidden, is_visible[:, None, None, :], image_embeds, num_queries)
         return hidden[:, :num_queries], hidden[:, num_queries:]

@@ -1,10 +1,10 @@
 """Greedy generation that verifies drafted tokens several at a time: the same text in fewer passes.
 
-Every pass feeds each row's last token and its draft, and keeps the draft as far as it is what the model would have
-written (Leviathan et al., 2023, at temperature 0). Rows go on at their own pace.
+Rewriting and comparing mostly copy an instruction, so a draft is looked up in it, not computed (prompt lookup decoding;
+Saxena, 2023). Every pass feeds each row's last token and its draft, and keeps the draft as far as it is what the model
+would have written (Leviathan et al., 2023, at temperature 0). Rows advance at their own pace.
 
-A draft is looked up in a text that the output probably repeats, and computes nothing: rewriting and comparing mostly
-copy an instruction, and a draft that is right costs one pass for many tokens (prompt lookup decoding; Saxena, 2023).
+transformers has prompt lookup, too, but looks in the decoder's own ids: useless for T5, whose prompt the encoder reads.
 
 Legend: B rows, S drafted tokens, V vocabulary.
 """
@@ -16,11 +16,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from vlinstruct.backends.instructblip.language_model import Context, LanguageModel
-from vlinstruct.backends.instructblip.logits import require_finite
+from vlinstruct.backends.instructblip.language_model import Context, LanguageModel, require_finite
 
-_LONGEST_MATCH = 4
-_MOST_DRAFTED = 32
+_MAX_MATCH = 4  # tokens; a longer end of the text that matches has a matching end of four
+_MAX_DRAFTED = 32  # per pass; what is wrong of it was computed for nothing
 
 
 class CopyingDraft:
@@ -38,26 +37,28 @@ class CopyingDraft:
         self.source = list(source)
 
     def after(self, written: Sequence[int]) -> list[int]:
-        """Returns what stands in the source behind the longest end of `written` that the source has, its last place.
+        """Returns what follows the end of `written` in the source, where its longest match stands last.
 
-        Where the source has not even the last token, that token has perhaps replaced one of the source's.
+        Args:
+            written: ids that the row has so far.
         """
         if not written:
-            return self.source[:_MOST_DRAFTED]
+            return self.source[:_MAX_DRAFTED]
+        # A source without the last token may have had it replaced, as a rewriting does with a word: match what is
+        # before it, and draft what is behind the replaced one.
         for num_replaced in (0, 1):
             end = self._end_of_match(written[: len(written) - num_replaced])
             if end is not None:
-                return self.source[end + num_replaced :][:_MOST_DRAFTED]
+                return self.source[end + num_replaced :][:_MAX_DRAFTED]
         return []
 
     def _end_of_match(self, written: Sequence[int]) -> int | None:
-        for length in range(min(_LONGEST_MATCH, len(written)), 0, -1):
+        for length in range(min(_MAX_MATCH, len(written)), 0, -1):
             tail = list(written[-length:])
             for start in range(len(self.source) - length, -1, -1):
                 if self.source[start : start + length] == tail:
                     return start + length
         return None
-
 
 class DraftedRow:
     """One row's text and the draft of what follows."""
@@ -86,6 +87,7 @@ class DraftedRow:
             How many proposed tokens were right.
         """
         num_right = 0
+        # One token more than was proposed: even where all of the draft is wrong, a pass writes one.
         for token, nats, proposed in zip(likeliest, nll, [*self.proposed, None], strict=False):
             self.written.append(token)
             self.token_nll.append(nats)
@@ -127,16 +129,15 @@ def generate_from_drafts(
         # The likeliest token's likelihood is the largest logit's: no gather over the vocabulary.
         largest, tokens = logits.float().max(dim=-1)
         nll = (logits.float().logsumexp(dim=-1) - largest).tolist()
-        chosen = tokens.tolist()
         num_fed = logits.shape[1]
-        dropped = []
-        for row, row_tokens, row_nll in zip(rows, chosen, nll, strict=True):
-            is_open = not row.is_finished
-            num_right = row.accept(row_tokens[: 1 + len(row.proposed)], row_nll) if is_open else -1
-            dropped.append(num_fed - 1 - num_right)
+        num_dropped = []
+        for row, row_tokens, row_nll in zip(rows, tokens.tolist(), nll, strict=True):
+            # Keys and values of wrong tokens and of padding must go again; of a finished row all that was fed.
+            num_right = -1 if row.is_finished else row.accept(row_tokens[: 1 + len(row.proposed)], row_nll)
+            num_dropped.append(num_fed - 1 - num_right)
         if all(row.is_finished for row in rows):
             return rows
-        state.drop(dropped)
+        state.drop(num_dropped)
         fed = [[row.written[-1], *row.proposed] for row in rows]
         logits = language_model.decode(_padded(fed, device), state)
 

@@ -17,8 +17,7 @@ from typing import ClassVar, cast
 import torch
 from torch import Tensor, nn
 
-from vlinstruct.backends.instructblip.attention import activation, attend, split_heads
-from vlinstruct.backends.instructblip.cache import KeyValues, PassingKeyValues
+from vlinstruct.backends.instructblip.attention import KeyValues, PassingKeyValues, activation, attend, split_heads
 from vlinstruct.backends.instructblip.configuration import T5Config
 from vlinstruct.backends.instructblip.language_model import Block, DecoderState, LanguageModel, RMSNorm, checkpointed
 
@@ -37,7 +36,7 @@ def relative_position_bucket(distance: Tensor, config: T5Config, *, is_bidirecti
     num_buckets = config.relative_attention_num_buckets // (2 if is_bidirectional else 1)
     offset = (distance > 0) * num_buckets if is_bidirectional else torch.zeros_like(distance)
     steps = distance.abs() if is_bidirectional else (-distance).clamp(min=0)
-    num_exact = num_buckets // 2
+    num_exact = num_buckets // 2  # as many buckets for the single steps, the other half for all beyond
     growth = torch.log(steps.clamp(min=1).float() / num_exact) / math.log(
         config.relative_attention_max_distance / num_exact
     )
@@ -45,7 +44,7 @@ def relative_position_bucket(distance: Tensor, config: T5Config, *, is_bidirecti
     return offset + torch.where(steps < num_exact, steps, large)
 
 
-@cache
+@cache  # the same few hundred numbers in every pass
 def _all_buckets(config: T5Config, is_bidirectional: bool, device: torch.device) -> Tensor:
     """Returns the buckets of all distances from minus to plus the largest; beyond, they are the same as at the ends."""
     farthest = config.relative_attention_max_distance
@@ -66,7 +65,7 @@ class T5Attention(nn.Module):
         self.k = nn.Linear(config.d_model, inner, bias=False)
         self.v = nn.Linear(config.d_model, inner, bias=False)
         self.o = nn.Linear(inner, config.d_model, bias=False)
-        if has_position_bias:
+        if has_position_bias:  # a checkpoint has one table per stack, under its first layer's name
             self.relative_attention_bias = nn.Embedding(config.relative_attention_num_buckets, config.num_heads)
 
     def keys_values(self, context: Tensor) -> tuple[Tensor, Tensor]:
@@ -80,6 +79,7 @@ class T5Attention(nn.Module):
         return self.relative_attention_bias(buckets).movedim(-1, -3)
 
     def forward(self, hidden: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
+        # No scale: T5 has it in the initialisation of its weights.
         return self.o(attend(split_heads(self.q(hidden), self.head_size), keys, values, mask=bias, scale=1.0))
 
 
@@ -157,6 +157,7 @@ class EncoderBlock(nn.Module):
         self.layer = nn.ModuleList([attention, FeedForwardLayer(config)])
 
     def forward(self, hidden: Tensor, bias: Tensor) -> Tensor:
+        # An encoder reads its sequence once, so there is nothing to keep: the cache is empty and thrown away.
         attend_self, feed_forward = self.layer
         return feed_forward(attend_self(hidden, bias, KeyValues(), (0,)))
 
@@ -196,9 +197,11 @@ class T5State:
         self.lengths = [0] * len(context_bias)
 
     def drop(self, counts: Sequence[int]) -> None:
+        # Lengths alone: what is behind them is hidden by the mask, and overwritten by what comes next.
         self.lengths = [length - count for length, count in zip(self.lengths, counts, strict=True)]
 
     def select(self, rows: Tensor) -> None:
+        # The context's, too: rows of one context go on apart from here, and a batched product wants them side by side.
         for key_values in (*self.own, *self.context):
             key_values.select(rows)
         self.context_bias = self.context_bias.index_select(0, rows)
@@ -282,6 +285,8 @@ class T5(LanguageModel):
         self.encoder = T5Encoder(config)
         self.decoder = T5Decoder(config)
         self.lm_head = nn.Linear(config.d_model, config.vocab_size, bias=False)
+        # The first T5 shares one table between embedding and head, and scales what the head reads by d_model^-0.5.
+        # FlanT5 has a head of its own and no scale; in a configuration the two facts are one field.
         self.output_scale = config.d_model**-0.5 if config.tie_word_embeddings else 1.0
 
     def embed_tokens(self, input_ids: Tensor) -> Tensor:
@@ -289,8 +294,9 @@ class T5(LanguageModel):
 
     def begin(self, inputs_embeds: Tensor, attention_mask: Tensor, *, is_checkpointed: bool = False) -> T5State:
         """Encodes the context and computes the decoder's cross-attention keys and values."""
-        seen = attention_mask.bool()[:, None, None, :]
-        context_bias = torch.zeros_like(seen, dtype=inputs_embeds.dtype).masked_fill(~seen, -torch.inf)
+        # One addend for padding and positions: attention takes a single mask, and T5's position bias is a floating one.
+        is_visible = attention_mask.bool()[:, None, None, :]
+        context_bias = torch.zeros_like(is_visible, dtype=inputs_embeds.dtype).masked_fill(~is_visible, -torch.inf)
         encoded = self.encoder(inputs_embeds, context_bias, is_checkpointed=is_checkpointed)
         context = self.decoder.read_context(encoded, is_checkpointed=is_checkpointed)
         return T5State(context, context_bias, is_checkpointed=is_checkpointed)
@@ -311,6 +317,7 @@ class T5(LanguageModel):
         return self.lm_head(self.decoder(self.shared(input_ids), state) * self.output_scale)
 
     def target_logits(self, inputs_embeds: Tensor, attention_mask: Tensor, target_ids: Tensor) -> Tensor:
+        # Shifted by the start token: position i has read the targets before i, and predicts the i-th.
         shifted = torch.cat([self.start_ids(target_ids), target_ids[:, :-1]], dim=1)
         state = self.begin(inputs_embeds, attention_mask, is_checkpointed=self.is_checkpointing)
         return self.decode(shifted, state)

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Protocol, Self
 
 from vlinstruct.errors import CheckpointError
 
-_T5_TRAINING_TOKENS = 512
+_T5_TRAINING_TOKENS = 512  # it has no last position, but no longer texts were in its training
 
 
 class TextConfig(Protocol):
@@ -50,73 +50,54 @@ class TextConfig(Protocol):
     @property
     def vocab_size(self) -> int:
         """Rows of the embedding table."""
-        ...
 
     @property
     def hidden_size(self) -> int:
         """Width of the embeddings."""
-        ...
 
     @property
     def num_layers(self) -> int:
         """Blocks; of an encoder-decoder the encoder's."""
-        ...
 
     @property
     def tie_word_embeddings(self) -> bool:
         """Whether a folder may leave out the head, which then is the embedding table."""
-        ...
 
     @property
     def pad_token_id(self) -> int:
         """The id of padding."""
-        ...
 
     @property
     def eos_token_id(self) -> int:
         """The id that ends a text."""
-        ...
 
     @property
     def bos_token_id(self) -> int | None:
         """The id in front of a prompt, unless the tokenizer names another one; None where there is none."""
-        ...
 
     @property
     def decoder_start_token_id(self) -> int | None:
         """The id that a decoder starts from; None of a decoder-only model."""
-        ...
 
     @property
     def gated_activation(self) -> str | None:
         """The activation where folders are known to name a wrong one (T5's gated feed-forward part); else None."""
-        ...
 
     @property
     def max_positions(self) -> int | None:
         """The longest sequence, image and answer included; None where there is no last position."""
-        ...
 
-    def prompt_room(self, num_prefix_tokens: int, max_new_tokens: int) -> int:
-        """Returns how many tokens a prompt may have that tells what was said before; 0 or below where none fits.
+    def prompt_room(self, num_prefix_tokens: int) -> int:
+        """Returns how many tokens a prompt may have behind an image's; 0 or below where none fits."""
 
-        Args:
-            num_prefix_tokens: the image's.
-            max_new_tokens: room that is left for what is written after it.
-        """
-        ...
-
-    def seen_ids(self, prompt_ids: Sequence[int]) -> tuple[int, ...]:
+    def penalized_ids(self, prompt_ids: Sequence[int]) -> tuple[int, ...]:
         """Returns what a repetition penalty counts as written already: transformers' rule for each kind of model."""
-        ...
 
     def cache_bytes(self, num_positions: int, itemsize: int) -> int:
         """Returns what keys and values of so many positions take, in every layer that decodes."""
-        ...
 
     def activation_bytes(self, num_rows: int, context: int, itemsize: int) -> int:
         """Returns an estimate of what the widest layer keeps while it reads C positions in each row."""
-        ...
 
     def flops(self, context: int, num_targets: int) -> tuple[float, float]:
         """Returns the operations of one row's matrix products, forward and backward through frozen weights.
@@ -128,11 +109,9 @@ class TextConfig(Protocol):
             context: C.
             num_targets: S; there are logits for these alone.
         """
-        ...
 
     def computed_values(self) -> dict[str, Any]:
         """Returns the settings by name, those filled in that a folder may leave to others."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +128,8 @@ class T5Config:
     model_type: ClassVar[str] = "t5"
     is_encoder_decoder: ClassVar[bool] = True
     prompt_has_eos: ClassVar[bool] = True
-    overflows_in_float16: ClassVar[bool] = True  # trained in bfloat16 (huggingface/transformers#20287)
+    # Trained in bfloat16, whose range is float32's: FlanT5 in float16 writes "ssss" (huggingface/transformers#20287).
+    overflows_in_float16: ClassVar[bool] = True
     embedding_name: ClassVar[str] = "shared.weight"
     lora_targets: ClassVar[tuple[str, ...]] = ("q", "v")
     unquantized: ClassVar[tuple[str, ...]] = ("shared", "embed_tokens", "lm_head", "relative_attention_bias")
@@ -180,12 +160,12 @@ class T5Config:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Reads transformers' T5 configuration, where the activation follows from `feed_forward_proj`."""
-        own = known_fields(cls, values)
-        projection = str(own.get("feed_forward_proj", "relu"))
+        settings = known_fields(cls, values)
+        projection = str(settings.get("feed_forward_proj", "relu"))
         implied = "gelu_new" if projection == "gated-gelu" else projection.removeprefix("gated-")
-        own.setdefault("dense_act_fn", implied)
-        own.setdefault("num_decoder_layers", own.get("num_layers", cls.num_layers))
-        return cls(**own)
+        settings.setdefault("dense_act_fn", implied)
+        settings.setdefault("num_decoder_layers", settings.get("num_layers", cls.num_layers))
+        return cls(**settings)
 
     @property
     def hidden_size(self) -> int:
@@ -205,23 +185,26 @@ class T5Config:
     def gated_activation(self) -> str | None:
         return self.dense_act_fn if self.is_gated else None
 
-    def prompt_room(self, num_prefix_tokens: int, max_new_tokens: int) -> int:
-        return _T5_TRAINING_TOKENS  # it has no last position, but saw no longer texts in training
+    def prompt_room(self, num_prefix_tokens: int) -> int:
+        return _T5_TRAINING_TOKENS
 
-    def seen_ids(self, prompt_ids: Sequence[int]) -> tuple[int, ...]:
+    def penalized_ids(self, prompt_ids: Sequence[int]) -> tuple[int, ...]:
         return (self.decoder_start_token_id,)  # the encoder's input is not among what the decoder has read
 
     def cache_bytes(self, num_positions: int, itemsize: int) -> int:
         return 2 * self.num_decoder_layers * num_positions * self.inner_size * itemsize
 
     def activation_bytes(self, num_rows: int, context: int, itemsize: int) -> int:
-        position_bias = context**2 * self.num_heads
+        position_bias = context**2 * self.num_heads  # once for all rows
         return (num_rows * context * (4 * self.d_model + 3 * self.d_ff) + position_bias) * itemsize
 
     def flops(self, context: int, num_targets: int) -> tuple[float, float]:
         encoder = _added(self._attention(context, context), self._feed_forward(context))
-        own, reading = self._attention(num_targets, num_targets), self._attention(num_targets, context)
-        decoder = _added(own, reading, self._feed_forward(num_targets))
+        self_attention, cross_attention = (
+            self._attention(num_targets, num_targets),
+            self._attention(num_targets, context),
+        )
+        decoder = _added(self_attention, cross_attention, self._feed_forward(num_targets))
         head = 2.0 * num_targets * self.d_model * self.vocab_size
         forward, backward = (
             self.num_layers * of_encoder + self.num_decoder_layers * of_decoder + head
@@ -229,15 +212,15 @@ class T5Config:
         )
         # No gradient reaches the first block's self-attention and queries: nothing before them has any to learn.
         query = 2.0 * num_targets * self.inner_size * (self.d_model + context)
-        return forward, backward - own[1] - query
+        return forward, backward - self_attention[1] - query
 
     def _attention(self, num_queries: int, num_keys: int) -> tuple[float, float]:
         weights = 2.0 * (num_queries + num_keys) * self.d_model * 2 * self.inner_size
         return _weights_and_attention(weights, num_queries, num_keys, self.inner_size)
 
     def _feed_forward(self, num_positions: int) -> tuple[float, float]:
-        once = 2.0 * num_positions * self.d_model * (3 if self.is_gated else 2) * self.d_ff
-        return once, once
+        forward = 2.0 * num_positions * self.d_model * (3 if self.is_gated else 2) * self.d_ff
+        return forward, forward
 
     def computed_values(self) -> dict[str, Any]:
         return asdict(self)
@@ -281,14 +264,14 @@ class LlamaConfig:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Reads transformers' Llama configuration, old (`rope_theta`) or new (`rope_parameters`)."""
-        own = known_fields(cls, values)
+        settings = known_fields(cls, values)
         rope = values.get("rope_parameters") or values.get("rope_scaling") or {}
         if rope.get("rope_type", rope.get("type", "default")) != "default":
             raise CheckpointError(
                 f"unsupported rope_type in text_config: {rope}", advice="Only the default is implemented."
             )
-        own.setdefault("rope_theta", rope.get("rope_theta", cls.rope_theta))
-        return cls(**own)
+        settings.setdefault("rope_theta", rope.get("rope_theta", cls.rope_theta))
+        return cls(**settings)
 
     @property
     def key_value_heads(self) -> int:
@@ -308,10 +291,10 @@ class LlamaConfig:
     def max_positions(self) -> int:
         return self.max_position_embeddings
 
-    def prompt_room(self, num_prefix_tokens: int, max_new_tokens: int) -> int:
-        return self.max_position_embeddings - num_prefix_tokens - max_new_tokens
+    def prompt_room(self, num_prefix_tokens: int) -> int:
+        return self.max_position_embeddings - num_prefix_tokens
 
-    def seen_ids(self, prompt_ids: Sequence[int]) -> tuple[int, ...]:
+    def penalized_ids(self, prompt_ids: Sequence[int]) -> tuple[int, ...]:
         return tuple(prompt_ids)
 
     def cache_bytes(self, num_positions: int, itemsize: int) -> int:

@@ -1,14 +1,14 @@
 """Text to ids and back. A user's text is always literal: a typed `</s>`, `<image>` or `[SEP]` is plain characters.
 
-Both tokenizers are the `tokenizers` library's, read from `tokenizer.json`; special tokens are placed here by hand, as
-transformers' processor does it, because its own parsing would act on special tokens that a user typed:
-a typed `<image>` breaks a batch there.
+Both tokenizers are the `tokenizers` library's, read from `tokenizer.json`. Special tokens are placed here by hand:
+transformers' processor finds them in the text, so that a user who types `<image>` breaks the whole batch there.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from tokenizers import Tokenizer
@@ -17,6 +17,8 @@ from vlinstruct.errors import CheckpointError
 from vlinstruct.files import read_json_object
 
 logger = logging.getLogger(__name__)
+
+_BYTE_OR_NOTHING = re.compile("(<0x[0-9A-Fa-f]{2}>)?")
 
 
 class LiteralTokenizer:
@@ -39,16 +41,17 @@ class LiteralTokenizer:
         }
 
     def encode(self, text: str) -> list[int]:
-        """Returns the text's own ids, nothing around them."""
+        """Returns the text's ids without special tokens."""
         encoding = self.tokenizer.encode(text, add_special_tokens=False)
         pieces = zip(encoding.ids, encoding.offsets, strict=True)
-        return [part for token, (start, end) in pieces for part in self._spelt(token, text[start:end].strip())]
+        return [part for token, (start, end) in pieces for part in self._literal_ids(token, text[start:end].strip())]
 
-    def _spelt(self, token: int, written: str) -> list[int]:
-        if self.special.get(token) != written:  # the unknown token stands for other characters too
+    def _literal_ids(self, token: int, characters: str) -> list[int]:
+        # Compared by spelling: the unknown token is special, too, and stands for characters that are not its name.
+        if self.special.get(token) != characters:
             return [token]
-        space = self.tokenizer.token_to_id("▁")
-        spelling = (self.tokenizer.encode(character, add_special_tokens=False).ids for character in written)
+        space = self.tokenizer.token_to_id("▁")  # sentencepiece puts one in front of each character that stands alone
+        spelling = (self.tokenizer.encode(character, add_special_tokens=False).ids for character in characters)
         return [part for ids in spelling for part in ids if part != space]
 
 
@@ -70,7 +73,7 @@ class TextTokenizer:
         self.prompt_has_eos = prompt_has_eos
 
     def encode(self, text: str) -> list[int]:
-        """Returns the text's own ids, nothing around them."""
+        """Returns the text's ids without a beginning or end token."""
         return self.literal.encode(text)
 
     def prompt_ids(self, text: str) -> list[int]:
@@ -90,6 +93,31 @@ class TextTokenizer:
     def pieces(self, ids: Sequence[int]) -> tuple[str, ...]:
         """Returns the vocabulary's spelling of every id."""
         return tuple(self.tokenizer.id_to_token(token) or "" for token in ids)
+
+
+def text_pieces(tokenizer: TextTokenizer, ids: Iterable[int]) -> Iterator[str]:
+    """Decodes ids one by one; the pieces joined are the text of all ids, stripped.
+
+    What a later id may still change is held back: white space at the end, which strip removes, a character whose bytes
+    are not all there, and bytes of sentencepiece's fallback, which are decoded as a run: one that is no UTF-8 as a
+    whole becomes replacement characters, also where it began well.
+    """
+    all_ids: list[int] = []
+    num_shown = 0
+    for token in ids:
+        # All ids are decoded each time: a token's text depends on its neighbours (a space in front, bytes of one
+        # character), so that no piece can be decoded alone.
+        all_ids.append(token)
+        (piece,) = tokenizer.pieces([token])
+        if token in tokenizer.literal.special or _BYTE_OR_NOTHING.fullmatch(piece):
+            continue
+        text = tokenizer.decode(all_ids).lstrip().rstrip("\ufffd").rstrip()
+        if len(text) > num_shown:
+            yield text[num_shown:]
+            num_shown = len(text)
+    rest = tokenizer.decode(all_ids).strip()[num_shown:]
+    if rest:
+        yield rest
 
 
 class QFormerTokenizer:
@@ -120,6 +148,7 @@ class QFormerTokenizer:
     def encode(self, text: str) -> list[int]:
         """Returns [CLS] text [SEP]; a text beyond the Q-Former's positions is cut at its end, with a notice."""
         ids = self.literal.encode(text)
+        # LAVIS cuts to 128 tokens and transformers crashes beyond the last position; the model has 512 of them.
         room = self.max_length - 2
         if len(ids) > room:
             logger.warning("the Q-Former reads the first %d of the instruction's %d tokens", room, len(ids))

@@ -22,7 +22,7 @@ from PIL import Image
 
 from vlinstruct.backends.registry import find_folder
 from vlinstruct.errors import CheckpointError, NetworkError, ResourceError, VlinstructError
-from vlinstruct.weights.download import cached_folder, names_code
+from vlinstruct.weights.hub import cached_folder, names_code
 from vlinstruct.weights.safetensors_files import fingerprint
 
 HUB_ID = "owner/instructblip"
@@ -221,7 +221,7 @@ def test_a_connection_that_drops_leaves_no_file(hub: Hub, cache: Path, patient: 
 
 def test_weights_of_another_size_are_not_used(hub: Hub, patient: list[float]) -> None:
     hub.files["model.safetensors"] = hub.files["model.safetensors"][:-5]
-    assert "bytes in place of" in refused(CheckpointError)
+    assert "bytes instead of" in refused(CheckpointError)
 
 
 @pytest.mark.parametrize("place", ["/api/models", "model.safetensors"])
@@ -291,7 +291,7 @@ def test_a_truncated_shard_is_named(hub: Hub) -> None:
 def test_a_broken_link_is_named_offline_and_mended_online(hub: Hub) -> None:
     downloaded_weights().unlink()
     message = refused(CheckpointError, offline=True)
-    assert "a link to a file that is gone" in message
+    assert "links to a file that no longer exists" in message
     assert "Connect to the network" in message
     assert (find_folder(HUB_ID) / "model.safetensors").is_file()
 
