@@ -15,8 +15,7 @@ from vlinstruct.cli.terminal import Talk, progress, show, show_record
 from vlinstruct.errors import BatchError, InputError, UsageError
 from vlinstruct.media.inputs import ListingOptions, has_image_extension, list_images
 from vlinstruct.operations import Fields, Operation
-from vlinstruct.records.items import ItemError, read_items
-from vlinstruct.records.lines import ItemOptions
+from vlinstruct.records.lines import ItemError, ItemOptions, read_items
 
 Item = BatchItem | BadItem
 

@@ -20,8 +20,7 @@ from types import TracebackType
 from typing import BinaryIO, Self
 
 from vlinstruct.errors import InputError, ResourceError, VlinstructError
-from vlinstruct.files import PathLike, sync
-from vlinstruct.records.lock import lock
+from vlinstruct.files import PathLike, lock, sync
 from vlinstruct.records.resume import Earlier, Target, earlier_notices, lines, scan
 
 _RAW_ESCAPES = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\u2028\u2029\ud800-\udfff]")

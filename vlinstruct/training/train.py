@@ -19,7 +19,7 @@ from torch.nn import Parameter
 
 from vlinstruct.backends.instructblip.adapter import CONFIG_FILE
 from vlinstruct.errors import ImageError
-from vlinstruct.records.lock import lock
+from vlinstruct.files import lock
 from vlinstruct.training.adapter_folder import finish, save, write_settings
 from vlinstruct.training.devices import Devices
 from vlinstruct.training.examples import Examples
