@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from vlinstruct.cli.options import OUTPUT, CommonOptions, takes
 from vlinstruct.cli.terminal import Talk, show, show_record
-
-if TYPE_CHECKING:
-    pass
 
 To = Literal["model", "adapter", "merged"]
 

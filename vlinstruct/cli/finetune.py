@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
+from vlinstruct.cli.finetune_options import TrainingOptions
+from vlinstruct.cli.finetune_output import StopRequest, TrainingBar, show_plan, show_result
 from vlinstruct.cli.options import INPUT, MODEL, OUTPUT, BackboneOption, CommonOptions, DeviceOption, Dtype, takes
-from vlinstruct.cli.terminal import Talk, show, show_record
-from vlinstruct.cli.training_options import TrainingOptions
-from vlinstruct.cli.training_progress import StopRequest, TrainingBar
-from vlinstruct.errors import UsageError
-
-if TYPE_CHECKING:
-    from vlinstruct.training.job import Finetuned, Plan
+from vlinstruct.cli.terminal import Talk, show
+from vlinstruct.errors import DataError, UsageError
 
 
 @takes(TrainingOptions, CommonOptions)
@@ -93,23 +88,27 @@ def finetune(
 
     settings = training.settings(config)
     tracker = None if report_to == "none" else report_to
-    shared: dict[str, Any] = {"backbone": backbone, "eval_data": eval_data, "image_root": image_root, **settings}
-    shared |= {
+    shared: dict[str, Any] = {
+        **settings,
+        "backbone": backbone,
+        "eval_data": eval_data,
+        "image_root": image_root,
         "device": device,
         "dtype": dtype,
         "offline": common.offline,
         "report_to": tracker,
         "push_to_hub": push_to_hub,
     }
-    if dry_run:
-        plan = plan_finetuning(data, **shared)
-        if is_main_process():
-            _show_plan(plan, common.as_json)
-        return
     talk = Talk(quiet=common.quiet)
+    if dry_run:
+        plan = plan_finetuning(data, notify=talk.notice, **shared)
+        if is_main_process():
+            show_plan(plan, as_json=common.as_json)
+        return
     with StopRequest() as request, TrainingBar(talk) as bar:
 
         def on_loaded() -> None:
+            # Before there is nothing to save, and a signal shall end the loading at once.
             collect_garbage_from_here()
             request.listen()
 
@@ -132,6 +131,7 @@ def finetune(
             **shared,
         )
     if request.number is not None and not outcome.is_complete:
+        # As a shell reports a process that the signal ended.
         if is_main_process():
             talk.done(
                 f"stopped after update {outcome.step} of {outcome.num_steps}, which is saved. To go on, type the same "
@@ -141,11 +141,11 @@ def finetune(
     if outcome.hub_url is not None:
         talk.done(f"uploaded to {outcome.hub_url}")
     if is_main_process():
-        _show_result(outcome, output, common.as_json)
+        show_result(outcome, output, as_json=common.as_json)
 
 
 def _check(data: Path | None, image_root: Path | None) -> None:
-    from vlinstruct.errors import DataError
+    """Lists every problem of the data, for `--check-data`; loads no model."""
     from vlinstruct.training.data.conversations import problems_of
 
     if data is None:
@@ -155,50 +155,3 @@ def _check(data: Path | None, image_root: Path | None) -> None:
         show("\n".join(problems))
         raise DataError(f"{len(problems)} problems in {data}", advice="They are listed on stdout.")
     show(f"nothing is wrong with {data}")
-
-
-def _show_plan(plan: Plan, as_json: bool) -> None:
-    if not as_json:
-        show("\n".join(_plan_lines(plan)))
-        return
-    from dataclasses import asdict
-
-    fields = {name: value for name, value in asdict(plan).items() if name not in ("num_validation", "num_rows")}
-    show_record({"schema": "vlinstruct.finetune_plan/1", "id": "plan", "status": "ok", **fields})
-
-
-def _plan_lines(plan: Plan) -> list[str]:
-    lines = [f"learns      {line}" for line in _grouped(plan.learning)]
-    lines += [f"            {sum(plan.learning.values()):,} numbers in all"]
-    lines += [f"samples     {plan.num_samples:,}, and {plan.num_validation:,} to validate on"]
-    lines += [f"updates     {plan.num_steps:,} of {plan.batch_size} samples, {plan.num_processes} process(es)"]
-    lines += [f"memory      {plan.weights_bytes / 1e6:,.1f} MB of frozen weights"]
-    lines += [f"            {plan.learning_bytes / 1e6:,.1f} MB of what learns, with gradients and optimizer"]
-    lines += [f"            and the activations of {plan.num_rows} samples at once"]
-    lines += [f"disk        {plan.features_bytes / 1e6:,.1f} MB of frozen features"]
-    lines += [f"            {plan.checkpoint_bytes / 1e6:,.1f} MB per checkpoint, two are kept"]
-    return lines
-
-
-def _grouped(learning: Mapping[str, int]) -> list[str]:
-    """Returns a line for all layers of a kind.
-
-    >>> _grouped({"projection.bias": 5, "block.0.q": 7, "block.1.q": 7})
-    ['projection.bias: 5 numbers', 'block.*.q: 2 times 7 numbers']
-    """
-    kinds: dict[str, list[int]] = {}
-    for name, count in learning.items():
-        kinds.setdefault(re.sub(r"\.\d+\.", ".*.", name), []).append(count)
-    return [
-        f"{kind}: {counts[0]:,} numbers" if len(counts) == 1 else f"{kind}: {len(counts)} times {counts[0]:,} numbers"
-        for kind, counts in kinds.items()
-    ]
-
-
-def _show_result(outcome: Finetuned, output: Path, as_json: bool) -> None:
-    if as_json:
-        record = {"schema": "vlinstruct.finetune/1", "id": str(output), "status": "ok", "adapter": str(output)}
-        best = {"best_step": outcome.best_step, "best_eval_loss": outcome.best_loss}
-        show_record({**record, "num_steps": outcome.num_steps, **best})
-    else:
-        show(f"{output}")

@@ -27,7 +27,7 @@ from vlinstruct.backends.instructblip.load import empty_model, require_same_tens
 from vlinstruct.backends.instructblip.lora import read_lora
 from vlinstruct.backends.instructblip.network import InstructBlip
 from vlinstruct.conversion.atomic_folder import folder_written_atomically
-from vlinstruct.conversion.import_lavis import gathered
+from vlinstruct.conversion.lavis import gathered
 from vlinstruct.conversion.model_folder import (
     LANGUAGE_MODEL,
     Writing,

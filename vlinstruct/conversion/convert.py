@@ -159,7 +159,7 @@ def convert(
 
     written: Written
     if kind == "lavis":
-        from vlinstruct.conversion.import_lavis import LavisParts, import_lavis
+        from vlinstruct.conversion.lavis import LavisParts, import_lavis
         from vlinstruct.conversion.part_folders import configuration_for
 
         language_model = find_folder(folders[0], offline=offline, what="language model")

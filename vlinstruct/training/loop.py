@@ -20,10 +20,9 @@ from vlinstruct.errors import DivergedError, ResourceError, is_out_of_memory
 from vlinstruct.training.devices import Devices
 from vlinstruct.training.examples import Examples, validation_loss
 from vlinstruct.training.job import UNWATCHED, Job, Progress
-from vlinstruct.training.log import Log
 from vlinstruct.training.schedule import epoch_batches, learning_rate_at, micro_batches, num_batches, num_steps
 from vlinstruct.training.settings import TrainingSettings
-from vlinstruct.training.state import Standing, TrainingState, optimizer_tensors, restore_optimizer, save_state
+from vlinstruct.training.state import Log, Standing, TrainingState, optimizer_tensors, restore_optimizer, save_state
 
 _BETAS = (0.9, 0.999)
 _SHOWN_IDS = 5

@@ -26,9 +26,9 @@ from vlinstruct.training.examples import Examples
 from vlinstruct.training.features import FeatureRows, Features, compute_features, features_fingerprint, rows_together
 from vlinstruct.training.frontier import Frontier, frontier, unfreeze
 from vlinstruct.training.job import UNWATCHED, Finetuned, Job, Plan, Progress, plan_of
-from vlinstruct.training.log import Log, read_losses
 from vlinstruct.training.loop import Loop
 from vlinstruct.training.resuming import earlier, facts_of, require_disk
+from vlinstruct.training.state import Log, read_losses
 
 BEST_FOLDER = "best"
 _FEATURES_FOLDERS = ("features", "features-eval")
