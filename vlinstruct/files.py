@@ -182,7 +182,7 @@ def sync(path: PathLike) -> None:
 
 def mode_under_umask() -> int:
     """Returns the mode of a new file: safetensors and temporary files have 0600 whatever the umask."""
-    umask = os.umask(0)
+    umask = os.umask(0)  # the only way to read it is to set it
     os.umask(umask)
     return 0o666 & ~umask
 

@@ -17,7 +17,7 @@ To = Literal["model", "adapter", "merged"]
 def convert(
     sources: Annotated[
         list[str],
-        typer.Argument(metavar="SOURCE...", help=".pth files, and folders (a name or a hub id will do, too)."),
+        typer.Argument(metavar="SOURCE...", help=".pth files, and folders by path, name or hub id."),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The new folder.", rich_help_panel=OUTPUT)],
     to: Annotated[

@@ -30,7 +30,7 @@ class StopRequest:
     """Whether a signal asked the training to stop: it then ends the update, saves and leaves.
 
     A second signal does what it always does, for who cannot wait. Use it as a context manager, which restores the
-    handlers of before in the end.
+    earlier handlers in the end.
     """
 
     def __init__(self) -> None:

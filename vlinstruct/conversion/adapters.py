@@ -49,7 +49,8 @@ from vlinstruct.conversion.weights import (
 from vlinstruct.errors import CheckpointError
 from vlinstruct.files import read_json_object
 
-_TRAINED = ("projection", "ln_vision")  # what LAVIS's fine-tunings train of an adapter's layers
+# Also ln_vision: the authors' code leaves it unfrozen, though the paper trains the projection alone.
+_TRAINED = ("projection", "ln_vision")
 
 
 def merge_adapter(adapter: Path, backbone: Path, writing: Writing) -> Written:
@@ -100,7 +101,7 @@ def _add_lora(weights: dict[str, Weight], folder: Path, model: InstructBlip, wri
         layer = key.removesuffix(ends[0])
         name = f"{LANGUAGE_MODEL}{layer.removeprefix('base_model.model.')}.weight"
         weight = weights.get(name)
-        if weight is None:  # which is told as missing
+        if weight is None:  # write_model_folder names it as missing
             continue
         dtype = writing.dtype or weight.dtype
         narrow |= {dtype} if dtype.itemsize < torch.float32.itemsize else set()

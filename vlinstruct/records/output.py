@@ -118,10 +118,13 @@ class RecordWriter:
         return record if key is None else {**record, "key": key}
 
     def _send(self, line: bytes) -> None:
+        """Writes to a pipe, a terminal or a device, which cannot be synced or cut."""
         self._stream.write(line)
         self._stream.flush()
 
     def _append(self, line: bytes) -> None:
+        # Written and synced by itself, past Python's buffers: what a user saw as done survives a power cut, and where
+        # the disk is full the half line can be taken back.
         descriptor = self._stream.fileno()
         status = os.fstat(descriptor)
         if status.st_nlink == 0:
