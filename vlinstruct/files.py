@@ -1,4 +1,4 @@
-"""One file: opened, read, written whole, brought to the disk, known by its checksum.
+"""One file: opened, read, written whole, brought to the disk, locked, identified by its checksum.
 
 What the user named is a regular file or an error, never a hang on a pipe or a device. What we write is whole or as it
 was before: safetensors writes mode 0600 and does not fsync, and a full disk destroys a file that is written in place,
@@ -15,11 +15,21 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from io import BufferedReader
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
+from weakref import WeakSet
 
-from vlinstruct.errors import CheckpointError, DataError, ImageError, InputError, ResourceError
+from vlinstruct.errors import (
+    CheckpointError,
+    DataError,
+    ImageError,
+    InputError,
+    OutputInUseError,
+    ResourceError,
+    printable,
+)
 
 Kind = Literal["image", "data"]
 PathLike = str | os.PathLike[str]
@@ -172,9 +182,67 @@ def sync(path: PathLike) -> None:
 
 def mode_under_umask() -> int:
     """Returns the mode of a new file: safetensors and temporary files have 0600 whatever the umask."""
-    umask = os.umask(0)
+    umask = os.umask(0)  # the only way to read it is to set it
     os.umask(umask)
     return 0o666 & ~umask
+
+
+def lock(stream: BinaryIO, name: str) -> tuple[str, ...]:
+    """Locks an open file, so that only one run writes to it, until it is closed or the process ends, however it ends.
+
+    A file that says "locked" would outlive a run that was killed; the system's own lock goes with the process.
+
+    Args:
+        stream: the file.
+        name: what to call it in messages.
+
+    Returns:
+        Notices: that nothing can be locked here, where that is so.
+
+    Raises:
+        OutputInUseError: another process holds the lock.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return (f"{printable(name)}: files cannot be locked here, let only one run write it",)
+    try:
+        fcntl.flock(stream.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        why = f"{_lock_holder(stream)} writes to it"
+        raise OutputInUseError.at("cannot write output", name, why, "Wait for it, or name another file") from error
+    except OSError:  # a network file system without locks
+        return (f"{printable(name)}: its file system has no locks, let only one run write it",)
+    _parted_in_children().add(stream)
+    return ()
+
+
+@cache
+def _parted_in_children() -> WeakSet[BinaryIO]:
+    """Returns a set of files that a forked child parts from: it would keep them locked when this process is gone."""
+    files: WeakSet[BinaryIO] = WeakSet()
+
+    def part() -> None:
+        nothing = os.open(os.devnull, os.O_RDWR)
+        for stream in files:
+            if not stream.closed:
+                os.dup2(nothing, stream.fileno(), inheritable=False)
+        os.close(nothing)
+
+    os.register_at_fork(after_in_child=part)
+    return files
+
+
+def _lock_holder(stream: BinaryIO) -> str:
+    """Names the process that holds the lock, where Linux tells: `1: FLOCK ADVISORY WRITE 4242 fe:01:99 0 EOF`."""
+    inode = str(os.fstat(stream.fileno()).st_ino)
+    try:
+        with open("/proc/locks", encoding="ascii") as locks:
+            fields = [line.split() for line in locks]
+    except OSError:
+        return "another process"
+    pids = [field[4] for field in fields if field[1] == "FLOCK" and field[5].rpartition(":")[2] == inode]
+    return f"process {pids[0]}" if pids and pids[0].isdigit() and pids[0] != "0" else "another process"
 
 
 def file_sha256(path: PathLike) -> str:

@@ -329,7 +329,7 @@ def _event_problem(event: yaml.Event, depth: int) -> str | None:
 def _yaml_problem(error: yaml.YAMLError, source: str) -> str:
     """Returns YAML's complaint with its line: a mark, or the position of a character it does not allow."""
     mark = getattr(error, "problem_mark", None)
-    before = source[: getattr(error, "position", 0)]
-    line = mark.line + 1 if mark else len(f"{before}.".splitlines())
+    text_before = source[: getattr(error, "position", 0)]
+    line = mark.line + 1 if mark else len(f"{text_before}.".splitlines())
     problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "cannot be parsed"
     return f"it is not valid YAML (line {line}): {shortened(problem, 100)}"

@@ -161,7 +161,7 @@ def test_what_is_more_than_tensors_is_refused_with_the_way_to_save_it(path: Path
     torch.save({"model": {"a": torch.zeros(3)}, "config": content}, path)
     message = refusal(path)
     assert name in message
-    assert "saves {'model': its state_dict} anew" in message
+    assert "save {'model': its state_dict} again" in message
 
 
 def test_a_compressed_entry_is_refused_before_it_is_unpacked(path: Path) -> None:

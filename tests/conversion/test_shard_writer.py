@@ -115,7 +115,7 @@ def test_an_added_row_is_never_the_likeliest_token() -> None:
 MEASURE = """
 import sys, threading, time
 from vlinstruct.cli.main import run_command
-import vlinstruct.conversion.import_lavis, tokenizers
+import vlinstruct.conversion.lavis, tokenizers
 
 def anonymous_bytes():
     with open("/proc/self/status") as file:

@@ -18,8 +18,8 @@ from torch import Tensor
 from vlinstruct.backends.instructblip.adapter import load_adapter
 from vlinstruct.backends.instructblip.backend import InstructBlipBackend
 from vlinstruct.errors import CheckpointError, DivergedError, InputError, OutputInUseError, ResourceError
+from vlinstruct.files import lock
 from vlinstruct.media.images import load_image
-from vlinstruct.records.lock import lock
 from vlinstruct.training.devices import Devices
 from vlinstruct.training.examples import answer_nll
 from vlinstruct.training.features import FeatureRows, Features, compute_features

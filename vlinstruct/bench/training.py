@@ -24,10 +24,10 @@ from vlinstruct.training.examples import Examples
 from vlinstruct.training.features import FeatureRows, Features, compute_features, rows_together
 from vlinstruct.training.frontier import frontier, unfreeze
 from vlinstruct.training.job import Job
-from vlinstruct.training.log import Log
 from vlinstruct.training.loop import Loop
 from vlinstruct.training.schedule import num_batches
 from vlinstruct.training.settings import TrainingSettings
+from vlinstruct.training.state import Log
 
 PLAIN, FIRST_EPOCH, LIKE_FOR_LIKE, WITH_EMA = (
     "transformers, plain loop",

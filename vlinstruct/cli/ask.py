@@ -117,8 +117,7 @@ def _file_work(path: Path, options: DataOptions) -> Work:
     """Reads the items of a JSON-lines file; a bad line is a bad item."""
     from vlinstruct.cli.run import Work
     from vlinstruct.operations import BadItem, BatchItem
-    from vlinstruct.records.items import ItemError, read_items
-    from vlinstruct.records.lines import ItemOptions
+    from vlinstruct.records.lines import ItemError, ItemOptions, read_items
 
     allowed = ItemOptions(allow_urls=options.allow_urls, allow_outside=options.allow_outside)
     items = [

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from vlinstruct.cli.groups import OUTPUT, takes
 from vlinstruct.cli.options import CommonOptions
 from vlinstruct.cli.terminal import Talk, show, show_record
-
-if TYPE_CHECKING:
-    pass
 
 To = Literal["model", "adapter", "merged"]
 
@@ -21,7 +18,7 @@ To = Literal["model", "adapter", "merged"]
 def convert(
     sources: Annotated[
         list[str],
-        typer.Argument(metavar="SOURCE...", help=".pth files, and folders (a name or a hub id will do, too)."),
+        typer.Argument(metavar="SOURCE...", help=".pth files, and folders by path, name or hub id."),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The new folder.", rich_help_panel=OUTPUT)],
     to: Annotated[

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
+from vlinstruct.cli.finetune_options import TrainingOptions
+from vlinstruct.cli.finetune_output import StopRequest, TrainingBar, show_plan, show_result
 from vlinstruct.cli.groups import INPUT, MODEL, OUTPUT, takes
 from vlinstruct.cli.options import BackboneOption, CommonOptions, DeviceOption, Dtype
-from vlinstruct.cli.terminal import Talk, show, show_record
-from vlinstruct.cli.training_options import TrainingOptions
-from vlinstruct.cli.training_output import StopRequest, TrainingBar, show_plan
-from vlinstruct.errors import UsageError
-
-if TYPE_CHECKING:
-    from vlinstruct.training.job import Finetuned
+from vlinstruct.cli.terminal import Talk, show
+from vlinstruct.errors import DataError, UsageError
 
 
 @takes(TrainingOptions, CommonOptions)
@@ -92,23 +89,27 @@ def finetune(
 
     settings = training.settings(config)
     tracker = None if report_to == "none" else report_to
-    shared: dict[str, Any] = {"backbone": backbone, "eval_data": eval_data, "image_root": image_root, **settings}
-    shared |= {
+    shared: dict[str, Any] = {
+        **settings,
+        "backbone": backbone,
+        "eval_data": eval_data,
+        "image_root": image_root,
         "device": device,
         "dtype": dtype,
         "offline": common.offline,
         "report_to": tracker,
         "push_to_hub": push_to_hub,
     }
-    if dry_run:
-        plan = plan_finetuning(data, notify=Talk(quiet=common.quiet).notice, **shared)
-        if is_main_process():
-            show_plan(plan, common.as_json)
-        return
     talk = Talk(quiet=common.quiet)
+    if dry_run:
+        plan = plan_finetuning(data, notify=talk.notice, **shared)
+        if is_main_process():
+            show_plan(plan, as_json=common.as_json)
+        return
     with StopRequest() as request, TrainingBar(talk) as bar:
 
         def on_loaded() -> None:
+            # Until here there was nothing to save, and a signal ended the loading at once.
             collect_garbage_from_here()
             request.listen()
 
@@ -131,6 +132,7 @@ def finetune(
             **shared,
         )
     if request.number is not None and not outcome.is_complete:
+        # As a shell reports a process that the signal ended.
         if is_main_process():
             talk.done(
                 f"stopped after update {outcome.step} of {outcome.num_steps}, which is saved. To go on, type the same "
@@ -140,11 +142,11 @@ def finetune(
     if outcome.hub_url is not None:
         talk.done(f"uploaded to {outcome.hub_url}")
     if is_main_process():
-        _show_result(outcome, output, common.as_json)
+        show_result(outcome, output, as_json=common.as_json)
 
 
 def _check(data: Path | None, image_root: Path | None) -> None:
-    from vlinstruct.errors import DataError
+    """Lists every problem of the data, for `--check-data`; loads no model."""
     from vlinstruct.training.data.conversations import problems_of
 
     if data is None:
@@ -154,12 +156,3 @@ def _check(data: Path | None, image_root: Path | None) -> None:
         show("\n".join(problems))
         raise DataError(f"{len(problems)} problems in {data}", advice="They are listed on stdout.")
     show(f"nothing is wrong with {data}")
-
-
-def _show_result(outcome: Finetuned, output: Path, as_json: bool) -> None:
-    if as_json:
-        record = {"schema": "vlinstruct.finetune/1", "id": str(output), "status": "ok", "adapter": str(output)}
-        best = {"best_step": outcome.best_step, "best_eval_loss": outcome.best_loss}
-        show_record({**record, "num_steps": outcome.num_steps, **best})
-    else:
-        show(f"{output}")

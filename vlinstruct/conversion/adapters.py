@@ -27,7 +27,7 @@ from vlinstruct.backends.instructblip.load import empty_model, require_same_tens
 from vlinstruct.backends.instructblip.lora import read_lora
 from vlinstruct.backends.instructblip.network import InstructBlip
 from vlinstruct.conversion.atomic_folder import folder_written_atomically
-from vlinstruct.conversion.import_lavis import gathered
+from vlinstruct.conversion.lavis import gathered
 from vlinstruct.conversion.model_folder import (
     LANGUAGE_MODEL,
     Writing,
@@ -49,7 +49,8 @@ from vlinstruct.conversion.weights import (
 from vlinstruct.errors import CheckpointError
 from vlinstruct.files import read_json_object
 
-_TRAINED = ("projection", "ln_vision")  # what LAVIS's fine-tunings train of an adapter's layers
+# Also ln_vision: the authors' code leaves it unfrozen, though the paper trains the projection alone.
+_TRAINED = ("projection", "ln_vision")
 
 
 def merge_adapter(adapter: Path, backbone: Path, writing: Writing) -> Written:
@@ -100,7 +101,7 @@ def _add_lora(weights: dict[str, Weight], folder: Path, model: InstructBlip, wri
         layer = key.removesuffix(ends[0])
         name = f"{LANGUAGE_MODEL}{layer.removeprefix('base_model.model.')}.weight"
         weight = weights.get(name)
-        if weight is None:  # which is told as missing
+        if weight is None:  # write_model_folder names it as missing
             continue
         dtype = writing.dtype or weight.dtype
         narrow |= {dtype} if dtype.itemsize < torch.float32.itemsize else set()

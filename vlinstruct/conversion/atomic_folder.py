@@ -112,7 +112,11 @@ def _put(temporary: Path, place: Path, *, force: bool) -> None:
 
 
 def _exchange(first: Path, second: Path) -> bool:
-    """Lets two folders change names in one step; says whether the system can."""
+    """Lets two folders change names in one step; says whether the system can.
+
+    Python has no call for it. rename() refuses a folder that is not empty, and to move it aside first leaves an instant
+    without any: who loads the model then fails.
+    """
     if not sys.platform.startswith("linux"):
         return False
     libc = ctypes.CDLL(None, use_errno=True)

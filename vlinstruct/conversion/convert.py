@@ -160,7 +160,7 @@ def convert(
 
     written: Written
     if kind == "lavis":
-        from vlinstruct.conversion.import_lavis import LavisParts, import_lavis
+        from vlinstruct.conversion.lavis import LavisParts, import_lavis
         from vlinstruct.conversion.part_folders import configuration_for
 
         language_model = find_folder(folders[0], offline=offline, what="language model")
@@ -218,19 +218,19 @@ def _kind(files: Sequence[str], folders: Sequence[str], to: To) -> Kind:
 
 def _require_taken(kind: Kind, options: Mapping[str, object]) -> None:
     """Refuses options that would be ignored, and names those that are missing."""
-    given = [name for name, value in options.items() if value is not None]
-    ignored = [name for name in given if name not in _TAKES[kind]]
+    typed = {name for name, value in options.items() if value is not None}
+    ignored = [name for name in options if name in typed and name not in _TAKES[kind]]
     if ignored:
         raise UsageError(f"{', '.join(ignored)} cannot be used here: this converts {_NAMES[kind]}.")
-    if {"--backbone", "--config"} <= set(given):
+    if {"--backbone", "--config"} <= typed:
         raise UsageError("--backbone and --config contradict each other: both tell the shape of the model.")
-    if kind == "lavis" and "--qformer-tokenizer" not in given:
+    if kind == "lavis" and "--qformer-tokenizer" not in typed:
         raise UsageError(
             "--qformer-tokenizer FOLDER is needed: LAVIS's files have no tokenizer",
             advice="Get tokenizer.json of "
             "huggingface.co/google-bert/bert-base-uncased; [DEC] is added, which makes its 30,523 tokens.",
         )
-    if kind in ("adapter", "merged") and not {"--backbone", "--config"} & set(given):
+    if kind in ("adapter", "merged") and not {"--backbone", "--config"} & typed:
         source = "checkpoint" if kind == "adapter" else "adapter"
         raise UsageError(f"--backbone is needed: the model that the {source} was made for.")
 

@@ -43,6 +43,7 @@ _MAX_TENSORS = 20_000  # the largest of this family has 1,400
 _GB = 10**9
 _QFORMER_TOKENIZER = "qformer_tokenizer"
 LANGUAGE_MODEL = "language_model."  # what its tensors' names begin with
+# A list of what may be copied, not of what may not: folders of the hub hold code (`auto_map`) and pickles.
 _COPIED = ("*.json", "*.model", "*.txt", "*.jinja", "*.md", "LICENSE*")
 
 
@@ -185,7 +186,7 @@ def write_model_folder(
         ResourceError: the disk is full or not writable.
     """
     architecture = InstructBlipConfig.from_dict(config)
-    expected = empty_model(architecture).state_dict()
+    expected = empty_model(architecture).state_dict()  # on the meta device: names and shapes take no memory
     names = [name for name in expected if name in weights or name not in optional]
     require_floating(weights, source)
     require_same_tensors(weights, {name: expected[name] for name in names}, source)

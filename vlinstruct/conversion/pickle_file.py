@@ -23,7 +23,7 @@ _TAR, _TAR_PLACE = b"ustar", 257
 _ENCRYPTED = 1
 _MAX_ENTRIES = 100_000  # a whole model with its optimizer has a few thousand
 _AGAIN = "Download or copy it again"
-_SAVE_AGAIN = "Who trusts it loads it and saves {'model': its state_dict} anew with torch.save"
+_SAVE_AGAIN = "If you trust it, load it and save {'model': its state_dict} again with torch.save"
 
 
 def load_pickle(path: Path) -> dict[str, Any]:

@@ -25,7 +25,7 @@ DTYPES: Mapping[torch.dtype, str] = {
 }
 """What weights may be, with safetensors' name for it. No integers; float8 means nothing without its scales."""
 
-_PIECE_BYTES = 2**20
+_PIECE_BYTES = 2**20  # of a source; small beside any model, large beside what a call costs
 
 
 @dataclass(frozen=True, kw_only=True)

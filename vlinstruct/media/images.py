@@ -2,7 +2,7 @@
 
 Order: regular file, byte cap, format by content, pixel cap from the header, decode, orientation, RGB. Nothing of
 Pillow's global state is changed, so that several threads may read at once; its warnings, log lines and prints, and
-libtiff's, are kept off the terminal.
+libtiff's, are kept off the terminal. transformers' `load_image` is not used: it fetches any URL and opens any path.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""Reads the next items in a thread while the caller works on the present one: pictures decode beside the model."""
+"""Reads the next items in a thread while the caller works on the present one: pictures decode beside the model.
+
+A daemon thread and not concurrent.futures, whose threads the interpreter waits for at its end: a read that hangs, of a
+pipe or a dead network disk, would keep a finished program alive.
+"""
 
 from __future__ import annotations
 

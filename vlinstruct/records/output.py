@@ -20,8 +20,7 @@ from types import TracebackType
 from typing import BinaryIO, Self
 
 from vlinstruct.errors import InputError, ResourceError, VlinstructError
-from vlinstruct.files import PathLike, sync
-from vlinstruct.records.lock import lock
+from vlinstruct.files import PathLike, lock, sync
 from vlinstruct.records.resume import Earlier, Target, earlier_notices, lines, scan
 
 _RAW_ESCAPES = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\u2028\u2029\ud800-\udfff]")
@@ -119,10 +118,13 @@ class RecordWriter:
         return record if key is None else {**record, "key": key}
 
     def _send(self, line: bytes) -> None:
+        """Writes to a pipe, a terminal or a device, which cannot be synced or cut."""
         self._stream.write(line)
         self._stream.flush()
 
     def _append(self, line: bytes) -> None:
+        # Written and synced by itself, past Python's buffers: what a user saw as done survives a power cut, and where
+        # the disk is full the half line can be taken back.
         descriptor = self._stream.fileno()
         status = os.fstat(descriptor)
         if status.st_nlink == 0:

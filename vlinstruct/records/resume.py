@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from vlinstruct.errors import InputError, printable, shortened
 
-_MAX_LINE_BYTES = 64_000_000
+_MAX_LINE_BYTES = 64_000_000  # far above any record: a foreign file of one endless line shall not fill the memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +106,10 @@ def _check_half_line(line: bytes, target: Target) -> None:
 
 
 def _is_superseded(record: dict[str, object], target: Target, done: set[str]) -> bool:
+    """Says whether a new run leaves a line out: an item's that failed and is tried again, or one written twice.
+
+    Records of items that this run does not have stay: an output may be filled by several runs.
+    """
     expected = target.keys.get(str(record["id"]))
     if record["status"] != "ok":
         return expected is not None

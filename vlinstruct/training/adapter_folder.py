@@ -1,4 +1,8 @@
-"""What a training leaves in its folder for those who use it: adapter, model card, curve of the log, settings."""
+"""What a training leaves in its folder for those who use it: adapter, model card, curve of the log, settings.
+
+The adapter comes last: where its `alignment_config.json` stands, everything else does, and `--resume` has nothing to
+do.
+"""
 
 from __future__ import annotations
 
@@ -84,6 +88,7 @@ def card(facts: Mapping[str, Any], learning: Mapping[str, int], *, name: str, ba
         name: the title.
         backbone: what it was trained on, as people call it.
     """
+    # Replaced, not formatted: a folder's name may hold braces.
     text = _CARD
     values = {"name": name, "backbone": backbone, "learning": _rows(learning), "settings": _rows(facts)}
     for key, value in values.items():
@@ -128,6 +133,7 @@ def save_curve(log: Path, picture: Path) -> str | None:
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     _draw(figure.subplots(), records)
     with written_atomically(picture) as path:
+        # matplotlib would write its version into the file: equal curves are to be equal bytes.
         figure.savefig(path, dpi=120, format="png", metadata={"Software": None})
     return None
 

@@ -122,7 +122,7 @@ class Devices:
             return None
         try:
             self.accelerator.log(dict(values), step=step)
-        except Exception as error:
+        except Exception as error:  # a tracker's server or disk, which no training shall end for
             notice = f"{self.report_to} failed ({type(error).__name__}): the training goes on without it."
             self.report_to = None
             return notice

@@ -21,7 +21,7 @@ from vlinstruct.training.devices import Devices
 from vlinstruct.training.features import FeatureRows, Features
 from vlinstruct.training.frontier import Frontier
 
-_NO_TARGET = -100
+_NO_TARGET = -100  # cross_entropy's default
 
 
 class Examples:
@@ -46,6 +46,7 @@ class Examples:
         self.backend = backend
         self.ids = [sample.id for sample in samples]
         self.instructions = [sample.instruction for sample in samples]
+        # Arrays of 4 bytes a token: a list of Python's integers takes 8, and as many objects to collect.
         self.prompt_ids = [array("i", backend.prompt_ids(sample.prompt)) for sample in samples]
         self.target_ids = [array("i", backend.tokenizer.target_ids(sample.answer)) for sample in samples]
         self.frontier = frontier
@@ -121,14 +122,15 @@ def validation_loss(
         should_stop: asked after every batch.
     """
     lengths = examples.lengths
+    # Samples of like length share a batch, which saves padding; the mean is over all tokens, whatever the order.
     order = sorted(examples.readable(range(len(examples))), key=lambda index: sum(lengths[index]))
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     language_model = examples.backend.network.language_model.eval()  # LoRA has a dropout
-    total = torch.zeros(2, dtype=torch.float64)
+    total = torch.zeros(2, dtype=torch.float64)  # of nats, and of processes that were asked to stop
     for first in range(0, len(batches), devices.num_processes):
-        mine = batches[first : first + devices.num_processes]
-        batch = mine[devices.rank] if devices.rank < len(mine) else []
-        nll = examples.nll(batch or mine[0]).item() * (len(batch) > 0)  # sharded weights need every process
+        group = batches[first : first + devices.num_processes]
+        batch = group[devices.rank] if devices.rank < len(group) else []
+        nll = examples.nll(batch or group[0]).item() * (len(batch) > 0)  # sharded weights need every process
         total += devices.sum_floats([nll, float(should_stop())])
         if total[1] > 0:
             return None

@@ -30,9 +30,10 @@ from vlinstruct.training.data.conversations import TrainingSample
 from vlinstruct.training.frontier import Frontier
 
 _MISSING, _COMPUTED, _UNREADABLE = 0, 1, 2
-_READ_AHEAD = 4
+_READ_AHEAD = 4  # batches of pictures that are decoded beside the model
+# Frozen parts of FlanT5-XL's shapes on an H200: alone a picture takes 15.4 ms and a row 11.4, of sixteen 1.07 and 0.65.
 _TOGETHER = 16
-_TOKENS_STEP = 16
+_TOKENS_STEP = 16  # instructions are padded to a multiple: every length of its own would be a batch of its own
 
 T = TypeVar("T")
 
@@ -56,11 +57,14 @@ class Features:
         self.row_bytes = row_bytes(shape, dtype)
         marks = folder / "features.json"
         mark = {"fingerprint": fingerprint, "rows": num_rows, "shape": list(shape), "dtype": str(dtype)}
+        # Mapped files of one row after the other: they may be larger than memory, any row is read without its
+        # neighbours, and a run that is killed keeps what it wrote.
         is_same = marks.exists() and json.loads(marks.read_text(encoding="utf-8")) == mark
         mode: Literal["r+", "w+"] = "r+" if is_same else "w+"
         self.rows = np.memmap(folder / "features.bin", np.uint8, mode, shape=(num_rows, self.row_bytes))
         self.marks = np.memmap(folder / "computed.bin", np.uint8, mode, shape=(num_rows,))
         if not is_same:
+            # The zeros first: the new fingerprint beside old marks would declare rows of other weights computed.
             self.marks.flush()
             with written_atomically(marks) as path:
                 path.write_text(json.dumps(mark), encoding="utf-8")
@@ -197,7 +201,7 @@ def compute_features(
             for row in numbers:
                 features.leave_out(row)
         for row, values in _computed(frontier, rows, readable, together):
-            features.write(row, values)
+            features.write(row, values)  # the bytes, then the mark
             on_progress()
     features.flush()
 
@@ -247,6 +251,8 @@ def _computed(
     if not pictures:
         return
     backend = frontier.backend
+    # Kernels are chosen by a batch's shape and differ in the order of their sums: filled up, a row has the same bits
+    # whatever is computed with it.
     pixels = torch.cat(filled([pixels for pixels, _ in pictures], together))
     readings = frontier.read(pixels.to(backend.device, backend.dtype))
     places = [(row, place) for place, (_, numbers) in enumerate(pictures) for row in numbers]

@@ -29,7 +29,7 @@ from vlinstruct.weights.hub import push_adapter, require_login
 
 Source = str | PathLike[str]
 
-_EXAMPLE_PICTURES, _EXAMPLE_EVAL_PICTURES = 200, 25
+_EXAMPLE_PICTURES, _EXAMPLE_EVAL_PICTURES = 200, 25  # a first training takes seconds
 
 
 def finetune(
@@ -91,6 +91,7 @@ def finetune(
     folder = Path(output)
     devices = Devices(cpu=device == "cpu", report_to=report_to, folder=folder)
     if not devices.is_main:
+        # Each process hears signals for itself, but only the main one speaks.
         progress = Progress(on_loaded=progress.on_loaded, should_stop=progress.should_stop)
     job = _job(
         data,
@@ -196,13 +197,13 @@ def _job(
     notify: Callable[[str], None],
 ) -> Job:
     """Reads the samples and loads the backbone."""
-    # A known backbone is found, and perhaps downloaded, when the data has been read; a stranger's shape is needed now.
-    known = known_backbone(backbone)
-    identity = find(backbone, offline=offline) if known is None else None
+    # A named backbone is found, and perhaps downloaded, when the data has been read; a stranger's shape is needed now.
+    named = known_backbone(backbone)
+    identity = find(backbone, offline=offline) if named is None else None
     similar = of_same_shape(identity.config) if identity is not None else None
     if similar is not None:
         notify(f"{backbone} has the shape of {similar.name}, whose recipe is used where no option says otherwise")
-    recipe = known or similar
+    recipe = named or similar
     checked = with_recipe(settings, "" if recipe is None else recipe.name, devices.num_processes)
     with devices.main_first():  # which draws the example set, if there is one to draw
         if data is None:
@@ -228,8 +229,8 @@ def _job(
 
 def _example_data(backbone: str, folder: Path, eval_data: Source | None, seed: int) -> tuple[Source, Source]:
     """Draws mini's example sets, to learn and to validate on; the latter only where none is given."""
-    known = BACKBONES.get(backbone)
-    if known is None or not known.is_built_in:
+    entry = BACKBONES.get(backbone)
+    if entry is None or not entry.is_built_in:
         raise UsageError(
             "--data is needed: the paper trains on LLaVA-Instruct-150K and COCO's pictures",
             advice="See huggingface.co/datasets/liuhaotian/LLaVA-Instruct-150K (its licence, CC BY-NC 4.0, is there).",

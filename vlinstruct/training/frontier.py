@@ -1,7 +1,9 @@
 """What learns, and where what is frozen ends: what is computed once, and what every update computes from it.
 
 The further down the first learning layer lies, the more is kept: the projection's input; the Q-Former's output where
-CMAA learns; the vision tower's last hidden states where its layer norm (ln_vision) does.
+CMAA learns; the vision tower's last hidden states where its layer norm (ln_vision) does. What is frozen need not run in
+every epoch: with random weights of FlanT5-XL's shapes, the frozen parts of 150,000 samples took 3 minutes of an H200,
+three epochs of the language model 59.
 
 Legend: B rows, Q queries, T instruction tokens, P prefix positions (Q, or 2Q under EMA), I image positions, D the
 Q-Former's width, V the vision tower's, L the language model's, R x W a kept row's shape.
@@ -40,15 +42,15 @@ def unfreeze(network: InstructBlip, settings: TrainingSettings) -> dict[str, Par
         lora = LoraSettings(r=settings.lora_r, alpha=settings.lora_alpha, dropout=settings.lora_dropout)
         add_lora(network.language_model, lora, seed=settings.seed)
     named = layer_parameters(network, settings.layers)
-    # AdamW at 1e-5 would change nothing of a bfloat16 weight: a step is smaller than its last bit.
     for parameter in named.values():
+        # A step of 1e-5 is lost in bfloat16, whose numbers lie up to 0.8 % apart.
         parameter.data = parameter.data.float()
         parameter.requires_grad_(True)
     if settings.lora:
         adapters = lora_parameters(network.language_model)
         named |= {f"language_model.{name}": parameter for name, parameter in adapters.items()}
     learning = {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
-    # The authors' code trains ln_vision although the paper freezes it: what learns is counted, not believed.
+    # The authors' code trains ln_vision though the paper says the projection alone: here what learns is asserted.
     names, expected = sorted(learning), sorted(named)
     assert names == expected
     if settings.layers == ("projection",) and not settings.lora:
@@ -120,8 +122,8 @@ class QFormerOutput:
         return self.backend.network.encode_image(pixel_values)
 
     def rows(self, readings: Tensor, instructions: Sequence[str], num_tokens: int) -> Tensor:
-        both = self.backend.network.query(readings, *self.backend.qformer_ids(instructions, num_tokens))
-        joined = torch.cat(both, dim=1)[:, : self.shape[0]]
+        query_and_text = self.backend.network.query(readings, *self.backend.qformer_ids(instructions, num_tokens))
+        joined = torch.cat(query_and_text, dim=1)[:, : self.shape[0]]
         return F.pad(joined, (0, 0, 0, self.shape[0] - joined.shape[1]))
 
     def prefix(self, rows: Tensor, instructions: Sequence[str]) -> Tensor:

@@ -1,4 +1,4 @@
-"""A training: what is asked for, what it will take, who is told of it, and how it ended."""
+"""A training as values: its task (Job), what that takes (Plan), whom it tells (Progress) and its end (Finetuned)."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def plan_of(
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """Who is told how it goes, and who may stop it.
+    """What a training calls as it goes on, and what may stop it; each does nothing unless it is set.
 
     Args:
         on_loaded: called when the backbone and the samples are loaded; from here on `should_stop` is asked.

@@ -1,4 +1,9 @@
-"""Whether a training may begin or go on in its folder: nothing is mixed that does not belong together."""
+"""Whether a training may begin or go on in its folder: nothing is mixed that does not belong together.
+
+A checkpoint bears the facts that decide every bit of the result, and each is compared when a run goes on. Settings that
+decide only when files are written are not among them; some may change where the user names them; any other difference
+is refused. On torch's version and on how batches are split only the last bits depend, which a notice says.
+"""
 
 from __future__ import annotations
 
@@ -89,16 +94,17 @@ def facts_of(job: Job, fingerprints: Sequence[str], planned: Plan) -> dict[str, 
 
 
 def _require_same(
-    before: Mapping[str, Any], now: Mapping[str, Any], override: Sequence[str], progress: Progress
+    old_facts: Mapping[str, Any], facts: Mapping[str, Any], override: Sequence[str], progress: Progress
 ) -> None:
-    if before.get("torch") != now["torch"]:
-        progress.notify(f"it began with torch {before.get('torch')}, this is {now['torch']}: the last bits may differ.")
-    if before.get("split") != now["split"]:
+    old_torch, torch = old_facts.get("torch"), facts["torch"]
+    if old_torch != torch:
+        progress.notify(f"it began with torch {old_torch}, this is {torch}: the last bits may differ.")
+    if old_facts.get("split") != facts["split"]:
         progress.notify("its batches were split otherwise over steps and processes: the last bits may differ.")
     changed = {
-        name: f"{name} was {before.get(name)}, is {value}"
-        for name, value in now.items()
-        if name not in ("torch", "split") and before.get(name) != value
+        name: f"{name} was {old_facts.get(name)}, is {value}"
+        for name, value in facts.items()
+        if name not in ("torch", "split") and old_facts.get(name) != value
     }
     refused = [change for name, change in changed.items() if name not in override]
     if refused:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from vlinstruct.training.settings import TrainingSettings
 
 _FIRST_RATE = 1e-8
+# Sorting the whole epoch would show the lengths in one order, and leave too little to chance which samples meet.
 _BATCHES_SORTED_TOGETHER = 50
 _GROUPS = 7  # by answer, each then sorted by prompt: about the root of the batches, so that both lengths are alike
 

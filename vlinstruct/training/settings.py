@@ -1,6 +1,7 @@
 """The settings of a training, with the paper's recipe as defaults (appendix C.3). No torch.
 
-Names are transformers' TrainingArguments' where it has one.
+Names are transformers' TrainingArguments' where it has one. `ln_vision` is off: the paper trains the projection alone,
+though its published code leaves that norm unfrozen.
 """
 
 from __future__ import annotations
@@ -114,7 +115,7 @@ def with_recipe(values: Mapping[str, Any], backbone: str, num_processes: int = 1
 
     Args:
         values: fields of TrainingSettings.
-        backbone: a known name; others get Vicuna's recipe.
+        backbone: a name of the registry; others get Vicuna's recipe.
         num_processes: that train together.
 
     Raises:
@@ -128,8 +129,8 @@ def with_recipe(values: Mapping[str, Any], backbone: str, num_processes: int = 1
         if name not in names:
             near = get_close_matches(name, names, n=1)
             raise UsageError(f"unknown setting {name}; " + (f"did you mean {near[0]}?" if near else ", ".join(names)))
-    known = BACKBONES.get(backbone)
-    settings = TrainingSettings(**{**(known.recipe if known is not None else {}), **values})
+    entry = BACKBONES.get(backbone)
+    settings = TrainingSettings(**{**(entry.recipe if entry is not None else {}), **values})
     rows = settings.per_device_train_batch_size * num_processes
-    steps = max(1, (known.batch_size if known is not None else UNKNOWN_BATCH_SIZE) // rows)
+    steps = max(1, (entry.batch_size if entry is not None else UNKNOWN_BATCH_SIZE) // rows)
     return settings if "gradient_accumulation_steps" in values else replace(settings, gradient_accumulation_steps=steps)

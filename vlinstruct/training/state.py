@@ -1,9 +1,15 @@
-"""Checkpoints that are whole or not there: what a training needs to go on as if it had never stopped.
+"""What a training needs to go on as if it had never stopped: checkpoints that are whole or not there, and the log.
 
     checkpoints/step-00000120/   learning.safetensors  optimizer.safetensors  state.json  manifest.json
+    log.jsonl                    one JSON line per update and per validation
 
-Written into `.tmp-…`, every file synced, the manifest with their checksums last; then renamed, and only then older ones
-go. At the start the newest checkpoint whose manifest holds is taken.
+A checkpoint is written into `.tmp-…`, every file synced, the manifest with their checksums last; then renamed, and only
+then older ones go. At the start the newest checkpoint whose manifest holds is taken. accelerate's `save_state` writes
+into the final folder after it has deleted the old one, so that a crash leaves nothing to load; and neither safetensors
+nor torch's files have a checksum.
+
+The log has no clocks: a resumed run's is byte for byte an uninterrupted one's. It may be ahead of the newest
+checkpoint, and is cut back to it.
 """
 
 from __future__ import annotations
@@ -14,16 +20,17 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from torch import Tensor
 from torch.optim import Optimizer
 
 from vlinstruct.errors import CheckpointError, ResourceError
-from vlinstruct.files import file_sha256, mode_under_umask, read_json_object, sync
+from vlinstruct.files import file_sha256, mode_under_umask, read_json_object, sync, written_atomically
 from vlinstruct.weights.safetensors_files import tensors, write_tensors
 
-_KEPT = 2
+_NUM_KEPT = 2  # the newest may turn out to be damaged
 _PREFIX, _TEMPORARY = "step-", ".tmp-"
 
 
@@ -80,7 +87,7 @@ class TrainingState:
 
 
 def optimizer_tensors(optimizer: Optimizer, learning: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Returns an optimizer's state by name."""
+    """Returns an optimizer's state by the names of what learns; torch's own state_dict knows parameters by number."""
     states = {name: optimizer.state[parameter] for name, parameter in learning.items()}
     return {f"{kind}.{name}": value for name, state in states.items() for kind, value in state.items()}
 
@@ -89,6 +96,7 @@ def restore_optimizer(optimizer: Optimizer, learning: Mapping[str, Tensor], valu
     """Puts back what `optimizer_tensors` returned."""
     for key, value in values.items():
         kind, _, name = key.partition(".")
+        # AdamW keeps its counts of steps on the CPU, where reading them waits for no kernel.
         optimizer.state[learning[name]][kind] = value.clone().to("cpu" if kind == "step" else learning[name].device)
 
 
@@ -105,7 +113,8 @@ def save_state(folder: Path, state: TrainingState) -> None:
     temporary = folder / f"{_TEMPORARY}{target.name}"
     try:
         folder.mkdir(exist_ok=True)  # without the output's folder: who deletes that does not want it back
-        _clean(folder)
+        for unfinished in folder.glob(f"{_TEMPORARY}*"):  # of a run that was killed while it saved
+            shutil.rmtree(unfinished)
         if target.exists() and _what_is_wrong(target) is None:
             return
         _write_files(temporary, state)
@@ -113,8 +122,11 @@ def save_state(folder: Path, state: TrainingState) -> None:
             shutil.rmtree(target)
         temporary.rename(target)
         sync(folder)
-        for old in _checkpoints(folder)[:-_KEPT]:
-            _remove(old)
+        for old in _checkpoints(folder)[:-_NUM_KEPT]:
+            # Renamed first, so that half a checkpoint never has a checkpoint's name.
+            doomed = old.with_name(f"{_TEMPORARY}old-{old.name}")
+            old.rename(doomed)
+            shutil.rmtree(doomed)
     except OSError as error:
         why = os.strerror(error.errno or 0)
         raise ResourceError.at(
@@ -133,7 +145,15 @@ def newest_state(folder: Path) -> tuple[TrainingState | None, list[str]]:
     for path in reversed(checkpoints):
         problem = _what_is_wrong(path)
         if problem is None:
-            return _read(path), notices
+            values = read_json_object(path / "state.json")
+            state = TrainingState(
+                step=values["step"],
+                learning=dict(tensors(path / "learning.safetensors")),
+                optimizer=dict(tensors(path / "optimizer.safetensors")),
+                facts=values["facts"],
+                standing=Standing(**values["standing"]),
+            )
+            return state, notices
         notices.append(f"the checkpoint {path} is damaged ({problem}), an older one is taken")
     if checkpoints:
         raise CheckpointError(
@@ -146,18 +166,6 @@ def _checkpoints(folder: Path) -> list[Path]:
     return sorted(folder.glob(f"{_PREFIX}*")) if folder.is_dir() else []
 
 
-def _clean(folder: Path) -> None:
-    for unfinished in folder.glob(f"{_TEMPORARY}*"):
-        shutil.rmtree(unfinished)
-
-
-def _remove(checkpoint: Path) -> None:
-    """Renames first, so that half a checkpoint never has a checkpoint's name."""
-    doomed = checkpoint.with_name(f"{_TEMPORARY}old-{checkpoint.name}")
-    checkpoint.rename(doomed)
-    shutil.rmtree(doomed)
-
-
 def _write_files(folder: Path, state: TrainingState) -> None:
     folder.mkdir()
     for name, values in (("learning", state.learning), ("optimizer", state.optimizer)):
@@ -166,25 +174,15 @@ def _write_files(folder: Path, state: TrainingState) -> None:
     _write_json(folder / "state.json", {"step": state.step, "facts": state.facts, "standing": standing})
     sums = {path.name: file_sha256(path) for path in sorted(folder.iterdir())}
     for name in sums:
-        (folder / name).chmod(mode_under_umask())
+        (folder / name).chmod(mode_under_umask())  # safetensors writes 0600, and does not sync
         sync(folder / name)
     _write_json(folder / "manifest.json", sums)
     sync(folder / "manifest.json")
     sync(folder)
 
 
-def _read(path: Path) -> TrainingState:
-    values = read_json_object(path / "state.json")
-    return TrainingState(
-        step=values["step"],
-        learning=dict(tensors(path / "learning.safetensors")),
-        optimizer=dict(tensors(path / "optimizer.safetensors")),
-        facts=values["facts"],
-        standing=Standing(**values["standing"]),
-    )
-
-
 def _what_is_wrong(path: Path) -> str | None:
+    """Returns why a checkpoint is not whole; None if it is."""
     try:
         sums = read_json_object(path / "manifest.json")
         damaged = [name for name, digest in sums.items() if file_sha256(path / name) != digest]
@@ -195,3 +193,59 @@ def _what_is_wrong(path: Path) -> str | None:
 
 def _write_json(path: Path, values: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+
+
+class Log:
+    """Appends the lines of a training's log; use it as a context manager.
+
+    Args:
+        path: the file; None writes nothing, on processes that are not the main one.
+        last_step: the checkpoint's; lines of later updates, and half a line, are dropped.
+        last_validation: the update that the checkpoint's last validation followed; lines of later ones are dropped.
+    """
+
+    def __init__(self, path: Path | None, *, last_step: int, last_validation: int) -> None:
+        self.path = path
+        if path is not None and path.exists():
+            content = path.read_bytes()
+            lines = [line for line in content.splitlines(keepends=True) if line.endswith(b"\n")]
+            kept = [line for line in lines if self._is_covered(json.loads(line), last_step, last_validation)]
+            if b"".join(kept) != content:
+                with written_atomically(path) as temporary:
+                    temporary.write_bytes(b"".join(kept))
+        self.file = open(os.devnull if path is None else path, "ab")  # noqa: SIM115
+
+    @staticmethod
+    def _is_covered(record: dict[str, Any], last_step: int, last_validation: int) -> bool:
+        return bool(record["step"] <= (last_validation if "eval_loss" in record else last_step))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.file.close()
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Appends a line.
+
+        Raises:
+            ResourceError: the disk is full.
+        """
+        try:
+            self.file.write(json.dumps(record, allow_nan=False).encode() + b"\n")
+            self.file.flush()
+        except OSError as error:
+            why = os.strerror(error.errno or 0)
+            raise ResourceError.at("cannot write", str(self.path), why, "Free some space, then --resume") from error
+
+    def sync(self) -> None:
+        """Brings it to the disk, before the checkpoint that counts on it."""
+        os.fsync(self.file.fileno())
+
+
+def read_losses(path: Path) -> tuple[float | None, ...]:
+    """Returns the loss of every update in a log, None of one that was left out; nothing where there is no log."""
+    if not path.exists():
+        return ()
+    records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return tuple(record["loss"] for record in records if "loss" in record)

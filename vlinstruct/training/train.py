@@ -19,16 +19,16 @@ from torch.nn import Parameter
 
 from vlinstruct.backends.instructblip.adapter import CONFIG_FILE
 from vlinstruct.errors import ImageError
-from vlinstruct.records.lock import lock
+from vlinstruct.files import lock
 from vlinstruct.training.adapter_folder import finish, save, write_settings
 from vlinstruct.training.devices import Devices
 from vlinstruct.training.examples import Examples
 from vlinstruct.training.features import FeatureRows, Features, compute_features, features_fingerprint, rows_together
 from vlinstruct.training.frontier import Frontier, frontier, unfreeze
 from vlinstruct.training.job import UNWATCHED, Finetuned, Job, Plan, Progress, plan_of
-from vlinstruct.training.log import Log, read_losses
 from vlinstruct.training.loop import Loop
 from vlinstruct.training.resuming import earlier, facts_of, require_disk
+from vlinstruct.training.state import Log, read_losses
 
 BEST_FOLDER = "best"
 _FEATURES_FOLDERS = ("features", "features-eval")
@@ -59,6 +59,7 @@ def plan_training(job: Job, *, num_processes: int = 1) -> Plan:
 
 @contextmanager
 def _locked(folder: Path, devices: Devices, progress: Progress) -> Iterator[None]:
+    """Holds the folder's lock in the main process; the others wait until it is held and the folder is clean."""
     if not devices.is_main:
         devices.wait()
         yield
@@ -100,10 +101,10 @@ class _Prepared:
 
 def _prepared(job: Job, num_processes: int) -> _Prepared:
     learning = unfreeze(job.backend.network, job.settings)
-    kept = frontier(job.backend, job.settings.layers, job.instructions)
-    rows = [FeatureRows.of(samples, is_per_picture=kept.is_per_picture) for samples in job.sets]
-    plan = plan_of(job, learning, rows, kept.shape, num_processes)
-    return _Prepared(learning=learning, frontier=kept, rows=rows, plan=plan)
+    last_frozen = frontier(job.backend, job.settings.layers, job.instructions)
+    rows = [FeatureRows.of(samples, is_per_picture=last_frozen.is_per_picture) for samples in job.sets]
+    plan = plan_of(job, learning, rows, last_frozen.shape, num_processes)
+    return _Prepared(learning=learning, frontier=last_frozen, rows=rows, plan=plan)
 
 
 def _train(job: Job, devices: Devices, progress: Progress) -> Finetuned:
@@ -113,6 +114,7 @@ def _train(job: Job, devices: Devices, progress: Progress) -> Finetuned:
     facts = facts_of(job, fingerprints, plan)
     devices.require_same(facts)
     state = earlier(job, facts, progress)
+    # Nothing above wrote more than the lock: a run that is refused leaves the folder as it was.
     outcome = Finetuned(folder=job.folder, step=0 if state is None else state.step, num_steps=plan.num_steps)
     if state is not None and outcome.is_complete and (job.folder / CONFIG_FILE).exists():
         progress.notify("this training is already complete, nothing was changed.")
@@ -164,7 +166,7 @@ def _examples(
     job: Job, prepared: _Prepared, number: int, devices: Devices, progress: Progress, fingerprint: str
 ) -> Examples:
     """Computes what is missing of a set's frozen features, each process a share, and tokenises the rest."""
-    kept, rows = prepared.frontier, prepared.rows[number]
+    last_frozen, rows = prepared.frontier, prepared.rows[number]
     limit, num_unreadable = job.settings.skip_images, 0
 
     def leave_out(error: ImageError) -> None:
@@ -179,11 +181,11 @@ def _examples(
             job.folder / _FEATURES_FOLDERS[number],
             fingerprint=fingerprint,
             num_rows=len(rows.firsts),
-            shape=kept.shape,
+            shape=last_frozen.shape,
             dtype=job.backend.dtype,
         )
     compute_features(
-        kept,
+        last_frozen,
         rows,
         features,
         together=rows_together(job.backend.device),
@@ -194,7 +196,7 @@ def _examples(
     )
     devices.wait()
     _require_few_unreadable(rows, features, limit)
-    return Examples(job.backend, job.sets[number], kept, features, rows)
+    return Examples(job.backend, job.sets[number], last_frozen, features, rows)
 
 
 def _require_few_unreadable(rows: FeatureRows, features: Features, limit: int) -> None:

@@ -60,6 +60,7 @@ class CopyingDraft:
                     return start + length
         return None
 
+
 class DraftedRow:
     """One row's text and the draft of what follows."""
 

@@ -23,10 +23,8 @@ from vlinstruct.errors import MAX_MESSAGE_CHARACTERS, DataError, ImageError, Inp
 from vlinstruct.files import PathLike
 from vlinstruct.media.images import check_image_header
 from vlinstruct.training.data.fields import (
-    Fields,
     RecordIds,
     TrainingConversation,
-    add_id,
     conversation_of,
     image_of,
     name_of,
@@ -77,14 +75,17 @@ def read_conversations(
     root = _root(file, image_root)
     samples: list[TrainingSample] = []
     ids = RecordIds()
-    first, num_bad = None, 0
+    first_error, num_bad = None, 0
     for record in training_records(file):
         try:
-            samples.extend(_samples(conversation_of(record, root, ids), answers))
+            conversation = conversation_of(record.read(), root, ids, is_metadata=record.is_metadata)
+            samples.extend(_samples(conversation, answers))
         except InputError as error:
-            first, num_bad = first or error, num_bad + 1
-    if first is not None:
-        raise _first_of(first, num_bad)
+            first_error, num_bad = first_error or error, num_bad + 1
+    if first_error is not None:
+        more = f" ({num_bad:,} bad records in all: --check-data lists them)" if num_bad > 1 else ""
+        message = shortened(first_error.message, MAX_MESSAGE_CHARACTERS - len(more)) + more
+        raise DataError(message, code=first_error.code)
     ids.refuse_repeated(file)
     return samples
 
@@ -107,11 +108,6 @@ def problems_of(path: PathLike, *, image_root: PathLike | None) -> Iterator[str]
 
 def _root(file: str, image_root: PathLike | None) -> str:
     return os.fspath(image_root) if image_root is not None else os.path.dirname(file)
-
-
-def _first_of(error: InputError, num_bad: int) -> DataError:
-    more = f" ({num_bad:,} bad records in all: --check-data lists them)" if num_bad > 1 else ""
-    return DataError(shortened(error.message, MAX_MESSAGE_CHARACTERS - len(more)) + more, code=error.code)
 
 
 def _samples(conversation: TrainingConversation, answers: Answers) -> list[TrainingSample]:
@@ -141,24 +137,22 @@ class _RecordCheck:
         self._ids = RecordIds()
         self._picture_problem = cache(_picture_problem)
 
-    def problems(self, record: TrainingRecord) -> Iterator[str]:
-        """Yields what is wrong with a record's id, picture and text, a line each; of a text the first problem."""
+    def problems(self, record: TrainingRecord) -> list[str]:
+        """Returns what is wrong with a record's id, picture and text, a line each; of a text the first problem."""
         problems: list[str] = []
-        fields = _attempt(record.fields, problems)
-        if fields is not None:
-            self._check_fields(fields, record, problems)
-        yield from problems
-
-    def _check_fields(self, fields: Fields, record: TrainingRecord, problems: list[str]) -> None:
-        name = _attempt(partial(name_of, fields, record), problems)
-        image = _attempt(partial(image_of, fields, record, self._root), problems)
-        _attempt(partial(turns_of, fields, record), problems)
-        if name is not None and (first := add_id(self._ids, fields, record, name, image)):
+        fields = _attempt(record.read, problems)
+        if fields is None:
+            return problems
+        name = _attempt(partial(name_of, fields), problems)
+        image = _attempt(partial(image_of, fields, self._root, is_metadata=record.is_metadata), problems)
+        _attempt(partial(turns_of, fields, is_metadata=record.is_metadata), problems)
+        if name is not None and (first := self._ids.add(fields, name, image)):
             why = f"its id '{shortened(name, 40)}' is that of {first} too"
-            problems.append(DataError.at("cannot use item", record.place, why, "Give it another").message)
+            problems.append(fields.error(why, advice="Give it another").message)
         if image is not None and (error := self._picture_problem(image)):
             why = shortened(error.problem, _MAX_WHY_CHARACTERS)
-            problems.append(DataError.at("cannot use item", record.place, why, error.advice).message)
+            problems.append(fields.error(why, advice=error.advice).message)
+        return problems
 
 
 def _attempt(read: Callable[[], Part], problems: list[str]) -> Part | None:

@@ -13,11 +13,12 @@ from typing import BinaryIO
 import pytest
 
 from vlinstruct.errors import OutputInUseError
-from vlinstruct.records.lock import lock
+from vlinstruct.files import lock
 
 _PARENT = """
 import os, subprocess, sys, time
-from vlinstruct.records.lock import lock
+from vlinstruct.errors import OutputInUseError
+from vlinstruct.files import lock
 with open(sys.argv[1], "ab") as stream:
     lock(stream, "it")
     child = os.fork() if sys.argv[2] == "fork" else subprocess.Popen([sys.executable, "-c", "input()"]).pid

@@ -8,8 +8,7 @@ import pytest
 from vlinstruct.errors import DataError, InputError, TextError
 from vlinstruct.media.fetch import Url
 from vlinstruct.records import lines
-from vlinstruct.records.items import Item, ItemError, read_items
-from vlinstruct.records.lines import ItemOptions
+from vlinstruct.records.lines import Item, ItemError, ItemOptions, read_items
 
 GOOD = '{"image": "a.png", "question": "what?"}'
 

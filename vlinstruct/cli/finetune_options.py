@@ -1,4 +1,8 @@
-"""TrainingSettings' fields as options; what is not given is the settings file's, else the recipe's."""
+"""TrainingSettings' fields as options.
+
+Every default is None, which says "not typed": what was not typed comes from the settings file, else from the backbone's
+recipe. The defaults that `--help` shows are the paper's.
+"""
 
 from __future__ import annotations
 
@@ -67,29 +71,23 @@ class TrainingOptions:
     eval_steps: Annotated[int | None, typer.Option(help="Updates between validations.", show_default="500")] = None
 
     def settings(self, file: Path | None) -> dict[str, Any]:
-        """Returns what was given, checked: a file's settings, which options override.
+        """Returns a file's settings, which the options that were typed override.
 
         Args:
-            file: YAML of the same names.
+            file: YAML of the same names; None for none.
 
         Raises:
-            UsageError: an option is out of range.
-            DataError: the file cannot be used.
+            DataError: the file cannot be used, or one of its settings is out of range.
         """
-        given = {field.name: value for field in fields(self) if (value := getattr(self, field.name)) is not None}
-        return {**_read(file), **given}
+        typed = {field.name: value for field in fields(self) if (value := getattr(self, field.name)) is not None}
+        if file is None:
+            return typed
+        from vlinstruct.settings_file import read_settings
+        from vlinstruct.training.settings import TrainingSettings
 
-
-def _read(file: Path | None) -> dict[str, Any]:
-    """Returns a file's settings, checked without the options: what is wrong with them is the file's fault."""
-    if file is None:
-        return {}
-    from vlinstruct.settings_file import read_settings
-    from vlinstruct.training.settings import TrainingSettings
-
-    values = read_settings(file, TrainingSettings)
-    try:
-        TrainingSettings(**values)
-    except UsageError as error:
-        raise DataError.at("cannot use settings", file, error.message, "Correct the file") from error
-    return values
+        values = read_settings(file, TrainingSettings)
+        try:
+            TrainingSettings(**values)  # without the options: what is wrong with these is the file's fault
+        except UsageError as error:
+            raise DataError.at("cannot use settings", file, error.message, "Correct the file") from error
+        return {**values, **typed}

@@ -15,8 +15,7 @@ from safetensors.torch import load_file, save_file
 from vlinstruct.backends.instructblip.configuration import InstructBlipConfig
 from vlinstruct.backends.instructblip.load import empty_model, load_model
 from vlinstruct.backends.registry import BACKBONES
-from vlinstruct.conversion.import_lavis import LavisParts, gathered, import_lavis
-from vlinstruct.conversion.lavis import transformers_name
+from vlinstruct.conversion.lavis import LavisParts, gathered, import_lavis, transformers_name
 from vlinstruct.conversion.model_folder import Writing
 from vlinstruct.errors import CheckpointError
 from vlinstruct.weights.safetensors_files import shards
