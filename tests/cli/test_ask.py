@@ -194,7 +194,7 @@ def test_a_value_out_of_range_is_refused_before_the_model_is_loaded(
 
 @pytest.mark.usefixtures("no_model")
 def test_a_picture_and_a_question_that_changed_places_are_named(picture: Path) -> None:
-    swapped = f"the picture and the text have changed places. {USAGE}"
+    swapped = f"the picture and the text are in the wrong order. {USAGE}"
     assert swapped in vli("ask", "what is this", picture).refusal(2)
     assert swapped in vli("ask", "what is this", "missing.jpg").refusal(2)
     assert swapped in vli("ask", picture, "what is this", picture).refusal(2)
@@ -226,7 +226,7 @@ def test_the_vision_tower_runs_once_per_picture(
     ("arguments", "words"),
     [
         (("--choices", "yes,no", "--num-beams", 2), "the options of generation change nothing"),
-        (("--select", "paper"), "--select and --templates change nothing without --optimize"),
+        (("--select", "paper"), "the options of optimization change nothing without --optimize"),
     ],
 )
 def test_an_option_that_changes_nothing_is_said_unless_quiet(

@@ -210,10 +210,10 @@ def test_a_piped_chat_ends_where_its_next_picture_cannot_be_read(picture: Path) 
     ("image", "words"),
     [
         ("-", "stdin brings the questions"),
-        (".", "it may be several pictures"),
-        ("*.png", "it may be several pictures"),
-        ("https://example.org/a.png", "URLs are fetched where they are typed"),
-        ("", "this is no command. Commands are /optimize [TEXT], /image PATH"),
+        (".", "this may be several pictures"),
+        ("*.png", "this may be several pictures"),
+        ("https://example.org/a.png", "URLs are fetched only if typed"),
+        ("", "there is no such command. Commands are /optimize [TEXT], /image PATH"),
     ],
 )
 def test_a_picture_that_cannot_be_talked_about_is_refused(

@@ -9,7 +9,7 @@ import sys
 import pytest
 from command_line import vli
 
-from vlinstruct.cli.options import HEADINGS
+from vlinstruct.cli.command import HEADINGS
 
 COMMANDS = re.findall(r"^  ([a-z-]+)  ", vli("--help").stdout.decode().split("Commands:")[1], re.MULTILINE)
 

@@ -167,7 +167,7 @@ def test_missing_templates_are_one_line(picture: Path) -> None:
 
 @pytest.mark.usefixtures("no_model")
 def test_a_picture_and_an_instruction_that_changed_places_are_named(picture: Path, pictures: Pictures) -> None:
-    swapped = f"the picture and the text have changed places. {USAGE}"
+    swapped = f"the picture and the text are in the wrong order. {USAGE}"
     assert swapped in vli("optimize", picture, "what is this").refusal(2)
     assert swapped in vli("optimize", "missing.jpg", "what is this").refusal(2)
     assert "a text is missing" in vli("optimize", *pictures(2)).refusal(2)

@@ -145,7 +145,7 @@ def test_a_second_run_has_nothing_to_do_and_loads_no_model(
     monkeypatch.setattr("vlinstruct.model.load", lambda *_, **__: pytest.fail("the model was loaded"))
     second = vli("ask", folder, ASKED, "--output", output)
     assert second.text == ""
-    assert second.lines[-1] == f"done: 0 records written to {output}, 3 were there already"
+    assert second.lines[-1] == f"done: 0 records written to {output}, 3 were already there"
     assert vli("ask", folder, ASKED, "--output", output, "--quiet").lines == []
     assert (output.read_bytes(), output.stat().st_mtime_ns) == (before, changed_at)
 
@@ -209,7 +209,7 @@ def test_failed_items_are_tried_again_and_good_ones_are_not(
     paths[1].write_bytes(sound)
     last = vli("ask", *paths, ASKED, "--output", output)
     assert last.exit_code == 0
-    assert f"done: 1 records written to {output}, 3 were there already" in last.lines
+    assert f"done: 1 records written to {output}, 3 were already there" in last.lines
     assert num_seen == [1, 1, 1, 1]
     vli("ask", *paths, ASKED, "--output", tmp_path / "whole.jsonl")
     assert is_complete(output, tmp_path / "whole.jsonl")

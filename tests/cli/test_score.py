@@ -90,7 +90,7 @@ def test_the_vision_tower_runs_once_per_picture(picture: Path, pictures: Picture
 
 @pytest.mark.usefixtures("no_model")
 def test_a_picture_and_an_instruction_that_changed_places_are_named(picture: Path) -> None:
-    swapped = f"the picture and the text have changed places. {USAGE}"
+    swapped = f"the picture and the text are in the wrong order. {USAGE}"
     assert swapped in vli("score", "what is this", picture).refusal(2)
     assert swapped in vli("score", "what is this", "missing.png", "and this").refusal(2)
     assert f"a text is missing: {picture} is a file" in vli("score", picture, picture).refusal(2)

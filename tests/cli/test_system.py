@@ -332,7 +332,7 @@ def test_sigterm_during_a_batch_keeps_what_is_done_and_the_run_goes_on_from_ther
     assert output.read_bytes().endswith(b"\n")
     num_lines = len(output.read_bytes().splitlines())
     assert 1 <= num_lines < 16
-    assert f"{num_lines} were there already" in vli(*command, "--output", output).stderr
+    assert f"{num_lines} were already there" in vli(*command, "--output", output).stderr
     assert vli(*command, "--output", whole).exit_code == 0
     assert output.read_bytes() == whole.read_bytes()
 

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
-from vlinstruct.cli.options import (
-    ANSWER,
-    INPUT,
-    OPTIMIZATION,
-    DataOptions,
-    GenerationOptions,
-    OptimizationOptions,
-    RunOptions,
-    takes,
-)
+from vlinstruct.cli.command import ANSWER, INPUT, OPTIMIZATION, takes
+from vlinstruct.cli.options import GenerationOptions, OptimizationOptions, RunOptions
 from vlinstruct.cli.terminal import Talk
 from vlinstruct.errors import UsageError
 from vlinstruct.text import check_instruction
@@ -25,6 +19,25 @@ if TYPE_CHECKING:
     from vlinstruct.operations import Fields
 
 _USAGE = 'vlinstruct ask IMAGE... "QUESTION"'
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions:
+    """A file of items, in place of what is typed."""
+
+    HEADING: ClassVar = INPUT
+
+    data: Annotated[
+        Path | None, typer.Option(help='Ask the lines of a file: {"image": ..., "question": ..., "id": ...}.')
+    ] = None
+    allow_urls: Annotated[bool, typer.Option("--allow-urls", help="Fetch pictures that --data names by URL.")] = False
+    allow_outside: Annotated[
+        bool, typer.Option("--allow-outside", help="Read pictures of --data that lie outside its folder.")
+    ] = False
+
+    def __post_init__(self) -> None:
+        if self.data is None and (self.allow_urls or self.allow_outside):
+            raise UsageError("--allow-urls and --allow-outside are for --data: what is typed is always read.")
 
 
 @takes(DataOptions, RunOptions, GenerationOptions, OptimizationOptions)
@@ -37,7 +50,7 @@ def ask(
     ] = False,
     choices: Annotated[
         str | None,
-        typer.Option(help='Rank these answers in place of generating one: "yes,no".', rich_help_panel=ANSWER),
+        typer.Option(help='Rank these answers instead of generating one: "yes,no".', rich_help_panel=ANSWER),
     ] = None,
     template: Annotated[
         str | None, typer.Option(help='Wrap the question: "Question: {question} Answer:".', rich_help_panel=ANSWER)
@@ -66,8 +79,7 @@ def ask(
     from vlinstruct.operations import Ask
 
     if ocr:
-        require_ocr()
-
+        require_ocr()  # before pictures are listed: a missing package must not cost a run's beginning
     talk = Talk(quiet=options.quiet)
     operation = Ask(
         template=_template(template, ocr=ocr),
@@ -80,7 +92,7 @@ def ask(
     if choices is not None and generation != GenerationOptions():
         talk.notice("--choices ranks answers and generates none: the options of generation change nothing.")
     if not optimize and optimization != OptimizationOptions():
-        talk.notice("--select and --templates change nothing without --optimize.")
+        talk.notice("the options of optimization change nothing without --optimize.")
     work = _work(arguments or [], data, options, talk)
     run(operation, work, options=options, talk=talk, render=_render, templates=optimization.templates)
 
@@ -90,8 +102,8 @@ def _work(arguments: list[str], data: DataOptions, options: RunOptions, talk: Ta
 
     if data.data is not None:
         if arguments:
-            raise UsageError("--data brings its own pictures and questions: leave IMAGE and QUESTION away.")
-        return file_work(data.data, data)
+            raise UsageError("--data brings its own pictures and questions: leave out IMAGE and QUESTION.")
+        return file_work(data.data, allow_urls=data.allow_urls, allow_outside=data.allow_outside)
     if len(arguments) < 2:
         raise UsageError("a picture and a question are needed", advice=f"Type: {_USAGE}")
     *images, question = arguments
@@ -101,6 +113,7 @@ def _work(arguments: list[str], data: DataOptions, options: RunOptions, talk: Ta
 
 
 def _template(text: str | None, *, ocr: bool) -> str:
+    """Returns what is asked; a template without its fields would drop the question without a word."""
     from vlinstruct.operations import OCR_TEMPLATE, QUESTION_FIELD, TOKENS_FIELD
 
     if text is None:
@@ -113,6 +126,7 @@ def _template(text: str | None, *, ocr: bool) -> str:
 
 
 def _choices(text: str | None) -> tuple[str, ...]:
+    """Divides `yes,no` at its commas; an answer that contains one needs `choices=` in Python."""
     if text is None:
         return ()
     choices = tuple(part.strip() for part in text.split(","))

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from vlinstruct.cli.options import OUTPUT, CommonOptions, takes
+from vlinstruct.cli.command import OUTPUT, takes
+from vlinstruct.cli.options import CommonOptions
 from vlinstruct.cli.terminal import Talk, show, show_record
 
 if TYPE_CHECKING:

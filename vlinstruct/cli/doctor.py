@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vlinstruct.cli.options import MODEL, BackboneOption, CommonOptions, DeviceOption, Dtype, takes
+from vlinstruct.cli.command import MODEL, takes
+from vlinstruct.cli.options import BackboneOption, CommonOptions, DeviceOption, Dtype
 from vlinstruct.cli.terminal import Talk, show, show_record
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from vlinstruct.cli.options import INPUT, MODEL, OUTPUT, BackboneOption, CommonOptions, DeviceOption, Dtype, takes
+from vlinstruct.cli.command import INPUT, MODEL, OUTPUT, takes
+from vlinstruct.cli.options import BackboneOption, CommonOptions, DeviceOption, Dtype
 from vlinstruct.cli.terminal import Talk, show, show_record
 from vlinstruct.cli.training_options import TrainingOptions
 from vlinstruct.cli.training_progress import StopRequest, TrainingBar

@@ -1,22 +1,19 @@
 """The options that several commands share, each named, checked and explained once.
 
-`@takes(RunOptions)` gives a command the options of a dataclass: Typer sees them as if they stood in the command's own
-signature, the command gets one object. `--help` shows them under the heading that their class has.
+A group makes a Settings object of what was typed: ranges are checked there, where Python's callers pass, too. What Typer
+checks itself (`min`, `max`, a list of words) it can also show in `--help`.
 """
 
 from __future__ import annotations
 
-import copy
-import functools
-import inspect
-from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import typer
 
 from vlinstruct.backends.registry import BACKBONES
+from vlinstruct.cli.command import ANSWER, INPUT, MODEL, OPTIMIZATION, OUTPUT
 from vlinstruct.errors import UsageError
 from vlinstruct.settings import (
     GenerationSettings,
@@ -29,12 +26,6 @@ from vlinstruct.settings import (
 
 if TYPE_CHECKING:
     from vlinstruct.instruction.templates import Templates
-
-C = TypeVar("C", bound=Callable[..., None])
-
-INPUT, MODEL, ANSWER, OPTIMIZATION, OUTPUT = "Input", "Model", "Answer", "Optimization", "Output"
-HEADINGS = (INPUT, MODEL, ANSWER, OPTIMIZATION, "Training", OUTPUT)
-"""The headings of `--help`, in order; what only one command has comes before them."""
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 BackboneOption = Annotated[
@@ -58,67 +49,12 @@ OfflineOption = Annotated[
 ]
 
 
-def takes(*kinds: type) -> Callable[[C], C]:
-    """Replaces a command's last parameters, one per kind, by the options that the kinds declare."""
-
-    def wrap(command: C) -> C:
-        own = list(inspect.signature(command, eval_str=True).parameters.values())[: -len(kinds)]
-
-        @functools.wraps(command)
-        def wrapped(**values: Any) -> None:
-            groups = [kind(**{field.name: values.pop(field.name) for field in fields(kind)}) for kind in kinds]
-            command(**values, **dict(zip(_group_names(command, kinds), groups, strict=True)))
-
-        options = [parameter for kind in kinds for parameter in _parameters(kind)]
-        keyword_only = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
-        wrapped.__signature__ = inspect.Signature([*keyword_only, *options])  # type: ignore[attr-defined]
-        wrapped.__annotations__ = {p.name: p.annotation for p in [*own, *options]}
-        return wrapped  # type: ignore[return-value]
-
-    return wrap
-
-
-def _group_names(command: Callable[..., None], kinds: tuple[type, ...]) -> list[str]:
-    return list(inspect.signature(command).parameters)[-len(kinds) :]
-
-
-def _parameters(kind: type) -> list[inspect.Parameter]:
-    """Returns a kind's options as parameters; what every command takes comes last."""
-    hints = get_type_hints(kind, include_extras=True)
-    shared = CommonOptions.__mro__
-    owners = {field: _owner(kind, field.name) for field in fields(kind)}
-    in_order = sorted(owners, key=lambda field: shared.index(owners[field]) + 1 if owners[field] in shared else 0)
-    return [
-        inspect.Parameter(
-            field.name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=field.default,
-            annotation=_under(vars(owners[field]).get("HEADING"), hints[field.name]),
-        )
-        for field in in_order
-    ]
-
-
-def _owner(kind: type, name: str) -> type:
-    """Returns the class that declares a field."""
-    return next(base for base in kind.__mro__ if name in vars(base).get("__annotations__", {}))
-
-
-def _under(heading: str | None, hint: Any) -> Any:
-    """Returns an option's type with the heading under which it is shown, unless it names its own."""
-    (option,) = hint.__metadata__
-    if option.rich_help_panel is not None:
-        return hint
-    option = copy.copy(option)
-    option.rich_help_panel = heading
-    return Annotated[hint.__origin__, option]
-
-
 @dataclass(frozen=True, kw_only=True)
 class PrintOptions:
     """How a command prints what it has to say."""
 
     HEADING: ClassVar = OUTPUT
+    IS_SHOWN_LAST: ClassVar = True
 
     as_json: Annotated[bool, typer.Option("--json", help="Print records as JSON.")] = False
     # No command reads it: `main` looks for the word itself, since an error may come before the options are read.
@@ -130,6 +66,7 @@ class CommonOptions(PrintOptions):
     """What every command takes that runs a model."""
 
     HEADING: ClassVar = OUTPUT
+    IS_SHOWN_LAST: ClassVar = True
 
     offline: OfflineOption = False
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No notices, no progress.")] = False
@@ -154,7 +91,7 @@ class ModelOptions(CommonOptions):
         int,
         typer.Option(
             min=1,
-            max=178_956_970,
+            max=178_956_970,  # what Pillow refuses itself, as a decompression bomb
             help="Refuse larger pictures before they are decoded.",
             rich_help_panel=INPUT,
         ),
@@ -185,7 +122,7 @@ class RunOptions(ModelOptions):
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write JSON lines here; an earlier run is resumed.")
     ] = None
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output in place of resuming it.")] = False
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output instead of resuming it.")] = False
     max_failures: Annotated[int | None, typer.Option(min=1, help="Stop a batch after this many failed items.")] = None
 
     def settings(self, templates: Path | None = None) -> RunSettings:
@@ -202,25 +139,6 @@ class RunOptions(ModelOptions):
     def __post_init__(self) -> None:
         if self.overwrite and self.output is None:
             raise UsageError("--overwrite needs --output FILE: there is nothing to replace.")
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataOptions:
-    """A file of items, in place of what is typed."""
-
-    HEADING: ClassVar = INPUT
-
-    data: Annotated[
-        Path | None, typer.Option(help='Ask the lines of a file: {"image": ..., "question": ..., "id": ...}.')
-    ] = None
-    allow_urls: Annotated[bool, typer.Option("--allow-urls", help="Fetch pictures that --data names by URL.")] = False
-    allow_outside: Annotated[
-        bool, typer.Option("--allow-outside", help="Read pictures of --data that lie outside its folder.")
-    ] = False
-
-    def __post_init__(self) -> None:
-        if self.data is None and (self.allow_urls or self.allow_outside):
-            raise UsageError("--allow-urls and --allow-outside are for --data: what is typed is always read.")
 
 
 @dataclass(frozen=True, kw_only=True)
