@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from vlinstruct.batch import BadItem, Batch, BatchItem, Outcome, Summary, resume_key, write_records
+from vlinstruct.batch import Summary, resume_key, write_records
+from vlinstruct.chunks import BadItem, Batch, BatchItem, Outcome
 from vlinstruct.errors import (
     CheckpointError,
     DataError,

@@ -178,7 +178,7 @@ def test_whole_turns_are_cut_from_the_left_and_the_question_stays_whole(
         one_more = prompt_of([*pairs[max(cut - 1, 0) : number], (turn.question, "")])
         assert cut == 0 or len(tokenizer.prompt_ids(one_more)) > 500
     assert chat.turns[-1].num_turns_cut > 0
-    assert f"they are left out: {chat.turns[-1].num_turns_cut}" in caplog.messages[-1]
+    assert f"left out: {chat.turns[-1].num_turns_cut}" in caplog.messages[-1]
 
 
 @pytest.mark.parametrize(("kind", "room"), [("t5", 512), ("llama", 2048 - NUM_QUERY_TOKENS - 6)])

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vlinstruct.backends.instructblip.memory import plan_memory
-    from vlinstruct.batch import BatchItem, optimize_shared, run_batch, run_one
+    from vlinstruct.batch import optimize_shared, run_batch, run_one
     from vlinstruct.chat import Chat, ChatSettings
+    from vlinstruct.chunks import BatchItem
     from vlinstruct.conversion.convert import convert
     from vlinstruct.doctor.diagnosis import diagnose
     from vlinstruct.errors import VlinstructError
@@ -62,7 +63,7 @@ __all__ = [
 # No room or module here has a verb's name: importing the room would bind it over the function.
 _HOMES = {
     "Ask": "operations",
-    "BatchItem": "batch",
+    "BatchItem": "chunks",
     "Chat": "chat",
     "ChatSettings": "chat",
     "EvaluationSettings": "evaluation.settings",

@@ -1,13 +1,9 @@
-"""Runs an operation over items, one record each: a bad item costs one record, not the batch. No torch at import.
+"""Runs an operation over items and writes one record each; resumes what an earlier run began. No torch at import.
 
     items = [BatchItem(id="a.png", source=Path("a.png"), image="a.png", texts=("what is it?",))]
     run_batch(Ask(), items, output="answers.jsonl", settings=RunSettings(batch_size=16))
 
 The model is loaded when the first picture has been read, so that a command that cannot succeed fails at once.
-
-A chunk is `batch_size` pictures that could be read, in order. A bad item takes no place in it, and an item that an
-earlier run finished keeps its place: the last decimals of a score depend on who shares the chunk, so a record has the
-same bytes whatever is wrong with other items and however often the run was interrupted.
 """
 
 from __future__ import annotations
@@ -21,17 +17,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from vlinstruct.backends.registry import default_backbone, find, find_adapter
-from vlinstruct.errors import InputError, NetworkError, VlinstructError
+from vlinstruct.chunks import BadItem, Batch, BatchItem, read_picture
+from vlinstruct.errors import VlinstructError
 from vlinstruct.files import PathLike, read_json_object
 from vlinstruct.instruction.templates import Templates
 from vlinstruct.media import ocr
-from vlinstruct.media.images import DEFAULT_LIMITS, ImageLimits, LoadedImage
-from vlinstruct.media.inputs import Source, load_source
+from vlinstruct.media.images import DEFAULT_LIMITS, ImageLimits
 from vlinstruct.media.read_ahead import read_ahead
 from vlinstruct.operations import Fields, Operation, optimization_fields
-from vlinstruct.records.output import RecordWriter, error_record, open_records
+from vlinstruct.records.output import RecordWriter, open_records
 from vlinstruct.settings import OptimizationSettings, RunSettings
-from vlinstruct.values import Failed, Identity, good
+from vlinstruct.values import Failed, Identity
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -40,157 +36,6 @@ if TYPE_CHECKING:
 
 SHARED_SCHEMA = "vlinstruct.optimize_shared/1"
 DEFAULT_RUN = RunSettings()
-
-
-@dataclass(frozen=True, kw_only=True)
-class BatchItem:
-    """One item to work on.
-
-    Args:
-        id: unique in the batch.
-        source: the picture.
-        image: what the record calls the picture.
-        texts: what was typed for it: the question, the instruction, or several instructions to score.
-    """
-
-    id: str | int
-    source: Source
-    image: str
-    texts: tuple[str, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class BadItem:
-    """An item that cannot be worked on, as known before the run."""
-
-    id: str | int
-    error: VlinstructError
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """What became of an item: its record, and the error if it failed."""
-
-    record: Fields
-    error: VlinstructError | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Row:
-    """An item of a chunk: its picture, its error, or neither if an earlier run finished it."""
-
-    item: BatchItem | BadItem
-    image: Image.Image | None = None
-    error: VlinstructError | None = None
-    notices: tuple[str, ...] = ()
-    is_done: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Batch:
-    """An operation over items.
-
-    Args:
-        operation: what to do.
-        backbone: what the records call the model.
-        load_model: loads it; called once, when the first picture has been read.
-        batch_size: items that go through the model together, at least 1.
-        limits: how large a picture may be.
-        read_text: reads the words in a picture, which then follow an item's texts, joined by commas; None for nobody.
-        notify: is told what a user should know of a picture, e.g. that it is animated.
-    """
-
-    operation: Operation
-    backbone: str
-    load_model: Callable[[], Model]
-    batch_size: int = 1
-    limits: ImageLimits = DEFAULT_LIMITS
-    read_text: Callable[[Image.Image], Sequence[str]] | None = None
-    notify: Callable[[str], None] = lambda notice: None
-
-    def outcomes(
-        self, items: Iterable[BatchItem | BadItem], *, is_done: Callable[[str | int], bool] = lambda id: False
-    ) -> Iterator[Outcome]:
-        """Yields one outcome per item, in order.
-
-        Args:
-            items: with ids of their own.
-            is_done: says by an item's id that an earlier run finished it; it gets no outcome.
-
-        Raises:
-            CheckpointError: the model was refused; NetworkError: it cannot be downloaded. They concern every item.
-        """
-        load = functools.cache(self.load_model)
-        chunk: list[_Row] = []
-        num_places = 0
-        for row in read_ahead(items, functools.partial(self._row, is_done), num_ahead=self.batch_size):
-            for notice in row.notices:
-                self.notify(notice)
-            chunk.append(row)
-            num_places += row.error is None
-            if num_places in (0, self.batch_size):
-                yield from self._run(chunk, load)
-                chunk, num_places = [], 0
-        yield from self._run(chunk, load)
-
-    def _row(self, is_done: Callable[[str | int], bool], item: BatchItem | BadItem) -> _Row:
-        return _Row(item=item, is_done=True) if is_done(item.id) else self._read(item)
-
-    def _read(self, item: BatchItem | BadItem) -> _Row:
-        if isinstance(item, BadItem):
-            return _Row(item=item, error=item.error)
-        loaded = _picture(item, self.limits)
-        if isinstance(loaded, Failed):
-            return _Row(item=item, error=loaded.error)
-        return _Row(item=item, image=loaded.image, notices=tuple(loaded.notices))
-
-    def _run(self, chunk: Sequence[_Row], load: Callable[[], Model]) -> Iterator[Outcome]:
-        todo = [row for row in chunk if not row.is_done]
-        results: dict[str | int, Fields | Failed] = {}
-        if any(row.error is None for row in todo):
-            rows = [self._read(row.item) if row.is_done else row for row in chunk]
-            results = self._results(load(), [row for row in rows if row.error is None])
-        for row in todo:
-            yield self._outcome(row.item, Failed(error=row.error) if row.error else results[row.item.id])
-
-    def _results(self, model: Model, rows: Sequence[_Row]) -> dict[str | int, Fields | Failed]:
-        """Runs a chunk; one that fails as a whole is run again item by item."""
-        ids = [row.item.id for row in rows]
-        try:
-            seen = [good(outcome) for outcome in model.see_each([row.image for row in rows if row.image is not None])]
-            texts = [self._texts(row) for row in rows]
-            results = self.operation.run(model, seen, texts)
-            return {id: _with_revision(result, model.revision) for id, result in zip(ids, results, strict=True)}
-        except InputError as error:
-            if len(rows) == 1:
-                return {ids[0]: Failed(error=error)}
-            return {id: result for row in rows for id, result in self._results(model, [row]).items()}
-
-    def _texts(self, row: _Row) -> Sequence[str]:
-        assert isinstance(row.item, BatchItem)
-        if self.read_text is None or row.image is None:
-            return row.item.texts
-        return (*row.item.texts, ", ".join(self.read_text(row.image)))
-
-    def _outcome(self, item: BatchItem | BadItem, result: Fields | Failed) -> Outcome:
-        schema = self.operation.schema
-        if isinstance(result, Failed):
-            return Outcome(record=error_record(schema, item.id, result.error), error=result.error)
-        assert isinstance(item, BatchItem)
-        head = {"schema": schema, "id": item.id, "status": "ok", "image": item.image, "backbone": self.backbone}
-        return Outcome(record={**head, **result})
-
-
-def _picture(item: BatchItem, limits: ImageLimits) -> LoadedImage | Failed:
-    try:
-        return load_source(item.source, name=item.image, limits=limits)
-    except (InputError, NetworkError) as error:
-        return Failed(error=error)
-
-
-def _with_revision(result: Fields | Failed, revision: str | None) -> Fields | Failed:
-    """Adds the hub's commit to a record, where there is one: a name stays the same when a repository moves on."""
-    return result if revision is None or isinstance(result, Failed) else {**result, "revision": revision}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -275,7 +120,7 @@ def run_batch(
     if isinstance(output, str | Path) or hasattr(output, "__fspath__"):
         templates = [settings.templates] if settings.templates is not None else []
         pictures = [item.source for item in listed if isinstance(item, BatchItem) and isinstance(item.source, Path)]
-        key = source.key()
+        key = source.key()  # hashes the weights' files, which a stream that cannot be resumed does not need
         writer = open_records(
             output,
             schema=operation.schema,
@@ -366,14 +211,14 @@ def resume_key(operation: Operation, item: BatchItem | BadItem, model: Sequence[
     Returns:
         16 hex digits.
     """
-    asked = [item.image, _piped_in(item.source), item.texts] if isinstance(item, BatchItem) else None
-    parts = [operation.schema, operation.settings(), str(item.id), asked, *model]
+    arguments = None
+    if isinstance(item, BatchItem):
+        # Pictures of stdin are all called `-`: their bytes tell them apart. A file is its name: reading a folder's
+        # pictures to decide what is left to do would take as long as opening them.
+        piped = hashlib.sha256(item.source).hexdigest() if isinstance(item.source, bytes) else None
+        arguments = [item.image, piped, item.texts]
+    parts = [operation.schema, operation.settings(), str(item.id), arguments, *model]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _piped_in(source: Source) -> str | None:
-    """Tells apart the pictures of stdin, which are all called `-`."""
-    return hashlib.sha256(source).hexdigest() if isinstance(source, bytes) else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -398,7 +243,7 @@ class Pictures:
         """Yields all pictures that can be read, in order."""
         places = [place for place in range(len(self.items)) if place not in self.failed]
         chunk: list[Image.Image] = []
-        read = functools.partial(_picture, limits=self.limits)
+        read = functools.partial(read_picture, limits=self.limits)
         items = [self.items[place] for place in places]
         for place, loaded in zip(places, read_ahead(items, read, num_ahead=self.batch_size), strict=True):
             if isinstance(loaded, Failed):
@@ -441,6 +286,7 @@ def optimize_shared(
     source = _Source(settings, on_loaded)
     limits = ImageLimits(max_pixels=settings.max_pixels)
     pictures = Pictures(items=items, batch_size=settings.batch_size, limits=limits, notify=notify)
+    # Before the model is loaded: if no picture can be read, that is the error, and it comes at once.
     if next(pictures.chunks(), None) is None:
         raise pictures.failed[0]
     model = source.load()

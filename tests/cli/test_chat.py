@@ -392,7 +392,7 @@ def test_ctrl_c_at_the_prompt_ends_with_130(
 def test_turns_that_no_longer_fit_are_counted(picture: Path) -> None:
     result = vli("chat", picture, "--json", stdin=f"{'x' * 300}?\n{'y' * 300}?\nz?\n".encode())
     assert [record["turns_cut"] for record in result.records] == [0, 1, 1]
-    assert result.stderr == "notice: the prompt has no room for the first turns, they are left out: 1\n"
+    assert result.stderr == "notice: the prompt has no room for the first turns; left out: 1\n"
 
 
 @pytest.mark.parametrize(

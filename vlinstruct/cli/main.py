@@ -61,7 +61,7 @@ def _root(
 
 
 class _Stopped(BaseException):
-    """A signal told us to stop. No Exception: an `except Exception` on the way, ours or a library's, would swallow it."""
+    """A signal told us to stop. No Exception, since a library's `except Exception` on the way would swallow it."""
 
     def __init__(self, exit_code: int) -> None:
         self.exit_code = exit_code

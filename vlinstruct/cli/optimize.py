@@ -86,7 +86,8 @@ def _run_shared(
     instruction: str, work: Work, options: RunOptions, optimization: OptimizationOptions, talk: Talk
 ) -> None:
     """Optimizes one instruction for all typed pictures and prints the one record, then says which were left out."""
-    from vlinstruct.batch import BatchItem, optimize_shared
+    from vlinstruct.batch import optimize_shared
+    from vlinstruct.chunks import BatchItem
     from vlinstruct.cli.run import collect_garbage_from_here, print_record
 
     items = [item for item in work.items if isinstance(item, BatchItem)]  # typed pictures all are

@@ -1,7 +1,7 @@
 """The options that several commands share, each named, checked and explained once.
 
-A group makes a Settings object of what was typed: ranges are checked there, where Python's callers pass, too. What Typer
-checks itself (`min`, `max`, a list of words) it can also show in `--help`.
+A group makes a Settings object of what was typed: ranges are checked there, where Python's callers pass, too. What
+Typer checks itself (`min`, `max`, a list of words) it can also show in `--help`.
 """
 
 from __future__ import annotations

@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vlinstruct.batch import BadItem, BatchItem, run_batch, run_one
+from vlinstruct.batch import run_batch, run_one
+from vlinstruct.chunks import BadItem, BatchItem
 from vlinstruct.cli.options import RunOptions
 from vlinstruct.cli.terminal import Talk, progress, show, show_record
 from vlinstruct.errors import BatchError, InputError, UsageError
