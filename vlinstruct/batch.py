@@ -115,16 +115,16 @@ def run_batch(
         InputError: the output is a file of something else, or the templates cannot be used.
         CheckpointError, NetworkError, ResourceError: the model cannot be loaded. A bad item raises nothing.
     """
-    source, listed = _Source(settings, on_loaded), tuple(items)
+    source, all_items = _Source(settings, on_loaded), tuple(items)
     batch = _batch(operation, source, settings, notify)
     if isinstance(output, str | Path) or hasattr(output, "__fspath__"):
         templates = [settings.templates] if settings.templates is not None else []
-        pictures = [item.source for item in listed if isinstance(item, BatchItem) and isinstance(item.source, Path)]
+        pictures = [item.source for item in all_items if isinstance(item, BatchItem) and isinstance(item.source, Path)]
         key = source.key()  # hashes the weights' files, which a stream that cannot be resumed does not need
         writer = open_records(
             output,
             schema=operation.schema,
-            keys={str(item.id): resume_key(operation, item, key) for item in listed},
+            keys={str(item.id): resume_key(operation, item, key) for item in all_items},
             overwrite=settings.overwrite,
             inputs=[*inputs, *templates, *pictures],
         )
@@ -133,7 +133,7 @@ def run_batch(
     with writer:
         for notice in writer.notices:
             notify(notice)
-        return write_records(batch, listed, writer, max_failures=settings.max_failures, on_progress=on_progress)
+        return write_records(batch, all_items, writer, max_failures=settings.max_failures, on_progress=on_progress)
 
 
 def run_one(

@@ -16,8 +16,8 @@ from vlinstruct.values import Failed, TokenScores
 def test_ias_is_the_mean_over_the_instructions_tokens_and_its_end_in_nats(fake, templates):
     model = fake(ias={})
     model.scores = lambda *row: TokenScores(tokens=("what", "?", "</s>"), token_nll=(1.0, 2.0, 6.0))
-    ((one,),) = score(model, [7], [["what?"]], templates)
-    assert (one.text, one.ias, one.scores.tokens) == ("what?", 3.0, ("what", "?", "</s>"))
+    ((scored,),) = score(model, [7], [["what?"]], templates)
+    assert (scored.text, scored.ias, scored.scores.tokens) == ("what?", 3.0, ("what", "?", "</s>"))
 
 
 def test_the_judged_instruction_is_the_target_and_the_qformers_text(fake, templates):
@@ -40,7 +40,7 @@ def test_many_instructions_of_an_image_are_one_batch(fake, templates):
     rows = score(model, [1, 2, 3], [["a", "b"], [], ["c"]], templates)
     (call,) = model.calls
     assert (call.images, call.texts) == ((1, 1, 3), ("a", "b", "c"))
-    assert [[one.text for one in row] for row in rows] == [["a", "b"], [], ["c"]]
+    assert [[scored.text for scored in row] for row in rows] == [["a", "b"], [], ["c"]]
 
 
 def test_equal_instructions_of_an_image_are_scored_once_but_not_those_of_two_images(fake, templates):
@@ -55,9 +55,9 @@ def test_equal_instructions_of_an_image_are_scored_once_but_not_those_of_two_ima
 def test_a_score_that_is_not_finite_is_kept_as_such(fake, templates, nll):
     model = fake()
     model.scores = lambda *row: TokenScores(tokens=("a",) * len(nll), token_nll=nll)
-    ((one,),) = score(model, [1], [["a"]], templates)
-    assert math.isnan(one.ias)
-    assert one.scores.token_nll == nll
+    ((scored,),) = score(model, [1], [["a"]], templates)
+    assert math.isnan(scored.ias)
+    assert scored.scores.token_nll == nll
 
 
 def test_nothing_to_score_calls_no_model(fake, templates):

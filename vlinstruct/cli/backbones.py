@@ -61,9 +61,9 @@ def _record(backbone: Backbone) -> dict[str, object]:
 
 
 def _line(record: dict[str, object]) -> str:
-    here = "here" if record["is_here"] else f"{record['download_gb']} GB to download"
+    availability = "here" if record["is_here"] else f"{record['download_gb']} GB to download"
     size = f"{record['parameters_billion']:>6} B"
-    return f"{record['id']:11} {size}  {here:20} {record['source']:35} {record['licence']}"
+    return f"{record['id']:11} {size}  {availability:20} {record['source']:35} {record['licence']}"
 
 
 def _show_plan(plan: MemoryPlan, as_json: bool) -> None:

@@ -111,10 +111,10 @@ def read_picture(typed: str, options: ModelOptions, talk: Talk, *, may_fetch: bo
 
     if typed == "-":
         raise _no_picture(typed, "stdin brings the questions", "Name a file")
-    listed = list_images([typed], options=ListingOptions(offline=options.offline))
-    if listed.is_batch:
+    inputs = list_images([typed], options=ListingOptions(offline=options.offline))
+    if inputs.is_batch:
         raise _no_picture(typed, "this may be several pictures", "Name one")
-    (item,) = listed.items
+    (item,) = inputs.items
     # Piped lines may come from a file of strangers, and a fetch tells its server about us.
     if isinstance(item.source, Url) and not may_fetch:
         raise _no_picture(item.source.short_name, "URLs are fetched only if typed, not if piped in", "Name a file")

@@ -113,7 +113,7 @@ def progress(num_items: int, *, quiet: bool) -> Iterator[Callable[[], None]]:
     if quiet or not sys.stderr.isatty():
         yield lambda: None
         return
-    # Imported for a bar only: rich costs more time than everything else that `--help` imports.
+    # Imported for a bar only: rich takes about as long as everything that `--help` imports.
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 

@@ -101,7 +101,7 @@ def _faults(text: str, candidates: Candidates) -> list[str]:
     if is_blank(text):
         return [*faults, "is blank"]
     # The comparison's prompt shows instructions with their scores. A model that goes on with the pattern, instead of
-    # writing an instruction, repeats the template's words or one of these numbers; such a text can score very well.
+    # writing an instruction, repeats the template's words or one of these numbers.
     shown_scores = [written_ias(scored.ias) for scored in (initial, rewritten) if is_finite(scored)]
     if any(number in text and number not in initial.text for number in shown_scores) or any(
         echoes(template, initial=initial.text, candidate=text) for template in astuple(candidates.templates)

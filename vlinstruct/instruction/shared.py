@@ -78,8 +78,8 @@ def optimize_for_all(
     optimized = next((candidate for candidate in pair if candidate.text == comparison.text), None)
     if optimized is None:
         # The comparison wrote something new: it is scored on every image, looked at again if not all were kept.
-        again = kept if len(scored) == len(pictures) else chunks()
-        optimized = mean_score([row[0] for row in _scored(backend, again, (comparison.text,), templates)])
+        all_chunks = kept if len(scored) == len(pictures) else chunks()
+        optimized = mean_score([row[0] for row in _scored(backend, all_chunks, (comparison.text,), templates)])
     outcome = join(rewriting, pair, comparison, optimized, templates, settings)
     if isinstance(outcome, Failed):
         raise outcome.error
