@@ -152,7 +152,17 @@ class Model:
         return _only(self.ask_each([self.seen_of(image)], [question], choices=offered, **settings))
 
     def optimize(self, instruction: str, image: ImageLike | Seen, **settings: Any) -> Optimization:
-        """Optimizes an instruction for one picture (algorithm 2); `settings` are those of `optimize_each`."""
+        """Optimizes an instruction for one picture (algorithm 2).
+
+        Args:
+            instruction: options included.
+            image: a picture, or what `see` returned for it.
+            **settings: those of `optimize_each`.
+
+        Raises:
+            InputError: the picture or the instruction cannot be used.
+            ScoreError: no score is finite.
+        """
         return _only(self.optimize_each([self.seen_of(image)], [instruction], **settings))
 
     def score(self, image: ImageLike | Seen, *instructions: str) -> list[ScoredInstruction]:

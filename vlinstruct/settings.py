@@ -26,7 +26,7 @@ class GenerationSettings:
         num_beams: 1 is greedy (or sampling), more is beam search; the field's numbers use 5.
         length_penalty: exponent of the length that divides a beam's log-likelihood; above 0 favours long answers.
         repetition_penalty: above 1 makes tokens already generated less likely; 1 is off.
-        do_sample: draw tokens at random instead of taking the likeliest.
+        do_sample: sample tokens instead of taking the likeliest.
         temperature: divides the logits when sampling, above 0.
         top_p: keep the likeliest tokens whose probability sums to this when sampling, above 0 to 1.
         seed: of the sampling, 0 to 2^64 - 1.

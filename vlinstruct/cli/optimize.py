@@ -42,7 +42,7 @@ def optimize(
         bool,
         typer.Option(
             "--show-templates",
-            help="Print the templates, to be edited and given to --templates.",
+            help="Print the templates: edit a copy and give it to --templates.",
             rich_help_panel=OPTIMIZATION,
         ),
     ] = False,

@@ -151,10 +151,10 @@ class GenerationOptions:
     num_beams: Annotated[int, typer.Option(help="1 is greedy; the field's numbers use 5.")] = 1
     length_penalty: Annotated[float, typer.Option(help="With beams: above 0 favours long answers.")] = 1.0
     repetition_penalty: Annotated[float, typer.Option(help="Above 1 discourages repetition.")] = 1.0
-    do_sample: Annotated[bool, typer.Option("--do-sample", help="Draw tokens at random.")] = False
+    do_sample: Annotated[bool, typer.Option("--do-sample", help="Sample tokens, not the likeliest.")] = False
     temperature: Annotated[float, typer.Option(help="When sampling: below 1 is more certain.")] = 1.0
     top_p: Annotated[float, typer.Option(help="When sampling: keep this much probability.")] = 1.0
-    seed: Annotated[int, typer.Option(help="Of the sampling, 0 to 2^64 - 1.")] = 0
+    seed: Annotated[int, typer.Option(help="Seed of the sampling, 0 to 2^64 - 1.")] = 0
 
     def settings(self) -> GenerationSettings:
         """Returns the checked settings."""
