@@ -124,19 +124,19 @@ def random_items(seed: int) -> list[Item]:
 def test_every_item_has_one_outcome_in_its_place(batch_size: int, seed: int) -> None:
     items = random_items(seed)
     outcomes = Run(batch_size)(items)
-    assert [outcome.record["id"] for outcome in outcomes] == [one.id for one in items]
-    for one, outcome in zip(items, outcomes, strict=True):
-        is_sound = isinstance(one, BatchItem) and one.texts == () and one.source == content(int(one.id))
+    assert [outcome.record["id"] for outcome in outcomes] == [entry.id for entry in items]
+    for entry, outcome in zip(items, outcomes, strict=True):
+        is_sound = isinstance(entry, BatchItem) and entry.texts == () and entry.source == content(int(entry.id))
         assert (outcome.error is None) == is_sound
         assert outcome.record["status"] == ("ok" if is_sound else "error")
-        assert outcome.record.get("width") == (one.id if is_sound else None)
+        assert outcome.record.get("width") == (entry.id if is_sound else None)
 
 
 @pytest.mark.parametrize("seed", range(20))
 @pytest.mark.parametrize("batch_size", [1, 2, 3])
 def test_a_bad_item_changes_nobodys_chunk(batch_size: int, seed: int) -> None:
-    items = [one for one in random_items(seed) if not (isinstance(one, BatchItem) and one.texts)]
-    sound = [one for one in items if isinstance(one, BatchItem) and one.source != b"<html>404</html>"]
+    items = [entry for entry in random_items(seed) if not (isinstance(entry, BatchItem) and entry.texts)]
+    sound = [entry for entry in items if isinstance(entry, BatchItem) and entry.source != b"<html>404</html>"]
     mixed, alone = Run(batch_size), Run(batch_size)
     records = [outcome.record for outcome in mixed(items) if outcome.error is None]
     assert records == [outcome.record for outcome in alone(sound)]
@@ -298,7 +298,7 @@ class ListWriter(RecordWriter):
 @pytest.mark.parametrize("max_failures", [None, 1, 2])
 def test_the_summary_accounts_for_every_item(max_failures: int | None, seed: int) -> None:
     items, ticks = random_items(seed), []
-    done = [str(one.id) for one in items if isinstance(one, BatchItem) and one.texts == ()][:1]
+    done = [str(entry.id) for entry in items if isinstance(entry, BatchItem) and entry.texts == ()][:1]
     writer = ListWriter(*done)
     summary = write_records(
         Run(batch_size=2).batch, items, writer, max_failures=max_failures, on_progress=lambda: ticks.append(1)
@@ -333,19 +333,19 @@ class OtherSettings(FakeOperation):
 
 def test_a_key_changes_with_all_that_changes_a_result_and_with_nothing_else() -> None:
     model = ["weights", "adapter"]
-    asked = item(1, "what?", source=Path("a.png"))
-    key = resume_key(FakeOperation(), asked, model)
+    question = item(1, "what?", source=Path("a.png"))
+    key = resume_key(FakeOperation(), question, model)
     assert key == resume_key(FakeOperation(), item(1, "what?", source=Path("a.png")), model)
     assert len(key) == 16
     others = [
-        resume_key(OtherSettings(), asked, model),
-        resume_key(Score(), asked, model),
+        resume_key(OtherSettings(), question, model),
+        resume_key(Score(), question, model),
         resume_key(FakeOperation(), item(2, "what?", source=Path("a.png")), model),
         resume_key(FakeOperation(), item(1, "who?", source=Path("a.png")), model),
         resume_key(FakeOperation(), item(1, "what?", "who?", source=Path("a.png")), model),
         resume_key(FakeOperation(), BatchItem(id=1, source=Path("a.png"), image="b.png", texts=("what?",)), model),
-        resume_key(FakeOperation(), asked, ["other weights", "adapter"]),
-        resume_key(FakeOperation(), asked, ["weights", None]),
+        resume_key(FakeOperation(), question, ["other weights", "adapter"]),
+        resume_key(FakeOperation(), question, ["weights", None]),
         resume_key(FakeOperation(), bad(1), model),
     ]
     assert len({key, *others}) == 1 + len(others)

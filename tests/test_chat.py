@@ -41,7 +41,7 @@ def image() -> Image.Image:
 
 
 @pytest.fixture
-def read(monkeypatch: pytest.MonkeyPatch) -> Read:
+def prompts(monkeypatch: pytest.MonkeyPatch) -> Read:
     """Collects what the language model and the Q-Former read in each turn."""
     seen: Read = []
     original = InstructBlipBackend.stream
@@ -75,23 +75,23 @@ def test_the_second_answer_is_the_spelled_talks_with_the_qformer_at_the_last_que
 ) -> None:
     chat, seen = Chat(model, image, settings=BRIEF), model.see(image)
     first, second, third = (chat.ask(question).text for question in ("what?", "which {colour}?", "why </s>?"))
-    for said, question, answer in (
+    for history, question, answer in (
         ([("what?", first)], "which {colour}?", second),
         ([("what?", first), ("which {colour}?", second)], "why </s>?", third),
     ):
-        prompt = prompt_of([*said, (question, "")])
+        prompt = prompt_of([*history, (question, "")])
         assert prompt.endswith(f"Question: {question} Answer:")
         (written,) = model.backend.write([Row(prompt=prompt, seen=(seen,), reads=question)], BRIEF.generation)
         assert answer == good(written).text
 
 
 def test_the_language_model_reads_the_talk_and_the_qformer_the_question(
-    model: vli.Model, image: Image.Image, read: Read
+    model: vli.Model, image: Image.Image, prompts: Read
 ) -> None:
     chat = Chat(model, image, settings=BRIEF)
-    said = chat.ask("what?").text
+    answer = chat.ask("what?").text
     chat.ask("why?")
-    assert read == [("what?", "what?"), (f"Question: what? Answer: {said} Question: why? Answer:", "why?")]
+    assert prompts == [("what?", "what?"), (f"Question: what? Answer: {answer} Question: why? Answer:", "why?")]
 
 
 def test_the_picture_is_encoded_once(model: vli.Model, image: Image.Image, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,7 +161,7 @@ def test_whole_turns_are_cut_from_the_left_and_the_question_stays_whole(
     length: int,
     model: vli.Model,
     image: Image.Image,
-    read: Read,
+    prompts: Read,
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -171,32 +171,32 @@ def test_whole_turns_are_cut_from_the_left_and_the_question_stays_whole(
         chat.ask(f"{number} " + "x" * length)
     pairs = [(turn.question, turn.answer.text) for turn in chat.turns]
     tokenizer = model.backend.tokenizer
-    for number, (turn, (prompt, _)) in enumerate(zip(chat.turns, read, strict=True)):
+    for number, (turn, (prompt, _)) in enumerate(zip(chat.turns, prompts, strict=True)):
         cut = turn.num_turns_cut
         assert prompt == prompt_of([*pairs[cut:number], (turn.question, "")])
         assert cut == number or len(tokenizer.prompt_ids(prompt)) <= 500
         one_more = prompt_of([*pairs[max(cut - 1, 0) : number], (turn.question, "")])
         assert cut == 0 or len(tokenizer.prompt_ids(one_more)) > 500
     assert chat.turns[-1].num_turns_cut > 0
-    assert f"they are left out: {chat.turns[-1].num_turns_cut}" in caplog.messages[-1]
+    assert f"left out: {chat.turns[-1].num_turns_cut}" in caplog.messages[-1]
 
 
 @pytest.mark.parametrize(("kind", "room"), [("t5", 512), ("llama", 2048 - NUM_QUERY_TOKENS - 6)])
 def test_a_talk_may_fill_the_prompt_to_its_last_token(
-    kind: str, room: int, loaded: dict[str, vli.Model], image: Image.Image, read: Read
+    kind: str, room: int, loaded: dict[str, vli.Model], image: Image.Image, prompts: Read
 ) -> None:
     model, tokenizer = loaded[kind], loaded[kind].backend.tokenizer
     chat = Chat(model, image, settings=BRIEF)
-    said = chat.ask("what?").text
-    spent = len(tokenizer.prompt_ids(prompt_of([("what?", said), ("", "")])))
+    answer = chat.ask("what?").text
+    spent = len(tokenizer.prompt_ids(prompt_of([("what?", answer), ("", "")])))
     question = "x" * (room - spent)
     (turn,) = chat.turns
     for text, num_cut in ((question, 0), (question + "x", 1)):
         chat.turns = (turn,)
         chat.ask(text)
         assert chat.turns[-1].num_turns_cut == num_cut
-    assert len(tokenizer.prompt_ids(read[1][0])) == room
-    assert read[2] == (question + "x", question + "x")
+    assert len(tokenizer.prompt_ids(prompts[1][0])) == room
+    assert prompts[2] == (question + "x", question + "x")
 
 
 def test_a_question_longer_than_any_prompt_is_asked_as_ask_asks_it(
@@ -260,14 +260,14 @@ def test_a_turn_that_fails_raises_its_error_and_is_not_kept(image: Image.Image) 
 # Optimization
 
 
-def assert_alike(one: Optimization | None, other: Optimization | None) -> None:
+def assert_alike(first: Optimization | None, second: Optimization | None) -> None:
     """Who shares a batch with whom, and so the last digits of an IAS, depends on which texts were read before."""
-    assert one is not None
-    assert other is not None
+    assert first is not None
+    assert second is not None
     for role in ("initial", "rewritten", "optimized"):
-        assert getattr(one, role).text == getattr(other, role).text
-        assert getattr(one, role).ias == pytest.approx(getattr(other, role).ias, abs=1e-5)
-    assert one.chosen == other.chosen
+        assert getattr(first, role).text == getattr(second, role).text
+        assert getattr(first, role).ias == pytest.approx(getattr(second, role).ias, abs=1e-5)
+    assert first.chosen == second.chosen
 
 
 def test_optimize_shows_what_the_model_optimizes_and_is_no_turn(model: vli.Model, image: Image.Image) -> None:
@@ -287,7 +287,7 @@ def test_there_is_nothing_to_optimize_before_the_first_question(model: vli.Model
 
 
 def test_a_question_is_optimized_without_the_talk_and_remembered_as_it_was_asked(
-    model: vli.Model, image: Image.Image, read: Read
+    model: vli.Model, image: Image.Image, prompts: Read
 ) -> None:
     optimization = OptimizationSettings(select="paper", max_new_tokens=12)
     settings = ChatSettings(generation=BRIEF.generation, optimize=True, optimization=optimization)
@@ -299,5 +299,5 @@ def test_a_question_is_optimized_without_the_talk_and_remembered_as_it_was_asked
         assert answer.instruction == answer.optimization.instruction != question
     first, second = (turn.answer for turn in chat.turns)
     assert first.text == model.ask(image, first.instruction, generation=BRIEF.generation).text
-    asked = prompt_of([(first.instruction, first.text), (second.instruction, "")])
-    assert read == [(first.instruction, first.instruction), (asked, second.instruction)]
+    prompt = prompt_of([(first.instruction, first.text), (second.instruction, "")])
+    assert prompts == [(first.instruction, first.instruction), (prompt, second.instruction)]

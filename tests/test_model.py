@@ -86,10 +86,10 @@ def test_many_pictures_optimize_like_one(model: vli.Model) -> None:
     texts = ["what is it?", "name 2 things", "x"]
     together = model.optimize_each(seen_of(model, *images), texts)
     alone = [model.optimize(text, image) for text, image in zip(texts, images, strict=True)]
-    for one, other in zip(together, alone, strict=True):
-        assert isinstance(one, Optimization)
-        assert one.instruction == other.instruction
-        assert one.initial.ias == pytest.approx(other.initial.ias, abs=1e-5)
+    for batched, other in zip(together, alone, strict=True):
+        assert isinstance(batched, Optimization)
+        assert batched.instruction == other.instruction
+        assert batched.initial.ias == pytest.approx(other.initial.ias, abs=1e-5)
 
 
 def test_a_row_that_fails_does_not_bring_the_others_down(model: vli.Model, picture: Image.Image) -> None:

@@ -65,8 +65,8 @@ def test_rows_together_equal_rows_alone(operation: Operation, model: vli.Model, 
 def test_equal_operations_on_equal_rows_give_equal_records(
     operation: Operation, model: vli.Model, seen: Sequence[Seen]
 ) -> None:
-    again = replace(operation)  # type: ignore[type-var]
-    assert operation.run(model, seen, QUESTIONS) == again.run(model, seen, QUESTIONS)
+    copy = replace(operation)  # type: ignore[type-var]
+    assert operation.run(model, seen, QUESTIONS) == copy.run(model, seen, QUESTIONS)
 
 
 @any_operation
@@ -97,7 +97,7 @@ def test_a_row_that_is_too_long_fails_alone(name: str, tiny_folders: dict[str, P
     first, failed, last = OPERATIONS[name].run(model, seen, [("what is it?",), ("a" * 2500,), ("x",)])
     assert isinstance(failed, Failed)
     assert failed.error.code == "text_too_long"
-    assert [first, last] == [nearly(one) for one in OPERATIONS[name].run(model, seen[:2], [("what is it?",), ("x",)])]
+    assert [first, last] == [nearly(row) for row in OPERATIONS[name].run(model, seen[:2], [("what is it?",), ("x",)])]
 
 
 @pytest.mark.parametrize("name", ["optimize --answer", "ask -O"])
@@ -160,7 +160,7 @@ def test_operations_that_differ_have_settings_that_differ() -> None:
         Ask(generation=GenerationSettings(seed=1)),
         Ask(generation=GenerationSettings(num_beams=5)),
     ]
-    written = [json.dumps(one.settings(), sort_keys=True) for one in variants]
+    written = [json.dumps(variant.settings(), sort_keys=True) for variant in variants]
     assert len(set(written)) == len(variants)
 
 

@@ -79,7 +79,7 @@ class Chat:
         self.question: str | None = None
 
     def ask(self, question: str) -> Answer:
-        """Answers a question; raises as `stream`."""
+        """Answers a question as `stream` does, with the same errors, and returns the whole answer."""
         for _ in self.stream(question):
             pass
         return self.turns[-1].answer
@@ -101,17 +101,18 @@ class Chat:
             CheckpointError: the model computed values that are not finite.
         """
         self.question = check_instruction(question, what="question")
+        # Without the turns before it: algorithm 2 judges an instruction against a picture, and knows no conversation.
         optimization = self.optimize(question) if self.settings.optimize else None
         instruction = optimization.instruction if optimization else question
-        kept = self._fitting(instruction)
+        fitting = self._fitting(instruction)
         pieces = []
-        for piece in self.model.backend.stream(self._row(kept, instruction), self.settings.generation):
+        for piece in self.model.backend.stream(self._row(fitting, instruction), self.settings.generation):
             if isinstance(piece, Written):
                 break
             pieces.append(piece)
             yield piece
         answer = Answer(text="".join(pieces), instruction=instruction, optimization=optimization)
-        num_cut = len(self.turns) - len(kept)
+        num_cut = len(self.turns) - len(fitting)
         self.turns = (*self.turns, Turn(question=question, answer=answer, num_turns_cut=num_cut))
 
     def optimize(self, instruction: str | None = None) -> Optimization:
@@ -134,18 +135,23 @@ class Chat:
         self.turns, self.question = (), None
 
     def _fitting(self, instruction: str) -> tuple[Turn, ...]:
-        """Returns the last turns that have room in the question's prompt, each of them whole."""
+        """Returns the last turns that have room in the question's prompt, each of them whole.
+
+        The whole prompt is counted each time, as the backend writes it: turns have no length of their own, since a
+        template stands around them.
+        """
         max_new_tokens = self.settings.generation.max_new_tokens
         start = len(self.turns)
         # Whole turns from the newest on: half a turn would be a question without its answer.
         while start:
             (count,) = self.model.backend.num_tokens([self._row(self.turns[start - 1 :], instruction)])
             if count is not None and not count.has_room(max_new_tokens):
-                logger.warning("the prompt has no room for the first turns, they are left out: %d", start)
+                logger.warning("the prompt has no room for the first turns; left out: %d", start)
                 break
             start -= 1
         return self.turns[start:]
 
     def _row(self, turns: tuple[Turn, ...], instruction: str) -> Row:
+        # Of an optimized question the model remembers what it was asked in the end: the answer is the answer to that.
         history = tuple(Exchange(question=turn.answer.instruction, answer=turn.answer.text) for turn in turns)
         return Row(prompt=instruction, seen=(self.seen,), history=history, reads=instruction)

@@ -1,4 +1,4 @@
-"""Joins the two rooms: a loaded model that answers, scores and optimizes, one item or many.
+"""A loaded model that answers, scores and optimizes, one item or many: a backend joined with the instructions' room.
 
     import vlinstruct as vli
     model = vli.load("mini")
@@ -26,8 +26,8 @@ from vlinstruct.errors import InputError, ScoreError
 from vlinstruct.instruction import Templates
 from vlinstruct.instruction import optimize as optimize_instructions
 from vlinstruct.instruction import score as score_instructions
-from vlinstruct.instruction.rank import is_finite
 from vlinstruct.instruction.rewrite import Rewritings
+from vlinstruct.instruction.score import is_finite
 from vlinstruct.instruction.shared import optimize_for_all
 from vlinstruct.media.images import load_image
 from vlinstruct.settings import GenerationSettings, OptimizationSettings, Quantization
@@ -41,7 +41,7 @@ T = TypeVar("T")
 ImageLike = str | PathLike[str] | bytes | Image.Image
 
 # A folder has one instruction or a few, a data set perhaps one per picture: far more than these are not worth keeping.
-_MOST_REMEMBERED = 4096
+_MAX_REWRITINGS = 4096
 
 
 def load(
@@ -60,7 +60,7 @@ def load(
 
     Args:
         backbone: `mini`, `mini-llama`, a paper backbone's name, a local folder or a hub id; `$VLINSTRUCT_BACKBONE` or
-            mini if None. Or what `find` found for one of these.
+            mini if None. Or an identity that `find` returned for one of these.
         adapter: a folder of trained alignment layers; it brings its EMA flag with it.
         device: `auto` takes CUDA (all GPUs and memory, where one is too small), then MPS, then the CPU; or a torch
             device.
@@ -85,8 +85,7 @@ class Model:
     Args:
         backend: sees, writes and scores.
         templates: the texts that optimization sends to it; the shipped ones if None.
-        least_certainty: see `OptimizationSettings`, where that leaves it to the backbone; what is known of the backbone
-            if None.
+        least_certainty: what an `OptimizationSettings` that leaves it to the backbone gets; the registry's if None.
     """
 
     def __init__(
@@ -98,9 +97,11 @@ class Model:
     ) -> None:
         self.backend = backend
         self.templates = templates or Templates.default()
-        known = backend.identity.entry
-        known_certainty = 0.0 if known is None else known.least_certainty
-        self.least_certainty = known_certainty if least_certainty is None else least_certainty
+        if least_certainty is None:
+            # Certainties of two models cannot be compared, so a threshold is tuned for a backbone; others have it off.
+            backbone = backend.identity.entry
+            least_certainty = 0.0 if backbone is None else backbone.least_certainty
+        self.least_certainty = least_certainty
         self._rewritings: Rewritings = {}
 
     @property
@@ -109,7 +110,7 @@ class Model:
         return self.backend.identity.revision
 
     def see(self, image: ImageLike) -> Seen:
-        """Looks at a picture, once for all that follows.
+        """Looks at a picture, once for every call that it is given to.
 
         Args:
             image: a path, encoded bytes or a PIL picture.
@@ -125,7 +126,12 @@ class Model:
         Returns:
             What was seen of each, or why it cannot be read.
         """
-        outcomes = [_picture(image) for image in images]
+        outcomes: list[Image.Image | Failed] = []
+        for image in images:
+            try:
+                outcomes.append(image if isinstance(image, Image.Image) else load_image(image).image)
+            except InputError as error:
+                outcomes.append(Failed(error=error))
         pictures = [outcome for outcome in outcomes if not isinstance(outcome, Failed)]
         seen = iter(self.backend.see(pictures) if pictures else ())
         return [outcome if isinstance(outcome, Failed) else next(seen) for outcome in outcomes]
@@ -136,7 +142,7 @@ class Model:
         Args:
             image: a picture, or what `see` returned for it.
             question: sent verbatim.
-            choices: answers to rank in place of generating one.
+            choices: answers to rank instead of generating one.
             **settings: those of `ask_each`.
 
         Raises:
@@ -146,7 +152,17 @@ class Model:
         return _only(self.ask_each([self.seen_of(image)], [question], choices=offered, **settings))
 
     def optimize(self, instruction: str, image: ImageLike | Seen, **settings: Any) -> Optimization:
-        """Optimizes an instruction for one picture (algorithm 2); `settings` are those of `optimize_each`."""
+        """Optimizes an instruction for one picture (algorithm 2).
+
+        Args:
+            instruction: options included.
+            image: a picture, or what `see` returned for it.
+            **settings: those of `optimize_each`.
+
+        Raises:
+            InputError: the picture or the instruction cannot be used.
+            ScoreError: no score is finite.
+        """
         return _only(self.optimize_each([self.seen_of(image)], [instruction], **settings))
 
     def score(self, image: ImageLike | Seen, *instructions: str) -> list[ScoredInstruction]:
@@ -174,7 +190,7 @@ class Model:
         Args:
             seen: the pictures, B.
             questions: one per picture, B; sent verbatim.
-            choices: per row the answers to rank in place of generating one; None generates.
+            choices: per row the answers to rank instead of generating one; None generates.
             optimize: run algorithm 2 first and ask the instruction that it chooses.
             optimization: how it chooses.
             generation: how the answer is generated.
@@ -194,11 +210,12 @@ class Model:
             None if choices is None else [choices[row] for row in optimized],
             generation or GenerationSettings(),
         )
-        answered = dict(zip(optimized, answers, strict=True))
-        return [
-            _with_optimization(answered[row], outcome) if isinstance(outcome, Optimization) else outcome
-            for row, outcome in enumerate(outcomes)
-        ]
+        results: dict[int, Answer | Failed] = {
+            row: answer if isinstance(answer, Failed) else replace(answer, optimization=outcome)
+            for (row, outcome), answer in zip(optimized.items(), answers, strict=True)
+        }
+        failed = {row: outcome for row, outcome in enumerate(outcomes) if isinstance(outcome, Failed)}
+        return [results.get(row) or failed[row] for row in range(len(questions))]
 
     def rank_each(
         self, seen: Sequence[Seen], questions: Sequence[str], candidates: Sequence[Sequence[str]]
@@ -238,7 +255,7 @@ class Model:
             instructions,
             templates=self.templates,
             settings=self._settings(optimization),
-            known=self._known(),
+            rewritings=self._known_rewritings(),
         )
 
     def optimize_shared(
@@ -290,7 +307,7 @@ class Model:
             instruction,
             templates=self.templates,
             settings=self._settings(optimization),
-            known=self._known(),
+            rewritings=self._known_rewritings(),
         )
 
     def score_each(
@@ -307,18 +324,17 @@ class Model:
             for row in score_instructions(self.backend, seen, instructions, self.templates)
         ]
 
-    def _settings(self, given: OptimizationSettings | None) -> OptimizationSettings:
-        settings = given or OptimizationSettings()
+    def _settings(self, optimization: OptimizationSettings | None) -> OptimizationSettings:
+        settings = optimization or OptimizationSettings()
         return replace(settings, least_certainty=self.least_certainty) if settings.least_certainty is None else settings
 
-    def _known(self) -> Rewritings:
-        if len(self._rewritings) > _MOST_REMEMBERED:
+    def _known_rewritings(self) -> Rewritings:
+        if len(self._rewritings) > _MAX_REWRITINGS:
             self._rewritings.clear()
         return self._rewritings
 
     def seen_of(self, image: ImageLike | Seen) -> Seen:
-        """Returns what was seen of a picture, looking at it where nobody has yet."""
-        # What was seen is opaque, so it is what is no picture.
+        """Returns what was seen of a picture; looks at it if it is one, and passes on what `see` returned."""
         is_picture = isinstance(image, str | PathLike | bytes | Image.Image)
         return self.see(cast(ImageLike, image)) if is_picture else image
 
@@ -334,6 +350,7 @@ class Model:
         if choices is not None:
             scores = self.rank_each(seen, instructions, choices)
             return [_ranked_answer(*row) for row in zip(choices, scores, instructions, strict=True)]
+        # A Q-Former reads the question too (InstructBLIP): what it takes of the picture depends on what is asked.
         rows = [Row(prompt=text, seen=(picture,), reads=text) for picture, text in zip(seen, instructions, strict=True)]
         return [
             written if isinstance(written, Failed) else Answer(text=written.text, instruction=row.prompt)
@@ -342,7 +359,10 @@ class Model:
 
 
 def _ranked_answer(choices: Sequence[str], scores: Sequence[TokenScores] | Failed, instruction: str) -> Answer | Failed:
-    """Turns likelihoods into probabilities: a softmax over the choices of the mean log-likelihood per token."""
+    """Turns likelihoods into probabilities: a softmax over the choices of the mean log-likelihood per token.
+
+    The mean and not the sum, which would favour short choices: a sum falls with every token.
+    """
     if isinstance(scores, Failed):
         return scores
     likelihoods = [-score.mean_nll for score in scores]
@@ -355,17 +375,6 @@ def _ranked_answer(choices: Sequence[str], scores: Sequence[TokenScores] | Faile
     )
     best = max(ranked, key=lambda choice: choice.probability)
     return Answer(text=best.text, instruction=instruction, choices=ranked)
-
-
-def _with_optimization(answer: Answer | Failed, outcome: Optimization) -> Answer | Failed:
-    return answer if isinstance(answer, Failed) else replace(answer, optimization=outcome)
-
-
-def _picture(image: ImageLike) -> Image.Image | Failed:
-    try:
-        return image if isinstance(image, Image.Image) else load_image(image).image
-    except InputError as error:
-        return Failed(error=error)
 
 
 def _check_texts(texts: Sequence[str], what: str) -> None:

@@ -1,6 +1,7 @@
 """What ask, optimize and score do with items, and what of it goes into a record. No torch at import.
 
-A record's fields are a contract (cli/README.md); extra fields may be added, none may change its meaning.
+An operation is data and not a function, so that it can be hashed: an output is resumed only by an equal one. A record's
+fields are a contract (cli/README.md lists them): fields may be added, none may change its meaning.
 
 Legend: B rows, one picture each.
 """
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from vlinstruct.errors import VlinstructError
 from vlinstruct.media.inputs import Source
 from vlinstruct.settings import GenerationSettings, OptimizationSettings
-from vlinstruct.values import Answer, Failed, Optimization, ScoredInstruction
+from vlinstruct.values import ROLES, Answer, Failed, Optimization, ScoredInstruction
 
 if TYPE_CHECKING:
     from vlinstruct.backend import Seen
@@ -29,6 +30,8 @@ Fields = dict[str, Any]
 QUESTION_FIELD, TOKENS_FIELD = "{question}", "{tokens}"
 """Where the question, and what OCR has read, go in a template."""
 
+# Not in instruction/templates.yaml: users' copies of that file have its four keys, and would lack a fifth. Here it is
+# the default of `ask --template`.
 OCR_TEMPLATE = f"OCR tokens: {TOKENS_FIELD} Question: {QUESTION_FIELD} \n Short answer:"
 """The paper's for TextVQA (appendix C.2)."""
 
@@ -75,7 +78,7 @@ class Operation(Protocol):
         ...
 
     def settings(self) -> Fields:
-        """Everything that changes its results, for the resume key."""
+        """Everything that changes its results, as JSON, for the resume key."""
         ...
 
     def run(self, model: Model, seen: Sequence[Seen], texts: Sequence[Sequence[str]]) -> list[Fields | Failed]:
@@ -94,10 +97,10 @@ class Ask:
     """Answers a question about every picture.
 
     Args:
-        template: what is asked, with the question in place of `{question}` and, under `ocr`, what was read in the
-            picture in place of `{tokens}`.
+        template: what is asked, with the question for `{question}` and, under `ocr`, what was read in the picture for
+            `{tokens}`.
         ocr: whether every row's texts are the question and what was read.
-        choices: answers to rank in place of generating one.
+        choices: answers to rank instead of generating one.
         optimize: run algorithm 2 first.
         optimization: how it chooses.
         generation: how the answer is generated.
@@ -129,13 +132,12 @@ class Ask:
             optimization=self.optimization,
             generation=self.generation,
         )
+        # What was typed, and what OCR read, come first: the instruction that was asked follows from them.
+        names = ("question", "ocr_tokens") if self.ocr else ("question",)
         return [
-            answer if isinstance(answer, Failed) else {**self._asked(row), **_answer_fields(answer)}
+            answer if isinstance(answer, Failed) else {**dict(zip(names, row, strict=True)), **_answer_fields(answer)}
             for row, answer in zip(texts, answers, strict=True)
         ]
-
-    def _asked(self, row: Sequence[str]) -> Fields:
-        return {"question": row[0], **({"ocr_tokens": row[1]} if self.ocr else {})}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,17 +163,14 @@ class Optimize:
     def run(self, model: Model, seen: Sequence[Seen], texts: Sequence[Sequence[str]]) -> list[Fields | Failed]:
         outcomes = model.optimize_each(seen, [row[0] for row in texts], optimization=self.optimization)
         rows = [outcome if isinstance(outcome, Failed) else optimization_fields(outcome) for outcome in outcomes]
-        return self._with_answers(model, seen, rows) if self.answer else rows
-
-    def _with_answers(
-        self, model: Model, seen: Sequence[Seen], rows: Sequence[Fields | Failed]
-    ) -> list[Fields | Failed]:
-        """Adds the answers to the initial and the chosen instruction; all of them are one batch."""
+        if not self.answer:
+            return rows
+        # The answers to the initial and the chosen instruction are one batch: their pictures were seen already.
         good = {place: row for place, row in enumerate(rows) if not isinstance(row, Failed)}
         questions = [text for row in good.values() for text in (row["initial"]["text"], row["instruction"])]
         twice = [seen[place] for place in good for _ in range(2)]
         answers = iter(model.ask_each(twice, questions, generation=self.generation))
-        return [row if isinstance(row, Failed) else _with_pair(row, next(answers), next(answers)) for row in rows]
+        return [row if isinstance(row, Failed) else _with_answers(row, next(answers), next(answers)) for row in rows]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,18 +184,30 @@ class Score:
         return {}
 
     def run(self, model: Model, seen: Sequence[Seen], texts: Sequence[Sequence[str]]) -> list[Fields | Failed]:
-        return [
-            row if isinstance(row, Failed) else {"scores": [_score_fields(scored) for scored in row]}
-            for row in model.score_each(seen, texts)
-        ]
+        records: list[Fields | Failed] = []
+        for row in model.score_each(seen, texts):
+            if isinstance(row, Failed):
+                records.append(row)
+                continue
+            scores = [
+                {
+                    "instruction": scored.text,
+                    "ias": _rounded(scored.ias),
+                    "tokens": list(scored.scores.tokens),
+                    "token_nll": [_rounded(nll) for nll in scored.scores.token_nll],
+                }
+                for scored in row
+            ]
+            records.append({"scores": scores})
+        return records
 
 
 def _answer_fields(answer: Answer) -> Fields:
     fields: Fields = {"instruction": answer.instruction, "answer": answer.text}
     if answer.choices:
         fields["choices"] = [
-            {"text": one.text, "probability": _rounded(one.probability), "nll": _rounded(one.nll)}
-            for one in answer.choices
+            {"text": choice.text, "probability": _rounded(choice.probability), "nll": _rounded(choice.nll)}
+            for choice in answer.choices
         ]
     if answer.optimization is not None:
         fields["optimization"] = optimization_fields(answer.optimization)
@@ -205,14 +216,10 @@ def _answer_fields(answer: Answer) -> Fields:
 
 def optimization_fields(outcome: Optimization) -> Fields:
     """Returns what a record says of an optimization."""
-    versions = {
-        role: {"text": scored.text, "ias": _rounded(scored.ias)}
-        for role, scored in (
-            ("initial", outcome.initial),
-            ("rewritten", outcome.rewritten),
-            ("optimized", outcome.optimized),
-        )
-    }
+    versions: Fields = {}
+    for role in ROLES:
+        scored: ScoredInstruction = getattr(outcome, role)
+        versions[role] = {"text": scored.text, "ias": _rounded(scored.ias)}
     chosen = {"chosen": outcome.chosen, "instruction": outcome.instruction, "reason": outcome.reason}
     return {**versions, **chosen, **({"notices": list(outcome.notices)} if outcome.notices else {})}
 
@@ -224,7 +231,7 @@ def turn_fields(turn: Turn) -> Fields:
     return fields if optimization is None else {**fields, "optimization": optimization_fields(optimization)}
 
 
-def _with_pair(row: Fields, initial: Answer | Failed, chosen: Answer | Failed) -> Fields | Failed:
+def _with_answers(row: Fields, initial: Answer | Failed, chosen: Answer | Failed) -> Fields | Failed:
     if isinstance(initial, Failed):
         return initial
     if isinstance(chosen, Failed):
@@ -232,17 +239,8 @@ def _with_pair(row: Fields, initial: Answer | Failed, chosen: Answer | Failed) -
     return {**row, "initial_answer": initial.text, "answer": chosen.text}
 
 
-def _score_fields(scored: ScoredInstruction) -> Fields:
-    return {
-        "instruction": scored.text,
-        "ias": _rounded(scored.ias),
-        "tokens": list(scored.scores.tokens),
-        "token_nll": [_rounded(value) for value in scored.scores.token_nll],
-    }
-
-
 def _rounded(value: float) -> float | None:
-    """JSON has no NaN: a score that is not finite is null."""
+    """Rounds a number for a record; JSON has no NaN, so one that is not finite is null."""
     return round(value, _DECIMALS) if abs(value) < float("inf") else None
 
 
@@ -259,7 +257,8 @@ def resume_key(operation: Operation, item: BatchItem | BadItem, model: Sequence[
     """
     arguments = None
     if isinstance(item, BatchItem):
-        # Pictures of stdin are all called `-`: their bytes tell them apart.
+        # Pictures of stdin are all called `-`: their bytes tell them apart. A file is its name: reading a folder's
+        # pictures to decide what is left to do would take as long as opening them.
         piped_in = hashlib.sha256(item.source).hexdigest() if isinstance(item.source, bytes) else None
         arguments = [item.image, piped_in, item.texts]
     parts = [operation.schema, operation.settings(), str(item.id), arguments, *model]

@@ -1,15 +1,19 @@
-"""Settings: frozen, keyword-only, checked once when they are made, all problems named together. No torch."""
+"""Settings: frozen, keyword-only, checked once when they are made, all problems named together. No torch.
+
+A call that takes minutes must not fail at its end for a number that was wrong at its start, nor name one mistake a run.
+"""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from vlinstruct.errors import require
 
 Select = Literal["safe", "paper"]
+"""The rules of `instruction/choose.py`, which has one function for each."""
 Quantization = Literal["8bit", "4bit"]
 
 
@@ -22,7 +26,7 @@ class GenerationSettings:
         num_beams: 1 is greedy (or sampling), more is beam search; the field's numbers use 5.
         length_penalty: exponent of the length that divides a beam's log-likelihood; above 0 favours long answers.
         repetition_penalty: above 1 makes tokens already generated less likely; 1 is off.
-        do_sample: draw tokens at random in place of taking the likeliest.
+        do_sample: sample tokens instead of taking the likeliest.
         temperature: divides the logits when sampling, above 0.
         top_p: keep the likeliest tokens whose probability sums to this when sampling, above 0 to 1.
         seed: of the sampling, 0 to 2^64 - 1.
@@ -72,13 +76,13 @@ class OptimizationSettings:
     def __post_init__(self) -> None:
         certainty = self.least_certainty
         require(
-            (self.select in ("safe", "paper"), f"select must be safe or paper, got {self.select!r}"),
+            (self.select in get_args(Select), f"select must be {' or '.join(get_args(Select))}, got {self.select!r}"),
             (1 <= self.max_new_tokens <= 4096, f"max_new_tokens must be 1 to 4096, got {self.max_new_tokens}"),
             (0 <= (certainty or 0) <= 1, f"least_certainty must be 0 to 1, got {certainty}"),
         )
 
     def generation(self) -> GenerationSettings:
-        """Returns the greedy settings with which instructions are rewritten and compared."""
+        """Returns how instructions are rewritten and compared: greedily, so that a rewriting can be remembered."""
         return GenerationSettings(max_new_tokens=self.max_new_tokens)
 
 
@@ -104,7 +108,7 @@ class RunSettings:
         batch_size: items that go through the model together, at least 1.
         max_pixels: larger pictures are refused before they are decoded.
         max_failures: stop after this many failed items; None never stops.
-        overwrite: replace an output that is there already, in place of resuming it.
+        overwrite: replace an output that is there already, instead of resuming it.
     """
 
     model: ModelSettings = ModelSettings()

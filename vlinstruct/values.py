@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 from vlinstruct.errors import VlinstructError
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Role = Literal["initial", "rewritten", "optimized"]
+ROLES: tuple[Role, ...] = get_args(Role)
+"""Algorithm 2's three instructions, in the order in which they come about."""
 
 
 @dataclass(frozen=True, kw_only=True)

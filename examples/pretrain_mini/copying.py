@@ -130,9 +130,9 @@ def copying_loss(recorded: Sequence[Tensor], sources: Sequence[Sources]) -> Tens
         sources: (R, S, C) of each call.
     """
     layers = len(recorded) // len(sources)
-    copied = sum(float(wanted.sum()) for wanted in sources) * layers * GUIDED_HEADS
+    copied = sum(float(weights.sum()) for weights in sources) * layers * GUIDED_HEADS
     losses = []
     for i, log_probabilities in enumerate(recorded):
-        wanted = on_device(sources[i // layers], log_probabilities.device)
-        losses.append(-(log_probabilities * wanted[:, None]).sum())
+        weights = on_device(sources[i // layers], log_probabilities.device)
+        losses.append(-(log_probabilities * weights[:, None]).sum())
     return torch.stack(losses).sum() / max(1.0, copied)

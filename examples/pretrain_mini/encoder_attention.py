@@ -96,11 +96,11 @@ def encoder_attention_loss(recorded: Sequence[Tensor], looks: Sequence[SparseLoo
         looks: of each call, zeros where the head may look anywhere; calls after them are not guided.
     """
     losses = []
-    for call, wanted in enumerate(looks):
+    for call, call_looks in enumerate(looks):
         layers = recorded[len(GUIDED_LAYERS) * call :][: len(GUIDED_LAYERS)]
-        here = wanted.dense(layers[0].device)
-        total = (here * torch.stack([*layers], dim=1).clamp(min=_LEAST_LOG_PROBABILITY)).sum()
-        losses.append(-total / here.sum().clamp(min=1))
+        target = call_looks.dense(layers[0].device)
+        total = (target * torch.stack([*layers], dim=1).clamp(min=_LEAST_LOG_PROBABILITY)).sum()
+        losses.append(-total / target.sum().clamp(min=1))
     return torch.stack(losses).mean()
 
 

@@ -106,10 +106,10 @@ def right_in_band(answered: Sequence[Answered], families: Sequence[str], low: fl
 def reading_shares(answered: Sequence[Answered]) -> list[Share]:
     """Returns exact readings by height of the letters, and the share of characters read in their place."""
     characters = (
-        place < len(item.answer) and item.answer[place] == wanted
+        place < len(item.answer) and item.answer[place] == character
         for item in answered
         if item.question.family in _READING_FAMILIES
-        for place, wanted in enumerate(item.question.answer)
+        for place, character in enumerate(item.question.answer)
     )
     bands = [right_in_band(answered, _READING_FAMILIES, low, high) for low, high in (*HEIGHT_BANDS, _REQUIRED_BAND)]
     written = right_in_band(answered, ("written",), *_REQUIRED_BAND)
@@ -121,8 +121,8 @@ def family_shares(answered: Sequence[Answered]) -> list[Share]:
     by_family = defaultdict(list)
     for item in answered:
         by_family[item.question.family].append(item.is_right)
-    listed = ((task, family) for task, families in TASKS.items() for family in families)
-    return [share(f"{task}: {family}", by_family[family]) for task, family in listed]
+    rows = ((task, family) for task, families in TASKS.items() for family in families)
+    return [share(f"{task}: {family}", by_family[family]) for task, family in rows]
 
 
 def scenes_of_height(height: float, split: Split, fonts: Sequence[str] | None = None) -> Iterator[Scene]:

@@ -84,8 +84,8 @@ def guidance_loss(calls: Sequence[tuple[Tensor, ...]], targets: Sequence[Targets
         targets: (R, Q, P) of the same calls.
     """
     losses = []
-    guided = sum(float(wanted.sum()) * len(layers) for layers, wanted in zip(calls, targets, strict=True))
-    for layers, wanted in zip(calls, targets, strict=True):
-        weights = on_device(wanted, layers[0].device)[:, None]
+    guided = sum(float(places.sum()) * len(layers) for layers, places in zip(calls, targets, strict=True))
+    for layers, places in zip(calls, targets, strict=True):
+        weights = on_device(places, layers[0].device)[:, None]
         losses += [-(log_probabilities * weights).sum() / _GUIDED_HEADS for log_probabilities in layers]
     return torch.stack(losses).sum() / max(1.0, guided)

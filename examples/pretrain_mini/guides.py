@@ -148,16 +148,16 @@ def _copying(module: nn.Module, inputs: tuple[Any, ...], places: Tensor) -> Tens
     """Returns (R, H, S, C): what the positions that predict the target tokens attend to."""
     attention = _log_attention(module, inputs, slice(0, GUIDED_HEADS))
     num_context = places.shape[1]
-    here = attention[:, :, num_context - 1 :, :num_context].clamp(min=LEAST_LOG_PROBABILITY)
-    return torch.take_along_dim(here, places[:, None, None], dim=-1)
+    predicting = attention[:, :, num_context - 1 :, :num_context].clamp(min=LEAST_LOG_PROBABILITY)
+    return torch.take_along_dim(predicting, places[:, None, None], dim=-1)
 
 
 def _looking(module: nn.Module, inputs: tuple[Any, ...], places: Tensor) -> Tensor:
     """Returns (R, C, C): what the context's positions attend to."""
     attention = _log_attention(module, inputs, slice(GUIDED_HEAD, GUIDED_HEAD + 1))[:, 0]
     num_context = places.shape[1]
-    here = torch.take_along_dim(attention[:, :num_context, :num_context], places[:, :, None], dim=1)
-    return torch.take_along_dim(here, places[:, None], dim=2)
+    looks = torch.take_along_dim(attention[:, :num_context, :num_context], places[:, :, None], dim=1)
+    return torch.take_along_dim(looks, places[:, None], dim=2)
 
 
 def _log_attention(module: nn.Module, inputs: tuple[Any, ...], heads: slice) -> Tensor:

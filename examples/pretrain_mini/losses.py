@@ -152,15 +152,15 @@ class AuxiliaryHeads(nn.Module):
     def query_losses(self, query_embeds: Tensor, labels: list[RowLabels]) -> dict[str, Tensor]:
         """Returns the losses on the Q-Former's output (R, Q, D) of all rows, labelled group by group."""
         focus = query_embeds[:, FOCUS_QUERIES[0] : FOCUS_QUERIES[-1] + 1]
-        read = {
+        inputs = {
             "characters": query_embeds[:, :MAX_LENGTH],
             **dict.fromkeys(("verdict", "horizontal", "vertical"), query_embeds[:, VERDICT_QUERY]),
             "family": query_embeds[:, FAMILY_QUERY],
             **dict.fromkeys(("shapes", "colours", "grid_rows", "grid_columns"), focus),
         }
         return {
-            f"query_{name}": _classification(self.query[name](embeds), [getattr(one, name) for one in labels])
-            for name, embeds in read.items()
+            f"query_{name}": _classification(self.query[name](embeds), [getattr(group, name) for group in labels])
+            for name, embeds in inputs.items()
         }
 
 
@@ -186,9 +186,9 @@ def _dense_loss(outputs: Tensor, labels: Tensor, nothing_weight: float) -> Tenso
 
 def _classification(logits: Tensor, labels: list[Ids]) -> Tensor:
     """Mean cross-entropy of (..., classes) over the labels that count; 0 where none does."""
-    wanted = _tensor(np.concatenate(labels), logits).flatten()
-    total = cross_entropy(logits.float().flatten(0, -2), wanted, ignore_index=IGNORED, reduction="sum")
-    return total / (wanted != IGNORED).sum().clamp(min=1)
+    targets = _tensor(np.concatenate(labels), logits).flatten()
+    total = cross_entropy(logits.float().flatten(0, -2), targets, ignore_index=IGNORED, reduction="sum")
+    return total / (targets != IGNORED).sum().clamp(min=1)
 
 
 def _guide_of(model: InstructBlip) -> LanguageGuide:

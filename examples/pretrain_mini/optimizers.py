@@ -55,8 +55,8 @@ class Optimizers:
         self.shares = [matrices[first::processes] for first in range(processes)]
         slower = _queries(model)
         groups = [
-            {"params": [one for one in self.shares[rank] if slower.get(id(one), 1.0) == share], "share": share}
-            for share in sorted({slower.get(id(one), 1.0) for one in self.shares[rank]})
+            {"params": [matrix for matrix in self.shares[rank] if slower.get(id(matrix), 1.0) == share], "share": share}
+            for share in sorted({slower.get(id(matrix), 1.0) for matrix in self.shares[rank]})
         ]
         matrix_ids = set(map(id, matrices))
         others = [p for module in (model, heads) for p in module.parameters() if id(p) not in matrix_ids]

@@ -153,10 +153,10 @@ class Trainer:
         if not self.settings.checkpoint.exists():
             raise CheckpointError(f"nothing to resume: {self.settings.checkpoint} is missing. Leave out --resume.")
         state = torch.load(self.settings.checkpoint, weights_only=True, map_location=self.device)
-        kind, wanted = state["language_model"], self.settings.language_model
-        if kind != wanted:
+        kind, expected = state["language_model"], self.settings.language_model
+        if kind != expected:
             raise CheckpointError(
-                f"{self.settings.checkpoint} trains {kind}, not {wanted}. Give --language-model {kind}."
+                f"{self.settings.checkpoint} trains {kind}, not {expected}. Give --language-model {kind}."
             )
         self.model.load_state_dict(state["model"])
         self.heads.load_state_dict(state["heads"])
@@ -216,9 +216,9 @@ def _log(trainer: Trainer, losses: dict[str, Tensor]) -> None:
 def forget_after(log: Path, step: int) -> None:
     """Drops the log's lines beyond a step: what came after the checkpoint is done again."""
     lines = log.read_text(encoding="utf-8").splitlines(keepends=True) if log.exists() else []
-    kept = "".join(line for line in lines if json.loads(line)["step"] <= step)
+    content = "".join(line for line in lines if json.loads(line)["step"] <= step)
     unfinished = log.with_suffix(".tmp")
-    unfinished.write_text(kept, encoding="utf-8")
+    unfinished.write_text(content, encoding="utf-8")
     os.replace(unfinished, log)
 
 

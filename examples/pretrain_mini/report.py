@@ -53,8 +53,8 @@ class Share:
 
 def share(name: str, outcomes: Iterable[bool]) -> Share:
     """Counts outcomes."""
-    listed = list(outcomes)
-    return Share(name=name, hits=sum(listed), items=len(listed))
+    hits = list(outcomes)
+    return Share(name=name, hits=sum(hits), items=len(hits))
 
 
 def table(shares: Iterable[Share]) -> str:

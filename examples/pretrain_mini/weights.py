@@ -117,20 +117,21 @@ def start_from(folder: Path, model: InstructBlip) -> str:
     config = InstructBlipConfig.from_dict(read_json_object(folder / "config.json"))
     renamed = dict(zip(vocabulary_tables(config), vocabulary_tables(model.config), strict=True))
     stored = {renamed.get(name, name): tensor for name, tensor in load_file(folder / "model.safetensors").items()}
-    wanted = model.state_dict()
-    taken = {name: tensor for name, tensor in stored.items() if name in wanted and wanted[name].shape == tensor.shape}
-    model.load_state_dict({**wanted, **taken})
-    return _account(taken, wanted)
+    expected = model.state_dict()
+    shapes = {name: tensor.shape for name, tensor in expected.items()}
+    fitting = {name: tensor for name, tensor in stored.items() if shapes.get(name) == tensor.shape}
+    model.load_state_dict({**expected, **fitting})
+    return _account(fitting, expected)
 
 
-def _account(taken: dict[str, Tensor], wanted: dict[str, Tensor]) -> str:
+def _account(fitting: dict[str, Tensor], expected: dict[str, Tensor]) -> str:
     """Returns how many of each part's tensors were taken.
 
     >>> _account({"a.b": Tensor(), "c": Tensor()}, {"a.b": Tensor(), "a.d": Tensor(), "c": Tensor()})
     'a 1 of 2, c 1 of 1 tensors'
     """
-    got, parts = (Counter(name.split(".")[0] for name in names) for names in (taken, wanted))
-    return ", ".join(f"{part} {got[part]} of {count}" for part, count in parts.items()) + " tensors"
+    num_fitting, parts = (Counter(name.split(".")[0] for name in names) for names in (fitting, expected))
+    return ", ".join(f"{part} {num_fitting[part]} of {count}" for part, count in parts.items()) + " tensors"
 
 
 def main() -> None:

@@ -82,7 +82,7 @@ def test_choices_are_recorded_as_offered_with_their_probabilities(picture: Path,
     expected = [weight / sum(weights) for weight in weights]
     assert [choice["probability"] for choice in choices] == pytest.approx(expected, abs=3e-5)
     ours = model.ask(picture, "what?", choices=["yes", "no", "it is not clear"]).choices
-    assert [choice["nll"] for choice in choices] == pytest.approx([one.nll for one in ours], abs=1e-5)
+    assert [choice["nll"] for choice in choices] == pytest.approx([choice.nll for choice in ours], abs=1e-5)
 
 
 def test_choices_are_printed_with_percentages_the_likeliest_first(picture: Path) -> None:
@@ -99,19 +99,19 @@ def test_choices_of_a_batch_equal_those_of_single_pictures(pictures: Pictures, b
     arguments = ("what?", "--choices", "yes,no way,x", "--json")
     alone = [vli("ask", path, *arguments).records[0] for path in paths]
     together = vli("ask", *paths, *arguments, "--batch-size", batch_size).records
-    for one, other in zip(together, alone, strict=True):
-        assert math.fsum(choice["probability"] for choice in one["choices"]) == pytest.approx(1, abs=3e-5)
+    for batched, other in zip(together, alone, strict=True):
+        assert math.fsum(choice["probability"] for choice in batched["choices"]) == pytest.approx(1, abs=3e-5)
         for name in ("probability", "nll"):
-            values = [choice.pop(name) for choice in one["choices"]]
+            values = [choice.pop(name) for choice in batched["choices"]]
             assert values == pytest.approx([choice.pop(name) for choice in other["choices"]], abs=3e-5)
-        assert one == other
+        assert batched == other
 
 
 def test_a_long_choice_is_not_punished_for_its_length(picture: Path, model: vlinstruct.Model) -> None:
     offered = ["no", "it is certainly not one"]
     (record,) = vli("ask", picture, "what?", "--choices", ",".join(offered), "--json").records
     (scores,) = map(good, model.rank_each([model.see(picture)], ["what?"], [offered]))
-    means = [sum(one.token_nll) / len(one.token_nll) for one in scores]
+    means = [sum(score.token_nll) / len(score.token_nll) for score in scores]
     assert [choice["nll"] for choice in record["choices"]] == pytest.approx(means, abs=1e-5)
 
 
@@ -194,7 +194,7 @@ def test_a_value_out_of_range_is_refused_before_the_model_is_loaded(
 
 @pytest.mark.usefixtures("no_model")
 def test_a_picture_and_a_question_that_changed_places_are_named(picture: Path) -> None:
-    swapped = f"the picture and the text have changed places. {USAGE}"
+    swapped = f"the picture and the text are in the wrong order. {USAGE}"
     assert swapped in vli("ask", "what is this", picture).refusal(2)
     assert swapped in vli("ask", "what is this", "missing.jpg").refusal(2)
     assert swapped in vli("ask", picture, "what is this", picture).refusal(2)
@@ -226,7 +226,7 @@ def test_the_vision_tower_runs_once_per_picture(
     ("arguments", "words"),
     [
         (("--choices", "yes,no", "--num-beams", 2), "the options of generation change nothing"),
-        (("--select", "paper"), "--select and --templates change nothing without --optimize"),
+        (("--select", "paper"), "the options of optimization change nothing without --optimize"),
     ],
 )
 def test_an_option_that_changes_nothing_is_said_unless_quiet(

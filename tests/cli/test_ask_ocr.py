@@ -19,10 +19,10 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "pictures" / "sign.png"
 @pytest.fixture
 def words(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Stands for the library: what it will read in every picture."""
-    found = ["{question}", "STOP", "here"]
-    monkeypatch.setattr("vlinstruct.media.ocr.ocr_tokens", lambda image: tuple(found))
+    words = ["{question}", "STOP", "here"]
+    monkeypatch.setattr("vlinstruct.media.ocr.ocr_tokens", lambda image: tuple(words))
     monkeypatch.setattr("vlinstruct.media.ocr.require_ocr", lambda: None)
-    return found
+    return words
 
 
 def test_the_instruction_is_the_papers_and_words_are_no_fields(picture: Path, words: list[str]) -> None:
@@ -34,17 +34,17 @@ def test_the_instruction_is_the_papers_and_words_are_no_fields(picture: Path, wo
 
 
 def test_a_template_says_where_the_words_go(picture: Path, words: list[str]) -> None:
-    asked = ("ask", picture, "what?", "--ocr", "--json", "--template")
-    assert vli(*asked, "{question} ({tokens})").records[0]["instruction"] == "what? ({question}, STOP, here)"
-    assert "{tokens}, where --ocr puts" in vli(*asked, "{question}").refusal(2)
+    command = ("ask", picture, "what?", "--ocr", "--json", "--template")
+    assert vli(*command, "{question} ({tokens})").records[0]["instruction"] == "what? ({question}, STOP, here)"
+    assert "{tokens}, where --ocr puts" in vli(*command, "{question}").refusal(2)
 
 
 def test_words_change_the_answer_of_a_batch_and_its_resume_key(
     pictures: Pictures, words: list[str], tmp_path: Path
 ) -> None:
-    asked = ("ask", *pictures(2), "what?", "-o", tmp_path / "out.jsonl")
-    assert vli(*asked, "--ocr").exit_code == 0
-    assert "made with other arguments" in vli(*asked).refusal(4)
+    command = ("ask", *pictures(2), "what?", "-o", tmp_path / "out.jsonl")
+    assert vli(*command, "--ocr").exit_code == 0
+    assert "made with other arguments" in vli(*command).refusal(4)
 
 
 def test_a_missing_library_is_named_before_a_model_is_loaded(

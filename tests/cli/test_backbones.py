@@ -72,15 +72,17 @@ def test_the_plan_is_a_call_of_the_package() -> None:
 @pytest.mark.parametrize("name", PAPER)
 def test_a_plan_needs_nothing_but_the_name(hub_cache: Path, name: str) -> None:
     (record,) = vli("backbones", name, "--json").records
-    listed = next(one for one in vli("backbones", "--json").records if one["id"] == name)
-    assert round(sum(record["parameters"].values()) / 1e9, 2) == listed["parameters_billion"]
-    sizes = {(one["dtype"], one["quantize"]): one["weights_bytes"] for one in record["settings"]}
+    entry = next(line for line in vli("backbones", "--json").records if line["id"] == name)
+    assert round(sum(record["parameters"].values()) / 1e9, 2) == entry["parameters_billion"]
+    sizes = {(setting["dtype"], setting["quantize"]): setting["weights_bytes"] for setting in record["settings"]}
     assert sizes["float32", None] == 2 * sizes["bfloat16", None] == 4 * sum(record["parameters"].values())
     assert sizes["bfloat16", None] > sizes["bfloat16", "8bit"] > sizes["bfloat16", "4bit"]
     assert ("float16", None) in sizes or "t5" in name
-    for one in record["settings"]:
-        assert one["total_bytes"] == one["weights_bytes"] + one["cache_bytes"] + one["activation_bytes"]
-        assert one["fits_on"] == [place for place, has in record["free_bytes"].items() if one["total_bytes"] <= has]
+    for setting in record["settings"]:
+        assert setting["total_bytes"] == setting["weights_bytes"] + setting["cache_bytes"] + setting["activation_bytes"]
+        assert setting["fits_on"] == [
+            place for place, has in record["free_bytes"].items() if setting["total_bytes"] <= has
+        ]
 
 
 def test_a_plan_is_a_table_that_fits_a_terminal(tiny_folders: dict[str, Path]) -> None:
@@ -127,7 +129,7 @@ def test_a_paper_backbone_needs_the_network(picture: Path, hub_cache: Path, comm
 def test_an_unknown_backbone_is_refused_with_the_names(picture: Path, name: str) -> None:
     line = vli("ask", picture, "what?", "--backbone", name, "--offline").refusal(5)
     assert "unknown backbone" in line
-    assert all(known in line for known in PAPER)
+    assert all(name in line for name in PAPER)
 
 
 def test_a_folder_that_is_no_model_is_refused(picture: Path, tmp_path: Path) -> None:
@@ -154,10 +156,10 @@ def test_the_dtype_changes_the_last_digits_only(picture: Path) -> None:
 
 def test_an_adapter_with_ema_changes_scores_and_choices(picture: Path, adapter: Path) -> None:
     for arguments in (("score", picture, "what?"), ("ask", picture, "what?", "--choices", "yes,no")):
-        plain, aligned, again = (
+        plain, aligned, repeated = (
             vli(*arguments, "--json", *more).text for more in ((), ("--adapter", adapter), ("--adapter", adapter))
         )
-        assert aligned == again != plain
+        assert aligned == repeated != plain
 
 
 def test_an_adapter_changes_what_is_optimized(picture: Path, adapter: Path) -> None:

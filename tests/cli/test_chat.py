@@ -154,15 +154,15 @@ def test_ctrl_c_ends_a_piped_chat(
 
 
 def exit_code_of_main(monkeypatch: pytest.MonkeyPatch, picture: Path, stdin: object) -> object:
-    before = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)}
     monkeypatch.setattr(sys, "stdin", stdin)
     monkeypatch.setattr(sys, "argv", ["vlinstruct", "chat", str(picture)])
     try:
         with pytest.raises(SystemExit) as ended:
             cli_main.main()
     finally:
-        for one, handler in before.items():
-            signal.signal(one, handler)
+        for number, handler in before.items():
+            signal.signal(number, handler)
     return ended.value.code
 
 
@@ -172,8 +172,8 @@ def exit_code_of_main(monkeypatch: pytest.MonkeyPatch, picture: Path, stdin: obj
 def test_optimize_prints_what_the_command_prints_and_is_no_turn(picture: Path, prompts: list[str]) -> None:
     expected = vli("optimize", "what?", picture).text
     result = vli("chat", picture, stdin=b"what?\n/optimize\n/optimize what?\nwhy?\n")
-    answer, *shown, last = result.text.splitlines()
-    assert shown == expected.splitlines() * 2
+    answer, *lines, last = result.text.splitlines()
+    assert lines == expected.splitlines() * 2
     assert prompts[-1] == f"Question: what? Answer: {answer} Question: why? Answer:"
     assert last
 
@@ -181,22 +181,22 @@ def test_optimize_prints_what_the_command_prints_and_is_no_turn(picture: Path, p
 def test_optimizing_is_recorded_with_the_question_and_by_itself(picture: Path) -> None:
     arguments = ("-O", "--select", "paper", "--json")
     turn, alone = vli("chat", picture, *arguments, stdin=b"what?\n/optimize\n").records
-    (asked,) = vli("ask", picture, "what?", *arguments).records
-    assert {name: turn[name] for name in ("question", "answer", "optimization")}.items() <= asked.items()
+    (record,) = vli("ask", picture, "what?", *arguments).records
+    assert {name: turn[name] for name in ("question", "answer", "optimization")}.items() <= record.items()
     assert (alone["schema"], alone["id"], alone["status"]) == ("vlinstruct.optimize/1", "command-1", "ok")
-    assert {name: alone[name] for name in ("chosen", "instruction", "reason")}.items() <= asked["optimization"].items()
+    assert {name: alone[name] for name in ("chosen", "instruction", "reason")}.items() <= record["optimization"].items()
     assert alone["chosen"] == "optimized"
 
 
 def test_another_picture_begins_a_new_talk(
     pictures: Pictures, model: vlinstruct.Model, num_seen: list[int], tmp_path: Path
 ) -> None:
-    one, other = pictures(2)
-    other = other.rename(tmp_path / "with a space.png")
-    first, second = vli("chat", one, "--json", stdin=f"what?\n/image {other}\nwhat?\n".encode()).records
+    picture, next_picture = pictures(2)
+    next_picture = next_picture.rename(tmp_path / "with a space.png")
+    first, second = vli("chat", picture, "--json", stdin=f"what?\n/image {next_picture}\nwhat?\n".encode()).records
     assert num_seen == [1, 1]
-    assert (first["image"], second["image"]) == (str(one), str(other))
-    assert [second["answer"]] == answers(model, other, "what?")
+    assert (first["image"], second["image"]) == (str(picture), str(next_picture))
+    assert [second["answer"]] == answers(model, next_picture, "what?")
 
 
 def test_a_piped_chat_ends_where_its_next_picture_cannot_be_read(picture: Path) -> None:
@@ -210,10 +210,10 @@ def test_a_piped_chat_ends_where_its_next_picture_cannot_be_read(picture: Path) 
     ("image", "words"),
     [
         ("-", "stdin brings the questions"),
-        (".", "it may be several pictures"),
-        ("*.png", "it may be several pictures"),
-        ("https://example.org/a.png", "URLs are fetched where they are typed"),
-        ("", "this is no command. Commands are /optimize [TEXT], /image PATH"),
+        (".", "this may be several pictures"),
+        ("*.png", "this may be several pictures"),
+        ("https://example.org/a.png", "URLs are fetched only if typed"),
+        ("", "there is no such command. Commands are /optimize [TEXT], /image PATH"),
     ],
 )
 def test_a_picture_that_cannot_be_talked_about_is_refused(
@@ -392,7 +392,7 @@ def test_ctrl_c_at_the_prompt_ends_with_130(
 def test_turns_that_no_longer_fit_are_counted(picture: Path) -> None:
     result = vli("chat", picture, "--json", stdin=f"{'x' * 300}?\n{'y' * 300}?\nz?\n".encode())
     assert [record["turns_cut"] for record in result.records] == [0, 1, 1]
-    assert result.stderr == "notice: the prompt has no room for the first turns, they are left out: 1\n"
+    assert result.stderr == "notice: the prompt has no room for the first turns; left out: 1\n"
 
 
 @pytest.mark.parametrize(

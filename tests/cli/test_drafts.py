@@ -15,7 +15,7 @@ from .conftest import Pictures
 
 Writes = Callable[[str], None]
 ROLES = ("initial", "rewritten", "optimized")
-EMPTY = ("the rewriting was empty, so the initial instruction stands in for it", "the comparison returned nothing")
+EMPTY = ("the rewriting was empty: the initial instruction is used instead", "the comparison returned nothing")
 BLANK = ["", " \n", "\u200b\u2060", "\0"]
 
 

@@ -42,7 +42,7 @@ def test_the_exit_code_is_the_one_that_the_readme_gives(
 @pytest.mark.parametrize(
     ("error", "exit_code", "words"),
     [
-        (RuntimeError("secret at 0x7f"), 1, "a bug of ours: RuntimeError at test_exit_codes.py:"),
+        (RuntimeError("secret at 0x7f"), 1, "a bug in vlinstruct: RuntimeError at test_exit_codes.py:"),
         (MemoryError(), 6, "memory"),
     ],
 )

@@ -9,7 +9,7 @@ import sys
 import pytest
 from command_line import vli
 
-from vlinstruct.cli.groups import HEADINGS
+from vlinstruct.cli.command import HEADINGS
 
 COMMANDS = re.findall(r"^  ([a-z-]+)  ", vli("--help").stdout.decode().split("Commands:")[1], re.MULTILINE)
 
@@ -22,11 +22,11 @@ def test_every_summary_is_a_sentence_that_fits_its_line() -> None:
 
 @pytest.mark.parametrize("command", ["ask", "optimize", "score", "chat"])
 def test_shared_options_stand_under_headings_and_nothing_else_does(command: str) -> None:
-    shown = vli(command, "--help").stdout.decode()
-    headings = re.findall(r"^(\w+):$", shown, re.MULTILINE)
-    known = ["Arguments", *HEADINGS]
-    assert headings == [heading for heading in known if heading in headings]
-    model = shown.split("\nModel:\n")[1].split("\n\n")[0]
+    text = vli(command, "--help").stdout.decode()
+    headings = re.findall(r"^(\w+):$", text, re.MULTILINE)
+    expected = ["Arguments", *HEADINGS]
+    assert headings == [heading for heading in expected if heading in headings]
+    model = text.split("\nModel:\n")[1].split("\n\n")[0]
     assert {"--backbone", "--adapter", "--device", "--dtype", "--offline"} <= set(re.findall(r"--[a-z]+", model))
 
 

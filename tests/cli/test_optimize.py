@@ -54,7 +54,9 @@ def test_the_ias_are_those_of_score(picture: Path) -> None:
     (record,) = vli("optimize", "what?", picture, "--json").records
     texts = [record[role]["text"] for role in ROLES]
     (scored,) = vli("score", picture, "--json", "--", *texts).records
-    assert [one["ias"] for one in scored["scores"]] == pytest.approx([record[role]["ias"] for role in ROLES], abs=3e-5)
+    assert [version["ias"] for version in scored["scores"]] == pytest.approx(
+        [record[role]["ias"] for role in ROLES], abs=3e-5
+    )
 
 
 def test_every_version_is_printed_with_its_ias_and_then_the_choice(picture: Path) -> None:
@@ -69,8 +71,8 @@ def test_every_version_is_printed_with_its_ias_and_then_the_choice(picture: Path
 def test_answers_are_those_to_the_instruction_as_typed_and_as_chosen(picture: Path) -> None:
     arguments = ("optimize", "what?", picture, "--answer", "--max-new-tokens", 6)
     (record,) = vli(*arguments, "--json").records
-    for name, asked in (("initial_answer", "what?"), ("answer", record["instruction"])):
-        assert record[name] + "\n" == vli("ask", picture, "--max-new-tokens", 6, "--", asked).text
+    for name, question in (("initial_answer", "what?"), ("answer", record["instruction"])):
+        assert record[name] + "\n" == vli("ask", picture, "--max-new-tokens", 6, "--", question).text
     assert vli(*arguments).text.splitlines()[4:] == [
         f"answer     {record['initial_answer']}  (as typed)",
         f"answer     {record['answer']}  (chosen)",
@@ -167,7 +169,7 @@ def test_missing_templates_are_one_line(picture: Path) -> None:
 
 @pytest.mark.usefixtures("no_model")
 def test_a_picture_and_an_instruction_that_changed_places_are_named(picture: Path, pictures: Pictures) -> None:
-    swapped = f"the picture and the text have changed places. {USAGE}"
+    swapped = f"the picture and the text are in the wrong order. {USAGE}"
     assert swapped in vli("optimize", picture, "what is this").refusal(2)
     assert swapped in vli("optimize", "missing.jpg", "what is this").refusal(2)
     assert "a text is missing" in vli("optimize", *pictures(2)).refusal(2)

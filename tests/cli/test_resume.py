@@ -145,7 +145,7 @@ def test_a_second_run_has_nothing_to_do_and_loads_no_model(
     monkeypatch.setattr("vlinstruct.model.load", lambda *_, **__: pytest.fail("the model was loaded"))
     second = vli("ask", folder, ASKED, "--output", output)
     assert second.text == ""
-    assert second.lines[-1] == f"done: 0 records written to {output}, 3 were there already"
+    assert second.lines[-1] == f"done: 0 records written to {output}, 3 were already there"
     assert vli("ask", folder, ASKED, "--output", output, "--quiet").lines == []
     assert (output.read_bytes(), output.stat().st_mtime_ns) == (before, changed_at)
 
@@ -203,13 +203,13 @@ def test_failed_items_are_tried_again_and_good_ones_are_not(
     first = vli("ask", *paths, ASKED, "--output", output)
     assert first.exit_code == 3
     assert [record["status"] for record in read(output)] == ["ok", "error", "ok", "ok"]
-    again = vli("ask", *paths, ASKED, "--output", output)
-    assert again.exit_code == 3
+    repeated = vli("ask", *paths, ASKED, "--output", output)
+    assert repeated.exit_code == 3
     assert num_seen == [1, 1, 1]
     paths[1].write_bytes(sound)
     last = vli("ask", *paths, ASKED, "--output", output)
     assert last.exit_code == 0
-    assert f"done: 1 records written to {output}, 3 were there already" in last.lines
+    assert f"done: 1 records written to {output}, 3 were already there" in last.lines
     assert num_seen == [1, 1, 1, 1]
     vli("ask", *paths, ASKED, "--output", tmp_path / "whole.jsonl")
     assert is_complete(output, tmp_path / "whole.jsonl")
@@ -441,13 +441,13 @@ def test_a_batch_that_max_failures_stopped_goes_on_where_it_was(
 def test_a_run_in_which_all_that_was_left_fails_is_no_total_failure(pictures: Pictures, output: Path) -> None:
     paths = failing(pictures(3), 2)
     assert vli("ask", *paths, ASKED, "--output", output).exit_code == 3
-    again = vli("ask", *paths, ASKED, "--output", output)
-    assert again.exit_code == 3
-    assert "1 of 3 items failed" in last_line(again)
+    repeated = vli("ask", *paths, ASKED, "--output", output)
+    assert repeated.exit_code == 3
+    assert "1 of 3 items failed" in last_line(repeated)
     assert vli("ask", paths[2], paths[2].with_name("missing.png"), ASKED).exit_code == 4
 
 
 def test_a_shipped_adapter_is_named_in_a_batch_too(pictures: Pictures, output: Path) -> None:
-    asked = ("ask", *pictures(2), "What colour is the circle?", "--backbone", "mini", "--adapter", "mini-ema")
-    assert vli(*asked, "-o", output).exit_code == 0
+    command = ("ask", *pictures(2), "What colour is the circle?", "--backbone", "mini", "--adapter", "mini-ema")
+    assert vli(*command, "-o", output).exit_code == 0
     assert len(output.read_text().splitlines()) == 2

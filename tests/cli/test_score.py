@@ -27,12 +27,12 @@ def test_a_record_has_the_fields_of_the_readme(picture: Path, tiny_folders: dict
     }
     assert scores == [
         {
-            "instruction": one.text,
-            "ias": pytest.approx(one.ias, abs=1e-5),
-            "tokens": list(one.scores.tokens),
-            "token_nll": pytest.approx(one.scores.token_nll, abs=1e-5),
+            "instruction": scored.text,
+            "ias": pytest.approx(scored.ias, abs=1e-5),
+            "tokens": list(scored.scores.tokens),
+            "token_nll": pytest.approx(scored.scores.token_nll, abs=1e-5),
         }
-        for one in ours
+        for scored in ours
     ]
 
 
@@ -59,11 +59,11 @@ def test_every_instruction_is_printed_with_its_ias_and_its_tokens(picture: Path)
 def test_instructions_scored_together_equal_those_scored_alone(picture: Path) -> None:
     texts = ["what is it?", "x", "name all of the 12 things that you can see", "x"]
     (together,) = vli("score", picture, *texts, "--json").records
-    for text, one in zip(texts, together["scores"], strict=True):
+    for text, scored in zip(texts, together["scores"], strict=True):
         (alone,) = vli("score", picture, text, "--json").records[0]["scores"]
-        assert one["token_nll"] == pytest.approx(alone.pop("token_nll"), abs=3e-5)
-        assert one["ias"] == pytest.approx(alone.pop("ias"), abs=3e-5)
-        assert alone.items() <= one.items()
+        assert scored["token_nll"] == pytest.approx(alone.pop("token_nll"), abs=3e-5)
+        assert scored["ias"] == pytest.approx(alone.pop("ias"), abs=3e-5)
+        assert alone.items() <= scored.items()
 
 
 @pytest.mark.parametrize("batch_size", [1, 3])
@@ -73,8 +73,8 @@ def test_a_folder_is_a_batch_that_equals_single_pictures(pictures: Pictures, bat
     assert [Path(record["image"]).name for record in records] == [path.name for path in paths]
     for path, record in zip(paths, records, strict=True):
         (alone,) = vli("score", path, "what?", "x", "--json").records
-        for one, other in zip(record["scores"], alone["scores"], strict=True):
-            assert one["ias"] == pytest.approx(other["ias"], abs=3e-5)
+        for scored, other in zip(record["scores"], alone["scores"], strict=True):
+            assert scored["ias"] == pytest.approx(other["ias"], abs=3e-5)
 
 
 def test_the_picture_decides_the_score(pictures: Pictures) -> None:
@@ -90,7 +90,7 @@ def test_the_vision_tower_runs_once_per_picture(picture: Path, pictures: Picture
 
 @pytest.mark.usefixtures("no_model")
 def test_a_picture_and_an_instruction_that_changed_places_are_named(picture: Path) -> None:
-    swapped = f"the picture and the text have changed places. {USAGE}"
+    swapped = f"the picture and the text are in the wrong order. {USAGE}"
     assert swapped in vli("score", "what is this", picture).refusal(2)
     assert swapped in vli("score", "what is this", "missing.png", "and this").refusal(2)
     assert f"a text is missing: {picture} is a file" in vli("score", picture, picture).refusal(2)

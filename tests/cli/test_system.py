@@ -332,7 +332,7 @@ def test_sigterm_during_a_batch_keeps_what_is_done_and_the_run_goes_on_from_ther
     assert output.read_bytes().endswith(b"\n")
     num_lines = len(output.read_bytes().splitlines())
     assert 1 <= num_lines < 16
-    assert f"{num_lines} were there already" in vli(*command, "--output", output).stderr
+    assert f"{num_lines} were already there" in vli(*command, "--output", output).stderr
     assert vli(*command, "--output", whole).exit_code == 0
     assert output.read_bytes() == whole.read_bytes()
 
@@ -347,15 +347,15 @@ def test_a_signal_is_swallowed_by_nothing_on_the_way(
         except Exception:
             pytest.fail("a library would have gone on")
 
-    before = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)}
     monkeypatch.setattr("vlinstruct.model.load", load)
     monkeypatch.setattr(sys, "argv", ["vlinstruct", "ask", str(picture), ASKED])
     try:
         with pytest.raises(SystemExit) as ended:
             cli_main.main()
     finally:
-        for one, handler in before.items():
-            signal.signal(one, handler)
+        for number, handler in before.items():
+            signal.signal(number, handler)
     assert ended.value.code == exit_code
 
 
@@ -392,8 +392,8 @@ def test_a_seed_out_of_range_is_refused(seed: object, picture: Path, no_model: N
 
 def test_every_seed_in_range_is_taken_and_gives_the_same_bytes_again(picture: Path) -> None:
     drawn = {vli("ask", picture, ASKED, "--do-sample", "--seed", seed).text for seed in (0, 1, 2**64 - 1)}
-    again = {vli("ask", picture, ASKED, "--do-sample", "--seed", seed).text for seed in (0, 1, 2**64 - 1)}
-    assert drawn == again
+    repeated = {vli("ask", picture, ASKED, "--do-sample", "--seed", seed).text for seed in (0, 1, 2**64 - 1)}
+    assert drawn == repeated
     assert len(drawn) == 3
 
 

@@ -101,9 +101,9 @@ def test_a_certainty_comes_with_the_text(templates: Templates) -> None:
 
 def test_a_backend_that_cannot_tell_is_asked_to_score_once(templates: Templates) -> None:
     backend = silent()
-    known: Rewritings = {}
+    rewritings: Rewritings = {}
     for _ in range(2):
-        optimize(backend, [0, 1], TEXTS, templates=templates, settings=SURE, known=known)
+        optimize(backend, [0, 1], TEXTS, templates=templates, settings=SURE, rewritings=rewritings)
     write, score = backend.called("rewrite")
     assert (write.method, score.method) == ("write", "score")
     assert score.texts == tuple(f"Tell me: {text}" for text in TEXTS)

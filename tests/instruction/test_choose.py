@@ -1,19 +1,29 @@
+"""Choosing among algorithm 2's three instructions."""
+
 from __future__ import annotations
 
 import math
+from typing import get_args
 
 import pytest
 
 from vlinstruct.errors import ScoreError
-from vlinstruct.instruction.choose import choose
+from vlinstruct.instruction.choose import RULES, Candidates, choose
+from vlinstruct.settings import Select
+from vlinstruct.values import ROLES
 
 
 @pytest.fixture
 def decide(templates, scored):
     def make(*candidates, select="safe"):
-        return choose(*(scored(text, ias) for text, ias in candidates), templates=templates, select=select)
+        by_role = {role: scored(text, ias) for role, (text, ias) in zip(ROLES, candidates, strict=True)}
+        return choose(Candidates(**by_role, templates=templates), select)
 
     return make
+
+
+def test_every_rule_can_be_selected_and_every_selection_has_a_rule():
+    assert set(RULES) == set(get_args(Select))
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ def test_nothing_finite_is_an_error(fake, templates, scored, not_finite):
 @pytest.mark.parametrize(("ias", "text"), [((1.0, 2.0), "aaa"), ((2.0, 1.0), "bbb"), ((1.0, 1.0), "aaa")])
 def test_an_empty_output_falls_back_to_the_better_one_with_a_notice(fake, templates, scored, ias, text):
     model = fake(look=lambda *row: " \n")
-    notice = "the comparison returned nothing, so the better of the compared instructions stands in for it"
+    notice = "the comparison returned nothing: the better of the compared instructions is used instead"
     candidates = [[scored("aaa", ias[0]), scored("bbb", ias[1])]]
     drafts = compare(model, [1], candidates, templates, SETTINGS)
     assert drafts == [Draft(text=text, notice=notice)]

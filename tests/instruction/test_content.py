@@ -10,7 +10,7 @@ OPTIONS = "Question: Which fruit? Options: (a) apple (b) banana (c) red apple \n
 
 
 @pytest.mark.parametrize(
-    ("text", "found"),
+    ("text", "expected"),
     [
         ("no digits, three", []),
         ("3 and 3.", ["3", "3"]),
@@ -22,12 +22,12 @@ OPTIONS = "Question: Which fruit? Options: (a) apple (b) banana (c) red apple \n
         ("٣", ["٣"]),
     ],
 )
-def test_numbers_are_found_as_written(text, found):
-    assert numbers(text) == found
+def test_numbers_are_found_as_written(text, expected):
+    assert numbers(text) == expected
 
 
 @pytest.mark.parametrize(
-    ("text", "found"),
+    ("text", "expected"),
     [
         ("say 'a b' \"c\" “d” \u2018e\u2019", ["a b", "c", "d", "e"]),
         ("don't, dogs' bowls, it's, rock'n'roll, don\u2019t", []),
@@ -38,12 +38,12 @@ def test_numbers_are_found_as_written(text, found):
         ("'say \"x\" now'", ['say "x" now']),
     ],
 )
-def test_quotations_are_found_and_apostrophes_are_not(text, found):
-    assert quotations(text) == found
+def test_quotations_are_found_and_apostrophes_are_not(text, expected):
+    assert quotations(text) == expected
 
 
 @pytest.mark.parametrize(
-    ("text", "found"),
+    ("text", "expected"),
     [
         (OPTIONS, ["(a) apple", "(b) banana", "(c) red apple"]),
         ("Is it (a) a cat, (b) a dog? Say it.", ["(a) a cat", "(b) a dog"]),
@@ -52,8 +52,8 @@ def test_quotations_are_found_and_apostrophes_are_not(text, found):
         ("(a)", ["(a)"]),
     ],
 )
-def test_options_are_found(text, found):
-    assert options(text) == found
+def test_options_are_found(text, expected):
+    assert options(text) == expected
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_an_instruction_keeps_its_own_content(hostile):
 )
 def test_a_candidate_that_repeats_a_template_is_recognised(templates, candidate):
     every = (templates.rewrite, templates.score, templates.compare, templates.compare_item)
-    assert any(echoes(one, initial="what is it", candidate=candidate) for one in every)
+    assert any(echoes(template, initial="what is it", candidate=candidate) for template in every)
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_a_candidate_that_repeats_a_template_is_recognised(templates, candidate)
 )
 def test_the_users_own_words_are_no_echo(templates, initial, candidate):
     every = (templates.rewrite, templates.score, templates.compare, templates.compare_item)
-    assert not any(echoes(one, initial=initial, candidate=candidate) for one in every)
+    assert not any(echoes(template, initial=initial, candidate=candidate) for template in every)
 
 
 def test_a_template_of_punctuation_alone_is_never_echoed():

@@ -110,7 +110,7 @@ def test_an_empty_rewriting_and_comparison_leave_the_initial_instruction_with_no
     (outcome,) = run(model, templates, ["a"])
     assert outcome.initial is outcome.rewritten is outcome.optimized
     assert outcome.chosen == "initial"
-    assert [notice.split(",")[0] for notice in outcome.notices] == [
+    assert [notice.split(":")[0] for notice in outcome.notices] == [
         "the rewriting was empty",
         "the comparison returned nothing",
     ]

@@ -33,7 +33,7 @@ def test_a_rewriting_is_stripped(fake, templates):
 
 @pytest.mark.parametrize("output", ["", "  ", "\n\t", "\u200b \ufeff"])
 def test_an_empty_rewriting_falls_back_to_the_initial_instruction_with_a_notice(fake, templates, output):
-    notice = "the rewriting was empty, so the initial instruction stands in for it"
+    notice = "the rewriting was empty: the initial instruction is used instead"
     assert rewrite(fake(rewritten=lambda _: output), ["a "], templates, SETTINGS) == [
         Draft(text="a ", notice=notice, certainty=1.0)
     ]
@@ -52,17 +52,17 @@ def test_what_a_user_types_reaches_the_model_literally(fake, templates, hostile)
 
 
 def test_what_is_known_is_not_rewritten_again(fake, templates):
-    model, known = fake(), {}
-    first = rewrite(model, ["a", "b"], templates, SETTINGS, known)
-    assert rewrite(model, ["b", "c", "a"], templates, SETTINGS, known)[::2] == first[::-1]
+    model, rewritings = fake(), {}
+    first = rewrite(model, ["a", "b"], templates, SETTINGS, rewritings)
+    assert rewrite(model, ["b", "c", "a"], templates, SETTINGS, rewritings)[::2] == first[::-1]
     assert [call.prompts for call in model.calls[1:]] == [(templates.rewrite_prompt("c"),)]
 
 
 def test_another_template_or_length_rewrites_anew(fake, templates):
-    model, known = fake(), {}
-    rewrite(model, ["a"], templates, SETTINGS, known)
-    rewrite(model, ["a"], replace(templates, rewrite="Again: {instruction}"), SETTINGS, known)
-    rewrite(model, ["a"], templates, replace(SETTINGS, max_new_tokens=3), known)
+    model, rewritings = fake(), {}
+    rewrite(model, ["a"], templates, SETTINGS, rewritings)
+    rewrite(model, ["a"], replace(templates, rewrite="Again: {instruction}"), SETTINGS, rewritings)
+    rewrite(model, ["a"], templates, replace(SETTINGS, max_new_tokens=3), rewritings)
     assert len(model.calls) == 3
 
 
@@ -73,10 +73,10 @@ def test_a_rewriting_repeats_its_instruction_and_sees_no_image(fake, templates):
 
 
 def test_an_instruction_that_fails_fails_alone_and_is_tried_again(fake, templates):
-    model, known = fake(too_long="endless"), {}
-    first, failed, again, last = rewrite(model, ["a", "endless", "endless", "b"], templates, SETTINGS, known)
+    model, rewritings = fake(too_long="endless"), {}
+    first, failed, again, last = rewrite(model, ["a", "endless", "endless", "b"], templates, SETTINGS, rewritings)
     assert isinstance(failed, Failed)
     assert failed is again
     assert [first, last] == rewrite(fake(), ["a", "b"], templates, SETTINGS)
-    rewrite(model, ["a", "endless"], templates, SETTINGS, known)
+    rewrite(model, ["a", "endless"], templates, SETTINGS, rewritings)
     assert model.calls[-1].prompts == (templates.rewrite_prompt("endless"),)

@@ -47,9 +47,9 @@ def test_one_image_is_plain_optimization(fake: type[FakeBackend], templates: Tem
 def test_every_ias_is_the_mean_over_all_images(fake: type[FakeBackend], templates: Templates) -> None:
     model = fake()
     outcome = shared(model, templates, 3, 2)
-    for one in (outcome.initial, outcome.rewritten, outcome.optimized):
-        each = score(model, range(5), [[one.text]] * 5, templates)
-        assert one.ias == pytest.approx(fmean(row.ias for (row,) in each))
+    for scored in (outcome.initial, outcome.rewritten, outcome.optimized):
+        each = score(model, range(5), [[scored.text]] * 5, templates)
+        assert scored.ias == pytest.approx(fmean(row.ias for (row,) in each))
 
 
 @pytest.mark.parametrize("sizes", [(6,), (1,) * 6, (4, 2), (2, 4)])
@@ -68,9 +68,9 @@ def test_the_comparison_sees_the_image_nearest_the_mean(fake: type[FakeBackend],
     model = fake()
     outcome = shared(model, templates, 4, 4)
     pair = (outcome.initial, outcome.rewritten)
-    each = [score(model, range(8), [[one.text]] * 8, templates) for one in pair]
+    each = [score(model, range(8), [[scored.text]] * 8, templates) for scored in pair]
     distances = [
-        sum(abs(row[image][0].ias - one.ias) for row, one in zip(each, pair, strict=True)) for image in range(8)
+        sum(abs(row[image][0].ias - scored.ias) for row, scored in zip(each, pair, strict=True)) for image in range(8)
     ]
     (call,) = model.called("compare")
     assert call.images == (distances.index(min(distances)),)

@@ -18,7 +18,7 @@ def test_wordings_come_out_spoilt_in_many_ways() -> None:
 
 
 def test_misspellings_of_dev_and_test_are_never_made() -> None:
-    held_out = {word for one in MISSPELLINGS.values() for word in (*one.dev, *one.test)}
+    held_out = {word for wordings in MISSPELLINGS.values() for word in (*wordings.dev, *wordings.test)}
     made = {typo(word, random.Random(seed)) for word in MISSPELLINGS for seed in range(300)}
     assert len(made) > 200
     assert not made & held_out

@@ -31,11 +31,11 @@ def _wordings_of(name: str) -> list[Wordings]:
 
 
 def _one_fact_of_every_family() -> list[Fact]:
-    found: dict[str, Fact] = {}
+    by_family: dict[str, Fact] = {}
     for seed in range(200):
-        found |= {fact.family: fact for fact in facts(sample_scene(seed, fonts=("pillow",)), random.Random(seed))}
-    assert found.keys() == FAMILIES.keys()
-    return list(found.values())
+        by_family |= {fact.family: fact for fact in facts(sample_scene(seed, fonts=("pillow",)), random.Random(seed))}
+    assert by_family.keys() == FAMILIES.keys()
+    return list(by_family.values())
 
 
 FACTS = _one_fact_of_every_family()
@@ -48,14 +48,16 @@ def test_every_family_is_in_one_task() -> None:
 
 def test_no_wording_of_any_family_stands_twice() -> None:
     best = [family.canonical for family in FAMILIES.values()]
-    listed = [text for name in FAMILIES for one in _wordings_of(name) for split in SPLITS for text in one.of(split)]
-    assert [text for text, count in Counter(map(str.lower, best + listed)).items() if count > 1] == []
+    texts = [
+        text for name in FAMILIES for wordings in _wordings_of(name) for split in SPLITS for text in wordings.of(split)
+    ]
+    assert [text for text, count in Counter(map(str.lower, best + texts)).items() if count > 1] == []
 
 
 def test_no_manner_or_misspelling_stands_in_two_parts() -> None:
     for wordings in (MANNERS.openings, MANNERS.closings, MANNERS.casual_openings, MANNERS.casual_closings):
-        listed = [text for split in SPLITS for text in wordings.of(split)]
-        assert len(listed) == len(set(listed))
+        texts = [text for split in SPLITS for text in wordings.of(split)]
+        assert len(texts) == len(set(texts))
     wrong = [text for wordings in MISSPELLINGS.values() for split in SPLITS for text in wordings.of(split)]
     assert [text for text, count in Counter([*MISSPELLINGS, *wrong]).items() if count > 1] == []
 
@@ -71,11 +73,11 @@ def test_every_wording_has_the_familys_slots_and_no_other(name: str) -> None:
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_family_has_enough_wordings_in_every_part(name: str) -> None:
     family = FAMILIES[name]
-    listed = {"good": family.paraphrases, **family.poor}
+    by_kind = {"good": family.paraphrases, **family.poor}
     least = {"good": (5, 2, 2), "verbose": (4, 2, 2), "vague": (3, 2, 2), "keywords": (4, 2, 2)}
-    assert listed.keys() == least.keys()
+    assert by_kind.keys() == least.keys()
     for kind, counts in least.items():
-        assert all(len(listed[kind].of(split)) >= count for split, count in zip(SPLITS, counts, strict=True)), kind
+        assert all(len(by_kind[kind].of(split)) >= count for split, count in zip(SPLITS, counts, strict=True)), kind
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -87,12 +89,15 @@ def test_every_good_wording_can_be_misspelt(name: str) -> None:
 
 def _families_worded(text: str, facts_known: list[Fact], split: Split) -> set[str]:
     """Returns the families that have a listed wording which fits the text, slots being anything of their kind."""
-    found = set()
+    worded = set()
     for fact in facts_known:
-        listed = (FAMILIES[fact.family].canonical, *(t for one in _wordings_of(fact.family) for t in one.of(split)))
-        if any(_filled(template, fact) == text for template in listed):
-            found.add(fact.family)
-    return found
+        templates = (
+            FAMILIES[fact.family].canonical,
+            *(t for wordings in _wordings_of(fact.family) for t in wordings.of(split)),
+        )
+        if any(_filled(template, fact) == text for template in templates):
+            worded.add(fact.family)
+    return worded
 
 
 def _filled(template: str, fact: Fact) -> str:
@@ -104,10 +109,10 @@ def _filled(template: str, fact: Fact) -> str:
 @pytest.mark.parametrize("split", SPLITS)
 def test_no_two_families_say_the_same_when_filled(split: Split) -> None:
     rng = random.Random(1)
-    found = [fact for seed in range(12) for fact in facts(sample_scene(seed, fonts=("pillow",)), rng)]
-    for fact in found:
+    all_facts = [fact for seed in range(12) for fact in facts(sample_scene(seed, fonts=("pillow",)), rng)]
+    for fact in all_facts:
         text = poor(fact.family, fact.slots, rng, split, rng.choice(("verbose", "vague", "keywords")))
-        assert _families_worded(text, found, split) == {fact.family}
+        assert _families_worded(text, all_facts, split) == {fact.family}
 
 
 def test_every_part_but_training_has_a_style_of_its_own() -> None:
@@ -125,9 +130,9 @@ def test_held_out_styles_are_never_drawn_for_training() -> None:
     drawn = {split: [poor(f.family, f.slots, rng, split) for f in FACTS for _ in range(40)] for split in SPLITS}
     assert not any(map(_is_held_out, drawn["train"]))
     for split, ending in (("dev", ""), ("test", " stop")):
-        found = [text for text in drawn[split] if _is_held_out(text)]
-        assert found
-        assert all(text.endswith(ending) for text in found)
+        held_out = [text for text in drawn[split] if _is_held_out(text)]
+        assert held_out
+        assert all(text.endswith(ending) for text in held_out)
 
 
 @pytest.mark.parametrize(("style", "split"), [("telegram", "train"), ("official", "train"), ("telegram", "dev")])
@@ -181,6 +186,10 @@ def test_a_telegram_has_neither_capitals_nor_articles(family: str) -> None:
 
 def test_no_wording_is_a_number_or_a_truth_value_to_yaml() -> None:
     around = (MANNERS.openings, MANNERS.closings, MANNERS.casual_openings, MANNERS.casual_closings)
-    listed = [*around, *MISSPELLINGS.values(), *(one for name in FAMILIES for one in _wordings_of(name))]
-    assert {type(text) for one in listed for split in SPLITS for text in one.of(split)} == {str}
+    all_wordings = [
+        *around,
+        *MISSPELLINGS.values(),
+        *(wordings for name in FAMILIES for wordings in _wordings_of(name)),
+    ]
+    assert {type(text) for wordings in all_wordings for split in SPLITS for text in wordings.of(split)} == {str}
     assert {type(text) for text in (*FAMILIES, *MISSPELLINGS, *MANNERS.official_openings)} == {str}

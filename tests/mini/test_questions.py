@@ -11,16 +11,18 @@ from vlinstruct.mini.world import sample_scene
 
 def _all_questions() -> list[tuple[Scene, Question]]:
     scenes = [sample_scene(seed) for seed in range(400)]
-    return [(scene, one) for scene in scenes for one in questions(scene, random.Random(7 * len(scene.things) + 1))]
+    return [
+        (scene, question) for scene in scenes for question in questions(scene, random.Random(7 * len(scene.things) + 1))
+    ]
 
 
 ALL = _all_questions()
 
 
 def _of(family: str) -> list[tuple[Scene, Question]]:
-    found = [(scene, one) for scene, one in ALL if one.family == family]
-    assert len(found) > 10, f"too few questions of {family} to judge"
-    return found
+    of_family = [(scene, question) for scene, question in ALL if question.family == family]
+    assert len(of_family) > 10, f"too few questions of {family} to judge"
+    return of_family
 
 
 def _facts_of(scene: Scene, family: str) -> list[Fact]:
@@ -49,15 +51,15 @@ def _colours_of_unique_things(scene: Scene) -> dict[str, str]:
     return colours | texts | {"background": scene.background}
 
 
-def _truth_of_asked(scene: Scene, asked: str) -> str | None:
+def _truth_of_asked(scene: Scene, description: str) -> str | None:
     """Returns what "colour of the star", "shape of the red object" or "number of circles" is; None if not there."""
-    kind, _, noun = asked.split(" ", 2)
+    kind, _, noun = description.split(" ", 2)
     noun = noun.removeprefix("the ").removesuffix(" object")
     if kind == "colour":
         return _colours_of_unique_things(scene).get(noun)
     if kind == "shape":
-        found = [thing.shape for thing in scene.things if thing.colour == noun]
-        return found[0] if len(found) == 1 else None
+        shapes = [thing.shape for thing in scene.things if thing.colour == noun]
+        return shapes[0] if len(shapes) == 1 else None
     return str(sum(noun == "objects" or plural(thing.shape, 2) == f"2 {noun}" for thing in scene.things))
 
 
@@ -66,22 +68,22 @@ def _texts(options: str) -> list[str]:
 
 
 def test_every_family_is_asked() -> None:
-    assert {one.family for _, one in ALL} == set(families())
+    assert {question.family for _, question in ALL} == set(families())
 
 
 def test_colours_are_those_of_the_only_thing_named() -> None:
-    for scene, one in _of("colour"):
-        assert one.answer == _colours_of_unique_things(scene)[one.fact.slots["thing"]]
+    for scene, question in _of("colour"):
+        assert question.answer == _colours_of_unique_things(scene)[question.fact.slots["thing"]]
 
 
 def test_shapes_are_those_of_the_only_thing_of_that_colour() -> None:
-    for scene, one in _of("shape"):
-        assert [t.shape for t in scene.things if t.colour == one.fact.slots["colour"]] == [one.answer]
+    for scene, question in _of("shape"):
+        assert [t.shape for t in scene.things if t.colour == question.fact.slots["colour"]] == [question.answer]
 
 
 def test_counts_are_counted() -> None:
-    for scene, one in _of("count"):
-        assert one.answer == _truth_of_asked(scene, f"number of {one.fact.slots['things']}")
+    for scene, question in _of("count"):
+        assert question.answer == _truth_of_asked(scene, f"number of {question.fact.slots['things']}")
 
 
 def _stands(relation: str, first: Thing, second: Thing) -> bool:
@@ -94,57 +96,60 @@ def _stands(relation: str, first: Thing, second: Thing) -> bool:
 
 
 def test_positions_follow_the_coordinates() -> None:
-    for scene, one in _of("position"):
+    for scene, question in _of("position"):
         things = {thing.name: thing for thing in scene.things}
-        first, second = things[one.fact.slots["first"]], things[one.fact.slots["second"]]
-        assert one.answer == str(_stands(one.fact.slots["relation"], first, second)).lower()
+        first, second = things[question.fact.slots["first"]], things[question.fact.slots["second"]]
+        assert question.answer == str(_stands(question.fact.slots["relation"], first, second)).lower()
 
 
 def test_one_thing_alone_stands_in_the_relation_asked() -> None:
-    for scene, one in _of("relation"):
-        (reference,) = [thing for thing in scene.things if thing.name == one.fact.slots["thing"]]
-        found = [thing for thing in scene.things if _stands(one.fact.slots["relation"], thing, reference)]
-        assert [thing.shape for thing in found] == [one.answer]
-        assert one.fact.focus == (reference, found[0])
+    for scene, question in _of("relation"):
+        (reference,) = [thing for thing in scene.things if thing.name == question.fact.slots["thing"]]
+        related = [thing for thing in scene.things if _stands(question.fact.slots["relation"], thing, reference)]
+        assert [thing.shape for thing in related] == [question.answer]
+        assert question.fact.focus == (reference, related[0])
 
 
 @pytest.mark.parametrize(("other_x", "is_asked"), [(0.3, True), (0.47, False), (0.53, False), (0.8, False)])
 def test_a_relation_is_asked_only_where_no_second_thing_may_be_meant(other_x: float, is_asked: bool) -> None:
     scene = _scene(_thing("star", "red", x=0.5), _thing("ring", "blue", x=0.9), _thing("cross", "green", x=other_x))
-    asked = [fact.slots for fact in _facts_of(scene, "relation")]
-    assert ({"relation": "to the right of", "thing": "red star"} in asked) == is_asked
+    slots = [fact.slots for fact in _facts_of(scene, "relation")]
+    assert ({"relation": "to the right of", "thing": "red star"} in slots) == is_asked
 
 
 def test_same_colours_are_the_same() -> None:
-    for scene, one in _of("same"):
+    for scene, question in _of("same"):
         colours = _colours_of_unique_things(scene)
-        is_same = colours[one.fact.slots["first"]] == colours[one.fact.slots["second"]]
-        assert one.answer == ("yes" if is_same else "no")
-        assert [thing.shape for thing in one.fact.focus] == [one.fact.slots["first"], one.fact.slots["second"]]
+        is_same = colours[question.fact.slots["first"]] == colours[question.fact.slots["second"]]
+        assert question.answer == ("yes" if is_same else "no")
+        assert [thing.shape for thing in question.fact.focus] == [
+            question.fact.slots["first"],
+            question.fact.slots["second"],
+        ]
 
 
 def test_existence_is_true_of_the_scene() -> None:
-    for scene, one in _of("exist"):
-        there = {plural(thing.name, 1) for thing in scene.things}
-        assert one.answer == ("yes" if one.fact.slots["thing"] in there else "no")
+    for scene, question in _of("exist"):
+        present = {plural(thing.name, 1) for thing in scene.things}
+        assert question.answer == ("yes" if question.fact.slots["thing"] in present else "no")
 
 
 @pytest.mark.parametrize("family", ["reading", "number"])
 def test_readings_are_the_print_in_lower_case(family: str) -> None:
-    for scene, one in _of(family):
-        assert one.answer == scene.prints[0].text.lower()
+    for scene, question in _of(family):
+        assert question.answer == scene.prints[0].text.lower()
 
 
 def test_quotes_are_written_or_not() -> None:
-    for scene, one in _of("written"):
-        assert one.answer == ("yes" if one.fact.slots["quote"] == scene.prints[0].text.lower() else "no")
+    for scene, question in _of("written"):
+        assert question.answer == ("yes" if question.fact.slots["quote"] == scene.prints[0].text.lower() else "no")
 
 
 def test_the_printed_text_is_one_of_the_ocr_tokens() -> None:
-    for scene, one in _of("ocr"):
-        tokens = one.fact.slots["tokens"].split(", ")
-        assert tokens.count(one.answer) == 1
-        assert one.answer == scene.prints[0].text.lower()
+    for scene, question in _of("ocr"):
+        tokens = question.fact.slots["tokens"].split(", ")
+        assert tokens.count(question.answer) == 1
+        assert question.answer == scene.prints[0].text.lower()
         assert 2 <= len(tokens) <= 3
 
 
@@ -166,55 +171,55 @@ def test_labels_are_never_read_and_other_texts_are_no_memes() -> None:
 
 def test_options_contain_the_answer_once_and_are_of_its_kind() -> None:
     numbers = set("0123456789")
-    for scene, one in _of("options"):
-        texts = _texts(one.fact.slots["options"])
-        assert texts.count(one.answer) == 1
+    for scene, question in _of("options"):
+        texts = _texts(question.fact.slots["options"])
+        assert texts.count(question.answer) == 1
         assert len(set(texts)) == len(texts)
         assert any(set(texts) <= kind for kind in (set(COLOURS), set(SHAPES), numbers))
-        assert one.answer == _truth_of_asked(scene, one.fact.slots["asked"])
-        assert one.fact.candidates == tuple(texts)
+        assert question.answer == _truth_of_asked(scene, question.fact.slots["asked"])
+        assert question.fact.candidates == tuple(texts)
 
 
 def test_one_option_alone_has_the_colour_of_the_thing_chosen_for() -> None:
-    for scene, one in _of("choice"):
-        colour = _colours_of_unique_things(scene)[one.fact.slots["thing"]]
-        texts = _texts(one.fact.slots["options"])
-        assert [noun for noun in texts if noun in NOUNS_BY_COLOUR[colour]] == [one.answer]
-        assert one.fact.candidates == tuple(texts)
+    for scene, question in _of("choice"):
+        colour = _colours_of_unique_things(scene)[question.fact.slots["thing"]]
+        texts = _texts(question.fact.slots["options"])
+        assert [noun for noun in texts if noun in NOUNS_BY_COLOUR[colour]] == [question.answer]
+        assert question.fact.candidates == tuple(texts)
 
 
 def test_every_colour_has_nouns_of_its_own() -> None:
-    nouns = [noun for known in NOUNS_BY_COLOUR.values() for noun in known]
+    nouns = [noun for words in NOUNS_BY_COLOUR.values() for noun in words]
     assert NOUNS_BY_COLOUR.keys() == COLOURS.keys()
     assert len(nouns) == len(set(nouns))
     assert all(noun.isalpha() and noun.islower() for noun in nouns)
 
 
 def test_only_what_the_picture_does_not_show_is_unanswerable() -> None:
-    for scene, one in _of("answerable"):
-        assert one.answer == (_truth_of_asked(scene, one.fact.slots["asked"]) or "unanswerable")
-        assert one.fact.is_fitting == (one.answer != "unanswerable")
+    for scene, question in _of("answerable"):
+        assert question.answer == (_truth_of_asked(scene, question.fact.slots["asked"]) or "unanswerable")
+        assert question.fact.is_fitting == (question.answer != "unanswerable")
 
 
 def test_dialogues_go_on_about_the_only_thing_of_its_shape() -> None:
-    for scene, one in _of("dialogue"):
-        shape = one.fact.slots["thing"].split()[1]
-        assert one.answer == _colours_of_unique_things(scene)[shape]
-        assert len(set(one.fact.candidates)) == 16
-        assert set(COLOURS) | {"yes", "no"} <= set(one.fact.candidates)
+    for scene, question in _of("dialogue"):
+        shape = question.fact.slots["thing"].split()[1]
+        assert question.answer == _colours_of_unique_things(scene)[shape]
+        assert len(set(question.fact.candidates)) == 16
+        assert set(COLOURS) | {"yes", "no"} <= set(question.fact.candidates)
 
 
 def test_candidates_contain_the_answer() -> None:
-    ranked = {one.family for _, one in ALL if one.fact.candidates}
+    ranked = {question.family for _, question in ALL if question.fact.candidates}
     assert ranked == {"options", "choice", "dialogue", "meme"}
-    assert all(one.fact.candidates.count(one.answer) == 1 for _, one in ALL if one.family in ranked)
+    assert all(question.fact.candidates.count(question.answer) == 1 for _, question in ALL if question.family in ranked)
 
 
 def test_captions_name_everything() -> None:
     for scene in (sample_scene(seed) for seed in range(40)):
         text = caption(scene)
         assert all(thing.colour in text and thing.shape in text for thing in scene.things)
-        assert all(one.text.lower() in text for one in scene.prints)
+        assert all(shown.text.lower() in text for shown in scene.prints)
 
 
 def test_a_description_places_the_two_largest_things_from_left_to_right() -> None:
@@ -243,26 +248,26 @@ def _named(fact: Fact) -> set[str]:
 
 
 def test_fitting_facts_name_nothing_absent() -> None:
-    for scene, one in ALL:
-        there = {word for thing in scene.things for word in (thing.colour, thing.shape)}
-        if one.fact.is_fitting:
-            assert _named(one.fact) <= there, one
-            assert "text" not in one.fact.slots.get("asked", "").split() or scene.prints
-            assert one.fact.slots.get("quote") in (None, *(text.text.lower() for text in scene.prints))
+    for scene, question in ALL:
+        present = {word for thing in scene.things for word in (thing.colour, thing.shape)}
+        if question.fact.is_fitting:
+            assert _named(question.fact) <= present, question
+            assert "text" not in question.fact.slots.get("asked", "").split() or scene.prints
+            assert question.fact.slots.get("quote") in (None, *(text.text.lower() for text in scene.prints))
 
 
 def test_facts_do_not_fit_when_they_name_something_absent() -> None:
-    for scene, one in ALL:
-        if not one.fact.is_fitting and one.family in ("exist", "count"):
+    for scene, question in ALL:
+        if not question.fact.is_fitting and question.family in ("exist", "count"):
             names = {plural(thing.name, 1) for thing in scene.things} | {plural(t.shape, 2)[2:] for t in scene.things}
-            assert not names & set(one.fact.slots.values())
+            assert not names & set(question.fact.slots.values())
 
 
 @pytest.mark.parametrize(
     ("family", "first"), [("position", "true"), ("written", "yes"), ("answerable", "unanswerable")]
 )
 def test_both_answers_are_about_as_frequent(family: str, first: str) -> None:
-    answers = [one.answer for _, one in _of(family)]
+    answers = [question.answer for _, question in _of(family)]
     assert 0.4 < answers.count(first) / len(answers) < 0.6
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
-from vlinstruct.cli.groups import ANSWER, INPUT, OPTIMIZATION, takes
+from vlinstruct.cli.command import ANSWER, INPUT, OPTIMIZATION, takes
 from vlinstruct.cli.options import GenerationOptions, OptimizationOptions, RunOptions
 from vlinstruct.cli.terminal import Talk
 from vlinstruct.errors import UsageError
@@ -50,7 +50,7 @@ def ask(
     ] = False,
     choices: Annotated[
         str | None,
-        typer.Option(help='Rank these answers in place of generating one: "yes,no".', rich_help_panel=ANSWER),
+        typer.Option(help='Rank these answers instead of generating one: "yes,no".', rich_help_panel=ANSWER),
     ] = None,
     template: Annotated[
         str | None, typer.Option(help='Wrap the question: "Question: {question} Answer:".', rich_help_panel=ANSWER)
@@ -79,8 +79,7 @@ def ask(
     from vlinstruct.operations import Ask
 
     if ocr:
-        require_ocr()
-
+        require_ocr()  # before pictures are listed: a missing package must not cost a run's beginning
     talk = Talk(quiet=options.quiet)
     operation = Ask(
         template=_template(template, ocr=ocr),
@@ -93,7 +92,7 @@ def ask(
     if choices is not None and generation != GenerationOptions():
         talk.notice("--choices ranks answers and generates none: the options of generation change nothing.")
     if not optimize and optimization != OptimizationOptions():
-        talk.notice("--select and --templates change nothing without --optimize.")
+        talk.notice("the options of optimization change nothing without --optimize.")
     work = _work(arguments or [], data, options, talk)
     run(operation, work, options=options, talk=talk, render=_render, templates=optimization.templates)
 
@@ -130,6 +129,7 @@ def _file_work(path: Path, options: DataOptions) -> Work:
 
 
 def _template(text: str | None, *, ocr: bool) -> str:
+    """Returns what is asked; a template without its fields would drop the question without a word."""
     from vlinstruct.operations import OCR_TEMPLATE, QUESTION_FIELD, TOKENS_FIELD
 
     if text is None:
@@ -142,6 +142,7 @@ def _template(text: str | None, *, ocr: bool) -> str:
 
 
 def _choices(text: str | None) -> tuple[str, ...]:
+    """Divides `yes,no` at its commas; an answer that contains one needs `choices=` in Python."""
     if text is None:
         return ()
     choices = tuple(part.strip() for part in text.split(","))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vlinstruct.cli.groups import takes
+from vlinstruct.cli.command import takes
 from vlinstruct.cli.options import PrintOptions
 from vlinstruct.cli.terminal import show, show_record
 
@@ -19,12 +19,10 @@ if TYPE_CHECKING:
 
 @takes(PrintOptions)
 def backbones(
-    name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="One of them, or a folder: what it takes in memory.")
-    ] = None,
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="A name or a folder: plan its memory.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, max=1024, help="Pictures that go through it together.")] = 1,
-    prompt_tokens: Annotated[int, typer.Option(min=1, max=100_000, help="Of each instruction.")] = 128,
-    max_new_tokens: Annotated[int, typer.Option(min=1, max=4096, help="Of each answer.")] = 64,
+    prompt_tokens: Annotated[int, typer.Option(min=1, max=100_000, help="Tokens of each instruction.")] = 128,
+    max_new_tokens: Annotated[int, typer.Option(min=1, max=4096, help="Tokens of each answer.")] = 64,
     *,
     printing: PrintOptions,
 ) -> None:
@@ -63,9 +61,9 @@ def _record(backbone: Backbone) -> dict[str, object]:
 
 
 def _line(record: dict[str, object]) -> str:
-    here = "here" if record["is_here"] else f"{record['download_gb']} GB to download"
+    availability = "here" if record["is_here"] else f"{record['download_gb']} GB to download"
     size = f"{record['parameters_billion']:>6} B"
-    return f"{record['id']:11} {size}  {here:20} {record['source']:35} {record['licence']}"
+    return f"{record['id']:11} {size}  {availability:20} {record['source']:35} {record['licence']}"
 
 
 def _show_plan(plan: MemoryPlan, as_json: bool) -> None:
@@ -82,7 +80,7 @@ def _show_plan(plan: MemoryPlan, as_json: bool) -> None:
 def _plan_lines(plan: MemoryPlan) -> Iterator[str]:
     parts = ", ".join(f"{part} {count / 1e6:,.1f} M" for part, count in plan.weights.parts.items())
     yield f"{plan.weights.total / 1e9:.2f} B parameters: {parts}"
-    free = [f"{device} {'?' if has is None else _gb(has)}" for device, has in plan.free.items()]
+    free = [f"{device} {'?' if size is None else _gb(size)}" for device, size in plan.free.items()]
     yield f"free here: {', '.join(free)}"
     load = plan.load
     at_once = f"{load.rows} x ({load.prompt_tokens} + {load.new_tokens}) tokens at once"
@@ -91,9 +89,10 @@ def _plan_lines(plan: MemoryPlan) -> Iterator[str]:
     yield from map(_footprint_line, plan.footprints)
 
 
-def _footprint_line(of: Footprint) -> str:
-    sizes = f"{_gb(of.weights_bytes):>11}{_gb(of.cache_bytes):>10}{_gb(of.activation_bytes):>13}"
-    return f"{of.dtype:10}{of.quantize or '-':12}{sizes}{_gb(of.total_bytes):>11}  {', '.join(of.fits_on) or '-'}"
+def _footprint_line(footprint: Footprint) -> str:
+    weights, caches, activations = footprint.weights_bytes, footprint.cache_bytes, footprint.activation_bytes
+    sizes = f"{_gb(weights):>11}{_gb(caches):>10}{_gb(activations):>13}{_gb(footprint.total_bytes):>11}"
+    return f"{footprint.dtype:10}{footprint.quantize or '-':12}{sizes}  {', '.join(footprint.fits_on) or '-'}"
 
 
 def _gb(size: int) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from vlinstruct.cli.groups import MODEL, takes
+from vlinstruct.cli.command import MODEL, takes
 from vlinstruct.cli.options import BackboneOption, DeviceOption, Dtype, OfflineOption, PrintOptions
 from vlinstruct.cli.terminal import show, show_record
 from vlinstruct.errors import UsageError

@@ -11,8 +11,8 @@ from typing import Annotated
 
 import typer
 
-from vlinstruct.cli.chat_lines import piped_lines, typed_lines
-from vlinstruct.cli.groups import OPTIMIZATION, takes
+from vlinstruct.cli.chat_input import piped_lines, read_picture, typed_lines
+from vlinstruct.cli.command import OPTIMIZATION, takes
 from vlinstruct.cli.options import GenerationOptions, ModelOptions, OptimizationOptions
 from vlinstruct.cli.terminal import Talk
 
@@ -34,7 +34,7 @@ def chat(
     with / are commands; /help lists them.
     """
     from vlinstruct.chat import ChatSettings
-    from vlinstruct.cli.chat_session import Session, read_picture
+    from vlinstruct.cli.chat_session import Session
     from vlinstruct.cli.run import collect_garbage_from_here
 
     settings = ChatSettings(optimize=optimize, generation=generation.settings(), optimization=optimization.settings())

@@ -1,4 +1,8 @@
-"""A chat's turns: lines are taken, questions asked, commands obeyed, and what becomes of them is printed."""
+"""A chat's turns: takes lines, asks questions, runs commands and prints what becomes of them.
+
+What is typed is a conversation: an error is said and the chat goes on. What is piped in is data, so stdout has one line
+for each question whatever happens, and the command fails at the end if a line failed.
+"""
 
 from __future__ import annotations
 
@@ -6,64 +10,29 @@ import os
 import sys
 from collections.abc import Iterable
 from contextlib import nullcontext
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vlinstruct.cli.chat_lines import COMMANDS, HELP, ChatLine
+from vlinstruct.cli.chat_input import ChatLine, Picture, read_picture
 from vlinstruct.cli.options import ModelOptions
 from vlinstruct.cli.terminal import Talk, ctrl_c_interrupts, say, show, show_piece, show_record
 from vlinstruct.errors import BatchError, InputError, NetworkError, VlinstructError
 
 if TYPE_CHECKING:
-    from PIL import Image
-
     from vlinstruct.chat import Chat, ChatSettings
     from vlinstruct.model import Model
     from vlinstruct.operations import Fields
 
 _SCHEMA = "vlinstruct.chat/1"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Picture:
-    """What a chat is about.
-
-    Args:
-        name: as it was typed.
-        image: RGB.
-    """
-
-    name: str
-    image: Image.Image
-
-
-def read_picture(typed: str, options: ModelOptions, talk: Talk, *, may_fetch: bool = True) -> Picture:
-    """Reads the one picture that was typed.
-
-    Raises:
-        InputError: it cannot be read, may be several, or is a URL that must not be fetched.
-        NetworkError: it cannot be fetched.
-    """
-    from vlinstruct.media.fetch import Url
-    from vlinstruct.media.images import ImageLimits
-    from vlinstruct.media.inputs import ListingOptions, list_images, load_input
-
-    if typed == "-":
-        raise _no_picture(typed, "stdin brings the questions", "Name a file")
-    listed = list_images([typed], options=ListingOptions(offline=options.offline))
-    if listed.is_batch:
-        raise _no_picture(typed, "it may be several pictures", "Name one")
-    (item,) = listed.items
-    if isinstance(item.source, Url) and not may_fetch:
-        raise _no_picture(item.source.short_name, "URLs are fetched where they are typed, not piped in", "Name a file")
-    loaded = load_input(item, limits=ImageLimits(max_pixels=options.max_pixels))
-    for notice in loaded.notices:
-        talk.notice(notice)
-    return Picture(name=item.id, image=loaded.image)
-
-
-def _no_picture(place: str, why: str, advice: str) -> InputError:
-    return InputError.at("cannot chat about", place, why, advice, code="no_picture")
+_COMMANDS = (
+    "Commands are /optimize [TEXT], /image PATH, /reset, /help, /quit; a question that begins with / is typed with //"
+)
+_HELP = """\
+/optimize [TEXT]  show a better way to ask TEXT, or the last question
+/image PATH       switch to another picture and start over
+/reset            forget the conversation so far
+/help             show this
+/quit             end the chat, as Ctrl-D does; Ctrl-C stops an answer
+//...             a question that begins with /"""
 
 
 class Session:
@@ -106,23 +75,27 @@ class Session:
             raise BatchError(f"{self.num_failed} of {self.num_turns + self.num_commands} lines failed.")
 
     def _take(self, line: ChatLine) -> None:
-        id, chat, turns = self._next_id(line), self.chat, self.chat.turns
+        # Commands are counted apart: turn-2 is the second question, whatever was looked up between.
+        if line.command:
+            self.num_commands += 1
+            id = f"command-{self.num_commands}"
+        else:
+            self.num_turns += 1
+            id = f"turn-{self.num_turns}"
+        chat, turns = self.chat, self.chat.turns
         try:
             with ctrl_c_interrupts() if self.is_typed else nullcontext():
-                self._obey(line, id) if line.command else self._ask(line, id)
+                if line.command:
+                    self._obey(line, id)
+                else:
+                    self._ask(line, id)
         except KeyboardInterrupt:
+            # Ctrl-C may come when the turn is kept already and only its printing was stopped.
             chat.turns = turns
             print(file=sys.stderr)
             self.talk.notice(f"stopped: {id} is not kept.")
         except (InputError, NetworkError) as error:
             self._fail(error, line, id)
-
-    def _next_id(self, line: ChatLine) -> str:
-        if line.command:
-            self.num_commands += 1
-            return f"command-{self.num_commands}"
-        self.num_turns += 1
-        return f"turn-{self.num_turns}"
 
     def _ask(self, line: ChatLine, id: str) -> None:
         if line.error is not None:
@@ -140,7 +113,7 @@ class Session:
         elif self.is_streaming:
             show_piece("\n")
         else:
-            show(turn.answer.text.replace("\n", "\\n"))
+            show(turn.answer.text.replace("\n", "\\n"))  # one line of stdout per line of stdin
 
     def _obey(self, line: ChatLine, id: str) -> None:
         match line.command, bool(line.text):
@@ -152,10 +125,10 @@ class Session:
                 self.talk.done(f"turns forgotten: {len(self.chat.turns)}.")
                 self.chat.reset()
             case "/help", False:
-                print(HELP, file=sys.stderr)
+                print(_HELP, file=sys.stderr)
             case _:
                 typed = f"{line.command} {line.text}".strip()
-                raise InputError.at("cannot do", typed, "this is no command", COMMANDS, code="unknown_command")
+                raise InputError.at("cannot do", typed, "there is no such command", _COMMANDS, code="unknown_command")
 
     def _optimize(self, text: str | None, id: str) -> None:
         from vlinstruct.cli.optimize import render_optimization
@@ -171,7 +144,7 @@ class Session:
     def _change_picture(self, path: str) -> None:
         num_turns = len(self.chat.turns)
         self.look_at(read_picture(os.path.expanduser(path), self.options, self.talk, may_fetch=self.is_typed))
-        self.talk.done(f"the chat is about {self.image} now. Turns forgotten: {num_turns}.")
+        self.talk.done(f"now talking about {self.image}. Turns forgotten: {num_turns}.")
 
     def _fail(self, error: VlinstructError, line: ChatLine, id: str) -> None:
         from vlinstruct.records.output import error_record
@@ -180,11 +153,11 @@ class Session:
         if self.options.as_json:
             show_record(error_record(_SCHEMA, id, error))
         if line.command == "/image" and not self.is_typed:
-            raise error  # the lines that follow would be asked about another picture
+            raise error  # the questions that follow mean the picture that cannot be read
         if not self.options.as_json:
             say("error", error.message)
             if not self.is_typed and not line.command:
-                show("")
+                show("")  # keeps the lines of stdout beside those of stdin
 
     def _say(self, notices: Iterable[str]) -> None:
         for notice in notices:
@@ -194,5 +167,6 @@ class Session:
         from vlinstruct.backends.registry import default_backbone
 
         backbone = self.options.backbone or default_backbone()
+        # The backbone as it was typed, not the folder that it was found in: records name it as a batch's do.
         head = {"schema": schema, "id": id, "status": "ok", "image": self.image, "backbone": backbone}
         show_record({**head, **fields})

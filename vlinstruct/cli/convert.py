@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from vlinstruct.cli.groups import OUTPUT, takes
+from vlinstruct.cli.command import OUTPUT, takes
 from vlinstruct.cli.options import CommonOptions
 from vlinstruct.cli.terminal import Talk, show, show_record
 

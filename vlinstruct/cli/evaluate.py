@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from vlinstruct.cli.command import ANSWER, INPUT, MODEL, OUTPUT, takes
 from vlinstruct.cli.evaluate_output import show_checked, show_differences, show_json, show_list
-from vlinstruct.cli.groups import ANSWER, INPUT, MODEL, OUTPUT, takes
 from vlinstruct.cli.options import BackboneOption, CommonOptions, DeviceOption, Dtype, QuantizeOption
 from vlinstruct.cli.terminal import Talk, progress, show
 

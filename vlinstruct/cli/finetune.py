@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from vlinstruct.cli.command import INPUT, MODEL, OUTPUT, takes
 from vlinstruct.cli.finetune_options import TrainingOptions
 from vlinstruct.cli.finetune_output import StopRequest, TrainingBar, show_plan, show_result
-from vlinstruct.cli.groups import INPUT, MODEL, OUTPUT, takes
 from vlinstruct.cli.options import BackboneOption, CommonOptions, DeviceOption, Dtype
 from vlinstruct.cli.terminal import Talk, show
 from vlinstruct.errors import DataError, UsageError

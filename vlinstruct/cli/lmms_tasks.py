@@ -6,10 +6,13 @@ from typing import Annotated
 
 import typer
 
+from vlinstruct.cli.command import OUTPUT
 from vlinstruct.cli.terminal import show
 
 
-def lmms_tasks(debug: Annotated[bool, typer.Option("--debug", help="Print tracebacks.")] = False) -> None:
+def lmms_tasks(
+    debug: Annotated[bool, typer.Option("--debug", help="Print tracebacks.", rich_help_panel=OUTPUT)] = False,
+) -> None:
     """Print the folder of our lmms-eval tasks. lmms-eval's --include_path takes it."""
     from vlinstruct.integrations.lmms_eval import TASKS_FOLDER
 

@@ -18,11 +18,11 @@ from vlinstruct.cli.ask import ask
 from vlinstruct.cli.backbones import backbones
 from vlinstruct.cli.bench import bench
 from vlinstruct.cli.chat import chat
+from vlinstruct.cli.command import Command
 from vlinstruct.cli.convert import convert
 from vlinstruct.cli.doctor import doctor
 from vlinstruct.cli.evaluate import evaluate
 from vlinstruct.cli.finetune import finetune
-from vlinstruct.cli.groups import Command
 from vlinstruct.cli.lmms_tasks import lmms_tasks
 from vlinstruct.cli.optimize import optimize
 from vlinstruct.cli.score import score
@@ -42,8 +42,8 @@ for command in (ask, optimize, finetune, score, chat, evaluate, backbones, conve
     app.command(cls=Command)(command)
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(is_requested: bool) -> None:
+    if is_requested:
         from vlinstruct import __version__
 
         print(f"vlinstruct {__version__}")
@@ -60,7 +60,7 @@ def _root(
 
 
 class _Stopped(BaseException):
-    """A signal asked us to stop; no `except Exception` on the way may swallow it."""
+    """A signal told us to stop. No Exception, since a library's `except Exception` on the way would swallow it."""
 
     def __init__(self, exit_code: int) -> None:
         self.exit_code = exit_code
@@ -69,7 +69,7 @@ class _Stopped(BaseException):
 def _stop(number: int, frame: FrameType | None) -> None:
     signal.signal(number, signal.SIG_DFL)  # a second one ends us at once
     if sys.platform != "win32":
-        # Some imports of C modules swallow every exception: who still runs in a second has not seen ours.
+        # Some imports of C modules swallow every exception: if we still run in a second, ours was lost.
         signal.signal(signal.SIGALRM, lambda *_: os._exit(128 + number))
         signal.alarm(1)
     raise _Stopped(128 + number)
@@ -81,7 +81,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, _stop)
     signal.signal(signal.SIGTERM, _stop)
     if not sys.warnoptions:
-        warnings.simplefilter("ignore")  # a library's warning to programmers is no line of ours
+        warnings.simplefilter("ignore")  # a library's warning to programmers is not for users
     if sys.stderr is None:  # closed; print would take stdout in its place
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     exit_code = run_command(sys.argv[1:])
@@ -117,18 +117,18 @@ def run_command(arguments: Sequence[str]) -> int:
     except SystemExit as error:  # Typer's own way out when nobody reads, and when the shell completes a word
         return 141 if isinstance(error.__context__, BrokenPipeError) else int(error.code or 0)
     except Exception as error:
-        if "--debug" in arguments:
+        if "--debug" in arguments:  # the word itself: the error may come before options are parsed
             traceback.print_exception(error)
         return _report(error)
 
 
 def _require_working_folder() -> None:
-    """Says what torch's libraries would not: they end the process where the working folder was deleted."""
+    """Refuses to run in a folder that was deleted: torch's libraries would end the process without a word."""
     try:
         os.getcwd()
     except FileNotFoundError as error:
         raise ResourceError(
-            "the folder this runs in was deleted", advice="Change to another one (cd) and try again."
+            "the current folder was deleted", advice="Change to another one (cd) and try again."
         ) from error
 
 
@@ -142,6 +142,7 @@ def _let_go_of_stdout() -> None:
 
 
 def _report(error: Exception) -> int:
+    """Says an error in one line and returns its exit code."""
     if isinstance(error, VlinstructError):
         say("error", error.message)
         return error.exit_code
@@ -154,17 +155,15 @@ def _report(error: Exception) -> int:
         place = f" ({error.filename})" if error.filename is not None else ""
         say("error", f"the system refused{place}: {os.strerror(error.errno or 0)}. Check the disk and the permissions.")
         return ResourceError.exit_code
-    say("error", f"this is a bug of ours: {_place(error)}. Run again with --debug and report it.")
+    # Only the error's name and line: its own text may hold addresses, or what a user typed.
+    *_, frame = traceback.extract_tb(error.__traceback__)
+    place = f"{type(error).__name__} at {os.path.basename(frame.filename)}:{frame.lineno}"
+    say("error", f"this is a bug in vlinstruct: {place}. Run again with --debug and report it.")
     return 1
 
 
-def _place(error: Exception) -> str:
-    """Names the error and the line that raised it; its own text may hold addresses or what a user typed."""
-    *_, frame = traceback.extract_tb(error.__traceback__)
-    return f"{type(error).__name__} at {os.path.basename(frame.filename)}:{frame.lineno}"
-
-
 def _report_usage(error: Exception) -> int:
+    """Says Typer's usage error as one line in our form: what is wrong, what to do, the usage line."""
     message = str(error.format_message()).rstrip(".").replace("Value error, ", "")  # type: ignore[attr-defined]
     hint = " Text that begins with '-' goes after '--'." if message.startswith("No such option") else ""
     context = getattr(error, "ctx", None)

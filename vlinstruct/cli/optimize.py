@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vlinstruct.cli.groups import ANSWER, OPTIMIZATION, takes
+from vlinstruct.cli.command import ANSWER, OPTIMIZATION, takes
 from vlinstruct.cli.options import GenerationOptions, OptimizationOptions, RunOptions
 from vlinstruct.cli.terminal import Talk, show
 from vlinstruct.errors import BatchError, UsageError
 from vlinstruct.text import check_instruction
+from vlinstruct.values import ROLES
 
 if TYPE_CHECKING:
     from vlinstruct.cli.run import Work
     from vlinstruct.operations import Fields
 
 _USAGE = 'vlinstruct optimize "INSTRUCTION" IMAGE...'
-_ROLES = ("initial", "rewritten", "optimized")
 
 
 @takes(RunOptions, GenerationOptions, OptimizationOptions)
@@ -42,7 +42,7 @@ def optimize(
         bool,
         typer.Option(
             "--show-templates",
-            help="Print the templates, to be edited and given to --templates.",
+            help="Print the templates: edit a copy and give it to --templates.",
             rich_help_panel=OPTIMIZATION,
         ),
     ] = False,
@@ -58,7 +58,9 @@ def optimize(
     instruction together, to be asked of each of them afterwards.
     """
     if show_templates:
-        _show_templates()
+        from vlinstruct.instruction.templates import templates_source
+
+        show(templates_source().rstrip("\n"))
         return
     if instruction is None or not images:
         raise UsageError("an instruction and a picture are needed", advice=f"Type: {_USAGE}")
@@ -88,7 +90,7 @@ def _run_shared(
     from vlinstruct.cli.run import collect_garbage_from_here, print_record
     from vlinstruct.operations import BatchItem
 
-    items = [item for item in work.items if isinstance(item, BatchItem)]
+    items = [item for item in work.items if isinstance(item, BatchItem)]  # typed pictures all are
     with talk.listening():
         record = optimize_shared(
             instruction,
@@ -105,30 +107,24 @@ def _run_shared(
 
 
 def _refuse_with_shared(answer: bool, options: RunOptions, generation: GenerationOptions) -> None:
+    """Refuses what --shared would have to ignore: it gives one instruction, no answers and no lines to resume."""
     if answer or generation != GenerationOptions():
-        raise UsageError("--shared answers nothing: ask the chosen instruction with vlinstruct ask.")
+        raise UsageError("--shared writes no answers: ask the chosen instruction with vlinstruct ask.")
     if options.output is not None or options.max_failures is not None:
         raise UsageError(
             "--shared prints one record: no --output, no --max-failures", advice="Type --json > FILE to keep it."
         )
 
 
-def _show_templates() -> None:
-    from vlinstruct.instruction.templates import templates_source
-
-    show(templates_source().rstrip("\n"))
-
-
 def render_optimization(record: Fields) -> str:
-    lines = [_row(role, record) for role in _ROLES]
+    """Writes a record for people: a line per instruction with its IAS, then which was chosen and why."""
+    lines = []
+    for role in ROLES:
+        ias = record[role]["ias"]
+        lines.append(f"{role:9}  {'not finite' if ias is None else f'{ias:8.4f}'}  {record[role]['text']}")
     lines += [f"chosen     {record['chosen']}: {record['reason']}"]
     if "images" in record:
         lines += [f"pictures   {record['images']}, every IAS is the mean over them"]
     if "answer" in record:
         lines += [f"answer     {record['initial_answer']}  (as typed)", f"answer     {record['answer']}  (chosen)"]
     return "\n".join(lines)
-
-
-def _row(role: str, record: Fields) -> str:
-    ias = record[role]["ias"]
-    return f"{role:9}  {'not finite' if ias is None else f'{ias:8.4f}'}  {record[role]['text']}"

@@ -1,4 +1,8 @@
-"""The options that several commands share, each named, checked and explained once."""
+"""The options that several commands share, each named, checked and explained once.
+
+A group makes a Settings object of what was typed: ranges are checked there, where Python's callers pass, too. What
+Typer checks itself (`min`, `max`, a list of words) it can also show in `--help`.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 import typer
 
 from vlinstruct.backends.registry import BACKBONES
-from vlinstruct.cli.groups import ANSWER, INPUT, MODEL, OPTIMIZATION, OUTPUT
+from vlinstruct.cli.command import ANSWER, INPUT, MODEL, OPTIMIZATION, OUTPUT
 from vlinstruct.errors import UsageError
 from vlinstruct.settings import (
     GenerationSettings,
@@ -50,7 +54,7 @@ class PrintOptions:
     """How a command prints what it has to say."""
 
     HEADING: ClassVar = OUTPUT
-    POSITION: ClassVar = 2
+    IS_SHOWN_LAST: ClassVar = True
 
     as_json: Annotated[bool, typer.Option("--json", help="Print records as JSON.")] = False
     # No command reads it: `main` looks for the word itself, since an error may come before the options are read.
@@ -62,7 +66,7 @@ class CommonOptions(PrintOptions):
     """What every command takes that runs a model."""
 
     HEADING: ClassVar = OUTPUT
-    POSITION: ClassVar = 1
+    IS_SHOWN_LAST: ClassVar = True
 
     offline: OfflineOption = False
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No notices, no progress.")] = False
@@ -87,7 +91,7 @@ class ModelOptions(CommonOptions):
         int,
         typer.Option(
             min=1,
-            max=178_956_970,
+            max=178_956_970,  # what Pillow refuses itself, as a decompression bomb
             help="Refuse larger pictures before they are decoded.",
             rich_help_panel=INPUT,
         ),
@@ -118,7 +122,7 @@ class RunOptions(ModelOptions):
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write JSON lines here; an earlier run is resumed.")
     ] = None
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output in place of resuming it.")] = False
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output instead of resuming it.")] = False
     max_failures: Annotated[int | None, typer.Option(min=1, help="Stop a batch after this many failed items.")] = None
 
     def settings(self, templates: Path | None = None) -> RunSettings:
@@ -147,10 +151,10 @@ class GenerationOptions:
     num_beams: Annotated[int, typer.Option(help="1 is greedy; the field's numbers use 5.")] = 1
     length_penalty: Annotated[float, typer.Option(help="With beams: above 0 favours long answers.")] = 1.0
     repetition_penalty: Annotated[float, typer.Option(help="Above 1 discourages repetition.")] = 1.0
-    do_sample: Annotated[bool, typer.Option("--do-sample", help="Draw tokens at random.")] = False
+    do_sample: Annotated[bool, typer.Option("--do-sample", help="Sample tokens, not the likeliest.")] = False
     temperature: Annotated[float, typer.Option(help="When sampling: below 1 is more certain.")] = 1.0
     top_p: Annotated[float, typer.Option(help="When sampling: keep this much probability.")] = 1.0
-    seed: Annotated[int, typer.Option(help="Of the sampling, 0 to 2^64 - 1.")] = 0
+    seed: Annotated[int, typer.Option(help="Seed of the sampling, 0 to 2^64 - 1.")] = 0
 
     def settings(self) -> GenerationSettings:
         """Returns the checked settings."""

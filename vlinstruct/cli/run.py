@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vlinstruct.batch import Summary, run_batch, run_one
+from vlinstruct.batch import run_batch, run_one
 from vlinstruct.cli.options import RunOptions
 from vlinstruct.cli.terminal import Talk, progress, show, show_record
 from vlinstruct.errors import BatchError, InputError, UsageError
@@ -39,15 +39,18 @@ def typed_work(images: Sequence[str], texts: tuple[str, ...], options: RunOption
     listing = ListingOptions(
         recursive=options.recursive, follow_symlinks=options.follow_symlinks, offline=options.offline
     )
-    found = list_images(images, stdin=sys.stdin.buffer if sys.stdin is not None else None, options=listing)
-    for notice in found.notices:
+    inputs = list_images(images, stdin=sys.stdin.buffer if sys.stdin is not None else None, options=listing)
+    for notice in inputs.notices:
         talk.notice(notice)
-    items = [BatchItem(id=one.id, source=one.source, image=one.id, texts=texts) for one in found.items]
-    return Work(items=items, is_batch=found.is_batch)
+    items = [BatchItem(id=item.id, source=item.source, image=item.id, texts=texts) for item in inputs.items]
+    return Work(items=items, is_batch=inputs.is_batch)
 
 
 def refuse_swapped(images: Sequence[str], texts: Sequence[str], usage: str) -> None:
-    """Recognises a text and a picture that changed places, or a text that is missing, and says so.
+    """Recognises a text and a picture in the wrong order, or a text that is missing, and says so.
+
+    `ask` and `score` take the picture first, `optimize` the instruction: without this a file's name would be sent to
+    the model as a question, and it would answer.
 
     Raises:
         UsageError: with the right order.
@@ -55,15 +58,14 @@ def refuse_swapped(images: Sequence[str], texts: Sequence[str], usage: str) -> N
     picture = next((text for text in texts if has_image_extension(text) or os.path.isfile(text)), None)
     if picture is None:
         return
-    if any(_is_text(image) for image in images):
-        raise UsageError("the picture and the text have changed places", advice=f"Type: {usage}")
+    # Only where what stands for the picture cannot be one, too: `sign.png` may be what somebody asks about.
+    if any(
+        not has_image_extension(image) and "://" not in image and image != "-" and not os.path.lexists(image)
+        for image in images
+    ):
+        raise UsageError("the picture and the text are in the wrong order", advice=f"Type: {usage}")
     if os.path.isfile(picture):
         raise UsageError(f"a text is missing: {picture} is a file", advice=f"Type: {usage}")
-
-
-def _is_text(image: str) -> bool:
-    is_named = has_image_extension(image) or "://" in image or image == "-"
-    return not is_named and not os.path.lexists(image)
 
 
 def run(
@@ -90,6 +92,8 @@ def run(
     """
     settings = options.settings(templates)
     with talk.listening():
+        # One typed picture is for eyes, and its error is the command's. A batch goes on past a bad item; so does one
+        # picture with --output, since its file may be resumed and extended.
         if not work.is_batch and options.output is None:
             (item,) = work.items
             record = run_one(
@@ -109,10 +113,15 @@ def run(
                 on_progress=advance,
             )
         if options.output is not None:
-            resumed = f", {summary.num_resumed} were there already" if summary.num_resumed else ""
+            resumed = f", {summary.num_resumed} were already there" if summary.num_resumed else ""
             talk.done(f"{summary.num_done} records written to {options.output}{resumed}")
         if summary.num_failed:
-            raise _failure(summary, len(work.items))
+            left = f", {summary.num_left} were not tried (--max-failures)" if summary.num_left else ""
+            message = f"{summary.num_failed} of {len(work.items)} items failed{left}. Their records say why."
+            # Nothing at all succeeded: most likely the command is wrong, which is another exit code than a bad item.
+            if summary.num_done + summary.num_resumed == 0:
+                raise InputError(message, code="items_failed")
+            raise BatchError(message)
 
 
 def collect_garbage_from_here() -> None:
@@ -130,10 +139,3 @@ def print_record(record: Fields, options: RunOptions, talk: Talk, render: Callab
         show_record(record)
     else:
         show(render(record))
-
-
-def _failure(summary: Summary, num_items: int) -> BatchError | InputError:
-    left = f", {summary.num_left} were not tried (--max-failures)" if summary.num_left else ""
-    message = f"{summary.num_failed} of {num_items} items failed{left}. Their records say why."
-    all_failed = summary.num_done + summary.num_resumed == 0
-    return InputError(message, code="items_failed") if all_failed else BatchError(message)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vlinstruct.cli.groups import takes
+from vlinstruct.cli.command import takes
 from vlinstruct.cli.options import RunOptions
 from vlinstruct.cli.terminal import Talk
 from vlinstruct.text import check_instruction
@@ -40,11 +40,11 @@ def score(
 
 
 def _render(record: Fields) -> str:
-    return "\n".join(_lines(scored) for scored in record["scores"])
-
-
-def _lines(scored: Fields) -> str:
-    ias = "not finite" if scored["ias"] is None else f"{scored['ias']:.4f}"
-    pairs = zip(scored["tokens"], scored["token_nll"], strict=True)
-    tokens = "  ".join(f"{token} {'-' if nll is None else f'{nll:.2f}'}" for token, nll in pairs)
-    return f"{ias}  {scored['instruction']}\n        {tokens}"
+    """Writes two lines per instruction: its IAS, and the tokens that it is the mean of; the highest fit worst."""
+    lines = []
+    for scored in record["scores"]:
+        ias = "not finite" if scored["ias"] is None else f"{scored['ias']:.4f}"
+        pairs = zip(scored["tokens"], scored["token_nll"], strict=True)
+        tokens = "  ".join(f"{token} {'-' if nll is None else f'{nll:.2f}'}" for token, nll in pairs)
+        lines += [f"{ias}  {scored['instruction']}", f"        {tokens}"]
+    return "\n".join(lines)

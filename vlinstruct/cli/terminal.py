@@ -1,4 +1,8 @@
-"""What goes to the terminal: data to stdout, talk to stderr, nothing that could move a cursor."""
+"""What goes to the terminal: data to stdout, talk to stderr, nothing that could move a cursor.
+
+A model's answer and a file's name come from strangers: an escape sequence in them, shown raw on a terminal, could hide
+or rewrite what stands there. A pipe gets the bytes as they are.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,7 @@ from typing import Literal
 
 from vlinstruct.errors import ResourceError, printable, shortened
 
-_MAX_LINE = 300
+_MAX_LINE = 300  # a message may quote a path or a text of any length
 
 
 def show(text: str) -> None:
@@ -23,7 +27,7 @@ def show(text: str) -> None:
         BrokenPipeError: nobody reads any more (`| head`).
     """
     shown = printable(text, keep="\n\t") if sys.stdout.isatty() else text
-    encoding = sys.stdout.encoding or "utf-8"
+    encoding = sys.stdout.encoding or "utf-8"  # LANG=C has ASCII: an answer in Chinese must not end in a traceback
     try:
         print(shown.encode(encoding, "backslashreplace").decode(encoding))
         sys.stdout.flush()
@@ -56,11 +60,8 @@ def show_record(record: Mapping[str, object]) -> None:
 def say(kind: Literal["error", "notice", "done", "progress"], message: str) -> None:
     """Writes one line of talk to stderr: `error: ...`."""
     line = f"{kind}: {shortened(message, _MAX_LINE - len(kind) - 2)}"
-    print(line.encode("ascii", "backslashreplace").decode() if _is_narrow() else line, file=sys.stderr)
-
-
-def _is_narrow() -> bool:
-    return "utf" not in (sys.stderr.encoding or "").lower()
+    is_unicode = "utf" in (sys.stderr.encoding or "").lower()
+    print(line if is_unicode else line.encode("ascii", "backslashreplace").decode(), file=sys.stderr)
 
 
 class Talk:
@@ -68,12 +69,12 @@ class Talk:
 
     def __init__(self, *, quiet: bool) -> None:
         self.quiet = quiet
-        self.said: set[str] = set()
+        self.notices: set[str] = set()
 
     def notice(self, message: str) -> None:
         """Says something a user should know."""
-        if not self.quiet and message not in self.said:
-            self.said.add(message)
+        if not self.quiet and message not in self.notices:
+            self.notices.add(message)
             say("notice", message)
 
     def done(self, message: str) -> None:
@@ -88,7 +89,7 @@ class Talk:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Says what the library logs as a warning, in place of logging's own format."""
+        """Says what the library logs as a warning, instead of logging's own format."""
         logger, handler = logging.getLogger("vlinstruct"), _Handler(self)
         logger.addHandler(handler)
         try:
@@ -112,7 +113,7 @@ def progress(num_items: int, *, quiet: bool) -> Iterator[Callable[[], None]]:
     if quiet or not sys.stderr.isatty():
         yield lambda: None
         return
-    # Not at the top: rich takes longer to import than the rest of the command line.
+    # Imported for a bar only: rich takes about as long as everything that `--help` imports.
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
@@ -124,7 +125,7 @@ def progress(num_items: int, *, quiet: bool) -> Iterator[Callable[[], None]]:
 
 @contextmanager
 def ctrl_c_interrupts() -> Iterator[None]:
-    """Makes Ctrl-C raise KeyboardInterrupt in place of ending the process."""
+    """Makes Ctrl-C raise KeyboardInterrupt instead of ending the process."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield

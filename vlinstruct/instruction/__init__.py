@@ -7,11 +7,9 @@ functions bear the names of their files: a lazy package would hand out the files
 """
 
 from vlinstruct.instruction.compare import compare
-from vlinstruct.instruction.draft import Draft
 from vlinstruct.instruction.optimize import optimize
-from vlinstruct.instruction.rank import rank
-from vlinstruct.instruction.rewrite import rewrite
-from vlinstruct.instruction.score import score
+from vlinstruct.instruction.rewrite import Draft, rewrite
+from vlinstruct.instruction.score import rank, score
 from vlinstruct.instruction.templates import Templates, templates_source
 
 __all__ = ["Draft", "Templates", "compare", "optimize", "rank", "rewrite", "score", "templates_source"]

@@ -1,5 +1,7 @@
 """Compare: the model reads the ranked instructions with the image and writes the optimized one (section 3.2, figure).
 
+One round over two instructions, as in the paper: more rounds made its results worse (table 5).
+
 Legend: B rows of the batch. In: B images with their scored instructions. Out: B drafts.
 """
 
@@ -8,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vlinstruct.backend import Backend, Row, Seen, check_rows
-from vlinstruct.instruction.draft import Draft, settle
-from vlinstruct.instruction.rank import best, is_finite, rank
+from vlinstruct.instruction.rewrite import Draft, settle
+from vlinstruct.instruction.score import best, is_finite, rank
 from vlinstruct.instruction.templates import Templates
 from vlinstruct.settings import OptimizationSettings
 from vlinstruct.values import Failed, ScoredInstruction
 
-EMPTY_COMPARISON = "the comparison returned nothing, so the better of the compared instructions stands in for it"
+EMPTY_COMPARISON = "the comparison returned nothing: the better of the compared instructions is used instead"
 
 
 def compare(
@@ -43,8 +45,9 @@ def compare(
     check_rows(candidates, seen)
     if not candidates:
         return []
-    # What is copied most often is the winner, so it is the guess that speeds the writing up.
+    # The comparison mostly copies the winner, so the winner is the guess that speeds decoding.
     fallbacks = [best(row).text for row in candidates]
+    # A NaN would stand in the prompt as a score, so what has none is left out; the notices of `optimize` say so.
     rows = [
         Row(
             prompt=templates.compare_prompt(rank([candidate for candidate in row if is_finite(candidate)])),

@@ -31,8 +31,9 @@ _OPTION_MARK = re.compile(r"(?<!\w)(\((?:[A-Za-z]|\d{1,2})\))")
 _SENTENCE_END = re.compile(r"[\n\r]|[.;!?](?=\s|$)|\s(?:[Ss]hort )?[Aa]nswer:")
 _WORD_OR_COLON = re.compile(r"\w+|:")
 
+# Six words of a template in a row hardly come by chance; a whole piece of the template shorter than four words does.
 _ECHO_WORDS = 6
-_SHORTEST_ECHO = 4
+_MIN_PIECE_WORDS = 4
 
 
 def numbers(text: str) -> list[str]:
@@ -74,7 +75,8 @@ def options(text: str) -> list[str]:
     marks, bodies = parts[::2], parts[1::2]
     if bodies:
         bodies[-1] = _SENTENCE_END.split(bodies[-1].lstrip(), maxsplit=1)[0]
-    return [_spaced(f"{mark} {body}").rstrip(" ,;.") for mark, body in zip(marks, bodies, strict=True)]
+    # Line breaks between options are layout: a rewriting that puts them in one line has kept them.
+    return [" ".join(f"{mark} {body}".split()).rstrip(" ,;.") for mark, body in zip(marks, bodies, strict=True)]
 
 
 def content_changes(initial: str, candidate: str) -> list[str]:
@@ -96,35 +98,30 @@ def content_changes(initial: str, candidate: str) -> list[str]:
     ['loses the number 2', "loses the quotation 'cats'"]
     """
     return [
-        *(f"loses the number {_shown(one)}" for one in _missing(numbers(initial), numbers(candidate))),
-        *(f"loses the quotation {_shown(one)!r}" for one in _missing(quotations(initial), quotations(candidate))),
-        *(f"loses the option {_shown(one)!r}" for one in _missing_options(initial, candidate)),
-        *(f"adds an option {one}" for one in _missing(option_marks(candidate), option_marks(initial))),
+        *(f"loses the number {_shown(number)}" for number in _missing(numbers(initial), numbers(candidate))),
+        *(f"loses the quotation {_shown(quote)!r}" for quote in _missing(quotations(initial), quotations(candidate))),
+        *(f"loses the option {_shown(option)!r}" for option in _missing_options(initial, candidate)),
+        *(f"adds an option {mark}" for mark in _missing(option_marks(candidate), option_marks(initial))),
     ]
 
 
-def _missing(wanted: list[str], found: list[str]) -> list[str]:
-    return list((Counter(wanted) - Counter(found)).elements())
+def _missing(expected: list[str], present: list[str]) -> list[str]:
+    return list((Counter(expected) - Counter(present)).elements())
 
 
 def _missing_options(initial: str, candidate: str) -> list[str]:
     """Returns the lost options; the candidate's last one may run on, since a rewriting seldom shows where it ends."""
-    found = options(candidate)
-    lost = _missing(options(initial), found)
-    return [one for one in lost if not _begins(found[-1] if found else "", one)]
-
-
-def _begins(text: str, phrase: str) -> bool:
-    """Says whether the text begins with the phrase as whole words: `(a) reddish` does not begin with `(a) red`."""
-    return text.startswith(phrase) and not text[len(phrase) : len(phrase) + 1].isalnum()
+    kept = options(candidate)
+    lost = _missing(options(initial), kept)
+    if not kept:
+        return lost
+    # As whole words: `(a) reddish` does not begin with `(a) red`.
+    last = kept[-1]
+    return [option for option in lost if not last.startswith(option) or last[len(option) : len(option) + 1].isalnum()]
 
 
 def _shown(text: str) -> str:
     return shortened(text, 40)
-
-
-def _spaced(text: str) -> str:
-    return " ".join(text.split())
 
 
 def echoes(template: str, *, initial: str, candidate: str) -> bool:
@@ -143,8 +140,8 @@ def echoes(template: str, *, initial: str, candidate: str) -> bool:
     >>> echoes("Instruction: {instruction} Score: {ias}.", initial="The score: ?", candidate="What is the score: ?")
     False
     """
-    said, known = _words(candidate), _words(initial)
-    return any(phrase in said and phrase not in known for phrase in _phrases(template))
+    candidate_words, initial_words = _words(candidate), _words(initial)
+    return any(phrase in candidate_words and phrase not in initial_words for phrase in _phrases(template))
 
 
 def _phrases(template: str) -> list[str]:
@@ -152,8 +149,8 @@ def _phrases(template: str) -> list[str]:
     phrases = []
     for piece in pieces(template):
         words = _words(piece).split()
-        is_label = len(words) > 1 and words[-1] == ":"
-        if is_label or len(words) >= _SHORTEST_ECHO:
+        is_label = len(words) > 1 and words[-1] == ":"  # more than the colon itself
+        if is_label or len(words) >= _MIN_PIECE_WORDS:
             runs = range(max(1, len(words) - _ECHO_WORDS + 1))
             phrases += [f" {' '.join(words[start : start + _ECHO_WORDS])} " for start in runs]
     return phrases

@@ -14,15 +14,13 @@ from typing import TypeVar
 
 from vlinstruct.backend import Backend, Seen, check_rows
 from vlinstruct.errors import ScoreError
-from vlinstruct.instruction.choose import ROLES, choose
+from vlinstruct.instruction.choose import Candidates, choose
 from vlinstruct.instruction.compare import compare
-from vlinstruct.instruction.draft import Draft
-from vlinstruct.instruction.rank import is_finite, no_finite_ias
-from vlinstruct.instruction.rewrite import Rewritings, rewrite
-from vlinstruct.instruction.score import score
+from vlinstruct.instruction.rewrite import Draft, Rewritings, rewrite
+from vlinstruct.instruction.score import is_finite, no_finite_ias, score
 from vlinstruct.instruction.templates import Templates
 from vlinstruct.settings import OptimizationSettings
-from vlinstruct.values import Failed, Optimization, ScoredInstruction
+from vlinstruct.values import ROLES, Failed, Optimization, ScoredInstruction
 
 T = TypeVar("T")
 
@@ -34,7 +32,7 @@ def optimize(
     *,
     templates: Templates,
     settings: OptimizationSettings,
-    known: Rewritings | None = None,
+    rewritings: Rewritings | None = None,
 ) -> list[Optimization | Failed]:
     """Optimizes one instruction per image (algorithm 2).
 
@@ -44,7 +42,7 @@ def optimize(
         instructions: the filled-in instructions, question and options included, B; none blank.
         templates: the texts that the model is sent.
         settings: how the instruction is chosen, and the most tokens of a generated one.
-        known: rewritings of earlier calls with this backend; gets this one's.
+        rewritings: those of earlier calls with this backend; gets what is new.
 
     Returns:
         One outcome per row, B. A row that fails, with a ScoreError where no score is finite, does not bring the others
@@ -54,8 +52,9 @@ def optimize(
         UsageError: the numbers of images and instructions differ.
     """
     check_rows(instructions, seen)
+    # Every step takes the rows that are still good: one that fails costs its own row and no model call later on.
     failed: dict[int, Failed] = {}
-    drafts = _good(range(len(instructions)), rewrite(backend, instructions, templates, settings, known), failed)
+    drafts = _good(range(len(instructions)), rewrite(backend, instructions, templates, settings, rewritings), failed)
     texts = [(instructions[row], draft.text) for row, draft in drafts.items()]
     pairs = _good(drafts, score(backend, [seen[row] for row in drafts], texts, templates), failed)
     for row in [row for row, pair in pairs.items() if not any(map(is_finite, pair))]:
@@ -63,7 +62,7 @@ def optimize(
         del pairs[row]
     compared = compare(backend, [seen[row] for row in pairs], list(pairs.values()), templates, settings)
     comparisons = _good(pairs, compared, failed)
-    # An optimized instruction that equals its initial or rewritten one has that one's score.
+    # The comparison mostly copies one of the pair, whose score is there already: those rows score nothing.
     new = [
         [] if draft.text in [scored.text for scored in pairs[row]] else [draft.text]
         for row, draft in comparisons.items()
@@ -98,24 +97,32 @@ def join(
 ) -> Optimization | Failed:
     """Joins what happened to one row: the outcome, or its failure where nothing can be chosen."""
     initial, rewritten = pair
+    candidates = Candidates(
+        initial=initial,
+        rewritten=rewritten,
+        optimized=optimized,
+        templates=templates,
+        uncertain=_uncertainty(rewriting, settings),
+    )
     try:
-        decision = choose(
-            initial,
-            rewritten,
-            optimized,
-            templates=templates,
-            select=settings.select,
-            uncertain=_uncertainty(rewriting, settings),
-        )
+        decision = choose(candidates, settings.select)
     except ScoreError as error:
         return Failed(error=error)
+    # What a user should know, in the order in which it happened; the optimized instruction comes after the comparison.
+    left_out = [
+        f"the {role} instruction has no finite IAS and was left out of the comparison"
+        for role, scored in zip(ROLES, pair, strict=False)
+        if not is_finite(scored)
+    ]
+    unscored = None if is_finite(optimized) else "the optimized instruction has no finite IAS"
+    notices = (rewriting.notice, *left_out, comparison.notice, unscored)
     return Optimization(
         initial=initial,
         rewritten=rewritten,
         optimized=optimized,
         chosen=decision.chosen,
         reason=decision.reason,
-        notices=_notices(rewriting, pair, comparison, optimized),
+        notices=tuple(notice for notice in notices if notice),
     )
 
 
@@ -129,16 +136,3 @@ def _uncertainty(rewriting: Draft, settings: OptimizationSettings) -> str | None
     if rewriting.certainty is None or rewriting.certainty >= least:
         return None
     return f"was written with a certainty of {rewriting.certainty:.2f}, below {least:g}"
-
-
-def _notices(
-    rewriting: Draft, pair: Sequence[ScoredInstruction], comparison: Draft, optimized: ScoredInstruction
-) -> tuple[str, ...]:
-    """Returns what a user should know of one row, in the order in which it happened."""
-    left_out = [
-        f"the {role} instruction has no finite IAS and was left out of the comparison"
-        for role, one in zip(ROLES, pair, strict=False)
-        if not is_finite(one)
-    ]
-    unscored = [] if is_finite(optimized) else ["the optimized instruction has no finite IAS"]
-    return tuple(notice for notice in (rewriting.notice, *left_out, comparison.notice, *unscored) if notice)

@@ -1,5 +1,7 @@
 """Rewrite: the language model alone, without the image, rewrites the instruction (section 3.2; template B.1).
 
+A rewriting depends on the text alone, so it is made once for all images that are asked the same, and remembered.
+
 Legend: B rows of the batch. In: B instructions I_i. Out: B drafts I_j.
 """
 
@@ -7,18 +9,36 @@ from __future__ import annotations
 
 import math
 from collections.abc import MutableMapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from vlinstruct.backend import Backend, Row, Written
 from vlinstruct.errors import UsageError
-from vlinstruct.instruction.draft import Draft, settle
 from vlinstruct.instruction.templates import Templates
 from vlinstruct.settings import OptimizationSettings
+from vlinstruct.text import is_blank
 from vlinstruct.values import Failed
 
-EMPTY_REWRITING = "the rewriting was empty, so the initial instruction stands in for it"
+EMPTY_REWRITING = "the rewriting was empty: the initial instruction is used instead"
 
-Rewritings = MutableMapping[tuple[str, int, str], Draft]
+
+@dataclass(frozen=True, kw_only=True)
+class Draft:
+    """An instruction written by the model.
+
+    Args:
+        text: the instruction without white space around it; never blank.
+        notice: what a user should know about it, one sentence; None when all went well.
+        certainty: the probability of its least likely token when it was written; None where it was not
+            needed.
+    """
+
+    text: str
+    notice: str | None = None
+    certainty: float | None = None
+
+
+Key = tuple[str, int, str]
+Rewritings = MutableMapping[Key, Draft]
 """What has been rewritten already: by the template's text, the most new tokens and the instruction."""
 
 
@@ -27,48 +47,52 @@ def rewrite(
     instructions: Sequence[str],
     templates: Templates,
     settings: OptimizationSettings,
-    known: Rewritings | None = None,
+    rewritings: Rewritings | None = None,
 ) -> list[Draft | Failed]:
-    """Rewrites instructions; equal ones are rewritten once, since a rewriting depends on the text alone.
+    """Rewrites instructions; equal ones are rewritten once.
 
     Args:
         backend: whose language model rewrites.
         instructions: the initial instructions, B.
-        templates: whose `rewrite` is asked.
+        templates: whose `rewrite` makes the prompt.
         settings: the most tokens of a rewriting, and whether its certainty matters.
-        known: is looked up first, and gets what is new.
+        rewritings: those of earlier calls; gets what is new.
 
     Returns:
         The rewritten instructions, B; a blank rewriting becomes the initial instruction, with a notice.
 
     Raises:
-        UsageError: certainties are asked for, and the backend does not tell them.
+        UsageError: `least_certainty` is set and the backend does not tell likelihoods.
     """
-    tells_certainty = backend.abilities.can_tell_nll or backend.abilities.can_score
-    if settings.least_certainty and not tells_certainty:
+    # Either way gives the same number: the likelihoods come with the text, or the text is scored afterwards.
+    is_certainty_known = backend.abilities.can_tell_nll or backend.abilities.can_score
+    if settings.least_certainty and not is_certainty_known:
         raise UsageError("least_certainty needs a backend that tells likelihoods", advice="Set it to 0.")
-    known = {} if known is None else known
+    rewritings = {} if rewritings is None else rewritings
     keys = [(templates.rewrite, settings.max_new_tokens, text) for text in instructions]
-    new = [key for key in dict.fromkeys(keys) if key not in known]
-    failed: dict[tuple[str, int, str], Failed] = {}
+    new = [key for key in dict.fromkeys(keys) if key not in rewritings]
+    failed: dict[Key, Failed] = {}
     if new:
-        # A rewriting mostly copies the instruction, hence the guess.
+        # A rewriting mostly copies the instruction, so the instruction is the guess that speeds decoding.
         rows = [Row(prompt=templates.rewrite_prompt(text), guess=text, stage="rewrite") for *_, text in new]
         for key, written in zip(new, backend.write(rows, settings.generation()), strict=True):
             if isinstance(written, Failed):
                 failed[key] = written
             else:
                 draft = settle(written.text, fallback=key[-1], notice=EMPTY_REWRITING)
-                known[key] = replace(draft, certainty=_certainty(written))
+                rewritings[key] = replace(draft, certainty=_certainty(written))
     if settings.least_certainty:
-        failed |= _score_certainties(backend, [key for key in dict.fromkeys(keys) if key in known], templates, known)
-    return [failed[key] if key in failed else known[key] for key in keys]
+        # Also of those remembered: an earlier call may not have needed their certainty.
+        unsure = [key for key in dict.fromkeys(keys) if key in rewritings and rewritings[key].certainty is None]
+        failed |= _score_certainties(backend, unsure, templates, rewritings)
+    return [failed[key] if key in failed else rewritings[key] for key in keys]
 
 
 def _certainty(written: Written) -> float | None:
     """Returns the probability of the least likely token, the end token included; None where the backend cannot tell.
 
-    A text that was cut is not sure of its end: 0.
+    The least likely token and not the mean: a rewriting that changes the question goes wrong at one word, and the rest
+    of it is as likely as ever. A text that was cut is not sure of its end: 0.
     """
     if written.token_nll is None:
         return None
@@ -76,18 +100,36 @@ def _certainty(written: Written) -> float | None:
 
 
 def _score_certainties(
-    backend: Backend, keys: Sequence[tuple[str, int, str]], templates: Templates, known: Rewritings
-) -> dict[tuple[str, int, str], Failed]:
+    backend: Backend, keys: Sequence[Key], templates: Templates, rewritings: Rewritings
+) -> dict[Key, Failed]:
     """Adds certainties that did not come with the text, by scoring the rewritings once; returns what failed."""
-    unsure = [key for key in keys if known[key].certainty is None]
-    if not unsure:
+    if not keys:
         return {}
-    failed: dict[tuple[str, int, str], Failed] = {}
-    rows = [Row(prompt=templates.rewrite_prompt(text), stage="rewrite") for *_, text in unsure]
-    scores = backend.score(rows, [[known[key].text] for key in unsure])
-    for key, outcome in zip(unsure, scores, strict=True):
+    failed: dict[Key, Failed] = {}
+    rows = [Row(prompt=templates.rewrite_prompt(text), stage="rewrite") for *_, text in keys]
+    scores = backend.score(rows, [[rewritings[key].text] for key in keys])
+    for key, outcome in zip(keys, scores, strict=True):
         if isinstance(outcome, Failed):
             failed[key] = outcome
         else:
-            known[key] = replace(known[key], certainty=math.exp(-max(outcome[0].token_nll)))
+            rewritings[key] = replace(rewritings[key], certainty=math.exp(-max(outcome[0].token_nll)))
     return failed
+
+
+def settle(output: str, *, fallback: str, notice: str) -> Draft:
+    """Turns the model's output into an instruction, whatever the model wrote.
+
+    Args:
+        output: the generated text.
+        fallback: the instruction that is used if the output is blank.
+        notice: says so.
+
+    Returns:
+        The draft; it carries the notice only if the fallback is used.
+
+    >>> settle(" What is it? ", fallback="what", notice="nothing came").text
+    'What is it?'
+    >>> settle(" ", fallback="what", notice="nothing came").notice
+    'nothing came'
+    """
+    return Draft(text=fallback, notice=notice) if is_blank(output) else Draft(text=output.strip())

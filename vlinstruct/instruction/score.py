@@ -1,15 +1,21 @@
-"""Score: how well an instruction fits the image, the Instruction Alignment Score (section 3.2, eq. 3; template B.2).
+"""Score and rank: how well instructions fit the image (IAS, eq. 3; template B.2), and their order (algorithm 2).
+
+The language model reads the same prompt for every instruction; what differs is the target and what the Q-Former reads
+(as in the authors' code, section 3.2). So only the instruction's likelihood given the image decides, not its place in a
+prompt.
 
 Legend: B rows of the batch, K instructions of one image. In: images and instructions. Out: instructions with their IAS.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from vlinstruct.backend import Backend, Row, Seen, Stage, check_rows
+from vlinstruct.errors import ScoreError
 from vlinstruct.instruction.templates import Templates
-from vlinstruct.values import Failed, ScoredInstruction, TokenScores
+from vlinstruct.values import Failed, ScoredInstruction
 
 
 def score(
@@ -40,6 +46,7 @@ def score(
         UsageError: the number of images and of sequences differ.
     """
     check_rows(instructions, seen)
+    # The model often rewrites nothing: an instruction that equals another of its row is one row of the batch, not two.
     pairs = [(row, text) for row, texts in enumerate(instructions) for text in dict.fromkeys(texts)]
     if not pairs:
         return [[] for _ in instructions]
@@ -47,7 +54,9 @@ def score(
     rows = [Row(prompt=prompt, seen=(seen[row],), reads=text, stage=stage) for row, text in pairs]
     scores = backend.score(rows, [[text] for _, text in pairs])
     by_pair = {
-        (row, text): outcome if isinstance(outcome, Failed) else _scored(text, outcome[0])
+        (row, text): outcome
+        if isinstance(outcome, Failed)
+        else ScoredInstruction(text=text, ias=outcome[0].mean_nll, scores=outcome[0])
         for (row, text), outcome in zip(pairs, scores, strict=True)
     }
     scored: list[list[ScoredInstruction] | Failed] = []
@@ -58,5 +67,44 @@ def score(
     return scored
 
 
-def _scored(text: str, scores: TokenScores) -> ScoredInstruction:
-    return ScoredInstruction(text=text, ias=scores.mean_nll, scores=scores)
+def is_finite(scored: ScoredInstruction) -> bool:
+    """Says whether the instruction's IAS is a number that can be compared."""
+    return math.isfinite(scored.ias)
+
+
+def rank(candidates: Sequence[ScoredInstruction]) -> list[ScoredInstruction]:
+    """Orders candidates from worst to best: the better one stands last, next to where the model writes.
+
+    Args:
+        candidates: scored instructions, the initial one first.
+
+    Returns:
+        Descending IAS; ties keep the order given, and an IAS that is not finite is the worst of all.
+
+    >>> from vlinstruct.values import TokenScores
+    >>> scores = TokenScores(tokens=(), token_nll=())
+    >>> def scored(text, ias): return ScoredInstruction(text=text, ias=ias, scores=scores)
+    >>> [candidate.text for candidate in rank([scored("good", 1.0), scored("bad", 2.0), scored("broken", math.nan)])]
+    ['broken', 'bad', 'good']
+    """
+    return sorted(candidates, key=lambda candidate: -candidate.ias if is_finite(candidate) else -math.inf)
+
+
+def best(candidates: Sequence[ScoredInstruction]) -> ScoredInstruction:
+    """Returns the candidate of the lowest finite IAS, the first of equals.
+
+    Raises:
+        ScoreError: no IAS is finite.
+    """
+    finite = [candidate for candidate in candidates if is_finite(candidate)]
+    if not finite:
+        raise no_finite_ias()
+    return min(finite, key=lambda candidate: candidate.ias)
+
+
+def no_finite_ias() -> ScoreError:
+    """Returns the error of a row of whose instructions none can be compared."""
+    return ScoreError(
+        "the model gives no usable instruction a finite IAS, so the initial one stays as it is: "
+        "check the image, or compute in float32"
+    )

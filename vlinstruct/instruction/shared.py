@@ -1,8 +1,8 @@
 """Shared: one optimized instruction for many images, a folder or a task; its cost is paid once.
 
-Algorithm 2 with means in place of one image's scores: the rewriting needs no image, an instruction's IAS is its mean
-over all images, and the comparison shows these means beside the image that is most like the mean. Ours; the paper
-optimizes for every image.
+Algorithm 2 with means instead of one image's scores: the rewriting needs no image, an instruction's IAS is its mean
+over all images, and the comparison shows these means beside the image that is most like the mean. It reads one image
+only, and an unusual one would pull the optimized instruction towards itself. Ours; the paper optimizes for every image.
 
 Legend: N images in all, B images of a chunk.
 """
@@ -17,15 +17,14 @@ from vlinstruct.backend import Backend, Seen
 from vlinstruct.errors import UsageError
 from vlinstruct.instruction.compare import compare
 from vlinstruct.instruction.optimize import join
-from vlinstruct.instruction.rank import is_finite, no_finite_ias
 from vlinstruct.instruction.rewrite import Rewritings, rewrite
-from vlinstruct.instruction.score import score
+from vlinstruct.instruction.score import is_finite, no_finite_ias, score
 from vlinstruct.instruction.templates import Templates
 from vlinstruct.settings import OptimizationSettings
 from vlinstruct.values import Failed, Optimization, ScoredInstruction, TokenScores
 
 # Enough to find an image that is like the mean; what was seen of a large folder would not fit into memory.
-_MOST_KEPT = 64
+_MAX_KEPT_IMAGES = 64
 
 
 def optimize_for_all(
@@ -35,7 +34,7 @@ def optimize_for_all(
     *,
     templates: Templates,
     settings: OptimizationSettings,
-    known: Rewritings | None = None,
+    rewritings: Rewritings | None = None,
 ) -> Optimization:
     """Optimizes one instruction for all images together.
 
@@ -46,7 +45,7 @@ def optimize_for_all(
         instruction: the filled-in instruction.
         templates: the texts that the model is sent.
         settings: how the instruction is chosen, and the most tokens of a generated one.
-        known: rewritings of earlier calls with this backend; gets this one's.
+        rewritings: those of earlier calls with this backend; gets what is new.
 
     Returns:
         The outcome; every IAS is the mean over all images, and so are the scores of its tokens.
@@ -56,7 +55,7 @@ def optimize_for_all(
         ScoreError: no instruction has a finite score on every image.
         VlinstructError: the model cannot take one of the texts.
     """
-    (rewriting,) = rewrite(backend, [instruction], templates, settings, known)
+    (rewriting,) = rewrite(backend, [instruction], templates, settings, rewritings)
     if isinstance(rewriting, Failed):
         raise rewriting.error
     kept: list[Sequence[Seen]] = []
@@ -67,14 +66,20 @@ def optimize_for_all(
     if not any(map(is_finite, pair)):
         raise no_finite_ias()
     pictures = [picture for chunk in kept for picture in chunk]
-    nearest = pictures[_nearest(scored[: len(pictures)], pair)]
+    # The image whose scores are nearest to the means, the first one on ties.
+    distances = [
+        math.fsum(abs(image.ias - mean.ias) for image, mean in zip(row, pair, strict=True) if is_finite(mean))
+        for row in scored[: len(pictures)]
+    ]
+    nearest = pictures[distances.index(min(distances))]
     (comparison,) = compare(backend, [nearest], [pair], templates, settings)
     if isinstance(comparison, Failed):
         raise comparison.error
     optimized = next((candidate for candidate in pair if candidate.text == comparison.text), None)
     if optimized is None:
-        again = kept if len(scored) == len(pictures) else chunks()
-        optimized = mean_score([row[0] for row in _scored(backend, again, (comparison.text,), templates)])
+        # The comparison wrote something new: it is scored on every image, looked at again if not all were kept.
+        all_chunks = kept if len(scored) == len(pictures) else chunks()
+        optimized = mean_score([row[0] for row in _scored(backend, all_chunks, (comparison.text,), templates)])
     outcome = join(rewriting, pair, comparison, optimized, templates, settings)
     if isinstance(outcome, Failed):
         raise outcome.error
@@ -102,16 +107,8 @@ def _scored(
 
 
 def _keeping(chunks: Iterable[Sequence[Seen]], kept: list[Sequence[Seen]]) -> Iterator[Sequence[Seen]]:
+    """Passes chunks on and keeps the first ones."""
     for chunk in chunks:
-        if sum(map(len, kept)) < _MOST_KEPT:
+        if sum(map(len, kept)) < _MAX_KEPT_IMAGES:
             kept.append(chunk)
         yield chunk
-
-
-def _nearest(scored: Sequence[Sequence[ScoredInstruction]], means: Sequence[ScoredInstruction]) -> int:
-    """Returns the place of the image whose scores are nearest to the means; the first one on ties."""
-    distances = [
-        math.fsum(abs(one.ias - mean.ias) for one, mean in zip(row, means, strict=True) if is_finite(mean))
-        for row in scored
-    ]
-    return distances.index(min(distances))

@@ -14,6 +14,8 @@ from vlinstruct.errors import DataError, joined, shortened
 from vlinstruct.files import PathLike, read_regular
 from vlinstruct.values import ScoredInstruction
 
+# Four templates and no more: a user's file names them all, so a fifth would make every file that exists incomplete, and
+# they are part of the key by which a run is resumed. The OCR template is an option's default (`operations.py`) instead.
 TEMPLATE_FIELDS = {
     "rewrite": ("instruction",),
     "score": (),
@@ -23,7 +25,7 @@ TEMPLATE_FIELDS = {
 IAS_DECIMALS = 4
 
 MAX_FILE_BYTES = 64 * 1024
-"""Many times what fits into a prompt."""
+"""Far more than fits into a prompt."""
 
 _MAX_WHY_CHARACTERS = 210  # leaves room for the file's name and an advice in the same line
 

@@ -1,6 +1,7 @@
 """Draws a scene as an RGB picture of any size; a pure function of scene and size.
 
-Everything is drawn at twice the size and halved, which gives soft edges. Legend: px are pixels of the finished picture.
+Everything is drawn at twice the size and halved: Pillow's polygons have hard edges, and photographs have none. Legend:
+px are pixels of the finished picture.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ from vlinstruct.mini.scene import UNMOVED, Corners, Print, Scene, Thing
 Size = tuple[int, int]
 Point = tuple[float, float]
 
-DEFAULT_SIZE: Size = (120, 120)
+DEFAULT_SIZE: Size = (120, 120)  # mini's own: ten patches of 12 px a side
 _OVERSAMPLING = 2
-_WIDEST = 0.94
+_MAX_TEXT_WIDTH = 0.94
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,22 +50,19 @@ class Layout:
 def layout(text: Print, size: Size) -> Layout:
     """Places a text in a picture of `size`; one too wide is shrunk to 94 % of the width."""
     width, height = size
+    # Fonts of one em size differ in the height of their capitals; a scene means the capitals, which is what is read.
     ratio = capital_ratio(text.font)
     font_px = max(4, round(text.height * height / ratio))
     length = load_font(text.font, font_px).getlength(text.text)
-    if length > _WIDEST * width:
-        font_px = max(4, int(font_px * _WIDEST * width / length))
+    if length > _MAX_TEXT_WIDTH * width:
+        font_px = max(4, int(font_px * _MAX_TEXT_WIDTH * width / length))
         length = load_font(text.font, font_px).getlength(text.text)
-    edges = _edges(text, length)
+    # The length divided among the characters by their advances; measuring every start of the text costs ten times that.
+    ends = list(accumulate((advance(text.font, character) for character in text.text), initial=0.0))
+    edges = tuple(end * length / ends[-1] for end in ends)
     left = min(max(text.x * width - length / 2, 0.02 * width), max(0.98 * width - length, 0.02 * width))
     capital = ratio * font_px
     return Layout(font_px=font_px, left=left, baseline=text.y * height + capital / 2, edges=edges, capital=capital)
-
-
-def _edges(text: Print, length: float) -> tuple[float, ...]:
-    """Divides a text's length among its characters by their advances; measuring every start of it costs ten times."""
-    ends = list(accumulate((advance(text.font, character) for character in text.text), initial=0.0))
-    return tuple(end * length / ends[-1] for end in ends)
 
 
 def canvas_size(size: Size) -> Size:
@@ -163,6 +161,7 @@ def pillow_coefficients(corners: Corners, size: tuple[int, int]) -> tuple[float,
 
 
 def _degrade(image: Image.Image, scene: Scene) -> Image.Image:
+    # In a camera's order: its lens, its sensor, its file.
     if scene.blur:
         image = image.filter(ImageFilter.GaussianBlur(scene.blur))
     if scene.noise:
@@ -170,6 +169,7 @@ def _degrade(image: Image.Image, scene: Scene) -> Image.Image:
         levels = np.asarray(image, np.float32) + scene.noise * noise
         image = Image.fromarray(levels.clip(0, 255).astype(np.uint8))
     if scene.jpeg_quality is not None:
+        # Through a file's bytes: only an encoder makes a JPEG's blocks and rings.
         buffer = io.BytesIO()
         image.save(buffer, "JPEG", quality=scene.jpeg_quality)
         image = Image.open(buffer).convert("RGB")

@@ -16,7 +16,7 @@ from vlinstruct.mini.draw import draw
 from vlinstruct.mini.questions import ask, facts
 from vlinstruct.mini.world import sample_scene
 
-_QUESTIONS_PER_PICTURE = 4
+_MAX_QUESTIONS_PER_PICTURE = 4
 _POOR_SHARE = 0.5
 
 
@@ -44,6 +44,7 @@ def write_example_data(folder: Path, part: Split, *, pictures: int, seed: int) -
 
 def _picture_lines(folder: Path, part: Split, seed: int, number: int) -> list[str]:
     rng = random.Random(f"example/{part}/{seed}/{number}")
+    # In Pillow's own font: the training fonts are packages that whoever tries `finetune` need not have.
     scene = sample_scene(rng.randrange(2**32), split=part, fonts=("pillow",))
     name = f"{part}-{number:04}.png"
     draw(scene).save(folder / name)
@@ -55,7 +56,7 @@ def _picture_lines(folder: Path, part: Split, seed: int, number: int) -> list[st
             "instruction": ask(fact, rng, part, _POOR_SHARE).instruction,
             "answer": fact.answer,
         }
-        for turn, fact in enumerate(rng.sample(fitting, min(_QUESTIONS_PER_PICTURE, len(fitting))))
+        for turn, fact in enumerate(rng.sample(fitting, min(_MAX_QUESTIONS_PER_PICTURE, len(fitting))))
     ]
     return [json.dumps(record) + "\n" for record in records]
 

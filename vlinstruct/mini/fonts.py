@@ -47,8 +47,9 @@ TEST_FONTS = (
     *("test-a.ttf", "test-b.ttf", "test-c.ttf", "test-d.ttf", "test-e.ttf", "test-f.otf", "test-g.otf"),
     *("test-h.ttf", "test-i.ttf", "test-j.otf", "test-k.otf"),
 )
+# No font of a part is another part's: reading must not depend on letters that were trained on.
 FONTS: dict[Split, tuple[str, ...]] = {"train": TRAIN_FONTS, "dev": DEV_FONTS, "test": TEST_FONTS}
-_REFERENCE_PX = 200
+_REFERENCE_PX = 200  # large enough that rounding to pixels does not show in a ratio
 
 
 def font_directories() -> list[Path]:
@@ -68,7 +69,7 @@ def _installed() -> dict[str, Path]:
     files: dict[str, Path] = {}
     for directory in font_directories():
         for path in sorted(directory.rglob("*.[to]tf")):
-            files.setdefault(path.name, path)
+            files.setdefault(path.name, path)  # a name that ships wins over the system's
     return files
 
 

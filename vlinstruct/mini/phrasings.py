@@ -17,6 +17,7 @@ from vlinstruct.mini import Split
 
 Style = Literal["verbose", "vague", "keywords", "polite", "misspelt", "casual", "telegram", "official"]
 STYLES: tuple[Style, ...] = ("verbose", "vague", "keywords", "polite", "misspelt", "casual")
+# A style that training never sees tells whether a rewriting has learned styles or only these lists.
 _HELD_OUT_STYLES: dict[Split, tuple[Style, ...]] = {"train": (), "dev": ("official",), "test": ("telegram",)}
 
 # The paper's zero-shot benchmarks, and the families that stand for each in mini's world.

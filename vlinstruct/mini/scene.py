@@ -11,6 +11,7 @@ from dataclasses import dataclass
 RGB = tuple[int, int, int]
 Corners = tuple[tuple[float, float], tuple[float, float], tuple[float, float], tuple[float, float]]
 
+# Clockwise from the top left corner.
 UNMOVED: Corners = ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0))
 
 COLOURS: dict[str, RGB] = {

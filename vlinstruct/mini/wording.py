@@ -123,15 +123,16 @@ def poor(
     manner: Style = rng.choice(allowed) if style is None else style
     assert manner in allowed, f"{manner} is held out from {split}"
     wording = _poor_wording(family, manner, rng, split)
+    # Not garbled where the caller names a style: whoever measures a style wants that style alone.
     if style is None and split == "train" and rng.random() < _GARBLED_SHARE:
         wording = garbled(wording, rng)
     return fill(wording, **slots)
 
 
 def _poor_wording(family: str, style: Style, rng: random.Random, split: Split) -> str:
-    listed = families()[family].poor.get(style)
-    if listed is not None:
-        return rng.choice(listed.of(split))
+    wordings = families()[family].poor.get(style)
+    if wordings is not None:
+        return rng.choice(wordings.of(split))
     return _MAKERS[style](_good_wording(family, rng, split), rng, split)
 
 
@@ -164,6 +165,7 @@ def typo(word: str, rng: random.Random) -> str:
     a, b = word[at], word[at + 1]
     middle = rng.choice((b + a, b, a + a + b, rng.choice("abcdefghijklmnopqrstuvwxyz") + b))
     spoilt = word[:at] + middle + word[at + 2 :]
+    # By chance it may be a misspelling of dev or test, which training must not see.
     return word if spoilt.lower() in _held_out() else spoilt
 
 

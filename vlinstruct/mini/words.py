@@ -12,7 +12,8 @@ import zlib
 from vlinstruct.mini import Split
 
 MAX_LENGTH = 8
-_SPLIT_OF = 20
+# By a text's checksum: inventions and numbers cannot be listed, and a list would change with every word that is added.
+_NUM_BUCKETS = 20
 _SPLITS: dict[int, Split] = {0: "dev", 10: "test"}
 
 _SIGN_TEXT = """
@@ -51,7 +52,7 @@ def split_of(text: str) -> Split:
     >>> split_of("Exit") == split_of("EXIT")
     True
     """
-    return _SPLITS.get(zlib.crc32(text.lower().encode()) % _SPLIT_OF, "train")
+    return _SPLITS.get(zlib.crc32(text.lower().encode()) % _NUM_BUCKETS, "train")
 
 
 def _invented(rng: random.Random) -> str:
@@ -61,6 +62,7 @@ def _invented(rng: random.Random) -> str:
     return "".join(syllables)[:MAX_LENGTH]
 
 
+# Letters without any order of a language: only looking at each of them reads these.
 def _scrambled(rng: random.Random) -> str:
     return "".join(rng.choice("abcdefghijklmnopqrstuvwxyz") for _ in range(rng.randint(2, MAX_LENGTH)))
 
@@ -76,7 +78,7 @@ def _sign_word(rng: random.Random) -> str:
 def sample_text(rng: random.Random, split: Split) -> str:
     """Samples a text of 2 to 8 characters in lower case that belongs to a part."""
     sample = rng.choices((_sign_word, _invented, _scrambled, _number), (0.36, 0.28, 0.10, 0.26))[0]
-    while True:
+    while True:  # about one try in twenty belongs to dev, one to test
         text = sample(rng)
         if 2 <= len(text) <= MAX_LENGTH and split_of(text) == split:
             return text

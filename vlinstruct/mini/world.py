@@ -1,5 +1,7 @@
 """Samples scenes: which things and texts, in which colours and places. A pure function of the seed.
 
+Whoever changes the order of the samples changes every scene: mini's published figures and the tests' answers with it.
+
 "train" scenes use the training fonts and words, "dev" and "test" scenes only fonts and words of their own (`fonts.py`,
 `words.py`), and at times a layout that no training scene has: things above and below the text at once.
 """
@@ -16,15 +18,17 @@ from vlinstruct.mini.fonts import FONTS, TRAIN_FONTS
 from vlinstruct.mini.scene import COLOURS, RGB, SHAPES, UNMOVED, Corners, Print, Scene, Thing
 from vlinstruct.mini.words import sample_text, with_case
 
-_JITTER = 22
-_LEAST_CONTRAST = 95.0
-_LEAST_TEXT_CONTRAST = 60.0
+# Lengths are fractions of the picture.
+_JITTER = 22  # grey levels by which a colour may differ from the one of its name
+_MIN_COLOUR_DISTANCE = 95.0  # in RGB, between a thing and what it lies on
+_MIN_LUMINANCE_DIFFERENCE = 60.0  # between letters and what they stand on; a hue alone does not make them legible
 _TEXT_HEIGHT = (1 / 6, 1 / 3)
-_SMALL_TEXT = 0.08
-_SMALL_SHARE = 0.3
-_ADVANCE = 0.85
-_TILT = 0.08
-_LEAST_BAND = 0.25
+_SMALL_TEXT_HEIGHT = 0.08
+_SMALL_TEXT_SHARE = 0.3
+_ADVANCE = 0.85  # about a letter's width, in heights of a capital
+_TILT = 0.08  # how far a corner moves in at most
+_MIN_BAND = 0.25  # the height at which things still fit above or below a text
+# A label stands at the top, the things that it may or may not name below it.
 _LABELLED_BAND = (0.32, 1.0)
 _LABEL_PLACE = 0.17
 _LABEL_HEIGHT = 0.26
@@ -46,12 +50,12 @@ def _legible_colour(ground: RGB, rng: random.Random) -> str:
     """Samples a colour for letters that are clearly brighter or darker than what they stand on."""
     ground_luminance = _luminance(ground)
     contrasts = {name: abs(_luminance(rgb) - ground_luminance) for name, rgb in COLOURS.items()}
-    return rng.choice([name for name, contrast in contrasts.items() if contrast > _LEAST_TEXT_CONTRAST])
+    return rng.choice([name for name, contrast in contrasts.items() if contrast > _MIN_LUMINANCE_DIFFERENCE])
 
 
 def _colour_beside(other: RGB, rng: random.Random) -> str:
     """Samples a colour that stands out from another."""
-    return rng.choice([name for name, rgb in COLOURS.items() if math.dist(rgb, other) > _LEAST_CONTRAST])
+    return rng.choice([name for name, rgb in COLOURS.items() if math.dist(rgb, other) > _MIN_COLOUR_DISTANCE])
 
 
 def _place(things: list[Thing], size: float, top: float, bottom: float, rng: random.Random) -> tuple[float, float]:
@@ -81,7 +85,7 @@ def _things(count: int, bands: Sequence[Band], background: RGB, rng: random.Rand
         try:
             x, y = _place(things, size, top, bottom, rng)
         except ValueError:
-            continue
+            continue  # a scene with fewer things is as good as another try
         is_repeated = things and rng.random() < repeats
         colour = things[-1].colour if is_repeated else _colour_beside(background, rng)
         angle = rng.uniform(-8, 8)
@@ -92,8 +96,8 @@ def _things(count: int, bands: Sequence[Band], background: RGB, rng: random.Rand
 
 def _text_height(length: int, rng: random.Random) -> float:
     """Samples a height of capitals at which a word of `length` letters about fits the width."""
-    low, high = (_SMALL_TEXT, _TEXT_HEIGHT[0]) if rng.random() < _SMALL_SHARE else _TEXT_HEIGHT
-    return max(_SMALL_TEXT, min(rng.uniform(low, high), 1 / (_ADVANCE * length)))
+    low, high = (_SMALL_TEXT_HEIGHT, _TEXT_HEIGHT[0]) if rng.random() < _SMALL_TEXT_SHARE else _TEXT_HEIGHT
+    return max(_SMALL_TEXT_HEIGHT, min(rng.uniform(low, high), 1 / (_ADVANCE * length)))
 
 
 def _print(text: str, background: RGB, fonts: Sequence[str], rng: random.Random) -> Print:
@@ -115,7 +119,7 @@ def _print(text: str, background: RGB, fonts: Sequence[str], rng: random.Random)
 def _bands_beside(text: Print, split: Split, rng: random.Random) -> list[Band]:
     """Returns the larger of the free bands above and below a text; but for training at times both."""
     above, below = text.y - 0.85 * text.height, text.y + 0.95 * text.height
-    if split != "train" and min(above, 1 - below) > _LEAST_BAND and rng.random() < 0.5:
+    if split != "train" and min(above, 1 - below) > _MIN_BAND and rng.random() < 0.5:
         return [(0.0, above), (below, 1.0)]
     return [(0.0, above) if above > 1 - below else (below, 1.0)]
 
@@ -124,12 +128,11 @@ def _corners(share: float, rng: random.Random) -> Corners | None:
     """Moves the corners inwards a little, in a share of the pictures."""
     if rng.random() >= share:
         return None
-    (a, b), (c, d), (e, f), (g, h) = (tuple(_inwards(place, rng) for place in corner) for corner in UNMOVED)
+    # abs: 0 moves right or down, 1 left or up.
+    (a, b), (c, d), (e, f), (g, h) = (
+        tuple(abs(place - rng.uniform(0, _TILT)) for place in corner) for corner in UNMOVED
+    )
     return (a, b), (c, d), (e, f), (g, h)
-
-
-def _inwards(place: float, rng: random.Random) -> float:
-    return abs(place - rng.uniform(0, _TILT))
 
 
 def _labelling_text(things: Sequence[Thing], rng: random.Random) -> str:
@@ -145,7 +148,7 @@ def sample_scene(seed: int, *, split: Split = "train", fonts: Sequence[str] | No
     Args:
         seed: any integer; the same seed gives the same scene on every machine.
         split: whose fonts and words are used; "dev" and "test" have held-out layouts, too.
-        fonts: file names to print with in place of the split's own.
+        fonts: file names to print with instead of the split's own.
     """
     rng = random.Random(f"{split} picture {seed}")
     fonts = fonts or FONTS[split]
@@ -182,7 +185,7 @@ def sample_page(seed: int, *, fonts: Sequence[str] | None = None) -> Scene:
 
     Args:
         seed: any integer; the same seed gives the same page on every machine.
-        fonts: file names to print with in place of the training fonts.
+        fonts: file names to print with instead of the training fonts.
     """
     rng = random.Random(f"page {seed}")
     background = rng.choice(tuple(COLOURS))

@@ -16,7 +16,7 @@ import random
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any
 
 from vlinstruct.errors import printable
 from vlinstruct.evaluation.benchmark import Item
@@ -24,10 +24,9 @@ from vlinstruct.evaluation.report.table import Cell, Table
 from vlinstruct.evaluation.report.text import findings, spelled
 from vlinstruct.metrics.accuracy import is_exact_match, is_ranked_first
 from vlinstruct.metrics.bootstrap import Interval
-from vlinstruct.values import Role
+from vlinstruct.values import ROLES
 
 NUM_CASES, NUM_FAILURES = 12, 4
-ROLES: tuple[Role, ...] = get_args(Role)
 _SHOWN_PX = 200  # width in the page; the picture itself is embedded whole, to be looked at in full
 _STYLE = """
 body { font: 15px/1.45 sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #222 }

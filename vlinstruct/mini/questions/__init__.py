@@ -33,6 +33,7 @@ __all__ = [
     "questions",
 ]
 
+# In this order: all of them draw from one `rng`, so another order would ask other questions about every scene.
 _ASKERS = (
     texts.captions,
     things.colours,

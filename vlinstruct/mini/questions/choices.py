@@ -56,6 +56,7 @@ def _lettered(options: Sequence[str]) -> str:
 
 def options(scene: Scene, rng: random.Random) -> list[Fact]:
     """Asks for one colour, shape or number with options of its kind."""
+    # A kind first, then one of its facts: a scene has more colours to ask for than shapes or numbers.
     kinds = [[fact for fact in ask(scene, rng) if fact.is_fitting] for ask in (colours, shapes, counts)]
     fact = rng.choice(rng.choice([kind for kind in kinds if kind]))
     offered = _sample_options(fact.answer, _ANSWERS[fact.family], rng)
@@ -73,7 +74,7 @@ def options(scene: Scene, rng: random.Random) -> list[Fact]:
 
 
 def choices(scene: Scene, rng: random.Random) -> list[Fact]:
-    """Asks which noun has the colour of something in the picture."""
+    """Asks which noun has the colour of something in the picture: to be answered with the picture and knowledge."""
     fact = rng.choice(colours(scene, rng))
     nouns = {colour: rng.choice(words) for colour, words in NOUNS_BY_COLOUR.items()}
     answer = nouns[fact.answer]
@@ -84,8 +85,8 @@ def choices(scene: Scene, rng: random.Random) -> list[Fact]:
 
 def _absent_thing(scene: Scene, rng: random.Random) -> str:
     """Samples a shape that is not there, or the text where nothing is written."""
-    there = {thing.shape for thing in scene.things}
-    shape = rng.choice([shape for shape in SHAPES if shape not in there])
+    present = {thing.shape for thing in scene.things}
+    shape = rng.choice([shape for shape in SHAPES if shape not in present])
     return shape if scene.prints else rng.choice((shape, "text"))
 
 
@@ -105,9 +106,9 @@ def _absent(scene: Scene, rng: random.Random) -> str:
 def answerables(scene: Scene, rng: random.Random) -> list[Fact]:
     """Asks for a colour or shape once of something that is not there and, where possible, once of something that is."""
     facts = [Fact(family="answerable", slots={"asked": _absent(scene, rng)}, answer="unanswerable", is_fitting=False)]
-    shown = [fact for fact in (*colours(scene, rng), *shapes(scene, rng)) if fact.slots.get("thing") != "background"]
-    if shown:
-        fact = rng.choice(shown)
+    visible = [fact for fact in (*colours(scene, rng), *shapes(scene, rng)) if fact.slots.get("thing") != "background"]
+    if visible:
+        fact = rng.choice(visible)
         slots = {"asked": _as_noun(fact)}
         facts.append(Fact(family="answerable", slots=slots, answer=fact.answer, focus=fact.focus))
     return facts

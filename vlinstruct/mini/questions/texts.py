@@ -9,10 +9,11 @@ from vlinstruct.mini.questions.fact import Fact, plural
 from vlinstruct.mini.scene import COLOURS, SHAPES, Scene, Thing
 from vlinstruct.mini.words import sample_text, split_of
 
+# One character off: only who reads every letter says no.
 _NEAR_MISS_SHARE = 0.25
 # Where the middle of the picture begins and ends, as fractions of it.
 _LOW, _HIGH = 0.36, 0.64
-_MOST_DESCRIBED = 2
+_MAX_DESCRIBED_THINGS = 2
 
 
 def is_label(text: str) -> bool:
@@ -90,8 +91,8 @@ def caption(scene: Scene) -> str:
     for text in scene.prints:
         kind = "number" if text.text.isdigit() else "word"
         parts.append(f"the {kind} {text.text.lower()} in {text.colour}")
-    listed = parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
-    return f"{listed} on {plural(f'{scene.background} background', 1)}"
+    phrase = parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+    return f"{phrase} on {plural(f'{scene.background} background', 1)}"
 
 
 def place(thing: Thing) -> str:
@@ -105,7 +106,7 @@ def place(thing: Thing) -> str:
 
 def description(scene: Scene) -> str:
     """Describes a scene as a list: its background, its two largest things from left to right with places, its text."""
-    largest = sorted(scene.things, key=lambda thing: -thing.size)[:_MOST_DESCRIBED]
+    largest = sorted(scene.things, key=lambda thing: -thing.size)[:_MAX_DESCRIBED_THINGS]
     things = [f"{thing.name} {place(thing)}" for thing in sorted(largest, key=lambda thing: thing.x)]
     return ", ".join([f"{scene.background} background", *things, *(text.text.lower() for text in scene.prints)])
 

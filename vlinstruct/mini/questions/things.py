@@ -17,7 +17,7 @@ RELATIONS: dict[str, Callable[[Thing, Thing], float]] = {
     "above": lambda first, second: second.y - first.y,
     "below": lambda first, second: first.y - second.y,
 }
-_LEAST_DISTANCE = 0.15
+_MIN_DISTANCE = 0.15  # what is nearer is hardly left or right of anything
 # Nearer than this to the wrong side, a thing might be taken for a second answer.
 _CLEAR_DISTANCE = 0.05
 
@@ -92,11 +92,11 @@ def positions(scene: Scene, rng: random.Random) -> list[Fact]:
     named = unique(scene, "name")
     for first in named:
         for second in (thing for thing in named if thing is not first):
-            relation = rng.choice(tuple(RELATIONS))
+            relation = rng.choice(tuple(RELATIONS))  # not the true one: it would always be answered with true
             distance = RELATIONS[relation](first, second)
             slots = {"first": first.name, "relation": relation, "second": second.name}
             answer = "true" if distance > 0 else "false"
-            if abs(distance) > _LEAST_DISTANCE:
+            if abs(distance) > _MIN_DISTANCE:
                 facts.append(Fact(family="position", slots=slots, answer=answer, focus=(first, second)))
     return facts
 
@@ -106,7 +106,7 @@ def _only_one(scene: Scene, relation: str, reference: Thing) -> Thing | None:
     others = [thing for thing in scene.things if thing is not reference]
     distances = [RELATIONS[relation](thing, reference) for thing in others]
     candidates = [thing for thing, distance in zip(others, distances, strict=True) if distance >= -_CLEAR_DISTANCE]
-    return candidates[0] if len(candidates) == 1 and max(distances) >= _LEAST_DISTANCE else None
+    return candidates[0] if len(candidates) == 1 and max(distances) >= _MIN_DISTANCE else None
 
 
 def related_shapes(scene: Scene, rng: random.Random) -> list[Fact]:

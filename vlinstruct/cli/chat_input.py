@@ -1,4 +1,4 @@
-"""What is said in a chat, line by line: typed at a prompt, or piped in."""
+"""What comes into a chat: its picture, and lines that are typed at a prompt or piped in."""
 
 from __future__ import annotations
 
@@ -7,20 +7,15 @@ from collections.abc import Iterator
 from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
 from io import BytesIO, TextIOWrapper
+from typing import TYPE_CHECKING
 
-from vlinstruct.errors import TextError
+from vlinstruct.cli.options import ModelOptions
+from vlinstruct.cli.terminal import Talk
+from vlinstruct.errors import InputError, TextError
 from vlinstruct.text import is_blank
 
-COMMANDS = (
-    "Commands are /optimize [TEXT], /image PATH, /reset, /help, /quit; a question that begins with / is typed with //"
-)
-HELP = """\
-/optimize [TEXT]  show a better way to ask TEXT, or the last question
-/image PATH       take another picture and begin anew
-/reset            forget what was said
-/help             show this
-/quit             end the chat, as Ctrl-D does; Ctrl-C stops an answer
-//...             a question that begins with /"""
+if TYPE_CHECKING:
+    from PIL import Image
 
 _PROMPT = "> "
 _MAX_LINE_BYTES = 1_000_000
@@ -68,7 +63,7 @@ def piped_lines() -> Iterator[ChatLine]:
     """Yields the lines of stdin; one of a megabyte or more cannot be used."""
     stream = sys.stdin.buffer if sys.stdin is not None else BytesIO()
     while line := stream.readline(_MAX_LINE_BYTES + 1):
-        rest = line
+        rest = line  # of a line that is too long: read on to its end, or it would come as further questions
         while not rest.endswith(b"\n") and (rest := stream.readline(65_536)):
             pass
         if len(line) > _MAX_LINE_BYTES:
@@ -88,3 +83,46 @@ def parsed_line(line: str) -> ChatLine:
         return ChatLine(text=line.removeprefix("/"))
     command, _, argument = line.partition(" ")
     return ChatLine(command=command.strip(), text=argument.strip())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """The picture that a chat is about.
+
+    Args:
+        name: as it was typed.
+        image: RGB.
+    """
+
+    name: str
+    image: Image.Image
+
+
+def read_picture(typed: str, options: ModelOptions, talk: Talk, *, may_fetch: bool = True) -> Picture:
+    """Reads the one picture that was typed.
+
+    Raises:
+        InputError: it cannot be read, may be several, or is a URL that must not be fetched.
+        NetworkError: it cannot be fetched.
+    """
+    from vlinstruct.media.fetch import Url
+    from vlinstruct.media.images import ImageLimits
+    from vlinstruct.media.inputs import ListingOptions, list_images, load_input
+
+    if typed == "-":
+        raise _no_picture(typed, "stdin brings the questions", "Name a file")
+    inputs = list_images([typed], options=ListingOptions(offline=options.offline))
+    if inputs.is_batch:
+        raise _no_picture(typed, "this may be several pictures", "Name one")
+    (item,) = inputs.items
+    # Piped lines may come from a file of strangers, and a fetch tells its server about us.
+    if isinstance(item.source, Url) and not may_fetch:
+        raise _no_picture(item.source.short_name, "URLs are fetched only if typed, not if piped in", "Name a file")
+    loaded = load_input(item, limits=ImageLimits(max_pixels=options.max_pixels))
+    for notice in loaded.notices:
+        talk.notice(notice)
+    return Picture(name=item.id, image=loaded.image)
+
+
+def _no_picture(place: str, why: str, advice: str) -> InputError:
+    return InputError.at("cannot chat about", place, why, advice, code="no_picture")
