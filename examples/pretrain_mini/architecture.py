@@ -106,6 +106,7 @@ def _text_config(vocab_size: int, language_model: LanguageModelName) -> TextConf
         feed_forward_proj="gated-gelu",
         dense_act_fn="gelu",
         tie_word_embeddings=False,
+        scale_decoder_outputs=False,
     )
 
 

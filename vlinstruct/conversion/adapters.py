@@ -23,7 +23,7 @@ from vlinstruct.backends.instructblip.adapter import (
     save_adapter,
 )
 from vlinstruct.backends.instructblip.configuration import InstructBlipConfig
-from vlinstruct.backends.instructblip.load import empty_model, require_same_tensors, vocabulary_tables
+from vlinstruct.backends.instructblip.load import empty_model, optional_tensors, require_same_tensors
 from vlinstruct.backends.instructblip.lora import read_lora
 from vlinstruct.backends.instructblip.network import InstructBlip
 from vlinstruct.conversion.atomic_folder import folder_written_atomically
@@ -89,7 +89,7 @@ def merge_adapter(adapter: Path, backbone: Path, writing: Writing) -> Written:
         writing,
         source=f"{backbone.name}, {adapter.name}",
         write_others=partial(copy_others, backbone, notify=writing.notify),
-        optional=vocabulary_tables(config)[1:],
+        optional=optional_tensors(config),
     )
 
 

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from vlinstruct.backends.instructblip.configuration import InstructBlipConfig
 from vlinstruct.backends.instructblip.image_processor import ImageProcessor
-from vlinstruct.backends.instructblip.load import read_tokenizer, vocabulary_tables
+from vlinstruct.backends.instructblip.load import optional_tensors, read_tokenizer, vocabulary_tables
 from vlinstruct.conversion.model_folder import (
     LANGUAGE_MODEL,
     Notify,
@@ -229,14 +229,13 @@ def import_lavis(parts: LavisParts, writing: Writing) -> Written:
         save_tokenizers(folder, *tokenizers, config)
         _write_settings(folder, config)
 
-    _, head = vocabulary_tables(config)
     return write_model_folder(
         weights,
         parts.config,
         writing,
         source=", ".join(path.name for path in (*parts.files, parts.language_model)),
         write_others=write_others,
-        optional=(head,) if config.text_config.tie_word_embeddings else (),
+        optional=optional_tensors(config),
     )
 
 
@@ -286,7 +285,7 @@ def _write_settings(folder: Path, config: InstructBlipConfig) -> None:
     """Writes the files that transformers' processor and generate() look for beside `config.json`."""
     text, processor = config.text_config, ImageProcessor(image_size=config.vision_config.image_size)
     names = ("bos_token_id", "decoder_start_token_id", "eos_token_id", "pad_token_id")
-    tokens = {name: getattr(text, name) for name in names if getattr(text, name) is not None}
+    tokens = {name: value for name in names if (value := text.to_dict().get(name)) is not None}
     write_json(folder / "generation_config.json", tokens)
     image_settings = {
         "image_processor_type": "BlipImageProcessor",

@@ -12,13 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from vlinstruct.backends.instructblip.configuration import InstructBlipConfig
 from vlinstruct.backends.instructblip.load import (
     empty_model,
-    is_redundant,
+    is_constant,
+    optional_tensors,
+    original_name,
+    require_same_table,
     require_same_tensors,
-    vocabulary_tables,
 )
 from vlinstruct.conversion.atomic_folder import folder_written_atomically, leftovers, require_replaceable
 from vlinstruct.conversion.shard_writer import OnShard, write_shards
@@ -31,6 +34,7 @@ from vlinstruct.conversion.weights import (
     require_finite,
     require_floating,
     stored,
+    whole,
 )
 from vlinstruct.errors import CheckpointError, ResourceError
 from vlinstruct.files import read_json_object
@@ -120,7 +124,8 @@ def stored_weights(folder: Path, notify: Notify, *, prefix: str = "") -> dict[st
         CheckpointError: a file is missing, damaged, or has a tensor twice or far more of them than any model.
     """
     weights: dict[str, Weight] = {}
-    left_out = []
+    left_out: list[str] = []
+    copies: dict[str, Tensor] = {}
     for path in shards(folder):
         if len(header(path)) > _MAX_TENSORS:
             raise CheckpointError(f"{path} has {len(header(path))} tensors: no model of this family has so many.")
@@ -129,10 +134,19 @@ def stored_weights(folder: Path, notify: Notify, *, prefix: str = "") -> dict[st
                 raise CheckpointError(
                     f"two files of {folder} have the tensor {name[:80]}", advice="Download the model again."
                 )
-            if is_left_out(prefix + name):
+            if original_name(prefix + name) != prefix + name:
+                copies[prefix + name] = tensor
+            elif is_constant(prefix + name):
                 left_out.append(name)
             else:
                 weights[prefix + name] = stored(tensor)
+    for name, tensor in copies.items():
+        original = original_name(name)
+        if original in weights:
+            require_same_table(whole(weights[original]), tensor, name)
+            left_out.append(name.removeprefix(prefix))
+        else:
+            weights[original] = stored(tensor)
     if left_out:
         notify(f"{folder.name}: {len(left_out)} tensors are left out, they repeat others: {listed(left_out)}")
     return weights
@@ -140,7 +154,7 @@ def stored_weights(folder: Path, notify: Notify, *, prefix: str = "") -> dict[st
 
 def is_left_out(name: str) -> bool:
     """Says whether a tensor repeats another one, or constants that the model computes itself."""
-    return is_redundant(name) or name.endswith(".rotary_emb.inv_freq")
+    return is_constant(name) or original_name(name) != name
 
 
 def copy_others(source: Path, target: Path, *, notify: Notify) -> None:
@@ -224,7 +238,7 @@ def convert_folder(source: Path, writing: Writing) -> Written:
         writing,
         source=source.name,
         write_others=partial(copy_others, source, notify=writing.notify),
-        optional=vocabulary_tables(config)[1:],
+        optional=optional_tensors(config),
     )
 
 

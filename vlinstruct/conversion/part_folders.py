@@ -21,8 +21,9 @@ from vlinstruct.backends.registry import BACKBONES
 from vlinstruct.errors import CheckpointError
 from vlinstruct.files import read_json_object
 
-# InstructBLIP's own choices: more tokens, FlanT5's exact gelu; the length is a limit and no weight depends on it.
-_MAY_DIFFER = ("vocab_size", "dense_act_fn", "max_position_embeddings")
+# InstructBLIP's own choices: more tokens, FlanT5's exact gelu; the length is a limit and no weight depends on it; and
+# transformers 5 calls every T5 tied, whatever head its file holds.
+_MAY_DIFFER = ("vocab_size", "dense_act_fn", "max_position_embeddings", "tie_word_embeddings")
 _IMAGE, _PAD, _DEC = "<image>", "[PAD]", "[DEC]"
 # Any class of transformers that has a name of its own rebuilds the tokenizer in its own way; this one takes the file.
 _CLASS = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
@@ -57,7 +58,7 @@ def require_same_language_model(folder: Path, text_config: TextConfig) -> None:
     differences = [
         f"{name} {values[name]} instead of {value}"
         for name, value in expected.items()
-        if values[name] != value and name not in _MAY_DIFFER and not name.endswith("_token_id")
+        if values[name] != value and name not in _MAY_DIFFER and not name.endswith(("_token_id", "_token_ids"))
     ]
     if differences:
         raise _refused("language model", folder, ", ".join(differences[:3]), "InstructBLIP has FlanT5 or Vicuna v1.1")

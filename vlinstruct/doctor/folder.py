@@ -15,9 +15,9 @@ from tokenizers import Tokenizer
 from vlinstruct.backends.instructblip.configuration import InstructBlipConfig
 from vlinstruct.backends.instructblip.load import (
     empty_model,
+    optional_tensors,
     read_tokenizer,
     require_same_tensors,
-    vocabulary_tables,
 )
 from vlinstruct.backends.registry import BACKBONES, resolve
 from vlinstruct.conversion.model_folder import stored_weights
@@ -116,14 +116,12 @@ def dtype(model: ModelFolder) -> Iterator[Finding]:
 
 def tensors(model: ModelFolder) -> Iterator[Finding]:
     """Whether every tensor of the architecture is there in its shape, and no other."""
-    _, head = vocabulary_tables(model.config)
     expected = empty_model(model.config).state_dict()
-    # The hub's FlanT5 has a head of its own. A T5 that transformers 5.23 builds from a configuration has it tied to the
-    # embedding, and saved folders leave it out then.
-    if head not in model.weights:
-        del expected[head]
+    left_out = [name for name in optional_tensors(model.config) if name not in model.weights]
+    for name in left_out:
+        del expected[name]
     require_same_tensors(model.weights, expected, str(model.folder))
-    shared = "" if head in model.weights else "; the head is the embedding"
+    shared = "; the head is the embedding" if left_out else ""
     yield ok("tensors", f"all {len(expected)} are there, in their shapes{shared}")
 
 

@@ -102,7 +102,7 @@ class InstructBlipBackend(Backend):
                 self.network.language_model,
                 self.context_of_ids(ids, prefix),
                 settings,
-                (self.tokenizer.eos_id,),
+                self.tokenizer.stop_ids,
                 sources=sources if any(sources) else (),
                 draws=[row.draw for row in batch],
             )
@@ -120,7 +120,7 @@ class InstructBlipBackend(Backend):
         # The lock is held for the context alone: whoever reads the pieces may take as long as a person does.
         with self._turn:
             context = self.context_of_ids([self.prompt_ids(_full_prompt(row))], self._prefix_of([row]))
-        stop_ids = (self.tokenizer.eos_id,)
+        stop_ids = self.tokenizer.stop_ids
         nll: list[float | None] = []
         new_ids: list[int] = []
 

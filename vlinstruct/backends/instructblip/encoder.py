@@ -6,11 +6,31 @@ Source: InstructBLIP (Dai et al., 2023): EVA-CLIP's ViT-g/14 up to its penultima
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from vlinstruct.backends.instructblip.attention import activation, attend, split_heads
 from vlinstruct.backends.instructblip.configuration import VisionConfig
+
+
+def resized_positions(table: Tensor, num_patches: int) -> Tensor:
+    """Interpolates trained positions to another grid of patches, as transformers' `interpolate_pos_encoding` does.
+
+    Args:
+        table: the class token's position and those of a square of patches, (1, P, D).
+        num_patches: along a side of the new square.
+
+    Returns:
+        (1, 1 + num_patches^2, D), of the table's type.
+    """
+    side = math.isqrt(table.shape[1] - 1)
+    grid = table[:, 1:].reshape(1, side, side, -1).permute(0, 3, 1, 2)
+    # In float32: bicubic weights of a half type lose what they interpolate.
+    resized = F.interpolate(grid.float(), size=(num_patches, num_patches), mode="bicubic", align_corners=False)
+    return torch.cat([table[:, :1], resized.to(table.dtype).flatten(2).transpose(1, 2)], dim=1)
 
 
 class VisionEmbeddings(nn.Module):

@@ -9,6 +9,7 @@ code loads with `strict=False` everywhere and says nothing of what did not fit.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,12 +20,20 @@ from torch.overrides import TorchFunctionMode
 
 from vlinstruct.backends.instructblip.attention import prefer_kernels_for_all_shapes
 from vlinstruct.backends.instructblip.backend import InstructBlipBackend
+from vlinstruct.backends.instructblip.config_reading import GENERATION_WITHOUT_EFFECT, as_mapping, refuse, token_ids
 from vlinstruct.backends.instructblip.configuration import InstructBlipConfig
+from vlinstruct.backends.instructblip.encoder import resized_positions
 from vlinstruct.backends.instructblip.image_processor import ImageProcessor
 from vlinstruct.backends.instructblip.network import InstructBlip
-from vlinstruct.backends.instructblip.tokenization import QFormerTokenizer, TextTokenizer, special_token
+from vlinstruct.backends.instructblip.tokenization import (
+    QFormerTokenizer,
+    TextTokenizer,
+    is_bpe,
+    named_id,
+    tokenizer_settings,
+)
 from vlinstruct.backends.registry import identity_of
-from vlinstruct.errors import CheckpointError, InputError
+from vlinstruct.errors import CheckpointError, InputError, shortened
 from vlinstruct.files import read_json_object
 from vlinstruct.settings import Quantization
 from vlinstruct.values import Identity
@@ -32,13 +41,13 @@ from vlinstruct.weights.placement import Placement, add_transfers
 from vlinstruct.weights.quantization import quantized_linear, replace_linears
 from vlinstruct.weights.safetensors_files import shards, tensors
 
-# Copies of `language_model.shared.weight` and constants that some transformers versions wrote beside the parameters.
-_REDUNDANT = (
-    "language_model.encoder.embed_tokens.weight",
-    "language_model.decoder.embed_tokens.weight",
-    "qformer.embeddings.position_ids",
-)
+# Other names of a table that T5's encoder and decoder share; a file has one of them or all.
+_SHARED = "language_model.shared.weight"
+_COPIES = ("language_model.encoder.embed_tokens.weight", "language_model.decoder.embed_tokens.weight")
+# Constants that some transformers versions wrote beside the parameters: 0, 1, 2, ... and Llama's frequencies.
+_CONSTANTS = ("qformer.embeddings.position_ids", ".rotary_emb.inv_freq")
 _HEAD = "language_model.lm_head.weight"
+_POSITIONS = "vision_model.embeddings.position_embedding"
 
 
 class Shaped(Protocol):
@@ -50,14 +59,37 @@ class Shaped(Protocol):
         ...
 
 
-def is_redundant(name: str) -> bool:
-    """Says whether a tensor of a file repeats another one or is a constant; it is not loaded."""
-    return name in _REDUNDANT
+def is_constant(name: str) -> bool:
+    """Says whether a tensor of a file follows from config.json; it is not loaded."""
+    return name.endswith(_CONSTANTS)
+
+
+def original_name(name: str) -> str:
+    """Returns the name of the parameter that a tensor of a file is, or is a copy of."""
+    return _SHARED if name in _COPIES else name
+
+
+def require_same_table(table: Tensor, copy: Tensor, name: str) -> None:
+    """Refuses a table that its file holds twice with different numbers: which of the two counts would be a guess.
+
+    Raises:
+        CheckpointError: they differ.
+    """
+    if table.shape != copy.shape or not torch.equal(table, copy):
+        raise CheckpointError(
+            f"{name} is not {_SHARED}, of which it should be a copy",
+            advice="Take config.json and weights of one model.",
+        )
 
 
 def vocabulary_tables(config: InstructBlipConfig) -> tuple[str, str]:
-    """Returns the names of the language model's embedding and of its head; a missing head is the embedding."""
+    """Returns the names of the language model's embedding and of its head."""
     return f"language_model.{config.text_config.embedding_name}", _HEAD
+
+
+def optional_tensors(config: InstructBlipConfig) -> tuple[str, ...]:
+    """Returns the tensors that a folder's files may leave out: the head of a tied model, which is its embedding."""
+    return (_HEAD,) if config.text_config.tie_word_embeddings else ()
 
 
 def load_model(
@@ -67,6 +99,7 @@ def load_model(
     dtype: torch.dtype,
     quantize: Quantization | None = None,
     placement: Placement | None = None,
+    image_size: int | None = None,
 ) -> InstructBlipBackend:
     """Loads a folder.
 
@@ -77,6 +110,7 @@ def load_model(
         dtype: what it will compute in; the files may hold another floating type.
         quantize: how the language model is stored.
         placement: where its layers lie, if not all on the device.
+        image_size: side in pixels that pictures are read at, its positions interpolated; the model's own if None.
 
     Raises:
         CheckpointError: something is missing, damaged, of another shape or not an InstructBLIP.
@@ -86,13 +120,13 @@ def load_model(
     folder, config = identity.folder, InstructBlipConfig.from_dict(identity.config)
     assert folder is not None  # a server is another backend's
     require_wide_dtype(config, dtype)
-    model = _load_weights(config, folder, placement or Placement(main=device), dtype, quantize)
+    if image_size is not None:
+        config = replace(config, vision_config=config.vision_config.with_image_size(image_size))
+    model = _load_weights(config, folder, placement or Placement(main=device), dtype, quantize, image_size)
     model.use_ema = identity.config.get("use_ema") is True  # only a folder that an adapter was merged into says so
-    preprocessor = folder / "preprocessor_config.json"  # may be missing: the family's values are the default
-    image_values = read_json_object(preprocessor) if preprocessor.exists() else {}
     return InstructBlipBackend(
         model,
-        image_processor=ImageProcessor.from_dict(image_values, config.vision_config.image_size),
+        image_processor=read_image_processor(folder, config, image_size),
         tokenizer=_load_tokenizer(folder, config),
         qformer_tokenizer=QFormerTokenizer(
             read_tokenizer(folder / "qformer_tokenizer"), max_length=config.qformer_config.max_position_embeddings
@@ -136,6 +170,7 @@ def _load_weights(
     placement: Placement,
     dtype: torch.dtype,
     quantize: Quantization | None,
+    image_size: int | None,
 ) -> InstructBlip:
     if placement.main.type == "cuda":
         prefer_kernels_for_all_shapes()
@@ -143,7 +178,11 @@ def _load_weights(
     expected = model.state_dict()
     layers: dict[str, nn.Module] = {}
     state: dict[str, Tensor] = {}
-    for name, tensor in _stored_tensors(folder, placement):
+    for stored_name, tensor in _stored_tensors(folder, placement):
+        name = original_name(stored_name)
+        if name in state and stored_name in (_SHARED, *_COPIES):
+            require_same_table(state[name], _floating(name, tensor).to(dtype), stored_name)
+            continue
         # Quantized one by one as they are read: the language model never lies in memory at full size.
         if quantize is not None and name in expected and config.quantizable.includes(name, tensor.shape, quantize):
             layers[name.removesuffix(".weight")] = quantized_linear(
@@ -152,8 +191,11 @@ def _load_weights(
             state[name] = torch.empty(tensor.shape, device="meta")  # for the comparison of names and shapes below
         else:
             state[name] = _floating(name, tensor).to(dtype)
-    if _HEAD not in state:  # files of a tied model leave it out
-        state[_HEAD] = state.get(vocabulary_tables(config)[0], torch.empty(0))
+            if name == _POSITIONS and image_size is not None and tensor.dim() == 3:
+                state[name] = resized_positions(state[name], config.vision_config.num_patches)
+    embedding, head = vocabulary_tables(config)
+    if head not in state and head in optional_tensors(config) and embedding in state:
+        state[head] = state[embedding]
     require_same_tensors(state, expected, str(folder))
     model.load_state_dict(state, assign=True)
     replace_linears(model, layers)
@@ -167,7 +209,7 @@ def _stored_tensors(folder: Path, placement: Placement) -> Iterator[tuple[str, T
     is_spread = bool(placement.elsewhere or placement.offloaded)
     for path in shards(folder):
         for name, tensor in tensors(path, "cpu" if is_spread else str(placement.main)):
-            if name not in _REDUNDANT:
+            if not is_constant(name):
                 yield name, tensor.to(placement.device_of(name)) if is_spread else tensor
 
 
@@ -196,6 +238,38 @@ def require_same_tensors(got: Mapping[str, Shaped], expected: Mapping[str, Shape
         raise CheckpointError(f"tensors do not fit the configuration in {where}: {'; '.join(problems)}.")
 
 
+def image_settings(folder: Path) -> tuple[dict[str, Any], str]:
+    """Returns a folder's settings of pictures, and the place that they stand at.
+
+    transformers 5 nests them in processor_config.json, and reads those where a preprocessor_config.json of an older
+    save lies beside; a folder may have neither, and the family's values hold.
+    """
+    nested = folder / "processor_config.json"
+    values = read_json_object(nested).get("image_processor") if nested.exists() else None
+    if values is not None:
+        place = f"image_processor in {nested}"
+        return dict(as_mapping(values, place)), place
+    flat = folder / "preprocessor_config.json"
+    return (read_json_object(flat) if flat.exists() else {}), str(flat)
+
+
+def read_image_processor(folder: Path, config: InstructBlipConfig, image_size: int | None = None) -> ImageProcessor:
+    """Reads how a folder's pictures become pixel values.
+
+    Args:
+        folder: of a model.
+        config: its configuration.
+        image_size: side in pixels that the user wants, whatever the file says; the file's and tower's if None.
+
+    Raises:
+        CheckpointError: a setting is of a wrong type, or cannot be followed.
+    """
+    values, place = image_settings(folder)
+    if image_size is not None:
+        values = {**values, "size": image_size}
+    return ImageProcessor.from_dict(values, image_size or config.vision_config.image_size, place)
+
+
 def _load_tokenizer(folder: Path, config: InstructBlipConfig) -> TextTokenizer:
     text_config, tokenizer = config.text_config, read_tokenizer(folder)
     # Fewer is no mistake: tables are padded, FlanT5's from 32101 to 32128 rows.
@@ -204,15 +278,49 @@ def _load_tokenizer(folder: Path, config: InstructBlipConfig) -> TextTokenizer:
             f"the tokenizer in {folder} has {tokenizer.get_vocab_size()} tokens, the language model "
             f"{text_config.vocab_size}: they do not belong together."
         )
-    bos_id = text_config.bos_token_id
-    if bos_id is not None:
-        # The tokenizer's own beginning token wins: InstructBLIP's Vicuna was trained with `</s>` there (LAVIS).
-        name = special_token(folder, "bos_token")
-        named_id = None if name is None else tokenizer.token_to_id(name)
-        bos_id = bos_id if named_id is None else int(named_id)
+    settings = tokenizer_settings(folder)
+    # The tokenizer's own tokens win. InstructBLIP's Vicuna was trained with `</s>` in front (LAVIS), and made from a
+    # configuration of the first LLaMA, whose end token, 1, is the tokenizer's beginning.
+    bos_id = named_id(tokenizer, settings, "bos_token", text_config.bos_token_id)
+    eos_id = named_id(tokenizer, settings, "eos_token", text_config.eos_token_id)
+    assert eos_id is not None
+    if not 0 <= eos_id < text_config.vocab_size:
+        raise CheckpointError(f"texts end with id {eos_id} in {folder}, which the vocabulary does not have.")
+    if text_config.bos_token_id is not None and settings.get("add_bos_token") is False:
+        bos_id = None
+    more_ids = (text_config.eos_token_id, *text_config.more_eos_token_ids, *_generation_end_ids(folder))
     return TextTokenizer(
-        tokenizer, bos_id=bos_id, eos_id=text_config.eos_token_id, prompt_has_eos=text_config.prompt_has_eos
+        tokenizer,
+        bos_id=bos_id,
+        eos_id=eos_id,
+        more_stop_ids=tuple(token for token in dict.fromkeys(more_ids) if token != eos_id),
+        prompt_has_eos=text_config.prompt_has_eos or settings.get("add_eos_token") is True,
+        cleans_up_spaces=settings.get("clean_up_tokenization_spaces") is True and not is_bpe(tokenizer),
     )
+
+
+def _generation_end_ids(folder: Path) -> tuple[int, ...]:
+    """Returns the ids at which `generate` stops with this folder.
+
+    Of its other settings those that we have options for are the user's to choose; one that forbids or forces tokens is
+    refused.
+
+    Raises:
+        CheckpointError: it has such a setting.
+    """
+    path = folder / "generation_config.json"
+    if not path.exists():
+        return ()
+    values = read_json_object(path)
+    ids = token_ids(values.pop("eos_token_id", None), f"eos_token_id in {path}")
+    tokens = ("bos_token_id", "pad_token_id", "decoder_start_token_id")
+    problems = [
+        f"{name} is {shortened(str(value), 40)}"
+        for name, value in values.items()
+        if value is not None and name not in GENERATION_WITHOUT_EFFECT and name not in tokens
+    ]
+    refuse(problems, str(path))
+    return ids
 
 
 def read_tokenizer(folder: Path) -> Tokenizer:

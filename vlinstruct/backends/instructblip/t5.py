@@ -285,9 +285,9 @@ class T5(LanguageModel):
         self.encoder = T5Encoder(config)
         self.decoder = T5Decoder(config)
         self.lm_head = nn.Linear(config.d_model, config.vocab_size, bias=False)
-        # The first T5 shares one table between embedding and head, and scales what the head reads by d_model^-0.5.
-        # FlanT5 has a head of its own and no scale; in a configuration the two facts are one field.
-        self.output_scale = config.d_model**-0.5 if config.tie_word_embeddings else 1.0
+        # The first T5 shares one table between embedding and head, and scales what the head reads by d_model^-0.5;
+        # FlanT5 has a head of its own and no scale.
+        self.output_scale = config.d_model**-0.5 if config.scale_decoder_outputs else 1.0
 
     def embed_tokens(self, input_ids: Tensor) -> Tensor:
         return self.shared(input_ids)

@@ -11,11 +11,12 @@ Legend: C context positions (image prefix and prompt), S target positions, N pos
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Protocol, Self
 
-from vlinstruct.errors import CheckpointError
+from vlinstruct.backends.instructblip.config_reading import part_fields, token_ids
 
+_PLACE = "text_config"  # in config.json; what messages call it
 _T5_TRAINING_TOKENS = 512  # it has no last position, but no longer texts were in its training
 
 
@@ -69,7 +70,11 @@ class TextConfig(Protocol):
 
     @property
     def eos_token_id(self) -> int:
-        """The id that ends a text."""
+        """The id that ends a text, unless the tokenizer names another one."""
+
+    @property
+    def more_eos_token_ids(self) -> tuple[int, ...]:
+        """Further ids that end what is written; a text to be scored never ends with one."""
 
     @property
     def bos_token_id(self) -> int | None:
@@ -113,6 +118,9 @@ class TextConfig(Protocol):
     def computed_values(self) -> dict[str, Any]:
         """Returns the settings by name, those filled in that a folder may leave to others."""
 
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the content of a `text_config` that transformers reads as the same model."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class T5Config:
@@ -121,7 +129,8 @@ class T5Config:
     Args:
         feed_forward_proj: `gated-gelu` means the tanh approximation unless `dense_act_fn` says otherwise.
         dense_act_fn: InstructBLIP's FlanT5 was trained with the exact `gelu`.
-        tie_word_embeddings: whether the decoder's output is scaled by d_model^-0.5 (the first T5; FlanT5 is not).
+        tie_word_embeddings: whether a folder may leave out the head.
+        scale_decoder_outputs: whether the decoder's output is scaled by d_model^-0.5 (the first T5; FlanT5 is not).
     """
 
     kind: ClassVar[str] = "T5"
@@ -153,18 +162,32 @@ class T5Config:
     feed_forward_proj: str = "relu"
     dense_act_fn: str = "relu"
     tie_word_embeddings: bool = True
+    scale_decoder_outputs: bool = True
     pad_token_id: int = 0
     eos_token_id: int = 1
+    more_eos_token_ids: tuple[int, ...] = ()
     decoder_start_token_id: int = 0
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Reads transformers' T5 configuration, where the activation follows from `feed_forward_proj`."""
-        settings = known_fields(cls, values)
-        projection = str(settings.get("feed_forward_proj", "relu"))
+        """Reads transformers' T5 configuration, where the activation follows from `feed_forward_proj`.
+
+        Whether the output is scaled is `scale_decoder_outputs` in what transformers 5 has written, which calls every
+        T5 tied; in older files, which lack the key, it is whether the T5 is tied.
+
+        Raises:
+            CheckpointError: it has a setting that we do not follow.
+        """
+        projection = str(values.get("feed_forward_proj") or cls.feed_forward_proj)
+        fixed = {"is_gated_act": projection.startswith("gated-")}
+        settings = part_fields(
+            cls, _without(values, "eos_token_id"), _PLACE, fixed=fixed, without_effect=("bos_token_id",)
+        )
+        settings |= _end_ids(values)
         implied = "gelu_new" if projection == "gated-gelu" else projection.removeprefix("gated-")
         settings.setdefault("dense_act_fn", implied)
         settings.setdefault("num_decoder_layers", settings.get("num_layers", cls.num_layers))
+        settings.setdefault("scale_decoder_outputs", settings.get("tie_word_embeddings", cls.tie_word_embeddings))
         return cls(**settings)
 
     @property
@@ -225,6 +248,9 @@ class T5Config:
     def computed_values(self) -> dict[str, Any]:
         return asdict(self)
 
+    def to_dict(self) -> dict[str, Any]:
+        return _with_end_list(asdict(self))
+
 
 @dataclass(frozen=True, kw_only=True)
 class LlamaConfig:
@@ -258,19 +284,24 @@ class LlamaConfig:
     mlp_bias: bool = False
     tie_word_embeddings: bool = False
     pad_token_id: int = 0
-    bos_token_id: int = 1
+    bos_token_id: int | None = 1
     eos_token_id: int = 2
+    more_eos_token_ids: tuple[int, ...] = ()
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Reads transformers' Llama configuration, old (`rope_theta`) or new (`rope_parameters`)."""
-        settings = known_fields(cls, values)
-        rope = values.get("rope_parameters") or values.get("rope_scaling") or {}
-        if rope.get("rope_type", rope.get("type", "default")) != "default":
-            raise CheckpointError(
-                f"unsupported rope_type in text_config: {rope}", advice="Only the default is implemented."
-            )
-        settings.setdefault("rope_theta", rope.get("rope_theta", cls.rope_theta))
+        """Reads transformers' Llama configuration, old (`rope_theta`) or new (`rope_parameters`, which wins).
+
+        Raises:
+            CheckpointError: it has a setting that we do not follow.
+        """
+        rest = _without(values, "eos_token_id", "rope_parameters", "rope_scaling")
+        settings = part_fields(cls, rest, _PLACE, fixed={"partial_rotary_factor": 1}) | _end_ids(values)
+        if (rope := values.get("rope_parameters") or values.get("rope_scaling")) is not None:
+            fixed = {"rope_type": "default", "type": "default", "partial_rotary_factor": 1}
+            settings |= part_fields(_Rope, rope, f"{_PLACE}.rope_parameters", fixed=fixed)
+        if token_ids(values.get("bos_token_id", cls.bos_token_id), f"{_PLACE}.bos_token_id") == ():
+            settings["bos_token_id"] = None
         return cls(**settings)
 
     @property
@@ -314,6 +345,9 @@ class LlamaConfig:
     def computed_values(self) -> dict[str, Any]:
         return asdict(self) | {"num_key_value_heads": self.key_value_heads, "head_dim": self.head_size}
 
+    def to_dict(self) -> dict[str, Any]:
+        return _with_end_list(asdict(self))
+
 
 _TEXT_CONFIGS: Mapping[object, type[T5Config] | type[LlamaConfig]] = {"t5": T5Config, "llama": LlamaConfig}
 
@@ -323,10 +357,26 @@ def text_config_class(model_type: object) -> type[T5Config] | type[LlamaConfig] 
     return _TEXT_CONFIGS.get(model_type) if isinstance(model_type, str) else None
 
 
-def known_fields(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the values that a dataclass has fields for; transformers' null means its default."""
-    names = {field.name for field in fields(cls)}
-    return {name: value for name, value in values.items() if name in names and value is not None}
+@dataclass(frozen=True, kw_only=True)
+class _Rope:
+    """The one fact of Llama's default rotary positions; the other kinds scale them, which we do not compute."""
+
+    rope_theta: float
+
+
+def _without(values: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name not in names}
+
+
+def _end_ids(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the fields of `eos_token_id`, which is one id or, in later models of the hub, a list of them."""
+    ids = token_ids(values.get("eos_token_id"), f"{_PLACE}.eos_token_id")
+    return {"eos_token_id": ids[0], "more_eos_token_ids": ids[1:]} if ids else {}
+
+
+def _with_end_list(settings: dict[str, Any]) -> dict[str, Any]:
+    more = settings.pop("more_eos_token_ids")
+    return {**settings, "eos_token_id": [settings["eos_token_id"], *more]} if more else settings
 
 
 def _added(*parts: tuple[float, float]) -> tuple[float, float]:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from tokenizers import Tokenizer
 
@@ -18,6 +19,12 @@ from vlinstruct.files import read_json_object
 
 logger = logging.getLogger(__name__)
 
+# transformers' `clean_up_tokenization`, in its order: what one leaves the next may change.
+_CLEAN_UPS = (
+    *((f" {mark}", mark) for mark in ".?!,"),
+    (" ' ", "'"),
+    *((f" {end}", end) for end in ("n't", "'m", "'s", "'ve", "'re")),
+)
 _BYTE_OR_NOTHING = re.compile("(<0x[0-9A-Fa-f]{2}>)?")
 
 
@@ -63,14 +70,27 @@ class TextTokenizer:
         bos_id: put in front of a prompt; None for a model without one (T5).
         eos_id: ends a text.
         prompt_has_eos: whether a prompt ends with `eos_id` too (T5).
+        more_stop_ids: further ids at which writing stops.
+        cleans_up_spaces: whether what is written loses the spaces in front of punctuation.
     """
 
-    def __init__(self, tokenizer: Tokenizer, *, bos_id: int | None, eos_id: int, prompt_has_eos: bool) -> None:
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        *,
+        bos_id: int | None,
+        eos_id: int,
+        prompt_has_eos: bool,
+        more_stop_ids: tuple[int, ...] = (),
+        cleans_up_spaces: bool = False,
+    ) -> None:
         self.tokenizer = tokenizer
         self.literal = LiteralTokenizer(tokenizer)
         self.bos_id = bos_id
         self.eos_id = eos_id
+        self.stop_ids = (eos_id, *more_stop_ids)
         self.prompt_has_eos = prompt_has_eos
+        self.cleans_up_spaces = cleans_up_spaces
 
     def encode(self, text: str) -> list[int]:
         """Returns the text's ids without a beginning or end token."""
@@ -88,6 +108,9 @@ class TextTokenizer:
     def decode(self, ids: Sequence[int]) -> str:
         """Returns the text of generated ids, special tokens left out."""
         text: str = self.tokenizer.decode(list(ids), skip_special_tokens=True)
+        if self.cleans_up_spaces:
+            for spaced, clean in _CLEAN_UPS:
+                text = text.replace(spaced, clean)
         return text
 
     def pieces(self, ids: Sequence[int]) -> tuple[str, ...]:
@@ -112,6 +135,8 @@ def text_pieces(tokenizer: TextTokenizer, ids: Iterable[int]) -> Iterator[str]:
         if token in tokenizer.literal.special or _BYTE_OR_NOTHING.fullmatch(piece):
             continue
         text = tokenizer.decode(all_ids).lstrip().rstrip("\ufffd").rstrip()
+        if tokenizer.cleans_up_spaces:  # the last word may lose the space in front of it, or join the next
+            text = text[: max(text.rfind(" "), 0)]
         if len(text) > num_shown:
             yield text[num_shown:]
             num_shown = len(text)
@@ -155,14 +180,40 @@ class QFormerTokenizer:
         return [self.cls_id, *ids[:room], self.sep_id]
 
 
-def special_token(folder: Path, name: str) -> str | None:
-    """Returns how a folder's tokenizer_config.json spells a special token; None where it does not.
+def tokenizer_settings(folder: Path) -> dict[str, Any]:
+    """Returns a tokenizer's tokenizer_config.json, with the tokens that older saves name in a file of their own.
 
     Args:
         folder: a tokenizer's.
-        name: the token's in that file, e.g. `bos_token`.
+
+    Raises:
+        CheckpointError: a file is damaged.
     """
-    path = folder / "tokenizer_config.json"
-    token = read_json_object(path).get(name) if path.exists() else None
-    content = token.get("content") if isinstance(token, dict) else token
+    settings: dict[str, Any] = {}
+    for name in ("special_tokens_map.json", "tokenizer_config.json"):  # the later one wins, as in transformers
+        if (folder / name).exists():
+            settings |= read_json_object(folder / name)
+    return settings
+
+
+def special_token(folder: Path, name: str) -> str | None:
+    """Returns how a folder's settings spell a special token, e.g. `bos_token`; None where they do not."""
+    return _spelling(tokenizer_settings(folder), name)
+
+
+def named_id(tokenizer: Tokenizer, settings: Mapping[str, Any], name: str, default: int | None) -> int | None:
+    """Returns the id of the special token that a tokenizer's settings name; the default where they name none it has."""
+    spelling = _spelling(settings, name)
+    token = None if spelling is None else tokenizer.token_to_id(spelling)
+    return default if token is None else int(token)
+
+
+def is_bpe(tokenizer: Tokenizer) -> bool:
+    """Says whether spaces are part of its pieces: transformers 5 never cleans such a tokenizer's texts up."""
+    return type(tokenizer.model).__name__ == "BPE"
+
+
+def _spelling(settings: Mapping[str, Any], name: str) -> str | None:
+    token = settings.get(name)
+    content = token.get("content") if isinstance(token, Mapping) else token
     return content if isinstance(content, str) else None
