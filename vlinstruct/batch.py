@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from vlinstruct.backends.registry import default_backbone, find, find_adapter
 from vlinstruct.errors import InputError, NetworkError, VlinstructError
-from vlinstruct.files import PathLike, read_json_object
+from vlinstruct.files import PathLike, file_sha256, read_json_object
 from vlinstruct.instruction.templates import Templates
 from vlinstruct.media import ocr
 from vlinstruct.media.images import DEFAULT_LIMITS, ImageLimits, LoadedImage
@@ -312,8 +312,11 @@ class _ChosenModel:
         if self.settings.adapter:
             # The adapter's own module would import torch; whether the folder is sound is told when it is loaded.
             folder = find_adapter(self.settings.adapter, offline=self.settings.offline)
-            config = read_json_object(folder / "alignment_config.json")
-            adapter = [config.get("sha256"), config.get("use_ema")]
+            if (folder / "adapter_config.json").is_file():  # a LoRA folder of PEFT's, without alignment layers
+                adapter = [file_sha256(folder / name) for name in ("adapter_config.json", "adapter_model.safetensors")]
+            else:
+                config = read_json_object(folder / "alignment_config.json")
+                adapter = [config.get("sha256"), config.get("use_ema")]
         settings = self.settings
         return [self.identity.fingerprint, adapter, settings.dtype, settings.quantize, asdict(self.templates)]
 

@@ -117,9 +117,9 @@ def _with_minis_tokenizers(model: InstructBlip, identity: Identity) -> InstructB
         image_processor=ImageProcessor(image_size=config.vision_config.image_size),
         tokenizer=TextTokenizer(
             read_tokenizer(mini_folder()),
-            bos_id=None if text.bos_token_id is None else text.eos_token_id,
             eos_id=text.eos_token_id,
-            prompt_has_eos=text.prompt_has_eos,
+            prompt_prefix=() if text.bos_token_id is None else (text.eos_token_id,),
+            prompt_suffix=(text.eos_token_id,) if text.prompt_has_eos else (),
         ),
         qformer_tokenizer=QFormerTokenizer(
             read_tokenizer(mini_folder() / "qformer_tokenizer"),

@@ -15,9 +15,9 @@ import torch
 
 from vlinstruct.backends.instructblip.adapter import (
     LAYERS,
-    LORA_FOLDER,
     TENSORS_FILE,
     layer_parameters,
+    lora_folder,
     read_adapter,
     require_same_architecture,
     save_adapter,
@@ -78,7 +78,7 @@ def merge_adapter(adapter: Path, backbone: Path, writing: Writing) -> Written:
     weights = stored_weights(backbone, writing.notify) | {name: stored(tensor) for name, tensor in trained.items()}
     require_floating(weights, f"{backbone.name}, {adapter.name}")  # a sum with LoRA would hide what they were
     if facts.lora:
-        _add_lora(weights, adapter / LORA_FOLDER, model, writing)
+        _add_lora(weights, lora_folder(adapter), model, writing)
     values = {name: value for name, value in values.items() if name != "use_ema"}
     if facts.use_ema:
         values["use_ema"] = True

@@ -211,7 +211,7 @@ def _kind(files: Sequence[str], folders: Sequence[str], to: To) -> Kind:
         raise UsageError(f"--to {to} takes {takes}{hint}; got {len(files)} files and {len(folders)} folders.")
     if to == "merged":
         return "merged"
-    if (Path(folders[0]) / "alignment_config.json").is_file():
+    if any((Path(folders[0]) / name).is_file() for name in ("alignment_config.json", "adapter_config.json")):
         raise UsageError(f"{shortened(folders[0], 80)} is an adapter: --to merged --backbone FOLDER makes a model.")
     return "lavis" if files else "folder"
 

@@ -50,10 +50,11 @@ def require_same_language_model(folder: Path, text_config: TextConfig) -> None:
     Raises:
         CheckpointError: with the first three differences.
     """
-    theirs = _text_config(folder)
-    if theirs.model_type != text_config.model_type:
-        why = f"it is a {theirs.model_type}, the configuration wants a {text_config.model_type}"
+    kind = read_json_object(folder / "config.json").get("model_type")
+    if text_config_class(kind) is not None and kind != text_config.model_type:
+        why = f"it is a {kind}, the configuration wants a {text_config.model_type}"
         raise _refused("language model", folder, why, "Give the folder that belongs to the .pth file")
+    theirs = _text_config(folder)
     values, expected = theirs.computed_values(), text_config.computed_values()
     differences = [
         f"{name} {values[name]} instead of {value}"

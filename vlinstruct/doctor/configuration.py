@@ -1,28 +1,27 @@
-"""A backbone's config.json and preprocessor_config.json, against what was trained and what we compute.
+"""A backbone's config.json and image settings, against what was trained.
 
 A value that changes answers without an error is what is looked for here; one that cannot be loaded is refused before.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
+from pathlib import Path
 
+import numpy as np
+
+from vlinstruct.backends.instructblip.image_processor import ImageProcessor
+from vlinstruct.backends.instructblip.load import image_settings, read_image_processor
 from vlinstruct.backends.registry import of_same_shape
-from vlinstruct.doctor.finding import Finding, notice, ok, problem
+from vlinstruct.doctor.finding import Finding, notice, ok, problem, refusal
 from vlinstruct.doctor.folder import ModelFolder
+from vlinstruct.errors import CheckpointError
 from vlinstruct.files import read_json_object
 from vlinstruct.weights.hub import names_code
 
 _ARCHITECTURE = "InstructBlipForConditionalGeneration"
 _COPY = "Take config.json and the weights from the same model"
-# CLIP's, with which every model of this family was trained.
-_MEAN = (0.48145466, 0.4578275, 0.40821073)
-_STD = (0.26862954, 0.26130258, 0.27577711)
-_BICUBIC = 3  # Pillow's number
-_CLIP = f"Write image_mean {list(_MEAN)}, image_std {list(_STD)} and resample 3 into preprocessor_config.json"
-_DOES: Mapping[str, bool] = {"do_resize": True, "do_rescale": True, "do_normalize": True, "do_center_crop": False}
+_CLIP = "Take the image settings from the model's repository: bicubic (3), scaled to 0 to 1, CLIP's mean and deviation"
 
 
 def architecture(model: ModelFolder) -> Iterator[Finding]:
@@ -94,34 +93,26 @@ def positions(model: ModelFolder) -> Iterator[Finding]:
 
 
 def pictures(model: ModelFolder) -> Iterator[Finding]:
-    """How pictures become pixel values."""
-    path, side = model.folder / "preprocessor_config.json", model.config.vision_config.image_size
-    if not path.exists():
-        message = f"preprocessor_config.json is missing: {side} pixels, bicubic, CLIP's mean and deviation are taken"
+    """How pictures become pixel values, against CLIP's way, with which every model of this family was trained."""
+    try:
+        values, place = image_settings(model.folder)
+        processor = read_image_processor(model.folder, model.config)
+    except CheckpointError as error:
+        yield refusal("pictures", error, _CLIP)
+        return
+    side = processor.image_size
+    if not values:
+        message = f"no settings: {side} pixels, bicubic, CLIP's mean and deviation are taken"
         yield notice("pictures", message, "Copy preprocessor_config.json from the model's repository")
         return
-    values = read_json_object(path)
-    findings = [*_wrong_normalisation(values)]
-    size = values.get("size")
-    sides = set(size.values()) if isinstance(size, dict) else {size}
-    if size is not None and sides != {side}:  # the vision tower's positions are trained for its own size
-        message = f"preprocessor_config.json says {size}, the vision tower reads {side} pixels, which wins"
-        findings.insert(0, notice("pictures", message, _COPY))
-    steps = [name for name, is_done in _DOES.items() if bool(values.get(name, is_done)) != is_done]
-    if steps:
-        message = f"{', '.join(steps)} are not followed: pictures are squeezed to a square, scaled and normalised"
-        findings.append(notice("pictures", message, "Compare a few answers with those of the model's authors"))
-    yield from findings or [ok("pictures", f"{side} x {side} pixels, bicubic, CLIP's mean and deviation")]
-
-
-def _wrong_normalisation(values: Mapping[str, Any]) -> Iterator[Finding]:
-    for name, trained in (("image_mean", _MEAN), ("image_std", _STD)):
-        numbers = values.get(name) or trained
-        are_numbers = isinstance(numbers, list | tuple) and all(isinstance(value, int | float) for value in numbers)
-        if not are_numbers or len(numbers) != 3 or (name == "image_std" and 0 in numbers):  # which is divided by
-            yield problem("pictures", f"{name} is {numbers}: three numbers were expected, none of image_std 0", _CLIP)
-        elif any(not math.isclose(value, usual, abs_tol=1e-4) for value, usual in zip(numbers, trained, strict=True)):
-            yield notice("pictures", f"{name} is {numbers}, the models of this family were trained with CLIP's", _CLIP)
-    resample = values.get("resample", _BICUBIC)
-    if resample != _BICUBIC:
-        yield notice("pictures", f"resample is {resample}, the models were trained with bicubic (3)", _CLIP)
+    usual = ImageProcessor(image_size=side)
+    differences = [
+        f"{name} is {getattr(processor, name)}"
+        for name in ("image_mean", "image_std", "rescale_factor", "resample")
+        if not np.allclose(getattr(processor, name), getattr(usual, name), atol=1e-4)
+    ]
+    if differences:
+        message = f"{', '.join(differences)} in {Path(place).name}: the models of this family were trained with CLIP's"
+        yield notice("pictures", message, _CLIP)
+    else:
+        yield ok("pictures", f"{side} x {side} pixels, bicubic, CLIP's mean and deviation")

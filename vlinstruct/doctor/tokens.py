@@ -81,6 +81,8 @@ def _agreement(model: ModelFolder, check: str, name: str, token_id: int) -> Find
     if named_token is not None and named_token != token:
         other_id = model.tokenizer.token_to_id(named_token)
         message = f"config.json says id {token_id} ({token}), the tokenizer {named_token} (id {other_id})"
+        if other_id is not None and name == "eos_token":
+            return notice(check, f"{message}, with which texts end", _SAME)
         return problem(check, message, _SAME)
     return ok(check, f"{token}, id {token_id}")
 

@@ -21,6 +21,15 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 INDEX_FILE = "model.safetensors.index.json"
+# What other programs load; by the end of the name.
+_OTHER_FORMATS: Mapping[str, str] = {
+    ".gguf": "GGUF, llama.cpp's quantized format",
+    ".bin": "PyTorch's pickles",
+    ".pth": "PyTorch's pickles (.pth: vlinstruct convert reads LAVIS's)",
+    ".h5": "TensorFlow's weights",
+    ".msgpack": "Flax's weights",
+    ".onnx": "ONNX",
+}
 _MAX_HEADER_BYTES = 100_000_000  # safetensors' own limit
 _NUM_SAMPLES, _SAMPLE_BYTES = 64, 4096
 
@@ -42,9 +51,11 @@ def shards(folder: Path) -> list[Path]:
         names = ["model.safetensors"]
     missing = [name for name in names if not (folder / name).is_file()]
     if missing or not names:
+        kinds = [kind for suffix, kind in _OTHER_FORMATS.items() if any(folder.glob(f"*{suffix}"))]
+        instead = f" (it holds {' and '.join(kinds)})" if kinds else ""
         raise CheckpointError(
-            f"{', '.join(missing[:5]) or 'every shard'} is missing in {folder}: only safetensors are loaded, never "
-            ".bin or .pth files",
+            f"{', '.join(missing[:5]) or 'every shard'} is missing in {folder}{instead}: only safetensors are loaded, "
+            "never .bin or .pth files",
             advice="Download the safetensors files.",
         )
     return [folder / name for name in names]

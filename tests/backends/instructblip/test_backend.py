@@ -63,8 +63,8 @@ def test_special_strings_are_plain_text_to_the_qformer(text: str) -> None:
 
 
 def test_t5_prompts_keep_their_end_token_and_llama_prompts_begin() -> None:
-    t5 = TextTokenizer(tiny_models.text_tokenizer("t5"), bos_id=None, eos_id=1, prompt_has_eos=True)
-    llama = TextTokenizer(tiny_models.text_tokenizer("llama"), bos_id=1, eos_id=2, prompt_has_eos=False)
+    t5 = TextTokenizer(tiny_models.text_tokenizer("t5"), eos_id=1, prompt_suffix=(1,))
+    llama = TextTokenizer(tiny_models.text_tokenizer("llama"), eos_id=2, prompt_prefix=(1,))
     assert t5.prompt_ids("a") == [*t5.encode("a"), 1]
     assert llama.prompt_ids("a") == [1, *llama.encode("a")]
     assert llama.target_ids("a") == [*llama.encode("a"), 2]

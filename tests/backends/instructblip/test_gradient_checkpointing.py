@@ -22,7 +22,7 @@ from vlinstruct.backends.instructblip.t5 import T5
 from vlinstruct.settings import GenerationSettings
 
 KINDS = ("t5", "llama")
-DEPTH = {"num_layers": 8, "num_decoder_layers": 8, "num_hidden_layers": 8}
+T5_DEPTH, LLAMA_DEPTH = {"num_layers": 8, "num_decoder_layers": 8}, {"num_hidden_layers": 8}
 WITH_DROPOUT = ("EncDecAttention.v", "SelfAttention.q", "wo", "v_proj", "down_proj")
 
 
@@ -69,8 +69,8 @@ def _deep(kind: str) -> Batch:
     """Eight blocks per stack; frozen, as a language model is in training."""
     torch.manual_seed(0)
     if kind == "t5":
-        return Batch(T5(T5Config.from_dict(tiny_models.T5_TEXT | DEPTH)).requires_grad_(False))
-    return Batch(Llama(LlamaConfig.from_dict(tiny_models.LLAMA_TEXT | DEPTH)).requires_grad_(False))
+        return Batch(T5(T5Config.from_dict(tiny_models.T5_TEXT | T5_DEPTH)).requires_grad_(False))
+    return Batch(Llama(LlamaConfig.from_dict(tiny_models.LLAMA_TEXT | LLAMA_DEPTH)).requires_grad_(False))
 
 
 def _blocks(language_model: LanguageModel) -> list[nn.Module]:

@@ -58,8 +58,17 @@ def test_t5s_head_is_not_its_embedding(tiny_folders: dict[str, Path]) -> None:
     )
 
 
-def test_a_missing_head_is_the_embedding(folder: Path) -> None:
+def change_config(folder: Path, part: str | None = None, **changes: object) -> None:
+    values = json.loads((folder / "config.json").read_text())
+    (values if part is None else values[part]).update(changes)
+    (folder / "config.json").write_text(json.dumps(values))
+
+
+def test_a_missing_head_of_a_tied_model_is_the_embedding(folder: Path) -> None:
     change_tensors(folder, lambda state: state.pop("language_model.lm_head.weight"))
+    with pytest.raises(CheckpointError, match=r"1 missing \(language_model\.lm_head\.weight\)"):
+        load(folder)
+    change_config(folder, "text_config", tie_word_embeddings=True)
     language_model = load(folder).network.language_model
     assert torch.equal(language_model.get_parameter("lm_head.weight"), language_model.get_parameter("shared.weight"))
 
@@ -205,9 +214,9 @@ def test_remote_code_in_a_configuration_is_never_run(folder: Path) -> None:
 def test_the_beginning_token_of_the_tokenizer_wins(tiny_folders: dict[str, Path], tmp_path: Path) -> None:
     """InstructBLIP's Vicuna begins its prompts with `</s>`, as its tokenizer_config.json says."""
     folder = Path(shutil.copytree(tiny_folders["llama"], tmp_path / "model"))
-    assert load(folder).tokenizer.bos_id == 1
+    assert load(folder).tokenizer.prompt_prefix == (1,)
     (folder / "tokenizer_config.json").write_text(json.dumps({"bos_token": {"content": "</s>"}}))
-    assert load(folder).tokenizer.bos_id == 2
+    assert load(folder).tokenizer.prompt_prefix == (2,)
 
 
 def test_the_fingerprint_is_of_the_weights_and_not_of_the_file(folder: Path, tmp_path: Path) -> None:

@@ -69,12 +69,12 @@ TOKENIZERS: dict[str, Callable[[], Tokenizer]] = {
 
 @pytest.fixture(params=TOKENIZERS)
 def tokenizer(request: pytest.FixtureRequest) -> TextTokenizer:
-    return TextTokenizer(TOKENIZERS[request.param](), bos_id=None, eos_id=1, prompt_has_eos=False)
+    return TextTokenizer(TOKENIZERS[request.param](), eos_id=1)
 
 
 @pytest.fixture
 def byte_fallback() -> TextTokenizer:
-    return TextTokenizer(TOKENIZERS["byte_fallback"](), bos_id=None, eos_id=1, prompt_has_eos=False)
+    return TextTokenizer(TOKENIZERS["byte_fallback"](), eos_id=1)
 
 
 SETTINGS = [

@@ -5,6 +5,9 @@ A format of our own, since PEFT refuses adapters that consist of whole layers al
 alignment_config.json    what it was made for, whether EMA is on, which layers, how it was trained, the checksum
 alignment.safetensors    the trained layers, with transformers' parameter names
 lora/                    LoRA on the language model in PEFT's format, where it was trained
+
+A folder of PEFT's own, whose LoRA was trained on transformers' whole model, is an adapter, too: it has no alignment
+layers, and what it was trained on shows in its matrices alone.
 """
 
 from __future__ import annotations
@@ -22,6 +25,8 @@ from torch.nn import Parameter
 
 from vlinstruct.backends.instructblip.configuration import InstructBlipConfig
 from vlinstruct.backends.instructblip.load import require_same_tensors
+from vlinstruct.backends.instructblip.lora import CONFIG_FILE as LORA_CONFIG_FILE
+from vlinstruct.backends.instructblip.lora import TENSORS_FILE as LORA_TENSORS_FILE
 from vlinstruct.backends.instructblip.lora import load_lora, save_lora
 from vlinstruct.backends.instructblip.network import InstructBlip
 from vlinstruct.errors import CheckpointError, VlinstructError
@@ -64,7 +69,11 @@ class AdapterConfig:
 
 
 def architecture(config: InstructBlipConfig) -> dict[str, Any]:
-    """Returns what two backbones must share to take the same adapter."""
+    """Returns what an adapter notes of its backbone: what two must share to take it, and the size of the vocabulary.
+
+    The latter is for people: no layer of an adapter depends on the rows of the token table, and the hub's Vicuna has
+    more of them (padded to a multiple of 64) than the same model converted from LAVIS's files.
+    """
     return {
         "language_model": config.text_config.model_type,
         "language_model_width": config.text_config.hidden_size,
@@ -130,7 +139,7 @@ def load_adapter(folder: Path, model: InstructBlip) -> AdapterConfig:
     try:
         require_same_tensors(layers, parameters, str(folder))
         if config.lora:
-            load_lora(folder / LORA_FOLDER, model.language_model)
+            load_lora(lora_folder(folder), model.language_model)
     except VlinstructError:
         model.cmaa = cmaa_before
         raise
@@ -146,6 +155,8 @@ def read_adapter(folder: Path) -> tuple[AdapterConfig, dict[str, Tensor]]:
     Raises:
         CheckpointError: it is damaged or incomplete.
     """
+    if is_peft_folder(folder):
+        return read_adapter_config(folder), {}
     for attempt in range(_ATTEMPTS):
         time.sleep(attempt * _PAUSE_S)
         config = read_adapter_config(folder)
@@ -160,11 +171,14 @@ def read_adapter(folder: Path) -> tuple[AdapterConfig, dict[str, Tensor]]:
 
 
 def read_adapter_config(folder: Path) -> AdapterConfig:
-    """Reads `alignment_config.json`.
+    """Reads `alignment_config.json`; of a folder of PEFT's, makes what it would say.
 
     Raises:
         CheckpointError: it is missing, damaged or of a newer format.
     """
+    if is_peft_folder(folder):
+        sha256 = _sha256(folder / LORA_CONFIG_FILE) + _sha256(folder / LORA_TENSORS_FILE)
+        return AdapterConfig(backbone={}, use_ema=False, sha256=sha256, layers=(), lora=True)
     values = read_json_object(folder / CONFIG_FILE)
     if values.get("format") != FORMAT:
         got = values.get("format")
@@ -191,6 +205,16 @@ def read_adapter_config(folder: Path) -> AdapterConfig:
     )
 
 
+def is_peft_folder(folder: Path) -> bool:
+    """Says whether an adapter is a LoRA folder as PEFT writes it, and nothing else."""
+    return (folder / LORA_CONFIG_FILE).is_file() and not (folder / CONFIG_FILE).is_file()
+
+
+def lora_folder(folder: Path) -> Path:
+    """Returns where an adapter's LoRA lies."""
+    return folder if is_peft_folder(folder) else folder / LORA_FOLDER
+
+
 def layer_parameters(model: InstructBlip, layers: Sequence[str]) -> dict[str, Parameter]:
     """Returns the parameters of layers, keys of `LAYERS`, by transformers' name."""
     places = [LAYERS[layer] for layer in layers]
@@ -207,7 +231,10 @@ def require_same_architecture(config: AdapterConfig, backbone: InstructBlipConfi
     Raises:
         CheckpointError: with every difference.
     """
+    if not config.layers:  # a folder of PEFT's
+        return
     expected = architecture(backbone)
+    del expected["vocab_size"]
     differences = [
         f"{name} {config.backbone.get(name)} instead of {value}"
         for name, value in expected.items()

@@ -40,6 +40,7 @@ _BOOKKEEPING = (
     "_commit_hash",
     "_name_or_path",
     "architectures",
+    "auto_map",  # code that is never run
     "chunk_size_feed_forward",
     "dtype",
     "finetuning_task",
@@ -149,7 +150,7 @@ def part_fields(
         if name in known:
             read[name] = value
             if (wrong := _wrong_type(name, value, types[name])) is not None:
-                problems.append(f"{name} is {_shown(value)}, {wrong} was expected")
+                problems.append(f"{name} should be {wrong}, got {_shown(value)}")
         elif name not in allowed:
             problems.append(f"{name} is {_shown(value)}, which this version does not know")
         elif value != allowed[name]:

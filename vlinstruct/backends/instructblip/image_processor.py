@@ -86,6 +86,8 @@ class ImageProcessor:
             image_std=std if normalises else (1.0, 1.0, 1.0),
             resample=settings.filter(),
         )
+        if 0 in processor.image_std:
+            settings.problems.append("image_std has a 0, by which pixels would be divided")
         settings.refuse_the_rest(image_size)
         return processor
 
@@ -169,5 +171,5 @@ class _Settings:
 
     def _checked(self, name: str, value: Any, is_right: bool, expected: str, default: Any) -> Any:
         if not is_right:
-            self.problems.append(f"{name} is {shortened(str(value), 40)}, {expected} was expected")
+            self.problems.append(f"{name} should be {expected}, got {shortened(str(value), 40)}")
         return value if is_right else default

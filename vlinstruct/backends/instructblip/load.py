@@ -21,7 +21,7 @@ from torch.overrides import TorchFunctionMode
 from vlinstruct.backends.instructblip.attention import prefer_kernels_for_all_shapes
 from vlinstruct.backends.instructblip.backend import InstructBlipBackend
 from vlinstruct.backends.instructblip.config_reading import GENERATION_WITHOUT_EFFECT, as_mapping, refuse, token_ids
-from vlinstruct.backends.instructblip.configuration import InstructBlipConfig
+from vlinstruct.backends.instructblip.configuration import InstructBlipConfig, TextConfig
 from vlinstruct.backends.instructblip.encoder import resized_positions
 from vlinstruct.backends.instructblip.image_processor import ImageProcessor
 from vlinstruct.backends.instructblip.network import InstructBlip
@@ -30,6 +30,7 @@ from vlinstruct.backends.instructblip.tokenization import (
     TextTokenizer,
     is_bpe,
     named_id,
+    template_of,
     tokenizer_settings,
 )
 from vlinstruct.backends.registry import identity_of
@@ -281,22 +282,34 @@ def _load_tokenizer(folder: Path, config: InstructBlipConfig) -> TextTokenizer:
     settings = tokenizer_settings(folder)
     # The tokenizer's own tokens win. InstructBLIP's Vicuna was trained with `</s>` in front (LAVIS), and made from a
     # configuration of the first LLaMA, whose end token, 1, is the tokenizer's beginning.
-    bos_id = named_id(tokenizer, settings, "bos_token", text_config.bos_token_id)
     eos_id = named_id(tokenizer, settings, "eos_token", text_config.eos_token_id)
     assert eos_id is not None
     if not 0 <= eos_id < text_config.vocab_size:
         raise CheckpointError(f"texts end with id {eos_id} in {folder}, which the vocabulary does not have.")
-    if text_config.bos_token_id is not None and settings.get("add_bos_token") is False:
-        bos_id = None
+    prefix, suffix = template_of(tokenizer) or _usual_template(tokenizer, settings, text_config, eos_id)
     more_ids = (text_config.eos_token_id, *text_config.more_eos_token_ids, *_generation_end_ids(folder))
     return TextTokenizer(
         tokenizer,
-        bos_id=bos_id,
         eos_id=eos_id,
+        prompt_prefix=prefix,
+        prompt_suffix=suffix,
         more_stop_ids=tuple(token for token in dict.fromkeys(more_ids) if token != eos_id),
-        prompt_has_eos=text_config.prompt_has_eos or settings.get("add_eos_token") is True,
         cleans_up_spaces=settings.get("clean_up_tokenization_spaces") is True and not is_bpe(tokenizer),
     )
+
+
+def _usual_template(
+    tokenizer: Tokenizer, settings: Mapping[str, Any], text_config: TextConfig, eos_id: int
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Returns what stands around a prompt where tokenizer.json does not say it.
+
+    `add_bos_token` and `add_eos_token` of tokenizer_config.json are not asked: transformers 5 ignores them, too, where
+    there is a tokenizer.json.
+    """
+    if text_config.prompt_has_eos:
+        return (), (eos_id,)
+    bos_id = named_id(tokenizer, settings, "bos_token", text_config.bos_token_id)
+    return () if bos_id is None else (bos_id,), ()
 
 
 def _generation_end_ids(folder: Path) -> tuple[int, ...]:

@@ -35,6 +35,7 @@ TENSORS_FILE = "adapter_model.safetensors"
 
 _ADAPTER = "default"  # PEFT's name for the only adapter; no file holds it
 _PREFIX = "base_model.model."
+_PART = "language_model."  # of transformers' InstructBLIP
 _KINDS: Mapping[str, tuple[type, ...]] = {
     "r": (int,),
     "lora_alpha": (int, float),
@@ -159,13 +160,28 @@ def read_lora(folder: Path, language_model: LanguageModel) -> tuple[LoraSettings
         CheckpointError: the folder is damaged, incomplete, or made for another model or by another method.
     """
     settings = _read_settings(folder / CONFIG_FILE)
+    matrices = _of_language_model(_read_tensors(folder / TENSORS_FILE), folder)
     unknown = _unknown_targets(language_model, settings)
     if unknown:
         why = f"the language model has no layers named {_listed(unknown)}"
         raise _refused(folder, why, "It was made for another backbone")
-    matrices = _read_tensors(folder / TENSORS_FILE)
     require_same_tensors(matrices, _expected(language_model, settings), str(folder))
     return settings, matrices
+
+
+def _of_language_model(matrices: Mapping[str, Tensor], folder: Path) -> dict[str, Tensor]:
+    """Returns a file's matrices by their names in the language model alone.
+
+    PEFT names them from the model that it was given: transformers' InstructBLIP has the language model as a part.
+    """
+    whole = f"{_PREFIX}{_PART}"
+    if not any(name.startswith(whole) for name in matrices):
+        return dict(matrices)
+    elsewhere = [name.removeprefix(_PREFIX) for name in matrices if not name.startswith(whole)]
+    if elsewhere:
+        why = f"it adapts layers outside of the language model ({_listed(elsewhere)})"
+        raise _refused(folder, why, "Merge it into the model with PEFT's merge_and_unload, and save that")
+    return {_PREFIX + name.removeprefix(whole): tensor for name, tensor in matrices.items()}
 
 
 def _inject(language_model: LanguageModel, settings: LoraSettings, seed: int) -> None:
@@ -255,7 +271,7 @@ def _read_settings(path: Path) -> LoraSettings:
             r=values["r"],
             alpha=values["lora_alpha"],
             dropout=values["lora_dropout"],
-            target_modules=tuple(targets),
+            target_modules=tuple(target.removeprefix(_PART) for target in targets),
         )
     except UsageError as error:
         raise _refused(path, error.message, "Copy it again") from error

@@ -67,9 +67,9 @@ class TextTokenizer:
 
     Args:
         tokenizer: from `tokenizer.json`.
-        bos_id: put in front of a prompt; None for a model without one (T5).
         eos_id: ends a text.
-        prompt_has_eos: whether a prompt ends with `eos_id` too (T5).
+        prompt_prefix: ids in front of a prompt: Llama's beginning token.
+        prompt_suffix: ids behind it: T5's end token.
         more_stop_ids: further ids at which writing stops.
         cleans_up_spaces: whether what is written loses the spaces in front of punctuation.
     """
@@ -78,18 +78,17 @@ class TextTokenizer:
         self,
         tokenizer: Tokenizer,
         *,
-        bos_id: int | None,
         eos_id: int,
-        prompt_has_eos: bool,
+        prompt_prefix: tuple[int, ...] = (),
+        prompt_suffix: tuple[int, ...] = (),
         more_stop_ids: tuple[int, ...] = (),
         cleans_up_spaces: bool = False,
     ) -> None:
         self.tokenizer = tokenizer
         self.literal = LiteralTokenizer(tokenizer)
-        self.bos_id = bos_id
         self.eos_id = eos_id
         self.stop_ids = (eos_id, *more_stop_ids)
-        self.prompt_has_eos = prompt_has_eos
+        self.prompt_prefix, self.prompt_suffix = prompt_prefix, prompt_suffix
         self.cleans_up_spaces = cleans_up_spaces
 
     def encode(self, text: str) -> list[int]:
@@ -98,8 +97,7 @@ class TextTokenizer:
 
     def prompt_ids(self, text: str) -> list[int]:
         """Returns what the model reads: the text with its beginning or end token."""
-        start = [] if self.bos_id is None else [self.bos_id]
-        return start + self.encode(text) + ([self.eos_id] if self.prompt_has_eos else [])
+        return [*self.prompt_prefix, *self.encode(text), *self.prompt_suffix]
 
     def target_ids(self, text: str) -> list[int]:
         """Returns what the model is to write: the text and the end token."""
@@ -206,6 +204,16 @@ def named_id(tokenizer: Tokenizer, settings: Mapping[str, Any], name: str, defau
     spelling = _spelling(settings, name)
     token = None if spelling is None else tokenizer.token_to_id(spelling)
     return default if token is None else int(token)
+
+
+def template_of(tokenizer: Tokenizer) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+    """Returns the ids that tokenizer.json puts in front of a text and behind it; None where it has no template."""
+    if tokenizer.post_processor is None:
+        return None
+    encoding = tokenizer.encode("a")
+    num_before = encoding.special_tokens_mask.index(0)
+    num_behind = encoding.special_tokens_mask[::-1].index(0)
+    return tuple(encoding.ids[:num_before]), tuple(encoding.ids[len(encoding.ids) - num_behind :])
 
 
 def is_bpe(tokenizer: Tokenizer) -> bool:
