@@ -318,7 +318,9 @@ class _ChosenModel:
                 config = read_json_object(folder / "alignment_config.json")
                 adapter = [config.get("sha256"), config.get("use_ema")]
         settings = self.settings
-        return [self.identity.fingerprint, adapter, settings.dtype, settings.quantize, asdict(self.templates)]
+        # Only where it is given: files that were begun without the option are still resumed.
+        sized = [] if settings.image_size is None else [settings.image_size]
+        return [self.identity.fingerprint, adapter, settings.dtype, settings.quantize, asdict(self.templates), *sized]
 
 
 def _batch(operation: Operation, chosen: _ChosenModel, settings: RunSettings, notify: Callable[[str], None]) -> Batch:

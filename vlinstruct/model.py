@@ -51,6 +51,7 @@ def load(
     device: str = "auto",
     dtype: str = "auto",
     quantize: Quantization | None = None,
+    image_size: int | None = None,
     offline: bool = False,
     templates: Templates | None = None,
 ) -> Model:
@@ -66,6 +67,8 @@ def load(
             device.
         dtype: `auto` is float32 on the CPU and bfloat16 elsewhere; or float32, bfloat16, float16.
         quantize: `8bit` or `4bit` for the language model's layers; everything else keeps its precision.
+        image_size: side in pixels that pictures are read at, the trained positions interpolated; the model's own, at
+            which it was trained, if None.
         offline: use what is cached, open no connection.
         templates: the texts that optimization sends to it; the shipped ones if None.
 
@@ -75,7 +78,15 @@ def load(
         InputError: no such device or dtype here.
         ResourceError: its weights do not fit into the memory that is free.
     """
-    backend = load_backend(backbone, adapter=adapter, device=device, dtype=dtype, quantize=quantize, offline=offline)
+    backend = load_backend(
+        backbone,
+        adapter=adapter,
+        device=device,
+        dtype=dtype,
+        quantize=quantize,
+        image_size=image_size,
+        offline=offline,
+    )
     return Model(backend, templates=templates)
 
 

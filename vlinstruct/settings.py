@@ -95,6 +95,7 @@ class ModelSettings:
     device: str = "auto"
     dtype: str = "auto"
     quantize: Quantization | None = None
+    image_size: int | None = None
     offline: bool = False
 
 

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from itertools import groupby
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -40,6 +41,12 @@ def doctor(
         Dtype,
         typer.Option(help="What the model computes in; auto: float32 on a CPU, else bfloat16.", rich_help_panel=MODEL),
     ] = "auto",
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Compare what the real weights write with what transformers has published.")
+    ] = False,
+    picture: Annotated[
+        Path | None, typer.Option(help="The picture of the first published output; fetched if it is not given.")
+    ] = None,
     *,
     common: CommonOptions,
 ) -> None:
@@ -50,7 +57,15 @@ def doctor(
     from vlinstruct.doctor.diagnosis import diagnose
 
     with Talk(quiet=common.quiet).listening():
-        diagnosis = diagnose(backbone, adapter=adapter, device=device, dtype=dtype, offline=common.offline)
+        diagnosis = diagnose(
+            backbone,
+            adapter=adapter,
+            device=device,
+            dtype=dtype,
+            offline=common.offline,
+            deep=deep,
+            picture=picture,
+        )
     if common.as_json:
         show_record(_record(diagnosis))
     else:

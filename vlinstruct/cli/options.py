@@ -87,6 +87,10 @@ class ModelOptions(CommonOptions):
         "auto"
     )
     quantize: QuantizeOption = None
+    image_size: Annotated[
+        int | None,
+        typer.Option(min=1, help="Side in pixels that the model reads pictures at.", show_default="the model's own"),
+    ] = None
     max_pixels: Annotated[
         int,
         typer.Option(

@@ -16,6 +16,7 @@ from vlinstruct.backends.registry import find_adapter
 from vlinstruct.doctor import configuration, folder, tokens
 from vlinstruct.doctor.finding import DoctorSettings, Finding, notice, ok, problem, refusal, run_check
 from vlinstruct.doctor.folder import ModelFolder, damaged_files, find_folder
+from vlinstruct.doctor.golden import compare_deeply
 from vlinstruct.errors import NetworkError, ResourceError, ScoreError, VlinstructError, is_out_of_memory
 from vlinstruct.files import read_json_object
 from vlinstruct.model import Model
@@ -75,7 +76,8 @@ def examine_backbone(settings: DoctorSettings) -> list[Finding]:
         findings += [finding for finding in run_check(check, model, fix=_FIX) if finding.found not in reported]
     if any(finding.level == "problem" for finding in findings):
         return [*findings, notice("answer", "not tried, for the problems above", "Fix them and run doctor again")]
-    return [*findings, *run_check(answer, model, fix=_FIX)]
+    deep = list(compare_deeply(settings)) if settings.deep else []
+    return [*findings, *run_check(answer, model, fix=_FIX), *deep]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from vlinstruct.backends.registry import default_backbone
 from vlinstruct.doctor import cache, machine
 from vlinstruct.doctor.finding import DoctorSettings, Finding, problem, run_check
 from vlinstruct.errors import CheckpointError, ResourceError, VlinstructError
+from vlinstruct.files import PathLike
 
 MACHINE: Sequence[Callable[[DoctorSettings], Iterator[Finding]]] = (
     machine.python,
@@ -75,8 +77,10 @@ def diagnose(
     device: str = "auto",
     dtype: str = "auto",
     offline: bool = False,
+    deep: bool = False,
+    picture: PathLike | None = None,
 ) -> Diagnosis:
-    """Runs every check; nothing is downloaded and nothing is written.
+    """Runs every check; no model is downloaded and nothing is written.
 
     Args:
         backbone: a name, a folder or a hub id; `$VLINSTRUCT_BACKBONE` or mini if None.
@@ -84,6 +88,8 @@ def diagnose(
         device: as `vlinstruct.load` takes it.
         dtype: as `vlinstruct.load` takes it.
         offline: open no connection, not even to see whether the hub answers.
+        deep: compare what the weights write with what transformers has published of them.
+        picture: the picture of the first published output; fetched if None.
 
     Returns:
         The findings; a problem is one of them and raises nothing.
@@ -94,6 +100,8 @@ def diagnose(
         device=device,
         dtype=dtype,
         offline=offline,
+        deep=deep,
+        picture=None if picture is None else Path(picture),
     )
     # The machine first: where a library is broken, these findings are all that there is, and they say why.
     environment = examine_machine(settings)

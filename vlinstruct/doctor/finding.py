@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, TypeVar
 
 from vlinstruct.errors import VlinstructError, printable
@@ -22,6 +23,8 @@ class DoctorSettings:
         device: as `vlinstruct.load` takes it.
         dtype: as `vlinstruct.load` takes it.
         offline: whether no connection is opened.
+        deep: whether the weights' published outputs are compared with what they write here.
+        picture: the picture of the first of these; fetched from where it is published if None.
     """
 
     backbone: str
@@ -29,6 +32,8 @@ class DoctorSettings:
     device: str = "auto"
     dtype: str = "auto"
     offline: bool = False
+    deep: bool = False
+    picture: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

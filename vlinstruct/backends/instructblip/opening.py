@@ -29,6 +29,7 @@ def load_backend(
     device: str = "auto",
     dtype: str = "auto",
     quantize: Quantization | None = None,
+    image_size: int | None = None,
     offline: bool = False,
 ) -> InstructBlipBackend:
     """Loads a model of the InstructBLIP family.
@@ -39,6 +40,7 @@ def load_backend(
         device: torch's name of one, or `auto`.
         dtype: `float32`, `bfloat16`, `float16` or `auto`.
         quantize: how the language model is stored.
+        image_size: side in pixels that pictures are read at; the model's own if None.
         offline: use what is cached, open no connection.
 
     Raises:
@@ -52,7 +54,9 @@ def load_backend(
         require_quantization(quantize, main)
     identity = backbone if isinstance(backbone, Identity) else find(backbone, offline=offline)
     placement = place(identity, main, itemsize=number_type.itemsize, quantize=quantize, may_spread=device == "auto")
-    backend = load_model(identity, device=main, dtype=number_type, quantize=quantize, placement=placement)
+    backend = load_model(
+        identity, device=main, dtype=number_type, quantize=quantize, placement=placement, image_size=image_size
+    )
     if adapter is not None:
         load_adapter(find_adapter(str(adapter), offline=offline), backend.network)
     return backend
