@@ -87,7 +87,8 @@ def test_a_configuration_is_read_once_and_the_fingerprint_when_it_is_asked_for(
         paths.append(path.name)
         return read(path)
 
-    for module in ("backends.registry", "backends.instructblip.load", "weights.hub"):
+    rooms = ("instructblip.image_processor", "instructblip.tokenization", "registry")
+    for module in (*(f"backends.{room}" for room in rooms), "weights.hub"):
         monkeypatch.setattr(f"vlinstruct.{module}.read_json_object", counted)
     monkeypatch.setattr(registry, "fingerprint", lambda folder: pytest.fail("nobody asked for it"))
     vli.load(find(str(tiny_folders["t5"])), device="cpu")

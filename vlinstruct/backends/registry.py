@@ -179,6 +179,9 @@ def identity_of(folder: Path, name: str | None = None) -> Identity:
         CheckpointError: its `config.json` is missing or damaged.
     """
     name = str(folder) if name is None else name
+    if not (folder / "config.json").exists() and any(folder.glob("*.gguf")):
+        why = "it holds GGUF, llama.cpp's quantized format, and no config.json"
+        raise CheckpointError.at("cannot use backbone", name, why, "Give the folder that the GGUF file was made of")
     return Identity(
         name=name,
         folder=folder,

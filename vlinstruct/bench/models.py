@@ -14,10 +14,10 @@ from vlinstruct.backends.instructblip.attention import prefer_kernels_for_all_sh
 from vlinstruct.backends.instructblip.backend import InstructBlipBackend
 from vlinstruct.backends.instructblip.configuration import InstructBlipConfig
 from vlinstruct.backends.instructblip.image_processor import ImageProcessor
-from vlinstruct.backends.instructblip.load import empty_model, read_tokenizer
+from vlinstruct.backends.instructblip.load import empty_model
 from vlinstruct.backends.instructblip.network import InstructBlip
 from vlinstruct.backends.instructblip.opening import compute_device, compute_dtype, load_backend
-from vlinstruct.backends.instructblip.tokenization import QFormerTokenizer, TextTokenizer
+from vlinstruct.backends.instructblip.tokenization import QFormerTokenizer, TextTokenizer, read_tokenizer
 from vlinstruct.backends.registry import BACKBONES, config_of, known_backbone, mini_folder
 from vlinstruct.errors import CheckpointError
 from vlinstruct.values import Identity

@@ -22,7 +22,8 @@ from torch import Tensor
 
 from vlinstruct.backends.instructblip.configuration import InstructBlipConfig
 from vlinstruct.backends.instructblip.image_processor import ImageProcessor
-from vlinstruct.backends.instructblip.load import optional_tensors, read_tokenizer, vocabulary_tables
+from vlinstruct.backends.instructblip.load import optional_tensors, vocabulary_tables
+from vlinstruct.backends.instructblip.tokenization import read_tokenizer
 from vlinstruct.conversion.model_folder import (
     LANGUAGE_MODEL,
     Notify,

@@ -15,8 +15,8 @@ from typing import Any
 from tokenizers import AddedToken, Tokenizer, processors
 
 from vlinstruct.backends.instructblip.configuration import InstructBlipConfig, TextConfig
-from vlinstruct.backends.instructblip.load import read_tokenizer
 from vlinstruct.backends.instructblip.text_config import text_config_class
+from vlinstruct.backends.instructblip.tokenization import read_tokenizer
 from vlinstruct.backends.registry import BACKBONES
 from vlinstruct.errors import CheckpointError
 from vlinstruct.files import read_json_object

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vlinstruct.backends.instructblip.image_processor import ImageProcessor
-from vlinstruct.backends.instructblip.load import image_settings, read_image_processor
+from vlinstruct.backends.instructblip.image_processor import ImageProcessor, image_settings, read_image_processor
 from vlinstruct.backends.registry import of_same_shape
 from vlinstruct.doctor.finding import Finding, notice, ok, problem, refusal
 from vlinstruct.doctor.folder import ModelFolder

@@ -16,9 +16,9 @@ from vlinstruct.backends.instructblip.configuration import InstructBlipConfig
 from vlinstruct.backends.instructblip.load import (
     empty_model,
     optional_tensors,
-    read_tokenizer,
     require_same_tensors,
 )
+from vlinstruct.backends.instructblip.tokenization import read_tokenizer
 from vlinstruct.backends.registry import BACKBONES, resolve
 from vlinstruct.conversion.model_folder import stored_weights
 from vlinstruct.conversion.weights import Weight, is_finite, listed, num_bytes, require_floating

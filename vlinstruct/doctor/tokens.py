@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from vlinstruct.backends.instructblip.tokenization import LiteralTokenizer, special_token
+from vlinstruct.backends.instructblip.tokenization import LiteralTokenizer, special_token, template_of
 from vlinstruct.doctor.finding import Finding, notice, ok, problem
 from vlinstruct.doctor.folder import ModelFolder
 
@@ -62,8 +62,11 @@ def begin_token(model: ModelFolder) -> Iterator[Finding]:
     text = model.config.text_config
     if text.bos_token_id is None:
         return
-    name = special_token(model.folder, "bos_token")
-    if name is None:
+    template, name = template_of(model.tokenizer), special_token(model.folder, "bos_token")
+    if template is not None:
+        tokens = [str(model.tokenizer.id_to_token(token)) for token in template[0]]
+        yield ok("begin token", f"prompts begin with {' '.join(tokens) or 'none'}, as tokenizer.json says")
+    elif name is None:
         token = model.tokenizer.id_to_token(text.bos_token_id)
         fix = 'Write "bos_token" into tokenizer_config.json'
         yield notice("begin token", f"tokenizer_config.json names none: {token}, as config.json says", fix)

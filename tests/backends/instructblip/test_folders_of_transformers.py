@@ -337,6 +337,18 @@ def test_spaces_are_cleaned_up_as_transformers_does_it(tmp_path: Path) -> None:
         assert "".join(text_pieces(tokenizer, ids)) == tokenizer.decode(ids).strip()
 
 
+def test_a_bert_tokenizer_whose_files_contradict_each_other_is_refused(
+    tiny_folders: dict[str, Path], tmp_path: Path
+) -> None:
+    folder = copy(tiny_folders["t5"], tmp_path)
+    settings = folder / "qformer_tokenizer" / "tokenizer_config.json"
+    edit(settings, tokenizer_class="BertTokenizer", do_lower_case=True)
+    load(folder)
+    edit(settings, do_lower_case=False)
+    with pytest.raises(CheckpointError, match=r"do_lower_case is False, tokenizer\.json has True"):
+        load(folder)
+
+
 def test_a_table_under_other_names_is_read_and_two_that_differ_are_refused(tmp_path: Path) -> None:
     folder = save("t5", tmp_path / "model", {})
     right, file = ours(load(folder)), folder / "model.safetensors"

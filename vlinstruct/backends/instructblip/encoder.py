@@ -24,9 +24,11 @@ def resized_positions(table: Tensor, num_patches: int) -> Tensor:
         num_patches: along a side of the new square.
 
     Returns:
-        (1, 1 + num_patches^2, D), of the table's type.
+        (1, 1 + num_patches^2, D), of the table's type; a table of no square as it is, to be refused for its shape.
     """
     side = math.isqrt(table.shape[1] - 1)
+    if side * side != table.shape[1] - 1:
+        return table
     grid = table[:, 1:].reshape(1, side, side, -1).permute(0, 3, 1, 2)
     # In float32: bicubic weights of a half type lose what they interpolate.
     resized = F.interpolate(grid.float(), size=(num_patches, num_patches), mode="bicubic", align_corners=False)

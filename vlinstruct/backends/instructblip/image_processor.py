@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -14,8 +15,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from vlinstruct.backends.instructblip.config_reading import is_number, refuse
+from vlinstruct.backends.instructblip.config_reading import as_mapping, is_number, refuse
+from vlinstruct.backends.instructblip.configuration import InstructBlipConfig
 from vlinstruct.errors import CheckpointError, shortened
+from vlinstruct.files import read_json_object
 
 _CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 _CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -110,6 +113,38 @@ class ImageProcessor:
             message = "preprocessing produced values that are not finite: check image_std in preprocessor_config.json."
             raise CheckpointError(message, code="non_finite_pixels")
         return pixel_values
+
+
+def image_settings(folder: Path) -> tuple[dict[str, Any], str]:
+    """Returns a folder's settings of pictures, and the place that they stand at.
+
+    transformers 5 nests them in processor_config.json, and reads those where a preprocessor_config.json of an older
+    save lies beside; a folder may have neither, and the family's values hold.
+    """
+    nested = folder / "processor_config.json"
+    values = read_json_object(nested).get("image_processor") if nested.exists() else None
+    if values is not None:
+        place = f"image_processor in {nested}"
+        return dict(as_mapping(values, place)), place
+    flat = folder / "preprocessor_config.json"
+    return (read_json_object(flat) if flat.exists() else {}), str(flat)
+
+
+def read_image_processor(folder: Path, config: InstructBlipConfig, image_size: int | None = None) -> ImageProcessor:
+    """Reads how a folder's pictures become pixel values.
+
+    Args:
+        folder: of a model.
+        config: its configuration.
+        image_size: side in pixels that the user wants, whatever the file says; the file's and tower's if None.
+
+    Raises:
+        CheckpointError: a setting is of a wrong type, or cannot be followed.
+    """
+    values, place = image_settings(folder)
+    if image_size is not None:
+        values = {**values, "size": image_size}
+    return ImageProcessor.from_dict(values, image_size or config.vision_config.image_size, place)
 
 
 class _Settings:

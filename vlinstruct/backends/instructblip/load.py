@@ -14,28 +14,18 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from vlinstruct.backends.instructblip.attention import prefer_kernels_for_all_shapes
 from vlinstruct.backends.instructblip.backend import InstructBlipBackend
-from vlinstruct.backends.instructblip.config_reading import GENERATION_WITHOUT_EFFECT, as_mapping, refuse, token_ids
-from vlinstruct.backends.instructblip.configuration import InstructBlipConfig, TextConfig
+from vlinstruct.backends.instructblip.configuration import InstructBlipConfig
 from vlinstruct.backends.instructblip.encoder import resized_positions
-from vlinstruct.backends.instructblip.image_processor import ImageProcessor
+from vlinstruct.backends.instructblip.image_processor import read_image_processor
 from vlinstruct.backends.instructblip.network import InstructBlip
-from vlinstruct.backends.instructblip.tokenization import (
-    QFormerTokenizer,
-    TextTokenizer,
-    is_bpe,
-    named_id,
-    template_of,
-    tokenizer_settings,
-)
+from vlinstruct.backends.instructblip.tokenization import QFormerTokenizer, load_tokenizer, read_tokenizer
 from vlinstruct.backends.registry import identity_of
-from vlinstruct.errors import CheckpointError, InputError, shortened
-from vlinstruct.files import read_json_object
+from vlinstruct.errors import CheckpointError, InputError
 from vlinstruct.settings import Quantization
 from vlinstruct.values import Identity
 from vlinstruct.weights.placement import Placement, add_transfers
@@ -128,7 +118,7 @@ def load_model(
     return InstructBlipBackend(
         model,
         image_processor=read_image_processor(folder, config, image_size),
-        tokenizer=_load_tokenizer(folder, config),
+        tokenizer=load_tokenizer(folder, config.text_config),
         qformer_tokenizer=QFormerTokenizer(
             read_tokenizer(folder / "qformer_tokenizer"), max_length=config.qformer_config.max_position_embeddings
         ),
@@ -237,120 +227,3 @@ def require_same_tensors(got: Mapping[str, Shaped], expected: Mapping[str, Shape
     problems = [f"{len(names)} {kind} ({', '.join(names[:5])})" for kind, names in kinds.items() if names]
     if problems:
         raise CheckpointError(f"tensors do not fit the configuration in {where}: {'; '.join(problems)}.")
-
-
-def image_settings(folder: Path) -> tuple[dict[str, Any], str]:
-    """Returns a folder's settings of pictures, and the place that they stand at.
-
-    transformers 5 nests them in processor_config.json, and reads those where a preprocessor_config.json of an older
-    save lies beside; a folder may have neither, and the family's values hold.
-    """
-    nested = folder / "processor_config.json"
-    values = read_json_object(nested).get("image_processor") if nested.exists() else None
-    if values is not None:
-        place = f"image_processor in {nested}"
-        return dict(as_mapping(values, place)), place
-    flat = folder / "preprocessor_config.json"
-    return (read_json_object(flat) if flat.exists() else {}), str(flat)
-
-
-def read_image_processor(folder: Path, config: InstructBlipConfig, image_size: int | None = None) -> ImageProcessor:
-    """Reads how a folder's pictures become pixel values.
-
-    Args:
-        folder: of a model.
-        config: its configuration.
-        image_size: side in pixels that the user wants, whatever the file says; the file's and tower's if None.
-
-    Raises:
-        CheckpointError: a setting is of a wrong type, or cannot be followed.
-    """
-    values, place = image_settings(folder)
-    if image_size is not None:
-        values = {**values, "size": image_size}
-    return ImageProcessor.from_dict(values, image_size or config.vision_config.image_size, place)
-
-
-def _load_tokenizer(folder: Path, config: InstructBlipConfig) -> TextTokenizer:
-    text_config, tokenizer = config.text_config, read_tokenizer(folder)
-    # Fewer is no mistake: tables are padded, FlanT5's from 32101 to 32128 rows.
-    if tokenizer.get_vocab_size() > text_config.vocab_size:
-        raise CheckpointError(
-            f"the tokenizer in {folder} has {tokenizer.get_vocab_size()} tokens, the language model "
-            f"{text_config.vocab_size}: they do not belong together."
-        )
-    settings = tokenizer_settings(folder)
-    # The tokenizer's own tokens win. InstructBLIP's Vicuna was trained with `</s>` in front (LAVIS), and made from a
-    # configuration of the first LLaMA, whose end token, 1, is the tokenizer's beginning.
-    eos_id = named_id(tokenizer, settings, "eos_token", text_config.eos_token_id)
-    assert eos_id is not None
-    if not 0 <= eos_id < text_config.vocab_size:
-        raise CheckpointError(f"texts end with id {eos_id} in {folder}, which the vocabulary does not have.")
-    prefix, suffix = template_of(tokenizer) or _usual_template(tokenizer, settings, text_config, eos_id)
-    more_ids = (text_config.eos_token_id, *text_config.more_eos_token_ids, *_generation_end_ids(folder))
-    return TextTokenizer(
-        tokenizer,
-        eos_id=eos_id,
-        prompt_prefix=prefix,
-        prompt_suffix=suffix,
-        more_stop_ids=tuple(token for token in dict.fromkeys(more_ids) if token != eos_id),
-        cleans_up_spaces=settings.get("clean_up_tokenization_spaces") is True and not is_bpe(tokenizer),
-    )
-
-
-def _usual_template(
-    tokenizer: Tokenizer, settings: Mapping[str, Any], text_config: TextConfig, eos_id: int
-) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Returns what stands around a prompt where tokenizer.json does not say it.
-
-    `add_bos_token` and `add_eos_token` of tokenizer_config.json are not asked: transformers 5 ignores them, too, where
-    there is a tokenizer.json.
-    """
-    if text_config.prompt_has_eos:
-        return (), (eos_id,)
-    bos_id = named_id(tokenizer, settings, "bos_token", text_config.bos_token_id)
-    return () if bos_id is None else (bos_id,), ()
-
-
-def _generation_end_ids(folder: Path) -> tuple[int, ...]:
-    """Returns the ids at which `generate` stops with this folder.
-
-    Of its other settings those that we have options for are the user's to choose; one that forbids or forces tokens is
-    refused.
-
-    Raises:
-        CheckpointError: it has such a setting.
-    """
-    path = folder / "generation_config.json"
-    if not path.exists():
-        return ()
-    values = read_json_object(path)
-    ids = token_ids(values.pop("eos_token_id", None), f"eos_token_id in {path}")
-    tokens = ("bos_token_id", "pad_token_id", "decoder_start_token_id")
-    problems = [
-        f"{name} is {shortened(str(value), 40)}"
-        for name, value in values.items()
-        if value is not None and name not in GENERATION_WITHOUT_EFFECT and name not in tokens
-    ]
-    refuse(problems, str(path))
-    return ids
-
-
-def read_tokenizer(folder: Path) -> Tokenizer:
-    """Reads a folder's tokenizer.json; where there is only an old file, transformers converts it.
-
-    Raises:
-        CheckpointError: it is missing or damaged.
-    """
-    path = folder / "tokenizer.json"
-    if not path.exists():
-        if not any((folder / name).exists() for name in ("tokenizer.model", "spiece.model", "vocab.txt")):
-            raise CheckpointError(f"tokenizer.json is missing in {folder}", advice="Give a complete model folder.")
-        from transformers import AutoTokenizer
-
-        return AutoTokenizer.from_pretrained(folder, use_fast=True, local_files_only=True).backend_tokenizer
-    read_json_object(path)  # the library's own messages do not name the file
-    try:
-        return Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises bare Exception
-        raise CheckpointError(f"{path} is not a tokenizer that this version can read: {error}.") from error

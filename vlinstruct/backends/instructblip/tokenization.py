@@ -14,7 +14,9 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from vlinstruct.errors import CheckpointError
+from vlinstruct.backends.instructblip.config_reading import GENERATION_WITHOUT_EFFECT, refuse, token_ids
+from vlinstruct.backends.instructblip.text_config import TextConfig
+from vlinstruct.errors import CheckpointError, shortened
 from vlinstruct.files import read_json_object
 
 logger = logging.getLogger(__name__)
@@ -225,3 +227,115 @@ def _spelling(settings: Mapping[str, Any], name: str) -> str | None:
     token = settings.get(name)
     content = token.get("content") if isinstance(token, Mapping) else token
     return content if isinstance(content, str) else None
+
+
+def load_tokenizer(folder: Path, text_config: TextConfig) -> TextTokenizer:
+    """Reads the language model's tokenizer, with the tokens that its folder puts around a prompt and stops at.
+
+    Raises:
+        CheckpointError: a file is missing or damaged, has a setting that we do not follow, or is of another model.
+    """
+    tokenizer = read_tokenizer(folder)
+    # Fewer is no mistake: tables are padded, FlanT5's from 32101 to 32128 rows.
+    if tokenizer.get_vocab_size() > text_config.vocab_size:
+        raise CheckpointError(
+            f"the tokenizer in {folder} has {tokenizer.get_vocab_size()} tokens, the language model "
+            f"{text_config.vocab_size}: they do not belong together."
+        )
+    settings = tokenizer_settings(folder)
+    # The tokenizer's own tokens win. InstructBLIP's Vicuna was trained with `</s>` in front (LAVIS), and made from a
+    # configuration of the first LLaMA, whose end token, 1, is the tokenizer's beginning.
+    eos_id = named_id(tokenizer, settings, "eos_token", text_config.eos_token_id)
+    assert eos_id is not None
+    if not 0 <= eos_id < text_config.vocab_size:
+        raise CheckpointError(f"texts end with id {eos_id} in {folder}, which the vocabulary does not have.")
+    prefix, suffix = template_of(tokenizer) or _usual_template(tokenizer, settings, text_config, eos_id)
+    more_ids = (text_config.eos_token_id, *text_config.more_eos_token_ids, *_generation_end_ids(folder))
+    return TextTokenizer(
+        tokenizer,
+        eos_id=eos_id,
+        prompt_prefix=prefix,
+        prompt_suffix=suffix,
+        more_stop_ids=tuple(token for token in dict.fromkeys(more_ids) if token != eos_id),
+        cleans_up_spaces=settings.get("clean_up_tokenization_spaces") is True and not is_bpe(tokenizer),
+    )
+
+
+def _usual_template(
+    tokenizer: Tokenizer, settings: Mapping[str, Any], text_config: TextConfig, eos_id: int
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Returns what stands around a prompt where tokenizer.json does not say it.
+
+    `add_bos_token` and `add_eos_token` of tokenizer_config.json are not asked: transformers 5 ignores them, too, where
+    there is a tokenizer.json.
+    """
+    if text_config.prompt_has_eos:
+        return (), (eos_id,)
+    bos_id = named_id(tokenizer, settings, "bos_token", text_config.bos_token_id)
+    return () if bos_id is None else (bos_id,), ()
+
+
+def _generation_end_ids(folder: Path) -> tuple[int, ...]:
+    """Returns the ids at which `generate` stops with this folder.
+
+    Of its other settings those that we have options for are the user's to choose; one that forbids or forces tokens is
+    refused.
+
+    Raises:
+        CheckpointError: it has such a setting.
+    """
+    path = folder / "generation_config.json"
+    if not path.exists():
+        return ()
+    values = read_json_object(path)
+    ids = token_ids(values.pop("eos_token_id", None), f"eos_token_id in {path}")
+    tokens = ("bos_token_id", "pad_token_id", "decoder_start_token_id")
+    problems = [
+        f"{name} is {shortened(str(value), 40)}"
+        for name, value in values.items()
+        if value is not None and name not in GENERATION_WITHOUT_EFFECT and name not in tokens
+    ]
+    refuse(problems, str(path))
+    return ids
+
+
+def _require_agreement(tokenizer: Mapping[str, Any], settings: Mapping[str, Any], folder: Path) -> None:
+    """Refuses a BERT tokenizer whose two files spell differently: which one counts depends on transformers' version.
+
+    Raises:
+        CheckpointError: they do.
+    """
+    normalizer = tokenizer.get("normalizer")
+    is_bert = str(settings.get("tokenizer_class")).startswith("BertTokenizer")
+    if not is_bert or not isinstance(normalizer, Mapping) or normalizer.get("type") != "BertNormalizer":
+        return
+    names = {"do_lower_case": "lowercase", "strip_accents": "strip_accents"}
+    names |= {"tokenize_chinese_chars": "handle_chinese_chars"}
+    problems = [
+        f"{name} is {settings[name]}, tokenizer.json has {normalizer.get(own)}"
+        for name, own in names.items()
+        if settings.get(name) is not None and settings[name] != normalizer.get(own)
+    ]
+    refuse(problems, str(folder / "tokenizer_config.json"))
+
+
+def read_tokenizer(folder: Path) -> Tokenizer:
+    """Reads a folder's tokenizer.json; where there is only an old file, transformers converts it.
+
+    Raises:
+        CheckpointError: it is missing or damaged.
+    """
+    path = folder / "tokenizer.json"
+    if not path.exists():
+        if not any((folder / name).exists() for name in ("tokenizer.model", "spiece.model", "vocab.txt")):
+            raise CheckpointError(f"tokenizer.json is missing in {folder}", advice="Give a complete model folder.")
+        from transformers import AutoTokenizer
+
+        return AutoTokenizer.from_pretrained(folder, use_fast=True, local_files_only=True).backend_tokenizer
+    _require_agreement(read_json_object(path), tokenizer_settings(folder), folder)
+    # As it stands, which is what transformers 5.3 does. Version 5.24 builds classes that have a name of their own from
+    # the vocabulary alone: a T5Tokenizer loses the file's normalizer, and reads "Été" as unknown.
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises bare Exception
+        raise CheckpointError(f"{path} is not a tokenizer that this version can read: {error}.") from error
