@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from vlinstruct.model import Model
 
+_PEFT_FILES = ("adapter_config.json", "adapter_model.safetensors")
 SHARED_SCHEMA = "vlinstruct.optimize_shared/1"
 DEFAULT_RUN = RunSettings()
 
@@ -313,7 +314,7 @@ class _ChosenModel:
             # The adapter's own module would import torch; whether the folder is sound is told when it is loaded.
             folder = find_adapter(self.settings.adapter, offline=self.settings.offline)
             if (folder / "adapter_config.json").is_file():  # a LoRA folder of PEFT's, without alignment layers
-                adapter = [file_sha256(folder / name) for name in ("adapter_config.json", "adapter_model.safetensors")]
+                adapter = [file_sha256(folder / name, kind="model") for name in _PEFT_FILES]
             else:
                 config = read_json_object(folder / "alignment_config.json")
                 adapter = [config.get("sha256"), config.get("use_ema")]

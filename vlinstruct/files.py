@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from functools import cache
 from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO, Literal, overload
 from weakref import WeakSet
 
 from vlinstruct.errors import (
@@ -28,14 +28,19 @@ from vlinstruct.errors import (
     InputError,
     OutputInUseError,
     ResourceError,
+    VlinstructError,
     printable,
 )
 
-Kind = Literal["image", "data"]
+Kind = Literal["image", "data", "model"]
 PathLike = str | os.PathLike[str]
 
-_ERRORS: dict[Kind, type[InputError]] = {"image": ImageError, "data": DataError}
-_WHATS: dict[Kind, str] = {"image": "cannot read image", "data": "cannot read file"}
+_ERRORS: dict[Kind, type[VlinstructError]] = {"image": ImageError, "data": DataError, "model": CheckpointError}
+_WHATS: dict[Kind, str] = {
+    "image": "cannot read image",
+    "data": "cannot read file",
+    "model": "cannot read file of a model",
+}
 
 _REASONS = {
     errno.ENOENT: ("missing", "no such file", "Check the path"),
@@ -50,7 +55,11 @@ _BAD_PATH = ("bad_path", "the path holds a character no path can hold", "Check t
 _MAX_JSON_BYTES = 50_000_000  # a real tokenizer.json has 2-17 MB
 
 
-def refusal(kind: Kind, place: object, code: str, why: str, advice: str) -> InputError:
+@overload
+def refusal(kind: Literal["image", "data"], place: object, code: str, why: str, advice: str) -> InputError: ...
+@overload
+def refusal(kind: Kind, place: object, code: str, why: str, advice: str) -> VlinstructError: ...
+def refusal(kind: Kind, place: object, code: str, why: str, advice: str) -> VlinstructError:
     """Builds the error of a file that cannot be read; its code is `<kind>_<code>`."""
     return _ERRORS[kind].at(_WHATS[kind], place, why, advice, code=f"{kind}_{code}")
 
@@ -63,7 +72,8 @@ def open_regular(path: PathLike, *, kind: Kind) -> BufferedReader:
         kind: chooses the error's class and the prefix of its code.
 
     Raises:
-        ImageError or DataError: missing, a directory, not a regular file, no permission, a loop of links.
+        ImageError, DataError or CheckpointError, by its kind: missing, a directory, not a regular file, no permission, a
+            loop of links.
     """
     try:
         # Looked at before it is opened: opening a device can act on it, opening a pipe can wait for ever.
@@ -78,7 +88,7 @@ def open_regular(path: PathLike, *, kind: Kind) -> BufferedReader:
         raise refusal(kind, os.fspath(path), *_BAD_PATH) from error
     try:
         _check_regular(os.fstat(stream.fileno()), path, kind)
-    except InputError:
+    except VlinstructError:
         stream.close()
         raise
     return stream
@@ -95,7 +105,7 @@ def read_regular(path: PathLike, *, kind: Kind, max_bytes: int) -> bytes:
     """Reads a whole file of at most `max_bytes`; a larger one is refused before a byte of it is read.
 
     Raises:
-        ImageError or DataError: as `open_regular`; also too large, or changed while it was read.
+        ImageError, DataError or CheckpointError: as `open_regular`; also too large, or changed while it was read.
     """
     with open_regular(path, kind=kind) as stream:
         size = os.fstat(stream.fileno()).st_size
@@ -111,7 +121,7 @@ def read_regular(path: PathLike, *, kind: Kind, max_bytes: int) -> bytes:
     return content
 
 
-def too_many_bytes(kind: Kind, place: object, size_bytes: int | None, max_bytes: int) -> InputError:
+def too_many_bytes(kind: Kind, place: object, size_bytes: int | None, max_bytes: int) -> VlinstructError:
     """Builds the error of a file past the byte cap; `size_bytes` is None where reading stopped at the cap."""
     size = f"{size_bytes:,} bytes" if size_bytes is not None else f"more than {max_bytes:,} bytes"
     why = f"{size}, at most {max_bytes:,} are read"
@@ -124,16 +134,10 @@ def read_json_object(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: the file is missing, too large, not UTF-8, no JSON or no object.
     """
+    if not os.path.lexists(path):
+        raise CheckpointError(f"{path.name} is missing in {path.parent}", advice="Give a complete model folder.")
     try:
-        if path.stat().st_size > _MAX_JSON_BYTES:
-            raise CheckpointError(f"{path} is larger than {_MAX_JSON_BYTES} bytes: not a configuration file.")
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CheckpointError(
-            f"{path.name} is missing in {path.parent}", advice="Give a complete model folder."
-        ) from None
-    except OSError as error:
-        raise CheckpointError(f"cannot read {path}: {error.strerror}.") from error
+        values = json.loads(read_regular(path, kind="model", max_bytes=_MAX_JSON_BYTES).decode("utf-8"))
     except (ValueError, RecursionError):
         raise CheckpointError(f"{path} is damaged: not valid JSON", advice="Download or copy it again.") from None
     if not isinstance(values, dict):
@@ -245,11 +249,14 @@ def _lock_holder(stream: BinaryIO) -> str:
     return f"process {pids[0]}" if pids and pids[0].isdigit() and pids[0] != "0" else "another process"
 
 
-def file_sha256(path: PathLike) -> str:
+def file_sha256(path: PathLike, *, kind: Kind) -> str:
     """Returns a file's SHA-256 as hex digits.
 
     Raises:
-        OSError: it cannot be read.
+        ImageError, DataError or CheckpointError, by its kind: it is missing, no regular file or cannot be read.
     """
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    with open_regular(path, kind=kind) as file:
+        try:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise refusal(kind, os.fspath(path), *_UNREADABLE) from error

@@ -22,7 +22,7 @@ from vlinstruct.backends.registry import (
 )
 from vlinstruct.errors import CheckpointError, NetworkError
 from vlinstruct.evaluation.report.published import PUBLISHED
-from vlinstruct.weights.safetensors_files import fingerprint
+from vlinstruct.weights.fingerprint import fingerprint
 
 
 @pytest.mark.parametrize("name", [name for name, backbone in BACKBONES.items() if backbone.hub_id])

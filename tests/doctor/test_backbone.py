@@ -73,7 +73,7 @@ def test_mini_has_nothing_to_report() -> None:
         ((), {"vision_config": [1]}, "configuration", "problem", "an object was expected"),
         (("text_config",), {"eos_token_id": "x"}, "configuration", "problem", "an id or a list of ids was expected"),
         ((), {"architectures": ["Other"]}, "architecture", "notice", "names ['Other']"),
-        ((), {"auto_map": {"AutoModel": "evil.Model"}}, "code", "notice", "config.json (auto_map) asks for code"),
+        ((), {"auto_map": {"AutoModel": "evil.Model"}}, "code", "problem", "config.json (auto_map) asks for code"),
         ((), {"num_query_tokens": None}, "num_query_tokens", "notice", "taken for 32"),
         ((), {"num_query_tokens": None}, "tensors", "problem", "query_tokens (1, 4, 24) instead of (1, 32, 24)"),
         ((), {"image_token_index": None}, "image_token_index", "notice", "an old snapshot"),

@@ -22,8 +22,8 @@ from PIL import Image
 
 from vlinstruct.backends.registry import find_folder
 from vlinstruct.errors import CheckpointError, NetworkError, ResourceError, VlinstructError
+from vlinstruct.weights.fingerprint import fingerprint
 from vlinstruct.weights.hub import cached_folder, names_code
-from vlinstruct.weights.safetensors_files import fingerprint
 
 HUB_ID = "owner/instructblip"
 TOKEN = "hf_thisIsASecretOfTheTests"

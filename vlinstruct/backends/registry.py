@@ -22,8 +22,8 @@ from vlinstruct.backends.instructblip.configuration import InstructBlipConfig
 from vlinstruct.errors import CheckpointError
 from vlinstruct.files import read_json_object
 from vlinstruct.values import Identity
-from vlinstruct.weights.hub import download, revision_of
-from vlinstruct.weights.safetensors_files import fingerprint
+from vlinstruct.weights.fingerprint import fingerprint
+from vlinstruct.weights.hub import download, refuse_code, revision_of
 
 DEFAULT_BACKBONE = "mini"
 # What ships in the package, by name: its folder in `vlinstruct/mini`.
@@ -182,12 +182,14 @@ def identity_of(folder: Path, name: str | None = None) -> Identity:
     if not (folder / "config.json").exists() and any(folder.glob("*.gguf")):
         why = "it holds GGUF, llama.cpp's quantized format, and no config.json"
         raise CheckpointError.at("cannot use backbone", name, why, "Give the folder that the GGUF file was made of")
+    config = read_json_object(folder / "config.json")
+    refuse_code(folder, name, config)
     return Identity(
         name=name,
         folder=folder,
         revision=revision_of(folder),
         entry=known_backbone(name),
-        config=read_json_object(folder / "config.json"),
+        config=config,
         # Not read here: it reads 64 places of every shard, and most commands never ask for it.
         read_fingerprint=partial(fingerprint, folder),
     )
@@ -201,11 +203,13 @@ def find_adapter(name: str, *, offline: bool = False) -> Path:
         offline: use what is cached, open no connection.
 
     Raises:
-        CheckpointError: nothing is known by that name, or there is no such folder.
+        CheckpointError: nothing is known by that name, there is no such folder, or it asks for code of its own.
         NetworkError: it is not cached and cannot be downloaded.
         ResourceError: the hub's cache cannot be written.
     """
-    return find_folder(name, offline=offline, what="adapter")
+    folder = find_folder(name, offline=offline, what="adapter")
+    refuse_code(folder, name)
+    return folder
 
 
 def known_backbone(name: str) -> Backbone | None:

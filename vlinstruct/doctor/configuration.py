@@ -36,12 +36,12 @@ def architecture(model: ModelFolder) -> Iterator[Finding]:
 
 
 def code(model: ModelFolder) -> Iterator[Finding]:
-    """Settings that make other libraries run a model's own code; we refuse to load a hub repository that has one."""
+    """Settings that make other libraries run a model's own code; a folder that has one is refused."""
     settings = {path.name: names_code(read_json_object(path)) for path in sorted(model.folder.glob("*config.json"))}
     places = [f"{name} ({setting})" for name, setting in settings.items() if setting is not None]
     if places:
-        message = f"{', '.join(places)} asks for code of its own: we never run it, other libraries may"
-        yield notice("code", message, "Remove the setting")
+        message = f"{', '.join(places)} asks for code of its own, which we never run and other libraries may"
+        yield problem("code", message, "Remove the setting")
     else:
         yield ok("code", "none is asked for")
 

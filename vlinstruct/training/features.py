@@ -141,8 +141,8 @@ def features_fingerprint(samples: Sequence[TrainingSample], backend: InstructBli
 def _picture_sha256(path: Path) -> str:
     """Returns a picture's checksum; one that cannot be read is reported when its turn comes."""
     try:
-        return file_sha256(path)
-    except OSError:
+        return file_sha256(path, kind="image")
+    except ImageError:
         return "unreadable"
 
 

@@ -162,6 +162,9 @@ def newest_state(folder: Path) -> tuple[TrainingState | None, list[str]]:
     return None, []
 
 
+_FILES = ("learning.safetensors", "optimizer.safetensors", "state.json")
+
+
 def _checkpoints(folder: Path) -> list[Path]:
     return sorted(folder.glob(f"{_PREFIX}*")) if folder.is_dir() else []
 
@@ -172,7 +175,7 @@ def _write_files(folder: Path, state: TrainingState) -> None:
         write_tensors(values, folder / f"{name}.safetensors")
     standing = asdict(state.standing)
     _write_json(folder / "state.json", {"step": state.step, "facts": state.facts, "standing": standing})
-    sums = {path.name: file_sha256(path) for path in sorted(folder.iterdir())}
+    sums = {path.name: file_sha256(path, kind="model") for path in sorted(folder.iterdir())}
     for name in sums:
         (folder / name).chmod(mode_under_umask())  # safetensors writes 0600, and does not sync
         sync(folder / name)
@@ -185,9 +188,11 @@ def _what_is_wrong(path: Path) -> str | None:
     """Returns why a checkpoint is not whole; None if it is."""
     try:
         sums = read_json_object(path / "manifest.json")
-        damaged = [name for name, digest in sums.items() if file_sha256(path / name) != digest]
-    except (CheckpointError, OSError) as error:
-        return getattr(error, "message", None) or "a file is missing"
+        damaged = [name for name, digest in sums.items() if file_sha256(path / name, kind="model") != digest]
+    except CheckpointError as error:
+        return error.message
+    if missing := [name for name in _FILES if name not in sums]:
+        return f"manifest.json lacks {missing[0]}"
     return f"{damaged[0]} has another checksum" if damaged else None
 
 

@@ -13,7 +13,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +21,11 @@ from typing import Any
 
 from vlinstruct.errors import CheckpointError, NetworkError, ResourceError, VlinstructError, printable
 from vlinstruct.files import read_json_object
+from vlinstruct.weights.fingerprint import SETTINGS_FILES
 from vlinstruct.weights.safetensors_files import INDEX_FILE, header
 
 # What a model folder consists of: no .bin or .pth (pickles), no .py, and no other framework's copy of the weights.
-_HUB_FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "qformer_tokenizer/*")
+_HUB_FILES = ("*.safetensors", *SETTINGS_FILES, *(f"qformer_tokenizer/{pattern}" for pattern in SETTINGS_FILES))
 _SETTINGS = ("*.json",)
 # Of a training's folder: optimizer, cached features and checkpoints stay on the machine.
 _UPLOADED = ["README.md", "alignment_config.json", "alignment.safetensors", "lora/*", "curve.png", "log.jsonl"]
@@ -45,6 +46,29 @@ def names_code(values: object) -> str | None:
     return next(filter(None, map(names_code, values)), None) if isinstance(values, list) else None
 
 
+def refuse_code(folder: Path, name: str, config: Mapping[str, Any] | None = None) -> None:
+    """Refuses a model whose settings would make a library run code of its folder, before any library sees it.
+
+    Args:
+        folder: of a model, a tokenizer or an adapter, here or in the hub's cache.
+        name: what messages call it.
+        config: the content of its config.json where that is known already.
+
+    Raises:
+        CheckpointError: it has such a setting, or a damaged settings file.
+    """
+    for path in sorted([*folder.glob("*config.json"), *folder.glob("*/*config.json")]):
+        # An empty file is a damaged one, which is told where it is read.
+        if path == folder / "config.json" and config is not None:
+            setting = names_code(dict(config))
+        else:
+            setting = names_code(read_json_object(path)) if path.is_file() and path.stat().st_size else None
+        if setting is not None:
+            why = f"its {path.name} asks for code of its own ({setting}), which is never run"
+            advice = "Give a model of the InstructBLIP family without code"
+            raise CheckpointError.at("refused model", printable(name), why, advice)
+
+
 def download(hub_id: str, *, offline: bool, check_config: Callable[[dict[str, Any]], object]) -> Path:
     """Gets a repository; its settings first, so that what will be refused is not downloaded.
 
@@ -62,13 +86,7 @@ def download(hub_id: str, *, offline: bool, check_config: Callable[[dict[str, An
         ResourceError: the hub's cache cannot be written.
     """
     folder = _snapshot(hub_id, _SETTINGS, offline=offline)
-    for path in sorted(folder.rglob("*config.json")):
-        # An empty file is a damaged one, which is told below.
-        setting = names_code(read_json_object(path)) if path.is_file() and path.stat().st_size else None
-        if setting is not None:
-            why = f"its {path.name} asks for code of its own ({setting}), which is never run"
-            advice = "Give a model of the InstructBLIP family without code"
-            raise CheckpointError.at("refused model", printable(hub_id), why, advice)
+    refuse_code(folder, hub_id)
     config = folder / "config.json"
     if config.is_file() and config.stat().st_size:
         check_config(read_json_object(config))

@@ -6,7 +6,6 @@ Legend: a shard is one safetensors file; its header is JSON that tells every ten
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 import re
@@ -31,7 +30,6 @@ _OTHER_FORMATS: Mapping[str, str] = {
     ".onnx": "ONNX",
 }
 _MAX_HEADER_BYTES = 100_000_000  # safetensors' own limit
-_NUM_SAMPLES, _SAMPLE_BYTES = 64, 4096
 
 
 def shards(folder: Path) -> list[Path]:
@@ -120,25 +118,6 @@ def header(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise CheckpointError(f"{path} is {_what_is_wrong(path)}", advice="Download or copy it again.")
     return values
-
-
-def fingerprint(folder: Path) -> str:
-    """Identifies a folder's weights without reading all of them.
-
-    Returns:
-        16 hex digits of a SHA-256 over every shard's size, header and 64 blocks of 4 KiB spread over the file: other
-        weights of the same shape change it, copying and touching the files does not.
-    """
-    # Sampled: whoever resumes waits for it, and a hash over all of Vicuna-13B would read 57 GB.
-    digest = hashlib.sha256()
-    for path in shards(folder):
-        size = path.stat().st_size
-        digest.update(json.dumps([path.name, size, header(path)], sort_keys=True).encode())
-        with path.open("rb") as file:
-            for index in range(_NUM_SAMPLES):
-                file.seek(index * max(size - _SAMPLE_BYTES, 0) // (_NUM_SAMPLES - 1))
-                digest.update(file.read(_SAMPLE_BYTES))
-    return digest.hexdigest()[:16]
 
 
 def write_tensors(values: Mapping[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:

@@ -13,7 +13,6 @@ layers, and what it was trained on shows in its matrices alone.
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -113,7 +112,7 @@ def save_adapter(
     config = AdapterConfig(
         backbone=architecture(model.config),
         use_ema=model.use_ema,
-        sha256=_sha256(folder / TENSORS_FILE),
+        sha256=file_sha256(folder / TENSORS_FILE, kind="model"),
         layers=list(layers),
         lora=lora,
         training=dict(training or {}),
@@ -162,10 +161,10 @@ def read_adapter(folder: Path) -> tuple[AdapterConfig, dict[str, Tensor]]:
         config = read_adapter_config(folder)
         # Two files cannot be replaced at once: the checksum says whether they belong together, before and after the
         # tensors are read.
-        if _sha256(folder / TENSORS_FILE) != config.sha256:
+        if file_sha256(folder / TENSORS_FILE, kind="model") != config.sha256:
             continue
         layers = dict(tensors(folder / TENSORS_FILE))
-        if _sha256(folder / TENSORS_FILE) == config.sha256:
+        if file_sha256(folder / TENSORS_FILE, kind="model") == config.sha256:
             return config, layers
     raise CheckpointError(f"damaged adapter: {folder / TENSORS_FILE} does not have the checksum of {CONFIG_FILE}.")
 
@@ -177,7 +176,7 @@ def read_adapter_config(folder: Path) -> AdapterConfig:
         CheckpointError: it is missing, damaged or of a newer format.
     """
     if is_peft_folder(folder):
-        sha256 = _sha256(folder / LORA_CONFIG_FILE) + _sha256(folder / LORA_TENSORS_FILE)
+        sha256 = "".join(file_sha256(folder / name, kind="model") for name in (LORA_CONFIG_FILE, LORA_TENSORS_FILE))
         return AdapterConfig(backbone={}, use_ema=False, sha256=sha256, layers=(), lora=True)
     values = read_json_object(folder / CONFIG_FILE)
     if values.get("format") != FORMAT:
@@ -242,10 +241,3 @@ def require_same_architecture(config: AdapterConfig, backbone: InstructBlipConfi
     ]
     if differences:
         raise CheckpointError(f"the adapter {folder} was made for another backbone: {', '.join(differences)}.")
-
-
-def _sha256(path: Path) -> str:
-    try:
-        return file_sha256(path)
-    except OSError as error:
-        raise CheckpointError(f"cannot read {path}: {os.strerror(error.errno or 0)}.") from error

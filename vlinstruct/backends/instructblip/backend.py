@@ -10,7 +10,7 @@ Legend: B rows, C context positions, L the language model's width, T Q-Former to
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeVar, cast
 
 import torch
@@ -27,7 +27,7 @@ from vlinstruct.backends.instructblip.network import InstructBlip
 from vlinstruct.backends.instructblip.prefixes import PrefixStore, SeenPicture, stacked
 from vlinstruct.backends.instructblip.scoring import target_nll
 from vlinstruct.backends.instructblip.tokenization import QFormerTokenizer, TextTokenizer, text_pieces
-from vlinstruct.errors import InputError, TextError
+from vlinstruct.errors import CheckpointError, InputError, TextError
 from vlinstruct.settings import GenerationSettings
 from vlinstruct.values import Abilities, Failed, Identity, TokenCount, TokenScores, Usage
 
@@ -157,7 +157,10 @@ class InstructBlipBackend(Backend):
 
         def scores(places: Sequence[int], ids: Sequence[Sequence[int]]) -> list[list[TokenScores]]:
             encode = self.tokenizer.target_ids if with_end else self.tokenizer.encode
-            target_ids = [[encode(text)[:num_first] for text in targets[place]] for place in places]
+            target_ids = [
+                [self._bounded(encode(text)[:num_first], "text", "Shorten it.") for text in targets[place]]
+                for place in places
+            ]
             if not any(map(any, target_ids)):  # nothing to read: no target at all, or only blank ones
                 return [[TokenScores(tokens=(), token_nll=()) for _ in row_ids] for row_ids in target_ids]
             context = self.context_of_ids(ids, self._prefix_of([rows[place] for place in places]))
@@ -201,13 +204,29 @@ class InstructBlipBackend(Backend):
         for place, row in enumerate(rows):
             try:
                 batches.setdefault(bool(row.seen), {})[place] = self.prompt_ids(_full_prompt(row))
-            except InputError as error:
+            except (InputError, CheckpointError) as error:
                 outcomes[place] = Failed(error=error)
         with self._turn:
             for batch in batches.values():
-                if batch:
-                    outcomes.update(zip(batch, work(list(batch), list(batch.values())), strict=True))
+                of_batch = self._apart(batch, work)
+                outcomes.update(of_batch)
         return [outcomes[place] for place in range(len(rows))]
+
+    def _apart(
+        self, batch: Mapping[int, Sequence[int]], work: Callable[[Sequence[int], Sequence[Sequence[int]]], list[T]]
+    ) -> dict[int, T | Failed]:
+        """Works on a batch; where it fails, on its rows one by one, so that the row at fault fails alone.
+
+        A row whose numbers overflow, in a narrow type or over one damaged embedding, says nothing of the others.
+        """
+        if not batch:
+            return {}
+        try:
+            return dict(zip(batch, work(list(batch), list(batch.values())), strict=True))
+        except (InputError, CheckpointError) as error:
+            if len(batch) == 1:
+                return dict.fromkeys(batch, Failed(error=error))
+        return {place: outcome for row in batch.items() for place, outcome in self._apart(dict([row]), work).items()}
 
     def _prefix_of(self, rows: Sequence[Row]) -> Sequence[Tensor] | None:
         """Returns every row's projected queries, (Q, L), or (2Q, L) under EMA; None for rows without a picture.
@@ -289,13 +308,13 @@ class InstructBlipBackend(Backend):
             TextError: it has more tokens than the language model takes.
         """
         # Refused, not cut: without its end an instruction asks something else.
-        ids, max_positions = self.tokenizer.prompt_ids(prompt), self.network.config.text_config.max_positions
-        if max_positions is not None and len(ids) > max_positions:
-            raise TextError(
-                f"prompt too long: {len(ids)} tokens, the language model takes {max_positions}",
-                advice="Shorten the instruction.",
-                code="text_too_long",
-            )
+        return self._bounded(self.tokenizer.prompt_ids(prompt), "prompt", "Shorten the instruction.")
+
+    def _bounded(self, ids: list[int], what: str, advice: str) -> list[int]:
+        most = self.network.config.text_config.max_text_tokens
+        if len(ids) > most:
+            message = f"{what} too long: {len(ids)} tokens, the language model takes {most}"
+            raise TextError(message, advice=advice, code="text_too_long")
         return ids
 
 

@@ -19,6 +19,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 from vlinstruct.errors import CheckpointError, shortened
 
 _MAX_SHOWN = 4
+_MOST, _MOST_LAYERS = 10_000_000, 1_000  # ten times what the largest models have
 
 # What is on in training alone, or sets weights that a file replaces.
 _TRAINING = (
@@ -40,7 +41,7 @@ _BOOKKEEPING = (
     "_commit_hash",
     "_name_or_path",
     "architectures",
-    "auto_map",  # code that is never run
+    "auto_map",  # names code, for which a folder is refused as a whole (`weights.hub.refuse_code`)
     "chunk_size_feed_forward",
     "dtype",
     "finetuning_task",
@@ -194,10 +195,22 @@ def _wrong_type(name: str, value: object, kind: Any) -> str | None:
     if float in kinds:
         is_right = is_number(value) and float(value) > 0  # type: ignore[arg-type]  # is_number says so
         return None if is_right else "a number above 0"
-    # Ids may be -1, which means none; sizes and counts may not.
+    # Ids may be -1, which means none; sizes and counts may not. A module is built before its weights are looked for, so
+    # a billion layers would be built for hours.
     least = -1 if name.endswith(("_token_id", "_token_index")) else 1
-    is_right = isinstance(value, int) and not isinstance(value, bool) and value >= least
-    return None if is_right else f"a whole number from {least}"
+    most = _MOST_LAYERS if name.endswith("layers") else _MOST
+    is_right = isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+    return None if is_right else f"a whole number from {least} to {most:,}"
+
+
+def refuse_uneven(width: int, num_heads: int, place: str) -> None:
+    """Refuses a width that cannot be cut into so many heads.
+
+    Raises:
+        CheckpointError: it cannot.
+    """
+    if width % num_heads:
+        refuse([f"hidden_size is {width}, which {num_heads} attention heads do not divide"], place)
 
 
 def is_number(value: object) -> bool:

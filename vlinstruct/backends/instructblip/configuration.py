@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar, Self
 
-from vlinstruct.backends.instructblip.config_reading import as_mapping, part_fields
+from vlinstruct.backends.instructblip.config_reading import as_mapping, part_fields, refuse_uneven
 from vlinstruct.backends.instructblip.text_config import LlamaConfig, T5Config, TextConfig, text_config_class
 from vlinstruct.errors import CheckpointError, InputError, shortened
 from vlinstruct.weights.memory import Quantizable
@@ -50,7 +50,9 @@ class VisionConfig:
         sides = {name: value[0] for name, value in values.items() if _is_square(value) and name in _SIDES}
         # `projection_dim` belongs to no layer of BLIP-2's tower, and a tower has no tokens.
         ignored = ("projection_dim", *_TOKEN_IDS)
-        return cls(**part_fields(cls, {**values, **sides}, "vision_config", fixed=_VISION, without_effect=ignored))
+        config = cls(**part_fields(cls, {**values, **sides}, "vision_config", fixed=_VISION, without_effect=ignored))
+        refuse_uneven(config.hidden_size, config.num_attention_heads, "vision_config")
+        return config
 
     @property
     def num_patches(self) -> int:
@@ -103,7 +105,9 @@ class QFormerConfig:
         """
         # transformers, too, takes the encoder's width from the tower; padding is masked, whatever its id.
         ignored = ("encoder_hidden_size", *_TOKEN_IDS)
-        return cls(**part_fields(cls, values, "qformer_config", without_effect=ignored))
+        config = cls(**part_fields(cls, values, "qformer_config", without_effect=ignored))
+        refuse_uneven(config.hidden_size, config.num_attention_heads, "qformer_config")
+        return config
 
 
 _PARTS = ("vision_config", "qformer_config", "text_config")

@@ -14,9 +14,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Protocol, Self
 
-from vlinstruct.backends.instructblip.config_reading import part_fields, token_ids
+from vlinstruct.backends.instructblip.config_reading import part_fields, refuse, refuse_uneven, token_ids
 
 _PLACE = "text_config"  # in config.json; what messages call it
+_T5_MAX_TOKENS = 2_048  # its attention's memory grows with the square: 19,000 brackets of a hostile line took 14.5 GB
 _T5_TRAINING_TOKENS = 512  # it has no last position, but no longer texts were in its training
 
 
@@ -91,6 +92,10 @@ class TextConfig(Protocol):
     @property
     def max_positions(self) -> int | None:
         """The longest sequence, image and answer included; None where there is no last position."""
+
+    @property
+    def max_text_tokens(self) -> int:
+        """The longest prompt or target that is read."""
 
     def prompt_room(self, num_prefix_tokens: int) -> int:
         """Returns how many tokens a prompt may have behind an image's; 0 or below where none fits."""
@@ -193,6 +198,10 @@ class T5Config:
     @property
     def hidden_size(self) -> int:
         return self.d_model
+
+    @property
+    def max_text_tokens(self) -> int:
+        return _T5_MAX_TOKENS
 
     @property
     def inner_size(self) -> int:
@@ -302,7 +311,13 @@ class LlamaConfig:
             settings |= part_fields(_Rope, rope, f"{_PLACE}.rope_parameters", fixed=fixed)
         if token_ids(values.get("bos_token_id", cls.bos_token_id), f"{_PLACE}.bos_token_id") == ():
             settings["bos_token_id"] = None
-        return cls(**settings)
+        config = cls(**settings)
+        if config.head_dim is None:
+            refuse_uneven(config.hidden_size, config.num_attention_heads, _PLACE)
+        if config.num_attention_heads % config.key_value_heads:
+            why = f"num_key_value_heads is {config.key_value_heads}, which does not divide {config.num_attention_heads}"
+            refuse([why], _PLACE)
+        return config
 
     @property
     def key_value_heads(self) -> int:
@@ -320,6 +335,10 @@ class LlamaConfig:
 
     @property
     def max_positions(self) -> int:
+        return self.max_position_embeddings
+
+    @property
+    def max_text_tokens(self) -> int:
         return self.max_position_embeddings
 
     def prompt_room(self, num_prefix_tokens: int) -> int:

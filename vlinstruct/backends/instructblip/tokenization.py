@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from tokenizers import Tokenizer
 
 from vlinstruct.backends.instructblip.config_reading import GENERATION_WITHOUT_EFFECT, refuse, token_ids
 from vlinstruct.backends.instructblip.text_config import TextConfig
-from vlinstruct.errors import CheckpointError, shortened
+from vlinstruct.errors import CheckpointError, VlinstructError, shortened
 from vlinstruct.files import read_json_object
+from vlinstruct.weights.hub import refuse_code
 
 logger = logging.getLogger(__name__)
 
@@ -50,8 +52,13 @@ class LiteralTokenizer:
         }
 
     def encode(self, text: str) -> list[int]:
-        """Returns the text's ids without special tokens."""
-        encoding = self.tokenizer.encode(text, add_special_tokens=False)
+        """Returns the text's ids without special tokens.
+
+        Raises:
+            CheckpointError: the tokenizer failed over this text.
+        """
+        with named_failures("the tokenizer failed over this text"):
+            encoding = self.tokenizer.encode(text, add_special_tokens=False)
         pieces = zip(encoding.ids, encoding.offsets, strict=True)
         return [part for token, (start, end) in pieces for part in self._literal_ids(token, text[start:end].strip())]
 
@@ -107,7 +114,8 @@ class TextTokenizer:
 
     def decode(self, ids: Sequence[int]) -> str:
         """Returns the text of generated ids, special tokens left out."""
-        text: str = self.tokenizer.decode(list(ids), skip_special_tokens=True)
+        with named_failures("the tokenizer failed over what was written"):
+            text: str = self.tokenizer.decode(list(ids), skip_special_tokens=True)
         if self.cleans_up_spaces:
             for spaced, clean in _CLEAN_UPS:
                 text = text.replace(spaced, clean)
@@ -327,15 +335,47 @@ def read_tokenizer(folder: Path) -> Tokenizer:
     """
     path = folder / "tokenizer.json"
     if not path.exists():
-        if not any((folder / name).exists() for name in ("tokenizer.model", "spiece.model", "vocab.txt")):
-            raise CheckpointError(f"tokenizer.json is missing in {folder}", advice="Give a complete model folder.")
-        from transformers import AutoTokenizer
-
-        return AutoTokenizer.from_pretrained(folder, use_fast=True, local_files_only=True).backend_tokenizer
+        return _converted_tokenizer(folder)
     _require_agreement(read_json_object(path), tokenizer_settings(folder), folder)
     # As it stands, which is what transformers 5.3 does. Version 5.24 builds classes that have a name of their own from
     # the vocabulary alone: a T5Tokenizer loses the file's normalizer, and reads "Été" as unknown.
-    try:
+    with named_failures(f"{path} is not a tokenizer that this version can read"):
         return Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises bare Exception
-        raise CheckpointError(f"{path} is not a tokenizer that this version can read: {error}.") from error
+
+
+def _converted_tokenizer(folder: Path) -> Tokenizer:
+    if not any((folder / name).is_file() for name in ("tokenizer.model", "spiece.model", "vocab.txt")):
+        raise CheckpointError(f"tokenizer.json is missing in {folder}", advice="Give a complete model folder.")
+    # Before transformers sees it: without the argument below it would ask for consent to run the folder's code, on our
+    # stdout, and take the answer from our stdin (seen with 5.24).
+    refuse_code(folder, str(folder))
+    from transformers import AutoTokenizer
+
+    with named_failures(f"{folder} has no tokenizer that transformers can convert"):
+        loaded = AutoTokenizer.from_pretrained(
+            folder, use_fast=True, local_files_only=True, trust_remote_code=False
+        ).backend_tokenizer
+    if not isinstance(loaded, Tokenizer):
+        raise CheckpointError(f"{folder} has no fast tokenizer", advice="Give a folder with tokenizer.json.")
+    return loaded
+
+
+@contextmanager
+def named_failures(problem: str) -> Iterator[None]:
+    """Turns whatever a native library raises into one line.
+
+    The tokenizers library raises bare Exception, and where its Rust code panics a BaseException, which would pass every
+    `except Exception` and end a batch of items that have nothing to do with it.
+
+    Raises:
+        CheckpointError: the block failed.
+    """
+    try:
+        yield
+    except VlinstructError:
+        raise
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise  # KeyboardInterrupt, SystemExit and our own signals
+        reason = shortened(str(error).partition("\n")[0], 200) or type(error).__name__
+        raise CheckpointError(f"{problem}: {reason}", advice="Take tokenizer and weights from one model.") from error
