@@ -72,8 +72,8 @@ def open_regular(path: PathLike, *, kind: Kind) -> BufferedReader:
         kind: chooses the error's class and the prefix of its code.
 
     Raises:
-        ImageError, DataError or CheckpointError, by its kind: missing, a directory, not a regular file, no permission, a
-            loop of links.
+        ImageError, DataError or CheckpointError, by its kind: missing, a directory, not a regular file, no
+            permission, a loop of links.
     """
     try:
         # Looked at before it is opened: opening a device can act on it, opening a pipe can wait for ever.
