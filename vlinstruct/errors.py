@@ -13,6 +13,9 @@ from typing import ClassVar, Self
 MAX_MESSAGE_CHARACTERS = 290
 """A message stays within 300 characters with the command line's `error: ` before it."""
 
+NON_FINITE_LOGITS = "non_finite_logits"
+"""The code of a row over which the model computed NaN or infinity."""
+
 _UNPRINTABLE = re.compile(
     "[\x00-\x1f\x7f-\x9f"  # C0, DEL and C1 controls: ANSI escapes start with one of them
     "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # bidirectional controls

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from vlinstruct.backend import Backend, Row, Seen, Stage, Written
-from vlinstruct.errors import TextError
+from vlinstruct.errors import NON_FINITE_LOGITS, CheckpointError, TextError
 from vlinstruct.instruction import Templates
 from vlinstruct.settings import GenerationSettings
 from vlinstruct.values import Abilities, Failed, ScoredInstruction, TokenScores
@@ -71,6 +71,7 @@ class FakeBackend(Backend):
         ias: the IAS of these instructions; others have a pseudo-random one.
         nll: what `Written.token_nll` is for a prompt.
         too_long: a row whose prompt or Q-Former's text contains it fails.
+        overflows: the stage whose rows have numbers that are not finite.
     """
 
     abilities: Abilities = field(default_factory=Abilities)
@@ -79,6 +80,7 @@ class FakeBackend(Backend):
     ias: dict[str, float] = field(default_factory=dict)
     nll: Callable[[str], tuple[float, ...] | None] = lambda prompt: (0.0, 0.0)
     too_long: str | None = None
+    overflows: Stage | None = None
     calls: list[Call] = field(default_factory=list)
 
     def see(self, media: Sequence[Any]) -> list[Seen | Failed]:
@@ -107,6 +109,8 @@ class FakeBackend(Backend):
         return Written(text=text.strip(), token_nll=self.nll(row.prompt))
 
     def _failed(self, row: Row) -> Failed | None:
+        if row.stage == self.overflows:
+            return Failed(error=CheckpointError("not finite", code=NON_FINITE_LOGITS))
         is_too_long = self.too_long is not None and self.too_long in f"{row.prompt} {row.reads}"
         return Failed(error=TextError("prompt too long", code="text_too_long")) if is_too_long else None
 

@@ -118,6 +118,19 @@ def test_an_empty_rewriting_and_comparison_leave_the_initial_instruction_with_no
     assert model.called("judge") == []
 
 
+@pytest.mark.parametrize(("stage", "name"), [("rewrite", "rewriting"), ("compare", "comparison")])
+def test_a_generated_text_that_overflows_leaves_the_instructions_that_are_there(fake, templates, stage, name):
+    (outcome,) = run(fake(overflows=stage, ias={"a": 1.0, "Tell me: a": 2.0}), templates, ["a"])
+    stand_in = outcome.rewritten if stage == "rewrite" else outcome.optimized
+    assert stand_in is outcome.initial
+    assert [notice.partition(" could not be computed")[0] for notice in outcome.notices] == [f"the {name}"]
+
+
+def test_scores_that_overflow_fail_their_row(fake, templates):
+    (outcome,) = run(fake(overflows="score"), templates, ["a"])
+    assert outcome.error.code == "non_finite_logits"
+
+
 def test_all_goes_well_without_notices(fake, templates):
     (outcome,) = run(fake(), templates, ["a"])
     assert isinstance(outcome, Optimization)

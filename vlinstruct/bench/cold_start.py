@@ -98,7 +98,9 @@ def answer_with_transformers(folder: Path, image: Path, question: str) -> str:
     from vlinstruct.bench.models import architecture
 
     # float32, as our own command computes on a CPU: both arms do the same work.
-    model = architecture().from_pretrained(folder, local_files_only=True, use_safetensors=True, dtype=torch.float32)
+    model = architecture().from_pretrained(
+        folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
+    )
     config = model.eval().config
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     qformer_tokenizer = Tokenizer.from_file(str(folder / "qformer_tokenizer" / "tokenizer.json"))

@@ -37,7 +37,11 @@ def load_both(backbone: str | Identity | None, *, device: str, dtype: str) -> tu
     model_class = architecture()
     ours = load_backend(backbone, device=device, dtype=dtype)
     theirs = model_class.from_pretrained(
-        ours.identity.folder, dtype=ours.dtype, local_files_only=True, use_safetensors=True
+        ours.identity.folder,
+        dtype=ours.dtype,
+        local_files_only=True,
+        trust_remote_code=False,
+        use_safetensors=True,
     )
     return ours, theirs.to(ours.device).eval()
 
@@ -67,7 +71,11 @@ def load_both_random(backbone: str, *, device: str, dtype: str) -> tuple[Instruc
     ours = random_backbone(backbone, device=device, dtype=dtype)
     settings = model_class.config_class.from_dict(config_of(backbone))
     theirs = model_class.from_pretrained(
-        None, config=settings, state_dict=ours.network.state_dict(), dtype=ours.network.query_tokens.dtype
+        None,
+        config=settings,
+        state_dict=ours.network.state_dict(),
+        dtype=ours.network.query_tokens.dtype,
+        trust_remote_code=False,
     )
     return ours, theirs.to(ours.device).eval()
 

@@ -9,13 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vlinstruct.backend import Backend, Row, Seen, check_rows
+from vlinstruct.backend import Backend, Row, Seen, Written, check_rows
+from vlinstruct.errors import NON_FINITE_LOGITS
 from vlinstruct.instruction.rewrite import Draft, settle
 from vlinstruct.instruction.score import best, is_finite, rank
 from vlinstruct.instruction.templates import Templates
 from vlinstruct.settings import OptimizationSettings
 from vlinstruct.values import Failed, ScoredInstruction
 
+BROKEN_COMPARISON = (
+    "the comparison could not be computed (numbers overflowed): the better of the compared instructions is used instead"
+)
 EMPTY_COMPARISON = "the comparison returned nothing: the better of the compared instructions is used instead"
 
 
@@ -59,6 +63,14 @@ def compare(
         for picture, row, fallback in zip(seen, candidates, fallbacks, strict=True)
     ]
     return [
-        written if isinstance(written, Failed) else settle(written.text, fallback=fallback, notice=EMPTY_COMPARISON)
+        _settled(written, fallback)
         for written, fallback in zip(backend.write(rows, settings.generation()), fallbacks, strict=True)
     ]
+
+
+def _settled(written: Written | Failed, fallback: str) -> Draft | Failed:
+    if not isinstance(written, Failed):
+        return settle(written.text, fallback=fallback, notice=EMPTY_COMPARISON)
+    # Numbers overflowed over the longest prompt of all: the candidates themselves have been scored.
+    is_broken = written.error.code == NON_FINITE_LOGITS
+    return Draft(text=fallback, notice=BROKEN_COMPARISON) if is_broken else written

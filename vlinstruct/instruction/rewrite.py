@@ -12,13 +12,14 @@ from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass, replace
 
 from vlinstruct.backend import Backend, Row, Written
-from vlinstruct.errors import UsageError
+from vlinstruct.errors import NON_FINITE_LOGITS, UsageError
 from vlinstruct.instruction.templates import Templates
 from vlinstruct.settings import OptimizationSettings
 from vlinstruct.text import is_blank
 from vlinstruct.values import Failed
 
 EMPTY_REWRITING = "the rewriting was empty: the initial instruction is used instead"
+BROKEN_REWRITING = "the rewriting could not be computed (numbers overflowed): the initial instruction is used instead"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +77,10 @@ def rewrite(
         # A rewriting mostly copies the instruction, so the instruction is the guess that speeds decoding.
         rows = [Row(prompt=templates.rewrite_prompt(text), guess=text, stage="rewrite") for *_, text in new]
         for key, written in zip(new, backend.write(rows, settings.generation()), strict=True):
-            if isinstance(written, Failed):
+            if isinstance(written, Failed) and written.error.code == NON_FINITE_LOGITS:
+                # Numbers overflowed over this prompt; asked as typed, the model may well answer.
+                rewritings[key] = Draft(text=key[-1], notice=BROKEN_REWRITING, certainty=0.0)
+            elif isinstance(written, Failed):
                 failed[key] = written
             else:
                 draft = settle(written.text, fallback=key[-1], notice=EMPTY_REWRITING)

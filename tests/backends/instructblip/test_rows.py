@@ -261,3 +261,26 @@ def test_a_profiled_backend_gives_the_same(backend: InstructBlipBackend) -> None
         assert_same(name, call(), plain())
     assert profiled.costs["see"].num_rows == 2
     assert all(cost.seconds > 0 for cost in profiled.costs.values())
+
+
+def test_a_row_whose_numbers_overflow_fails_alone(tiny_folders: dict[str, Path]) -> None:
+    backend = cast(InstructBlipBackend, vli.load(str(tiny_folders["llama"]), device="cpu").backend)
+    rows = [Row(prompt=prompt, stage="rewrite") for prompt in ("red", "Zebra", "a dog")]
+    alone = [backend.write([row], BRIEF)[0] for row in rows]
+    (token,) = backend.tokenizer.tokenizer.encode("Z", add_special_tokens=False).ids[-1:]
+    backend.network.language_model.get_parameter("model.embed_tokens.weight").data[token] = torch.nan
+    first, failed, last = backend.write(rows, BRIEF)
+    assert [first, last] == [alone[0], alone[2]]
+    assert isinstance(failed, Failed)
+    assert failed.error.code == "non_finite_logits"
+
+
+def test_a_text_of_more_tokens_than_are_read_fails_alone(backend: InstructBlipBackend) -> None:
+    most = backend.network.config.text_config.max_text_tokens
+    rows = [Row(prompt="x" * most * 2, stage="rewrite"), Row(prompt="a", stage="rewrite")]
+    failed, written = backend.write(rows, BRIEF)
+    assert isinstance(failed, Failed)
+    assert failed.error.code == "text_too_long"
+    assert isinstance(written, Written)
+    (scores,) = backend.score([Row(prompt="a", stage="score")], [["x" * most * 2]])
+    assert isinstance(scores, Failed)

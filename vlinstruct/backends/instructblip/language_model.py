@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from vlinstruct.backends.instructblip.text_config import TextConfig
-from vlinstruct.errors import CheckpointError
+from vlinstruct.errors import NON_FINITE_LOGITS, CheckpointError
 
 Block = Callable[..., Any]
 
@@ -179,4 +179,4 @@ def require_finite(logits: Tensor) -> None:
     """
     if not bool(torch.isfinite(logits).all()):
         message = "the model computed values that are not finite. Its weights are damaged or --dtype is too narrow."
-        raise CheckpointError(message, code="non_finite_logits")
+        raise CheckpointError(message, code=NON_FINITE_LOGITS)
