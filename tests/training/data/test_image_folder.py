@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 
 from vlinstruct.errors import DataError, VlinstructError
-from vlinstruct.training.data.conversations import TrainingSample, problems_of, read_conversations
+from vlinstruct.training.data.conversations import TrainingSample, read_conversations
 from vlinstruct.training.data.fields import CAPTION_INSTRUCTION
+
+from .checking import problems_of
 
 Refused = Callable[..., VlinstructError]
 ROWS = [
