@@ -62,7 +62,7 @@ def finetune(
     """
     talk = Talk(quiet=common.quiet)
     if data.check_data:
-        data.check(talk)
+        data.check(talk, as_json=common.as_json)
         return
     from vlinstruct.cli.run import collect_garbage_from_here
     from vlinstruct.training.devices import is_main_process

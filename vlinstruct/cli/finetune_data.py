@@ -12,7 +12,7 @@ import typer
 
 from vlinstruct.cli.command import INPUT
 from vlinstruct.cli.options import ColumnsOption
-from vlinstruct.cli.terminal import Talk, show
+from vlinstruct.cli.terminal import Talk, show, show_record
 from vlinstruct.errors import DataError, UsageError, shortened
 
 if TYPE_CHECKING:
@@ -81,8 +81,12 @@ class TrainingDataOptions:
         names = ("data", "image_root", "eval_data", "eval_image_root")
         return {**{name: getattr(self, name) for name in names}, "data_options": self.reading()}
 
-    def check(self, talk: Talk) -> None:
+    def check(self, talk: Talk, *, as_json: bool) -> None:
         """Lists every problem of the data and of those that are validated on; loads no model.
+
+        Args:
+            talk: says what is read otherwise than it stands there.
+            as_json: print a record for each problem, in place of a line for all that are equal.
 
         Raises:
             DataError: there is one.
@@ -99,11 +103,15 @@ class TrainingDataOptions:
             report = check_data(path, image_root=root, options=self.reading(), decode=self.decode)
             for notice in report.tally.notices(is_text_only_left_out=self.skip_text_only):
                 talk.notice(notice)
-            if report.problems:
+            if as_json:
+                for record in _records(report):
+                    show_record(record)
+            elif report.problems:
                 show("\n".join(_problem_lines(report, root_option)))
-                bad.append(f"{_counted(len(report.problems), 'problem')} in {path}")
             else:
                 show(f"nothing is wrong with {path}: {self._described(report)}")
+            if report.problems:
+                bad.append(f"{_counted(len(report.problems), 'problem')} in {path}")
         if bad:
             raise DataError(" and ".join(bad), advice="They are listed on stdout.")
 
@@ -117,6 +125,17 @@ class TrainingDataOptions:
 
 def _counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def _records(report: DataReport) -> Iterator[dict[str, Any]]:
+    """Yields the file's record, then one for each problem."""
+    counts = {"records": report.tally.num_records, "pictures": report.num_pictures}
+    status = "error" if report.problems else "ok"
+    head = {"schema": "vlinstruct.data/1", "id": report.file, "status": status, **counts}
+    yield {**head, "text_only": report.tally.num_text_only, "forms": dict(report.tally.forms)}
+    for problem in report.problems:
+        place = {"id": f"{report.file} {problem.record}", "status": "error"}
+        yield {"schema": "vlinstruct.data_problem/1", **place, "code": problem.code, "message": problem.message}
 
 
 def _problem_lines(report: DataReport, root_option: str) -> Iterator[str]:
@@ -135,5 +154,5 @@ def _summary(problems: list[DataProblem], report: DataReport, root_option: str) 
     num_records = report.tally.num_records
     are = f"all {num_records:,}" if len(problems) == num_records else f"{len(problems):,} of {num_records:,}"
     place = f", {shortened(first.place, 80)}" if first.place else ""
-    advice = f"Did you mean {root_option}?" if first.code == "image_missing" else first.advice
+    advice = f"Name their folder with {root_option}" if first.code == "image_missing" else first.advice
     return f"{are} records: {first.why} (first: {first.record}{place}). {advice}".rstrip()

@@ -237,7 +237,7 @@ def _job(
             validation = reader(eval_data, image_root=eval_root)
         # Those of both sets, before anything is computed of the first.
         for of_set, option in ((samples, "--image-root"), (validation, "--eval-image-root")):
-            advice = f"Did you mean {option}?"
+            advice = f"Name their folder with {option}"
             require_pictures(of_set, num_skipped=checked.skip_images, advice=advice)
     where = str(compute_device(devices.device(device)))  # named, so that nothing is spread: what learns is on one
     identity = identity or find(backbone, offline=offline)

@@ -143,7 +143,7 @@ TEXT_ONLY: list[dict[str, Any]] = [
 def test_records_without_a_picture_are_left_out_only_when_asked(record: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"line 2\).*--skip-text-only"):
         read(tmp_path, FORMS["LLaVA"], record)
-    with pytest.raises(DataError, match="2 of 3 records have no picture. Leave .* with --skip-text-only"):
+    with pytest.raises(DataError, match=r"2 of 3 records have no picture\. Leave .* with --skip-text-only"):
         read(tmp_path, FORMS["LLaVA"], record, {name: value for name, value in record.items() if name != "id"})
     (sample,), notices = read(tmp_path, FORMS["LLaVA"], record, skip_text_only=True)
     assert sample.answer == A

@@ -132,7 +132,7 @@ def test_a_text_alone_is_a_caption(dump: Dump, tmp_path: Path) -> None:
 
 
 def test_what_is_wrong_with_a_row_is_said_by_its_number(dump: Dump, tmp_path: Path) -> None:
-    cells = [{"bytes": content, "path": None} for content in (png(1), png(2)[:-20], b"a plain text, no picture")]
+    cells = [{"bytes": content, "path": None} for content in (png(1), png(2)[:50], b"a plain text, no picture")]
     path = dump(tmp_path, table_of(cells, STRUCT))
     header_only, decoded = (problems_of(path, image_root=None, decode=decode) for decode in (False, True))
     assert [f"row {number})" in line for number, line in zip((3,), header_only, strict=True)] == [True]
