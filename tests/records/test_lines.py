@@ -201,6 +201,6 @@ def test_urls_in_data_files_need_permission(bad_line, items_file):
 
 def test_files_that_cannot_be_read(tmp_path, refused):
     refused(DataError, "data_missing", read_items, tmp_path / "nosuch.jsonl")
-    refused(DataError, "data_is_directory", read_items, tmp_path)
+    refused(DataError, "nothing_to_do", read_items, tmp_path)
     os.mkfifo(tmp_path / "fifo")
     refused(InputError, "data_not_regular", read_items, tmp_path / "fifo")

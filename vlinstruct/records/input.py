@@ -26,6 +26,7 @@ from vlinstruct.records.tables import TABLE_SUFFIXES, is_table, open_table, reco
 
 METADATA_FILES = ("metadata.jsonl", "metadata.csv")
 _HEAD_BYTES = 64
+_SHARD = re.compile(r"-(\d{5})-of-(\d{5})(?=[-.])")
 _PICTURE_COLUMNS = {"file_name", "image", "images"}
 _COCO_START = re.compile(rb'\s*\{\s*"(info|images|annotations|licenses|categories|type)"')
 _ONE_PER_LINE = "Write one object per line (jq -c . FILE), or one list of them"
@@ -59,10 +60,10 @@ class UnreadRecord:
 
 
 def data_file(path: PathLike) -> str:
-    """Returns the file that holds the records: the path itself, or a folder's metadata or one table.
+    """Returns what holds the records: the file itself, a folder's metadata or one table, or a folder of shards.
 
     Raises:
-        DataError: a folder without any (`nothing_to_do`), or with several of them.
+        DataError: a folder without any (`nothing_to_do`), or with several that are no shards of one whole.
     """
     folder = os.fspath(path)
     if not os.path.isdir(folder):
@@ -73,22 +74,41 @@ def data_file(path: PathLike) -> str:
         raise DataError.at("cannot read data", folder, why, "Name one of them", code="two_metadata_files")
     if paths:
         return paths[0]
-    tables = sorted(name for name in os.listdir(folder) if name.lower().endswith(TABLE_SUFFIXES))
-    if len(tables) > 1:
-        why = f"the folder holds {len(tables)} tables, {shortened(tables[0], 40)} and others"
-        raise DataError.at("cannot read data", folder, why, "Name one of them", code="several_tables")
+    tables = _tables_in(folder)
     if not tables:
         why = f"nothing to do, the folder holds neither {METADATA_FILES[0]} nor {METADATA_FILES[1]}, and no table"
         advice = "Name one that does, or a file of JSON lines"
         raise DataError.at("cannot read data", folder, why, advice, code="nothing_to_do")
-    return os.path.join(folder, tables[0])
+    if len(tables) == 1:
+        return os.path.join(folder, tables[0])
+    numbers = [_SHARD.search(name) for name in tables]
+    wholes = {(_SHARD.sub("", name), match[2] if match else "") for name, match in zip(tables, numbers, strict=True)}
+    if len(wholes) > 1 or None in numbers:
+        why = f"the folder holds {len(tables)} tables, {shortened(tables[0], 40)} and others"
+        raise DataError.at("cannot read data", folder, why, "Name one of them", code="several_tables")
+    ((_, num_shards),) = wholes
+    if len(tables) != int(num_shards):  # an interrupted download
+        why = f"{len(tables)} of {int(num_shards)} shards are there"
+        raise DataError.at("cannot read data", folder, why, "Get the others, or name one", code="shards_missing")
+    return folder
+
+
+def _tables_in(folder: str) -> list[str]:
+    return sorted(name for name in os.listdir(folder) if name.lower().endswith(TABLE_SUFFIXES))
+
+
+def root_of(file: str, image_root: PathLike | None = None) -> str:
+    """Returns the folder that the image paths of a file, or of a folder of shards, start from."""
+    if image_root is not None:
+        return os.fspath(image_root)
+    return file if os.path.isdir(file) else os.path.dirname(file)
 
 
 def unread_records(file: str, *, columns: Columns) -> Iterator[UnreadRecord]:
     """Yields every record of a file, also those that cannot be used.
 
     Args:
-        file: of any of the forms.
+        file: of any of the forms, or a folder of shards.
         columns: which field of the file is meant by a name.
 
     Raises:
@@ -108,6 +128,11 @@ def _renamed(record: UnreadRecord, columns: Columns) -> Mapping[str, object]:
 
 
 def _records(file: str, columns: Columns) -> Iterator[UnreadRecord]:
+    if os.path.isdir(file):
+        for name in _tables_in(file):
+            for record in _table_records(os.path.join(file, name), columns):
+                yield replace(record, label=f"{name} {record.label}", file=file)
+        return
     with open_regular(file, kind="data") as stream:
         start = stream.peek(_HEAD_BYTES)[:_HEAD_BYTES]
         if is_table(file, start):

@@ -11,7 +11,6 @@ are used twice do stop, before any work: results could not be told apart, nor re
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from difflib import get_close_matches
 from vlinstruct.errors import DataError, InputError, shortened
 from vlinstruct.files import PathLike
 from vlinstruct.records.columns import Columns
-from vlinstruct.records.input import UnreadRecord, unread_records
+from vlinstruct.records.input import UnreadRecord, data_file, root_of, unread_records
 from vlinstruct.records.lines import ItemOptions, UserRecord
 from vlinstruct.records.pictures import Picture, no_picture, picture_of
 from vlinstruct.text import check_instruction
@@ -75,7 +74,7 @@ def read_items(
     """Reads all records, so that ids used twice are known before any work starts.
 
     Args:
-        path: JSON lines, one JSON list, a CSV, parquet or Arrow table.
+        path: JSON lines, one JSON list, a CSV, parquet or Arrow table, or a folder with its metadata or shards.
         options: what the records may name as their images.
         columns: which field of the file is meant by a name of `ITEM_FIELDS`.
         notify: is told of fields that look like misspelt ones.
@@ -85,7 +84,7 @@ def read_items(
             What is wrong with one record becomes an ItemError in its place.
         ResourceError: it is parquet or Arrow, and the library that reads them is not installed.
     """
-    file = os.fspath(path)
+    file = data_file(path)
     unused: Counter[tuple[str, str]] = Counter()
     items = tuple(_read_item(record, file, options, unused) for record in unread_records(file, columns=columns or {}))
     for (name, meant), count in unused.items():
@@ -111,7 +110,7 @@ def _read_item(
         record = unread.read()
         unused.update(_misspelt(record))
         item_id = record.id_or(label)  # before the rest, whose errors then bear it
-        image = picture_of(record, os.path.dirname(file), options, is_metadata=unread.is_metadata)
+        image = picture_of(record, root_of(file), options, is_metadata=unread.is_metadata)
         if image is None:
             advice = "Add it, or say which it is: --columns image=NAME"
             raise no_picture(record, is_metadata=unread.is_metadata, advice=advice)

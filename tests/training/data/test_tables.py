@@ -157,6 +157,20 @@ def test_without_the_library_its_extra_is_named(dump: Dump, tmp_path: Path, monk
         read_conversations(path, image_root=None)
 
 
+def test_shards_are_one_table_when_all_are_there(tmp_path: Path, refused: Refused) -> None:
+    for number in range(3):
+        picture = {"bytes": png(number), "path": None}
+        as_parquet(tmp_path, table_of([picture], STRUCT)).rename(tmp_path / f"train-0000{number}-of-00003.parquet")
+    samples = read_conversations(tmp_path, image_root=None)
+    assert list(shades(samples)) == [0, 1, 2]
+    assert samples[2].id == "train-00002-of-00003.parquet-row-1"
+    assert problems_of(tmp_path, image_root=None) == []
+    (tmp_path / "train-00001-of-00003.parquet").unlink()
+    assert (
+        "2 of 3 shards" in refused(DataError, "shards_missing", read_conversations, tmp_path, image_root=None).message
+    )
+
+
 def test_several_tables_in_a_folder_are_refused(tmp_path: Path, refused: Refused) -> None:
     table = table_of(["a.png"], pa.string())
     as_parquet(tmp_path, table), as_file(tmp_path, table)

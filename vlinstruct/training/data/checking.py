@@ -11,7 +11,7 @@ from typing import TypeVar
 from vlinstruct.errors import InputError, VlinstructError, shortened
 from vlinstruct.files import PathLike
 from vlinstruct.media.images import check_image_header, image_format_of
-from vlinstruct.records.input import UnreadRecord, data_file, unread_records
+from vlinstruct.records.input import UnreadRecord, data_file, root_of, unread_records
 from vlinstruct.training.data.conversations import DEFAULT_DATA_OPTIONS
 from vlinstruct.training.data.fields import said_in
 from vlinstruct.training.data.ids import RecordIds, name_of
@@ -20,7 +20,6 @@ from vlinstruct.training.data.reading import (
     Tally,
     TrainingPicture,
     load_picture,
-    root_of,
     text_only,
     training_picture,
 )

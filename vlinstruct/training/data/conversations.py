@@ -20,7 +20,7 @@ from vlinstruct.backends.instructblip.conversation import prompt_of
 from vlinstruct.errors import MAX_MESSAGE_CHARACTERS, DataError, ImageError, InputError, shortened
 from vlinstruct.files import PathLike
 from vlinstruct.media.images import check_image_header
-from vlinstruct.records.input import data_file, unread_records
+from vlinstruct.records.input import data_file, root_of, unread_records
 from vlinstruct.training.data.fields import Turns, said_in
 from vlinstruct.training.data.ids import RecordIds, name_of
 from vlinstruct.training.data.reading import (
@@ -28,7 +28,6 @@ from vlinstruct.training.data.reading import (
     DataOptions,
     Tally,
     TrainingPicture,
-    root_of,
     text_only,
     training_picture,
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -10,7 +9,6 @@ from pathlib import Path
 from typing import get_args
 
 from vlinstruct.errors import DataError
-from vlinstruct.files import PathLike
 from vlinstruct.media.fetch import Url
 from vlinstruct.media.images import LoadedImage, load_image
 from vlinstruct.records.columns import Columns, require_names
@@ -51,11 +49,6 @@ class DataOptions:
 
     def __post_init__(self) -> None:
         require_names(self.columns, RECORD_FIELDS)
-
-
-def root_of(file: str, image_root: PathLike | None) -> str:
-    """Returns the folder that a file's image paths start from."""
-    return os.fspath(image_root) if image_root is not None else os.path.dirname(file)
 
 
 def training_picture(
