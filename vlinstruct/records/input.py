@@ -28,6 +28,7 @@ METADATA_FILES = ("metadata.jsonl", "metadata.csv")
 _HEAD_BYTES = 64
 _SHARD = re.compile(r"-(\d{5})-of-(\d{5})(?=[-.])")
 _PICTURE_COLUMNS = {"file_name", "image", "images"}
+_OTHER_TABLES = {".tsv": "a table with tabs", ".xlsx": "an Excel table", ".xls": "an Excel table"}
 _COCO_START = re.compile(rb'\s*\{\s*"(info|images|annotations|licenses|categories|type)"')
 _ONE_PER_LINE = "Write one object per line (jq -c . FILE), or one list of them"
 
@@ -138,9 +139,12 @@ def _records(file: str, columns: Columns) -> Iterator[UnreadRecord]:
         if is_table(file, start):
             yield from _table_records(file, columns)
             return
+        suffix = os.path.splitext(file)[1].lower()
+        if kind := _OTHER_TABLES.get(suffix):
+            raise _refuse_file(file, "other_table", f"it is {kind}", "Save it as CSV")
         require_text(start, file, action="cannot read data")
         opening = start.removeprefix(BOM).lstrip()
-        if file.lower().endswith(".csv"):
+        if suffix == ".csv":
             yield from _csv_records(stream, file, columns)
         elif opening.startswith(b"[") or (opening.startswith(b"{") and _is_one_object(stream)):
             yield from _document_records(stream, file)

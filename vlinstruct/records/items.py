@@ -115,6 +115,10 @@ def _read_item(
             advice = "Add it, or say which it is: --columns image=NAME"
             raise no_picture(record, is_metadata=unread.is_metadata, advice=advice)
         choices = _choices(record) if record.fields.get("choices") is not None else ()
+        if not {"question", "instruction"} & record.fields.keys():
+            why = f"field 'question' is missing; it has {shortened(', '.join(record.fields), 60)}"
+            advice = "Add it, or say which it is: --columns question=NAME"
+            raise record.error(why, code="missing_field", advice=advice)
         return Item(id=item_id, image=image, question=record.question(), line=line, choices=choices)
     except InputError as error:
         return ItemError(id=item_id, line=line, error=error)

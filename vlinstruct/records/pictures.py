@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from vlinstruct.errors import DataError
 from vlinstruct.files import PathLike
@@ -77,7 +77,9 @@ def no_picture(record: UserRecord, *, is_metadata: bool, advice: str) -> DataErr
     """
     field = _naming(record, is_metadata=is_metadata).field
     others = [
-        name for name, value in record.fields.items() if isinstance(value, str) and has_image_extension(value.strip())
+        name
+        for name, value in record.fields.items()
+        if isinstance(value, TablePicture) or (isinstance(value, str) and has_image_extension(value.strip()))
     ]
     if others and field not in record.fields:
         advice = f"Is it '{others[0][:40]}'? Then add --columns image={others[0][:40]}"
@@ -132,8 +134,8 @@ def _path(text: str) -> str:
     """
     if not text.lower().startswith("file:"):
         return text
-    parts = urlsplit(text)
-    return unquote(("" if parts.netloc == "localhost" else parts.netloc) + parts.path)
+    place = text[len("file:") :].removeprefix("//")
+    return unquote(place.removeprefix("localhost") if place.startswith("localhost/") else place)
 
 
 def _kind(value: object) -> str:

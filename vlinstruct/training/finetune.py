@@ -64,8 +64,8 @@ def finetune(
     Under torchrun or `accelerate launch` all processes call this; the main one writes the files and tells `progress`.
 
     Args:
-        data: JSON lines, LLaVA's JSON, chat messages, a CSV table, or a folder of pictures with metadata; None draws an
-            example set, for mini and mini-llama.
+        data: JSON lines, LLaVA's JSON, chat messages, a CSV, parquet or Arrow table, or a folder of pictures with
+            metadata; None draws an example set, for mini and mini-llama.
         backbone: what `load` takes; `$VLINSTRUCT_BACKBONE` or mini if None.
         output: the adapter's folder; made if it is missing.
         eval_data: what is validated on every `eval_steps`, in any of these formats; None is nothing.
@@ -235,10 +235,10 @@ def _job(
         if eval_data is not None:
             eval_root = image_root if eval_image_root is None else eval_image_root
             validation = reader(eval_data, image_root=eval_root)
-        # Those of both sets, before anything is computed of the first.
-        for of_set, option in ((samples, "--image-root"), (validation, "--eval-image-root")):
-            advice = f"Name their folder with {option}"
-            require_pictures(of_set, num_skipped=checked.skip_images, advice=advice)
+    # Those of both sets, before anything is computed of the first.
+    for of_set, option in ((samples, "--image-root"), (validation, "--eval-image-root")):
+        advice = f"Name their folder with {option}"
+        require_pictures(of_set, num_skipped=checked.skip_images, advice=advice)
     where = str(compute_device(devices.device(device)))  # named, so that nothing is spread: what learns is on one
     identity = identity or find(backbone, offline=offline)
     backend = load_backend(identity, device=where, dtype=dtype, offline=offline)

@@ -94,6 +94,7 @@ def test_earlier_turns_of_ms_swift_stand_in_front(tmp_path: Path) -> None:
 ANSWERS: list[tuple[Any, str]] = [
     (3, "3"),
     (-0.5, "-0.5"),
+    (3.0, "3"),
     (["b", "a", "a"], "a"),
     (["b", "a", "a", "b"], "b"),
     (["b"], "b"),
@@ -106,6 +107,12 @@ ANSWERS: list[tuple[Any, str]] = [
 def test_answers_are_learned_as_people_mean_them(value: Any, learned: str, tmp_path: Path) -> None:
     (sample,), _ = read(tmp_path, {"image": P, "question": Q, "answer": value})
     assert sample.answer == learned
+
+
+def test_a_number_that_is_none_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "d.jsonl").write_text(f'{{"image": "{P}", "question": "{Q}", "answer": 1e999}}')
+    with pytest.raises(DataError, match="'answer' is inf"):
+        read_conversations(tmp_path / "d.jsonl", image_root=None)
 
 
 def test_a_mark_is_taken_out_of_questions_only(tmp_path: Path) -> None:
@@ -143,7 +150,7 @@ TEXT_ONLY: list[dict[str, Any]] = [
 def test_records_without_a_picture_are_left_out_only_when_asked(record: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"line 2\).*--skip-text-only"):
         read(tmp_path, FORMS["LLaVA"], record)
-    with pytest.raises(DataError, match=r"2 of 3 records have no picture\. Leave .* with --skip-text-only"):
+    with pytest.raises(DataError, match=r"2 of 3 records have no picture\. Skip them with --skip-text-only"):
         read(tmp_path, FORMS["LLaVA"], record, {name: value for name, value in record.items() if name != "id"})
     (sample,), notices = read(tmp_path, FORMS["LLaVA"], record, skip_text_only=True)
     assert sample.answer == A
@@ -173,6 +180,8 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"image": P, "label": 3}, "fields 'question' and 'answer' are missing; it has image, label", "--columns"),
     ({"image": P, "conversations": [{"from": "human", "value": Q}]}, "LLaVA conversations: human", ""),
     (said(Q, "", image=P), "empty or blank", ""),
+    ({"image": "file://[x/a.png", "question": Q}, "field 'answer' is missing", ""),
+    (chat({"type": "text", "text": None}, image=P), "a part of type 'text' without text", ""),
 ]
 
 
@@ -260,6 +269,15 @@ def test_a_file_that_is_no_text_is_one_message(content: bytes, why: str, tmp_pat
     path = tmp_path / "d.jsonl"
     path.write_bytes(content)
     assert why in refused(DataError, "no_text", read_conversations, path, image_root=None).message
+
+
+@pytest.mark.parametrize("name", ["d.tsv", "d.xlsx"])
+def test_other_tables_are_refused_by_name(name: str, tmp_path: Path, refused: Refused) -> None:
+    (tmp_path / name).write_bytes(b"PK\x03\x04" if name.endswith("x") else b"image\tquestion\n")
+    assert (
+        "Save it as CSV"
+        in refused(DataError, "other_table", read_conversations, tmp_path / name, image_root=None).message
+    )
 
 
 def test_columns_say_which_field_is_which(tmp_path: Path) -> None:

@@ -131,6 +131,23 @@ def test_a_text_alone_is_a_caption(dump: Dump, tmp_path: Path) -> None:
     assert sample.answer == "a wren"
 
 
+def test_a_picture_in_another_column_is_recognised(dump: Dump, tmp_path: Path) -> None:
+    table = table_of([{"bytes": png(3), "path": None}] * 2, STRUCT).rename_columns(["photo", "question", "answer"])
+    path = dump(tmp_path, table)
+    with pytest.raises(DataError, match="--columns image=photo"):
+        read_conversations(path, image_root=None)
+    samples = read_conversations(path, image_root=None, options=DataOptions(columns={"image": "photo"}))
+    assert list(shades(samples)) == [3, 3]
+
+
+def test_a_number_that_is_missing_in_a_column_of_numbers_is_no_answer(dump: Dump, tmp_path: Path) -> None:
+    answers = pa.array([3.0, float("nan")])
+    table = table_of(["a.png", "b.png"], pa.string()).set_column(2, "answer", answers)
+    path = dump(tmp_path, table)
+    with pytest.raises(DataError, match=r"row 2\): field 'answer' is nan"):
+        read_conversations(path, image_root=None)
+
+
 def test_what_is_wrong_with_a_row_is_said_by_its_number(dump: Dump, tmp_path: Path) -> None:
     cells = [{"bytes": content, "path": None} for content in (png(1), png(2)[:50], b"a plain text, no picture")]
     path = dump(tmp_path, table_of(cells, STRUCT))

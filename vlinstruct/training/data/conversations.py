@@ -24,7 +24,6 @@ from vlinstruct.records.input import data_file, root_of, unread_records
 from vlinstruct.training.data.fields import Turns, said_in
 from vlinstruct.training.data.ids import RecordIds, name_of
 from vlinstruct.training.data.reading import (
-    SKIP_TEXT_ONLY,
     DataOptions,
     Tally,
     TrainingPicture,
@@ -127,7 +126,7 @@ def _text_only_error(first: DataError, tally: Tally, file: str) -> DataError:
         advice = first.advice if "--columns" in first.advice else "Say which field it is: --columns image=NAME"
     else:
         why = f"{tally.num_text_only:,} of {tally.num_records:,} records have no picture"
-        advice = SKIP_TEXT_ONLY[0].upper() + SKIP_TEXT_ONLY[1:]
+        advice = "Skip them with --skip-text-only"
     return DataError.at("cannot read data", file, why, advice, code="missing_field")
 
 

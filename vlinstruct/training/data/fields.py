@@ -14,6 +14,7 @@ and in a plain `question` or `instruction`, it is a word like any other. A syste
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from vlinstruct.text import check_instruction
 CAPTION_INSTRUCTION = "A short image description:"
 _USER, _ASSISTANT = ("human", "user"), ("gpt", "assistant")
 _MARK = "<image>"
-_PICTURE_PARTS = ("image", "image_url", "input_image")
+_TEXT_PARTS, _PICTURE_PARTS = ("text", "input_text", "output_text"), ("image", "image_url", "input_image")
 
 Turns = Sequence[tuple[str, str]]
 Change = Literal["system", "answers", "numbers", "mark"]
@@ -154,6 +155,10 @@ def _answer(record: UserRecord, name: str) -> tuple[str, Change | None]:
     if isinstance(value, bool):
         spelled = str(value).lower()
         raise record.error(f"field '{name}' is no text but {spelled}", advice='Write what is learned, e.g. "yes"')
+    if isinstance(value, float) and not math.isfinite(value):
+        raise record.error(f"field '{name}' is {value}, no number that can be learned")
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # pandas makes 3.0 of 3 where another row has none
     if is_whole(value) or isinstance(value, float):
         value, change = str(value), change or "numbers"
     elif name not in record.fields or not isinstance(value, str) or not value:
@@ -221,6 +226,8 @@ def _texts_of_parts(parts: Sequence[Any], number: int, record: UserRecord) -> li
         kind = part.get("type") if isinstance(part, dict) else None
         if isinstance(part, str) or (isinstance(part, dict) and isinstance(part.get("text"), str)):
             texts.append(part if isinstance(part, str) else part["text"])
+        elif kind in _TEXT_PARTS:
+            raise record.error(f"turn {number} holds a part of type '{kind}' without text")
         elif kind not in _PICTURE_PARTS and not (isinstance(part, dict) and {"image", "image_url"} & part.keys()):
             raise record.error(f"turn {number} holds a part of type '{shortened(str(kind), 20)}', not text or image")
     return texts

@@ -19,13 +19,12 @@ from vlinstruct.records.tables import TablePicture
 from vlinstruct.training.data.fields import CAPTION_INSTRUCTION, Change, Said
 
 RECORD_FIELDS = ("image", "question", "answer", "id")
-SKIP_TEXT_ONLY = "leave records without a picture out with --skip-text-only"
 TrainingPicture = Path | TablePicture
 
 _NOTICES: Mapping[Change, str] = {
     "system": "the system turn is left out, the model reads none",
     "answers": "of several answers the most frequent one is learned, of equals the first",
-    "numbers": "the answer is a number and is learned as it is written",
+    "numbers": "the answer is a number and is learned as its text, 3.0 as 3",
     "mark": "<image> stands in a plain question and stays there as text",
 }
 
@@ -84,7 +83,7 @@ def load_picture(picture: TrainingPicture) -> LoadedImage:
 
 def text_only(record: UnreadRecord, fields: UserRecord) -> DataError:
     """Returns the error of a record without a picture."""
-    advice = f"Add it, or {SKIP_TEXT_ONLY}"
+    advice = "Add it, or skip records without a picture with --skip-text-only"
     return no_picture(fields, is_metadata=record.is_metadata, advice=advice)
 
 
