@@ -155,8 +155,8 @@ def test_columns_and_text_only_records_are_read_from_the_shell(data: Path, tmp_p
     result = vli(*asked, "--skip-text-only", "--dry-run", "--json")
     assert result.records[0]["num_samples"] == 1
     assert [line.partition(": ")[2] for line in result.lines] == [
-        "1 of 2 records: no picture, left out",
-        "1 of 2 records: the answer is a number and is learned as its text, 3.0 as 3",
+        f"1 of 2 records in {other}: no picture, left out",
+        f"1 of 2 records in {other}: the answer is a number and is learned as its text, 3.0 as 3",
     ]
     for columns in ("image", "image=", "picture=file", "image=a,image=b"):
         assert "--columns" in vli("finetune", "--data", other, "--columns", columns).refusal(2)

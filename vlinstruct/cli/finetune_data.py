@@ -101,7 +101,7 @@ class TrainingDataOptions:
         bad = []
         for path, root, root_option in roots:
             report = check_data(path, image_root=root, options=self.reading(), decode=self.decode)
-            for notice in report.tally.notices(is_text_only_left_out=self.skip_text_only):
+            for notice in report.tally.notices(report.file, is_text_only_left_out=self.skip_text_only):
                 talk.notice(notice)
             if as_json:
                 for record in _records(report):

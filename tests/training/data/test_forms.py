@@ -132,7 +132,8 @@ def test_what_is_read_otherwise_is_said_once_with_its_count(tmp_path: Path) -> N
     samples, notices = read(tmp_path, *records)
     assert len(samples) == 6
     assert samples[-1].instruction == MARKED
-    assert [notice.split(":")[0] for notice in notices] == [f"{count} of 6 records" for count in (2, 1, 2, 1)]
+    among = f"of 6 records in {tmp_path}/d.jsonl: "
+    assert [notice.partition(among)[0] for notice in notices] == ["2 ", "1 ", "2 ", "1 "]
     assert all(word in notice for word, notice in zip(("system", "several", "number", "<image>"), notices, strict=True))
     assert read(tmp_path, FORMS["question"])[1] == []
 
@@ -154,7 +155,7 @@ def test_records_without_a_picture_are_left_out_only_when_asked(record: dict[str
         read(tmp_path, FORMS["LLaVA"], record, {name: value for name, value in record.items() if name != "id"})
     (sample,), notices = read(tmp_path, FORMS["LLaVA"], record, skip_text_only=True)
     assert sample.answer == A
-    assert notices == ["1 of 2 records: no picture, left out"]
+    assert notices == [f"1 of 2 records in {tmp_path}/d.jsonl: no picture, left out"]
 
 
 def test_a_file_of_texts_alone_is_refused_even_then(tmp_path: Path) -> None:
@@ -175,7 +176,7 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     (chat({"type": "image_url", "image_url": {"url": "http://x/a.png"}}, TEXT_PART), "is a URL", "Download it"),
     (chat({"type": "image_url", "image_url": {"url": "data:image/png;base64,iV"}}, TEXT_PART), "data: URL", "Save"),
     (chat({"type": "video", "video": "a.mp4"}, TEXT_PART, image=P), "a part of type 'video'", ""),
-    ({"image": P, "query": Q}, "field 'response' is missing", ""),
+    ({"image": P, "query": Q}, "field 'response' is missing (ms-swift's query and response)", "--columns answer="),
     ({"image": P, "output": A}, "field 'instruction' is missing", ""),
     ({"image": P, "label": 3}, "fields 'question' and 'answer' are missing; it has image, label", "--columns"),
     ({"image": P, "conversations": [{"from": "human", "value": Q}]}, "LLaVA conversations: human", ""),

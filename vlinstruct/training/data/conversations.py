@@ -102,7 +102,7 @@ def read_conversations(
     if without_picture is not None and not (options.skip_text_only and samples):
         raise _text_only_error(without_picture, tally, file)
     ids.refuse_repeated(file)
-    for notice in tally.notices(is_text_only_left_out=True):
+    for notice in tally.notices(file, is_text_only_left_out=True):
         notify(notice)
     return samples
 

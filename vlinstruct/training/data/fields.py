@@ -104,23 +104,27 @@ def said_in(record: UserRecord, *, is_caption: bool) -> Said:
     return _caption(record, is_caption=is_caption)
 
 
-def _any_in(names: Sequence[str], fields: Mapping[str, object]) -> str | None:
-    return next((name for name in names if name in fields), None)
+def _any_in(names: Sequence[str], fields: Mapping[str, object]) -> bool:
+    return any(name in fields for name in names)
 
 
 def _question_and_answer(record: UserRecord, form: _Form) -> Said:
     fields = record.fields
     changes: set[Change] = set()
+    for ours, names in (("question", form.questions), ("answer", form.answers)):
+        if not _any_in(names, fields):
+            advice = f"Add it, or say which it is: --columns {ours}=NAME"
+            raise record.error(f"field '{names[0]}' is missing ({form.name})", code="missing_field", advice=advice)
     if form is _PLAIN:
         question = record.question()
         changes |= {"mark"} if _MARK in question else set()
     else:
-        name = _any_in(form.questions, fields) or form.questions[0]
+        name = next(name for name in form.questions if name in fields)
         question = record.raw_text(name).replace(_MARK, "").strip()
         if form.name == "Alpaca" and (more := record.raw_text("input", may_be_empty=True) if "input" in fields else ""):
             question = f"{question}\n{more.replace(_MARK, '').strip()}".strip()
         check_instruction(question, what=record.place)
-    answer, change = _answer(record, _any_in(form.answers, fields) or form.answers[0])
+    answer, change = _answer(record, next(name for name in form.answers if name in fields))
     changes |= {change} if change else set()
     if isinstance(fields.get("system"), str) and fields["system"]:
         changes.add("system")
@@ -161,7 +165,7 @@ def _answer(record: UserRecord, name: str) -> tuple[str, Change | None]:
         value = int(value)  # pandas makes 3.0 of 3 where another row has none
     if is_whole(value) or isinstance(value, float):
         value, change = str(value), change or "numbers"
-    elif name not in record.fields or not isinstance(value, str) or not value:
+    elif not isinstance(value, str) or not value:
         value = record.raw_text(name)  # which says what is wrong
     return check_instruction(value, what=record.place), change
 

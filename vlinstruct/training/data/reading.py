@@ -101,13 +101,14 @@ class Tally:
         self.forms[said.form] += 1
         self._changes.update(said.changes)
 
-    def notices(self, *, is_text_only_left_out: bool) -> Iterator[str]:
-        """Yields a line for everything that was read otherwise."""
+    def notices(self, file: str, *, is_text_only_left_out: bool) -> Iterator[str]:
+        """Yields a line for everything that was read otherwise in a file."""
+        among = f"of {self.num_records:,} records in {file}"
         if self.num_text_only and is_text_only_left_out:
-            yield f"{self.num_text_only:,} of {self.num_records:,} records: no picture, left out"
+            yield f"{self.num_text_only:,} {among}: no picture, left out"
         for change in get_args(Change):
             if count := self._changes[change]:
-                yield f"{count:,} of {self.num_records:,} records: {_NOTICES[change]}"
+                yield f"{count:,} {among}: {_NOTICES[change]}"
 
     def described_forms(self) -> str:
         """Returns the forms of all records, with counts where there are several."""
