@@ -73,15 +73,15 @@ def test_an_items_own_choices_are_ranked_and_decide_what_is_done_again(
     rows: list[dict[str, Any]], tmp_path: Path
 ) -> None:
     folder, output = tmp_path / "pictures", tmp_path / "out.jsonl"
-    path = as_lines(folder, [{**rows[0], "choices": ["one", "two", "three"]}, {**rows[1], "choices": None}])
+    path = as_lines(folder, [{**rows[0], "choices": ["one", "two", 3]}, {**rows[1], "choices": None}])
     asked = ("ask", "--data", path, "-o", output, "--batch-size", "2")
     assert vli(*asked).exit_code == 0
     own, without = [json.loads(line) for line in output.read_text().splitlines()]
-    assert [choice["text"] for choice in own["choices"]] == ["one", "two", "three"]
+    assert [choice["text"] for choice in own["choices"]] == ["one", "two", "3"]
     assert "choices" not in without
     common = vli("ask", "--data", path, "--choices", "yes,no").records
     assert [[choice["text"] for choice in record["choices"]] for record in common] == [
-        ["one", "two", "three"],
+        ["one", "two", "3"],
         ["yes", "no"],
     ]
     assert "2 were already there" in vli(*asked).lines[-1]
@@ -89,7 +89,7 @@ def test_an_items_own_choices_are_ranked_and_decide_what_is_done_again(
     assert "made with other arguments" in vli(*asked).refusal(4)
 
 
-@pytest.mark.parametrize("choices", ["yes,no", [], ["yes"], ["yes", "yes"], ["yes", 3], ["yes", " "]])
+@pytest.mark.parametrize("choices", ["yes,no", [], ["yes"], ["yes", "yes"], ["yes", 3.5], ["yes", " "]])
 def test_choices_that_cannot_be_ranked_fail_their_item_alone(
     choices: Any, rows: list[dict[str, Any]], tmp_path: Path
 ) -> None:

@@ -40,8 +40,8 @@ class UnreadRecord:
     Args:
         file: where it stands.
         label: what it is called there, e.g. `line 7`.
-        is_metadata: it is an image folder's, a CSV table's or COCO's: its picture is `file_name`.
-        is_caption: it is one of these or a row of another table: a `text` alone is a caption.
+        is_metadata: it is an image folder's, COCO's or a table's like them: its picture is `file_name`.
+        is_caption: it is one of these or a row of any table: a `text` alone is a caption.
         parse: returns its fields, or raises a DataError.
     """
 
@@ -268,10 +268,11 @@ def _csv_records(stream: BufferedReader, file: str, columns: Columns) -> Iterato
         why = f"its first line has no column 'file_name'; there {_are(names)}"
         advice = "Name the columns there, with commas between, or say which it is: --columns image=NAME"
         raise _refuse_file(file, "bad_csv", why, advice)
+    is_metadata = "file_name" in names or "image" not in names
     for row in rows:
         label = f"line {row.line}"
         parse = partial(row.fields, names, f"{file} {label}")
-        yield UnreadRecord(file=file, label=label, is_metadata=True, is_caption=True, parse=parse)
+        yield UnreadRecord(file=file, label=label, is_metadata=is_metadata, is_caption=True, parse=parse)
 
 
 def _are(names: list[str]) -> str:

@@ -19,6 +19,7 @@ from difflib import get_close_matches
 from vlinstruct.errors import DataError, InputError, shortened
 from vlinstruct.files import PathLike
 from vlinstruct.records.columns import Columns
+from vlinstruct.records.foreign import is_whole
 from vlinstruct.records.input import UnreadRecord, data_file, root_of, unread_records
 from vlinstruct.records.lines import ItemOptions, UserRecord
 from vlinstruct.records.pictures import Picture, no_picture, picture_of
@@ -137,6 +138,8 @@ def _choices(record: UserRecord) -> tuple[str, ...]:
             value = json.loads(value)
         except ValueError as error:
             raise record.error("field 'choices' is no JSON list") from error
+    if isinstance(value, list):
+        value = [str(entry) if is_whole(entry) else entry for entry in value]
     if not isinstance(value, list) or not all(isinstance(entry, str) for entry in value):
         raise record.error("field 'choices' is no list of texts", advice='Write ["yes", "no"]')
     if len(set(value)) < max(2, len(value)):

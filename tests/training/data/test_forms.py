@@ -59,6 +59,7 @@ FORMS: dict[str, dict[str, Any]] = {
     "prompt and completion": {"prompt": Q, "completion": A, "image": P},
     "prompt and response": {"prompt": Q, "response": A, "image": P},
     "TRL": {"prompt": [ASKED], "completion": [{"role": "assistant", "content": A}], "images": [P]},
+    "Cauldron": {"images": [P], "texts": [{"user": Q, "assistant": A, "source": "birds"}]},
     "LAVIS": {"image": P, "text_input": Q, "text_output": A},
     "LAVIS' answers": {"image": P, "text_input": Q, "answers": [A]},
     "VQA": {"image": P, "question": Q, "question_id": 4, "answer": ["a robin", A, A]},
@@ -181,6 +182,7 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"image": P, "label": 3}, "fields 'question' and 'answer' are missing; it has image, label", "--columns"),
     ({"image": P, "conversations": [{"from": "human", "value": Q}]}, "LLaVA conversations: human", ""),
     (said(Q, "", image=P), "empty or blank", ""),
+    ({"images": [P], "texts": [{"user": Q}]}, "objects with 'user' and 'assistant'", ""),
     ({"image": "file://[x/a.png", "question": Q}, "field 'answer' is missing", ""),
     (chat({"type": "text", "text": None}, image=P), "a part of type 'text' without text", ""),
 ]

@@ -123,6 +123,12 @@ def test_any_table_of_pictures_is_read(tmp_path: Path) -> None:
     assert [(sample.id, sample.answer) for sample in read(path)] == [("line-2", "2"), ("line-5", "3")]
 
 
+@pytest.mark.parametrize("column", ["image", "file_name"])
+def test_a_row_without_a_picture_is_told_the_tables_own_word(column: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=f"line 3\\): field '{column}' is missing"):
+        read(table(tmp_path, f"{column},text", "1.png,a cat", ",a dog"))
+
+
 def test_an_empty_cell_is_a_field_that_is_not_given(tmp_path: Path) -> None:
     path = table(tmp_path, "id,file_name,instruction,question,answer", ",1.png,i,,2", ",1.png,,q,3")
     assert [(sample.id, sample.instruction) for sample in read(path)] == [("line-2", "i"), ("line-3", "q")]

@@ -6,6 +6,7 @@
     query, response, history                    ms-swift
     prompt, completion | response               TRL: texts, or turns
     text_input, text_output                     LAVIS
+    texts of user and assistant                 the Cauldron, FineVision
     caption, in metadata and tables also text   an answer to the paper's instruction for captions (section 4)
 
 `<image>` in a question marks the picture's place and is taken out: the picture always stands in front. In an answer,
@@ -95,6 +96,8 @@ def said_in(record: UserRecord, *, is_caption: bool) -> Said:
     prompt, completion = fields.get("prompt"), fields.get("completion")
     if isinstance(prompt, list) and isinstance(completion, list):
         return _conversation(record, [*prompt, *completion], "prompt and completion")
+    if isinstance(texts := fields.get("texts"), list):
+        return _conversation(record, _turns_of_texts(texts, record), "the Cauldron's texts")
     whole = [form for form in _FORMS if _any_in(form.questions, fields) and _any_in(form.answers, fields)]
     if whole:
         return _question_and_answer(record, whole[0])
@@ -102,6 +105,12 @@ def said_in(record: UserRecord, *, is_caption: bool) -> Said:
     if half := [form for form in _FORMS if _any_in((*form.questions, *form.answers), fields)]:
         return _question_and_answer(record, half[0])
     return _caption(record, is_caption=is_caption)
+
+
+def _turns_of_texts(texts: Sequence[Any], record: UserRecord) -> list[dict[str, object]]:
+    if not all(isinstance(text, dict) and {"user", "assistant"} <= text.keys() for text in texts):
+        raise record.error("field 'texts' is no list of objects with 'user' and 'assistant' (the Cauldron's texts)")
+    return [{"role": role, "content": text[role]} for text in texts for role in ("user", "assistant")]
 
 
 def _any_in(names: Sequence[str], fields: Mapping[str, object]) -> bool:
