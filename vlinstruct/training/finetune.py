@@ -233,12 +233,10 @@ def _job(
         samples = reader(data, image_root=image_root)
         validation: list[TrainingSample] = []
         if eval_data is not None:
-            eval_root = image_root if eval_image_root is None else eval_image_root
-            validation = reader(eval_data, image_root=eval_root)
+            validation = reader(eval_data, image_root=image_root if eval_image_root is None else eval_image_root)
     # Those of both sets, before anything is computed of the first.
     for of_set, option in ((samples, "--image-root"), (validation, "--eval-image-root")):
-        advice = f"Name their folder with {option}"
-        require_pictures(of_set, num_skipped=checked.skip_images, advice=advice)
+        require_pictures(of_set, num_skipped=checked.skip_images, advice=f"Name their folder with {option}")
     where = str(compute_device(devices.device(device)))  # named, so that nothing is spread: what learns is on one
     identity = identity or find(backbone, offline=offline)
     backend = load_backend(identity, device=where, dtype=dtype, offline=offline)

@@ -88,6 +88,14 @@ def test_a_row_that_is_not_clear_is_refused(
     assert why in caught.value.message
 
 
+@pytest.mark.parametrize("other", ["prompt", "output", "query", "response", "answers"])
+def test_other_columns_beside_a_caption_change_nothing(other: str, tmp_path: Path) -> None:
+    as_jsonl(tmp_path, [{"file_name": "1.png", "text": "a cat", other: "x"}])
+    assert read(tmp_path)[0].answer == "a cat"
+    as_jsonl(tmp_path, [{"file_name": "1.png", "text": "a cat", "prompt": "x", "response": "y"}])
+    assert read(tmp_path)[0].answer == "a cat"
+
+
 def test_metadata_without_a_picture_asks_for_file_name(tmp_path: Path, refused: Refused) -> None:
     as_jsonl(tmp_path, [{"text": "x"}])
     assert "field 'file_name' is missing" in refused(DataError, "missing_field", read, tmp_path).message

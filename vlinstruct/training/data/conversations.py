@@ -80,8 +80,8 @@ def read_conversations(
     root = root_of(file, image_root)
     samples: list[TrainingSample] = []
     ids, tally = RecordIds(), Tally()
-    errors: list[InputError] = []  # of records; those without a picture are another matter, and counted
-    without_picture: DataError | None = None
+    errors: list[InputError] = []
+    without_picture: DataError | None = None  # the first such record's; they are counted apart
     for record in unread_records(file, columns=options.columns):
         tally.num_records += 1
         try:
@@ -92,8 +92,7 @@ def read_conversations(
                 without_picture = without_picture or text_only(record, fields)
                 continue
             said = said_in(fields, is_caption=record.is_caption)
-            name = name_of(fields)
-            ids.add(fields, name, picture)
+            ids.add(fields, name := name_of(fields), picture)
             tally.add(said)
             samples.extend(_samples(name, picture, said.turns, answers))
         except InputError as error:

@@ -68,9 +68,10 @@ class _Form:
 
 
 _PLAIN = _Form(name="questions and answers", questions=("question", "instruction"), answers=("answer", "answers"))
+_ALPACA = _Form(name="Alpaca", questions=("instruction",), answers=("output",))
 _FORMS = (
     _PLAIN,
-    _Form(name="Alpaca", questions=("instruction",), answers=("output",)),
+    _ALPACA,
     _Form(name="ms-swift's query and response", questions=("query",), answers=("response",)),
     _Form(name="prompt and completion", questions=("prompt",), answers=("completion", "response")),
     _Form(name="LAVIS' text_input", questions=("text_input",), answers=("text_output", "answer", "answers")),
@@ -98,11 +99,14 @@ def said_in(record: UserRecord, *, is_caption: bool) -> Said:
         return _conversation(record, [*prompt, *completion], "prompt and completion")
     if isinstance(texts := fields.get("texts"), list):
         return _conversation(record, _turns_of_texts(texts, record), "the Cauldron's texts")
+    is_asked = _any_in(("question", "instruction", "answer"), fields)
+    is_captioned = not is_asked and _any_in(("caption", "text") if is_caption else ("caption",), fields)
     whole = [form for form in _FORMS if _any_in(form.questions, fields) and _any_in(form.answers, fields)]
-    if whole:
+    if whole and not (is_captioned and is_caption):  # tables have all sorts of columns beside a caption
         return _question_and_answer(record, whole[0])
-    # A form of which half is there is told what it lacks; a caption stands alone.
-    if half := [form for form in _FORMS if _any_in((*form.questions, *form.answers), fields)]:
+    # A form of which half is there is told what it lacks.
+    half = [form for form in _FORMS if _any_in((*form.questions, *form.answers), fields)]
+    if half and not is_captioned:
         return _question_and_answer(record, half[0])
     return _caption(record, is_caption=is_caption)
 
@@ -130,8 +134,9 @@ def _question_and_answer(record: UserRecord, form: _Form) -> Said:
     else:
         name = next(name for name in form.questions if name in fields)
         question = record.raw_text(name).replace(_MARK, "").strip()
-        if form.name == "Alpaca" and (more := record.raw_text("input", may_be_empty=True) if "input" in fields else ""):
-            question = f"{question}\n{more.replace(_MARK, '').strip()}".strip()
+        if form is _ALPACA and fields.get("input") is not None:
+            more = record.raw_text("input", may_be_empty=True).replace(_MARK, "")
+            question = f"{question}\n{more}".strip()
         check_instruction(question, what=record.place)
     answer, change = _answer(record, next(name for name in form.answers if name in fields))
     changes |= {change} if change else set()
