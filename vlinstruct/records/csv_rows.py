@@ -45,14 +45,21 @@ class CsvRow:
             raise self.problem
         if len(self.cells) != len(columns):
             why = f"it has {len(self.cells)} cells, the header has {len(columns)}"
-            raise UserRecord.error_at(place, why, code="bad_csv", advice="Quote cells that hold a comma")
+            raise UserRecord.error_at(
+                place, why, code="bad_csv", advice="Quote cells that hold what stands between cells"
+            )
         return {column: cell for column, cell in zip(columns, self.cells, strict=True) if cell}
 
 
 def csv_rows(stream: BinaryIO, file: str) -> Iterator[CsvRow]:
-    """Yields the rows that are not blank, the header first; one that cannot be read bears its problem."""
+    """Yields the rows that are not blank, the header first; one that cannot be read bears its problem.
+
+    Args:
+        stream: the file, at its beginning.
+        file: its name; of `.tsv` tabs stand between the cells.
+    """
     lines = _DecodedLines(stream)
-    reader = csv.reader(lines, strict=True)
+    reader = csv.reader(lines, strict=True, delimiter="\t" if file.lower().endswith(".tsv") else ",")
     while True:
         lines.row_bytes, line = 0, lines.number + 1
         try:

@@ -28,7 +28,7 @@ METADATA_FILES = ("metadata.jsonl", "metadata.csv")
 _HEAD_BYTES = 64
 _SHARD = re.compile(r"-(\d{5})-of-(\d{5})(?=[-.])")
 _PICTURE_COLUMNS = {"file_name", "image", "images"}
-_OTHER_TABLES = {".tsv": "a table with tabs", ".xlsx": "an Excel table", ".xls": "an Excel table"}
+_CSV_SUFFIXES, _EXCEL_SUFFIXES = (".csv", ".tsv"), (".xlsx", ".xls")
 _COCO_START = re.compile(rb'\s*\{\s*"(info|images|annotations|licenses|categories|type)"')
 _ONE_PER_LINE = "Write one object per line (jq -c . FILE), or one list of them"
 
@@ -140,11 +140,11 @@ def _records(file: str, columns: Columns) -> Iterator[UnreadRecord]:
             yield from _table_records(file, columns)
             return
         suffix = os.path.splitext(file)[1].lower()
-        if kind := _OTHER_TABLES.get(suffix):
-            raise _refuse_file(file, "other_table", f"it is {kind}", "Save it as CSV")
+        if suffix in _EXCEL_SUFFIXES:
+            raise _refuse_file(file, "other_table", "it is an Excel table", "Save it as CSV")
         require_text(start, file, action="cannot read data")
         opening = start.removeprefix(BOM).lstrip()
-        if suffix == ".csv":
+        if suffix in _CSV_SUFFIXES:
             yield from _csv_records(stream, file, columns)
         elif opening.startswith(b"[") or (opening.startswith(b"{") and _is_one_object(stream)):
             yield from _document_records(stream, file)
@@ -266,7 +266,7 @@ def _csv_records(stream: BufferedReader, file: str, columns: Columns) -> Iterato
     require_columns(names, columns, file)
     if "image" not in columns and not _PICTURE_COLUMNS & set(names):
         why = f"its first line has no column 'file_name'; there {_are(names)}"
-        advice = "Name the columns there, with commas between, or say which it is: --columns image=NAME"
+        advice = "Name the columns there, or say which it is: --columns image=NAME"
         raise _refuse_file(file, "bad_csv", why, advice)
     is_metadata = "file_name" in names or "image" not in names
     for row in rows:

@@ -274,13 +274,16 @@ def test_a_file_that_is_no_text_is_one_message(content: bytes, why: str, tmp_pat
     assert why in refused(DataError, "no_text", read_conversations, path, image_root=None).message
 
 
-@pytest.mark.parametrize("name", ["d.tsv", "d.xlsx"])
-def test_other_tables_are_refused_by_name(name: str, tmp_path: Path, refused: Refused) -> None:
-    (tmp_path / name).write_bytes(b"PK\x03\x04" if name.endswith("x") else b"image\tquestion\n")
-    assert (
-        "Save it as CSV"
-        in refused(DataError, "other_table", read_conversations, tmp_path / name, image_root=None).message
-    )
+def test_an_excel_table_is_refused_by_name(tmp_path: Path, refused: Refused) -> None:
+    (tmp_path / "d.xlsx").write_bytes(b"PK\x03\x04")
+    error = refused(DataError, "other_table", read_conversations, tmp_path / "d.xlsx", image_root=None)
+    assert "Save it as CSV" in error.message
+
+
+def test_a_table_with_tabs_is_read_as_one_with_commas(tmp_path: Path) -> None:
+    (tmp_path / "d.tsv").write_text(f"image\tquestion\tanswer\n{P}\twhich one, and why?\ta, b\n")
+    (sample,) = read_conversations(tmp_path / "d.tsv", image_root=None)
+    assert (sample.id, sample.instruction, sample.answer) == ("line-2", "which one, and why?", "a, b")
 
 
 def test_columns_say_which_field_is_which(tmp_path: Path) -> None:
