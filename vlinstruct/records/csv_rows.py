@@ -46,7 +46,7 @@ class CsvRow:
         if len(self.cells) != len(columns):
             why = f"it has {len(self.cells)} cells, the header has {len(columns)}"
             raise UserRecord.error_at(
-                place, why, code="bad_csv", advice="Quote cells that hold what stands between cells"
+                place, why, code="bad_csv", advice="Quote cells that hold a comma, or in .tsv a tab"
             )
         return {column: cell for column, cell in zip(columns, self.cells, strict=True) if cell}
 
