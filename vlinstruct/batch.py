@@ -135,7 +135,8 @@ class Batch:
         try:
             seen = [good(outcome) for outcome in model.see_each([row.image for row in rows if row.image is not None])]
             texts = [self._texts(row) for row in rows]
-            results = self.operation.run(model, seen, texts)
+            choices = [row.item.choices if isinstance(row.item, BatchItem) else () for row in rows]
+            results = self.operation.run(model, seen, texts, choices)
             # A name stays the same when a repository of the hub moves on; its commit says what answered.
             commit = {} if model.revision is None else {"revision": model.revision}
             return {

@@ -48,12 +48,14 @@ class BatchItem:
         source: the picture.
         image: what the record calls the picture.
         texts: what was typed for it: the question, the instruction, or several instructions to score.
+        choices: answers to rank in place of the operation's; empty where it has none of its own.
     """
 
     id: str | int
     source: Source
     image: str
     texts: tuple[str, ...]
+    choices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,13 +83,20 @@ class Operation(Protocol):
         """Everything that changes its results, as JSON, for the resume key."""
         ...
 
-    def run(self, model: Model, seen: Sequence[Seen], texts: Sequence[Sequence[str]]) -> list[Fields | Failed]:
+    def run(
+        self,
+        model: Model,
+        seen: Sequence[Seen],
+        texts: Sequence[Sequence[str]],
+        choices: Sequence[Sequence[str]] | None = None,
+    ) -> list[Fields | Failed]:
         """Returns every row's fields, or why it failed.
 
         Args:
             model: the loaded model.
             seen: the pictures, B.
             texts: per row what was typed for it, B: the question, the instruction, or several instructions to score.
+            choices: per row answers of its own to rank, B, which `ask` alone does; empty for none.
         """
         ...
 
@@ -123,20 +132,33 @@ class Ask:
         values = dict(zip((QUESTION_FIELD, TOKENS_FIELD) if self.ocr else (QUESTION_FIELD,), row, strict=True))
         return re.sub("|".join(map(re.escape, values)), lambda field: values[field[0]], self.template)
 
-    def run(self, model: Model, seen: Sequence[Seen], texts: Sequence[Sequence[str]]) -> list[Fields | Failed]:
-        answers = model.ask_each(
-            seen,
-            [self._instruction(row) for row in texts],
-            choices=[self.choices] * len(texts) if self.choices else None,
-            optimize=self.optimize,
-            optimization=self.optimization,
-            generation=self.generation,
-        )
+    def run(
+        self,
+        model: Model,
+        seen: Sequence[Seen],
+        texts: Sequence[Sequence[str]],
+        choices: Sequence[Sequence[str]] | None = None,
+    ) -> list[Fields | Failed]:
+        offered = [tuple(own) or self.choices for own in choices or [()] * len(texts)]
+        answers: dict[int, Answer | Failed] = {}
+        # Ranking and generating are two calls: in a file some items may have choices.
+        for ranks in (True, False):
+            places = [place for place, row in enumerate(offered) if bool(row) is ranks]
+            if places:
+                asked = model.ask_each(
+                    [seen[place] for place in places],
+                    [self._instruction(texts[place]) for place in places],
+                    choices=[offered[place] for place in places] if ranks else None,
+                    optimize=self.optimize,
+                    optimization=self.optimization,
+                    generation=self.generation,
+                )
+                answers.update(zip(places, asked, strict=True))
         # What was typed, and what OCR read, come first: the instruction that was asked follows from them.
         names = ("question", "ocr_tokens") if self.ocr else ("question",)
         return [
             answer if isinstance(answer, Failed) else {**dict(zip(names, row, strict=True)), **_answer_fields(answer)}
-            for row, answer in zip(texts, answers, strict=True)
+            for row, answer in zip(texts, [answers[place] for place in range(len(texts))], strict=True)
         ]
 
 
@@ -160,7 +182,13 @@ class Optimize:
     def settings(self) -> Fields:
         return asdict(self)
 
-    def run(self, model: Model, seen: Sequence[Seen], texts: Sequence[Sequence[str]]) -> list[Fields | Failed]:
+    def run(
+        self,
+        model: Model,
+        seen: Sequence[Seen],
+        texts: Sequence[Sequence[str]],
+        choices: Sequence[Sequence[str]] | None = None,
+    ) -> list[Fields | Failed]:
         outcomes = model.optimize_each(seen, [row[0] for row in texts], optimization=self.optimization)
         rows = [outcome if isinstance(outcome, Failed) else optimization_fields(outcome) for outcome in outcomes]
         if not self.answer:
@@ -183,7 +211,13 @@ class Score:
     def settings(self) -> Fields:
         return {}
 
-    def run(self, model: Model, seen: Sequence[Seen], texts: Sequence[Sequence[str]]) -> list[Fields | Failed]:
+    def run(
+        self,
+        model: Model,
+        seen: Sequence[Seen],
+        texts: Sequence[Sequence[str]],
+        choices: Sequence[Sequence[str]] | None = None,
+    ) -> list[Fields | Failed]:
         records: list[Fields | Failed] = []
         for row in model.score_each(seen, texts):
             if isinstance(row, Failed):
@@ -260,6 +294,7 @@ def resume_key(operation: Operation, item: BatchItem | BadItem, model: Sequence[
         # Pictures of stdin are all called `-`: their bytes tell them apart. A file is its name: reading a folder's
         # pictures to decide what is left to do would take as long as opening them.
         piped_in = hashlib.sha256(item.source).hexdigest() if isinstance(item.source, bytes) else None
-        arguments = [item.image, piped_in, item.texts]
+        # A key of before there were choices of an item's own stays what it was.
+        arguments = [item.image, piped_in, item.texts, *([item.choices] if item.choices else [])]
     parts = [operation.schema, operation.settings(), str(item.id), arguments, *model]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

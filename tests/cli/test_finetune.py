@@ -12,9 +12,11 @@ import sys
 import time
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from command_line import assert_is_error_line, vli
 from PIL import Image
+from pyarrow import parquet
 
 from vlinstruct.backends.registry import mini_folder
 
@@ -77,13 +79,87 @@ def test_mini_draws_its_own_examples(tmp_path: Path) -> None:
 
 
 def test_what_is_wrong_with_the_data_is_listed(data: Path) -> None:
-    assert vli("finetune", "--data", data, "--check-data").text == f"nothing is wrong with {data}\n"
+    good = f"nothing is wrong with {data}: 6 records (questions and answers), 6 pictures, their headers read"
+    assert vli("finetune", "--data", data, "--check-data").text.startswith(good)
     with data.open("a") as file:
         file.write('{"image": "0.png"}\n{"image": "no.png", "question": "q", "answer": "a"}\n')
     result = vli("finetune", "--data", data, "--check-data")
     assert result.exit_code == 4
     assert [b"line 7" in line or b"line 8" in line for line in result.stdout.splitlines()] == [True, True]
     assert_is_error_line(result.lines[-1])
+
+
+def test_many_equal_problems_are_one_line_and_json_lists_each(data: Path, tmp_path: Path) -> None:
+    asked = ("finetune", "--data", data, "--image-root", tmp_path / "nowhere", "--check-data")
+    with data.open("a") as file:
+        file.write('{"image": "0.png", "question": "q", "answer": true}\n')
+    result = vli(*asked)
+    missing, other = result.stdout.decode().splitlines()
+    assert missing.startswith("all 7 records: no such file (first: line 1, ")
+    assert missing.endswith("0.png). Name their folder with --image-root")
+    assert "line 7): field 'answer' is no text but true" in other
+    assert result.lines == [f"error: 8 problems in {data}. They are listed on stdout."]
+    whole, *problems = vli(*asked, "--json").records
+    assert (whole["status"], whole["records"], len(problems)) == ("error", 7, 8)
+    assert {problem["code"] for problem in problems} == {"image_missing", "bad_field"}
+
+
+def test_a_check_reads_pictures_whole_only_when_asked(data: Path) -> None:
+    (data.parent / "3.png").write_bytes((data.parent / "3.png").read_bytes()[:50])
+    asked = ("finetune", "--data", data, "--check-data")
+    assert "(--decode reads pictures whole)" in vli(*asked).text
+    result = vli(*asked, "--decode")
+    assert result.exit_code == 4
+    assert "3.png): truncated image" in result.stdout.decode()
+    assert "--check-data" in vli("finetune", "--data", data, "--decode").refusal(2)
+
+
+@pytest.mark.parametrize("command", [("--check-data",), ("--dry-run",), ("--max-steps", "1")])
+def test_what_is_validated_on_is_looked_at_first(command: tuple[str, ...], data: Path, tmp_path: Path) -> None:
+    validated = tmp_path / "eval" / "e.jsonl"
+    validated.parent.mkdir()
+    validated.write_text('{"image": "e.png", "question": "q", "answer": "a"}\n' * 9)
+    asked = ("finetune", "--data", data, "-o", tmp_path / "a", "--eval-data", validated, *QUICK, *command)
+    result = vli(*asked)
+    assert result.exit_code == 4
+    assert "e.png" in result.stdout.decode() + result.stderr
+    assert not (tmp_path / "a").exists()
+    Image.new("RGB", (9, 9)).save(tmp_path / "e.png")
+    assert vli(*asked, "--eval-image-root", tmp_path).exit_code == 0
+    if command == ("--check-data",):
+        assert vli(*asked, "--image-root", tmp_path).exit_code == 0, "one root for both, as long as no other is named"
+
+
+def test_pictures_in_a_table_train_the_same_adapter(data: Path, tmp_path: Path) -> None:
+    records = [json.loads(line) for line in data.read_text().splitlines()]
+    pictures = [{"bytes": (data.parent / record["image"]).read_bytes(), "path": None} for record in records]
+    rows = [{**record, "image": picture} for record, picture in zip(records, pictures, strict=True)]
+    parquet.write_table(pa.Table.from_pylist(rows), tmp_path / "d.parquet", row_group_size=2)
+    for name, source in (("files", data), ("table", tmp_path / "d.parquet")):
+        assert vli("finetune", "--data", source, "-o", tmp_path / name, *QUICK, "--max-steps", "3").exit_code == 0
+    files, table = (tmp_path / name / "alignment.safetensors" for name in ("files", "table"))
+    assert table.read_bytes() == files.read_bytes()
+
+
+def test_missing_pictures_end_a_dry_run_with_their_count(data: Path, tmp_path: Path) -> None:
+    line = vli("finetune", "--data", data, "--image-root", tmp_path / "nowhere", "--dry-run").refusal(4)
+    assert "6 of 6 pictures cannot be read" in line
+    assert line.endswith("Name their folder with --image-root")
+
+
+def test_columns_and_text_only_records_are_read_from_the_shell(data: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.jsonl"
+    other.write_text('{"file": "0.png", "q": "what?", "a": 3}\n{"q": "hello", "a": "hi"}\n')
+    asked = ("finetune", "--data", other, "--columns", "image=file,question=q,answer=a")
+    assert "--skip-text-only" in vli(*asked, "--dry-run").refusal(4)
+    result = vli(*asked, "--skip-text-only", "--dry-run", "--json")
+    assert result.records[0]["num_samples"] == 1
+    assert [line.partition(": ")[2] for line in result.lines] == [
+        f"1 of 2 records in {other}: no picture, left out",
+        f"1 of 2 records in {other}: the answer is a number and is learned as its text, 3.0 as 3",
+    ]
+    for columns in ("image", "image=", "picture=file", "image=a,image=b"):
+        assert "--columns" in vli("finetune", "--data", other, "--columns", columns).refusal(2)
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ def test_fields_come_as_what_they_are_asked_for() -> None:
     ("ask", "code", "words"),
     [
         (lambda record: record.text("none"), "missing_field", "field 'none' is missing"),
-        (lambda record: record.text("empty"), "bad_field", "field 'empty' is no text"),
+        (lambda record: record.text("empty"), "bad_field", "field 'empty' is empty"),
         (lambda record: record.text("number"), "bad_field", "field 'number' is no text"),
         (lambda record: record.text("surrogate"), "text_not_unicode", "field 'surrogate' is not valid Unicode"),
         (lambda record: record.key("flag"), "bad_field", "field 'flag' is no text"),

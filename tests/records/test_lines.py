@@ -8,7 +8,8 @@ import pytest
 from vlinstruct.errors import DataError, InputError, TextError
 from vlinstruct.media.fetch import Url
 from vlinstruct.records import lines
-from vlinstruct.records.lines import Item, ItemError, ItemOptions, read_items
+from vlinstruct.records.items import Item, ItemError, read_items
+from vlinstruct.records.lines import ItemOptions
 
 GOOD = '{"image": "a.png", "question": "what?"}'
 
@@ -77,10 +78,15 @@ def test_a_cut_last_line_leaves_the_others(tmp_path):
     assert isinstance(last, ItemError)
 
 
-def test_two_objects_on_a_line_and_a_top_level_list(bad_line, items_file, refused):
+def test_two_objects_on_a_line_are_an_error_and_a_top_level_list_is_read(bad_line, items_file, tmp_path):
     bad_line(GOOD + " " + GOOD, "bad_json")
-    error = refused(DataError, "json_list", read_items, items_file("[", GOOD, "]"))
-    assert "jq" in error.message
+    first, second = read_items(items_file("[", GOOD, ",", GOOD, "]"))
+    assert (first.id, first.line, first.question) == ("record-1", 1, "what?")
+    assert (second.id, second.image) == ("record-2", tmp_path / "a.png")
+
+
+def test_the_column_of_an_error_is_counted_within_the_line(bad_line):
+    assert "not valid JSON at column 18 " in bad_line('{"image": "a.png"', "bad_json").error.message
 
 
 def test_byte_order_mark(items_file):
@@ -189,12 +195,12 @@ def test_urls_in_data_files_need_permission(bad_line, items_file):
     bad_line(line, "url_refused")
     item = read_items(items_file(line), options=ItemOptions(allow_urls=True))[0]
     assert item.image == Url(address="https://example.org/a.png")
-    for image in ("data:image/png;base64,AA", "FILE:///etc/passwd"):
-        bad_line(json.dumps({"image": image, "question": "q"}), "url_refused", allow_urls=True)
+    bad_line('{"image": "data:image/png;base64,AA", "question": "q"}', "url_refused", allow_urls=True)
+    bad_line('{"image": "FILE:///etc/passwd", "question": "q"}', "image_outside", allow_urls=True)
 
 
 def test_files_that_cannot_be_read(tmp_path, refused):
     refused(DataError, "data_missing", read_items, tmp_path / "nosuch.jsonl")
-    refused(DataError, "data_is_directory", read_items, tmp_path)
+    refused(DataError, "nothing_to_do", read_items, tmp_path)
     os.mkfifo(tmp_path / "fifo")
     refused(InputError, "data_not_regular", read_items, tmp_path / "fifo")

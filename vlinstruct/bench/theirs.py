@@ -24,8 +24,8 @@ from vlinstruct.backends.instructblip.backend import InstructBlipBackend
 from vlinstruct.bench.replay import ScriptedLogits
 from vlinstruct.bench.workload import ANSWER, INSTRUCTION, OPTIMIZED, REWRITTEN, Workload
 from vlinstruct.instruction.templates import Templates
-from vlinstruct.media.images import load_image
 from vlinstruct.training.data.conversations import TrainingSample
+from vlinstruct.training.data.reading import load_picture
 from vlinstruct.training.settings import TrainingSettings
 from vlinstruct.values import ScoredInstruction, TokenScores
 
@@ -167,7 +167,7 @@ class PlainTraining:
         self.model = theirs
         side = ours.image_processor.image_size  # whichever backend transformers has for its processor here
         self.image_processor = BlipImageProcessor(size={"height": side, "width": side})
-        self.images = [load_image(sample.image).image for sample in samples]
+        self.images = [load_picture(sample.image).image for sample in samples]
         self.rows = [_row(sample, theirs.config, ours) for sample in samples]
         self.batch_size = batch_size
         self.seed = config.seed

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import typer
 
 from vlinstruct.cli.command import ANSWER, INPUT, OPTIMIZATION, takes
-from vlinstruct.cli.options import GenerationOptions, OptimizationOptions, RunOptions
+from vlinstruct.cli.options import ColumnsOption, GenerationOptions, OptimizationOptions, RunOptions
 from vlinstruct.cli.terminal import Talk
 from vlinstruct.errors import UsageError
 from vlinstruct.text import check_instruction
@@ -28,8 +28,13 @@ class DataOptions:
     HEADING: ClassVar = INPUT
 
     data: Annotated[
-        Path | None, typer.Option(help='Ask the lines of a file: {"image": ..., "question": ..., "id": ...}.')
+        Path | None,
+        typer.Option(
+            help='Ask the items of a file: {"image": ..., "question": ..., "id": ..., "choices": [...]} as JSON lines, '
+            "a JSON list, a CSV, parquet or Arrow table."
+        ),
     ] = None
+    columns: ColumnsOption = None
     allow_urls: Annotated[bool, typer.Option("--allow-urls", help="Fetch pictures that --data names by URL.")] = False
     allow_outside: Annotated[
         bool, typer.Option("--allow-outside", help="Read pictures of --data that lie outside its folder.")
@@ -38,6 +43,8 @@ class DataOptions:
     def __post_init__(self) -> None:
         if self.data is None and (self.allow_urls or self.allow_outside):
             raise UsageError("--allow-urls and --allow-outside are for --data: what is typed is always read.")
+        if self.data is None and self.columns is not None:
+            raise UsageError("--columns is for --data: what is typed has none.")
 
 
 @takes(DataOptions, RunOptions, GenerationOptions, OptimizationOptions)
@@ -103,7 +110,7 @@ def _work(arguments: list[str], data: DataOptions, options: RunOptions, talk: Ta
     if data.data is not None:
         if arguments:
             raise UsageError("--data brings its own pictures and questions: leave IMAGE and QUESTION away.")
-        return _file_work(data.data, data)
+        return _file_work(data.data, data, talk)
     if len(arguments) < 2:
         raise UsageError("a picture and a question are needed", advice=f"Type: {_USAGE}")
     *images, question = arguments
@@ -112,18 +119,28 @@ def _work(arguments: list[str], data: DataOptions, options: RunOptions, talk: Ta
     return typed_work(images, (question,), options, talk)
 
 
-def _file_work(path: Path, options: DataOptions) -> Work:
-    """Reads the items of a JSON-lines file; a bad line is a bad item."""
+def _file_work(path: Path, options: DataOptions, talk: Talk) -> Work:
+    """Reads the items of a file; a bad record is a bad item."""
     from vlinstruct.cli.run import Work
+    from vlinstruct.media.fetch import Url
     from vlinstruct.operations import BadItem, BatchItem
-    from vlinstruct.records.lines import ItemError, ItemOptions, read_items
+    from vlinstruct.records.columns import columns_of
+    from vlinstruct.records.items import ITEM_FIELDS, ItemError, read_items
+    from vlinstruct.records.lines import ItemOptions
 
     allowed = ItemOptions(allow_urls=options.allow_urls, allow_outside=options.allow_outside)
+    columns = columns_of(options.columns, ITEM_FIELDS)
     items = [
         BadItem(id=item.id, error=item.error)
         if isinstance(item, ItemError)
-        else BatchItem(id=item.id, source=item.image, image=str(item.image), texts=(item.question,))
-        for item in read_items(path, options=allowed)
+        else BatchItem(
+            id=item.id,
+            source=item.image,
+            image=item.image.name if isinstance(item.image, Url) else str(item.image),
+            texts=(item.question,),
+            choices=item.choices,
+        )
+        for item in read_items(path, options=allowed, columns=columns, notify=talk.notice)
     ]
     return Work(items=items, is_batch=True, inputs=(path,))
 

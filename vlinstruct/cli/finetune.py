@@ -7,34 +7,17 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from vlinstruct.cli.command import INPUT, MODEL, OUTPUT, takes
+from vlinstruct.cli.command import MODEL, OUTPUT, takes
+from vlinstruct.cli.finetune_data import TrainingDataOptions
 from vlinstruct.cli.finetune_options import TrainingOptions
 from vlinstruct.cli.finetune_output import StopRequest, TrainingBar, show_plan, show_result
 from vlinstruct.cli.options import BackboneOption, CommonOptions, DeviceOption, Dtype
-from vlinstruct.cli.terminal import Talk, show
-from vlinstruct.errors import DataError, UsageError
+from vlinstruct.cli.terminal import Talk
 
 
-@takes(TrainingOptions, CommonOptions)
+@takes(TrainingDataOptions, TrainingOptions, CommonOptions)
 def finetune(
     *,
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            help="JSON lines, LLaVA's JSON, chat messages, or a folder of pictures with metadata.jsonl or .csv; on "
-            "mini and mini-llama an example set is drawn if not given.",
-            rich_help_panel=INPUT,
-        ),
-    ] = None,
-    image_root: Annotated[
-        Path | None,
-        typer.Option(
-            help="The folder that picture paths start from; the data's own if not given.", rich_help_panel=INPUT
-        ),
-    ] = None,
-    eval_data: Annotated[
-        Path | None, typer.Option(help="What is validated on, in any of these formats.", rich_help_panel=INPUT)
-    ] = None,
     output: Annotated[
         Path, typer.Option("--output", "-o", help="The adapter's folder.", rich_help_panel=OUTPUT)
     ] = Path("adapter"),
@@ -51,9 +34,6 @@ def finetune(
         Path | None, typer.Option(help="Where a checkpoint goes that --output does not take: a full or lost disk.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and do nothing.")] = False,
-    check_data: Annotated[
-        bool, typer.Option("--check-data", help="List what is wrong with --data, and stop.", rich_help_panel=INPUT)
-    ] = False,
     report_to: Annotated[
         Literal["none", "tensorboard"],
         typer.Option(help="Where curves go beside log.jsonl and curve.png.", rich_help_panel=OUTPUT),
@@ -70,6 +50,7 @@ def finetune(
     dtype: Annotated[
         Dtype, typer.Option(help="What the frozen parts compute in; what learns has float32.", rich_help_panel=MODEL)
     ] = "auto",
+    data: TrainingDataOptions,
     training: TrainingOptions,
     common: CommonOptions,
 ) -> None:
@@ -79,8 +60,9 @@ def finetune(
     recipe of the backbone, or a short one on mini. Stopped in any way, it goes on with --resume and ends with the same
     bits. `accelerate launch -m vlinstruct finetune ...` or torchrun train on several devices.
     """
-    if check_data:
-        _check(data, image_root)
+    talk = Talk(quiet=common.quiet)
+    if data.check_data:
+        data.check(talk, as_json=common.as_json)
         return
     from vlinstruct.cli.run import collect_garbage_from_here
     from vlinstruct.training.devices import is_main_process
@@ -91,18 +73,16 @@ def finetune(
     tracker = None if report_to == "none" else report_to
     shared: dict[str, Any] = {
         **settings,
+        **data.arguments(),
         "backbone": backbone,
-        "eval_data": eval_data,
-        "image_root": image_root,
         "device": device,
         "dtype": dtype,
         "offline": common.offline,
         "report_to": tracker,
         "push_to_hub": push_to_hub,
     }
-    talk = Talk(quiet=common.quiet)
     if dry_run:
-        plan = plan_finetuning(data, notify=talk.notice, **shared)
+        plan = plan_finetuning(notify=talk.notice, **shared)
         if is_main_process():
             show_plan(plan, as_json=common.as_json)
         return
@@ -123,7 +103,6 @@ def finetune(
             should_stop=request,
         )
         outcome = finetune(
-            data,
             output=output,
             resume=resume,
             override=tuple(override or ()),
@@ -143,16 +122,3 @@ def finetune(
         talk.done(f"uploaded to {outcome.hub_url}")
     if is_main_process():
         show_result(outcome, output, as_json=common.as_json)
-
-
-def _check(data: Path | None, image_root: Path | None) -> None:
-    """Lists every problem of the data, for `--check-data`; loads no model."""
-    from vlinstruct.training.data.conversations import problems_of
-
-    if data is None:
-        raise UsageError("--check-data needs --data, a file or a folder.")
-    problems = list(problems_of(data, image_root=image_root))
-    if problems:
-        show("\n".join(problems))
-        raise DataError(f"{len(problems)} problems in {data}", advice="They are listed on stdout.")
-    show(f"nothing is wrong with {data}")

@@ -44,6 +44,14 @@ QuantizeOption = Annotated[
     Quantization | None,
     typer.Option(help="Store the language model's layers in fewer bits (vlinstruct[quantize]).", rich_help_panel=MODEL),
 ]
+ColumnsOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME=COLUMN,...",
+        help="Which column or field of the data is which: image=file,question=q.",
+        rich_help_panel=INPUT,
+    ),
+]
 OfflineOption = Annotated[
     bool, typer.Option("--offline", help="Open no connection; use what is cached.", rich_help_panel=MODEL)
 ]

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from vlinstruct.errors import InputError, NetworkError, printable
 from vlinstruct.files import PathLike, refusal, too_many_bytes
@@ -27,7 +27,16 @@ MAX_STDIN_BYTES = DEFAULT_LIMITS.max_bytes
 _JUNK = frozenset({"thumbs.db", "desktop.ini"})
 _SCHEME = re.compile(r"(data):|([a-z][a-z0-9+.-]+)://", re.IGNORECASE)
 
-Source = Path | Url | bytes
+
+class StoredPicture(Protocol):
+    """A picture in a file of other things, e.g. a table; its bytes are read when they are needed."""
+
+    def content(self) -> bytes:
+        """Returns its bytes, or raises an InputError."""
+        ...
+
+
+Source = Path | Url | bytes | StoredPicture
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +138,7 @@ def load_source(source: Source, *, name: str | None = None, limits: ImageLimits 
     """Reads a picture from wherever it is, fetching it if it is a URL.
 
     Args:
-        source: a path, a URL or the picture's bytes.
+        source: a path, a URL, the picture's bytes, or what gives them.
         name: what messages call it; a URL names itself.
         limits: how large it may be.
 
@@ -139,7 +148,8 @@ def load_source(source: Source, *, name: str | None = None, limits: ImageLimits 
     """
     if isinstance(source, Url):
         return load_image(fetch(source), name=source.short_name, limits=limits)
-    return load_image(source, name=name, limits=limits)
+    content = source if isinstance(source, Path | bytes) else source.content()
+    return load_image(content, name=name, limits=limits)
 
 
 def _expand(text: str, stdin: BinaryIO | None, options: ListingOptions, skipped: Counter[str]) -> Iterable[ImageInput]:

@@ -69,8 +69,10 @@ class ForeignRecord:
         That is what a path needs: half a surrogate pair is how Python spells a byte of a file name that is no UTF-8.
         """
         value = self._value(name)
-        if not isinstance(value, str) or not (value or may_be_empty):
+        if not isinstance(value, str):
             raise self.error(f"field '{name}' is no text")
+        if not value and not may_be_empty:
+            raise self.error(f"field '{name}' is empty")
         return value
 
     def key(self, name: str) -> str:
@@ -149,7 +151,9 @@ def parse_strictly(content: bytes, place: str) -> object:
     """
     problem = ForeignRecord.error_at
     try:
-        return json.loads(content.decode("utf-8"), parse_constant=_refuse_constant, object_pairs_hook=_unique_fields)
+        # Without the line's end, behind which json would count the column of a text that breaks off from 1 again.
+        text = content.decode("utf-8").rstrip("\r\n")
+        return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_unique_fields)
     except UnicodeDecodeError as error:
         raise problem(place, "it is not UTF-8", code="encoding", advice="Save the file as UTF-8") from error
     except RecursionError as error:

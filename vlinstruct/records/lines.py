@@ -1,25 +1,20 @@
-"""Reads files of lines that a user wrote: items to ask about, and the records of training data.
+"""A record that a user wrote, of items to ask about or of training data, and the lines that such records stand in.
 
-A line of items: {"image": "cats/1.jpg", "question": "how many?", "id": "q7"}; image paths start from the file's own
-folder, `instruction` may replace `question`, `id` may be left out, other fields are ignored. Blank lines are skipped, a
-UTF-8 byte order mark is accepted.
-
-One bad line never stops the rest: it becomes an ItemError in its place, and a batch writes it as a record. Ids that are
-used twice do stop, before any work: results could not be told apart, nor resumed.
+Blank lines are skipped, a UTF-8 byte order mark is accepted. Files of other forms: `input.py`.
 """
 
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, ClassVar
 
-from vlinstruct.errors import DataError, InputError, shortened
-from vlinstruct.files import PathLike, open_regular
+from vlinstruct.errors import DataError
+from vlinstruct.files import PathLike
 from vlinstruct.media.fetch import Url
+from vlinstruct.media.image_formats import NoImage, identify
 from vlinstruct.records.foreign import ForeignRecord, as_object, is_unicode, is_whole, parse_strictly
 from vlinstruct.text import check_instruction
 
@@ -30,7 +25,6 @@ BOM = b"\xef\xbb\xbf"
 # The first bytes of gzip, zip, bzip2, xz, zstd and 7z: as text they would be one bad line without end.
 _COMPRESSED = (b"\x1f\x8b", b"PK\x03\x04", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"7z\xbc\xaf")
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
-_HEAD_BYTES = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,38 +41,6 @@ class ItemOptions:
 
 
 DEFAULT_ITEM_OPTIONS = ItemOptions()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Item:
-    """A line that can be used.
-
-    Args:
-        id: the line's `id`, as given (a number stays a number), or `line-7`.
-        image: the file, or the URL where these are allowed.
-        question: the text, byte for byte.
-        line: the line's number, from 1.
-    """
-
-    id: str | int
-    image: Path | Url
-    question: str
-    line: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class ItemError:
-    """A line that cannot be used.
-
-    Args:
-        id: the line's `id` where it could be read, else `line-7`.
-        line: the line's number, from 1.
-        error: why.
-    """
-
-    id: str | int
-    line: int
-    error: InputError
 
 
 class UserRecord(ForeignRecord):
@@ -153,55 +115,12 @@ def path_inside(root: PathLike, text: str) -> Path | None:
     (PosixPath('images/b.jpg'), None, None)
     """
     relative = os.path.normpath(text)
-    leads_out = os.path.isabs(relative) or relative.split(os.sep)[0] == os.pardir
+    if os.path.isabs(relative):  # some files have whole paths, which may well lie in the folder
+        base = os.path.abspath(root)
+        is_inside = os.path.commonpath([base, relative]) == base and "\0" not in text
+        return Path(relative) if is_inside else None
+    leads_out = relative.split(os.sep)[0] == os.pardir
     return None if leads_out or "\0" in text else Path(root, relative)
-
-
-def read_items(path: PathLike, *, options: ItemOptions = DEFAULT_ITEM_OPTIONS) -> tuple[Item | ItemError, ...]:
-    """Reads all lines, so that ids used twice are known before any work starts.
-
-    Args:
-        path: a JSON-lines file.
-        options: what the lines may name as their images.
-
-    Raises:
-        DataError: the file cannot be read as JSON lines, has nothing to do (`nothing_to_do`) or ids used twice
-            (`duplicate_ids`). What is wrong with one line becomes an ItemError in its place.
-    """
-    file = os.fspath(path)
-    with open_regular(path, kind="data") as stream:
-        start = stream.peek(_HEAD_BYTES)[:_HEAD_BYTES]
-        require_text(start, file, action="cannot read items")
-        # Its lines would each be refused, and none of the messages would say that the file is of another kind.
-        if start.removeprefix(BOM).lstrip().startswith(b"["):
-            advice = "Write one object per line (jq -c '.[]' FILE)"
-            raise _refuse_items(file, "json_list", "it is one JSON list", advice)
-        items = tuple(_read_item(number, line, file, options) for number, line in numbered_lines(stream))
-    if not items:
-        raise _refuse_items(file, "nothing_to_do", "nothing to do, it has no lines", "Check the file")
-    # 7 and "7" would be one name in many readers' eyes.
-    counts = Counter(str(item.id) for item in items)
-    if repeated := [name for name, count in counts.items() if count > 1]:
-        first = ", ".join(shortened(name, 20) for name in repeated[:5])
-        why = f"{len(repeated)} ids are used twice: {first}"
-        raise _refuse_items(file, "duplicate_ids", why, "Give every line its own id")
-    return items
-
-
-def _refuse_items(file: str, code: str, why: str, advice: str) -> DataError:
-    return DataError.at("cannot read items", file, why, advice, code=code)
-
-
-def _read_item(number: int, line: bytes, file: str, options: ItemOptions) -> Item | ItemError:
-    item_id: str | int = f"line-{number}"
-    try:
-        fields = parse_record(line, f"{file} line {number}")
-        record = UserRecord(file=file, label=f"line {number}", fields=fields)
-        item_id = record.id_or(f"line-{number}")  # before the rest, whose errors then bear it
-        image = record.image_place(record.raw_text("image"), os.path.dirname(file), options)
-        return Item(id=item_id, image=image, question=record.question(), line=number)
-    except InputError as error:
-        return ItemError(id=item_id, line=number, error=error)
 
 
 def require_text(start: bytes, path: PathLike, *, action: str) -> None:
@@ -213,13 +132,21 @@ def require_text(start: bytes, path: PathLike, *, action: str) -> None:
         action: what it cannot be used for, in a message.
 
     Raises:
-        DataError: it is compressed or UTF-16.
+        DataError: it is compressed, UTF-16, binary, or what a failed download leaves.
     """
     if start.startswith(_COMPRESSED):
         why, advice = "compressed input not supported", "Unpack it first"
         raise DataError.at(action, os.fspath(path), why, advice, code="compressed")
     if start.startswith(_UTF_16):
         raise DataError.at(action, os.fspath(path), "it is UTF-16", "Save it as UTF-8", code="encoding")
+    content_kind = identify(start)
+    # As text each of their lines would be refused, and none of the messages would say what the file is.
+    if isinstance(content_kind, NoImage) and content_kind.code in ("lfs_pointer", "html"):
+        why = content_kind.why.replace("not an image (looks like HTML)", "it is a page of HTML")
+        raise DataError.at(action, os.fspath(path), why, content_kind.advice, code="no_text")
+    if start.count(b"\0") > 3:  # a stray one is a mistake in a line, and told there
+        why = "it is no text" if isinstance(content_kind, NoImage) else f"it is no text but a {content_kind} picture"
+        raise DataError.at(action, os.fspath(path), why, "Name a file of records", code="no_text")
 
 
 def numbered_lines(stream: BinaryIO) -> Iterator[tuple[int, bytes]]:

@@ -22,11 +22,11 @@ import torch
 from torch import Tensor
 
 from vlinstruct.backends.instructblip.backend import InstructBlipBackend
-from vlinstruct.errors import ImageError
+from vlinstruct.errors import ImageError, InputError
 from vlinstruct.files import file_sha256, written_atomically
-from vlinstruct.media.images import load_image
 from vlinstruct.media.read_ahead import read_ahead
 from vlinstruct.training.data.conversations import TrainingSample
+from vlinstruct.training.data.reading import TrainingPicture, load_picture
 from vlinstruct.training.frontier import Frontier
 
 _MISSING, _COMPUTED, _UNREADABLE = 0, 1, 2
@@ -121,7 +121,7 @@ class FeatureRows:
         """Gives every sample a row, or every picture."""
         if not is_per_picture:
             return cls(of_sample=range(len(samples)), firsts=samples)
-        numbers: dict[Path, int] = {}
+        numbers: dict[TrainingPicture, int] = {}
         of_sample = [numbers.setdefault(sample.image, len(numbers)) for sample in samples]
         firsts = {sample.image: sample for sample in reversed(samples)}
         return cls(of_sample=of_sample, firsts=[firsts[path] for path in numbers])
@@ -130,7 +130,7 @@ class FeatureRows:
 def features_fingerprint(samples: Sequence[TrainingSample], backend: InstructBlipBackend, weights: str) -> str:
     """Identifies what the rows depend on: weights, EMA, dtype, and of every sample its picture's bytes and its text."""
     digest = hashlib.sha256(json.dumps([weights, backend.network.use_ema, str(backend.dtype)]).encode())
-    pictures: dict[Path, str] = {}
+    pictures: dict[TrainingPicture, str] = {}
     for sample in samples:
         if sample.image not in pictures:
             pictures[sample.image] = _picture_sha256(sample.image)
@@ -138,11 +138,13 @@ def features_fingerprint(samples: Sequence[TrainingSample], backend: InstructBli
     return digest.hexdigest()
 
 
-def _picture_sha256(path: Path) -> str:
+def _picture_sha256(picture: TrainingPicture) -> str:
     """Returns a picture's checksum; one that cannot be read is reported when its turn comes."""
     try:
-        return file_sha256(path, kind="image")
-    except ImageError:
+        if isinstance(picture, Path):
+            return file_sha256(picture, kind="image")
+        return hashlib.sha256(picture.content()).hexdigest()
+    except InputError:
         return "unreadable"
 
 
@@ -225,12 +227,12 @@ def filled(items: Sequence[T], size: int) -> list[T]:
     return [*items, *[items[-1]] * (size - len(items))]
 
 
-def _reader(backend: InstructBlipBackend) -> Callable[[Path], Tensor | ImageError]:
+def _reader(backend: InstructBlipBackend) -> Callable[[TrainingPicture], Tensor | ImageError]:
     """Returns what reads a picture: its pixel values, (1, 3, image_size, image_size), or why there are none."""
 
-    def read(path: Path) -> Tensor | ImageError:
+    def read(picture: TrainingPicture) -> Tensor | ImageError:
         try:
-            return backend.image_processor([load_image(path).image])
+            return backend.image_processor([load_picture(picture).image])
         except ImageError as error:
             return error
 
@@ -270,12 +272,19 @@ def _computed(
             yield from ((row, values[i]) for i, (row, _) in enumerate(batch))
 
 
-def _missing_of(share: tuple[int, int], rows: FeatureRows, missing: Set[int]) -> list[tuple[Path, list[int]]]:
+def _missing_of(
+    share: tuple[int, int], rows: FeatureRows, missing: Set[int]
+) -> list[tuple[TrainingPicture, list[int]]]:
     """Returns the pictures of a process' share with their missing rows.
 
     Shares are made of all pictures: what is missing changes while others compute, and each would see it otherwise.
     """
-    ordered = sorted(range(len(rows.firsts)), key=lambda row: (str(rows.firsts[row].image), row))
+    ordered = sorted(range(len(rows.firsts)), key=lambda row: (*_order(rows.firsts[row].image), row))
     pictures = [(path, list(group)) for path, group in groupby(ordered, key=lambda row: rows.firsts[row].image)]
     own = [(path, [row for row in group if row in missing]) for path, group in pictures[share[0] :: share[1]]]
     return [(path, group) for path, group in own if group]
+
+
+def _order(picture: TrainingPicture) -> tuple[str, int]:
+    """Returns what pictures are sorted by: a table is read forwards, each jump back costs another pass."""
+    return (str(picture), 0) if isinstance(picture, Path) else (str(picture.table.path), picture.row)

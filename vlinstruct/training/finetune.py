@@ -12,6 +12,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from importlib.util import find_spec
 from os import PathLike
 from pathlib import Path
@@ -20,7 +21,13 @@ from typing import Any, Literal
 from vlinstruct.backends.instructblip.opening import compute_device, load_backend
 from vlinstruct.backends.registry import BACKBONES, default_backbone, find, known_backbone, of_same_shape
 from vlinstruct.errors import ResourceError, UsageError
-from vlinstruct.training.data.conversations import TrainingSample, read_conversations
+from vlinstruct.training.data.conversations import (
+    DEFAULT_DATA_OPTIONS,
+    TrainingSample,
+    read_conversations,
+    require_pictures,
+)
+from vlinstruct.training.data.reading import DataOptions
 from vlinstruct.training.devices import Devices
 from vlinstruct.training.job import UNWATCHED, Finetuned, Job, Plan, Progress
 from vlinstruct.training.settings import with_recipe
@@ -39,6 +46,8 @@ def finetune(
     output: Source = "adapter",
     eval_data: Source | None = None,
     image_root: Source | None = None,
+    eval_image_root: Source | None = None,
+    data_options: DataOptions = DEFAULT_DATA_OPTIONS,
     resume: bool = False,
     override: Sequence[str] = (),
     save_to: Source | None = None,
@@ -55,12 +64,14 @@ def finetune(
     Under torchrun or `accelerate launch` all processes call this; the main one writes the files and tells `progress`.
 
     Args:
-        data: JSON lines, LLaVA's JSON, chat messages, a CSV table, or a folder of pictures with metadata; None draws an
-            example set, for mini and mini-llama.
+        data: JSON lines, LLaVA's JSON, chat messages, a CSV, parquet or Arrow table, or a folder of pictures with
+            metadata; None draws an example set, for mini and mini-llama.
         backbone: what `load` takes; `$VLINSTRUCT_BACKBONE` or mini if None.
         output: the adapter's folder; made if it is missing.
         eval_data: what is validated on every `eval_steps`, in any of these formats; None is nothing.
         image_root: the folder that picture paths start from; the data's own if None.
+        eval_image_root: the same of `eval_data`; `image_root` if None.
+        data_options: which columns are meant, what is left out, which paths are allowed.
         resume: go on from the newest checkpoint in `output`.
         override: settings that may be others than the checkpoint's.
         save_to: a folder for a checkpoint that `output` does not take: a full or lost disk.
@@ -100,6 +111,8 @@ def finetune(
         example_folder=folder / "example-data",
         eval_data=eval_data,
         image_root=image_root,
+        eval_image_root=eval_image_root,
+        data_options=data_options,
         device=device,
         dtype=dtype,
         offline=offline,
@@ -122,6 +135,8 @@ def plan_finetuning(
     backbone: str | None = None,
     eval_data: Source | None = None,
     image_root: Source | None = None,
+    eval_image_root: Source | None = None,
+    data_options: DataOptions = DEFAULT_DATA_OPTIONS,
     push_to_hub: str | None = None,
     report_to: Literal["tensorboard"] | None = None,
     device: str = "auto",
@@ -137,6 +152,8 @@ def plan_finetuning(
         backbone: what would be trained.
         eval_data: what would be validated on.
         image_root: the folder that picture paths start from.
+        eval_image_root: the same of `eval_data`.
+        data_options: how the data are read.
         push_to_hub: where the adapter would go; who is not logged in is told now.
         report_to: `tensorboard`; said now where it is not installed.
         device: where it would be trained.
@@ -158,6 +175,8 @@ def plan_finetuning(
             example_folder=Path(folder),
             eval_data=eval_data,
             image_root=image_root,
+            eval_image_root=eval_image_root,
+            data_options=data_options,
             device=device,
             dtype=dtype,
             offline=offline,
@@ -189,6 +208,8 @@ def _job(
     example_folder: Path,
     eval_data: Source | None,
     image_root: Source | None,
+    eval_image_root: Source | None,
+    data_options: DataOptions,
     device: str,
     dtype: str,
     offline: bool,
@@ -208,10 +229,14 @@ def _job(
     with devices.main_first():  # which draws the example set, if there is one to draw
         if data is None:
             data, eval_data = _example_data(backbone, example_folder, eval_data, checked.seed)
-        samples = read_conversations(data, image_root=image_root, answers=checked.answers)
+        reader = partial(read_conversations, answers=checked.answers, options=data_options, notify=notify)
+        samples = reader(data, image_root=image_root)
         validation: list[TrainingSample] = []
         if eval_data is not None:
-            validation = read_conversations(eval_data, image_root=image_root, answers=checked.answers)
+            validation = reader(eval_data, image_root=image_root if eval_image_root is None else eval_image_root)
+    # Those of both sets, before anything is computed of the first.
+    for of_set, option in ((samples, "--image-root"), (validation, "--eval-image-root")):
+        require_pictures(of_set, num_skipped=checked.skip_images, advice=f"Name their folder with {option}")
     where = str(compute_device(devices.device(device)))  # named, so that nothing is spread: what learns is on one
     identity = identity or find(backbone, offline=offline)
     backend = load_backend(identity, device=where, dtype=dtype, offline=offline)

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from vlinstruct.errors import DataError
-from vlinstruct.training.data.conversations import problems_of, read_conversations
+from vlinstruct.training.data.conversations import read_conversations
+
+from .checking import problems_of
 
 TWO_TURNS = [("who is it?", "Ann"), ("why?", "she waves")]
 
@@ -65,8 +67,7 @@ BAD = {
     "missing": ({"image": "a.png", "answer": "2"}, "field 'question' is missing"),
     "outside": ({"image": "../a.png", "question": "q", "answer": "2"}, "outside the image folder"),
     "null": ({"image": "a.png", "question": "q", "answer": None}, "field 'answer' is no text"),
-    "number": ({"image": "a.png", "question": "q", "answer": 2}, "field 'answer' is no text"),
-    "empty": ({"image": "a.png", "question": "q", "answer": ""}, "field 'answer' is no text"),
+    "empty": ({"image": "a.png", "question": "q", "answer": ""}, "field 'answer' is empty"),
     "turns": ({"image": "a.png", "conversations": [{"from": "gpt", "value": "x"}] * 2}, "do not alternate"),
     "half": ({"image": "a.png", "conversations": [{"from": "human", "value": "x"}]}, "do not alternate"),
     "none": ({"image": "a.png", "conversations": []}, "no list of turns"),
@@ -140,7 +141,7 @@ def test_a_check_lists_every_problem(tmp_path: Path, image_file: Callable[..., P
         (7, "its id 'good' is that of line 1 too"),
         (8, "field 'id' is neither text nor a whole number"),
         (8, "outside the image folder"),
-        (8, "field 'answer' is no text"),
+        (8, "field 'answer' is empty"),
     ]
     problems = list(problems_of(path, image_root=None))
     assert len(problems) == len(expected)

@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 
 from vlinstruct.errors import DataError, VlinstructError
-from vlinstruct.training.data.conversations import TrainingSample, problems_of, read_conversations
+from vlinstruct.training.data.conversations import TrainingSample, read_conversations
 from vlinstruct.training.data.fields import CAPTION_INSTRUCTION
+
+from .checking import problems_of
 
 Refused = Callable[..., VlinstructError]
 ROWS = [
@@ -86,6 +88,14 @@ def test_a_row_that_is_not_clear_is_refused(
     assert why in caught.value.message
 
 
+@pytest.mark.parametrize("other", ["prompt", "output", "query", "response", "answers"])
+def test_other_columns_beside_a_caption_change_nothing(other: str, tmp_path: Path) -> None:
+    as_jsonl(tmp_path, [{"file_name": "1.png", "text": "a cat", other: "x"}])
+    assert read(tmp_path)[0].answer == "a cat"
+    as_jsonl(tmp_path, [{"file_name": "1.png", "text": "a cat", "prompt": "x", "response": "y"}])
+    assert read(tmp_path)[0].answer == "a cat"
+
+
 def test_metadata_without_a_picture_asks_for_file_name(tmp_path: Path, refused: Refused) -> None:
     as_jsonl(tmp_path, [{"text": "x"}])
     assert "field 'file_name' is missing" in refused(DataError, "missing_field", read, tmp_path).message
@@ -119,6 +129,12 @@ def test_any_table_of_pictures_is_read(tmp_path: Path) -> None:
     path = tmp_path / "vqa.CSV"
     path.write_bytes(b"\xef\xbb\xbfimage, question ,answer\r\n1.png,q,2\r\n\r\n,,\r\n2.png,q,3\r\n")
     assert [(sample.id, sample.answer) for sample in read(path)] == [("line-2", "2"), ("line-5", "3")]
+
+
+@pytest.mark.parametrize("column", ["image", "file_name"])
+def test_a_row_without_a_picture_is_told_the_tables_own_word(column: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=f"line 3\\): field '{column}' is missing"):
+        read(table(tmp_path, f"{column},text", "1.png,a cat", ",a dog"))
 
 
 def test_an_empty_cell_is_a_field_that_is_not_given(tmp_path: Path) -> None:

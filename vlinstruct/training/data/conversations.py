@@ -2,40 +2,37 @@
 
     {"id", "image", "instruction" or "question", "answer"}                                  one JSON line each
     {"id", "image", "conversations": [{"from": "human" | "gpt", "value"}]}                  LLaVA, a JSON list or lines
-    {"id", "image" or "images", "messages": [{"role": "user" | "assistant", "content"}]}    ShareGPT, Hugging Face
-    a folder with metadata.jsonl or metadata.csv, or a CSV table                            see records.py
+    {"id", "image" or "images", "messages": [{"role": "user" | "assistant", "content"}]}    OpenAI, Hugging Face
+    Alpaca, ms-swift, TRL, LAVIS, VQA's answers, captions                                   see fields.py
+    a folder with its metadata, a CSV, parquet or Arrow table, COCO's captions              see records/input.py
 
-`<image>` in a turn marks the picture's place and is taken out: the picture always stands in front. Earlier turns are
-put before the last question, spelled "Question:" and "Answer:".
+Earlier turns are put before the last question, spelled "Question:" and "Answer:".
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal
 
 from vlinstruct.backends.instructblip.conversation import prompt_of
 from vlinstruct.errors import MAX_MESSAGE_CHARACTERS, DataError, ImageError, InputError, shortened
 from vlinstruct.files import PathLike
 from vlinstruct.media.images import check_image_header
-from vlinstruct.training.data.fields import (
-    RecordIds,
-    TrainingConversation,
-    conversation_of,
-    image_of,
-    name_of,
-    turns_of,
+from vlinstruct.records.input import data_file, root_of, unread_records
+from vlinstruct.training.data.fields import Turns, said_in
+from vlinstruct.training.data.ids import RecordIds, name_of
+from vlinstruct.training.data.reading import (
+    DataOptions,
+    Tally,
+    TrainingPicture,
+    text_only,
+    training_picture,
 )
-from vlinstruct.training.data.records import TrainingRecord, data_file, training_records
 
 Answers = Literal["last", "all"]
-Part = TypeVar("Part")
-
-_MAX_WHY_CHARACTERS = 180
+DEFAULT_DATA_OPTIONS = DataOptions()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,79 +41,100 @@ class TrainingSample:
 
     Args:
         id: the record's, or its line's; with the turn's number where all turns are learned.
-        image: the picture's file.
+        image: the picture's file, or its place in a table that holds it.
         instruction: what the Q-Former reads: the last question.
         prompt: what the language model reads: earlier turns and the last question.
         answer: what it shall write.
     """
 
     id: str
-    image: Path
+    image: TrainingPicture
     instruction: str
     prompt: str
     answer: str
 
 
 def read_conversations(
-    path: PathLike, *, image_root: PathLike | None, answers: Answers = "last"
+    path: PathLike,
+    *,
+    image_root: PathLike | None,
+    answers: Answers = "last",
+    options: DataOptions = DEFAULT_DATA_OPTIONS,
+    notify: Callable[[str], None] = lambda notice: None,
 ) -> list[TrainingSample]:
     """Reads all samples.
 
     Args:
-        path: JSON lines, one JSON list, a CSV table, or a folder with its metadata.
+        path: JSON lines, one JSON list, a CSV, parquet or Arrow table, or a folder with its metadata.
         image_root: the folder that image paths start from; None is the folder of the file that is read.
         answers: whether the last answer of a conversation is learned, or all of them, a sample each.
+        options: what is read otherwise than we would write it.
+        notify: is told what was left out or read otherwise than it stands there, with counts.
 
     Raises:
         DataError: the file or one of its records cannot be used (the first bad record is named, with the count), or
             records share an id (`duplicate_ids`).
+        ResourceError: it is parquet or Arrow, and the library that reads them is not installed.
     """
     file = data_file(path)
-    root = _root(file, image_root)
+    root = root_of(file, image_root)
     samples: list[TrainingSample] = []
-    ids = RecordIds()
-    first_error, num_bad = None, 0
-    for record in training_records(file):
+    ids, tally = RecordIds(), Tally()
+    errors: list[InputError] = []
+    without_picture: DataError | None = None  # the first such record's; they are counted apart
+    for record in unread_records(file, columns=options.columns):
+        tally.num_records += 1
         try:
-            conversation = conversation_of(record.read(), root, ids, is_metadata=record.is_metadata)
-            samples.extend(_samples(conversation, answers))
+            fields = record.read()
+            picture = training_picture(fields, root, options, is_metadata=record.is_metadata)
+            if picture is None:
+                tally.num_text_only += 1
+                without_picture = without_picture or text_only(record, fields)
+                continue
+            said = said_in(fields, is_caption=record.is_caption)
+            ids.add(fields, name := name_of(fields), picture)
+            tally.add(said)
+            samples.extend(_samples(name, picture, said.turns, answers))
         except InputError as error:
-            first_error, num_bad = first_error or error, num_bad + 1
-    if first_error is not None:
-        more = f" ({num_bad:,} bad records in all: --check-data lists them)" if num_bad > 1 else ""
-        message = shortened(first_error.message, MAX_MESSAGE_CHARACTERS - len(more)) + more
-        raise DataError(message, code=first_error.code)
+            errors.append(error)
+    _refuse_bad(errors, tally.num_records)
+    if without_picture is not None and not (options.skip_text_only and samples):
+        raise _text_only_error(without_picture, tally, file)
     ids.refuse_repeated(file)
+    for notice in tally.notices(file, is_text_only_left_out=True):
+        notify(notice)
     return samples
 
 
-def problems_of(path: PathLike, *, image_root: PathLike | None) -> Iterator[str]:
-    """Yields what is wrong with the records, a line each; of every picture the header is read, nothing is decoded.
-
-    Args:
-        path: JSON lines, one JSON list, a CSV table, or a folder with its metadata.
-        image_root: the folder that image paths start from; None is the folder of the file that is read.
-
-    Raises:
-        DataError: the file itself cannot be used.
-    """
-    file = data_file(path)
-    check = _RecordCheck(_root(file, image_root))
-    for record in training_records(file):
-        yield from check.problems(record)
+def _refuse_bad(errors: Sequence[InputError], num_records: int) -> None:
+    if not errors:
+        return
+    first = errors[0]
+    more = f" ({len(errors):,} bad records in all: --check-data lists them)" if len(errors) > 1 else ""
+    message = shortened(first.message, MAX_MESSAGE_CHARACTERS - len(more)) + more
+    raise DataError(message, code=first.code)
 
 
-def _root(file: str, image_root: PathLike | None) -> str:
-    return os.fspath(image_root) if image_root is not None else os.path.dirname(file)
+def _text_only_error(first: DataError, tally: Tally, file: str) -> DataError:
+    """Returns the error of records without a picture: the one's own, or one for all of them."""
+    if tally.num_text_only == 1:
+        return first
+    if tally.num_text_only == tally.num_records:
+        # None of them has one: more likely it is called otherwise, which the first record's own advice may tell.
+        why = f"none of its {tally.num_records:,} records has a picture"
+        advice = first.advice if "--columns" in first.advice else "Say which field it is: --columns image=NAME"
+    else:
+        why = f"{tally.num_text_only:,} of {tally.num_records:,} records have no picture"
+        advice = "Skip them with --skip-text-only"
+    return DataError.at("cannot read data", file, why, advice, code="missing_field")
 
 
-def _samples(conversation: TrainingConversation, answers: Answers) -> list[TrainingSample]:
-    turns = conversation.turns
+def _samples(name: str, picture: TrainingPicture, turns: Turns, answers: Answers) -> list[TrainingSample]:
     learned = range(len(turns)) if answers == "all" else [len(turns) - 1]
     return [
         TrainingSample(
-            id=f"{conversation.name}#{turn + 1}" if len(learned) > 1 else conversation.name,
-            image=conversation.image,
+            id=f"{name}#{turn + 1}" if len(learned) > 1 else name,
+            image=picture,
             instruction=turns[turn][0],
             prompt=prompt_of(turns[: turn + 1]),
             answer=turns[turn][1],
@@ -125,48 +143,33 @@ def _samples(conversation: TrainingConversation, answers: Answers) -> list[Train
     ]
 
 
-class _RecordCheck:
-    """Checks records of one file: each by itself, and their ids against each other.
+def require_pictures(samples: Iterable[TrainingSample], *, num_skipped: int, advice: str) -> None:
+    """Reads the headers of a set's pictures, before anything is computed of the first; tables hold theirs.
 
     Args:
-        root: the folder that image paths start from.
+        samples: a set.
+        num_skipped: so many pictures may be left out.
+        advice: what to do where all of them are missing.
+
+    Raises:
+        ImageError: more of them cannot be read; the first is named, with the count.
     """
-
-    def __init__(self, root: str) -> None:
-        self._root = root
-        self._ids = RecordIds()
-        self._picture_problem = cache(_picture_problem)
-
-    def problems(self, record: TrainingRecord) -> list[str]:
-        """Returns what is wrong with a record's id, picture and text, a line each; of a text the first problem."""
-        problems: list[str] = []
-        fields = _attempt(record.read, problems)
-        if fields is None:
-            return problems
-        name = _attempt(partial(name_of, fields), problems)
-        image = _attempt(partial(image_of, fields, self._root, is_metadata=record.is_metadata), problems)
-        _attempt(partial(turns_of, fields, is_metadata=record.is_metadata), problems)
-        if name is not None and (first := self._ids.add(fields, name, image)):
-            why = f"its id '{shortened(name, 40)}' is that of {first} too"
-            problems.append(fields.error(why, advice="Give it another").message)
-        if image is not None and (error := self._picture_problem(image)):
-            why = shortened(error.problem, _MAX_WHY_CHARACTERS)
-            problems.append(fields.error(why, advice=error.advice).message)
-        return problems
-
-
-def _attempt(read: Callable[[], Part], problems: list[str]) -> Part | None:
-    """Returns what is read, or notes why it cannot be."""
-    try:
-        return read()
-    except InputError as error:
-        problems.append(error.message)
-        return None
-
-
-def _picture_problem(image: Path) -> ImageError | None:
-    try:
-        check_image_header(image)
-    except ImageError as error:
-        return error
-    return None
+    pictures = dict.fromkeys(sample.image for sample in samples if isinstance(sample.image, Path))
+    errors: list[ImageError] = []
+    for picture in pictures:
+        assert isinstance(picture, Path)
+        try:
+            check_image_header(picture)
+        except ImageError as error:
+            errors.append(error)
+    if len(errors) <= num_skipped:
+        return
+    if len(errors) == 1:
+        raise errors[0]
+    first = errors[0]
+    are_all = len(errors) == len(pictures) and all(error.code == "image_missing" for error in errors)
+    more = f" ({len(errors):,} of {len(pictures):,} pictures cannot be read: --check-data lists them)"
+    told = f"{first.problem}{more}. {advice if are_all else first.advice}"
+    if len(told) > MAX_MESSAGE_CHARACTERS:
+        told = shortened(first.problem, MAX_MESSAGE_CHARACTERS - len(more)) + more
+    raise ImageError(told, code=first.code)

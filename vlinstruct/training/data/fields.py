@@ -1,209 +1,251 @@
-"""Reads the fields of a record of training data: its id, its picture and what was said about it.
+"""Reads what was said in a record of training data: questions with their answers, in the forms that people have.
 
-What was said is `conversations` (LLaVA), `messages` (ShareGPT, Hugging Face), or one `instruction` or `question` with
-its `answer`. Of an image folder's metadata, `text` or `caption` alone is a caption: the answer to the paper's
-instruction for captions (section 4).
+    conversations | messages                    turns of LLaVA, ShareGPT, OpenAI, transformers
+    question | instruction, answer | answers    questions and answers; of several answers (VQA) the most frequent one
+    instruction, input, output                  Alpaca
+    query, response, history                    ms-swift
+    prompt, completion | response               TRL: texts, or turns
+    text_input, text_output                     LAVIS
+    texts of user and assistant                 the Cauldron, FineVision
+    caption, in metadata and tables also text   an answer to the paper's instruction for captions (section 4)
+
+`<image>` in a question marks the picture's place and is taken out: the picture always stands in front. In an answer,
+and in a plain `question` or `instruction`, it is a word like any other. A system turn is left out: models read none.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
-from vlinstruct.errors import DataError, shortened
-from vlinstruct.media.fetch import Url
-from vlinstruct.records.lines import ItemOptions, UserRecord
+from vlinstruct.errors import shortened
+from vlinstruct.records.foreign import is_whole
+from vlinstruct.records.lines import UserRecord
 from vlinstruct.text import check_instruction
 
 CAPTION_INSTRUCTION = "A short image description:"
-_CAPTIONS = ("text", "caption")
-_QUESTION_FIELDS = ("instruction", "question", "answer")
 _USER, _ASSISTANT = ("human", "user"), ("gpt", "assistant")
-_MARK = "<image>"  # LLaVA's place of the picture, which always stands in front here
-_SHOWN_IDS = 5
-
-# `finetune` has no options that would allow these.
-_REFUSED = {
-    "image_outside": ("its image lies outside the image folder", "Move it there, and write its path from there on"),
-    "url_refused": ("its image is a URL", "Download it, and name the file"),
-}
+_MARK = "<image>"
+_TEXT_PARTS, _PICTURE_PARTS = ("text", "input_text", "output_text"), ("image", "image_url", "input_image")
 
 Turns = Sequence[tuple[str, str]]
+Change = Literal["system", "answers", "numbers", "mark"]
+"""What was read otherwise than it stands there, for a notice: a system turn left out, one of several answers taken, a
+number taken as a text; or kept where people may expect something else: `<image>` in a plain question."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingConversation:
-    """One record that can be used.
+class Said:
+    """What a record says.
 
     Args:
-        name: its id, or its label in the file with a hyphen: `line-7`.
-        image: the picture's file.
+        form: what people call records of this form.
         turns: questions with their answers, at least one.
+        changes: what was read otherwise than it stands there.
+    """
+
+    form: str
+    turns: Turns
+    changes: frozenset[Change] = frozenset()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Form:
+    """A form of records that hold a question and an answer.
+
+    Args:
+        name: what people call it.
+        questions: fields that may hold the question.
+        answers: fields that may hold the answer; of several that are there the first counts.
     """
 
     name: str
-    image: Path
-    turns: Turns
+    questions: tuple[str, ...]
+    answers: tuple[str, ...]
 
 
-def conversation_of(record: UserRecord, root: str, ids: RecordIds, *, is_metadata: bool) -> TrainingConversation:
-    """Reads a record and notes its id.
+_PLAIN = _Form(name="questions and answers", questions=("question", "instruction"), answers=("answer", "answers"))
+_ALPACA = _Form(name="Alpaca", questions=("instruction",), answers=("output",))
+_FORMS = (
+    _PLAIN,
+    _ALPACA,
+    _Form(name="ms-swift's query and response", questions=("query",), answers=("response",)),
+    _Form(name="prompt and completion", questions=("prompt",), answers=("completion", "response")),
+    _Form(name="LAVIS' text_input", questions=("text_input",), answers=("text_output", "answer", "answers")),
+)
+
+
+def said_in(record: UserRecord, *, is_caption: bool) -> Said:
+    """Returns what a record says.
 
     Args:
         record: any.
-        root: the folder that image paths start from.
-        ids: gets the id.
-        is_metadata: the record is an image folder's or another table's.
+        is_caption: it is of metadata or a table: a `text` alone is a caption.
 
     Raises:
-        DataError or TextError: the record cannot be used.
-    """
-    conversation = TrainingConversation(
-        name=name_of(record),
-        image=image_of(record, root, is_metadata=is_metadata),
-        turns=turns_of(record, is_metadata=is_metadata),
-    )
-    ids.add(record, conversation.name, conversation.image)
-    return conversation
-
-
-def name_of(record: UserRecord) -> str:
-    """Returns a record's id, or its label in the file with a hyphen."""
-    return str(record.id_or(record.label.replace(" ", "-")))
-
-
-def image_of(record: UserRecord, root: str, *, is_metadata: bool) -> Path:
-    """Returns the path of a record's picture, which may not lead out of the root."""
-    images = record.fields.get("images")
-    if "image" not in record.fields and isinstance(images, list):
-        if len(images) != 1 or not isinstance(images[0], str):
-            raise record.error(f"one picture is expected in 'images', got {len(images)}")
-        path = images[0]
-    else:
-        # `file_name` is Hugging Face's word in metadata; tables that people write have `image` there, too.
-        is_file_name = is_metadata and not ("image" in record.fields and "file_name" not in record.fields)
-        path = record.raw_text("file_name" if is_file_name else "image")
-    try:
-        image = record.image_place(path, root, ItemOptions())
-    except DataError as error:
-        if error.code not in _REFUSED:
-            raise
-        why, advice = _REFUSED[error.code]
-        raise record.error(why, code=error.code, advice=advice) from error
-    assert not isinstance(image, Url)
-    return image
-
-
-def turns_of(record: UserRecord, *, is_metadata: bool) -> Turns:
-    """Returns a record's questions with their answers, at least one.
-
-    Raises:
-        DataError: they are missing or no text, or do not alternate.
+        DataError: questions or answers are missing or no text, or do not alternate.
         TextError: a model cannot be asked one of the texts.
     """
-    if is_metadata:
-        record = with_caption_instruction(record)
-    if "conversations" in record.fields:
-        return _paired(record, "conversations", "from", "value")
-    if "messages" in record.fields:
-        return _paired(record, "messages", "role", "content")
-    if not {"instruction", "question", "answer"} & record.fields.keys():
-        why, advice = "fields 'question' and 'answer' are missing", "Add them"
-        raise record.error(why, code="missing_field", advice=advice)
-    return [(record.question(), record.instruction("answer"))]
+    fields = record.fields
+    if "conversations" in fields:
+        return _conversation(record, fields["conversations"], "LLaVA conversations")
+    if "messages" in fields:
+        return _conversation(record, fields["messages"], "chat messages")
+    prompt, completion = fields.get("prompt"), fields.get("completion")
+    if isinstance(prompt, list) and isinstance(completion, list):
+        return _conversation(record, [*prompt, *completion], "prompt and completion")
+    if isinstance(texts := fields.get("texts"), list):
+        return _conversation(record, _turns_of_texts(texts, record), "the Cauldron's texts")
+    is_asked = _any_in(("question", "instruction", "answer"), fields)
+    is_captioned = not is_asked and _any_in(("caption", "text") if is_caption else ("caption",), fields)
+    whole = [form for form in _FORMS if _any_in(form.questions, fields) and _any_in(form.answers, fields)]
+    if whole and not (is_captioned and is_caption):  # tables have all sorts of columns beside a caption
+        return _question_and_answer(record, whole[0])
+    # A form of which half is there is told what it lacks.
+    half = [form for form in _FORMS if _any_in((*form.questions, *form.answers), fields)]
+    if half and not is_captioned:
+        return _question_and_answer(record, half[0])
+    return _caption(record, is_caption=is_caption)
 
 
-def with_caption_instruction(record: UserRecord) -> UserRecord:
-    """Returns a metadata record; one that holds just a caption, with the instruction that it answers.
+def _turns_of_texts(texts: Sequence[Any], record: UserRecord) -> list[dict[str, object]]:
+    if not all(isinstance(text, dict) and {"user", "assistant"} <= text.keys() for text in texts):
+        raise record.error("field 'texts' is no list of objects with 'user' and 'assistant' (the Cauldron's texts)")
+    return [{"role": role, "content": text[role]} for text in texts for role in ("user", "assistant")]
 
-    >>> record = UserRecord(file="metadata.csv", label="line 2", fields={"caption": "a cat"})
-    >>> with_caption_instruction(record).fields
-    {'instruction': 'A short image description:', 'answer': 'a cat'}
 
-    Raises:
-        DataError: it has no answer and no caption, or two captions.
-    """
-    if any(name in record.fields for name in _QUESTION_FIELDS):
-        return record
-    captions = [name for name in _CAPTIONS if name in record.fields]
-    if not captions:
-        advice = "Add 'instruction' and 'answer', or 'caption'"
-        raise record.error("it has no answer and no caption", code="missing_field", advice=advice)
+def _any_in(names: Sequence[str], fields: Mapping[str, object]) -> bool:
+    return any(name in fields for name in names)
+
+
+def _question_and_answer(record: UserRecord, form: _Form) -> Said:
+    fields = record.fields
+    changes: set[Change] = set()
+    for ours, names in (("question", form.questions), ("answer", form.answers)):
+        if not _any_in(names, fields):
+            advice = f"Add it, or say which it is: --columns {ours}=NAME"
+            raise record.error(f"field '{names[0]}' is missing ({form.name})", code="missing_field", advice=advice)
+    if form is _PLAIN:
+        question = record.question()
+        changes |= {"mark"} if _MARK in question else set()
+    else:
+        name = next(name for name in form.questions if name in fields)
+        question = record.raw_text(name).replace(_MARK, "").strip()
+        if form is _ALPACA and fields.get("input") is not None:
+            more = record.raw_text("input", may_be_empty=True).replace(_MARK, "")
+            question = f"{question}\n{more}".strip()
+        check_instruction(question, what=record.place)
+    answer, change = _answer(record, next(name for name in form.answers if name in fields))
+    changes |= {change} if change else set()
+    if isinstance(fields.get("system"), str) and fields["system"]:
+        changes.add("system")
+    earlier = _history(record) if form is not _PLAIN else []
+    return Said(form=form.name, turns=[*earlier, (question, answer)], changes=frozenset(changes))
+
+
+def _history(record: UserRecord) -> list[tuple[str, str]]:
+    """Returns the earlier turns that ms-swift and LLaMA-Factory write beside the last: [["question", "answer"]]."""
+    history = record.fields.get("history") or []
+    pairs: list[Any] = history if isinstance(history, list) else [history]
+    for pair in pairs:
+        if not isinstance(pair, list) or len(pair) != 2 or not all(isinstance(text, str) for text in pair):
+            raise record.error("field 'history' is no list of pairs of texts")
+    texts = [(question.replace(_MARK, "").strip(), answer.strip()) for question, answer in pairs]
+    return [(check_instruction(q, what=record.place), check_instruction(a, what=record.place)) for q, a in texts]
+
+
+def _answer(record: UserRecord, name: str) -> tuple[str, Change | None]:
+    """Returns an answer's text, and what it was made of."""
+    value: Any = record.fields.get(name)
+    change: Change | None = None
+    if isinstance(value, list):
+        if not value:
+            raise record.error(f"field '{name}' is an empty list")
+        # VQA's, with one entry per person that was asked: a text, or an object that holds one.
+        texts = [entry.get("answer") if isinstance(entry, dict) else entry for entry in value]
+        if not all(isinstance(text, str | int | float) for text in texts):
+            raise record.error(f"field '{name}' is no list of texts")
+        # Python keeps the order of equals: of these the first one.
+        value, change = Counter(texts).most_common(1)[0][0], "answers" if len(texts) > 1 else None
+    if isinstance(value, bool):
+        spelled = str(value).lower()
+        raise record.error(f"field '{name}' is no text but {spelled}", advice='Write what is learned, e.g. "yes"')
+    if isinstance(value, float) and not math.isfinite(value):
+        raise record.error(f"field '{name}' is {value}, no number that can be learned")
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # pandas makes 3.0 of 3 where another row has none
+    if is_whole(value) or isinstance(value, float):
+        value, change = str(value), change or "numbers"
+    elif not isinstance(value, str) or not value:
+        value = record.raw_text(name)  # which says what is wrong
+    return check_instruction(value, what=record.place), change
+
+
+def _caption(record: UserRecord, *, is_caption: bool) -> Said:
+    """Returns a caption as the answer to the instruction that the paper gives for captions."""
+    fields = record.fields
+    captions = [name for name in ("text", "caption")[not is_caption :] if name in fields]
     if len(captions) > 1:
         raise record.error("both 'text' and 'caption' are given", advice="Keep one of them")
-    return replace(record, fields={"instruction": CAPTION_INSTRUCTION, "answer": record.raw_text(captions[0])})
+    if captions:
+        answer, change = _answer(record, captions[0])
+        changes: frozenset[Change] = frozenset([change] if change else [])
+        return Said(form="captions", turns=[(CAPTION_INSTRUCTION, answer)], changes=changes)
+    advice = "Add {}, or say which they are: --columns question=NAME,answer=NAME"
+    if is_caption:
+        why, fitting = "it has no answer and no caption", advice.format("'instruction' and 'answer', or 'caption'")
+    else:
+        why, fitting = "fields 'question' and 'answer' are missing", advice.format("them")
+    raise record.error(f"{why}; it has {_names(fields)}", code="missing_field", advice=fitting)
 
 
-def _paired(record: UserRecord, messages_field: str, role: str, content: str) -> Turns:
+def _names(fields: Mapping[str, object]) -> str:
+    return shortened(", ".join(fields), 60) if fields else "no field"
+
+
+def _conversation(record: UserRecord, messages: object, form: str) -> Said:
     """Returns the questions and answers of a list of messages, a system message in front of them left out."""
-    messages = record.fields[messages_field]
     if not isinstance(messages, list) or not messages:
-        raise record.error("its conversation is no list of turns")
-    spoken = [_spoken(message, role, content, record) for message in messages]
-    if spoken[0][0] == "system":
+        raise record.error(f"its conversation is no list of turns ({form})")
+    spoken = [_spoken(message, number, form, record) for number, message in enumerate(messages, start=1)]
+    has_system = spoken[0][0] == "system"
+    if has_system:
         spoken = spoken[1:]
     roles = [speaker for speaker, _ in spoken]
     alternate = all(speaker in (_ASSISTANT if turn % 2 else _USER) for turn, speaker in enumerate(roles))
     if not spoken or len(spoken) % 2 or not alternate:
-        raise record.error("its turns do not alternate between a question and an answer")
+        shown = shortened(", ".join(roles), 60) or "none"
+        raise record.error(f"its turns do not alternate between a question and an answer ({form}: {shown})")
     texts = [check_instruction(text, what=record.place) for _, text in spoken]
-    return list(zip(texts[::2], texts[1::2], strict=True))
+    turns = list(zip(texts[::2], texts[1::2], strict=True))
+    # A system text may also stand beside the turns.
+    has_system |= isinstance(record.fields.get("system"), str) and bool(record.fields["system"])
+    return Said(form=form, turns=turns, changes=frozenset(["system"] if has_system else []))
 
 
-def _spoken(message: Any, role: str, content: str, record: UserRecord) -> tuple[str, str]:
-    text = message.get(content) if isinstance(message, dict) else None
-    if isinstance(text, list):  # Hugging Face's parts
-        text = " ".join(part["text"] for part in text if isinstance(part, dict) and isinstance(part.get("text"), str))
-    if not isinstance(text, str) or not isinstance(message.get(role), str):
-        raise record.error(f"a turn has no text in '{role}' and '{content}'")
-    return message[role], text.replace(_MARK, "").strip()
+def _spoken(message: Any, number: int, form: str, record: UserRecord) -> tuple[str, str]:
+    """Returns who speaks in a turn, and what: LLaVA writes `from` and `value`, OpenAI `role` and `content`."""
+    fields = message if isinstance(message, dict) else {}
+    role, text = fields.get("from", fields.get("role")), fields.get("value", fields.get("content"))
+    if isinstance(text, list):
+        text = " ".join(_texts_of_parts(text, number, record))
+    if not isinstance(text, str) or not isinstance(role, str):
+        keys = "'from' and 'value'" if form.startswith("LLaVA") else "'role' and 'content'"
+        raise record.error(f"a turn has no text: turn {number} needs {keys} ({form})")
+    return role, (text if role in _ASSISTANT else text.replace(_MARK, "")).strip()
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _FirstUse:
-    record: str
-    image: Path | None
-
-
-class RecordIds:
-    """The ids of the records that were read so far, each with the record that used it first."""
-
-    def __init__(self) -> None:
-        self._first: dict[str, _FirstUse] = {}
-        self._repeated: dict[str, None] = {}
-
-    def add(self, record: UserRecord, name: str, image: Path | None) -> str | None:
-        """Notes a record's id.
-
-        An id in LLaVA's data is the picture's, and several conversations about one picture share it: there, only
-        another picture's record repeats an id.
-
-        Args:
-            record: the record.
-            name: its id.
-            image: its picture; None where it names none.
-
-        Returns:
-            What the first record with this id is called, if it is a repetition.
-        """
-        first = self._first.setdefault(name, _FirstUse(record=record.label, image=image))
-        is_image_id = "conversations" in record.fields
-        if first.record == record.label or (is_image_id and first.image == image):
-            return None
-        self._repeated[name] = None
-        return first.record
-
-    def refuse_repeated(self, file: str) -> None:
-        """Refuses a file with repeated ids.
-
-        Raises:
-            DataError: there are some (`duplicate_ids`); the first five are named.
-        """
-        if not self._repeated:
-            return
-        first = ", ".join(shortened(name, 20) for name in list(self._repeated)[:_SHOWN_IDS])
-        why = f"{len(self._repeated)} ids are used twice: {first}"
-        advice = "Give every record its own id, or none"
-        raise DataError.at("cannot read data", file, why, advice, code="duplicate_ids")
+def _texts_of_parts(parts: Sequence[Any], number: int, record: UserRecord) -> list[str]:
+    texts = []
+    for part in parts:
+        kind = part.get("type") if isinstance(part, dict) else None
+        if isinstance(part, str) or (isinstance(part, dict) and isinstance(part.get("text"), str)):
+            texts.append(part if isinstance(part, str) else part["text"])
+        elif kind in _TEXT_PARTS:
+            raise record.error(f"turn {number} holds a part of type '{kind}' without text")
+        elif kind not in _PICTURE_PARTS and not (isinstance(part, dict) and {"image", "image_url"} & part.keys()):
+            raise record.error(f"turn {number} holds a part of type '{shortened(str(kind), 20)}', not text or image")
+    return texts
