@@ -145,20 +145,28 @@ class NetworkError(VlinstructError):
     default_code = "network"
 
 
-_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "alloc_failed", "not enough memory")
+_OUT_OF_MEMORY = (
+    "out of memory",
+    "can't allocate memory",
+    "alloc_failed",
+    "not enough memory",
+    "failed to map segment",
+    "cannot allocate memory",
+)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Returns whether an error says that memory ended.
 
-    PyTorch has a class of its own for CUDA's, and plain RuntimeErrors for the rest.
+    PyTorch has a class of its own for CUDA's, and plain RuntimeErrors for the rest; where a library does not even fit
+    into the address space (`ulimit -v`), Python raises ImportError.
 
     >>> is_out_of_memory(RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"))
     True
     """
     text = str(error).lower()
     return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and any(words in text for words in _OUT_OF_MEMORY)
+        isinstance(error, RuntimeError | ImportError) and any(words in text for words in _OUT_OF_MEMORY)
     )
 
 

@@ -289,3 +289,26 @@ def test_lora_of_another_shape_is_refused(tiny_folders: dict[str, Path], target:
     save_file({**state, name: torch.zeros(3, 5)}, adapter / "lora" / "adapter_model.safetensors")
     with pytest.raises(CheckpointError, match=r"1 wrong shape .*\(3, 5\) instead of"):
         merge_adapter(adapter, tiny_folders["t5"], Writing(target=target))
+
+
+def test_what_a_link_fetches_from_elsewhere_is_not_copied(source: Path, target: Path, tmp_path: Path) -> None:
+    (tmp_path / "credentials").write_text("SECRET")
+    (source / "LICENSE").symlink_to(tmp_path / "credentials")
+    (source / "notes.json").symlink_to("config.json")
+    notices: list[str] = []
+    convert_folder(source, Writing(target=target, notify=notices.append))
+    assert not (target / "LICENSE").exists()
+    assert (target / "notes.json").read_text() == (source / "config.json").read_text()
+    assert any("1 files are not copied: LICENSE" in notice for notice in notices)
+
+
+def test_a_snapshot_of_the_hubs_cache_is_copied_through_its_links(source: Path, target: Path, tmp_path: Path) -> None:
+    blobs, snapshot = tmp_path / "repo" / "blobs", tmp_path / "repo" / "snapshots" / "abc"
+    blobs.mkdir(parents=True)
+    snapshot.parent.mkdir()
+    shutil.copytree(source, snapshot)
+    for path in snapshot.glob("*.json"):
+        path.rename(blobs / path.name)
+        path.symlink_to(blobs / path.name)
+    convert_folder(snapshot, Writing(target=target))
+    assert (target / "tokenizer.json").read_bytes() == (source / "tokenizer.json").read_bytes()

@@ -160,19 +160,28 @@ def is_left_out(name: str) -> bool:
 def copy_others(source: Path, target: Path, *, notify: Notify) -> None:
     """Copies what a model's folder has beside config.json and weights: tokenizers, settings, its card and licence.
 
-    Never code or pickles; the names of what is not copied are told to `notify`.
+    Never code or pickles, nor what a link fetches from elsewhere: a stranger's folder may hold a LICENSE that leads to
+    somebody's credentials. The names of what is not copied are told to `notify`.
     """
     replaced = {"config.json", INDEX_FILE, *(path.name for path in shards(source))}
     places = [place for place in (source, source / _QFORMER_TOKENIZER) if place.is_dir()]
     paths = [path for place in places for path in sorted(place.iterdir()) if not path.name.startswith(".")]
     others = [path for path in paths if path.name not in replaced and path.name != _QFORMER_TOKENIZER]
-    copied = [path for path in others if path.is_file() and any(path.match(pattern) for pattern in _COPIED)]
+    taken = [path for path in others if path.is_file() and any(path.match(pattern) for pattern in _COPIED)]
+    copied = [path for path in taken if _stays_inside(path, source)]
     for path in copied:
         (target / path.relative_to(source)).parent.mkdir(exist_ok=True)
         shutil.copyfile(path, target / path.relative_to(source))
     if len(copied) < len(others):
         names = [str(path.relative_to(source)) for path in others if path not in copied]
         notify(f"{source.name}: {len(names)} files are not copied: {listed(names)}")
+
+
+def _stays_inside(path: Path, folder: Path) -> bool:
+    """Says whether a file lies in its folder, also through links, or in the hub cache that the folder belongs to."""
+    real, root = path.resolve(), folder.resolve()
+    blobs = root.parent.parent / "blobs"  # a snapshot's files are links to it
+    return real.is_relative_to(root) or (root.parent.name == "snapshots" and real.is_relative_to(blobs))
 
 
 def write_model_folder(
