@@ -23,7 +23,7 @@ from vlinstruct.evaluation.reading.annotations import Record, bad_annotation
 from vlinstruct.evaluation.reading.hub_files import shards
 from vlinstruct.files import open_regular, refusal
 from vlinstruct.media.image_formats import NoImage, identify
-from vlinstruct.media.images import load_image
+from vlinstruct.media.images import read_image
 
 _BATCH_ROWS = 1024  # read without their pictures
 _BATCH_PICTURES = 8  # in memory at once
@@ -80,7 +80,7 @@ class StoredPicture:
         if content is None:  # a copy may keep a path alone, which is never opened
             why = f"column '{self.column}' holds no picture there, at most its path"
             raise refusal("image", self.place, "missing", why, "Get the file again, with the pictures in it")
-        return load_image(content, name=self.place).image
+        return read_image(content, name=self.place)
 
     def is_there(self) -> bool:
         """Returns whether the row holds any bytes of it."""

@@ -15,7 +15,7 @@ from PIL import Image
 from vlinstruct.errors import shortened
 from vlinstruct.evaluation.benchmark import Item, Task
 from vlinstruct.evaluation.reading.annotations import Record
-from vlinstruct.media.images import check_image_header, load_image
+from vlinstruct.media.images import check_image_header, read_image
 from vlinstruct.records.lines import path_inside
 from vlinstruct.text import check_instruction
 
@@ -40,7 +40,7 @@ class PictureFile:
         Raises:
             ImageError: it cannot be read.
         """
-        return load_image(self.path).image
+        return read_image(self.path)
 
     @property
     def place(self) -> str:
