@@ -324,10 +324,14 @@ def _batch(operation: Operation, chosen: _ChosenModel, settings: RunSettings, no
         backbone=chosen.name,
         load_model=chosen.load,
         batch_size=settings.batch_size,
-        limits=ImageLimits(max_pixels=settings.max_pixels),
+        limits=_limits(settings),
         read_text=ocr.ocr_tokens if operation.ocr else None,
         notify=notify,
     )
+
+
+def _limits(settings: RunSettings) -> ImageLimits:
+    return ImageLimits(max_pixels=settings.max_pixels, allow_truncated=settings.allow_truncated)
 
 
 def optimize_shared(
@@ -355,7 +359,7 @@ def optimize_shared(
         VlinstructError: no picture can be read (the first one's error), or the model was refused.
     """
     chosen = _ChosenModel(settings, on_loaded)
-    read = functools.partial(_picture, limits=ImageLimits(max_pixels=settings.max_pixels))
+    read = functools.partial(_picture, limits=_limits(settings))
     failed: dict[int, VlinstructError] = {}  # by the item's place
 
     def chunks() -> Iterator[list[Image.Image]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
@@ -50,7 +51,10 @@ def ask(
     ] = False,
     choices: Annotated[
         str | None,
-        typer.Option(help='Rank these answers instead of generating one: "yes,no".', rich_help_panel=ANSWER),
+        typer.Option(
+            help='Rank these answers instead of generating one: "yes,no", or a JSON list where they hold commas.',
+            rich_help_panel=ANSWER,
+        ),
     ] = None,
     template: Annotated[
         str | None, typer.Option(help='Wrap the question: "Question: {question} Answer:".', rich_help_panel=ANSWER)
@@ -142,13 +146,30 @@ def _template(text: str | None, *, ocr: bool) -> str:
 
 
 def _choices(text: str | None) -> tuple[str, ...]:
-    """Divides `yes,no` at its commas; an answer that contains one needs `choices=` in Python."""
+    """Divides `yes,no` at its commas; `["1,000", "2,000"]`, a JSON list, holds answers with commas."""
     if text is None:
         return ()
-    choices = tuple(part.strip() for part in text.split(","))
+    choices = _listed(text) if text.strip().startswith("[") else None
+    if choices is None:
+        choices = tuple(part.strip() for part in text.split(","))
     if len(choices) < 2 or not all(choices) or len(set(choices)) < len(choices):
-        raise UsageError('--choices needs two or more different answers with commas between: --choices "yes,no".')
+        raise UsageError(
+            "--choices needs two or more different answers with commas between", advice='Type: --choices "yes,no".'
+        )
     return tuple(check_instruction(choice, what="--choices") for choice in choices)
+
+
+def _listed(text: str) -> tuple[str, ...] | None:
+    """Reads a JSON list of texts or numbers, these as they are typed; None where no JSON was meant: `[a],[b]`."""
+    try:
+        values = json.loads(text, parse_int=str, parse_float=str)
+    except (ValueError, RecursionError):
+        if '"' not in text:
+            return None
+        values = None
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise UsageError("--choices is no JSON list of texts", advice="""Type: --choices '["1,000", "2,000"]'.""")
+    return tuple(value.strip() for value in values)
 
 
 def _render(record: Fields) -> str:

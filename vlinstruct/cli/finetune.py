@@ -106,7 +106,7 @@ def finetune(
         if is_main_process():
             show_plan(plan, as_json=common.as_json)
         return
-    with StopRequest() as request, TrainingBar(talk) as bar:
+    with StopRequest() as request, TrainingBar(talk) as bar, talk.listening():
 
         def on_loaded() -> None:
             # Until here there was nothing to save, and a signal ended the loading at once.

@@ -62,6 +62,13 @@ class TrainingOptions:
     skip_images: Annotated[
         int | None, typer.Option(help="Pictures that cannot be read that may be left out.", show_default="0")
     ] = None
+    allow_truncated: Annotated[
+        bool | None,
+        typer.Option(
+            "--allow-truncated/--no-allow-truncated",
+            help="Read what is there of a JPEG that was cut off; the rest is grey.",
+        ),
+    ] = None
     answers: Annotated[
         Literal["last", "all"] | None,
         typer.Option(help="Which answers of a conversation are learned.", show_default="last"),

@@ -26,6 +26,7 @@ from vlinstruct.settings import (
 
 if TYPE_CHECKING:
     from vlinstruct.instruction.templates import Templates
+    from vlinstruct.media.images import ImageLimits
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 BackboneOption = Annotated[
@@ -43,6 +44,14 @@ DeviceOption = Annotated[
 QuantizeOption = Annotated[
     Quantization | None,
     typer.Option(help="Store the language model's layers in fewer bits (vlinstruct[quantize]).", rich_help_panel=MODEL),
+]
+AllowTruncatedOption = Annotated[
+    bool,
+    typer.Option(
+        "--allow-truncated",
+        help="Read what is there of a JPEG that was cut off; the rest is grey.",
+        rich_help_panel=INPUT,
+    ),
 ]
 OfflineOption = Annotated[
     bool, typer.Option("--offline", help="Open no connection; use what is cached.", rich_help_panel=MODEL)
@@ -96,6 +105,13 @@ class ModelOptions(CommonOptions):
             rich_help_panel=INPUT,
         ),
     ] = 50_000_000
+    allow_truncated: AllowTruncatedOption = False
+
+    def image_limits(self) -> ImageLimits:
+        """Returns how large a picture may be, and how whole it must be."""
+        from vlinstruct.media.images import ImageLimits
+
+        return ImageLimits(max_pixels=self.max_pixels, allow_truncated=self.allow_truncated)
 
     def model_settings(self) -> ModelSettings:
         """Returns which model is asked for, and how it is loaded."""
@@ -132,6 +148,7 @@ class RunOptions(ModelOptions):
             templates=templates,
             batch_size=self.batch_size,
             max_pixels=self.max_pixels,
+            allow_truncated=self.allow_truncated,
             max_failures=self.max_failures,
             overwrite=self.overwrite,
         )

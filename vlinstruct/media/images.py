@@ -200,8 +200,9 @@ def _decode(content: bytes, image_format: ImageFormat, place: str, limits: Image
         if error.code != "image_truncated" or not limits.allow_truncated or image_format != "JPEG":
             raise
     loaded = _decode_whole(with_end(content), image_format, place, limits)
+    num_bytes = 2 * loaded.image.width * loaded.image.height  # more than any quality needs: they reach the last row
     try:
-        other = _decode_whole(with_end(content, has_other_rest=True), image_format, place, limits).image
+        other = _decode_whole(with_end(content, num_other_bytes=num_bytes), image_format, place, limits).image
     except InputError:
         other = None
     notice = f"{printable(place)}: it was cut off, {missing_part(content, loaded.image, other)}"

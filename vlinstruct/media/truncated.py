@@ -10,17 +10,18 @@ from PIL import Image, ImageChops
 
 _END = b"\xff\xd9"
 _PROGRESSIVE = b"\xff\xc2"  # a frame header's marker; entropy coded bytes never hold it
-_OTHER_REST = bytes.fromhex("129be735c4") * 64
+_OTHER_REST = bytes.fromhex("129be735c4")
 
 
-def with_end(content: bytes, *, has_other_rest: bool = False) -> bytes:
+def with_end(content: bytes, *, num_other_bytes: int = 0) -> bytes:
     """Returns a JPEG's bytes with the end marker.
 
     Args:
         content: what is there of it.
-        has_other_rest: put arbitrary bytes in the place of the lost ones: where that changes a pixel, it was lost.
+        num_other_bytes: put so many arbitrary bytes in the place of the lost ones: where they change a pixel, it was
+            lost.
     """
-    return content + (_OTHER_REST if has_other_rest else b"") + _END
+    return content + _OTHER_REST * (num_other_bytes // len(_OTHER_REST)) + _END
 
 
 def missing_part(content: bytes, image: Image.Image, other: Image.Image | None) -> str:

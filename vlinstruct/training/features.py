@@ -24,7 +24,7 @@ from torch import Tensor
 from vlinstruct.backends.instructblip.backend import InstructBlipBackend
 from vlinstruct.errors import ImageError
 from vlinstruct.files import file_sha256, written_atomically
-from vlinstruct.media.images import load_image
+from vlinstruct.media.images import DEFAULT_LIMITS, ImageLimits, read_image
 from vlinstruct.media.read_ahead import read_ahead
 from vlinstruct.training.data.conversations import TrainingSample
 from vlinstruct.training.frontier import Frontier
@@ -168,6 +168,7 @@ def compute_features(
     *,
     together: int,
     share: tuple[int, int] = (0, 1),
+    limits: ImageLimits = DEFAULT_LIMITS,
     on_progress: Callable[[], None] = lambda: None,
     on_unreadable: Callable[[ImageError], None] = refuse,
     should_stop: Callable[[], bool] = lambda: False,
@@ -180,6 +181,7 @@ def compute_features(
         features: gets the rows.
         together: pictures, and rows, of a batch (`rows_together`).
         share: the number of this process and of all: each takes pictures of its own, whatever others have done.
+        limits: how large a picture may be, and how whole it must be.
         on_progress: called for every row.
         on_unreadable: called for a picture that cannot be read; returns where it is to be left out.
         should_stop: asked before every batch of pictures; some rows stay missing then.
@@ -188,7 +190,8 @@ def compute_features(
         ImageError: a picture cannot be read.
     """
     pictures = _missing_of(share, rows, set(features.missing()))
-    loaded = read_ahead([path for path, _ in pictures], _reader(frontier.backend), num_ahead=_READ_AHEAD * together)
+    read = _reader(frontier.backend, limits)
+    loaded = read_ahead([path for path, _ in pictures], read, num_ahead=_READ_AHEAD * together)
     for group in batches(pictures, together):
         if should_stop():
             break
@@ -225,12 +228,12 @@ def filled(items: Sequence[T], size: int) -> list[T]:
     return [*items, *[items[-1]] * (size - len(items))]
 
 
-def _reader(backend: InstructBlipBackend) -> Callable[[Path], Tensor | ImageError]:
+def _reader(backend: InstructBlipBackend, limits: ImageLimits) -> Callable[[Path], Tensor | ImageError]:
     """Returns what reads a picture: its pixel values, (1, 3, image_size, image_size), or why there are none."""
 
     def read(path: Path) -> Tensor | ImageError:
         try:
-            return backend.image_processor([load_image(path).image])
+            return backend.image_processor([read_image(path, limits=limits)])
         except ImageError as error:
             return error
 

@@ -40,6 +40,7 @@ class TrainingSettings:
         auto_find_batch_size: halve what goes through together when memory ends; the updates stay the same.
         skip_nonfinite: updates that may be left out because their loss is not finite, before the training stops.
         skip_images: pictures that may be left out because they cannot be read; the order of the rest is as it was.
+        allow_truncated: read what is there of a JPEG that was cut off, in place of leaving it out.
         answers: whether the last answer of a conversation is learned or all of them.
         seed: of the data's order.
         save_steps: updates between checkpoints.
@@ -64,6 +65,7 @@ class TrainingSettings:
     auto_find_batch_size: bool = False
     skip_nonfinite: int = 0
     skip_images: int = 0
+    allow_truncated: bool = False
     answers: Answers = "last"
     seed: int = 0
     save_steps: int = 500

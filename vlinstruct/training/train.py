@@ -20,6 +20,7 @@ from torch.nn import Parameter
 from vlinstruct.backends.instructblip.adapter import CONFIG_FILE
 from vlinstruct.errors import ImageError
 from vlinstruct.files import lock
+from vlinstruct.media.images import ImageLimits
 from vlinstruct.training.adapter_folder import finish, save, write_settings
 from vlinstruct.training.devices import Devices
 from vlinstruct.training.examples import Examples
@@ -190,6 +191,7 @@ def _examples(
         features,
         together=rows_together(job.backend.device),
         share=(devices.rank, devices.num_processes),
+        limits=ImageLimits(allow_truncated=job.settings.allow_truncated),
         on_progress=progress.on_feature,
         on_unreadable=leave_out,
         should_stop=progress.should_stop,
