@@ -27,7 +27,15 @@ from vlinstruct.media import ocr
 from vlinstruct.media.images import DEFAULT_LIMITS, ImageLimits, LoadedImage
 from vlinstruct.media.inputs import load_source
 from vlinstruct.media.read_ahead import read_ahead
-from vlinstruct.operations import BadItem, BatchItem, Fields, Operation, optimization_fields, resume_key
+from vlinstruct.operations import (
+    EMPTY_ANSWER,
+    BadItem,
+    BatchItem,
+    Fields,
+    Operation,
+    optimization_fields,
+    resume_key,
+)
 from vlinstruct.records.output import RecordWriter, error_record, open_records
 from vlinstruct.settings import OptimizationSettings, RunSettings
 from vlinstruct.values import Failed, Identity, good
@@ -177,12 +185,14 @@ class Summary:
         num_failed: items with an error record.
         num_resumed: items that an earlier run had finished.
         num_left: items that were not tried, after `max_failures`.
+        num_empty: of `num_done`, those whose answer is empty.
     """
 
     num_done: int
     num_failed: int
     num_resumed: int
     num_left: int
+    num_empty: int = 0
 
 
 def write_records(
@@ -205,16 +215,19 @@ def write_records(
     num_resumed = sum(writer.is_done(item.id) for item in items)
     for _ in range(num_resumed):
         on_progress()
-    num_done = num_failed = 0
+    num_done = num_failed = num_empty = 0
     for outcome in batch.outcomes(items, is_done=writer.is_done):
         writer.write(outcome.record)
         num_done += outcome.error is None
         num_failed += outcome.error is not None
+        num_empty += EMPTY_ANSWER in outcome.record.get("notices", ())
         on_progress()
         if max_failures is not None and num_failed >= max_failures:
             break
     num_left = len(items) - num_resumed - num_done - num_failed
-    return Summary(num_done=num_done, num_failed=num_failed, num_resumed=num_resumed, num_left=num_left)
+    return Summary(
+        num_done=num_done, num_failed=num_failed, num_resumed=num_resumed, num_left=num_left, num_empty=num_empty
+    )
 
 
 def run_batch(

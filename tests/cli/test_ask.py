@@ -225,8 +225,8 @@ def test_the_vision_tower_runs_once_per_picture(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--choices", "yes,no", "--num-beams", 2), "the options of generation change nothing"),
-        (("--select", "paper"), "the options of optimization change nothing without --optimize"),
+        (("--choices", "yes,no", "--num-beams", 2), "--num-beams changes nothing with --choices"),
+        (("--select", "paper"), "--select changes nothing without --optimize"),
     ],
 )
 def test_an_option_that_changes_nothing_is_said_unless_quiet(

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
+from vlinstruct.cli.answer_options import GenerationOptions, OptimizationOptions
 from vlinstruct.cli.command import ANSWER, INPUT, OPTIMIZATION, takes
-from vlinstruct.cli.options import GenerationOptions, OptimizationOptions, RunOptions
+from vlinstruct.cli.idle import Idle, say_idle
+from vlinstruct.cli.options import RunOptions
 from vlinstruct.cli.terminal import Talk
 from vlinstruct.errors import UsageError
 from vlinstruct.text import check_instruction
@@ -93,10 +95,8 @@ def ask(
         optimization=optimization.settings(),
         generation=generation.settings(),
     )
-    if choices is not None and generation != GenerationOptions():
-        talk.notice("--choices ranks answers and generates none: the options of generation change nothing.")
-    if not optimize and optimization != OptimizationOptions():
-        talk.notice("the options of optimization change nothing without --optimize.")
+    say_idle(talk, generation, why=None if choices is None else "with --choices, which generates no answer")
+    say_idle(talk, optimization, why=None if optimize else "without --optimize")
     work = _work(arguments or [], data, options, talk)
     run(operation, work, options=options, talk=talk, render=_render, templates=optimization.templates)
 
@@ -107,6 +107,7 @@ def _work(arguments: list[str], data: DataOptions, options: RunOptions, talk: Ta
     if data.data is not None:
         if arguments:
             raise UsageError("--data brings its own pictures and questions: leave IMAGE and QUESTION away.")
+        say_idle(talk, options, Idle(names=("recursive", "follow_symlinks"), why="with --data"))
         return _file_work(data.data, data)
     if len(arguments) < 2:
         raise UsageError("a picture and a question are needed", advice=f"Type: {_USAGE}")
@@ -160,11 +161,11 @@ def _choices(text: str | None) -> tuple[str, ...]:
 
 
 def _listed(text: str) -> tuple[str, ...] | None:
-    """Reads a JSON list of texts or numbers, these as they are typed; None where no JSON was meant: `[a],[b]`."""
+    """Reads a JSON list of texts or numbers, these as they are typed; None for `[a],[b]`, which is none."""
     try:
         values = json.loads(text, parse_int=str, parse_float=str)
     except (ValueError, RecursionError):
-        if '"' not in text:
+        if '"' not in text and text.count("[") > 1:
             return None
         values = None
     if not isinstance(values, list) or not all(isinstance(value, str) for value in values):

@@ -15,6 +15,8 @@ from vlinstruct.cli.chat_input import ChatLine, Picture, read_picture, unquoted_
 from vlinstruct.cli.options import ModelOptions
 from vlinstruct.cli.terminal import Talk, ctrl_c_interrupts, say, show, show_piece, show_record
 from vlinstruct.errors import BatchError, InputError, NetworkError, VlinstructError
+from vlinstruct.operations import EMPTY_ANSWER, turn_fields
+from vlinstruct.text import is_blank
 
 if TYPE_CHECKING:
     from vlinstruct.chat import Chat, ChatSettings
@@ -105,9 +107,9 @@ class Session:
         turn = self.chat.turns[-1]
         if turn.answer.optimization is not None:
             self._say(turn.answer.optimization.notices)
+        if is_blank(turn.answer.text):
+            self.talk.notice(f"{id}: {EMPTY_ANSWER}")
         if self.options.as_json:
-            from vlinstruct.operations import turn_fields
-
             self._write_record(_SCHEMA, id, turn_fields(turn))
         elif self.is_streaming:
             show_piece("\n")

@@ -13,19 +13,11 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 import typer
 
 from vlinstruct.backends.registry import BACKBONES
-from vlinstruct.cli.command import ANSWER, INPUT, MODEL, OPTIMIZATION, OUTPUT
+from vlinstruct.cli.command import INPUT, MODEL, OUTPUT
 from vlinstruct.errors import UsageError
-from vlinstruct.settings import (
-    GenerationSettings,
-    ModelSettings,
-    OptimizationSettings,
-    Quantization,
-    RunSettings,
-    Select,
-)
+from vlinstruct.settings import ModelSettings, Quantization, RunSettings
 
 if TYPE_CHECKING:
-    from vlinstruct.instruction.templates import Templates
     from vlinstruct.media.images import ImageLimits
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
@@ -156,54 +148,3 @@ class RunOptions(ModelOptions):
     def __post_init__(self) -> None:
         if self.overwrite and self.output is None:
             raise UsageError("--overwrite needs --output FILE: there is nothing to replace.")
-
-
-@dataclass(frozen=True, kw_only=True)
-class GenerationOptions:
-    """How an answer is generated."""
-
-    HEADING: ClassVar = ANSWER
-
-    max_new_tokens: Annotated[int, typer.Option(help="Most tokens of an answer.")] = 64
-    num_beams: Annotated[int, typer.Option(help="1 is greedy; the field's numbers use 5.")] = 1
-    length_penalty: Annotated[float, typer.Option(help="With beams: above 0 favours long answers.")] = 1.0
-    repetition_penalty: Annotated[float, typer.Option(help="Above 1 discourages repetition.")] = 1.0
-    do_sample: Annotated[bool, typer.Option("--do-sample", help="Sample tokens, not the likeliest.")] = False
-    temperature: Annotated[float, typer.Option(help="When sampling: below 1 is more certain.")] = 1.0
-    top_p: Annotated[float, typer.Option(help="When sampling: keep this much probability.")] = 1.0
-    seed: Annotated[int, typer.Option(help="Seed of the sampling, 0 to 2^64 - 1.")] = 0
-
-    def settings(self) -> GenerationSettings:
-        """Returns the checked settings."""
-        return GenerationSettings(**{field.name: getattr(self, field.name) for field in fields(self)})
-
-
-@dataclass(frozen=True, kw_only=True)
-class OptimizationOptions:
-    """How an instruction is optimized."""
-
-    HEADING: ClassVar = OPTIMIZATION
-
-    select: Annotated[
-        Select, typer.Option(help="safe: lowest IAS that keeps the content. paper: always the optimized one.")
-    ] = "safe"
-    least_certainty: Annotated[
-        float | None,
-        typer.Option(
-            help="safe: refuse a rewriting with a less likely token than this; 0 is off.",
-            show_default="the backbone's own",
-        ),
-    ] = None
-    templates: Annotated[Path | None, typer.Option(help="A YAML file with your own templates.")] = None
-
-    def settings(self) -> OptimizationSettings:
-        """Returns the checked settings."""
-        return OptimizationSettings(select=self.select, least_certainty=self.least_certainty)
-
-    def load_templates(self) -> Templates | None:
-        """Returns the user's templates; None where none were given."""
-        if self.templates is None:
-            return None
-        from vlinstruct.instruction.templates import Templates
-
-        return Templates.load(self.templates)
