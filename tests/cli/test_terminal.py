@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from command_line import vli
+
+from vlinstruct.cli.terminal import Talk
 
 from .conftest import Pictures
 
@@ -93,3 +96,14 @@ def test_what_was_typed_is_escaped_in_errors(picture: Path, text: str) -> None:
         result = vli(*command, is_terminal=True)
         assert result.refusal(result.exit_code)
         assert result.exit_code in (2, 4, 5)
+
+
+def test_what_the_library_logs_is_said_once_and_of_very_many_the_number(capsys: pytest.CaptureFixture[str]) -> None:
+    talk, logger = Talk(quiet=False), logging.getLogger("vlinstruct.some.room")
+    with talk.listening():
+        for number in [*range(25), 0, 1]:
+            logger.warning("%d.png: it is odd", number)
+        logging.getLogger("vlinstruct.another").warning("too long")
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[:10] == [f"notice: {number}.png: it is odd" for number in range(10)]
+    assert lines[10:] == ["notice: too long", "notice: 15 more notices of vlinstruct.some.room are not shown."]

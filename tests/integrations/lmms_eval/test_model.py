@@ -20,6 +20,7 @@ from PIL import Image
 from vlinstruct.backends.instructblip.backend import InstructBlipBackend
 from vlinstruct.backends.instructblip.network import InstructBlip
 from vlinstruct.errors import ImageError, InputError, ScoreError, TextError, UsageError
+from vlinstruct.integrations.lmms_eval.requests import Document, question
 from vlinstruct.integrations.lmms_eval.settings import Settings
 from vlinstruct.settings import GenerationSettings, OptimizationSettings
 from vlinstruct.values import Failed, TokenScores
@@ -243,6 +244,18 @@ def test_a_picture_may_be_a_file(make: Make, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"no picture")
     with pytest.raises(ImageError, match=r"document 0 of task toy"):
         model.generate_until(requests)
+
+
+def test_a_picture_of_a_data_set_is_read_as_its_file(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[274] = 6
+    path = tmp_path / "a.jpg"
+    Image.effect_noise((60, 20), 80).save(path, exif=exif)
+    document = Document(task="toy", split="test", number=0)
+    by_path = question(document, [str(path)], "what?").picture
+    with Image.open(path) as opened:
+        assert question(document, [opened], "what?").picture == by_path
+    assert by_path.size == (20, 60)
 
 
 def test_a_damaged_picture_of_a_data_set_is_named(make: Make, tmp_path: Path) -> None:
