@@ -59,7 +59,9 @@ class Features:
         mark = {"fingerprint": fingerprint, "rows": num_rows, "shape": list(shape), "dtype": str(dtype)}
         # Mapped files of one row after the other: they may be larger than memory, any row is read without its
         # neighbours, and a run that is killed keeps what it wrote.
-        is_same = marks.exists() and json.loads(marks.read_text(encoding="utf-8")) == mark
+        # A file that was cut off, as by a full disk, would be filled up with zeros and read as if they were computed.
+        sizes = {"features.bin": num_rows * self.row_bytes, "computed.bin": num_rows}
+        is_same = _parsed(marks) == mark and all(_size_bytes(folder / name) == size for name, size in sizes.items())
         mode: Literal["r+", "w+"] = "r+" if is_same else "w+"
         self.rows = np.memmap(folder / "features.bin", np.uint8, mode, shape=(num_rows, self.row_bytes))
         self.marks = np.memmap(folder / "computed.bin", np.uint8, mode, shape=(num_rows,))
@@ -97,6 +99,21 @@ class Features:
     def read(self, indices: Sequence[int]) -> Tensor:
         """Returns rows, (len(indices), R, W), on the CPU."""
         return torch.from_numpy(np.array(self.rows[list(indices)])).view(self.dtype).view(len(indices), *self.shape)
+
+
+def _parsed(path: Path) -> object:
+    """Returns what a JSON file holds; None where it is missing or damaged: what it marks is computed anew."""
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
+def _size_bytes(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None
 
 
 def row_bytes(shape: tuple[int, int], dtype: torch.dtype) -> int:
