@@ -410,5 +410,5 @@ def test_a_checkpoint_of_another_kind_is_passed_over_and_said(
     train(backbone, tmp_path / "a", stop_after=2)
     (checkpoint,) = (tmp_path / "a" / "checkpoints").glob("step-*")
     rewrite_state(checkpoint, **change)
-    with pytest.raises(CheckpointError, match="all checkpoints in .* are damaged"):
+    with pytest.raises(CheckpointError, match=r"all checkpoints in .* are damaged"):
         train(backbone, tmp_path / "a", resume=True)
