@@ -150,3 +150,8 @@ def test_what_is_no_picture_is_named(source, advice, refused):
 
 def test_a_picture_without_pixels(refused):
     refused(ImageError, "image_unreadable", load_image, Image.new("RGB", (0, 5)))
+
+
+@pytest.mark.parametrize("url", ["https://h/a.png?token=1", "data:image/png;base64," + "A" * 999, "s3://b/a.png"])
+def test_a_url_is_named_as_one(url, refused):
+    assert "it is a URL" in refused(ImageError, "image_is_url", load_image, url).message

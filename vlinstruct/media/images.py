@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -19,7 +20,7 @@ from typing import BinaryIO, cast, get_args
 # TIFF and WebP are imported here to be registered: Image.open would import all of its forty plugins to find them.
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin  # noqa: F401
 
-from vlinstruct.errors import InputError, VlinstructError, printable, require
+from vlinstruct.errors import InputError, VlinstructError, printable, require, shortened
 from vlinstruct.files import PathLike, open_regular, read_regular, refusal, too_many_bytes
 from vlinstruct.media.image_formats import ImageFormat, NoImage, identify, lacks_its_end
 from vlinstruct.media.image_modes import is_wide_colour, range_notice, to_rgb
@@ -39,6 +40,7 @@ MAX_RUN_LENGTH_BMP = 10_000_000
 """Most pixels and bytes of a run-length coded BMP: Pillow decodes it in Python, 50 MP took 2 to 4 s."""
 
 _HEAD_BYTES = 1024
+_URL = re.compile(r"data:|[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 _ORIENTATION_TAG = 274
 _BMP_RUN_LENGTH = (1, 2)
 _TRANSPOSES = {
@@ -109,6 +111,9 @@ def load_image(source: ImageLike, *, name: str | None = None, limits: ImageLimit
     if isinstance(source, Image.Image):
         return _from_opened(source, name or getattr(source, "filename", "") or "PIL picture")
     place = name or (os.fspath(source) if isinstance(source, str | os.PathLike) else "image data")
+    if isinstance(source, str) and _URL.match(source) and not os.path.lexists(source):
+        why = "it is a URL, and only those that are typed at the command line are fetched"
+        raise refusal("image", shortened(source, 60), "is_url", why, "Give its bytes, or the path of a file")
     if isinstance(source, str | os.PathLike):
         content = read_regular(source, kind="image", max_bytes=limits.max_bytes)
     else:
