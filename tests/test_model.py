@@ -18,6 +18,7 @@ import vlinstruct as vli
 from vlinstruct.backends.instructblip.network import InstructBlip
 from vlinstruct.backends.registry import mini_folder
 from vlinstruct.errors import ImageError, InputError, ScoreError, TextError
+from vlinstruct.media.images import ImageLimits
 from vlinstruct.values import Answer, Failed, Optimization
 
 
@@ -83,6 +84,18 @@ def test_a_picture_is_seen_alike_however_it_is_given(model: vli.Model, tmp_path:
 def _pixels(model: vli.Model, image: Any) -> torch.Tensor:
     (seen,) = seen_of(model, image)
     return seen.image_embeds
+
+
+def test_the_models_limits_hold_for_what_it_sees(model: vli.Model, picture: Image.Image, tmp_path: Path) -> None:
+    picture.save(tmp_path / "a.jpg")
+    cut = (tmp_path / "a.jpg").read_bytes()[:-2]
+    with pytest.raises(ImageError, match="truncated"):
+        model.see(cut)
+    model.limits = ImageLimits(allow_truncated=True)
+    assert torch.equal(_pixels(model, cut), _pixels(model, tmp_path / "a.jpg"))
+    model.limits = ImageLimits(max_pixels=5)
+    with pytest.raises(ImageError, match="at most 5 are decoded"):
+        model.see(tmp_path / "a.jpg")
 
 
 def test_what_a_user_should_know_of_a_picture_is_logged(

@@ -27,7 +27,7 @@ from vlinstruct.instruction import score as score_instructions
 from vlinstruct.instruction.rewrite import Rewritings
 from vlinstruct.instruction.score import is_finite
 from vlinstruct.instruction.shared import optimize_for_all
-from vlinstruct.media.images import PICTURE_TYPES, read_image
+from vlinstruct.media.images import DEFAULT_LIMITS, PICTURE_TYPES, ImageLimits, read_image
 from vlinstruct.media.images import ImageLike as ImageLike  # a part of this module's interface
 from vlinstruct.settings import GenerationSettings, OptimizationSettings, Quantization
 from vlinstruct.text import check_instruction
@@ -85,6 +85,7 @@ class Model:
         backend: sees, writes and scores.
         templates: the texts that optimization sends to it; the shipped ones if None.
         least_certainty: what an `OptimizationSettings` that leaves it to the backbone gets; the registry's if None.
+        limits: how large the pictures that it sees may be, and how whole they must be; an attribute, too.
     """
 
     def __init__(
@@ -93,8 +94,10 @@ class Model:
         *,
         templates: Templates | None = None,
         least_certainty: float | None = None,
+        limits: ImageLimits = DEFAULT_LIMITS,
     ) -> None:
         self.backend = backend
+        self.limits = limits
         self.templates = templates or Templates.default()
         if least_certainty is None:
             # Certainties of two models cannot be compared, so a threshold is tuned for a backbone; others have it off.
@@ -129,7 +132,7 @@ class Model:
         outcomes: list[Media | Failed] = []
         for image in images:
             try:
-                outcomes.append(read_image(image))
+                outcomes.append(read_image(image, limits=self.limits))
             except InputError as error:
                 outcomes.append(Failed(error=error))
         pictures = [outcome for outcome in outcomes if not isinstance(outcome, Failed)]

@@ -62,6 +62,9 @@ class TrainingOptions:
     skip_images: Annotated[
         int | None, typer.Option(help="Pictures that cannot be read that may be left out.", show_default="0")
     ] = None
+    max_pixels: Annotated[
+        int | None, typer.Option(help="Refuse larger pictures before they are decoded.", show_default="50000000")
+    ] = None
     allow_truncated: Annotated[
         bool | None,
         typer.Option(

@@ -37,6 +37,15 @@ QuantizeOption = Annotated[
     Quantization | None,
     typer.Option(help="Store the language model's layers in fewer bits (vlinstruct[quantize]).", rich_help_panel=MODEL),
 ]
+MaxPixelsOption = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        max=178_956_970,  # what Pillow refuses itself, as a decompression bomb
+        help="Refuse larger pictures before they are decoded.",
+        rich_help_panel=INPUT,
+    ),
+]
 AllowTruncatedOption = Annotated[
     bool,
     typer.Option(
@@ -88,15 +97,7 @@ class ModelOptions(CommonOptions):
         "auto"
     )
     quantize: QuantizeOption = None
-    max_pixels: Annotated[
-        int,
-        typer.Option(
-            min=1,
-            max=178_956_970,  # what Pillow refuses itself, as a decompression bomb
-            help="Refuse larger pictures before they are decoded.",
-            rich_help_panel=INPUT,
-        ),
-    ] = 50_000_000
+    max_pixels: MaxPixelsOption = 50_000_000
     allow_truncated: AllowTruncatedOption = False
 
     def image_limits(self) -> ImageLimits:

@@ -29,6 +29,7 @@ _MAY_CHANGE = (
     "auto_find_batch_size",
     "skip_nonfinite",
     "skip_images",
+    "max_pixels",
     "allow_truncated",
 )
 # What may change when that is asked for: neither what learns nor in which order it meets the data.

@@ -195,7 +195,7 @@ def _examples(
         features,
         together=rows_together(job.backend.device),
         share=(devices.rank, devices.num_processes),
-        limits=ImageLimits(allow_truncated=job.settings.allow_truncated),
+        limits=ImageLimits(max_pixels=job.settings.max_pixels, allow_truncated=job.settings.allow_truncated),
         on_progress=progress.on_feature,
         on_unreadable=leave_out,
         should_stop=progress.should_stop,

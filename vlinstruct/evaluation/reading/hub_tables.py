@@ -21,6 +21,7 @@ from PIL import Image
 from vlinstruct.errors import ResourceError
 from vlinstruct.evaluation.reading.annotations import Record, bad_annotation
 from vlinstruct.evaluation.reading.hub_files import shards
+from vlinstruct.evaluation.reading.items import LimitedPicture
 from vlinstruct.files import open_regular, refusal
 from vlinstruct.media.image_formats import NoImage, identify
 from vlinstruct.media.images import read_image
@@ -51,7 +52,7 @@ class HubTable(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class StoredPicture:
+class StoredPicture(LimitedPicture):
     """A picture in a table; called, it gives the picture.
 
     Args:
@@ -80,7 +81,7 @@ class StoredPicture:
         if content is None:  # a copy may keep a path alone, which is never opened
             why = f"column '{self.column}' holds no picture there, at most its path"
             raise refusal("image", self.place, "missing", why, "Get the file again, with the pictures in it")
-        return read_image(content, name=self.place)
+        return read_image(content, name=self.place, limits=self.limits)
 
     def is_there(self) -> bool:
         """Returns whether the row holds any bytes of it."""
