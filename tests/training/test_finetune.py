@@ -143,6 +143,18 @@ def test_a_training_that_ends_within_its_warm_up_says_so_first(
     assert max(log) == pytest.approx(plan.highest_learning_rate)
 
 
+@pytest.mark.parametrize(("max_steps", "is_said"), [(3, False), (4, False), (1000, True)])
+def test_more_updates_than_the_epochs_have_are_said(
+    max_steps: int, is_said: bool, tiny_folders: dict[str, Path], tmp_path: Path
+) -> None:
+    settings = {**QUICK, "backbone": str(tiny_folders["t5"]), "device": "cpu", "max_steps": max_steps}
+    told: list[str] = []
+    plan = plan_finetuning(write_data(tmp_path / "data"), num_train_epochs=1, notify=told.append, **settings)
+    assert plan.num_steps == min(max_steps, 4)
+    end = "--num-train-epochs ends the training after 4 updates, before --max-steps 1,000"
+    assert [notice for notice in told if "--max-steps" in notice] == [end] * is_said
+
+
 def test_settings_that_change_nothing_are_said(tiny_folders: dict[str, Path], tmp_path: Path) -> None:
     told: list[str] = []
     settings = {**QUICK, "backbone": str(tiny_folders["t5"]), "device": "cpu", "notify": told.append}

@@ -174,8 +174,8 @@ def plan_finetuning(
             notify=notify,
         )
         plan = plan_training(job, num_processes=devices.num_processes)
-    if plan.warmup_notice is not None:
-        notify(plan.warmup_notice)
+    for notice in plan.notices:
+        notify(notice)
     return plan
 
 

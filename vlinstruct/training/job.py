@@ -82,6 +82,7 @@ class Plan:
         warmup_steps: updates of the warm-up.
         learning_rate: what the warm-up leads to.
         highest_learning_rate: of any update.
+        max_steps: updates that were asked for at most; None for no such limit.
     """
 
     learning: Mapping[str, int]
@@ -98,14 +99,21 @@ class Plan:
     warmup_steps: int
     learning_rate: float
     highest_learning_rate: float
+    max_steps: int | None = None
 
     @property
-    def warmup_notice(self) -> str | None:
-        """What to say of a training that ends within its warm-up; None of others."""
-        if self.warmup_steps < self.num_steps:
-            return None
-        reached = f"the learning rate reaches {self.highest_learning_rate:.2g} of {self.learning_rate:.2g}"
-        return f"{reached}: the warm-up is {self.warmup_steps:,} of {self.num_steps:,} updates (--warmup-steps)"
+    def notices(self) -> tuple[str, ...]:
+        """What is probably not meant: a training that ends within its warm-up, or before `max_steps`."""
+        notices = []
+        if self.warmup_steps >= self.num_steps:
+            reached = f"the learning rate reaches {self.highest_learning_rate:.2g} of {self.learning_rate:.2g}"
+            notices.append(
+                f"{reached}: the warm-up is {self.warmup_steps:,} of {self.num_steps:,} updates (--warmup-steps)"
+            )
+        if self.max_steps is not None and self.max_steps > self.num_steps:
+            end = f"--num-train-epochs ends the training after {self.num_steps:,} updates"
+            notices.append(f"{end}, before --max-steps {self.max_steps:,}")
+        return tuple(notices)
 
     @property
     def disk_bytes(self) -> int:
@@ -147,6 +155,7 @@ def plan_of(
         warmup_steps=job.settings.warmup_steps,
         learning_rate=job.settings.learning_rate,
         highest_learning_rate=highest_learning_rate(steps, job.settings),
+        max_steps=job.settings.max_steps,
     )
 
 

@@ -124,8 +124,8 @@ def _train(job: Job, devices: Devices, progress: Progress) -> Finetuned:
         best_step, best_loss = state.standing.best_step, state.standing.best_loss
         return _with_losses(replace(outcome, best_step=best_step, best_loss=best_loss))
     require_disk(job.folder, plan)
-    if plan.warmup_notice is not None:
-        progress.notify(plan.warmup_notice)
+    for notice in plan.notices:
+        progress.notify(notice)
     progress.on_plan(plan, outcome.step)
     if devices.is_main:
         write_settings(job)
