@@ -425,9 +425,10 @@ print(sorted({"torch", "numpy", "PIL", "tokenizers", "readline"} & set(sys.modul
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize(
-    "typed",
-    [
+def test_a_picture_may_be_named_as_terminals_paste_it(picture: Path, tmp_path: Path) -> None:
+    for name in ("two words.png", "it's.png", "'quoted'.png"):
+        (tmp_path / name).write_bytes(picture.read_bytes())
+    typed = [
         "'{0}/two words.png'",
         '"{0}/two words.png"',
         "{0}/two\\ words.png",
@@ -436,14 +437,12 @@ print(sorted({"torch", "numpy", "PIL", "tokenizers", "readline"} & set(sys.modul
         "{0}/it's.png",
         "{0}/'quoted'.png",
         '"{0}/it\'s.png"',
-    ],
-)
-def test_a_picture_may_be_named_as_terminals_paste_it(typed: str, picture: Path, tmp_path: Path) -> None:
-    for name in ("two words.png", "it's.png", "'quoted'.png"):
-        (tmp_path / name).write_bytes(picture.read_bytes())
-    result = vli("chat", picture, stdin=f"/image {typed.format(tmp_path)}\nwhat?\n".encode())
-    assert result.text.count("\n") == 1
-    assert "now talking about" in result.stderr
+    ]
+    lines = [f"/image {text.format(tmp_path)}\n" for text in typed]
+    result = vli("chat", picture, stdin="".join(lines).encode())
+    assert result.text == ""
+    names = [line.partition(f"about {tmp_path}/")[2].partition(". Turns")[0] for line in result.lines]
+    assert names == [*["two words.png"] * 5, "it's.png", "'quoted'.png", "it's.png"]
 
 
 def test_several_pictures_after_image_are_not_taken_for_one(picture: Path) -> None:
