@@ -10,7 +10,6 @@ import logging
 import os
 import signal
 import sys
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Literal
@@ -18,7 +17,8 @@ from typing import Literal
 from vlinstruct.errors import ResourceError, printable, shortened
 
 _MAX_LINE = 300  # a message may quote a path or a text of any length
-_MAX_LOGGED = 10  # of a training's 100,000 pictures every one may be remarked upon
+_PICTURES = "vlinstruct.media.images"
+_MAX_OF_PICTURES = 10  # of a training's 100,000 pictures every one may be remarked upon
 
 
 def show(text: str) -> None:
@@ -98,23 +98,23 @@ class Talk:
             yield
         finally:
             logger.removeHandler(handler)
-            for name, count in handler.counts.items():
-                if count > _MAX_LOGGED:
-                    self.notice(f"{count - _MAX_LOGGED:,} more notices of {name} are not shown.")
+            if handler.num_of_pictures > _MAX_OF_PICTURES:
+                self.notice(f"{handler.num_of_pictures - _MAX_OF_PICTURES:,} more notices of pictures are not shown.")
 
 
 class _Handler(logging.Handler):
     def __init__(self, talk: Talk) -> None:
         super().__init__(level=logging.WARNING)
         self.talk = talk
-        self.counts: Counter[str] = Counter()
+        self.num_of_pictures = 0
 
     def emit(self, record: logging.LogRecord) -> None:
         message = record.getMessage()
-        if message not in self.talk.notices:
-            self.counts[record.name] += 1
-            if self.counts[record.name] <= _MAX_LOGGED:
-                self.talk.notice(message)
+        if record.name == _PICTURES and message not in self.talk.notices:
+            self.num_of_pictures += 1
+            if self.num_of_pictures > _MAX_OF_PICTURES:
+                return
+        self.talk.notice(message)
 
 
 @contextmanager
