@@ -172,6 +172,12 @@ def test_16_bit_grey_whose_white_is_zero_is_no_negative():
     assert _pixels(load_image(_tiff(16, [0, 65535, 257])).image) == [(0,) * 3, (255,) * 3, (1,) * 3]
 
 
+def test_few_bits_of_white_is_zero_are_nearly_white():
+    loaded = load_image(_tiff(16, [0, 4095], white_is_zero=True))
+    assert "read as nearly white" in loaded.notices[0]
+    assert _pixels(loaded.image)[1] == (239,) * 3
+
+
 @pytest.mark.parametrize("image_format", ["PNG", "TIFF"])
 @pytest.mark.parametrize("bits", [8, 10, 12, 14])
 def test_grey_of_fewer_bits_that_is_stored_in_16_is_said_and_not_scaled(bits, image_format, encode):

@@ -84,7 +84,10 @@ def range_notice(image: Image.Image, *, is_wide: bool) -> str | None:
         return None
     if not 0 < high <= _MAX_14_BIT:
         return None
-    return f"its values run to {high:,} of {_MAX_16_BIT:,}, so it is read as nearly black; scale it to 16 bits, or to 8"
+    shade = "white" if _is_white_zero(image) else "black"
+    return (
+        f"its values run to {high:,} of {_MAX_16_BIT:,}, so it is read as nearly {shade}; scale it to 16 bits, or to 8"
+    )
 
 
 def _brightest(image: Image.Image) -> int:
@@ -94,6 +97,10 @@ def _brightest(image: Image.Image) -> int:
 
 def _is_integer_grey(image: Image.Image) -> bool:
     return image.mode == "I" or image.mode.startswith("I;16")
+
+
+def _is_white_zero(image: Image.Image) -> bool:
+    return image.mode.startswith("I;16") and getattr(image, "tag_v2", {}).get(_PHOTOMETRIC_TAG) == 0
 
 
 def _white_of(image: Image.Image) -> int:
@@ -113,8 +120,7 @@ def _grey_from_integers(image: Image.Image, place: str) -> Image.Image:
     low, high = cast("tuple[int, int]", wide.getextrema())
     if low < 0 or high > _MAX_16_BIT:
         raise _bad_range(place, f"its grey values run from {low} to {high}, 0 to {_MAX_16_BIT} can be read")
-    is_inverted = image.mode != "I" and getattr(image, "tag_v2", {}).get(_PHOTOMETRIC_TAG) == 0
-    grey = wide.point(_eight_bits(_white_of(image), is_inverted), "L")
+    grey = wide.point(_eight_bits(_white_of(image), _is_white_zero(image)), "L")
     grey.info.pop("transparency", None)
     if isinstance(transparent, int):
         opaque = [0 if value == transparent else 255 for value in range(_MAX_16_BIT + 1)]
