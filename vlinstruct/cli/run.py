@@ -148,7 +148,7 @@ def collect_garbage_from_here() -> None:
 
 def print_record(record: Fields, options: RunOptions, talk: Talk, render: Callable[[Fields], str]) -> None:
     """Prints one record, for people or as JSON; its notices are talk."""
-    for notice in (*record.get("notices", ()), *record.get("optimization", {}).get("notices", ())):
+    for notice in (*record.get("optimization", {}).get("notices", ()), *record.get("notices", ())):
         talk.notice(notice)
     if options.as_json:
         show_record(record)
