@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -17,6 +18,7 @@ import vlinstruct as vli
 from vlinstruct.backends.instructblip.network import InstructBlip
 from vlinstruct.backends.registry import mini_folder
 from vlinstruct.errors import ImageError, InputError, ScoreError, TextError
+from vlinstruct.media.images import ImageLimits
 from vlinstruct.values import Answer, Failed, Optimization
 
 
@@ -59,6 +61,59 @@ def test_a_question_about_a_file_encodes_it_once(
     model.ask(tmp_path / "a.png", "what?", optimize=True)
     model.score((tmp_path / "a.png").read_bytes(), "a", "b")
     assert encoded == [1, 1]
+
+
+def test_a_picture_is_seen_alike_however_it_is_given(model: vli.Model, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[274] = 6
+    image = Image.new("RGBA", (40, 30), (255, 0, 0, 0))
+    image.paste((0, 0, 255, 255), (0, 0, 20, 15))
+    path = tmp_path / "a.png"
+    image.save(path, exif=exif)
+    by_path = _pixels(model, path)
+    with path.open("rb") as stream:
+        others = [Image.open(path), path.read_bytes(), str(path), stream]
+        assert all(torch.equal(_pixels(model, other), by_path) for other in others)
+    assert not torch.equal(_pixels(model, image.convert("RGB")), by_path)  # as it lies on the disk
+    assert model.ask(Image.open(path), "what?") == model.ask(path, "what?")
+    shared = [model.optimize_shared("what?", [given]) for given in (path, Image.open(path))]
+    assert shared[0] == shared[1]
+    assert model.chat(Image.open(path)).ask("what?") == model.chat(path).ask("what?")
+
+
+def _pixels(model: vli.Model, image: Any) -> torch.Tensor:
+    (seen,) = seen_of(model, image)
+    return seen.image_embeds
+
+
+def test_the_models_limits_hold_for_what_it_sees(model: vli.Model, picture: Image.Image, tmp_path: Path) -> None:
+    picture.save(tmp_path / "a.jpg")
+    cut = (tmp_path / "a.jpg").read_bytes()[:-2]
+    with pytest.raises(ImageError, match="truncated"):
+        model.see(cut)
+    model.limits = ImageLimits(allow_truncated=True)
+    assert torch.equal(_pixels(model, cut), _pixels(model, tmp_path / "a.jpg"))
+    model.limits = ImageLimits(max_pixels=5)
+    with pytest.raises(ImageError, match="at most 5 are decoded"):
+        model.see(tmp_path / "a.jpg")
+
+
+def test_what_a_user_should_know_of_a_picture_is_logged(
+    model: vli.Model, picture: Image.Image, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    picture.save(tmp_path / "a.gif", save_all=True, append_images=[picture.rotate(90)])
+    with Image.open(tmp_path / "a.gif") as opened:
+        for image in (tmp_path / "a.gif", opened):
+            caplog.clear()
+            model.see(image)
+            assert "a.gif: it has several frames, only the first one is used" in caplog.text
+
+
+@pytest.mark.parametrize("given", [None, 3, [[1, 2], [3, 4]], np.zeros((4, 4, 3), np.uint8)])
+def test_what_is_no_picture_is_refused_by_every_call(model: vli.Model, given: Any) -> None:
+    for call in (model.see, lambda it: model.ask(it, "what?"), lambda it: model.score(it, "what?"), model.chat):
+        with pytest.raises(ImageError, match="a PIL picture can be read"):
+            call(given)
 
 
 def test_an_optimized_question_is_answered_as_the_chosen_instruction(model: vli.Model, picture: Image.Image) -> None:

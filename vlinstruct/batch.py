@@ -27,7 +27,15 @@ from vlinstruct.media import ocr
 from vlinstruct.media.images import DEFAULT_LIMITS, ImageLimits, LoadedImage
 from vlinstruct.media.inputs import load_source
 from vlinstruct.media.read_ahead import read_ahead
-from vlinstruct.operations import BadItem, BatchItem, Fields, Operation, optimization_fields, resume_key
+from vlinstruct.operations import (
+    EMPTY_ANSWER,
+    BadItem,
+    BatchItem,
+    Fields,
+    Operation,
+    optimization_fields,
+    resume_key,
+)
 from vlinstruct.records.output import RecordWriter, error_record, open_records
 from vlinstruct.settings import OptimizationSettings, RunSettings
 from vlinstruct.values import Failed, Identity, good
@@ -179,12 +187,14 @@ class Summary:
         num_failed: items with an error record.
         num_resumed: items that an earlier run had finished.
         num_left: items that were not tried, after `max_failures`.
+        num_empty: of `num_done`, those whose answer is empty.
     """
 
     num_done: int
     num_failed: int
     num_resumed: int
     num_left: int
+    num_empty: int = 0
 
 
 def write_records(
@@ -207,16 +217,19 @@ def write_records(
     num_resumed = sum(writer.is_done(item.id) for item in items)
     for _ in range(num_resumed):
         on_progress()
-    num_done = num_failed = 0
+    num_done = num_failed = num_empty = 0
     for outcome in batch.outcomes(items, is_done=writer.is_done):
         writer.write(outcome.record)
         num_done += outcome.error is None
         num_failed += outcome.error is not None
+        num_empty += EMPTY_ANSWER in outcome.record.get("notices", ())
         on_progress()
         if max_failures is not None and num_failed >= max_failures:
             break
     num_left = len(items) - num_resumed - num_done - num_failed
-    return Summary(num_done=num_done, num_failed=num_failed, num_resumed=num_resumed, num_left=num_left)
+    return Summary(
+        num_done=num_done, num_failed=num_failed, num_resumed=num_resumed, num_left=num_left, num_empty=num_empty
+    )
 
 
 def run_batch(
@@ -331,10 +344,14 @@ def _batch(operation: Operation, chosen: _ChosenModel, settings: RunSettings, no
         backbone=chosen.name,
         load_model=chosen.load,
         batch_size=settings.batch_size,
-        limits=ImageLimits(max_pixels=settings.max_pixels),
+        limits=_limits(settings),
         read_text=ocr.ocr_tokens if operation.ocr else None,
         notify=notify,
     )
+
+
+def _limits(settings: RunSettings) -> ImageLimits:
+    return ImageLimits(max_pixels=settings.max_pixels, allow_truncated=settings.allow_truncated)
 
 
 def optimize_shared(
@@ -362,7 +379,7 @@ def optimize_shared(
         VlinstructError: no picture can be read (the first one's error), or the model was refused.
     """
     chosen = _ChosenModel(settings, on_loaded)
-    read = functools.partial(_picture, limits=ImageLimits(max_pixels=settings.max_pixels))
+    read = functools.partial(_picture, limits=_limits(settings))
     failed: dict[int, VlinstructError] = {}  # by the item's place
 
     def chunks() -> Iterator[list[Image.Image]]:

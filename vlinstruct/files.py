@@ -125,7 +125,7 @@ def too_many_bytes(kind: Kind, place: object, size_bytes: int | None, max_bytes:
     """Builds the error of a file past the byte cap; `size_bytes` is None where reading stopped at the cap."""
     size = f"{size_bytes:,} bytes" if size_bytes is not None else f"more than {max_bytes:,} bytes"
     why = f"{size}, at most {max_bytes:,} are read"
-    return refusal(kind, place, "file_too_large", why, "Use a smaller file or raise max_bytes")
+    return refusal(kind, place, "file_too_large", why, "Use a smaller file")
 
 
 def read_json_object(path: Path) -> dict[str, Any]:

@@ -18,8 +18,6 @@ from dataclasses import replace
 from os import PathLike
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from PIL import Image
-
 from vlinstruct.backend import Backend, Row, Seen, check_rows
 from vlinstruct.backends.instructblip.opening import load_backend
 from vlinstruct.errors import InputError, ScoreError
@@ -29,16 +27,17 @@ from vlinstruct.instruction import score as score_instructions
 from vlinstruct.instruction.rewrite import Rewritings
 from vlinstruct.instruction.score import is_finite
 from vlinstruct.instruction.shared import optimize_for_all
-from vlinstruct.media.images import load_image
+from vlinstruct.media.images import DEFAULT_LIMITS, PICTURE_TYPES, ImageLimits, read_image
+from vlinstruct.media.images import ImageLike as ImageLike  # a part of this module's interface
 from vlinstruct.settings import GenerationSettings, OptimizationSettings, Quantization
 from vlinstruct.text import check_instruction
 from vlinstruct.values import Answer, Choice, Failed, Identity, Optimization, ScoredInstruction, TokenScores, good
 
 if TYPE_CHECKING:
     from vlinstruct.chat import Chat, ChatSettings
+    from vlinstruct.values import Media
 
 T = TypeVar("T")
-ImageLike = str | PathLike[str] | bytes | Image.Image
 
 # A folder has one instruction or a few, a data set perhaps one per picture: far more than these are not worth keeping.
 _MAX_REWRITINGS = 4096
@@ -97,6 +96,7 @@ class Model:
         backend: sees, writes and scores.
         templates: the texts that optimization sends to it; the shipped ones if None.
         least_certainty: what an `OptimizationSettings` that leaves it to the backbone gets; the registry's if None.
+        limits: how large the pictures that it sees may be, and how whole they must be; an attribute, too.
     """
 
     def __init__(
@@ -105,8 +105,10 @@ class Model:
         *,
         templates: Templates | None = None,
         least_certainty: float | None = None,
+        limits: ImageLimits = DEFAULT_LIMITS,
     ) -> None:
         self.backend = backend
+        self.limits = limits
         self.templates = templates or Templates.default()
         if least_certainty is None:
             # Certainties of two models cannot be compared, so a threshold is tuned for a backbone; others have it off.
@@ -124,7 +126,8 @@ class Model:
         """Looks at a picture, once for every call that it is given to.
 
         Args:
-            image: a path, encoded bytes or a PIL picture.
+            image: a path, encoded bytes, a binary file object or a PIL picture; each is read alike, so a PIL picture is
+                turned upright by its EXIF and laid on white, as its file would be.
 
         Raises:
             ImageError: it cannot be read.
@@ -137,10 +140,10 @@ class Model:
         Returns:
             What was seen of each, or why it cannot be read.
         """
-        outcomes: list[Image.Image | Failed] = []
+        outcomes: list[Media | Failed] = []
         for image in images:
             try:
-                outcomes.append(image if isinstance(image, Image.Image) else load_image(image).image)
+                outcomes.append(read_image(image, limits=self.limits))
             except InputError as error:
                 outcomes.append(Failed(error=error))
         pictures = [outcome for outcome in outcomes if not isinstance(outcome, Failed)]
@@ -346,8 +349,10 @@ class Model:
 
     def seen_of(self, image: ImageLike | Seen) -> Seen:
         """Returns what was seen of a picture; looks at it if it is one, and passes on what `see` returned."""
-        is_picture = isinstance(image, str | PathLike | bytes | Image.Image)
-        return self.see(cast(ImageLike, image)) if is_picture else image
+        # What `see` returned is the backend's own object, of any class but these.
+        is_picture = isinstance(image, PICTURE_TYPES) or hasattr(image, "read")
+        is_foreign = type(image).__module__ in ("builtins", "numpy")  # refused by `see`, in words
+        return self.see(cast(ImageLike, image)) if is_picture or is_foreign else image
 
     def _answer(
         self,

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from vlinstruct.errors import VlinstructError
 from vlinstruct.media.inputs import Source
 from vlinstruct.settings import GenerationSettings, OptimizationSettings
+from vlinstruct.text import is_blank
 from vlinstruct.values import ROLES, Answer, Failed, Optimization, ScoredInstruction
 
 if TYPE_CHECKING:
@@ -34,6 +35,9 @@ QUESTION_FIELD, TOKENS_FIELD = "{question}", "{tokens}"
 # the default of `ask --template`.
 OCR_TEMPLATE = f"OCR tokens: {TOKENS_FIELD} Question: {QUESTION_FIELD} \n Short answer:"
 """The paper's for TextVQA (appendix C.2)."""
+
+EMPTY_ANSWER = "the answer is empty, the model ended it at once; ask in other words"
+"""The notice in a record whose answer has no characters to see."""
 
 # Scores of one item computed alone and in a batch differ in the last bits of float32: far below what is written.
 _DECIMALS = 5
@@ -245,7 +249,7 @@ def _answer_fields(answer: Answer) -> Fields:
         ]
     if answer.optimization is not None:
         fields["optimization"] = optimization_fields(answer.optimization)
-    return fields
+    return _with_notice(fields, answer)
 
 
 def optimization_fields(outcome: Optimization) -> Fields:
@@ -262,7 +266,9 @@ def turn_fields(turn: Turn) -> Fields:
     """Returns what a record says of a chat's turn."""
     optimization = turn.answer.optimization
     fields: Fields = {"question": turn.question, "answer": turn.answer.text, "turns_cut": turn.num_turns_cut}
-    return fields if optimization is None else {**fields, "optimization": optimization_fields(optimization)}
+    if optimization is not None:
+        fields["optimization"] = optimization_fields(optimization)
+    return _with_notice(fields, turn.answer)
 
 
 def _with_answers(row: Fields, initial: Answer | Failed, chosen: Answer | Failed) -> Fields | Failed:
@@ -270,7 +276,14 @@ def _with_answers(row: Fields, initial: Answer | Failed, chosen: Answer | Failed
         return initial
     if isinstance(chosen, Failed):
         return chosen
-    return {**row, "initial_answer": initial.text, "answer": chosen.text}
+    return _with_notice({**row, "initial_answer": initial.text, "answer": chosen.text}, initial, chosen)
+
+
+def _with_notice(fields: Fields, *answers: Answer) -> Fields:
+    """Adds a notice where an answer is empty: a line without characters is easily taken for a fault of the terminal."""
+    if all(not is_blank(answer.text) for answer in answers):
+        return fields
+    return {**fields, "notices": [*fields.get("notices", ()), EMPTY_ANSWER]}
 
 
 def _rounded(value: float) -> float | None:

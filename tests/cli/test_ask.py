@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -121,6 +122,34 @@ def test_fewer_than_two_different_choices_are_refused(picture: Path, choices: st
     assert "--choices needs two or more different answers" in vli("ask", picture, "x", "--choices", choices).refusal(2)
 
 
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ('["1,000", "2,000"]', ["1,000", "2,000"]),
+        ('[ "a, b" , "c" ]', ["a, b", "c"]),
+        ("[1, 2.50]", ["1", "2.50"]),
+        ("[a],[b]", ["[a]", "[b]"]),
+        ('say "yes",say "no"', ['say "yes"', 'say "no"']),
+    ],
+)
+def test_choices_with_commas_are_a_json_list(picture: Path, typed: str, offered: list[str]) -> None:
+    (record,) = vli("ask", picture, "how many?", "--choices", typed, "--json").records
+    assert [choice["text"] for choice in record["choices"]] == offered
+
+
+@pytest.mark.usefixtures("no_model")
+@pytest.mark.parametrize("typed", ['["1,000", "2,000]', '["a", null]', "[yes, no]", '["a", ["b"]]'])
+def test_a_list_of_choices_that_is_none_is_refused(picture: Path, typed: str) -> None:
+    assert """Type: --choices '["1,000", "2,000"]'.""" in vli("ask", picture, "x", "--choices", typed).refusal(2)
+
+
+def test_a_list_and_commas_are_one_run(picture: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out.jsonl"
+    vli("ask", picture, "what?", "--choices", "yes,no", "-o", output)
+    resumed = vli("ask", picture, "what?", "--choices", '["yes", "no"]', "-o", output)
+    assert "1 were already there" in resumed.lines[-1]
+
+
 def test_a_template_wraps_the_question(picture: Path, prompts: list[str]) -> None:
     (record,) = vli("ask", picture, "{a}?", "--template", "Q: {question} {b} A:", "--json").records
     assert prompts == ["Q: {a}? {b} A:"]
@@ -225,8 +254,19 @@ def test_the_vision_tower_runs_once_per_picture(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--choices", "yes,no", "--num-beams", 2), "the options of generation change nothing"),
-        (("--select", "paper"), "the options of optimization change nothing without --optimize"),
+        (("--choices", "yes,no", "--num-beams", 2), "--num-beams changes nothing with --choices"),
+        (("--select", "paper"), "--select changes nothing without --optimize"),
+        (("--temperature", 5, "--seed", 1), "--temperature and --seed change nothing without --do-sample"),
+        (
+            ("--top-p", 0.5, "--do-sample", "--length-penalty", 2),
+            "--length-penalty changes nothing without --num-beams",
+        ),
+        (
+            ("-O", "--select", "paper", "--least-certainty", 0.5),
+            "--least-certainty changes nothing with --select paper",
+        ),
+        (("--recursive", "--choices", "yes,no"), "--recursive changes nothing without a folder"),
+        (("--batch-size", 4, "--choices", "yes,no"), "--batch-size changes nothing with one picture"),
     ],
 )
 def test_an_option_that_changes_nothing_is_said_unless_quiet(
@@ -247,3 +287,50 @@ def test_quiet_still_says_errors(picture: Path) -> None:
 def test_paper_selection_is_the_one_of_python(picture: Path, model: vlinstruct.Model) -> None:
     expected = model.ask(picture, "what?", optimize=True, optimization=OptimizationSettings(select="paper"))
     assert vli("ask", picture, "what?", "-O", "--select", "paper").text == expected.text + "\n"
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ("--do-sample", "--temperature", 0.5, "--top-p", 0.9, "--seed", 3),
+        ("--num-beams", 2, "--length-penalty", 2),
+        ("--temperature", 1.0, "--seed", 0),  # the defaults
+    ],
+)
+def test_an_option_that_does_something_is_not_remarked_upon(picture: Path, more: tuple[object, ...]) -> None:
+    assert not [line for line in vli("ask", picture, "what?", *more).lines if "nothing" in line]
+
+
+def test_an_empty_answer_is_said_and_recorded(picture: Path, pictures: Pictures, writes: Callable[[str], None]) -> None:
+    writes("")
+    one = vli("ask", picture, "what?")
+    assert one.exit_code == 0
+    assert "notice: the answer is empty" in one.stderr
+    (record,) = vli("ask", picture, "what?", "--json").records
+    assert (record["answer"], len(record["notices"])) == ("", 1)
+    batch = vli("ask", *pictures(3), "what?")
+    assert batch.exit_code == 0
+    assert "answers that are empty: 3" in batch.stderr
+    assert all("the answer is empty" in record["notices"][0] for record in batch.records)
+    writes("red")
+    assert vli("ask", picture, "what?").stderr == ""
+    assert "notices" not in vli("ask", picture, "what?", "--json").records[0]
+
+
+@pytest.mark.parametrize(("name", "is_said"), [("a.csv", True), ("a.JSON", True), ("a.jsonl", False)])
+def test_an_output_named_as_another_format_holds_json_lines_and_that_is_said(
+    name: str, is_said: bool, picture: Path, tmp_path: Path
+) -> None:
+    result = vli("ask", picture, "what?", "-o", tmp_path / name)
+    assert ("will hold JSON lines" in result.stderr) is is_said
+    assert json.loads((tmp_path / name).read_text())["schema"] == "vlinstruct.ask/1"
+
+
+def test_a_batch_that_is_refused_leaves_no_output(picture: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out.jsonl"
+    vli("ask", picture, "what?", "-o", output, "--device", "cuda:77").refusal(4)
+    assert not output.exists()
+    vli("ask", picture, "what?", "-o", output)
+    before = output.read_bytes()
+    vli("ask", picture, "why?", "-o", output, "--device", "cuda:77", "--overwrite").refusal(4)
+    assert output.read_bytes() == before

@@ -423,3 +423,36 @@ print(sorted({"torch", "numpy", "PIL", "tokenizers", "readline"} & set(sys.modul
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_picture_may_be_named_as_terminals_paste_it(picture: Path, tmp_path: Path) -> None:
+    for name in ("two words.png", "it's.png", "'quoted'.png"):
+        (tmp_path / name).write_bytes(picture.read_bytes())
+    typed = [
+        "'{0}/two words.png'",
+        '"{0}/two words.png"',
+        "{0}/two\\ words.png",
+        "{0}/two words.png",
+        "  '{0}/two words.png'  ",
+        "{0}/it's.png",
+        "{0}/'quoted'.png",
+        '"{0}/it\'s.png"',
+    ]
+    lines = [f"/image {text.format(tmp_path)}\n" for text in typed]
+    result = vli("chat", picture, stdin="".join(lines).encode())
+    assert result.text == ""
+    names = [line.partition(f"about {tmp_path}/")[2].partition(". Turns")[0] for line in result.lines]
+    assert names == [*["two words.png"] * 5, "it's.png", "'quoted'.png", "it's.png"]
+
+
+def test_several_pictures_after_image_are_not_taken_for_one(picture: Path) -> None:
+    result = vli("chat", picture, stdin=f"/image {picture} {picture}\n".encode())
+    assert "no such file" in result.stderr
+    assert result.exit_code == 4
+
+
+def test_an_empty_answer_is_said(picture: Path, says: Callable[..., None]) -> None:
+    says("")
+    result = vli("chat", picture, stdin=b"what?\nwhy?\n")
+    assert result.text == "\n\n"
+    assert [line.partition(":")[2].partition(":")[0] for line in result.lines] == [" turn-1", " turn-2"]

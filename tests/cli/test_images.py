@@ -176,6 +176,22 @@ def test_max_pixels_is_the_largest_picture_that_is_read(picture: Path) -> None:
     assert vli("score", picture, ASKED, "--max-pixels", width * height).text == vli("score", picture, ASKED).text
 
 
+@pytest.mark.parametrize("command", ["ask", "score", "chat"])
+def test_a_jpeg_that_was_cut_off_is_read_where_that_is_allowed(command: str, tmp_path: Path) -> None:
+    whole, cut = tmp_path / "whole.jpg", tmp_path / "cut.jpg"
+    whole.write_bytes(encoded(noise(), "JPEG"))
+    cut.write_bytes(whole.read_bytes()[:-2])
+
+    def asked(picture: Path, *options: object) -> Result:
+        words, stdin = ((), f"{ASKED}\n".encode()) if command == "chat" else ((ASKED,), b"")
+        return vli(command, picture, *words, *options, stdin=stdin)
+
+    assert "--allow-truncated" in asked(cut).refusal(4)
+    read = asked(cut, "--allow-truncated")
+    assert read.text == asked(whole).text
+    assert read.lines == [f"notice: {cut}: it was cut off, only its end marker is missing"]
+
+
 def animated(image: Image.Image, image_format: str, **options: Any) -> bytes:
     return encoded(image, image_format, save_all=True, append_images=[image.rotate(180)], **options)
 

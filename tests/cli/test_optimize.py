@@ -184,6 +184,6 @@ def test_a_missing_argument_is_named(picture: Path) -> None:
 def test_an_option_that_changes_nothing_is_said_unless_quiet(picture: Path) -> None:
     arguments = ("optimize", "what?", picture, "--num-beams", 2)
     loud, quiet = vli(*arguments), vli(*arguments, "-q")
-    assert loud.lines[0] == "notice: the options of generation change nothing without --answer."
+    assert loud.lines[0] == "notice: --num-beams changes nothing without --answer."
     assert quiet.stderr == ""
     assert quiet.text == loud.text

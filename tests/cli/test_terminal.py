@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from command_line import vli
+
+from vlinstruct.cli.terminal import Talk
 
 from .conftest import Pictures
 
@@ -93,3 +96,18 @@ def test_what_was_typed_is_escaped_in_errors(picture: Path, text: str) -> None:
         result = vli(*command, is_terminal=True)
         assert result.refusal(result.exit_code)
         assert result.exit_code in (2, 4, 5)
+
+
+def test_what_the_library_logs_is_said_once_and_of_very_many_pictures_the_number(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    talk = Talk(quiet=False)
+    with talk.listening():
+        for number in [*range(25), 0, 1]:
+            for room in ("media.images", "chat"):
+                logging.getLogger(f"vlinstruct.{room}").warning("%s %d is odd", room, number)
+    lines = capsys.readouterr().err.splitlines()
+    of_pictures = [f"notice: media.images {number} is odd" for number in range(10)]
+    assert [line for line in lines if "images" in line] == of_pictures
+    assert [line for line in lines if "chat" in line] == [f"notice: chat {number} is odd" for number in range(25)]
+    assert lines[-1] == "notice: 15 more notices of pictures are not shown."

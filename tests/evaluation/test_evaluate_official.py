@@ -207,3 +207,19 @@ def test_missing_files_are_refused_before_a_model_is_loaded(tmp_path: Path) -> N
     line = vli("evaluate", "gqa", "--data", tmp_path, "--backbone", "mini", "-o", tmp_path / "out").refusal(4)
     assert "gqa/testdev_balanced_questions.json" in line
     assert not (tmp_path / "out").exists()
+
+
+def test_a_jpeg_that_was_cut_off_is_answered_where_that_is_allowed(
+    tmp_path: Path, tiny_folders: dict[str, Path]
+) -> None:
+    picture = write(tmp_path, "vsr") / "vsr" / "images" / "000000000002.jpg"
+    whole = picture.read_bytes()
+    picture.write_bytes(whole[:-2])
+    arguments = ("vsr", "--data", tmp_path, "--backbone", tiny_folders["t5"])
+    assert "--allow-truncated" in run(*arguments, "-o", tmp_path / "cut").refusal(4)
+    allowed = run(*arguments, "-o", tmp_path / "cut", "--allow-truncated")
+    assert allowed.exit_code == 0
+    assert "it was cut off, only its end marker is missing" in allowed.stderr
+    picture.write_bytes(whole)
+    run(*arguments, "-o", tmp_path / "whole")
+    assert records(tmp_path / "cut") == records(tmp_path / "whole")

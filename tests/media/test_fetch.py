@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from vlinstruct.errors import NetworkError
+from vlinstruct.errors import ImageError, NetworkError
 from vlinstruct.media import fetch as fetching
 from vlinstruct.media.fetch import Url, fetch
 
@@ -104,9 +104,15 @@ def test_spaces_umlauts_and_line_ends_in_a_url_are_quoted(server):
     assert server.seen[0][0] == "/%C3%A4%20b%01.png?q=%C3%BC%20%20"
 
 
-@pytest.mark.parametrize("status", [404, 403, 500, 204, 206])
-def test_other_statuses_are_named(status, server, refused):
-    error = refused(NetworkError, f"url_http_{status}", fetch, Url(address=f"{server.url}/status/{status}"))
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        *((status, ImageError) for status in (403, 404, 410)),
+        *((status, NetworkError) for status in (204, 206, 408, 429, 500, 503)),
+    ],
+)
+def test_other_statuses_are_named_and_a_wrong_address_is_wrong_input(status, kind, server, refused):
+    error = refused(kind, f"url_http_{status}", fetch, Url(address=f"{server.url}/status/{status}"))
     assert f"the server answered {status}" in error.message
 
 
@@ -123,8 +129,8 @@ def test_redirects_lead_to_http_only(away, server, refused):
 
 
 def test_byte_cap_announced_or_not(server, refused, quick):
-    refused(NetworkError, "url_too_large", fetch, Url(address=f"{server.url}/huge"))
-    error = refused(NetworkError, "url_too_large", fetch, Url(address=f"{server.url}/endless"))
+    refused(ImageError, "url_too_large", fetch, Url(address=f"{server.url}/huge"))
+    error = refused(ImageError, "url_too_large", fetch, Url(address=f"{server.url}/endless"))
     assert "more than 30,000 bytes" in error.message
 
 
@@ -152,7 +158,7 @@ def test_passwords_are_sent_once_and_never_shown(server, refused):
     with_login = server.url.replace("http://", "http://me:s%40cret@")
     assert fetch(Url(address=f"{with_login}/a.png")) == CONTENT
     assert server.seen[-1][1] == "Basic " + base64.b64encode(b"me:s@cret").decode()
-    error = refused(NetworkError, "url_http_404", fetch, Url(address=f"{with_login}/status/404?token=hush"))
+    error = refused(ImageError, "url_http_404", fetch, Url(address=f"{with_login}/status/404?token=hush"))
     assert "127.0.0.1" in error.message
     for secret in ("me", "cret", "hush"):
         assert secret not in error.message.split("): ")[0].split("(")[1]
@@ -166,12 +172,12 @@ def test_passwords_are_sent_once_and_never_shown(server, refused):
     "address", ["http://", "http://[half", "http:///a.png", "http://a:99999/", "http://" + "a" * 70]
 )
 def test_addresses_that_are_none(address, refused, quick):
-    refused(NetworkError, "url_bad_url", fetch, Url(address=address))
+    refused(ImageError, "url_bad_url", fetch, Url(address=address))
 
 
 @pytest.mark.parametrize("scheme", ["file", "ftp", "gopher", "data"])
 def test_other_schemes_have_no_handler(scheme, refused, quick):
-    refused(NetworkError, "url_bad_url", fetch, Url(address=f"{scheme}://localhost/etc/passwd"))
+    refused(ImageError, "url_bad_url", fetch, Url(address=f"{scheme}://localhost/etc/passwd"))
 
 
 def test_unknown_hosts_and_bad_certificates(refused, monkeypatch, quick):

@@ -1,6 +1,8 @@
 """Every pixel layout becomes the right 8-bit RGB, or is refused."""
 
 import math
+import struct
+import zlib
 from array import array
 
 import pytest
@@ -141,3 +143,66 @@ def test_other_floats_are_refused(value, place, encode, refused):
     image = Image.new("F", (64, 64), 0.5)
     image.putpixel((place, place * 40), value)
     refused(ImageError, "image_pixel_range", load_image, encode(image, "TIFF"))
+
+
+def _tiff(bits, values, *, white_is_zero=False):
+    """One row of grey in a TIFF of 12 or 16 bits."""
+    if bits == 12:
+        packed = int("".join(f"{value:012b}" for value in values), 2).to_bytes(len(values) * 12 // 8, "big")
+    else:
+        packed = array("H", values).tobytes()
+    tags = [(256, len(values)), (257, 1), (258, bits), (259, 1), (262, 0 if white_is_zero else 1)]
+    tags += [(273, 8 + 2 + 9 * 12 + 4), (277, 1), (278, 1), (279, len(packed))]
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + struct.pack("<I", 0) + packed
+
+
+def test_a_tiff_of_12_bits_has_its_white_at_4095():
+    loaded = load_image(_tiff(12, [0, 2048, 4095, 16]))
+    assert _pixels(loaded.image) == [(0,) * 3, (128,) * 3, (255,) * 3, (1,) * 3]
+    assert loaded.notices == ()
+
+
+def test_16_bit_grey_whose_white_is_zero_is_no_negative():
+    assert _pixels(load_image(_tiff(16, [0, 65535, 257], white_is_zero=True)).image) == [
+        (255,) * 3,
+        (0,) * 3,
+        (254,) * 3,
+    ]
+    assert _pixels(load_image(_tiff(16, [0, 65535, 257])).image) == [(0,) * 3, (255,) * 3, (1,) * 3]
+
+
+def test_few_bits_of_white_is_zero_are_nearly_white():
+    loaded = load_image(_tiff(16, [0, 4095], white_is_zero=True))
+    assert "read as nearly white" in loaded.notices[0]
+    assert _pixels(loaded.image)[1] == (239,) * 3
+
+
+@pytest.mark.parametrize("image_format", ["PNG", "TIFF"])
+@pytest.mark.parametrize("bits", [8, 10, 12, 14])
+def test_grey_of_fewer_bits_that_is_stored_in_16_is_said_and_not_scaled(bits, image_format, encode):
+    white = 2**bits - 1
+    loaded = load_image(_grey_16([0, white], image_format, encode), name="scan.png")
+    assert f"scan.png: its values run to {white:,} of 65,535, so it is read as nearly black" in loaded.notices[0]
+    assert _pixels(loaded.image)[1][0] == round(white / 257)
+
+
+@pytest.mark.parametrize("values", [[0, 0], [0, 65535], [0, 16384]])
+def test_grey_that_uses_its_range_is_not_remarked_upon(values, encode):
+    assert load_image(_grey_16(values, "PNG", encode)).notices == ()
+
+
+def _colour_16(white, png_chunk):
+    header = struct.pack(">IIBBBBB", 1, 1, 16, 2, 0, 0, 0)
+    row = b"\0" + struct.pack(">HHH", white, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        png_chunk(name, content) for name, content in ((b"IHDR", header), (b"IDAT", zlib.compress(row)), (b"IEND", b""))
+    )
+
+
+def test_colour_of_12_bits_that_is_stored_in_16_is_said(png_chunk):
+    dark, light = (load_image(_colour_16(white, png_chunk)) for white in (4095, 65535))
+    assert "its values run to 4,095 of 65,535" in dark.notices[0]
+    assert _pixels(dark.image) == [(15, 0, 0)]
+    assert light.notices == ()
+    assert _pixels(light.image) == [(255, 0, 0)]

@@ -436,3 +436,23 @@ def test_a_killed_run_goes_on_and_readers_see_whole_lines_only(output):
     written = _records(output)
     assert [record["id"] for record in written] == [f"{n}.png" for n in range(400)]
     assert all(record["answer"] == f"answer {n} " * 500 for n, record in enumerate(written))
+
+
+def test_a_run_that_is_refused_before_its_first_record_leaves_no_file(output):
+    with pytest.raises(InputError), open_records(output, schema=SCHEMA, keys=KEYS):
+        raise InputError("no such device")
+    assert not output.exists()
+    with open_records(output, schema=SCHEMA, keys=KEYS):
+        pass  # nothing was to be done
+    assert output.read_bytes() == b""
+
+
+def test_a_run_that_is_refused_before_its_first_record_keeps_what_it_was_to_overwrite(output):
+    _run(output)
+    before = output.read_bytes()
+    with pytest.raises(InputError), open_records(output, schema=SCHEMA, keys=KEYS, overwrite=True):
+        raise InputError("no such device")
+    assert output.read_bytes() == before
+    with open_records(output, schema=SCHEMA, keys=KEYS, overwrite=True):
+        pass
+    assert output.read_bytes() == b""

@@ -20,7 +20,15 @@ import pytest
 import torch
 
 from vlinstruct.backends.instructblip.adapter import load_adapter, save_adapter
-from vlinstruct.errors import DivergedError, ImageError, InputError, ResourceError, UsageError
+from vlinstruct.errors import (
+    CheckpointError,
+    DataError,
+    DivergedError,
+    ImageError,
+    InputError,
+    ResourceError,
+    UsageError,
+)
 from vlinstruct.mini.example_data import write_example_data
 from vlinstruct.training.data.conversations import read_conversations
 from vlinstruct.training.devices import Devices
@@ -196,16 +204,21 @@ def test_a_picture_that_cannot_be_read_ahead_is_named(backbone: Path, tmp_path: 
 def test_another_torch_is_said(backbone: Path, tmp_path: Path) -> None:
     train(backbone, tmp_path / "a", stop_after=2)
     (checkpoint,) = (tmp_path / "a" / "checkpoints").glob("step-*")
-    said = rewrite_state(checkpoint, torch="2.9.0")
+    said = rewrite_facts(checkpoint, torch="2.9.0")
     assert said["facts"]["torch"] == "2.9.0"
     (notice,) = train(backbone, tmp_path / "a", resume=True)
     assert "it began with torch 2.9.0" in notice
 
 
-def rewrite_state(checkpoint: Path, **facts: Any) -> dict[str, Any]:
+def rewrite_facts(checkpoint: Path, **facts: Any) -> dict[str, Any]:
     """Changes facts of a checkpoint, checksum included."""
     state = json.loads((checkpoint / "state.json").read_text())
-    state["facts"] |= facts
+    return rewrite_state(checkpoint, facts=state["facts"] | facts)
+
+
+def rewrite_state(checkpoint: Path, **values: Any) -> dict[str, Any]:
+    """Changes what a checkpoint remembers, checksum included."""
+    state = json.loads((checkpoint / "state.json").read_text()) | values
     (checkpoint / "state.json").write_text(json.dumps(state))
     sums = json.loads((checkpoint / "manifest.json").read_text())
     sums["state.json"] = hashlib.sha256((checkpoint / "state.json").read_bytes()).hexdigest()
@@ -374,3 +387,28 @@ def test_two_writers_of_one_set_leave_the_set_of_one(tmp_path: Path) -> None:
         writer.join()
     alone, both = ({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("alone", "both"))
     assert both == alone
+
+
+@pytest.mark.parametrize("line", ["loss: 3", "[1]", '{"loss": 1.5}', '{"step": true}', '{"step": 1, "loss": "low"}'])
+def test_a_log_that_was_edited_is_named_with_its_line(line: str, backbone: Path, tmp_path: Path) -> None:
+    train(backbone, tmp_path / "a", stop_after=3)
+    log = tmp_path / "a" / "log.jsonl"
+    lines = log.read_text().splitlines()
+    log.write_text("\n".join([lines[0], line, *lines[1:], ""]))
+    with pytest.raises(DataError, match=r"log\.jsonl line 2\): "):
+        train(backbone, tmp_path / "a", resume=True)
+    assert log.read_text().splitlines()[1] == line  # nothing of it is lost
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"step": "3"}, {"step": None}, {"facts": []}, {"standing": {}}, {"standing": {"rows": 1}}, {"standing": None}],
+)
+def test_a_checkpoint_of_another_kind_is_passed_over_and_said(
+    change: dict[str, Any], backbone: Path, tmp_path: Path
+) -> None:
+    train(backbone, tmp_path / "a", stop_after=2)
+    (checkpoint,) = (tmp_path / "a" / "checkpoints").glob("step-*")
+    rewrite_state(checkpoint, **change)
+    with pytest.raises(CheckpointError, match=r"all checkpoints in .* are damaged"):
+        train(backbone, tmp_path / "a", resume=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -281,6 +281,26 @@ def test_features_of_something_else_are_computed_anew(tmp_path: Path) -> None:
     assert first.missing() == [1]
     second = Features(tmp_path, fingerprint="b", num_rows=2, shape=(1, 2), dtype=torch.float32)
     assert second.missing() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda folder: (folder / "features.bin").write_bytes((folder / "features.bin").read_bytes()[:-1]),
+        lambda folder: (folder / "features.bin").unlink(),
+        lambda folder: (folder / "computed.bin").write_bytes(b""),
+        lambda folder: (folder / "features.json").write_text("[" * 100_000),
+        lambda folder: (folder / "features.json").write_bytes(b"\xff"),
+    ],
+)
+def test_features_that_were_damaged_are_computed_anew(spoil: Callable[[Path], object], tmp_path: Path) -> None:
+    arguments: dict[str, Any] = {"fingerprint": "a", "num_rows": 2, "shape": (1, 2), "dtype": torch.float32}
+    first = Features(tmp_path, **arguments)
+    first.write(1, torch.ones(1, 2))
+    first.flush()
+    assert Features(tmp_path, **arguments).missing() == [0]
+    spoil(tmp_path)
+    assert Features(tmp_path, **arguments).missing() == [0, 1]
 
 
 def test_a_batch_has_the_gradients_of_one_by_one(whole: tuple[Path, Path, Path], tmp_path: Path) -> None:

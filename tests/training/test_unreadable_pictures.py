@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from vlinstruct.errors import ImageError
 from vlinstruct.training.devices import Devices
@@ -50,6 +51,28 @@ def train(tiny_folders: dict[str, Path], tmp_path: Path) -> Train:
 
 def updates(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def test_a_jpeg_that_was_cut_off_is_learned_from_where_that_is_allowed(
+    tiny_folders: dict[str, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    learned = samples(tmp_path / "data")
+    with Image.open(learned[0].image) as image:
+        image.convert("RGB").resize((64, 64)).save(tmp_path / "whole.jpg")
+    content = (tmp_path / "whole.jpg").read_bytes()
+    (tmp_path / "cut.jpg").write_bytes(content[:-2])
+
+    def run(name: str, picture: str, **settings: Any) -> dict[str, bytes]:
+        asked = [replace(sample, image=tmp_path / picture) for sample in learned]
+        settings = {"max_steps": 2, **settings}
+        task = job(model(tiny_folders["t5"]), asked, tmp_path / name, replace(SETTINGS, **settings))
+        run_training(task, devices=Devices(cpu=True))
+        return (tmp_path / name / "log.jsonl").read_bytes()
+
+    with pytest.raises(ImageError, match="--allow-truncated"):
+        run("a", "cut.jpg")
+    assert run("b", "cut.jpg", allow_truncated=True) == run("c", "whole.jpg")
+    assert "cut.jpg: it was cut off" in caplog.text
 
 
 def test_a_missing_picture_is_left_out_and_named(train: Train, tmp_path: Path) -> None:

@@ -167,7 +167,7 @@ class PlainTraining:
         self.model = theirs
         side = ours.image_processor.image_size  # whichever backend transformers has for its processor here
         self.image_processor = BlipImageProcessor(size={"height": side, "width": side})
-        self.images = [load_picture(sample.image).image for sample in samples]
+        self.images = [load_picture(sample.image) for sample in samples]
         self.rows = [_row(sample, theirs.config, ours) for sample in samples]
         self.batch_size = batch_size
         self.seed = config.seed

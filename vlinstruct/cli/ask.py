@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
+from vlinstruct.cli.answer_options import GenerationOptions, OptimizationOptions
 from vlinstruct.cli.command import ANSWER, INPUT, OPTIMIZATION, takes
-from vlinstruct.cli.options import ColumnsOption, GenerationOptions, OptimizationOptions, RunOptions
+from vlinstruct.cli.idle import Idle, say_idle
+from vlinstruct.cli.options import ColumnsOption, RunOptions
 from vlinstruct.cli.terminal import Talk
 from vlinstruct.errors import UsageError
 from vlinstruct.text import check_instruction
@@ -57,7 +60,10 @@ def ask(
     ] = False,
     choices: Annotated[
         str | None,
-        typer.Option(help='Rank these answers instead of generating one: "yes,no".', rich_help_panel=ANSWER),
+        typer.Option(
+            help='Rank these answers instead of generating one: "yes,no", or a JSON list where they hold commas.',
+            rich_help_panel=ANSWER,
+        ),
     ] = None,
     template: Annotated[
         str | None, typer.Option(help='Wrap the question: "Question: {question} Answer:".', rich_help_panel=ANSWER)
@@ -96,10 +102,8 @@ def ask(
         optimization=optimization.settings(),
         generation=generation.settings(),
     )
-    if choices is not None and generation != GenerationOptions():
-        talk.notice("--choices ranks answers and generates none: the options of generation change nothing.")
-    if not optimize and optimization != OptimizationOptions():
-        talk.notice("the options of optimization change nothing without --optimize.")
+    say_idle(talk, generation, why=None if choices is None else "with --choices, which generates no answer")
+    say_idle(talk, optimization, why=None if optimize else "without --optimize")
     work = _work(arguments or [], data, options, talk)
     run(operation, work, options=options, talk=talk, render=_render, templates=optimization.templates)
 
@@ -110,6 +114,7 @@ def _work(arguments: list[str], data: DataOptions, options: RunOptions, talk: Ta
     if data.data is not None:
         if arguments:
             raise UsageError("--data brings its own pictures and questions: leave IMAGE and QUESTION away.")
+        say_idle(talk, options, Idle(names=("recursive", "follow_symlinks"), why="with --data"))
         return _file_work(data.data, data, talk)
     if len(arguments) < 2:
         raise UsageError("a picture and a question are needed", advice=f"Type: {_USAGE}")
@@ -159,13 +164,30 @@ def _template(text: str | None, *, ocr: bool) -> str:
 
 
 def _choices(text: str | None) -> tuple[str, ...]:
-    """Divides `yes,no` at its commas; an answer that contains one needs `choices=` in Python."""
+    """Divides `yes,no` at its commas; `["1,000", "2,000"]`, a JSON list, holds answers with commas."""
     if text is None:
         return ()
-    choices = tuple(part.strip() for part in text.split(","))
+    choices = _listed(text) if text.strip().startswith("[") else None
+    if choices is None:
+        choices = tuple(part.strip() for part in text.split(","))
     if len(choices) < 2 or not all(choices) or len(set(choices)) < len(choices):
-        raise UsageError('--choices needs two or more different answers with commas between: --choices "yes,no".')
+        raise UsageError(
+            "--choices needs two or more different answers with commas between", advice='Type: --choices "yes,no".'
+        )
     return tuple(check_instruction(choice, what="--choices") for choice in choices)
+
+
+def _listed(text: str) -> tuple[str, ...] | None:
+    """Reads a JSON list of texts or numbers, these as they are typed; None for `[a],[b]`, which is none."""
+    try:
+        values = json.loads(text, parse_int=str, parse_float=str)
+    except (ValueError, RecursionError):
+        if '"' not in text and text.count("[") > 1:
+            return None
+        values = None
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise UsageError("--choices is no JSON list of texts", advice="""Type: --choices '["1,000", "2,000"]'.""")
+    return tuple(value.strip() for value in values)
 
 
 def _render(record: Fields) -> str:

@@ -11,9 +11,11 @@ from typing import Annotated
 
 import typer
 
+from vlinstruct.cli.answer_options import GenerationOptions, OptimizationOptions
 from vlinstruct.cli.chat_input import piped_lines, read_picture, typed_lines
 from vlinstruct.cli.command import OPTIMIZATION, takes
-from vlinstruct.cli.options import GenerationOptions, ModelOptions, OptimizationOptions
+from vlinstruct.cli.idle import say_idle
+from vlinstruct.cli.options import ModelOptions
 from vlinstruct.cli.terminal import Talk
 
 
@@ -40,6 +42,8 @@ def chat(
     settings = ChatSettings(optimize=optimize, generation=generation.settings(), optimization=optimization.settings())
     templates = optimization.load_templates()
     talk = Talk(quiet=options.quiet)
+    say_idle(talk, generation)
+    say_idle(talk, optimization)
     with talk.listening():
         picture = read_picture(image, options, talk)
         from vlinstruct.model import load  # imports torch: not before the picture could be read

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import redirect_stdout, suppress
@@ -106,7 +108,6 @@ def read_picture(typed: str, options: ModelOptions, talk: Talk, *, may_fetch: bo
         NetworkError: it cannot be fetched.
     """
     from vlinstruct.media.fetch import Url
-    from vlinstruct.media.images import ImageLimits
     from vlinstruct.media.inputs import ListingOptions, list_images, load_input
 
     if typed == "-":
@@ -118,10 +119,28 @@ def read_picture(typed: str, options: ModelOptions, talk: Talk, *, may_fetch: bo
     # Piped lines may come from a file of strangers, and a fetch tells its server about us.
     if isinstance(item.source, Url) and not may_fetch:
         raise _no_picture(item.source.short_name, "URLs are fetched only if typed, not if piped in", "Name a file")
-    loaded = load_input(item, limits=ImageLimits(max_pixels=options.max_pixels))
+    loaded = load_input(item, limits=options.image_limits())
     for notice in loaded.notices:
         talk.notice(notice)
     return Picture(name=item.id, image=loaded.image)
+
+
+def unquoted_path(typed: str) -> str:
+    r"""Returns the path that was typed after a command, without quotes and escapes.
+
+    Terminals paste a file's name as a shell needs it. A file that is called what was typed comes first.
+
+    >>> unquoted_path("'two words.jpg'"), unquoted_path("two\\ words.jpg"), unquoted_path("it's.jpg")
+    ('two words.jpg', 'two words.jpg', "it's.jpg")
+    """
+    path = os.path.expanduser(typed)
+    if os.path.lexists(path):
+        return path
+    with suppress(ValueError):  # a quote alone
+        words = shlex.split(typed)
+        if len(words) == 1:
+            return os.path.expanduser(words[0])
+    return path
 
 
 def _no_picture(place: str, why: str, advice: str) -> InputError:

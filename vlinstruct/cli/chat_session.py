@@ -6,16 +6,17 @@ for each question whatever happens, and the command fails at the end if a line f
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterable
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
-from vlinstruct.cli.chat_input import ChatLine, Picture, read_picture
+from vlinstruct.cli.chat_input import ChatLine, Picture, read_picture, unquoted_path
 from vlinstruct.cli.options import ModelOptions
 from vlinstruct.cli.terminal import Talk, ctrl_c_interrupts, say, show, show_piece, show_record
 from vlinstruct.errors import BatchError, InputError, NetworkError, VlinstructError
+from vlinstruct.operations import EMPTY_ANSWER, turn_fields
+from vlinstruct.text import is_blank
 
 if TYPE_CHECKING:
     from vlinstruct.chat import Chat, ChatSettings
@@ -106,9 +107,9 @@ class Session:
         turn = self.chat.turns[-1]
         if turn.answer.optimization is not None:
             self._say(turn.answer.optimization.notices)
+        if is_blank(turn.answer.text):
+            self.talk.notice(f"{id}: {EMPTY_ANSWER}")
         if self.options.as_json:
-            from vlinstruct.operations import turn_fields
-
             self._write_record(_SCHEMA, id, turn_fields(turn))
         elif self.is_streaming:
             show_piece("\n")
@@ -143,7 +144,7 @@ class Session:
 
     def _change_picture(self, path: str) -> None:
         num_turns = len(self.chat.turns)
-        self.look_at(read_picture(os.path.expanduser(path), self.options, self.talk, may_fetch=self.is_typed))
+        self.look_at(read_picture(unquoted_path(path), self.options, self.talk, may_fetch=self.is_typed))
         self.talk.done(f"now talking about {self.image}. Turns forgotten: {num_turns}.")
 
     def _fail(self, error: VlinstructError, line: ChatLine, id: str) -> None:

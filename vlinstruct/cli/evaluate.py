@@ -10,7 +10,15 @@ import typer
 
 from vlinstruct.cli.command import ANSWER, INPUT, MODEL, OUTPUT, takes
 from vlinstruct.cli.evaluate_output import show_checked, show_differences, show_json, show_list
-from vlinstruct.cli.options import BackboneOption, CommonOptions, DeviceOption, Dtype, QuantizeOption
+from vlinstruct.cli.options import (
+    AllowTruncatedOption,
+    BackboneOption,
+    CommonOptions,
+    DeviceOption,
+    Dtype,
+    MaxPixelsOption,
+    QuantizeOption,
+)
 from vlinstruct.cli.terminal import Talk, progress, show
 
 if TYPE_CHECKING:
@@ -85,6 +93,8 @@ def evaluate(
             rich_help_panel=MODEL,
         ),
     ] = None,
+    max_pixels: MaxPixelsOption = 50_000_000,
+    allow_truncated: AllowTruncatedOption = False,
     device: DeviceOption = "auto",
     dtype: Annotated[Dtype, typer.Option(help="What the model computes in.", rich_help_panel=MODEL)] = "auto",
     quantize: QuantizeOption = None,
@@ -160,6 +170,8 @@ def evaluate(
                 split=split,
                 seed=seed,
                 ocr=ocr,
+                max_pixels=max_pixels,
+                allow_truncated=allow_truncated,
                 batch_size=batch_size,
                 num_beams=num_beams,
                 max_new_tokens=max_new_tokens,

@@ -62,7 +62,7 @@ def finetune(
     """
     talk = Talk(quiet=common.quiet)
     if data.check_data:
-        data.check(talk, as_json=common.as_json)
+        data.check(talk, training.image_limits(), as_json=common.as_json)
         return
     from vlinstruct.cli.run import collect_garbage_from_here
     from vlinstruct.training.devices import is_main_process
@@ -86,7 +86,7 @@ def finetune(
         if is_main_process():
             show_plan(plan, as_json=common.as_json)
         return
-    with StopRequest() as request, TrainingBar(talk) as bar:
+    with StopRequest() as request, TrainingBar(talk) as bar, talk.listening():
 
         def on_loaded() -> None:
             # Until here there was nothing to save, and a signal ended the loading at once.

@@ -16,6 +16,7 @@ from vlinstruct.cli.terminal import Talk, show, show_record
 from vlinstruct.errors import DataError, UsageError, shortened
 
 if TYPE_CHECKING:
+    from vlinstruct.media.images import ImageLimits
     from vlinstruct.training.data.checking import DataProblem, DataReport
     from vlinstruct.training.data.reading import DataOptions
 
@@ -81,11 +82,12 @@ class TrainingDataOptions:
         names = ("data", "image_root", "eval_data", "eval_image_root")
         return {**{name: getattr(self, name) for name in names}, "data_options": self.reading()}
 
-    def check(self, talk: Talk, *, as_json: bool) -> None:
+    def check(self, talk: Talk, limits: ImageLimits, *, as_json: bool) -> None:
         """Lists every problem of the data and of those that are validated on; loads no model.
 
         Args:
             talk: says what is read otherwise than it stands there.
+            limits: how large a picture may be, and how whole it must be.
             as_json: print a record for each problem, in place of a line for all that are equal.
 
         Raises:
@@ -100,7 +102,7 @@ class TrainingDataOptions:
             roots.append((self.eval_data, root, "--eval-image-root"))
         bad = []
         for path, root, root_option in roots:
-            report = check_data(path, image_root=root, options=self.reading(), decode=self.decode)
+            report = check_data(path, image_root=root, options=self.reading(), decode=self.decode, limits=limits)
             for notice in report.tally.notices(report.file, is_text_only_left_out=self.skip_text_only):
                 talk.notice(notice)
             if as_json:

@@ -62,6 +62,16 @@ class TrainingOptions:
     skip_images: Annotated[
         int | None, typer.Option(help="Pictures that cannot be read that may be left out.", show_default="0")
     ] = None
+    max_pixels: Annotated[
+        int | None, typer.Option(help="Refuse larger pictures before they are decoded.", show_default="50000000")
+    ] = None
+    allow_truncated: Annotated[
+        bool | None,
+        typer.Option(
+            "--allow-truncated/--no-allow-truncated",
+            help="Read what is there of a JPEG that was cut off; the rest is grey.",
+        ),
+    ] = None
     answers: Annotated[
         Literal["last", "all"] | None,
         typer.Option(help="Which answers of a conversation are learned.", show_default="last"),
@@ -69,6 +79,15 @@ class TrainingOptions:
     seed: Annotated[int | None, typer.Option(help="Of the data's order and the dropout.", show_default="0")] = None
     save_steps: Annotated[int | None, typer.Option(help="Updates between checkpoints.", show_default="500")] = None
     eval_steps: Annotated[int | None, typer.Option(help="Updates between validations.", show_default="500")] = None
+
+    def image_limits(self) -> ImageLimits:
+        """Returns how large a picture may be, and how whole it must be, where no settings file says otherwise."""
+        from vlinstruct.media.images import ImageLimits
+
+        typed = {
+            name: value for name in ("max_pixels", "allow_truncated") if (value := getattr(self, name)) is not None
+        }
+        return ImageLimits(**typed)
 
     def settings(self, file: Path | None) -> dict[str, Any]:
         """Returns a file's settings, which the options that were typed override.

@@ -152,6 +152,7 @@ def show_plan(plan: Plan, *, as_json: bool) -> None:
     lines += [f"            {sum(plan.learning.values()):,} numbers in all"]
     lines += [f"samples     {plan.num_samples:,}, and {plan.num_validation:,} to validate on"]
     lines += [f"updates     {plan.num_steps:,} of {plan.batch_size} samples, {plan.num_processes} process(es)"]
+    lines += [f"rate        {plan.highest_learning_rate:.2g} at its highest, warm-up of {plan.warmup_steps:,} updates"]
     lines += [f"memory      {plan.weights_bytes / 1e6:,.1f} MB of frozen weights"]
     lines += [f"            {plan.learning_bytes / 1e6:,.1f} MB of what learns, with gradients and optimizer"]
     lines += [f"            and the activations of {plan.num_rows} samples at once"]

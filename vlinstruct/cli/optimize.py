@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vlinstruct.cli.answer_options import GenerationOptions, OptimizationOptions
 from vlinstruct.cli.command import ANSWER, OPTIMIZATION, takes
-from vlinstruct.cli.options import GenerationOptions, OptimizationOptions, RunOptions
+from vlinstruct.cli.idle import say_idle
+from vlinstruct.cli.options import RunOptions
 from vlinstruct.cli.terminal import Talk, show
 from vlinstruct.errors import BatchError, UsageError
 from vlinstruct.text import check_instruction
@@ -70,14 +72,14 @@ def optimize(
     refuse_swapped(images, [instruction], _USAGE)
     check_instruction(instruction)
     talk = Talk(quiet=options.quiet)
+    say_idle(talk, optimization)
     if shared:
         _refuse_with_shared(answer, options, generation)
         work = typed_work(images, (instruction,), options, talk)
         _run_shared(instruction, work, options, optimization, talk)
         return
     operation = Optimize(optimization=optimization.settings(), answer=answer, generation=generation.settings())
-    if not answer and generation != GenerationOptions():
-        talk.notice("the options of generation change nothing without --answer.")
+    say_idle(talk, generation, why=None if answer else "without --answer")
     work = typed_work(images, (instruction,), options, talk)
     run(operation, work, options=options, talk=talk, render=render_optimization, templates=optimization.templates)
 

@@ -13,19 +13,12 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 import typer
 
 from vlinstruct.backends.registry import BACKBONES
-from vlinstruct.cli.command import ANSWER, INPUT, MODEL, OPTIMIZATION, OUTPUT
+from vlinstruct.cli.command import INPUT, MODEL, OUTPUT
 from vlinstruct.errors import UsageError
-from vlinstruct.settings import (
-    GenerationSettings,
-    ModelSettings,
-    OptimizationSettings,
-    Quantization,
-    RunSettings,
-    Select,
-)
+from vlinstruct.settings import ModelSettings, Quantization, RunSettings
 
 if TYPE_CHECKING:
-    from vlinstruct.instruction.templates import Templates
+    from vlinstruct.media.images import ImageLimits
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 BackboneOption = Annotated[
@@ -49,6 +42,23 @@ ColumnsOption = Annotated[
     typer.Option(
         metavar="NAME=COLUMN,...",
         help="Which column or field of the data is which: image=file,question=q.",
+        rich_help_panel=INPUT,
+    ),
+]
+MaxPixelsOption = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        max=178_956_970,  # what Pillow refuses itself, as a decompression bomb
+        help="Refuse larger pictures before they are decoded.",
+        rich_help_panel=INPUT,
+    ),
+]
+AllowTruncatedOption = Annotated[
+    bool,
+    typer.Option(
+        "--allow-truncated",
+        help="Read what is there of a JPEG that was cut off; the rest is grey.",
         rich_help_panel=INPUT,
     ),
 ]
@@ -99,15 +109,14 @@ class ModelOptions(CommonOptions):
         int | None,
         typer.Option(min=1, help="Side in pixels that the model reads pictures at.", show_default="the model's own"),
     ] = None
-    max_pixels: Annotated[
-        int,
-        typer.Option(
-            min=1,
-            max=178_956_970,  # what Pillow refuses itself, as a decompression bomb
-            help="Refuse larger pictures before they are decoded.",
-            rich_help_panel=INPUT,
-        ),
-    ] = 50_000_000
+    max_pixels: MaxPixelsOption = 50_000_000
+    allow_truncated: AllowTruncatedOption = False
+
+    def image_limits(self) -> ImageLimits:
+        """Returns how large a picture may be, and how whole it must be."""
+        from vlinstruct.media.images import ImageLimits
+
+        return ImageLimits(max_pixels=self.max_pixels, allow_truncated=self.allow_truncated)
 
     def model_settings(self) -> ModelSettings:
         """Returns which model is asked for, and how it is loaded."""
@@ -144,6 +153,7 @@ class RunOptions(ModelOptions):
             templates=templates,
             batch_size=self.batch_size,
             max_pixels=self.max_pixels,
+            allow_truncated=self.allow_truncated,
             max_failures=self.max_failures,
             overwrite=self.overwrite,
         )
@@ -151,54 +161,3 @@ class RunOptions(ModelOptions):
     def __post_init__(self) -> None:
         if self.overwrite and self.output is None:
             raise UsageError("--overwrite needs --output FILE: there is nothing to replace.")
-
-
-@dataclass(frozen=True, kw_only=True)
-class GenerationOptions:
-    """How an answer is generated."""
-
-    HEADING: ClassVar = ANSWER
-
-    max_new_tokens: Annotated[int, typer.Option(help="Most tokens of an answer.")] = 64
-    num_beams: Annotated[int, typer.Option(help="1 is greedy; the field's numbers use 5.")] = 1
-    length_penalty: Annotated[float, typer.Option(help="With beams: above 0 favours long answers.")] = 1.0
-    repetition_penalty: Annotated[float, typer.Option(help="Above 1 discourages repetition.")] = 1.0
-    do_sample: Annotated[bool, typer.Option("--do-sample", help="Sample tokens, not the likeliest.")] = False
-    temperature: Annotated[float, typer.Option(help="When sampling: below 1 is more certain.")] = 1.0
-    top_p: Annotated[float, typer.Option(help="When sampling: keep this much probability.")] = 1.0
-    seed: Annotated[int, typer.Option(help="Seed of the sampling, 0 to 2^64 - 1.")] = 0
-
-    def settings(self) -> GenerationSettings:
-        """Returns the checked settings."""
-        return GenerationSettings(**{field.name: getattr(self, field.name) for field in fields(self)})
-
-
-@dataclass(frozen=True, kw_only=True)
-class OptimizationOptions:
-    """How an instruction is optimized."""
-
-    HEADING: ClassVar = OPTIMIZATION
-
-    select: Annotated[
-        Select, typer.Option(help="safe: lowest IAS that keeps the content. paper: always the optimized one.")
-    ] = "safe"
-    least_certainty: Annotated[
-        float | None,
-        typer.Option(
-            help="safe: refuse a rewriting with a less likely token than this; 0 is off.",
-            show_default="the backbone's own",
-        ),
-    ] = None
-    templates: Annotated[Path | None, typer.Option(help="A YAML file with your own templates.")] = None
-
-    def settings(self) -> OptimizationSettings:
-        """Returns the checked settings."""
-        return OptimizationSettings(select=self.select, least_certainty=self.least_certainty)
-
-    def load_templates(self) -> Templates | None:
-        """Returns the user's templates; None where none were given."""
-        if self.templates is None:
-            return None
-        from vlinstruct.instruction.templates import Templates
-
-        return Templates.load(self.templates)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vlinstruct.batch import run_batch, run_one
+from vlinstruct.cli.idle import Idle, say_idle
 from vlinstruct.cli.options import RunOptions
 from vlinstruct.cli.terminal import Talk, progress, show, show_record
 from vlinstruct.errors import BatchError, InputError, UsageError
@@ -17,6 +18,12 @@ from vlinstruct.media.inputs import ListingOptions, has_image_extension, list_im
 from vlinstruct.operations import BadItem, BatchItem, Fields, Operation
 
 Item = BatchItem | BadItem
+
+_OTHER_FORMATS = frozenset(
+    {".json", ".csv", ".tsv", ".txt", ".xlsx", ".xls", ".parquet", ".arrow", ".feather", ".yaml", ".yml"}
+    | {".md", ".html", ".xml", ".pkl", ".db", ".sqlite", ".gz", ".zip"}
+)
+"""What a name that ends so promises in place of JSON lines."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +49,8 @@ def typed_work(images: Sequence[str], texts: tuple[str, ...], options: RunOption
     inputs = list_images(images, stdin=sys.stdin.buffer if sys.stdin is not None else None, options=listing)
     for notice in inputs.notices:
         talk.notice(notice)
+    if not any(os.path.isdir(image) for image in images):
+        say_idle(talk, options, Idle(names=("recursive", "follow_symlinks"), why="without a folder"))
     items = [BatchItem(id=item.id, source=item.source, image=item.id, texts=texts) for item in inputs.items]
     return Work(items=items, is_batch=inputs.is_batch)
 
@@ -91,6 +100,10 @@ def run(
         VlinstructError: the one item's error, or the batch's.
     """
     settings = options.settings(templates)
+    if len(work.items) == 1:
+        say_idle(talk, options, Idle(names=("batch_size", "max_failures"), why="with one picture"))
+    if options.output is not None and options.output.suffix.lower() in _OTHER_FORMATS:
+        talk.notice(f"{options.output} will hold JSON lines, one record each, whatever its name says.")
     with talk.listening():
         # One typed picture is for eyes, and its error is the command's. A batch goes on past a bad item; so does one
         # picture with --output, since its file may be resumed and extended.
@@ -115,6 +128,8 @@ def run(
         if options.output is not None:
             resumed = f", {summary.num_resumed} were already there" if summary.num_resumed else ""
             talk.done(f"{summary.num_done} records written to {options.output}{resumed}")
+        if summary.num_empty:
+            talk.notice(f"answers that are empty: {summary.num_empty}. Their records say so.")
         if summary.num_failed:
             left = f", {summary.num_left} were not tried (--max-failures)" if summary.num_left else ""
             message = f"{summary.num_failed} of {len(work.items)} items failed{left}. Their records say why."
@@ -133,7 +148,7 @@ def collect_garbage_from_here() -> None:
 
 def print_record(record: Fields, options: RunOptions, talk: Talk, render: Callable[[Fields], str]) -> None:
     """Prints one record, for people or as JSON; its notices are talk."""
-    for notice in record.get("optimization", record).get("notices", ()):
+    for notice in (*record.get("optimization", {}).get("notices", ()), *record.get("notices", ())):
         talk.notice(notice)
     if options.as_json:
         show_record(record)

@@ -17,6 +17,8 @@ from typing import Literal
 from vlinstruct.errors import ResourceError, printable, shortened
 
 _MAX_LINE = 300  # a message may quote a path or a text of any length
+_PICTURES = "vlinstruct.media.images"
+_MAX_OF_PICTURES = 10  # of a training's 100,000 pictures every one may be remarked upon
 
 
 def show(text: str) -> None:
@@ -96,15 +98,23 @@ class Talk:
             yield
         finally:
             logger.removeHandler(handler)
+            if handler.num_of_pictures > _MAX_OF_PICTURES:
+                self.notice(f"{handler.num_of_pictures - _MAX_OF_PICTURES:,} more notices of pictures are not shown.")
 
 
 class _Handler(logging.Handler):
     def __init__(self, talk: Talk) -> None:
         super().__init__(level=logging.WARNING)
         self.talk = talk
+        self.num_of_pictures = 0
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.talk.notice(record.getMessage())
+        message = record.getMessage()
+        if record.name == _PICTURES and message not in self.talk.notices:
+            self.num_of_pictures += 1
+            if self.num_of_pictures > _MAX_OF_PICTURES:
+                return
+        self.talk.notice(message)
 
 
 @contextmanager

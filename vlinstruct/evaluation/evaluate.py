@@ -179,6 +179,7 @@ def evaluate(
         ocr = Ocr(
             read=media_ocr.ocr_tokens,
             library=media_ocr.ocr_library(),
+            limits=settings.limits,
             folder=folder_of(output, "official") / _OCR_FOLDER,
             processes=processes,
             progress=progress,

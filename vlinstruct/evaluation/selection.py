@@ -15,7 +15,9 @@ from vlinstruct.errors import UsageError, shortened
 from vlinstruct.evaluation.benchmark import Benchmark, Item, Task
 from vlinstruct.evaluation.benchmarks import BENCHMARKS, folder_of, mini
 from vlinstruct.evaluation.reading.files import ignores_tables, read_items
+from vlinstruct.evaluation.reading.items import with_limits
 from vlinstruct.evaluation.reading.ocr_tokens import CompleteItems, Ocr, read_completed
+from vlinstruct.media.images import ImageLimits
 from vlinstruct.metrics.vqa_accuracy import Normalizer
 from vlinstruct.mini import Split
 from vlinstruct.settings import GenerationSettings, Quantization
@@ -41,6 +43,8 @@ class EvaluationSettings:
         num_beams: of the search for an answer.
         max_new_tokens: most tokens of an answer.
         repetition_penalty: above 1: tokens that an answer has are less likely.
+        max_pixels: larger pictures are refused before they are decoded.
+        allow_truncated: read what is there of a JPEG that was cut off.
         vqa_normalizer: whose rules make two answers equal: VQA v2.0's code, LAVIS' or lmms-eval's.
         device: where the model runs, e.g. "cuda:1".
         dtype: what the model computes in: auto, float32, bfloat16 or float16.
@@ -56,11 +60,18 @@ class EvaluationSettings:
     num_beams: int | None = None
     max_new_tokens: int | None = None
     repetition_penalty: float | None = None
+    max_pixels: int = 50_000_000
+    allow_truncated: bool = False
     vqa_normalizer: Normalizer = "official"
     device: str = "auto"
     dtype: str = "auto"
     quantize: Quantization | None = None
     offline: bool = False
+
+    @property
+    def limits(self) -> ImageLimits:
+        """How large a picture may be, and how whole it must be."""
+        return ImageLimits(max_pixels=self.max_pixels, allow_truncated=self.allow_truncated)
 
     def generation(self, defaults: GenerationSettings) -> GenerationSettings:
         """Returns a benchmark's own settings with what is set here in their place.
@@ -235,8 +246,12 @@ def _official(
     return Selection(
         collection="official",
         tasks=[benchmark.task for benchmark in benchmarks],
-        items={name: of_task.items for name, of_task in complete.items()},
+        items={name: [_limited(item, settings.limits) for item in of_task.items] for name, of_task in complete.items()},
         generation={benchmark.task.name: settings.generation(benchmark.generation) for benchmark in benchmarks},
         facts=facts,
         notices=notices,
     )
+
+
+def _limited(item: Item, limits: ImageLimits) -> Item:
+    return replace(item, load_picture=with_limits(item.load_picture, limits))

@@ -1,5 +1,8 @@
 """Fetches a picture from an http(s) URL that a user typed, within time, size and redirect caps.
 
+Where the connection failed, or the server did, this is an error of the network, and another try may help. Where the
+address is wrong (no URL, 404, too large), it is one of the input.
+
 With the standard library: it is one request, and no HTTP library bounds its whole time, name server included.
 """
 
@@ -18,7 +21,7 @@ from dataclasses import dataclass
 from typing import IO
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
-from vlinstruct.errors import NetworkError
+from vlinstruct.errors import ImageError, InputError, NetworkError
 
 TIMEOUT_S = 10.0
 """Longest wait for a connection or for the next bytes, in seconds."""
@@ -33,6 +36,7 @@ MAX_REDIRECTS = 3
 
 _CHUNK_BYTES = 65_536
 _SCHEMES = ("http", "https")
+_TRY_AGAIN = (408, 425, 429)  # client errors by number, but a matter of time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,26 +74,27 @@ def fetch(url: Url) -> bytes:
         url: an http(s) address; a user and password in it are sent as Basic authorization, to its own host only.
 
     Raises:
-        NetworkError: no connection, another status than 200, or a cap reached; `code` says which.
+        ImageError: the address is wrong: no URL, another status of 400 to 499, too many bytes; `code` says which.
+        NetworkError: no connection, another status than 200, too much time or too many redirects.
     """
-    answers: queue.SimpleQueue[bytes | NetworkError] = queue.SimpleQueue()
+    answers: queue.SimpleQueue[bytes | InputError | NetworkError] = queue.SimpleQueue()
     # A thread, because no socket timeout bounds a name server that hangs or a server that sends a byte a second.
     threading.Thread(target=lambda: answers.put(_fetch_or_error(url)), daemon=True).start()
     try:
         answer = answers.get(timeout=TOTAL_S)
     except queue.Empty:
         raise _problem(url, "timeout", f"not complete after {TOTAL_S:g} s", "Try again later") from None
-    if isinstance(answer, NetworkError):
+    if not isinstance(answer, bytes):
         raise answer
     return answer
 
 
-def _fetch_or_error(url: Url) -> bytes | NetworkError:
+def _fetch_or_error(url: Url) -> bytes | InputError | NetworkError:
     try:
         opener = _opener(url)
         with opener.open(_request(url), timeout=TIMEOUT_S) as response:
             return _read(response, url)
-    except NetworkError as error:
+    except (InputError, NetworkError) as error:
         return error
     except urllib.error.HTTPError as error:
         error.close()
@@ -137,7 +142,7 @@ def _opener(url: Url) -> urllib.request.OpenerDirector:
 def _request(url: Url) -> urllib.request.Request:
     parts = urlsplit(url.address)
     if parts.scheme not in _SCHEMES or not parts.hostname:
-        raise _problem(url, "bad_url", "it is no http(s) URL with a host", "Check the URL")
+        raise _bad_url(url)
     host = parts.hostname.encode("idna").decode() if ":" not in parts.hostname else f"[{parts.hostname}]"
     netloc = f"{host}:{parts.port}" if parts.port else host
     path, query = (quote(part, safe=string.punctuation) for part in (parts.path, parts.query))
@@ -163,19 +168,22 @@ def _read(response: http.client.HTTPResponse, url: Url) -> bytes:
         content += chunk
     else:
         why = f"more than {MAX_BYTES:,} bytes"
-        raise _problem(url, "too_large", why, "Download it yourself and name the file")
+        raise _wrong_address(url, "too_large", why, "Download it yourself and name the file")
     if expected is not None and len(content) < expected:
         raise _problem(url, "cut_off", "the connection closed before all of it came", "Try again")
     return bytes(content)
 
 
-def _status_problem(url: Url, status: int) -> NetworkError:
+def _status_problem(url: Url, status: int) -> InputError | NetworkError:
     if 300 <= status < 400:  # a redirect that urllib or we would not follow
         return _problem(url, "redirects", "it redirects to another kind of URL than http(s)", "Check the URL")
-    return _problem(url, f"http_{status}", f"the server answered {status}", "Check the URL")
+    is_address_wrong = 400 <= status < 500 and status not in _TRY_AGAIN
+    problem = _wrong_address if is_address_wrong else _problem
+    advice = "Check the URL" if is_address_wrong or status < 400 else "Try again later"
+    return problem(url, f"http_{status}", f"the server answered {status}", advice)
 
 
-def _explain(url: Url, error: Exception) -> NetworkError:
+def _explain(url: Url, error: Exception) -> InputError | NetworkError:
     reason = error.reason if isinstance(error, urllib.error.URLError) else error
     match reason:
         case TimeoutError():
@@ -187,11 +195,19 @@ def _explain(url: Url, error: Exception) -> NetworkError:
         case ConnectionRefusedError():
             return _problem(url, "refused", "its host refused the connection", "Check the URL")
         case ValueError() | http.client.InvalidURL():
-            return _problem(url, "bad_url", "it is no http(s) URL with a host", "Check the URL")
+            return _bad_url(url)
         case http.client.IncompleteRead():
             return _problem(url, "cut_off", "the connection closed before all of it came", "Try again")
         case _:
             return _problem(url, "network", "the connection failed", "Check the network and try again")
+
+
+def _bad_url(url: Url) -> InputError:
+    return _wrong_address(url, "bad_url", "it is no http(s) URL with a host", "Check the URL")
+
+
+def _wrong_address(url: Url, code: str, why: str, advice: str) -> InputError:
+    return ImageError.at("cannot fetch image", url.short_name, why, advice, code=f"url_{code}")
 
 
 def _problem(url: Url, code: str, why: str, advice: str) -> NetworkError:

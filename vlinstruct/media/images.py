@@ -1,6 +1,7 @@
-"""Reads a picture from a path or bytes into 8-bit RGB, or says in one line why it cannot.
+"""Reads a picture into 8-bit RGB, or says in one line why it cannot: a path, bytes, a file object or PIL's picture.
 
-Order: regular file, byte cap, format by content, pixel cap from the header, decode, orientation, RGB. Nothing of
+Order: regular file, byte cap, format by content, pixel cap from the header, decode, orientation, RGB. A picture that
+somebody opened with PIL takes the last three of these steps, so that it is what its file would be. Nothing of
 Pillow's global state is changed, so that several threads may read at once; its warnings, log lines and prints, and
 libtiff's, are kept off the terminal. transformers' `load_image` is not used: it fetches any URL and opens any path.
 """
@@ -9,21 +10,28 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
-import warnings
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
 from io import BufferedReader, BytesIO
+from typing import BinaryIO, cast, get_args
 
 # TIFF and WebP are imported here to be registered: Image.open would import all of its forty plugins to find them.
-from PIL import Image, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin, _imaging  # noqa: F401
+from PIL import Image, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin  # noqa: F401
 
-from vlinstruct.errors import InputError, VlinstructError, printable, require
+from vlinstruct.errors import InputError, VlinstructError, printable, require, shortened
 from vlinstruct.files import PathLike, open_regular, read_regular, refusal, too_many_bytes
 from vlinstruct.media.image_formats import ImageFormat, NoImage, identify, lacks_its_end
-from vlinstruct.media.image_modes import to_rgb
+from vlinstruct.media.image_modes import is_wide_colour, range_notice, to_rgb
+from vlinstruct.media.quiet_pillow import quiet_pillow, silence_lines
+from vlinstruct.media.truncated import missing_part, with_end
+
+logger = logging.getLogger(__name__)
+
+ImageLike = PathLike | bytes | BinaryIO | Image.Image
+PICTURE_TYPES = (str, os.PathLike, bytes, Image.Image)
+"""What is a picture by its class; a file object is one by its `read`."""
 
 PILLOW_MAX_PIXELS = 178_956_970
 """Above this Pillow refuses by itself (twice its MAX_IMAGE_PIXELS)."""
@@ -32,6 +40,7 @@ MAX_RUN_LENGTH_BMP = 10_000_000
 """Most pixels and bytes of a run-length coded BMP: Pillow decodes it in Python, 50 MP took 2 to 4 s."""
 
 _HEAD_BYTES = 1024
+_URL = re.compile(r"data:|[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 _ORIENTATION_TAG = 274
 _BMP_RUN_LENGTH = (1, 2)
 _TRANSPOSES = {
@@ -47,15 +56,17 @@ _TRANSPOSES = {
 
 @dataclass(frozen=True, kw_only=True)
 class ImageLimits:
-    """How large a picture may be.
+    """How large a picture may be, and how whole it must be.
 
     Args:
         max_pixels: most pixels, read from the header before anything is decoded; 1 to 178,956,970.
         max_bytes: most bytes of the file, at least 1.
+        allow_truncated: read what is there of a JPEG that was cut off; what is missing is grey.
     """
 
     max_pixels: int = 50_000_000
     max_bytes: int = 200_000_000
+    allow_truncated: bool = False
 
     def __post_init__(self) -> None:
         require(
@@ -76,36 +87,78 @@ class LoadedImage:
 
     Args:
         image: 8-bit RGB, upright, on white where it was transparent.
-        image_format: what the file's content was.
+        image_format: what the file's content was; None of a picture that was not opened from a file.
         notices: what a user should know, e.g. that only the first frame is used; each names the file.
     """
 
     image: Image.Image
-    image_format: ImageFormat
+    image_format: ImageFormat | None
     notices: tuple[str, ...] = ()
 
 
-def load_image(
-    source: PathLike | bytes, *, name: str | None = None, limits: ImageLimits = DEFAULT_LIMITS
-) -> LoadedImage:
+def load_image(source: ImageLike, *, name: str | None = None, limits: ImageLimits = DEFAULT_LIMITS) -> LoadedImage:
     """Reads a picture.
 
     Args:
-        source: a path, or the file's content.
+        source: a path, the file's content, a binary file object, or a PIL picture, which is taken as its file would be:
+            upright, on white, with its 16 bits; one that is plain RGB already is not copied.
         name: what to call it in messages; the path, or `image data`.
-        limits: how large it may be.
+        limits: how large it may be; what is in memory already is not refused for its size.
 
     Raises:
         ImageError: it cannot be read; `code` says why.
     """
-    if isinstance(source, bytes):
-        place, content = name or "image data", source
+    if isinstance(source, Image.Image):
+        return _from_opened(source, name or getattr(source, "filename", "") or "PIL picture")
+    place = name or (os.fspath(source) if isinstance(source, str | os.PathLike) else "image data")
+    if isinstance(source, str) and _URL.match(source) and not os.path.lexists(source):
+        why = "it is a URL, and only those that are typed at the command line are fetched"
+        raise refusal("image", shortened(source, 60), "is_url", why, "Give its bytes, or the path of a file")
+    if isinstance(source, str | os.PathLike):
+        content = read_regular(source, kind="image", max_bytes=limits.max_bytes)
+    else:
+        content = _content_of(source, place, limits)
         if len(content) > limits.max_bytes:
             raise too_many_bytes("image", place, len(content), limits.max_bytes)
-    else:
-        place = name or os.fspath(source)
-        content = read_regular(source, kind="image", max_bytes=limits.max_bytes)
     return _decode(content, image_format_of(content, place), place, limits)
+
+
+def read_image(source: ImageLike, *, name: str | None = None, limits: ImageLimits = DEFAULT_LIMITS) -> Image.Image:
+    """Reads a picture as `load_image` does, where nobody is told its notices: they are logged as warnings."""
+    loaded = load_image(source, name=name, limits=limits)
+    for notice in loaded.notices:
+        logger.warning("%s", notice)
+    return loaded.image
+
+
+def _content_of(source: object, place: str, limits: ImageLimits) -> bytes:
+    """Reads a file object, one byte past the cap at most."""
+    if isinstance(source, bytes | bytearray | memoryview):
+        return bytes(source)
+    read = getattr(source, "read", None)
+    if read is None:
+        why = f"{type(source).__name__} is no picture; a path, bytes, a binary file or a PIL picture can be read"
+        advice = "Of an array, give PIL.Image.fromarray(array)" if hasattr(source, "shape") else "Give one of these"
+        raise refusal("image", place, "bad_type", why, advice)
+    content = read(limits.max_bytes + 1)
+    if not isinstance(content, bytes):
+        raise refusal("image", place, "bad_type", "its file is open as text", "Open it with mode 'rb'")
+    return content
+
+
+def _from_opened(image: Image.Image, place: str) -> LoadedImage:
+    name = "JPEG" if image.format == "MPO" else image.format  # a JPEG with further pictures
+    image_format = cast("ImageFormat | None", name if name in get_args(ImageFormat) else None)
+    with _pillow(b"", image_format, place):
+        is_wide = is_wide_colour(image)
+        image.load()
+        if min(image.size) < 1:
+            check_size(image.size, place, DEFAULT_LIMITS)
+        notices = _notices(image, image_format, place, is_wide=is_wide)
+        # Not copied where nothing is to be done: what `load_image` returned passes here again on its way to a model.
+        is_plain = image.mode == "RGB" and not image.has_transparency_data and _orientation(image) not in _TRANSPOSES
+        upright = image if is_plain else _upright_rgb(image, place)
+        return LoadedImage(image=upright, image_format=image_format, notices=notices)
 
 
 def check_image_header(path: PathLike, *, limits: ImageLimits = DEFAULT_LIMITS) -> None:
@@ -146,16 +199,39 @@ def image_format_of(content: bytes, place: str) -> ImageFormat:
 
 
 def _decode(content: bytes, image_format: ImageFormat, place: str, limits: ImageLimits) -> LoadedImage:
+    try:
+        return _decode_whole(content, image_format, place, limits)
+    except InputError as error:
+        if error.code != "image_truncated" or not limits.allow_truncated or image_format != "JPEG":
+            raise
+    loaded = _decode_whole(with_end(content), image_format, place, limits)
+    num_bytes = 2 * loaded.image.width * loaded.image.height  # more than any quality needs: they reach the last row
+    try:
+        other = _decode_whole(with_end(content, num_other_bytes=num_bytes), image_format, place, limits).image
+    except InputError:
+        other = None
+    notice = f"{printable(place)}: it was cut off, {missing_part(content, loaded.image, other)}"
+    return replace(loaded, notices=(*loaded.notices, notice))
+
+
+def _decode_whole(content: bytes, image_format: ImageFormat, place: str, limits: ImageLimits) -> LoadedImage:
     with _pillow(content, image_format, place), Image.open(BytesIO(content), formats=[image_format]) as image:
         check_size(image.size, place, limits)
         if image_format == "BMP" and image.info.get("compression") in _BMP_RUN_LENGTH:
             _check_run_length(image.size, len(content), place)
+        is_wide = is_wide_colour(image)
         image.load()
-        transpose = _TRANSPOSES.get(_orientation(image))
-        rgb = to_rgb(image, place)
-        upright = rgb.transpose(transpose) if transpose is not None else rgb
-        upright.info = {}
-        return LoadedImage(image=upright, image_format=image_format, notices=_notices(image, image_format, place))
+        upright = _upright_rgb(image, place)
+        notices = _notices(image, image_format, place, is_wide=is_wide)
+        return LoadedImage(image=upright, image_format=image_format, notices=notices)
+
+
+def _upright_rgb(image: Image.Image, place: str) -> Image.Image:
+    transpose = _TRANSPOSES.get(_orientation(image))
+    rgb = to_rgb(image, place)
+    upright = rgb.transpose(transpose) if transpose is not None else rgb
+    upright.info = {}
+    return upright
 
 
 def check_size(size: tuple[int, int], place: str, limits: ImageLimits) -> None:
@@ -175,9 +251,9 @@ def check_size(size: tuple[int, int], place: str, limits: ImageLimits) -> None:
 
 def _size_in_header(stream: BufferedReader, image_format: str, place: str) -> tuple[int, int]:
     """Returns width and height."""
-    _silence_lines()
+    silence_lines()
     try:
-        with _quiet_pillow, Image.open(stream, formats=[image_format]) as image:
+        with quiet_pillow, Image.open(stream, formats=[image_format]) as image:
             return image.size
     except Image.DecompressionBombError as error:
         raise refusal("image", place, "too_large", "too many pixels", "Shrink it") from error
@@ -199,12 +275,14 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _notices(image: Image.Image, image_format: ImageFormat, place: str) -> tuple[str, ...]:
-    # A JPEG's further pictures (MPO: previews, depth, the other eye) are no frames of it.
-    if image_format == "JPEG" or not _has_more_frames(image):
-        return ()
-    part = "page" if image_format == "TIFF" else "frame"
-    return (f"{printable(place)}: it has several {part}s, only the first one is used",)
+def _notices(image: Image.Image, image_format: ImageFormat | None, place: str, *, is_wide: bool) -> tuple[str, ...]:
+    whats = [] if (what := range_notice(image, is_wide=is_wide)) is None else [what]
+    # A JPEG's further pictures (MPO: previews, depth, the other eye) are no frames of it. And who opened the file may
+    # have chosen another frame.
+    if image_format != "JPEG" and _has_more_frames(image) and image.tell() == 0:
+        part = "page" if image_format == "TIFF" else "frame"
+        whats.append(f"it has several {part}s, only the first one is used")
+    return tuple(f"{printable(place)}: {what}" for what in whats)
 
 
 def _has_more_frames(image: Image.Image) -> bool:
@@ -215,10 +293,10 @@ def _has_more_frames(image: Image.Image) -> bool:
 
 
 @contextmanager
-def _pillow(content: bytes, image_format: ImageFormat, place: str) -> Iterator[None]:
-    _silence_lines()
+def _pillow(content: bytes, image_format: ImageFormat | None, place: str) -> Iterator[None]:
+    silence_lines()
     try:
-        with _quiet_pillow:
+        with quiet_pillow:
             yield
     except VlinstructError:
         raise
@@ -226,7 +304,7 @@ def _pillow(content: bytes, image_format: ImageFormat, place: str) -> Iterator[N
         raise _explain(error, content, image_format, place) from error
 
 
-def _explain(error: Exception, content: bytes, image_format: ImageFormat, place: str) -> InputError:
+def _explain(error: Exception, content: bytes, image_format: ImageFormat | None, place: str) -> InputError:
     # Pillow's own text is only looked at, never shown: it holds heap addresses.
     text = str(error).lower()
     if isinstance(error, Image.DecompressionBombError):
@@ -241,54 +319,15 @@ def _explain(error: Exception, content: bytes, image_format: ImageFormat, place:
         isinstance(error, EOFError)
         or "truncated" in text
         or "not enough" in text
-        or lacks_its_end(content, image_format)
+        or (image_format is not None and content and lacks_its_end(content, image_format))
     ):
-        return refusal("image", place, "truncated", "truncated image", "Copy or download it again")
+        # Of PIL's picture there are no bytes that could be read another way.
+        way_out = ", or read what is there: --allow-truncated" if image_format == "JPEG" and content else ""
+        return refusal("image", place, "truncated", "truncated image", f"Copy or download it again{way_out}")
+    if not content and ("closed" in text or isinstance(error, AttributeError | AssertionError)):
+        why = "its file was closed before its pixels were read"
+        return refusal("image", place, "closed", why, "Call its load() while the file is open, or give the path")
     if isinstance(error, UnidentifiedImageError):
         why = f"not a readable image (its {image_format} header is damaged)"
         return refusal("image", place, "unreadable", why, "Copy or download it again")
     return refusal("image", place, "damaged", "damaged image", "Copy or download it again")
-
-
-class _QuietPillow:
-    """Ignores Pillow's warnings while any thread decodes; one `catch_warnings` per thread would undo the others'."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._num_active = 0
-        self._saved: warnings.catch_warnings[None] | None = None
-
-    def __enter__(self) -> None:
-        with self._lock:
-            if self._num_active == 0:
-                self._saved = warnings.catch_warnings()
-                self._saved.__enter__()
-                warnings.filterwarnings("ignore", module=r"PIL(\.|$)")
-            self._num_active += 1
-
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._num_active -= 1
-            if self._num_active == 0 and self._saved is not None:
-                self._saved.__exit__(None, None, None)
-
-
-_quiet_pillow = _QuietPillow()
-
-
-@cache
-def _silence_lines() -> None:
-    """Stops Pillow's logger and libtiff from writing lines of their own about damaged files to stderr.
-
-    Both raise an error all the same. Pillow 13 turns off libtiff's warnings but not its errors, and has no call for it;
-    where a build of Pillow hides libtiff, its lines stay.
-    """
-    import ctypes
-
-    # A logger without any handler prints its errors; one that the user has set up keeps getting them.
-    logging.getLogger("PIL").addHandler(logging.NullHandler())
-    try:
-        # Looked up through Pillow's own library, so that it is the libtiff that Pillow uses.
-        ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler(None)
-    except (AttributeError, OSError):
-        return

@@ -128,7 +128,7 @@ def load_input(item: ImageInput, *, limits: ImageLimits = DEFAULT_LIMITS) -> Loa
     """Reads the picture of one item, fetching it if it is a URL.
 
     Raises:
-        ImageError: it cannot be read.
+        ImageError: it cannot be read, or there is nothing at its URL.
         NetworkError: it cannot be fetched.
     """
     return load_source(item.source, name=item.id, limits=limits)
@@ -143,7 +143,7 @@ def load_source(source: Source, *, name: str | None = None, limits: ImageLimits 
         limits: how large it may be.
 
     Raises:
-        ImageError: it cannot be read.
+        ImageError: it cannot be read, or there is nothing at its URL.
         NetworkError: it cannot be fetched.
     """
     if isinstance(source, Url):

@@ -15,7 +15,9 @@ import os
 import re
 import stat
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from functools import partial
 from types import TracebackType
 from typing import BinaryIO, Self
 
@@ -73,6 +75,9 @@ class RecordWriter:
         notices: what a user should know about the file as it was found.
         closes: close the stream at the end.
         is_file: the stream is a regular file: a line that does not fit is taken back, each line is synced to the disk.
+        new_path: the file's path where this run made it: it is removed if the run is refused before its first record.
+        replacement: gives the stream that the first record goes to, in the place of `stream`: what `--overwrite`
+            replaces stays until then.
     """
 
     def __init__(
@@ -85,11 +90,14 @@ class RecordWriter:
         notices: tuple[str, ...] = (),
         closes: bool = False,
         is_file: bool = False,
+        new_path: str | None = None,
+        replacement: Callable[[], BinaryIO] | None = None,
     ) -> None:
         self.done = done
         self.notices = notices
         self._stream, self._name = stream, name
         self._closes, self._is_file = closes, is_file
+        self._new_path, self._replacement = new_path, replacement
         self._keys = keys or {}
         self._lock = threading.Lock()
 
@@ -125,6 +133,7 @@ class RecordWriter:
     def _append(self, line: bytes) -> None:
         # Written and synced by itself, past Python's buffers: what a user saw as done survives a power cut, and where
         # the disk is full the half line can be taken back.
+        self._replace()
         descriptor = self._stream.fileno()
         status = os.fstat(descriptor)
         if status.st_nlink == 0:
@@ -135,6 +144,11 @@ class RecordWriter:
         except OSError:
             os.ftruncate(descriptor, status.st_size)
             raise
+
+    def _replace(self) -> None:
+        replacement, self._replacement = self._replacement, None
+        if replacement is not None:
+            self._stream = replacement()
 
     def close(self) -> None:
         """Closes a file and frees its lock; a stream that was given stays open unless `closes` was said."""
@@ -147,6 +161,11 @@ class RecordWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if error is None:
+            self._replace()
+        elif self._new_path is not None and os.fstat(self._stream.fileno()).st_size == 0:
+            with suppress(FileNotFoundError):  # somebody else was faster
+                os.unlink(self._new_path)
         self.close()
 
 
@@ -186,8 +205,9 @@ def open_records(
             return RecordWriter(open(name, "wb", buffering=0), name=name, keys=keys, closes=True)
         # Links are resolved: replacing the file must not replace the link.
         target = Target(name=name, real=os.path.realpath(name), schema=schema, keys=keys)
+        is_new = not os.path.lexists(target.real)
         stream, notices = _open_locked(target)
-        return _resume(stream, target, overwrite, notices)
+        return _resume(stream, target, overwrite, notices, is_new=is_new)
     except OSError as error:
         raise _cannot_write(name, error) from error
     except ValueError as error:  # a NUL or a lone surrogate in the path
@@ -248,13 +268,15 @@ def _open_to_append(real: str, flags: int) -> BinaryIO:
     return os.fdopen(os.open(real, flags, _MODE), "r+b", buffering=0)
 
 
-def _resume(stream: BinaryIO, target: Target, overwrite: bool, notices: tuple[str, ...]) -> RecordWriter:
+def _resume(
+    stream: BinaryIO, target: Target, overwrite: bool, notices: tuple[str, ...], *, is_new: bool
+) -> RecordWriter:
     try:
         size = os.fstat(stream.fileno()).st_size
         earlier = Earlier() if overwrite else scan(target)
-        if earlier.dropped or (overwrite and size):
+        if earlier.dropped:
             stream = _replaced(stream, target, earlier)
-        elif earlier.whole_bytes < size:
+        elif not overwrite and earlier.whole_bytes < size:
             os.ftruncate(stream.fileno(), earlier.whole_bytes)
     except BaseException:
         stream.close()
@@ -268,6 +290,8 @@ def _resume(stream: BinaryIO, target: Target, overwrite: bool, notices: tuple[st
         notices=notices,
         closes=True,
         is_file=True,
+        new_path=target.real if is_new else None,
+        replacement=partial(_replaced, stream, target, earlier) if overwrite and size else None,
     )
 
 

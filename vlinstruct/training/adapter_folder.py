@@ -7,7 +7,6 @@ do.
 from __future__ import annotations
 
 import importlib.util
-import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 from vlinstruct.backends.instructblip.adapter import save_adapter
 from vlinstruct.files import written_atomically
 from vlinstruct.training.job import Finetuned, Job, Plan, Progress
+from vlinstruct.training.state import read_log
 
 _SMOOTHING = 0.95
 _CARD = """---
@@ -124,12 +124,13 @@ def save_curve(log: Path, picture: Path) -> str | None:
 
     Raises:
         ResourceError: it cannot be written.
+        DataError: the log is none.
     """
     if importlib.util.find_spec("matplotlib") is None:
         return f"{picture.name} was not drawn, it needs matplotlib: pip install 'vlinstruct[plots]'."
     from matplotlib.figure import Figure
 
-    records = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    records = read_log(log)
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     _draw(figure.subplots(), records)
     with written_atomically(picture) as path:

@@ -24,6 +24,7 @@ from torch import Tensor
 from vlinstruct.backends.instructblip.backend import InstructBlipBackend
 from vlinstruct.errors import ImageError, InputError
 from vlinstruct.files import file_sha256, written_atomically
+from vlinstruct.media.images import DEFAULT_LIMITS, ImageLimits
 from vlinstruct.media.read_ahead import read_ahead
 from vlinstruct.training.data.conversations import TrainingSample
 from vlinstruct.training.data.reading import TrainingPicture, load_picture
@@ -59,7 +60,9 @@ class Features:
         mark = {"fingerprint": fingerprint, "rows": num_rows, "shape": list(shape), "dtype": str(dtype)}
         # Mapped files of one row after the other: they may be larger than memory, any row is read without its
         # neighbours, and a run that is killed keeps what it wrote.
-        is_same = marks.exists() and json.loads(marks.read_text(encoding="utf-8")) == mark
+        # A file that was cut off, as by a full disk, would be filled up with zeros and read as if they were computed.
+        sizes = {"features.bin": num_rows * self.row_bytes, "computed.bin": num_rows}
+        is_same = _parsed(marks) == mark and all(_size_bytes(folder / name) == size for name, size in sizes.items())
         mode: Literal["r+", "w+"] = "r+" if is_same else "w+"
         self.rows = np.memmap(folder / "features.bin", np.uint8, mode, shape=(num_rows, self.row_bytes))
         self.marks = np.memmap(folder / "computed.bin", np.uint8, mode, shape=(num_rows,))
@@ -97,6 +100,21 @@ class Features:
     def read(self, indices: Sequence[int]) -> Tensor:
         """Returns rows, (len(indices), R, W), on the CPU."""
         return torch.from_numpy(np.array(self.rows[list(indices)])).view(self.dtype).view(len(indices), *self.shape)
+
+
+def _parsed(path: Path) -> object:
+    """Returns what a JSON file holds; None where it is missing or damaged: what it marks is computed anew."""
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
+def _size_bytes(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None
 
 
 def row_bytes(shape: tuple[int, int], dtype: torch.dtype) -> int:
@@ -170,6 +188,7 @@ def compute_features(
     *,
     together: int,
     share: tuple[int, int] = (0, 1),
+    limits: ImageLimits = DEFAULT_LIMITS,
     on_progress: Callable[[], None] = lambda: None,
     on_unreadable: Callable[[ImageError], None] = refuse,
     should_stop: Callable[[], bool] = lambda: False,
@@ -182,6 +201,7 @@ def compute_features(
         features: gets the rows.
         together: pictures, and rows, of a batch (`rows_together`).
         share: the number of this process and of all: each takes pictures of its own, whatever others have done.
+        limits: how large a picture may be, and how whole it must be.
         on_progress: called for every row.
         on_unreadable: called for a picture that cannot be read; returns where it is to be left out.
         should_stop: asked before every batch of pictures; some rows stay missing then.
@@ -190,7 +210,8 @@ def compute_features(
         ImageError: a picture cannot be read.
     """
     pictures = _missing_of(share, rows, set(features.missing()))
-    loaded = read_ahead([path for path, _ in pictures], _reader(frontier.backend), num_ahead=_READ_AHEAD * together)
+    read = _reader(frontier.backend, limits)
+    loaded = read_ahead([path for path, _ in pictures], read, num_ahead=_READ_AHEAD * together)
     for group in batches(pictures, together):
         if should_stop():
             break
@@ -227,12 +248,12 @@ def filled(items: Sequence[T], size: int) -> list[T]:
     return [*items, *[items[-1]] * (size - len(items))]
 
 
-def _reader(backend: InstructBlipBackend) -> Callable[[TrainingPicture], Tensor | ImageError]:
+def _reader(backend: InstructBlipBackend, limits: ImageLimits) -> Callable[[TrainingPicture], Tensor | ImageError]:
     """Returns what reads a picture: its pixel values, (1, 3, image_size, image_size), or why there are none."""
 
     def read(picture: TrainingPicture) -> Tensor | ImageError:
         try:
-            return backend.image_processor([load_picture(picture).image])
+            return backend.image_processor([load_picture(picture, limits=limits)])
         except ImageError as error:
             return error
 

@@ -9,9 +9,11 @@ Reads the data, loads the backbone and fingerprints it; `train` does the rest.
 
 from __future__ import annotations
 
+import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import fields, replace
 from functools import partial
 from importlib.util import find_spec
 from os import PathLike
@@ -20,7 +22,8 @@ from typing import Any, Literal
 
 from vlinstruct.backends.instructblip.opening import compute_device, load_backend
 from vlinstruct.backends.registry import BACKBONES, default_backbone, find, known_backbone, of_same_shape
-from vlinstruct.errors import ResourceError, UsageError
+from vlinstruct.errors import OutputInUseError, ResourceError, UsageError
+from vlinstruct.media.images import ImageLimits
 from vlinstruct.training.data.conversations import (
     DEFAULT_DATA_OPTIONS,
     TrainingSample,
@@ -30,12 +33,15 @@ from vlinstruct.training.data.conversations import (
 from vlinstruct.training.data.reading import DataOptions
 from vlinstruct.training.devices import Devices
 from vlinstruct.training.job import UNWATCHED, Finetuned, Job, Plan, Progress
-from vlinstruct.training.settings import with_recipe
-from vlinstruct.training.train import plan_training, train
+from vlinstruct.training.settings import TrainingSettings, with_recipe
+from vlinstruct.training.train import LOCK_FILE, plan_training, train
 from vlinstruct.weights.hub import push_adapter, require_login
 
 Source = str | PathLike[str]
 
+EXAMPLE_FOLDER = "example-data"
+
+_EXAMPLE_NAME = "mini's example set"
 _EXAMPLE_PICTURES, _EXAMPLE_EVAL_PICTURES = 200, 25  # a first training takes seconds
 
 
@@ -104,25 +110,28 @@ def finetune(
     if not devices.is_main:
         # Each process hears signals for itself, but only the main one speaks.
         progress = Progress(on_loaded=progress.on_loaded, should_stop=progress.should_stop)
-    job = _job(
-        data,
-        backbone=backbone or default_backbone(),
-        folder=folder,
-        example_folder=folder / "example-data",
-        eval_data=eval_data,
-        image_root=image_root,
-        eval_image_root=eval_image_root,
-        data_options=data_options,
-        device=device,
-        dtype=dtype,
-        offline=offline,
-        devices=devices,
-        settings=settings,
-        notify=progress.notify,
-    )
-    job = replace(job, resume=resume, override=tuple(override), save_to=None if save_to is None else Path(save_to))
-    progress.on_loaded()
-    outcome = train(job, devices=devices, progress=progress)
+    if override and not resume:
+        progress.notify("--override changes nothing without --resume")
+    with _removed_if_refused(folder, progress, devices) as watched:
+        job = _job(
+            data,
+            backbone=backbone or default_backbone(),
+            folder=folder,
+            example_folder=folder / EXAMPLE_FOLDER,
+            eval_data=eval_data,
+            image_root=image_root,
+            eval_image_root=eval_image_root,
+            data_options=data_options,
+            device=device,
+            dtype=dtype,
+            offline=offline,
+            devices=devices,
+            settings=settings,
+            notify=progress.notify,
+        )
+        job = replace(job, resume=resume, override=tuple(override), save_to=None if save_to is None else Path(save_to))
+        progress.on_loaded()
+        outcome = train(job, devices=devices, progress=watched)
     devices.end()
     if push_to_hub is not None and outcome.is_complete and devices.is_main:
         outcome = replace(outcome, hub_url=push_adapter(folder, push_to_hub))
@@ -184,7 +193,40 @@ def plan_finetuning(
             settings=settings,
             notify=notify,
         )
-        return plan_training(job, num_processes=devices.num_processes)
+        plan = plan_training(job, num_processes=devices.num_processes)
+    for notice in plan.notices:
+        notify(notice)
+    return plan
+
+
+@contextmanager
+def _removed_if_refused(folder: Path, progress: Progress, devices: Devices) -> Iterator[Progress]:
+    """Removes what a training wrote that was refused, or stopped, before it began: the example set and the lock.
+
+    The set has to be drawn before it can be told that it is not that of the run which is to be resumed.
+
+    Yields:
+        The progress to give to the training; it tells when that has begun.
+    """
+    new = [path for path in (folder / EXAMPLE_FOLDER, folder / LOCK_FILE) if not path.exists()]
+    new_folders = [path for path in (folder, *folder.parents) if not path.exists()]
+    has_begun = not devices.is_main
+
+    def on_plan(plan: Plan, step: int) -> None:
+        nonlocal has_begun
+        has_begun = True
+        progress.on_plan(plan, step)
+
+    try:
+        yield replace(progress, on_plan=on_plan)
+    except BaseException as error:
+        if not has_begun and not isinstance(error, OutputInUseError):  # the lock is another process'
+            for path in new:
+                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+            with suppress(OSError):  # somebody else has put something there
+                for path in new_folders:
+                    path.rmdir()
+        raise
 
 
 def _require_for(push_to_hub: str | None, report_to: str | None, offline: bool) -> None:
@@ -226,6 +268,11 @@ def _job(
         notify(f"{backbone} has the shape of {similar.name}, whose recipe is used where no option says otherwise")
     recipe = named or similar
     checked = with_recipe(settings, "" if recipe is None else recipe.name, devices.num_processes)
+    if checked.lora and find_spec("peft") is None:
+        raise ResourceError("--lora needs peft, which is not installed: pip install 'vlinstruct[lora]'.")
+    for notice in _idle(settings, checked):
+        notify(notice)
+    names = [str(name) for name in (data, eval_data) if name is not None] if data is not None else [_EXAMPLE_NAME]
     with devices.main_first():  # which draws the example set, if there is one to draw
         if data is None:
             data, eval_data = _example_data(backbone, example_folder, eval_data, checked.seed)
@@ -234,9 +281,11 @@ def _job(
         validation: list[TrainingSample] = []
         if eval_data is not None:
             validation = reader(eval_data, image_root=image_root if eval_image_root is None else eval_image_root)
+    limits = ImageLimits(max_pixels=checked.max_pixels, allow_truncated=checked.allow_truncated)
     # Those of both sets, before anything is computed of the first.
     for of_set, option in ((samples, "--image-root"), (validation, "--eval-image-root")):
-        require_pictures(of_set, num_skipped=checked.skip_images, advice=f"Name their folder with {option}")
+        advice = f"Name their folder with {option}"
+        require_pictures(of_set, limits=limits, num_skipped=checked.skip_images, advice=advice)
     where = str(compute_device(devices.device(device)))  # named, so that nothing is spread: what learns is on one
     identity = identity or find(backbone, offline=offline)
     backend = load_backend(identity, device=where, dtype=dtype, offline=offline)
@@ -247,9 +296,21 @@ def _job(
         folder=folder,
         settings=checked,
         backbone=backbone,
+        sources=names,
         weights=identity.fingerprint,
         revision=identity.revision,
     )
+
+
+def _idle(settings: Mapping[str, Any], checked: TrainingSettings) -> list[str]:
+    """Returns what to say of settings that were given and change nothing; a default is as good as not given."""
+    defaults = {field.name: field.default for field in fields(TrainingSettings)}
+    names = [
+        name
+        for name in ("lora_r", "lora_alpha", "lora_dropout")
+        if settings.get(name, defaults[name]) != defaults[name]
+    ]
+    return [] if checked.lora or not names else [f"without lora these change nothing: {', '.join(names)}"]
 
 
 def _example_data(backbone: str, folder: Path, eval_data: Source | None, seed: int) -> tuple[Source, Source]:

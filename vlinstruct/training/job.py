@@ -12,7 +12,7 @@ from torch.nn import Parameter
 from vlinstruct.backends.instructblip.backend import InstructBlipBackend
 from vlinstruct.training.data.conversations import TrainingSample
 from vlinstruct.training.features import FeatureRows, row_bytes
-from vlinstruct.training.schedule import num_steps
+from vlinstruct.training.schedule import highest_learning_rate, num_steps
 from vlinstruct.training.settings import TrainingSettings
 
 _IN_CHECKPOINT = 3  # the weights and AdamW's two moments
@@ -31,6 +31,7 @@ class Job:
         folder: the adapter's.
         settings: how it is trained.
         backbone: what people call it.
+        sources: what the samples were read from, as messages name it: the data, then what is validated on.
         weights: the backbone's fingerprint.
         revision: the hub's commit that it is of; None of others.
         resume: go on from the newest checkpoint.
@@ -44,6 +45,7 @@ class Job:
     folder: Path
     settings: TrainingSettings
     backbone: str
+    sources: Sequence[str] = ()
     weights: str
     revision: str | None = None
     resume: bool = False
@@ -77,6 +79,10 @@ class Plan:
         learning_bytes: of what learns, with gradients and optimizer.
         num_validation: samples that are validated on.
         num_rows: samples that go through the model together, on each process.
+        warmup_steps: updates of the warm-up.
+        learning_rate: what the warm-up leads to.
+        highest_learning_rate: of any update.
+        max_steps: updates that were asked for at most; None for no such limit.
     """
 
     learning: Mapping[str, int]
@@ -90,6 +96,24 @@ class Plan:
     learning_bytes: int
     num_validation: int
     num_rows: int
+    warmup_steps: int
+    learning_rate: float
+    highest_learning_rate: float
+    max_steps: int | None = None
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What is probably not meant: a training that ends within its warm-up, or before `max_steps`."""
+        notices = []
+        if self.warmup_steps >= self.num_steps:
+            reached = f"the learning rate reaches {self.highest_learning_rate:.2g} of {self.learning_rate:.2g}"
+            notices.append(
+                f"{reached}: the warm-up is {self.warmup_steps:,} of {self.num_steps:,} updates (--warmup-steps)"
+            )
+        if self.max_steps is not None and self.max_steps > self.num_steps:
+            end = f"--num-train-epochs ends the training after {self.num_steps:,} updates"
+            notices.append(f"{end}, before --max-steps {self.max_steps:,}")
+        return tuple(notices)
 
     @property
     def disk_bytes(self) -> int:
@@ -113,12 +137,13 @@ def plan_of(
         shape: of a row.
         num_processes: that train together.
     """
+    steps = num_steps(len(job.samples), job.settings, num_processes)
     num_samples, count = len(job.samples), sum(parameter.numel() for parameter in learning.values())
     frozen = [parameter for parameter in job.backend.network.parameters() if not parameter.requires_grad]
     return Plan(
         learning={name: parameter.numel() for name, parameter in learning.items()},
         num_samples=num_samples,
-        num_steps=num_steps(num_samples, job.settings, num_processes),
+        num_steps=steps,
         batch_size=job.settings.batch_size(num_processes),
         num_processes=num_processes,
         features_bytes=sum(len(of_set.firsts) for of_set in rows) * row_bytes(shape, job.backend.dtype),
@@ -127,6 +152,10 @@ def plan_of(
         learning_bytes=_IN_MEMORY * _FLOAT32_BYTES * count,
         num_validation=len(job.validation),
         num_rows=job.settings.per_device_train_batch_size,
+        warmup_steps=job.settings.warmup_steps,
+        learning_rate=job.settings.learning_rate,
+        highest_learning_rate=highest_learning_rate(steps, job.settings),
+        max_steps=job.settings.max_steps,
     )
 
 

@@ -29,6 +29,8 @@ _MAY_CHANGE = (
     "auto_find_batch_size",
     "skip_nonfinite",
     "skip_images",
+    "max_pixels",
+    "allow_truncated",
 )
 # What may change when that is asked for: neither what learns nor in which order it meets the data.
 MAY_BE_OVERRIDDEN = (
@@ -87,6 +89,7 @@ def facts_of(job: Job, fingerprints: Sequence[str], planned: Plan) -> dict[str, 
     return {
         **{name: value for name, value in asdict(settings).items() if name not in _MAY_CHANGE},
         "batch_size": planned.batch_size,
+        "sources": list(job.sources),
         "data": hashlib.sha256(json.dumps([*fingerprints, answers]).encode()).hexdigest()[:16],
         "torch": version("torch"),
         "split": [settings.per_device_train_batch_size, settings.gradient_accumulation_steps, planned.num_processes],
@@ -104,8 +107,10 @@ def _require_same(
     changed = {
         name: f"{name} was {old_facts.get(name)}, is {value}"
         for name, value in facts.items()
-        if name not in ("torch", "split") and old_facts.get(name) != value
+        if name not in ("torch", "split", "sources") and old_facts.get(name) != value
     }
+    if "data" in changed:
+        changed["data"] = _data_change(old_facts.get("sources"), facts["sources"])
     refused = [change for name, change in changed.items() if name not in override]
     if refused:
         override_too = " --override NAME," if set(changed) <= {*MAY_BE_OVERRIDDEN} else ""
@@ -113,6 +118,14 @@ def _require_same(
         raise InputError.at("cannot resume", "the run", "; ".join(refused), advice, code="other_run")
     for change in changed.values():
         progress.notify(f"{change}, as --override asks.")
+
+
+def _data_change(old_sources: object, sources: Sequence[str]) -> str:
+    """Says how the data differ: by their names, since nobody knows a checksum."""
+    before, now = (", ".join(map(str, names)) if isinstance(names, list) else "" for names in (old_sources, [*sources]))
+    if before == now:
+        return f"data was changed since then ({now})" if now else "data was changed since then"
+    return f"data was {before or 'other'}, is {now or 'other'}"
 
 
 def require_disk(folder: Path, planned: Plan) -> None:

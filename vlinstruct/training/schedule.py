@@ -36,6 +36,15 @@ def learning_rate_at(step: int, num_steps: int, settings: TrainingSettings) -> f
     return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
 
 
+def highest_learning_rate(num_steps: int, settings: TrainingSettings) -> float:
+    """Returns the highest rate of any update; less than asked for where the training ends within the warm-up.
+
+    >>> [highest_learning_rate(n, TrainingSettings(learning_rate=1.0, warmup_steps=4)) for n in (3, 40)]
+    [0.500000005, 1.0]
+    """
+    return learning_rate_at(max(0, min(settings.warmup_steps, num_steps - 1)), num_steps, settings)
+
+
 def epoch_batches(lengths: Sequence[tuple[int, int]], batch_size: int, *, seed: int, epoch: int) -> list[list[int]]:
     """Returns an epoch's batches of sample indices; each sample is in one of them, one may be smaller.
 

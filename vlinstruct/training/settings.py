@@ -40,6 +40,8 @@ class TrainingSettings:
         auto_find_batch_size: halve what goes through together when memory ends; the updates stay the same.
         skip_nonfinite: updates that may be left out because their loss is not finite, before the training stops.
         skip_images: pictures that may be left out because they cannot be read; the order of the rest is as it was.
+        max_pixels: larger pictures are refused before they are decoded.
+        allow_truncated: read what is there of a JPEG that was cut off, in place of leaving it out.
         answers: whether the last answer of a conversation is learned or all of them.
         seed: of the data's order.
         save_steps: updates between checkpoints.
@@ -64,6 +66,8 @@ class TrainingSettings:
     auto_find_batch_size: bool = False
     skip_nonfinite: int = 0
     skip_images: int = 0
+    max_pixels: int = 50_000_000
+    allow_truncated: bool = False
     answers: Answers = "last"
     seed: int = 0
     save_steps: int = 500
@@ -88,6 +92,7 @@ class TrainingSettings:
             (0 <= self.lora_dropout < 1, f"lora_dropout must be 0 to below 1, got {self.lora_dropout}"),
             (0 <= self.skip_nonfinite <= most, f"skip_nonfinite must be 0 or more, got {self.skip_nonfinite}"),
             (0 <= self.skip_images <= most, f"skip_images must be 0 or more, got {self.skip_images}"),
+            (1 <= self.max_pixels <= 178_956_970, f"max_pixels must be 1 to 178,956,970, got {self.max_pixels}"),
             (self.ema or not self.learned_cmaa, "learned_cmaa needs ema"),
             (0 <= self.warmup_steps <= most, f"warmup_steps must be 0 or more, got {self.warmup_steps}"),
             (0 <= self.seed < 2**63, f"seed must be 0 to 2^63 - 1, got {self.seed}"),

@@ -17,8 +17,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -26,8 +26,9 @@ from typing import Any, Self
 from torch import Tensor
 from torch.optim import Optimizer
 
-from vlinstruct.errors import CheckpointError, ResourceError
+from vlinstruct.errors import CheckpointError, DataError, ResourceError
 from vlinstruct.files import file_sha256, mode_under_umask, read_json_object, sync, written_atomically
+from vlinstruct.records.foreign import as_object, is_whole, parse_strictly
 from vlinstruct.weights.safetensors_files import tensors, write_tensors
 
 _NUM_KEPT = 2  # the newest may turn out to be damaged
@@ -189,11 +190,25 @@ def _what_is_wrong(path: Path) -> str | None:
     try:
         sums = read_json_object(path / "manifest.json")
         damaged = [name for name, digest in sums.items() if file_sha256(path / name, kind="model") != digest]
+        if missing := [name for name in _FILES if name not in sums]:
+            return f"manifest.json lacks {missing[0]}"
+        if damaged:
+            return f"{damaged[0]} has another checksum"
+        values = read_json_object(path / "state.json")
     except CheckpointError as error:
         return error.message
-    if missing := [name for name in _FILES if name not in sums]:
-        return f"manifest.json lacks {missing[0]}"
-    return f"{damaged[0]} has another checksum" if damaged else None
+    is_typed = is_whole(values.get("step")) and isinstance(values.get("facts"), dict)
+    return None if is_typed and _standing(values.get("standing")) is not None else "its state.json is no training's"
+
+
+def _standing(values: object) -> Standing | None:
+    """Returns what a checkpoint's file says that the training remembered; None where it is not that."""
+    if not isinstance(values, dict) or set(values) != {field.name for field in fields(Standing)}:
+        return None
+    counts = [values[name] for name in ("rows", "skipped", "validated")]
+    best = [value for value in (values["best_loss"], values["best_step"]) if value is not None]
+    is_typed = all(map(is_whole, counts)) and all(is_number(value) for value in best)
+    return Standing(**values) if is_typed else None
 
 
 def _write_json(path: Path, values: Mapping[str, Any]) -> None:
@@ -207,6 +222,9 @@ class Log:
         path: the file; None writes nothing, on processes that are not the main one.
         last_step: the checkpoint's; lines of later updates, and half a line, are dropped.
         last_validation: the update that the checkpoint's last validation followed; lines of later ones are dropped.
+
+    Raises:
+        DataError: the file is no training's log.
     """
 
     def __init__(self, path: Path | None, *, last_step: int, last_validation: int) -> None:
@@ -214,7 +232,12 @@ class Log:
         if path is not None and path.exists():
             content = path.read_bytes()
             lines = [line for line in content.splitlines(keepends=True) if line.endswith(b"\n")]
-            kept = [line for line in lines if self._is_covered(json.loads(line), last_step, last_validation)]
+            records = parsed_log(lines, path)
+            kept = [
+                line
+                for line, record in zip(lines, records, strict=True)
+                if self._is_covered(record, last_step, last_validation)
+            ]
             if b"".join(kept) != content:
                 with written_atomically(path) as temporary:
                     temporary.write_bytes(b"".join(kept))
@@ -249,8 +272,41 @@ class Log:
 
 
 def read_losses(path: Path) -> tuple[float | None, ...]:
-    """Returns the loss of every update in a log, None of one that was left out; nothing where there is no log."""
-    if not path.exists():
-        return ()
-    records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    return tuple(record["loss"] for record in records if "loss" in record)
+    """Returns the loss of every update in a log, None of one that was left out; nothing where there is no log.
+
+    Raises:
+        DataError: the file is no training's log.
+    """
+    return tuple(record["loss"] for record in read_log(path) if "loss" in record) if path.exists() else ()
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """Returns the records of a log, in order.
+
+    Raises:
+        DataError: the file is no training's log.
+    """
+    return parsed_log(path.read_bytes().splitlines(), path)
+
+
+def parsed_log(lines: Sequence[bytes], path: Path) -> list[dict[str, Any]]:
+    """Parses the lines of a log, which somebody may have edited: each has a step, and numbers as losses.
+
+    Raises:
+        DataError: one has not.
+    """
+    records = []
+    for number, line in enumerate(lines, start=1):
+        place = f"{path} line {number}"
+        record = as_object(parse_strictly(line, place), place)
+        losses = [record[name] for name in ("loss", "eval_loss") if name in record]
+        if not is_whole(record.get("step")) or not all(loss is None or is_number(loss) for loss in losses):
+            advice = "Put the line right, or delete the file: the training needs it for its curve alone"
+            raise DataError.at("cannot read log", place, "it holds no update", advice, code="bad_log")
+        records.append(record)
+    return records
+
+
+def is_number(value: object) -> bool:
+    """Says whether a parsed value is a number; to Python a boolean is one."""
+    return isinstance(value, float) or is_whole(value)

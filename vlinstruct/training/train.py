@@ -20,6 +20,7 @@ from torch.nn import Parameter
 from vlinstruct.backends.instructblip.adapter import CONFIG_FILE
 from vlinstruct.errors import ImageError
 from vlinstruct.files import lock
+from vlinstruct.media.images import ImageLimits
 from vlinstruct.training.adapter_folder import finish, save, write_settings
 from vlinstruct.training.devices import Devices
 from vlinstruct.training.examples import Examples
@@ -31,6 +32,7 @@ from vlinstruct.training.resuming import earlier, facts_of, require_disk
 from vlinstruct.training.state import Log, read_losses
 
 BEST_FOLDER = "best"
+LOCK_FILE = ".lock"
 _FEATURES_FOLDERS = ("features", "features-eval")
 
 
@@ -65,7 +67,7 @@ def _locked(folder: Path, devices: Devices, progress: Progress) -> Iterator[None
         yield
         return
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("ab") as stream:
+    with (folder / LOCK_FILE).open("ab") as stream:
         for notice in lock(stream, str(folder)):
             progress.notify(notice)
         _clean(folder)
@@ -112,7 +114,8 @@ def _train(job: Job, devices: Devices, progress: Progress) -> Finetuned:
     plan = prepared.plan
     fingerprints = [features_fingerprint(samples, job.backend, job.weights) for samples in job.sets]
     facts = facts_of(job, fingerprints, plan)
-    devices.require_same(facts)
+    # Each process may read a copy of its own, so what the copies are called does not count.
+    devices.require_same({name: value for name, value in facts.items() if name != "sources"})
     state = earlier(job, facts, progress)
     # Nothing above wrote more than the lock: a run that is refused leaves the folder as it was.
     outcome = Finetuned(folder=job.folder, step=0 if state is None else state.step, num_steps=plan.num_steps)
@@ -121,6 +124,8 @@ def _train(job: Job, devices: Devices, progress: Progress) -> Finetuned:
         best_step, best_loss = state.standing.best_step, state.standing.best_loss
         return _with_losses(replace(outcome, best_step=best_step, best_loss=best_loss))
     require_disk(job.folder, plan)
+    for notice in plan.notices:
+        progress.notify(notice)
     progress.on_plan(plan, outcome.step)
     if devices.is_main:
         write_settings(job)
@@ -190,6 +195,7 @@ def _examples(
         features,
         together=rows_together(job.backend.device),
         share=(devices.rank, devices.num_processes),
+        limits=ImageLimits(max_pixels=job.settings.max_pixels, allow_truncated=job.settings.allow_truncated),
         on_progress=progress.on_feature,
         on_unreadable=leave_out,
         should_stop=progress.should_stop,

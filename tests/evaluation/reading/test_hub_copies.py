@@ -12,11 +12,14 @@ import pytest
 from command_line import Result, vli
 from pyarrow import parquet
 
+from vlinstruct.errors import ImageError
 from vlinstruct.evaluation.benchmark import Item
 from vlinstruct.evaluation.benchmarks import BENCHMARKS
 from vlinstruct.evaluation.reading.files import check, read_items
 from vlinstruct.evaluation.reading.hub_files import shards
 from vlinstruct.evaluation.reading.hub_tables import open_table
+from vlinstruct.evaluation.reading.items import with_limits
+from vlinstruct.media.images import ImageLimits
 
 from ..hub_copies import COPIES, dump_arrow, dump_parquet, rows_of, write_copy
 from ..official_files import write
@@ -195,3 +198,14 @@ def test_the_copies_are_listed() -> None:
     listed = {one["id"]: one["hub_columns"] for one in vli("evaluate", "--list", "--json").records}
     assert {name for name, columns in listed.items() if columns} == set(COPIES)
     assert json.dumps(listed["vizwiz"]) == '["question_id", "question", "answers"]'
+
+
+def test_limits_hold_for_pictures_in_files_and_in_tables(tmp_path: Path) -> None:
+    folder = write_copy(tmp_path, "gqa")
+    for place in (folder, tmp_path / "official" / "gqa"):
+        item = read_items(BENCHMARKS["gqa"], place)[0]
+        width, height = item.load_picture().size
+        within, outside = (ImageLimits(max_pixels=width * height - less) for less in (0, 1))
+        assert with_limits(item.load_picture, within)().size == (width, height)
+        with pytest.raises(ImageError, match="--max-pixels"):
+            with_limits(item.load_picture, outside)()

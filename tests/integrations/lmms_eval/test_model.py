@@ -20,6 +20,7 @@ from PIL import Image
 from vlinstruct.backends.instructblip.backend import InstructBlipBackend
 from vlinstruct.backends.instructblip.network import InstructBlip
 from vlinstruct.errors import ImageError, InputError, ScoreError, TextError, UsageError
+from vlinstruct.integrations.lmms_eval.requests import Document, question
 from vlinstruct.integrations.lmms_eval.settings import Settings
 from vlinstruct.settings import GenerationSettings, OptimizationSettings
 from vlinstruct.values import Failed, TokenScores
@@ -245,6 +246,18 @@ def test_a_picture_may_be_a_file(make: Make, tmp_path: Path) -> None:
         model.generate_until(requests)
 
 
+def test_a_picture_of_a_data_set_is_read_as_its_file(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[274] = 6
+    path = tmp_path / "a.jpg"
+    Image.effect_noise((60, 20), 80).save(path, exif=exif)
+    document = Document(task="toy", split="test", number=0)
+    by_path = question(document, [str(path)], "what?").picture
+    with Image.open(path) as opened:
+        assert question(document, [opened], "what?").picture == by_path
+    assert by_path.size == (20, 60)
+
+
 def test_a_damaged_picture_of_a_data_set_is_named(make: Make, tmp_path: Path) -> None:
     documents = harness.docs(1)
     Image.effect_noise((64, 64), 80).save(tmp_path / "a.png")
@@ -252,7 +265,7 @@ def test_a_damaged_picture_of_a_data_set_is_named(make: Make, tmp_path: Path) ->
     (tmp_path / "a.png").write_bytes(content[: len(content) // 2])
     with (
         Image.open(tmp_path / "a.png") as picture,
-        pytest.raises(ImageError, match=r"document 0 of task toy.*it is damaged"),
+        pytest.raises(ImageError, match=r"document 0 of task toy.*truncated image"),
     ):
         make(documents).generate_until(harness.generate(documents, visuals=lambda doc: [picture]))
 

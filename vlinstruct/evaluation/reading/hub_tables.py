@@ -10,12 +10,14 @@ from PIL import Image
 
 from vlinstruct.evaluation.reading.annotations import Record, bad_annotation
 from vlinstruct.evaluation.reading.hub_files import shards
-from vlinstruct.media.images import load_image
+from vlinstruct.evaluation.reading.items import LimitedPicture
+from vlinstruct.media.images import read_image
 from vlinstruct.records import tables
 from vlinstruct.records.tables import Table, TablePicture, holds_pictures
 
 
-class StoredPicture(TablePicture):
+@dataclass(frozen=True, kw_only=True)
+class StoredPicture(TablePicture, LimitedPicture):
     """A picture in a table; called, it gives the picture."""
 
     def __call__(self) -> Image.Image:
@@ -25,7 +27,7 @@ class StoredPicture(TablePicture):
             ImageError: it cannot be read.
             DataError: the table is damaged there.
         """
-        return load_image(self.content(), name=self.place).image
+        return read_image(self.content(), name=self.place, limits=self.limits)
 
     def is_there(self) -> bool:
         """Returns whether the row holds any bytes of it."""

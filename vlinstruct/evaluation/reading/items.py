@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import string
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from PIL import Image
@@ -15,7 +15,7 @@ from PIL import Image
 from vlinstruct.errors import shortened
 from vlinstruct.evaluation.benchmark import Item, Task
 from vlinstruct.evaluation.reading.annotations import Record
-from vlinstruct.media.images import check_image_header, load_image
+from vlinstruct.media.images import DEFAULT_LIMITS, ImageLimits, check_image_header, read_image
 from vlinstruct.records.lines import path_inside
 from vlinstruct.text import check_instruction
 
@@ -25,7 +25,23 @@ LoadPicture = Callable[[], Image.Image]
 
 
 @dataclass(frozen=True, kw_only=True)
-class PictureFile:
+class LimitedPicture:
+    """A picture that is read when it is needed.
+
+    Args:
+        limits: how large it may be, and how whole it must be.
+    """
+
+    limits: ImageLimits = DEFAULT_LIMITS
+
+
+def with_limits(load_picture: LoadPicture, limits: ImageLimits) -> LoadPicture:
+    """Returns what gives the same picture within other limits; one that is drawn has none."""
+    return replace(load_picture, limits=limits) if isinstance(load_picture, LimitedPicture) else load_picture
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureFile(LimitedPicture):
     """A picture in a file; called, it gives the picture.
 
     Args:
@@ -40,7 +56,7 @@ class PictureFile:
         Raises:
             ImageError: it cannot be read.
         """
-        return load_image(self.path).image
+        return read_image(self.path, limits=self.limits)
 
     @property
     def place(self) -> str:
@@ -57,7 +73,7 @@ class PictureFile:
         Raises:
             ImageError: the picture could not be read.
         """
-        check_image_header(self.path)
+        check_image_header(self.path, limits=self.limits)
 
 
 def picture(folder: Path, name: str, record: Record) -> PictureFile:

@@ -18,7 +18,8 @@ from PIL import Image
 from vlinstruct.evaluation.benchmark import Benchmark, Item
 from vlinstruct.evaluation.parts import RECORDS_FILE, Processes, gather, records_file
 from vlinstruct.evaluation.reading.files import read_items
-from vlinstruct.evaluation.reading.items import LoadPicture
+from vlinstruct.evaluation.reading.items import LoadPicture, with_limits
+from vlinstruct.media.images import DEFAULT_LIMITS, ImageLimits
 from vlinstruct.records.output import open_records
 from vlinstruct.records.resume import Target, lines, scan
 
@@ -36,6 +37,7 @@ class Ocr:
         processes: that share the pictures; all of them read the same items.
         progress: takes how many pictures this process reads; gives what is called after each.
         notify: is told what a user should know.
+        limits: how large a picture may be, and how whole it must be.
     """
 
     read: Callable[[Image.Image], Sequence[str]]
@@ -44,6 +46,7 @@ class Ocr:
     processes: Processes
     progress: Callable[[int], AbstractContextManager[Callable[[], None]]]
     notify: Callable[[str], None]
+    limits: ImageLimits = DEFAULT_LIMITS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +87,7 @@ def read_completed(benchmark: Benchmark, folder: Path, ocr: Ocr, *, limit: int |
     pictures: dict[str, LoadPicture] = {}
 
     def note(image: str, load_picture: LoadPicture) -> Sequence[str]:
-        pictures.setdefault(image, load_picture)
+        pictures.setdefault(image, with_limits(load_picture, ocr.limits))
         return ()
 
     # The annotations are read twice: first to learn which pictures lack tokens, so that processes can share these, then

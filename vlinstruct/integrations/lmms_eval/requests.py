@@ -6,7 +6,6 @@ the loss of one of its options.
 
 from __future__ import annotations
 
-import os
 import re
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
@@ -15,10 +14,9 @@ from typing import Any
 
 from PIL import Image
 
-from vlinstruct.errors import ImageError, InputError
+from vlinstruct.errors import InputError
 from vlinstruct.integrations.lmms_eval.settings import Generation, read_generation
-from vlinstruct.media.image_modes import to_rgb
-from vlinstruct.media.images import load_image
+from vlinstruct.media.images import PICTURE_TYPES, read_image
 from vlinstruct.settings import GenerationSettings
 from vlinstruct.text import check_instruction
 
@@ -105,15 +103,10 @@ def _only_picture(document: Document, visuals: object) -> Image.Image:
         why = f"it has {len(pictures) or 'no'} pictures, the model reads one"
         raise InputError.at("cannot ask", document, why, "Leave the task out", code="not_one_picture")
     (picture,) = pictures
-    if isinstance(picture, str | os.PathLike | bytes):
-        return load_image(picture, name=str(document)).image
-    if not isinstance(picture, Image.Image):
+    if not isinstance(picture, PICTURE_TYPES):
         why = f"it has a {type(picture).__name__} where its picture should be"
         raise InputError.at("cannot ask", document, why, "Leave the task out", code="no_picture")
-    try:
-        return to_rgb(picture, str(document))
-    except OSError as error:  # a data set's picture is decoded when it is used, so that damage shows only here
-        raise ImageError.at("cannot read image", document, "it is damaged", "Get the data set again") from error
+    return read_image(picture, name=str(document))  # a data set's is decoded here, so that damage shows only now
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL import Image
 
-from vlinstruct.media.images import load_image
+from vlinstruct.media.images import read_image
 
 
 def doc_to_visual(doc: Mapping[str, Any]) -> list[Image.Image]:
@@ -17,7 +17,7 @@ def doc_to_visual(doc: Mapping[str, Any]) -> list[Image.Image]:
     Raises:
         ImageError: it cannot be read.
     """
-    return [load_image(doc["image"]).image]
+    return [read_image(doc["image"])]
 
 
 def losses_of(results: Sequence[tuple[float, bool] | str]) -> list[float]:

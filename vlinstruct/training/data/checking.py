@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from vlinstruct.errors import InputError, VlinstructError, shortened
 from vlinstruct.files import PathLike
-from vlinstruct.media.images import check_image_header, image_format_of
+from vlinstruct.media.images import DEFAULT_LIMITS, ImageLimits, check_image_header, image_format_of
 from vlinstruct.records.input import UnreadRecord, data_file, root_of, unread_records
 from vlinstruct.training.data.conversations import DEFAULT_DATA_OPTIONS
 from vlinstruct.training.data.fields import said_in
@@ -69,7 +69,12 @@ class DataReport:
 
 
 def check_data(
-    path: PathLike, *, image_root: PathLike | None, options: DataOptions = DEFAULT_DATA_OPTIONS, decode: bool = False
+    path: PathLike,
+    *,
+    image_root: PathLike | None,
+    options: DataOptions = DEFAULT_DATA_OPTIONS,
+    decode: bool = False,
+    limits: ImageLimits = DEFAULT_LIMITS,
 ) -> DataReport:
     """Looks at all records and pictures.
 
@@ -78,13 +83,14 @@ def check_data(
         image_root: as there.
         options: as there.
         decode: read every picture whole; otherwise of a file its header, of a table's picture its first bytes.
+        limits: how large a picture may be, and how whole it must be.
 
     Raises:
         DataError: the file itself cannot be used.
         ResourceError: it is parquet or Arrow, and the library that reads them is not installed.
     """
     file = data_file(path)
-    check = _RecordCheck(root_of(file, image_root), options, decode=decode)
+    check = _RecordCheck(root_of(file, image_root), options, decode=decode, limits=limits)
     problems = [
         problem for record in unread_records(file, columns=options.columns) for problem in check.problems(record)
     ]
@@ -98,12 +104,13 @@ class _RecordCheck:
         root: the folder that image paths start from.
         options: how records are read.
         decode: read every picture whole.
+        limits: how large a picture may be, and how whole it must be.
     """
 
-    def __init__(self, root: str, options: DataOptions, *, decode: bool) -> None:
+    def __init__(self, root: str, options: DataOptions, *, decode: bool, limits: ImageLimits) -> None:
         self._root, self._options = root, options
         self._ids = RecordIds()
-        self._picture_problem = cache(partial(_picture_problem, decode=decode))
+        self._picture_problem = cache(partial(_picture_problem, decode=decode, limits=limits))
         self.tally = Tally()
         self.pictures: set[TrainingPicture] = set()
 
@@ -157,12 +164,12 @@ def _problem(
     )
 
 
-def _picture_problem(picture: TrainingPicture, *, decode: bool) -> InputError | None:
+def _picture_problem(picture: TrainingPicture, *, decode: bool, limits: ImageLimits) -> InputError | None:
     try:
         if decode:
-            load_picture(picture)
+            load_picture(picture, limits=limits)
         elif isinstance(picture, Path):
-            check_image_header(picture)
+            check_image_header(picture, limits=limits)
         else:
             image_format_of(picture.content()[:_HEAD_BYTES], picture.place)
     except InputError as error:  # a picture's, or a damaged table's

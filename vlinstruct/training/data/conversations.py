@@ -19,7 +19,7 @@ from typing import Literal
 from vlinstruct.backends.instructblip.conversation import prompt_of
 from vlinstruct.errors import MAX_MESSAGE_CHARACTERS, DataError, ImageError, InputError, shortened
 from vlinstruct.files import PathLike
-from vlinstruct.media.images import check_image_header
+from vlinstruct.media.images import ImageLimits, check_image_header
 from vlinstruct.records.input import data_file, root_of, unread_records
 from vlinstruct.training.data.fields import Turns, said_in
 from vlinstruct.training.data.ids import RecordIds, name_of
@@ -143,11 +143,12 @@ def _samples(name: str, picture: TrainingPicture, turns: Turns, answers: Answers
     ]
 
 
-def require_pictures(samples: Iterable[TrainingSample], *, num_skipped: int, advice: str) -> None:
+def require_pictures(samples: Iterable[TrainingSample], *, limits: ImageLimits, num_skipped: int, advice: str) -> None:
     """Reads the headers of a set's pictures, before anything is computed of the first; tables hold theirs.
 
     Args:
         samples: a set.
+        limits: how large a picture may be.
         num_skipped: so many pictures may be left out.
         advice: what to do where all of them are missing.
 
@@ -159,7 +160,7 @@ def require_pictures(samples: Iterable[TrainingSample], *, num_skipped: int, adv
     for picture in pictures:
         assert isinstance(picture, Path)
         try:
-            check_image_header(picture)
+            check_image_header(picture, limits=limits)
         except ImageError as error:
             errors.append(error)
     if len(errors) <= num_skipped:

@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args
 
+from PIL import Image
+
 from vlinstruct.errors import DataError
 from vlinstruct.media.fetch import Url
-from vlinstruct.media.images import LoadedImage, load_image
+from vlinstruct.media.images import DEFAULT_LIMITS, ImageLimits, read_image
 from vlinstruct.records.columns import Columns, require_names
 from vlinstruct.records.input import UnreadRecord
 from vlinstruct.records.lines import ItemOptions, UserRecord
@@ -69,16 +71,20 @@ def training_picture(
     return picture
 
 
-def load_picture(picture: TrainingPicture) -> LoadedImage:
+def load_picture(picture: TrainingPicture, *, limits: ImageLimits = DEFAULT_LIMITS) -> Image.Image:
     """Reads a picture from its file or its table.
+
+    Args:
+        picture: where it is.
+        limits: how large it may be, and how whole it must be.
 
     Raises:
         ImageError: it cannot be read.
         DataError: the table is damaged there.
     """
     if isinstance(picture, Path):
-        return load_image(picture)
-    return load_image(picture.content(), name=picture.place)
+        return read_image(picture, limits=limits)
+    return read_image(picture.content(), name=picture.place, limits=limits)
 
 
 def text_only(record: UnreadRecord, fields: UserRecord) -> DataError:
