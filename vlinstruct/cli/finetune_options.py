@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import typer
 
 from vlinstruct.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from vlinstruct.media.images import ImageLimits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,10 +87,8 @@ class TrainingOptions:
         """Returns how large a picture may be, and how whole it must be, where no settings file says otherwise."""
         from vlinstruct.media.images import ImageLimits
 
-        typed = {
-            name: value for name in ("max_pixels", "allow_truncated") if (value := getattr(self, name)) is not None
-        }
-        return ImageLimits(**typed)
+        limits = {"max_pixels": self.max_pixels, "allow_truncated": self.allow_truncated}
+        return ImageLimits(**{name: value for name, value in limits.items() if value is not None})
 
     def settings(self, file: Path | None) -> dict[str, Any]:
         """Returns a file's settings, which the options that were typed override.
