@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import random
 from collections.abc import Callable, Iterator, Sequence
 from io import BytesIO
@@ -34,14 +35,19 @@ TOO_WIDE = 200
 
 
 class FakeModel:
-    """What it sees of a picture is its width, and it remembers which pictures came together."""
+    """What it sees of a picture is its width; it needs one row of it, and remembers which pictures came together."""
 
     revision = None
 
     def __init__(self) -> None:
         self.seen: list[list[int]] = []
 
+    def prepare(self, picture: Image.Image) -> Image.Image:
+        return picture.crop((0, 0, picture.width, 1))
+
     def see_each(self, images: Sequence[Image.Image]) -> list[int | Failed]:
+        # However many wait for their chunk, none of them is whole.
+        assert [image.height for image in images] == [1] * len(images)
         self.seen.append([image.width for image in images])
         blind = Failed(error=ImageError("the model takes no picture of this width"))
         return [blind if image.width == TOO_WIDE else image.width for image in images]
@@ -354,6 +360,25 @@ def test_a_key_changes_with_all_that_changes_a_result_and_with_nothing_else() ->
 def test_pictures_of_stdin_have_keys_of_their_own() -> None:
     keys = {resume_key(FakeOperation(), item("-", source=content(width)), []) for width in (1, 2)}
     assert len(keys) == 2
+
+
+def test_a_picture_that_was_replaced_in_place_has_another_key(tmp_path: Path) -> None:
+    def key() -> str:
+        return resume_key(FakeOperation(), item(1, "what?", source=path), [])
+
+    path = tmp_path / "a.png"
+    keys = {key()}  # of a file that is not there
+    path.write_bytes(b"abc")
+    os.utime(path, (1_000, 1_000))
+    keys.add(key())
+    os.utime(path, (1_000.7, 1_000.7))  # a copy may lose what is below a second
+    assert key() in keys
+    path.write_bytes(b"other")
+    os.utime(path, (1_000, 1_000))
+    keys.add(key())
+    os.utime(path, (2_000, 2_000))
+    keys.add(key())
+    assert len(keys) == 4
 
 
 def test_a_key_can_be_built_of_any_name() -> None:

@@ -132,6 +132,14 @@ class Backend(Protocol):
         """Counts every row's tokens; None where the backend does not know."""
         return [None] * len(rows)
 
+    def prepare(self, picture: Media) -> Media:
+        """Returns what `see` needs of a picture, which sees the same of both; may be called from any thread.
+
+        A batch waits for its other pictures in this form: 16 photographs of 50 megapixels take 2.4 GB, and 2.4 MB at
+        the size that a model reads.
+        """
+        return picture
+
 
 @dataclass(kw_only=True)
 class StageCost:
@@ -164,6 +172,9 @@ class ProfiledBackend(Backend):
     def see(self, media: Sequence[Media]) -> list[Seen | Failed]:
         with self._timed("see", len(media)):
             return self.backend.see(media)
+
+    def prepare(self, picture: Media) -> Media:
+        return self.backend.prepare(picture)
 
     def write(self, rows: Sequence[Row], settings: GenerationSettings) -> list[Written | Failed]:
         with self._timed(*_stage_of(rows)):

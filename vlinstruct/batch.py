@@ -13,15 +13,17 @@ same bytes whatever is wrong with other items and however often the run was inte
 from __future__ import annotations
 
 import functools
+import itertools
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from vlinstruct.backends.registry import default_backbone, find, find_adapter
 from vlinstruct.errors import InputError, NetworkError, VlinstructError
-from vlinstruct.files import PathLike, file_sha256, read_json_object
+from vlinstruct.files import PathLike
 from vlinstruct.instruction.templates import Templates
 from vlinstruct.media import ocr
 from vlinstruct.media.images import DEFAULT_LIMITS, ImageLimits, LoadedImage
@@ -39,13 +41,13 @@ from vlinstruct.operations import (
 from vlinstruct.records.output import RecordWriter, error_record, open_records
 from vlinstruct.settings import OptimizationSettings, RunSettings
 from vlinstruct.values import Failed, Identity, good
+from vlinstruct.weights.fingerprint import adapter_fingerprint
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from vlinstruct.model import Model
 
-_PEFT_FILES = ("adapter_config.json", "adapter_model.safetensors")
 SHARED_SCHEMA = "vlinstruct.optimize_shared/1"
 DEFAULT_RUN = RunSettings()
 
@@ -64,6 +66,7 @@ class _Row:
 
     item: BatchItem | BadItem
     image: Image.Image | None = None
+    words: tuple[str, ...] = ()  # what OCR has read in it, as one text
     error: VlinstructError | None = None
     notices: tuple[str, ...] = ()
     is_done: bool = False
@@ -106,11 +109,7 @@ class Batch:
         load = functools.cache(self.load_model)
         chunk: list[_Row] = []
         num_places = 0
-
-        def row_of(item: BatchItem | BadItem) -> _Row:
-            return _Row(item=item, is_done=True) if is_done(item.id) else self._read(item)
-
-        for row in read_ahead(items, row_of, num_ahead=self.batch_size):
+        for row in self._rows(items, is_done, load):
             for notice in row.notices:
                 self.notify(notice)
             chunk.append(row)
@@ -119,6 +118,50 @@ class Batch:
                 yield from self._run(chunk, load)
                 chunk, num_places = [], 0
         yield from self._run(chunk, load)
+
+    def _rows(
+        self, items: Iterable[BatchItem | BadItem], is_done: Callable[[str | int], bool], load: Callable[[], Model]
+    ) -> Iterator[_Row]:
+        """Reads ahead of the model; pictures wait for their chunk at the model's size, as whole ones would fill memory.
+
+        The first picture is what the model is loaded for, so the thread that reads on waits for that with its second.
+        Words are read from whole pictures, by an engine that one thread alone may use: then the thread is one ahead.
+        """
+        models: list[Model] = []
+        may_go_on = threading.Event()
+        num_pictures = itertools.count()  # counted in the thread alone
+
+        def row_of(item: BatchItem | BadItem) -> _Row:
+            row = _Row(item=item, is_done=True) if is_done(item.id) else self._read(item)
+            if row.image is not None and next(num_pictures) > 0 and self.read_text is None:
+                may_go_on.wait()
+                return self._prepared(row, models[0]) if models else row
+            return row
+
+        try:
+            for row in read_ahead(items, row_of, num_ahead=self.batch_size if self.read_text is None else 1):
+                is_first = row.image is not None and not models
+                if is_first:
+                    models.append(load())
+                    may_go_on.set()
+                is_whole = row.image is not None and (is_first or self.read_text is not None)
+                yield self._prepared(row, models[0]) if is_whole else row
+        finally:
+            may_go_on.set()
+
+    def _again(self, item: BatchItem | BadItem, model: Model) -> _Row:
+        """Reads an item that an earlier run finished, because it shares its chunk with one that is to be done."""
+        row = self._read(item)
+        return row if row.image is None else self._prepared(row, model)
+
+    def _prepared(self, row: _Row, model: Model) -> _Row:
+        """Returns a row with its picture's words, and the picture as the model needs it."""
+        assert row.image is not None
+        try:
+            words = () if self.read_text is None else (", ".join(self.read_text(row.image)),)
+        except InputError as error:
+            return replace(row, image=None, error=error)
+        return replace(row, image=model.prepare(row.image), words=words)
 
     def _read(self, item: BatchItem | BadItem) -> _Row:
         if isinstance(item, BadItem):
@@ -132,8 +175,9 @@ class Batch:
         todo = [row for row in chunk if not row.is_done]
         results: dict[str | int, Fields | Failed] = {}
         if any(row.error is None for row in todo):
-            rows = [self._read(row.item) if row.is_done else row for row in chunk]
-            results = self._results(load(), [row for row in rows if row.error is None])
+            model = load()
+            rows = [self._again(row.item, model) if row.is_done else row for row in chunk]
+            results = self._results(model, [row for row in rows if row.error is None])
         for row in todo:
             yield self._outcome(row.item, Failed(error=row.error) if row.error else results[row.item.id])
 
@@ -142,7 +186,7 @@ class Batch:
         ids = [row.item.id for row in rows]
         try:
             seen = [good(outcome) for outcome in model.see_each([row.image for row in rows if row.image is not None])]
-            texts = [self._texts(row) for row in rows]
+            texts = [(*row.item.texts, *row.words) if isinstance(row.item, BatchItem) else () for row in rows]
             choices = [row.item.choices if isinstance(row.item, BatchItem) else () for row in rows]
             results = self.operation.run(model, seen, texts, choices)
             # A name stays the same when a repository of the hub moves on; its commit says what answered.
@@ -155,12 +199,6 @@ class Batch:
             if len(rows) == 1:
                 return {ids[0]: Failed(error=error)}
             return {id: result for row in rows for id, result in self._results(model, [row]).items()}
-
-    def _texts(self, row: _Row) -> Sequence[str]:
-        assert isinstance(row.item, BatchItem)
-        if self.read_text is None or row.image is None:
-            return row.item.texts
-        return (*row.item.texts, ", ".join(self.read_text(row.image)))
 
     def _outcome(self, item: BatchItem | BadItem, result: Fields | Failed) -> Outcome:
         schema = self.operation.schema
@@ -325,17 +363,11 @@ class _ChosenModel:
         """Returns what a record depends on beside its item and the operation: weights, adapter, numbers, templates."""
         adapter: object = self.settings.adapter
         if self.settings.adapter:
-            # The adapter's own module would import torch; whether the folder is sound is told when it is loaded.
             folder = find_adapter(self.settings.adapter, offline=self.settings.offline)
-            if (folder / "adapter_config.json").is_file():  # a LoRA folder of PEFT's, without alignment layers
-                adapter = [file_sha256(folder / name, kind="model") for name in _PEFT_FILES]
-            else:
-                config = read_json_object(folder / "alignment_config.json")
-                adapter = [config.get("sha256"), config.get("use_ema")]
+            adapter = adapter_fingerprint(folder)
         settings = self.settings
-        # Only where it is given: files that were begun without the option are still resumed.
-        sized = [] if settings.image_size is None else [settings.image_size]
-        return [self.identity.fingerprint, adapter, settings.dtype, settings.quantize, asdict(self.templates), *sized]
+        loaded = [settings.dtype, settings.quantize, settings.image_size]
+        return [self.identity.fingerprint, adapter, *loaded, asdict(self.templates)]
 
 
 def _batch(operation: Operation, chosen: _ChosenModel, settings: RunSettings, notify: Callable[[str], None]) -> Batch:
@@ -379,8 +411,23 @@ def optimize_shared(
         VlinstructError: no picture can be read (the first one's error), or the model was refused.
     """
     chosen = _ChosenModel(settings, on_loaded)
-    read = functools.partial(_picture, limits=_limits(settings))
     failed: dict[int, VlinstructError] = {}  # by the item's place
+    # Before the model is loaded: where no picture can be read, that is the error, and it comes at once.
+    for place, item in enumerate(items):
+        first = _picture(item, _limits(settings))
+        if not isinstance(first, Failed):
+            break
+        failed[place] = first.error
+    else:
+        raise failed[0]
+    model = chosen.load()
+
+    def read(item: BatchItem) -> LoadedImage | Failed:
+        # In the thread that reads ahead, so that pictures wait for their chunk at the model's size.
+        picture = _picture(item, _limits(settings))
+        if isinstance(picture, Failed):
+            return picture
+        return replace(picture, image=model.prepare(picture.image))
 
     def chunks() -> Iterator[list[Image.Image]]:
         # Read as often as they are needed, and never all at once: a folder's pictures would not fit into memory.
@@ -400,9 +447,6 @@ def optimize_shared(
         if chunk:
             yield chunk
 
-    if next(chunks(), None) is None:
-        raise failed[0]
-    model = chosen.load()
     outcome = model.optimize_chunks(instruction, chunks, optimization=optimization)
     failures = [
         {"image": items[place].image, "code": error.code, "message": str(error)}

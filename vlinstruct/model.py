@@ -134,6 +134,10 @@ class Model:
         """
         return _only(self.see_each([image]))
 
+    def prepare(self, picture: Media) -> Media:
+        """Returns what `see` needs of an RGB picture, for who keeps many that wait to be seen."""
+        return self.backend.prepare(picture)
+
     def see_each(self, images: Sequence[ImageLike]) -> list[Seen | Failed]:
         """Looks at pictures together.
 
@@ -143,7 +147,7 @@ class Model:
         outcomes: list[Media | Failed] = []
         for image in images:
             try:
-                outcomes.append(read_image(image, limits=self.limits))
+                outcomes.append(self.backend.prepare(read_image(image, limits=self.limits)))
             except InputError as error:
                 outcomes.append(Failed(error=error))
         pictures = [outcome for outcome in outcomes if not isinstance(outcome, Failed)]

@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from vlinstruct.errors import VlinstructError
+from vlinstruct.media.fetch import Url
 from vlinstruct.media.inputs import Source
 from vlinstruct.settings import GenerationSettings, OptimizationSettings
 from vlinstruct.text import is_blank
@@ -291,8 +294,23 @@ def _rounded(value: float) -> float | None:
     return round(value, _DECIMALS) if abs(value) < float("inf") else None
 
 
+def _state_of(source: Source) -> object:
+    """Returns what tells a picture's content from another one under the same name."""
+    if isinstance(source, bytes):  # pictures of stdin are all called `-`
+        return hashlib.sha256(source).hexdigest()
+    if isinstance(source, Url):
+        return None
+    # Size and time: to read a million pictures would take as long as asking about them. In whole seconds, since not
+    # every file system, and not every copy, keeps more.
+    try:
+        status = os.stat(source if isinstance(source, Path) else source.file)
+    except (OSError, ValueError):  # it is told when its turn comes
+        return None
+    return [status.st_size, int(status.st_mtime)]
+
+
 def resume_key(operation: Operation, item: BatchItem | BadItem, model: Sequence[object]) -> str:
-    """Identifies an item's result: it is done again only when its id, its arguments or the model changed.
+    """Identifies an item's result: it is done again only when its id, arguments, picture or the model changed.
 
     Args:
         operation: with everything that changes its results.
@@ -304,10 +322,6 @@ def resume_key(operation: Operation, item: BatchItem | BadItem, model: Sequence[
     """
     arguments = None
     if isinstance(item, BatchItem):
-        # Pictures of stdin are all called `-`: their bytes tell them apart. A file is its name: reading a folder's
-        # pictures to decide what is left to do would take as long as opening them.
-        piped_in = hashlib.sha256(item.source).hexdigest() if isinstance(item.source, bytes) else None
-        # A key of before there were choices of an item's own stays what it was.
-        arguments = [item.image, piped_in, item.texts, *([item.choices] if item.choices else [])]
+        arguments = [item.image, _state_of(item.source), item.texts, item.choices]
     parts = [operation.schema, operation.settings(), str(item.id), arguments, *model]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

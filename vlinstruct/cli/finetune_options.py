@@ -6,7 +6,7 @@ recipe. The defaults that `--help` shows are the paper's.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -87,8 +87,8 @@ class TrainingOptions:
         """Returns how large a picture may be, and how whole it must be, where no settings file says otherwise."""
         from vlinstruct.media.images import ImageLimits
 
-        limits = {"max_pixels": self.max_pixels, "allow_truncated": self.allow_truncated}
-        return ImageLimits(**{name: value for name, value in limits.items() if value is not None})
+        usual = ImageLimits(allow_truncated=bool(self.allow_truncated))
+        return usual if self.max_pixels is None else replace(usual, max_pixels=self.max_pixels)
 
     def settings(self, file: Path | None) -> dict[str, Any]:
         """Returns a file's settings, which the options that were typed override.

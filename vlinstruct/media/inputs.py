@@ -31,6 +31,11 @@ _SCHEME = re.compile(r"(data):|([a-z][a-z0-9+.-]+)://", re.IGNORECASE)
 class StoredPicture(Protocol):
     """A picture in a file of other things, e.g. a table; its bytes are read when they are needed."""
 
+    @property
+    def file(self) -> Path:
+        """The file that it is in."""
+        ...
+
     def content(self) -> bytes:
         """Returns its bytes, or raises an InputError."""
         ...

@@ -79,6 +79,11 @@ class TablePicture:
     def __str__(self) -> str:
         return self.place
 
+    @property
+    def file(self) -> Path:
+        """The table's file."""
+        return self.table.path
+
     def content(self) -> bytes:
         """Returns its bytes.
 

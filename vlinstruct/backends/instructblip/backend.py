@@ -85,6 +85,10 @@ class InstructBlipBackend(Backend):
             batch = self.network.encode_image(self.pixel_values(media)) if media else ()
             return [SeenPicture(cast(Tensor, batch), row) for row in range(len(batch))]
 
+    def prepare(self, picture: Image.Image) -> Image.Image:
+        """Returns a picture at the size that the vision tower reads."""
+        return self.image_processor.resized(picture)
+
     def pixel_values(self, media: Sequence[Image.Image]) -> Tensor:
         """Returns what the vision tower reads, (B, 3, image_size, image_size)."""
         return self.image_processor(media).to(self.device, self.dtype)

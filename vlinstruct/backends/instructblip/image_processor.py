@@ -94,14 +94,17 @@ class ImageProcessor:
         settings.refuse_the_rest(image_size)
         return processor
 
+    def resized(self, image: Image.Image) -> Image.Image:
+        """Returns a picture as an RGB square of S pixels a side; one that is such a square comes back equal."""
+        return image.convert("RGB").resize((self.image_size, self.image_size), Image.Resampling(self.resample))
+
     def __call__(self, images: Sequence[Image.Image]) -> Tensor:
         """Returns pixel_values, (B, 3, S, S), float32.
 
         Raises:
             CheckpointError: the normalisation is not finite (a zero in `image_std`, say).
         """
-        size = (self.image_size, self.image_size)
-        resized = [np.asarray(image.convert("RGB").resize(size, Image.Resampling(self.resample))) for image in images]
+        resized = [np.asarray(self.resized(image)) for image in images]
         # PIL resizes, not torch: the two filters differ, and transformers' answers are the measure.
         pixels = torch.from_numpy(np.stack(resized)).permute(0, 3, 1, 2).float()
         # Divided where the factor is 1/255: a product with it differs in the last bit.
