@@ -154,10 +154,10 @@ def test_columns_and_text_only_records_are_read_from_the_shell(data: Path, tmp_p
     assert "--skip-text-only" in vli(*asked, "--dry-run").refusal(4)
     result = vli(*asked, "--skip-text-only", "--dry-run", "--json")
     assert result.records[0]["num_samples"] == 1
-    assert [line.partition(": ")[2] for line in result.lines] == [
+    assert {line.partition(": ")[2] for line in result.lines} >= {
         f"1 of 2 records in {other}: no picture, left out",
         f"1 of 2 records in {other}: the answer is a number and is learned as its text, 3.0 as 3",
-    ]
+    }
     for columns in ("image", "image=", "picture=file", "image=a,image=b"):
         assert "--columns" in vli("finetune", "--data", other, "--columns", columns).refusal(2)
 

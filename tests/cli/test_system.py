@@ -240,8 +240,12 @@ def test_an_output_that_cannot_be_written_is_an_early_error(
 ) -> None:
     assert "path is too long" in vli("ask", picture, ASKED, "--output", tmp_path / ("x" * 5_000)).refusal(6)
 
-    def deny(*_: object) -> int:  # root may write everywhere: the system's answer is played
-        raise PermissionError(13, "Permission denied")
+    opened = os.open
+
+    def deny(path: str, *how: int) -> int:  # root may write everywhere: the system's answer is played
+        if os.fspath(path).endswith("out.jsonl"):
+            raise PermissionError(13, "Permission denied")
+        return opened(path, *how)
 
     monkeypatch.setattr("vlinstruct.records.output.os.open", deny)
     assert "permission denied" in vli("ask", picture, ASKED, "--output", tmp_path / "out.jsonl").refusal(6)

@@ -59,7 +59,7 @@ def table_of(pictures: list[Any], kind: pa.DataType, **more: list[Any]) -> pa.Ta
 
 def shades(samples: list[TrainingSample]) -> Iterator[int]:
     for sample in samples:
-        red = load_picture(sample.image).image.getpixel((0, 0))
+        red = load_picture(sample.image).getpixel((0, 0))
         assert isinstance(red, tuple)
         yield int(red[0])
 
