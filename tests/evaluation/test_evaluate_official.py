@@ -132,13 +132,25 @@ def test_published_figures_stand_beside_ours_where_the_paper_has_the_backbone(
     assert row.split() == ["hatefulmemes", "59.6", "60.8", "62.2", "62.7", f"{100 * auc:.1f}"]
 
 
-def test_a_missing_picture_ends_the_run_with_its_name(tmp_path: Path) -> None:
+def test_a_missing_picture_costs_its_item_until_it_is_there(tmp_path: Path) -> None:
     write(tmp_path, "vsr")
-    (tmp_path / "vsr" / "images" / "000000000002.jpg").unlink()
-    names = ("vsr", "--data", tmp_path, "--backbone", "mini", "-o", tmp_path / "out", "-q")
-    assert "000000000002.jpg" in run(*names).refusal(4)
-    draw(tmp_path / "vsr" / "images" / "000000000002.jpg")
-    assert run(*names).exit_code == 0
+    picture = tmp_path / "vsr" / "images" / "000000000002.jpg"
+    picture.unlink()
+    names = ("vsr", "--data", tmp_path, "--backbone", "mini", "-o", tmp_path / "out")
+    left_out = run(*names, "--json")
+    assert left_out.exit_code == 3
+    assert "000000000002.jpg" in left_out.stderr
+    table = left_out.records[0]
+    assert (table["items"], table["skipped"]) == ({"vsr": 1}, {"vsr": 1})
+    assert {cell["tasks"]["vsr"]["n"] for cell in table["cells"]} == {1}
+    assert sorted(record["status"] for record in records(tmp_path / "out")) == ["error", "ok"]
+    assert run(*names, "--skip-images", "1").exit_code == 0
+    assert "--skip-images allows 0" in run(*names, "--skip-images", "0").refusal(4)
+    draw(picture)
+    whole = run(*names, "--json")
+    assert whole.exit_code == 0
+    assert whole.records[0]["items"] == {"vsr": 2}
+    assert json.loads((tmp_path / "out" / "results.json").read_text()) == whole.records[0]
 
 
 def test_the_benchmarks_are_listed_with_what_a_user_needs_to_get_them() -> None:
@@ -178,7 +190,7 @@ def test_what_is_wrong_with_the_data_is_listed(tmp_path: Path) -> None:
 def test_nothing_wrong_is_said_with_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(BENCHMARKS, "vsr", replace(BENCHMARKS["vsr"], num_items=2))
     text = vli("evaluate", "vsr", "--data", write(tmp_path, "vsr"), "--check-data").text
-    assert text == "vsr: nothing is wrong: 2 items, 2 pictures\n"
+    assert text == "vsr: nothing is wrong: 2 items, 2 pictures, some headers read (--decode reads pictures whole)\n"
 
 
 @pytest.mark.parametrize(
@@ -216,7 +228,9 @@ def test_a_jpeg_that_was_cut_off_is_answered_where_that_is_allowed(
     whole = picture.read_bytes()
     picture.write_bytes(whole[:-2])
     arguments = ("vsr", "--data", tmp_path, "--backbone", tiny_folders["t5"])
-    assert "--allow-truncated" in run(*arguments, "-o", tmp_path / "cut").refusal(4)
+    refused = run(*arguments, "-o", tmp_path / "cut")
+    assert refused.exit_code == 3
+    assert "--allow-truncated" in refused.stderr
     allowed = run(*arguments, "-o", tmp_path / "cut", "--allow-truncated")
     assert allowed.exit_code == 0
     assert "it was cut off, only its end marker is missing" in allowed.stderr

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlinstruct.cli.terminal import show, show_record
 from vlinstruct.errors import DataError, UsageError
 
 if TYPE_CHECKING:
+    from vlinstruct.cli.evaluate_options import BenchmarkOptions
     from vlinstruct.evaluation.benchmark import Benchmark
     from vlinstruct.evaluation.evaluate import Evaluation
 
@@ -75,14 +74,13 @@ def _mode(benchmark: Benchmark) -> str:
     return "rank" if benchmark.task.is_ranked else "generate"
 
 
-def show_checked(names: Sequence[str], data: Path | None, as_json: bool, *, ocr: bool) -> None:
+def show_checked(names: Sequence[str], reading: BenchmarkOptions, as_json: bool) -> None:
     """Prints what is wrong with the files of benchmarks.
 
     Args:
         names: of official benchmarks.
-        data: the folder of theirs.
+        reading: the folder of theirs, and how it is looked at: with `--ocr` pictures may lack tokens.
         as_json: as records.
-        ocr: whether pictures may lack tokens, since `--ocr` reads them.
 
     Raises:
         DataError: something is wrong (after printing).
@@ -92,20 +90,23 @@ def show_checked(names: Sequence[str], data: Path | None, as_json: bool, *, ocr:
     from vlinstruct.evaluation.reading.files import check
     from vlinstruct.evaluation.selection import official, require_names
 
-    require_names(names, ocr=ocr)
+    require_names(names, ocr=reading.ocr)
     benchmarks = official(names)  # mini's items are drawn: there is nothing of it to check
-    if not benchmarks or data is None:
+    if not benchmarks or reading.data is None:
         raise UsageError("--check-data needs --data DIR and official benchmarks; mini's items are drawn, not read.")
     num_wrong = 0
     for benchmark in benchmarks:
-        report = check(benchmark.without_tokens() if ocr else benchmark, folder_of(benchmark, data))
+        folder, limits = folder_of(benchmark, reading.data), reading.image_limits()
+        looked_for = benchmark.without_tokens() if reading.ocr else benchmark
+        report = check(looked_for, folder, decode=reading.decode, limits=limits)
         num_wrong += bool(report.problems)
         if as_json:
             status = "error" if report.problems else "ok"
             head = {"schema": "vlinstruct.benchmark_data/1", "id": report.name, "status": status}
             show_json({**head, **asdict(report)})
         else:
-            good = f"nothing is wrong: {report.num_items:,} items, {report.num_pictures:,} pictures"
+            depth = "all read whole" if reading.decode else "some headers read (--decode reads pictures whole)"
+            good = f"nothing is wrong: {report.num_items:,} items, {report.num_pictures:,} pictures, {depth}"
             show("\n".join(f"{report.name}: {line}" for line in report.problems or [good]))
     if num_wrong:
         raise DataError(
@@ -128,13 +129,6 @@ def show_differences(evaluation: Evaluation, as_json: bool) -> None:
 
 def show_json(record: dict[str, Any]) -> None:
     """Prints a record as a line, with null for what is no number."""
-    show_record(_finite(record))
+    from vlinstruct.evaluation.report.text import without_nan
 
-
-def _finite(value: Any) -> Any:
-    """Returns a value with null for NaN and infinity, which JSON does not have: a score relative to none at all."""
-    if isinstance(value, dict):
-        return {name: _finite(field) for name, field in value.items()}
-    if isinstance(value, list):
-        return [_finite(entry) for entry in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    show_record(without_nan(record))

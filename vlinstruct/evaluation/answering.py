@@ -16,9 +16,13 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, TypeVar
 
+from PIL import Image
+
 from vlinstruct.backend import Backend, ProfiledBackend, Row, Seen
+from vlinstruct.errors import InputError
 from vlinstruct.evaluation.benchmark import Item, Words
 from vlinstruct.model import Model
+from vlinstruct.records.output import error_record
 from vlinstruct.settings import GenerationSettings, OptimizationSettings
 from vlinstruct.values import Failed, Optimization, good
 
@@ -52,12 +56,12 @@ class Answered:
     """A chunk of items, answered.
 
     Args:
-        records: one per item, in their order.
-        times: of the chunk's stages.
+        records: one per item, in their order; of one whose picture cannot be read, why.
+        times: of the chunk's stages; None where no picture could be read.
     """
 
     records: list[dict[str, Any]]
-    times: Times
+    times: Times | None
 
 
 def answer(
@@ -79,11 +83,50 @@ def answer(
         generation: how answers are generated, where they are not ranked.
         facts: what every record says of the run.
     """
+    readable, errors = _with_pictures(items)
+    if not readable:
+        records = [_error_record(f"{prefix}/{words}/{item.id}", item, errors[item.id], facts) for item in items]
+        return Answered(records=records, times=None)
+    answered = _answered(model, readable, words, prefix=prefix, generation=generation, facts=facts)
+    by_item = dict(zip((item.id for item, _ in readable), answered.records, strict=True))
+    records = [
+        by_item.get(item.id) or _error_record(f"{prefix}/{words}/{item.id}", item, errors[item.id], facts)
+        for item in items
+    ]
+    return replace(answered, records=records)
+
+
+def _with_pictures(items: Sequence[Item]) -> tuple[list[tuple[Item, Image.Image]], dict[str, InputError]]:
+    """Reads the pictures of a chunk; one that cannot be read costs its item, not the run."""
+    readable, errors = [], {}
+    for item in items:
+        try:
+            readable.append((item, item.load_picture()))
+        except InputError as error:  # a picture's, or a damaged table's
+            errors[item.id] = error
+    return readable, errors
+
+
+def _error_record(name: str, item: Item, error: InputError, facts: Mapping[str, Any]) -> dict[str, Any]:
+    return {**error_record(SCHEMA, name, error), "task": item.task, **facts}
+
+
+def _answered(
+    model: Model,
+    readable: Sequence[tuple[Item, Image.Image]],
+    words: Words,
+    *,
+    prefix: str,
+    generation: GenerationSettings,
+    facts: Mapping[str, Any],
+) -> Answered:
+    """Answers items whose pictures are there."""
+    items = [item for item, _ in readable]
     # The profiled model counts the stages; answers go to the model itself and are timed as a whole, by wording.
     backend = ProfiledBackend(model.backend)
     profiled = Model(backend, templates=model.templates, least_certainty=model.least_certainty)
     texts = [item.instructions[words] for item in items]
-    seen = [good(outcome) for outcome in profiled.see_each([item.load_picture() for item in items])]
+    seen = [good(outcome) for outcome in profiled.see_each([picture for _, picture in readable])]
     first, answer_s = _timed(lambda: _answers(model, seen, items, texts, generation))
     greedy, greedy_s = first, answer_s
     has_beams = generation.num_beams > 1 and not items[0].candidates  # ranking searches for nothing
@@ -105,6 +148,8 @@ def answer(
         }
         if item.candidates:
             head["candidates"] = list(item.candidates)
+            if item.target is not None:
+                head["target"] = item.target
         # Ten equal answers are written once: scoring repeats them (report/scores.py).
         head["references"] = list(item.references if len(set(item.references)) > 1 else item.references[:1])
         records.append({**head, **_instructions(model.backend, item.instructions[words], picture, outcome, answers)})

@@ -66,6 +66,7 @@ class Item:
         instructions: how it is asked, by kind of words; official benchmarks have canonical ones only.
         references: right answers.
         candidates: what is ranked, where the task ranks.
+        target: the place of the right one among these; found by its text if None, which two of them may share.
     """
 
     id: str
@@ -74,6 +75,7 @@ class Item:
     instructions: Mapping[Words, str]
     references: tuple[str, ...]
     candidates: tuple[str, ...] = ()
+    target: int | None = None
 
 
 ReadText = Callable[[str, Callable[[], Image.Image]], Sequence[str]]

@@ -4,6 +4,7 @@
         print(evaluation)
 
 FOLDER/  records.jsonl, times.jsonl   what `runner` writes
+         results.json                 the table as `--json` prints it
          report.html, chart.svg       the table as a page and as a drawing
          ocr/                         tokens that annotations lacked, if they were read
 
@@ -12,6 +13,7 @@ Everything that can be refused is refused before a model is loaded: names, setti
 
 from __future__ import annotations
 
+import json
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -21,7 +23,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from vlinstruct.backends.instructblip.adapter import read_adapter_config
 from vlinstruct.backends.registry import default_backbone, find, find_adapter
 from vlinstruct.errors import UsageError
 from vlinstruct.evaluation.parts import ALONE, RECORDS_FILE, Processes
@@ -31,7 +32,7 @@ from vlinstruct.evaluation.report.page import as_html, as_svg, sample_cases
 from vlinstruct.evaluation.report.published import Published, published
 from vlinstruct.evaluation.report.published import as_lines as published_lines
 from vlinstruct.evaluation.report.table import Cell, Table, read_records, read_table
-from vlinstruct.evaluation.report.text import as_record, as_text
+from vlinstruct.evaluation.report.text import as_record, as_text, without_nan
 from vlinstruct.evaluation.runner import Contender, run
 from vlinstruct.evaluation.selection import (
     Collection,
@@ -48,8 +49,9 @@ from vlinstruct.model import load
 from vlinstruct.settings import GenerationSettings
 from vlinstruct.training.devices import Devices, launched
 from vlinstruct.values import Identity
+from vlinstruct.weights.fingerprint import adapter_fingerprint
 
-_PAGE_FILE, _CHART_FILE, _OCR_FOLDER = "report.html", "chart.svg", "ocr"
+_RESULTS_FILE, _PAGE_FILE, _CHART_FILE, _OCR_FOLDER = "results.json", "report.html", "chart.svg", "ocr"
 # Facts on how texts were compared: the same answers have other figures under other rules, so the table prints them.
 _TEXT_RULES = ("vqa_normalizer", "caption_tokenizer")
 DEFAULT_SETTINGS = EvaluationSettings()
@@ -88,6 +90,11 @@ class Evaluation:
     def records_file(self) -> Path:
         """A JSON line per item and kind of words: its instructions with their IAS and answers."""
         return self.folder / RECORDS_FILE
+
+    @property
+    def num_skipped(self) -> int:
+        """How many items were left out because their pictures cannot be read."""
+        return sum(size.num_skipped for size in self.table.sizes.values())
 
     @property
     def page(self) -> Path:
@@ -211,6 +218,7 @@ def evaluate(
                 generation=selection.generation,
                 facts={"seed": settings.seed, "versions": _versions(), **revision},
                 processes=processes,
+                skip_images=settings.skip_images,
                 on_item=advance,
                 notify=notify,
             )
@@ -241,7 +249,7 @@ def _contender(name: str, adapter: str | None, identity: Identity, settings: Eva
     # All that its answers depend on beside the item. The device is left out: a run can be resumed on another one.
     fingerprint = "/".join([identity.fingerprint, settings.dtype, str(settings.quantize)])
     if adapter is not None:
-        fingerprint += read_adapter_config(find_adapter(adapter, offline=settings.offline)).sha256
+        fingerprint += adapter_fingerprint(find_adapter(adapter, offline=settings.offline))
     load_model = partial(
         load,
         identity,
@@ -272,14 +280,15 @@ def _evaluation(
     if table.caption_tokenizer is not None:
         facts["caption_tokenizer"] = table.caption_tokenizer
     items = [item for of_task in selection.items.values() for item in of_task]
-    cases = sample_cases(read_records(folder), items, model=rows[-1], seed=settings.seed)
+    captions = {task.name for task in selection.tasks if task.metric == "cider"}
+    cases = sample_cases(read_records(folder), items, model=rows[-1], captions=captions, seed=settings.seed)
     for name, content in ((_PAGE_FILE, as_html(table, cases, facts)), (_CHART_FILE, as_svg(table))):
         with written_atomically(folder / name) as path:
             path.write_text(content, encoding="utf-8")
     # The paper's figures are of official benchmarks; mini's tasks bear the same names and are other tasks.
     has_figures = selection.collection == "official" and identity.entry is not None
     tasks = [task.name for task in selection.tasks] if has_figures else []
-    return Evaluation(
+    evaluation = Evaluation(
         collection=selection.collection,
         table=table,
         facts=facts,
@@ -287,6 +296,9 @@ def _evaluation(
         published=published(identity.entry.name, tasks) if identity.entry is not None else {},
         folder=folder,
     )
+    with written_atomically(folder / _RESULTS_FILE) as path:
+        path.write_text(json.dumps(without_nan(evaluation.as_record()), indent=1) + "\n", encoding="utf-8")
+    return evaluation
 
 
 def _versions() -> dict[str, str]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from vlinstruct.errors import MAX_MESSAGE_CHARACTERS, ImageError, shortened
 from vlinstruct.evaluation.answering import SCHEMA, answer
 from vlinstruct.evaluation.benchmark import WORDS, Item, Words
 from vlinstruct.evaluation.parts import ALONE, RECORDS_FILE, TIMES_FILE, Processes, gather, records_file
@@ -60,6 +61,7 @@ def run(
     generation: Mapping[str, GenerationSettings],
     facts: Mapping[str, Any] = MappingProxyType({}),
     processes: Processes = ALONE,
+    skip_images: int | None = None,
     on_item: Callable[[], None] = lambda: None,
     notify: Callable[[str], None] = lambda notice: None,
 ) -> None:
@@ -75,11 +77,12 @@ def run(
         generation: how answers are generated, by task.
         facts: what every record says of the run beside its item: seed, versions.
         processes: that share the chunks; all of them call this. The records are the same for any number.
+        skip_images: items that a process may leave out because their pictures cannot be read; None for any number.
         on_item: called for every item that is finished.
         notify: is told what a user should know.
 
     Raises:
-        InputError: the folder holds records of another run.
+        InputError: the folder holds records of another run, or more pictures cannot be read than may be left out.
         ResourceError: they cannot be written.
     """
     chunks = []
@@ -105,6 +108,7 @@ def run(
     ):
         for notice in writer.notices:
             notify(notice)
+        unreadable: dict[str, str] = {}  # why, by the item's id
         for model in models:
             load = cache(model.load)  # at the first chunk that has to be computed, if there is any
             # Every count-th chunk, not a run of them: tasks differ in cost, and so each process has its share of all.
@@ -122,12 +126,26 @@ def run(
                     for record in answered.records:
                         if not writer.is_done(record["id"]):  # of a chunk that a killed run had begun
                             writer.write(record)
-                    chunk_facts = {"model": model.name, "words": chunk.words, "task": chunk.task}
-                    times.write(json.dumps({**chunk_facts, **asdict(answered.times)}) + "\n")
-                    times.flush()
+                    if answered.times is not None:
+                        chunk_facts = {"model": model.name, "words": chunk.words, "task": chunk.task}
+                        times.write(json.dumps({**chunk_facts, **asdict(answered.times)}) + "\n")
+                        times.flush()
+                    for record in answered.records:
+                        item_id = record["id"].rsplit("/", 1)[1]
+                        if record["status"] != "ok" and item_id not in unreadable:
+                            unreadable[item_id] = record["message"]
+                            notify(record["message"])
+                    if skip_images is not None and len(unreadable) > skip_images:
+                        raise _too_many(unreadable, skip_images)
                 for _ in chunk.items:
                     on_item()
     gather(folder, keys, processes)
+
+
+def _too_many(unreadable: Mapping[str, str], skip_images: int) -> ImageError:
+    more = f" ({len(unreadable)} pictures cannot be read, --skip-images allows {skip_images})"
+    first = shortened(next(iter(unreadable.values())), MAX_MESSAGE_CHARACTERS - len(more))
+    return ImageError(first + more, code="image_unreadable")
 
 
 def _key(model: Contender, chunk: _Chunk, item: Item, generation: GenerationSettings) -> str:

@@ -82,6 +82,18 @@ def vqa_accuracy(prediction: str, answers: Sequence[str], normalizer: Normalizer
     return (to_those_who_gave_it + to_the_others) / num_answers
 
 
+def is_lavis_match(prediction: str, answer: str) -> bool:
+    """Returns whether two answers are equal by the rules of LAVIS' GQATask: no articles, no punctuation, digits.
+
+    Source: LAVIS, lavis/tasks/vqa.py, GQATask, which applies `processPunctuation` and `processDigitArticle` of its
+    VQAEval. lmms-eval compares texts as they are, without case and final punctuation (`accuracy.is_exact_match`).
+
+    >>> is_lavis_match("a table", "table"), is_lavis_match("Two", "2"), is_lavis_match("tables", "table")
+    (True, True, False)
+    """
+    return _normalize(_on_one_line(prediction)) == _normalize(_on_one_line(answer))
+
+
 def _official(prediction: str, answers: Sequence[str]) -> tuple[str, list[str]]:
     predicted, references = _on_one_line(prediction), [_on_one_line(answer) for answer in answers]
     if len(set(references)) == 1:  # the official code's own condition; "Yes" is wrong then where all ten wrote "yes"

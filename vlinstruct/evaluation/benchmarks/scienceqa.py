@@ -54,8 +54,8 @@ def _item(maker: ItemMaker, record: Record, name: str, load_picture: LoadPicture
         record,
         instruction=fill(_INSTRUCTION, question=record.text("question"), options=options(choices)),
         load_picture=load_picture,
-        references=[choices[record.index("answer", len(choices))]],
         candidates=choices,
+        target=record.index("answer", len(choices)),
     )
 
 

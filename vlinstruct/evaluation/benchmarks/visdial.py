@@ -46,8 +46,8 @@ def read(folder: Path) -> Iterator[Item]:
             last,
             instruction=fill(_INSTRUCTION, question=questions[last.index("question", len(questions))]),
             load_picture=picture(folder / _PICTURES, f"VisualDialog_{_SPLIT}_{name.zfill(_ID_DIGITS)}.jpg", dialogue),
-            references=[candidates[last.index("gt_index", len(candidates))]],
             candidates=candidates,
+            target=last.index("gt_index", len(candidates)),
         )
 
 

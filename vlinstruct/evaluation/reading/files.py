@@ -6,7 +6,7 @@ The authors' files come first: where they are all there, tables of the hub's bes
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from vlinstruct.evaluation.benchmark import Benchmark, Item
 from vlinstruct.evaluation.reading.hub_files import has_tables
 from vlinstruct.evaluation.reading.hub_tables import StoredPicture
 from vlinstruct.evaluation.reading.items import PictureFile
+from vlinstruct.media.images import DEFAULT_LIMITS, ImageLimits
 
 # The headers of a few pictures tell a wrong or half unpacked archive; nobody waits for those of all.
 _HEADERS_READ = 8
@@ -66,7 +67,9 @@ def ignores_tables(benchmark: Benchmark, folder: Path) -> bool:
     return not _missing_files(benchmark, folder) and has_tables(folder)
 
 
-def check(benchmark: Benchmark, folder: Path) -> FilesReport:
+def check(
+    benchmark: Benchmark, folder: Path, *, decode: bool = False, limits: ImageLimits = DEFAULT_LIMITS
+) -> FilesReport:
     """Looks for a benchmark's files, reads its annotations whole, and looks for every picture.
 
     The headers of the first few pictures are read. The first record that cannot be used ends the reading.
@@ -74,6 +77,8 @@ def check(benchmark: Benchmark, folder: Path) -> FilesReport:
     Args:
         benchmark: what is looked for.
         folder: where its files should be.
+        decode: read every picture whole, in place of some headers.
+        limits: how large a picture may be, and how whole it must be.
     """
     report = FilesReport(name=benchmark.task.name)
     missing = _missing_files(benchmark, folder)
@@ -98,7 +103,8 @@ def check(benchmark: Benchmark, folder: Path) -> FilesReport:
         report.problems.append(DataError.at(f"cannot compare {benchmark.task.name}", folder, why, advice).message)
     if not missing:
         try:
-            report.problems += _picture_problems(benchmark, pictures)
+            limited = [replace(picture, limits=limits) for picture in pictures]
+            report.problems += _picture_problems(benchmark, limited, decode=decode)
         except DataError as error:  # a table is damaged where its pictures are
             report.problems.append(error.message)
     return report
@@ -132,16 +138,21 @@ def _missing(benchmark: Benchmark, folder: Path, name: str) -> DataError:
     return DataError.at(f"cannot read {benchmark.task.name}", folder / name, why, advice, code="data_missing")
 
 
-def _picture_problems(benchmark: Benchmark, pictures: Sequence[PictureFile | StoredPicture]) -> Iterator[str]:
-    """Yields a line for all missing pictures together, and one for each of the first that cannot be read."""
+def _picture_problems(
+    benchmark: Benchmark, pictures: Sequence[PictureFile | StoredPicture], *, decode: bool
+) -> Iterator[str]:
+    """Yields a line for all missing pictures together, and one for each of those looked at that cannot be read."""
     missing = [picture for picture in pictures if not picture.is_there()]
     if missing:
         why = f"no such picture; {len(missing):,} of {len(pictures):,} are missing"
         advice = f"Get them from {benchmark.source}"
         yield DataError.at(f"cannot read {benchmark.task.name}", missing[0].place, why, advice).message
-    for picture in pictures[:_HEADERS_READ]:
+    for picture in pictures if decode else pictures[:_HEADERS_READ]:
         if picture.is_there():
             try:
-                picture.check()
+                if decode:
+                    picture()
+                else:
+                    picture.check()
             except ImageError as error:
                 yield error.message

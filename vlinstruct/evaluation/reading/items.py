@@ -111,8 +111,9 @@ class ItemMaker:
         *,
         instruction: str,
         load_picture: LoadPicture,
-        references: Sequence[str],
+        references: Sequence[str] = (),
         candidates: Sequence[str] = (),
+        target: int | None = None,
     ) -> Item:
         """Returns an item.
 
@@ -121,8 +122,9 @@ class ItemMaker:
             record: for messages.
             instruction: how it is asked.
             load_picture: gives its picture.
-            references: right answers, as the metric needs them.
+            references: right answers, as the metric needs them; the right candidate where there is a target.
             candidates: what is ranked.
+            target: the place of the right candidate, which may have the words of another one.
 
         Raises:
             DataError: another record has this id, or it is no id.
@@ -140,8 +142,9 @@ class ItemMaker:
             task=self._task.name,
             load_picture=load_picture,
             instructions={"canonical": check_instruction(instruction, what=record.place)},
-            references=tuple(references),
+            references=tuple(references) if target is None else (candidates[target],),
             candidates=tuple(candidates),
+            target=target,
         )
 
 

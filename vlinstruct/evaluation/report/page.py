@@ -14,14 +14,15 @@ import io
 import math
 import random
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from vlinstruct.errors import printable
 from vlinstruct.evaluation.benchmark import Item
-from vlinstruct.evaluation.report.table import Cell, Table
-from vlinstruct.evaluation.report.text import findings, spelled
+from vlinstruct.evaluation.report.scores import target_of
+from vlinstruct.evaluation.report.table import Cell, Column, Table
+from vlinstruct.evaluation.report.text import averaged, described, findings, spelled
 from vlinstruct.metrics.accuracy import is_exact_match, is_ranked_first
 from vlinstruct.metrics.bootstrap import Interval
 from vlinstruct.values import ROLES
@@ -46,14 +47,14 @@ class Answer:
         instruction: what was asked.
         ias: its score; None where it has none.
         text: what was answered: the likeliest candidate where the task ranks.
-        is_right: whether that is a reference, word for word.
+        is_right: whether it is one by the task's metric; None of captions, which are scored by likeness.
     """
 
     role: str
     instruction: str
     ias: float | None
     text: str
-    is_right: bool
+    is_right: bool | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,11 +77,18 @@ class Case:
 
     @property
     def is_failure(self) -> bool:
-        """Whether the chosen instruction's answer is wrong."""
-        return not next(answer for answer in self.answers if answer.role == self.chosen).is_right
+        """Whether the chosen instruction's answer is wrong; a caption's is neither right nor wrong."""
+        return next(answer for answer in self.answers if answer.role == self.chosen).is_right is False
 
 
-def sample_cases(records: Iterable[Mapping[str, Any]], items: Sequence[Item], *, model: str, seed: int) -> list[Case]:
+def sample_cases(
+    records: Iterable[Mapping[str, Any]],
+    items: Sequence[Item],
+    *,
+    model: str,
+    seed: int,
+    captions: Collection[str] = (),
+) -> list[Case]:
     """Samples a dozen cases of a model, failures first: four of them, or as many as there are.
 
     Args:
@@ -88,15 +96,18 @@ def sample_cases(records: Iterable[Mapping[str, Any]], items: Sequence[Item], *,
         items: of all tasks.
         model: the row of the table.
         seed: another one draws others.
+        captions: the tasks whose answers are captions.
     """
-    by_id = {str(record["id"]): record for record in records}
+    by_id = {str(record["id"]): record for record in records if record.get("status") != "error"}
     # Poor words where there are any: they leave optimization the most to do.
     words = "poor" if any("poor" in item.instructions for item in items) else "canonical"
     prefix = f"{model}/{words}"
     cases = [
-        _case_of(item, by_id[f"{prefix}/{item.id}"], by_id[f"{model}/canonical/{item.id}"])
+        _case_of(
+            item, by_id[f"{prefix}/{item.id}"], by_id[f"{model}/canonical/{item.id}"], is_caption=item.task in captions
+        )
         for item in items
-        if f"{prefix}/{item.id}" in by_id
+        if {f"{prefix}/{item.id}", f"{model}/canonical/{item.id}"} <= by_id.keys()
     ]
     rng = random.Random(f"cases/{seed}")
     failures = [case for case in cases if case.is_failure]
@@ -105,25 +116,25 @@ def sample_cases(records: Iterable[Mapping[str, Any]], items: Sequence[Item], *,
     return first + rng.sample(other_cases, min(NUM_CASES - len(first), len(other_cases)))
 
 
-def _case_of(item: Item, record: Mapping[str, Any], canonical: Mapping[str, Any]) -> Case:
-    answers = [_answer(record, role, role) for role in ROLES if role in record]
+def _case_of(item: Item, record: Mapping[str, Any], canonical: Mapping[str, Any], *, is_caption: bool) -> Case:
+    answers = [_answer(record, role, role, is_caption=is_caption) for role in ROLES if role in record]
     return Case(
         item=item,
         reference=Counter(record["references"]).most_common(1)[0][0],
-        answers=[*answers, _answer(canonical, "initial", "canonical")],
+        answers=[*answers, _answer(canonical, "initial", "canonical", is_caption=is_caption)],
         chosen=record["chosen"],
         reason=record["reason"],
     )
 
 
-def _answer(record: Mapping[str, Any], role: str, name: str) -> Answer:
+def _answer(record: Mapping[str, Any], role: str, name: str, *, is_caption: bool) -> Answer:
     wording, references = record[role], record["references"]
     text = wording["answer"]
-    is_right = any(is_exact_match(str(text), reference) for reference in references)
+    is_right = None if is_caption else any(is_exact_match(str(text), reference) for reference in references)
     if "candidates" in record:
         candidates = record["candidates"]
         text = candidates[min(range(len(candidates)), key=lambda place: wording["answer"][place])]
-        is_right = is_ranked_first(wording["answer"], candidates.index(references[0]))
+        is_right = is_ranked_first(wording["answer"], target_of(record))
     return Answer(role=name, instruction=wording["text"], ias=wording["ias"], text=text, is_right=is_right)
 
 
@@ -143,16 +154,32 @@ def as_html(table: Table, cases: Sequence[Case], facts: Mapping[str, Any]) -> st
     lines = [
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{_text(facts["id"])}</title>',
         f"<style>{_STYLE}</style><h1>Does instruction optimization help?</h1><p>{setting}</p>",
-        f"<p>Average over {len(table.tasks)} tasks relative to {_text(table.base.model)} on canonical words (100), "
+        f"<p>{averaged(table).capitalize()}, relative to {_text(table.base.model)} on canonical words (100), "
         "with 95 % intervals over resampled items.</p>",
         as_svg(table),
+        *_tasks(table),
         f"<h2>What follows</h2><p>Points; of shares 1 is all.</p><table>{''.join(rows)}</table>",
         f"<h2>{len(cases)} cases of {_text(table.models[-1])}, in {table.words[-1]} words</h2>",
         f"<p>Sampled by seed; {sum(case.is_failure for case in cases)} are failures: the chosen instruction's answer "
-        "equals no reference, word for word.</p>",
+        "equals no reference, word for word. Captions are scored by their likeness to the references, and have no "
+        "colour.</p>",
         *(line for case in cases for line in _case(case)),
     ]
     return "\n".join([*lines, "</html>", ""])
+
+
+def _tasks(table: Table) -> Iterator[str]:
+    """Yields the tasks' own metrics: plain and optimized answers of every model, in canonical and in poor words."""
+    columns: tuple[Column, ...] = ("plain", "AIO safe")
+    ways = [(words, column) for words in table.words if words != "paraphrased" for column in columns]
+    cells = [Cell(model, words, column) for model in table.models for words, column in ways]
+    heads = "".join(f"<th>{_text(cell.model)}, {cell.words}, {cell.column}</th>" for cell in cells)
+    yield f"<h2>Each task's own metric</h2><table><tr><th>task</th><th>items</th>{heads}</tr>"
+    for task in table.tasks:
+        scores = [f"<td>{spelled(table.task_score(cell, task.name), digits=3)}</td>" for cell in cells]
+        name = f"{task.name} ({task.metric.replace('_', ' ')})"
+        yield f"<tr><td>{_text(name)}</td><td>{_text(described(table, task))}</td>{''.join(scores)}</tr>"
+    yield "</table>"
 
 
 def _case(case: Case) -> Iterator[str]:
@@ -160,7 +187,8 @@ def _case(case: Case) -> Iterator[str]:
     case.item.load_picture().save(stream, "PNG")
     embedded = f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"
     yield f'<div class="case"><img alt="" width="{_SHOWN_PX}" src="{embedded}"><div>'
-    yield f"<b>{_text(case.item.id)}</b> right: {_text(case.reference)}"
+    references = _text("\n".join(dict.fromkeys(case.item.references)))
+    yield f'<b>{_text(case.item.id)}</b> right: <span title="{references}">{_text(case.reference)}</span>'
     yield "<table><tr><th></th><th>instruction</th><th>IAS</th><th>answer</th></tr>"
     yield from (_row(answer, is_chosen=answer.role == case.chosen) for answer in case.answers)
     yield f'</table><span class="quiet">{_text(case.reason)}</span></div></div>'
@@ -168,7 +196,7 @@ def _case(case: Case) -> Iterator[str]:
 
 def _row(answer: Answer, *, is_chosen: bool) -> str:
     ias = "" if answer.ias is None else f"{answer.ias:.4f}"
-    rightness = "right" if answer.is_right else "wrong"
+    rightness = {True: "right", False: "wrong", None: ""}[answer.is_right]
     cells = f"<td>{answer.role}</td><td>{_text(answer.instruction)}</td><td>{ias}</td>"
     return f'<tr class="{"chosen" if is_chosen else ""}">{cells}<td class="{rightness}">{_text(answer.text)}</td></tr>'
 

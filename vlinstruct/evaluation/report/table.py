@@ -3,9 +3,10 @@
 The columns are the ways to choose among an item's three instructions; all are read from the same records, so that no
 way is scored on answers that another did not have.
 
-A task's score is its metric over all items. Averages over tasks are of scores relative to the first model's plain
-answers in canonical words, in percent, so that CIDEr, which is not bounded by 1, does not dominate. A resample draws
-items of every task anew, the same for all cells (paired); CIDEr's document frequencies stay those of the whole set.
+A task's score is its metric over all items whose pictures could be read, the same for every cell. Averages over tasks
+are of scores relative to the first model's plain answers in canonical words, in percent, so that CIDEr, which is not
+bounded by 1, does not dominate. A resample draws items of every task anew, the same for all cells (paired); CIDEr's
+document frequencies stay those of the whole set.
 
 Legend: N items of a task, R resamples.
 """
@@ -13,9 +14,9 @@ Legend: N items of a task, R resamples.
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,8 +25,15 @@ from numpy.typing import NDArray
 
 from vlinstruct.evaluation.benchmark import WORDS, Task, Words
 from vlinstruct.evaluation.parts import RECORDS_FILE, TIMES_FILE
-from vlinstruct.evaluation.report.scores import TextRules, task_scores
-from vlinstruct.metrics.bootstrap import Interval, interval, resampled_rows
+from vlinstruct.evaluation.report.scores import (
+    IntervalMethod,
+    TaskSize,
+    TextRules,
+    lavis_scores,
+    task_interval,
+    task_scores,
+)
+from vlinstruct.metrics.bootstrap import NUM_RESAMPLES, Interval, interval, resampled_rows, wilson
 from vlinstruct.metrics.captions import CaptionTokenizer, tokenized
 from vlinstruct.metrics.vqa_accuracy import Normalizer
 
@@ -99,7 +107,9 @@ class Table:
         models: the rows; the first is what the others are relative to.
         words: how the items were asked, canonical words first.
         columns: the ways to choose an instruction.
-        scores: by cell and task.
+        scores: by cell and task; NaN where a metric does not exist.
+        lavis_scores: exact match with LAVIS' normalisation, where it differs from ours on some answer.
+        sizes: of how many items each task's scores are.
         seconds: per item, by cell.
         caption_tokenizer: what CIDEr's captions were tokenized by; None where no task has captions.
     """
@@ -109,7 +119,9 @@ class Table:
     words: Sequence[Words]
     columns: Sequence[Column]
     scores: Mapping[tuple[Cell, str], NDArray[np.float64]]
+    sizes: Mapping[str, TaskSize]
     seconds: Mapping[Cell, float]
+    lavis_scores: Mapping[tuple[Cell, str], NDArray[np.float64]] = field(default_factory=dict)
     caption_tokenizer: CaptionTokenizer | None = None
 
     @property
@@ -117,9 +129,27 @@ class Table:
         """What everything is relative to."""
         return Cell(self.models[0], "canonical", "plain")
 
+    @property
+    def measured_tasks(self) -> Sequence[Task]:
+        """The tasks that have a score: averages are over these."""
+        return [task for task in self.tasks if np.isfinite(self.scores[self.base, task.name][0])]
+
     def task_score(self, cell: Cell, task: str) -> Interval:
         """Returns a task's score, in the metric's own unit, 1 for all right."""
-        return interval(self.scores[cell, task])
+        return self._task_interval(cell, task)[0]
+
+    def interval_method(self, cell: Cell, task: str) -> IntervalMethod:
+        """Returns how the interval of a task's score was found."""
+        return self._task_interval(cell, task)[1]
+
+    def _task_interval(self, cell: Cell, name: str) -> tuple[Interval, IntervalMethod]:
+        task = next(task for task in self.tasks if task.name == name)
+        return task_interval(task, self.scores[cell, name], self.sizes[name])
+
+    def lavis_score(self, cell: Cell, task: str) -> Interval | None:
+        """Returns a task's exact match with LAVIS' normalisation; None where it is ours."""
+        scores = self.lavis_scores.get((cell, task))
+        return None if scores is None else wilson(float(scores[0]), self.sizes[task].num_items)
 
     def average(self, cell: Cell) -> Interval:
         """Returns the average over tasks relative to the base, in percent."""
@@ -149,7 +179,11 @@ class Table:
 
     def _relative(self, cell: Cell) -> NDArray[np.float64]:
         with np.errstate(divide="ignore", invalid="ignore"):  # a resample of few items may hold no right answer
-            shares = [self.scores[cell, task.name] / self.scores[self.base, task.name] for task in self.tasks]
+            tasks = self.measured_tasks
+            shares = [self.scores[cell, task.name] / self.scores[self.base, task.name] for task in tasks]
+        # A resample on which a task does not exist has no average: `interval` leaves it out.
+        if not shares:
+            return np.full(1 + NUM_RESAMPLES, np.nan)
         mean: NDArray[np.float64] = _PERCENT * np.mean(shares, axis=0)
         return mean
 
@@ -173,7 +207,11 @@ def read_table(
         normalizer: of VQA accuracy.
         notify: is told what a user should know.
     """
-    all_records = read_records(folder)
+    everything = read_records(folder)
+    # Without its picture in one cell an item counts in none: what is compared is paired item by item.
+    skipped = {item_of(record): record["task"] for record in everything if record.get("status") == "error"}
+    all_records = [record for record in everything if item_of(record) not in skipped]
+    num_skipped = Counter(skipped.values())
     records, columns = _grouped(all_records), columns_of(all_records)
     all_words = [words for words in WORDS if any(words == group_words for _, group_words, _ in records)]
     cells = [Cell(model, words, column) for model in models for words in all_words for column in columns]
@@ -187,14 +225,23 @@ def read_table(
     )
     rules = TextRules(normalizer=normalizer, captions=tokenized(captions, notify))
     scores: dict[tuple[Cell, str], NDArray[np.float64]] = {}
+    lavis: dict[tuple[Cell, str], NDArray[np.float64]] = {}
+    sizes = {task.name: _size_of(task, records[models[0], "canonical", task.name], num_skipped) for task in tasks}
     for task in tasks:
+        if not sizes[task.name].num_items:
+            scores |= {(cell, task.name): np.full(1 + NUM_RESAMPLES, np.nan) for cell in cells}
+            continue
         # One draw for all cells of a task, whose records are in one order: what is compared is paired item by item.
-        rows = resampled_rows(len(records[models[0], "canonical", task.name]), seed)
+        rows = resampled_rows(sizes[task.name].num_items, seed)
         for cell in cells:
             words = "canonical" if cell.column == "always canonical" else cell.words
             cell_records = records[cell.model, words, task.name]
             answers = [wording_of(record, cell.column)["answer"] for record in cell_records]
             scores[cell, task.name] = task_scores(task, cell_records, answers, rows, rules)
+            if task.metric == "accuracy":
+                lavis[cell, task.name] = lavis_scores(cell_records, answers, rows)
+    differing = {task for (cell, task), values in lavis.items() if values[0] != scores[cell, task][0]}
+    lavis = {(cell, task): values for (cell, task), values in lavis.items() if task in differing}
     seconds = _seconds(folder / TIMES_FILE, cells)
     return Table(
         tasks=tasks,
@@ -202,9 +249,22 @@ def read_table(
         words=all_words,
         columns=columns,
         scores=scores,
+        lavis_scores=lavis,
+        sizes=sizes,
         seconds=seconds,
         caption_tokenizer=rules.captions.tokenizer if rules.captions.tokens else None,
     )
+
+
+def item_of(record: Mapping[str, Any]) -> str:
+    """Returns the id of a record's item; records are named model/words/item."""
+    return str(record["id"]).rsplit("/", 1)[1]
+
+
+def _size_of(task: Task, records: Sequence[Mapping[str, Any]], num_skipped: Mapping[str, int]) -> TaskSize:
+    num_positive = sum(record["references"] == ["yes"] for record in records)
+    smaller = min(num_positive, len(records) - num_positive) if task.metric == "roc_auc" else None
+    return TaskSize(num_items=len(records), num_skipped=num_skipped[task.name], smaller_class=smaller)
 
 
 def read_records(folder: Path) -> list[Mapping[str, Any]]:

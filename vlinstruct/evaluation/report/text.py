@@ -5,9 +5,10 @@ The first block is the paper's table 2 in points relative to vanilla; the others
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
-from vlinstruct.evaluation.benchmark import Words
+from vlinstruct.evaluation.benchmark import Task, Words
 from vlinstruct.evaluation.report.table import Cell, Table
 from vlinstruct.metrics.bootstrap import Interval
 
@@ -46,10 +47,12 @@ def as_record(table: Table, facts: dict[str, Any]) -> dict[str, Any]:
                 "column": cell.column,
                 "average": _pair(table.average(cell)),
                 "seconds_per_item": table.seconds[cell],
-                "tasks": {task.name: _pair(table.task_score(cell, task.name)) for task in table.tasks},
+                "tasks": {task.name: _task_record(table, cell, task) for task in table.tasks},
             }
             for cell in cells
         ],
+        "items": {name: size.num_items for name, size in table.sizes.items()},
+        "skipped": {name: size.num_skipped for name, size in table.sizes.items()},
         "findings": {name: _pair(value) for name, value in findings(table).items()},
     }
 
@@ -88,7 +91,7 @@ def _against_first(table: Table, model: str, words: Words) -> dict[str, Interval
 
 
 def _averages(table: Table, words: Words) -> list[str]:
-    lines = [f"{words} words: average over {len(table.tasks)} tasks, {table.base.model} on canonical words = 100"]
+    lines = [f"{words} words: {averaged(table)}, {table.base.model} on canonical words = 100"]
     width = max(len(model) for model in table.models)
     for model in table.models:
         for column in table.columns:
@@ -105,22 +108,65 @@ def _task_scores(table: Table) -> list[str]:
     cells = [
         (f"{model}, {words}, {column}", Cell(model, words, column)) for model in table.models for words, column in ways
     ]
-    lines = ["each task's own metric"]
+    width = max(len(name) for name, _ in cells)
+    lines = ["each task's own metric, with 95 % intervals (of shares Wilson's)"]
     for task in table.tasks:
-        lines.append(f"  {task.name} ({task.metric})")
-        lines += [f"    {name:36} {spelled(table.task_score(cell, task.name), digits=3)}" for name, cell in cells]
+        lines.append(f"  {task.name} ({task.metric}): {described(table, task)}")
+        for name, cell in cells:
+            lines.append(f"    {name:{width}} {spelled(table.task_score(cell, task.name), digits=3)}")
+            if (lavis := table.lavis_score(cell, task.name)) is not None:
+                lines.append(f"    {'':{width}} {spelled(lavis, digits=3)} with LAVIS' normalisation")
     return lines
 
 
-def spelled(interval: Interval, *, signed: bool = False, digits: int = 2) -> str:
-    """Returns a value with its interval.
+def averaged(table: Table) -> str:
+    """Says what an average is over: a task without a score has no part in it."""
+    count, total = len(table.measured_tasks), len(table.tasks)
+    tasks = "1 task" if count == 1 else f"{count} tasks"
+    return f"average over {tasks}" if count == total else f"average over {tasks} of {total}"
 
+
+def described(table: Table, task: Task) -> str:
+    """Says of how many items a task's scores are, and what of them is missing."""
+    size = table.sizes[task.name]
+    parts = [f"{size.num_items:,} items"]
+    if size.num_skipped:
+        parts.append(f"{size.num_skipped:,} left out, whose pictures cannot be read")
+    if size.smaller_class == 0 and size.num_items:
+        parts.append("all of one class, of which there is no area")
+    return ", ".join(parts)
+
+
+def spelled(interval: Interval, *, signed: bool = False, digits: int = 2) -> str:
+    """Returns a value with its interval; what does not exist is undefined.
+
+    >>> spelled(Interval(value=float("nan"), low=float("nan"), high=float("nan")))
+    'undefined'
     >>> spelled(Interval(value=1.0, low=-0.5, high=2.0), signed=True)
     '+1.00 [-0.50, +2.00]'
     """
+    if math.isnan(interval.value):
+        return "undefined"
     sign = "+" if signed else ""
     return f"{interval.value:{sign}.{digits}f} [{interval.low:{sign}.{digits}f}, {interval.high:{sign}.{digits}f}]"
 
 
+def _task_record(table: Table, cell: Cell, task: Task) -> dict[str, Any]:
+    """Returns a task's score, of how many items it is and how its interval was found."""
+    size, method = table.sizes[task.name].num_items, table.interval_method(cell, task.name)
+    record = {**_pair(table.task_score(cell, task.name)), "n": size, "method": method}
+    lavis = table.lavis_score(cell, task.name)
+    return record if lavis is None else {**record, "lavis": _pair(lavis)}
+
+
 def _pair(interval: Interval) -> dict[str, float]:
     return {"value": interval.value, "low": interval.low, "high": interval.high}
+
+
+def without_nan(value: Any) -> Any:
+    """Returns a value with null for NaN and infinity, which JSON does not have: a score relative to none at all."""
+    if isinstance(value, dict):
+        return {name: without_nan(field) for name, field in value.items()}
+    if isinstance(value, list):
+        return [without_nan(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
