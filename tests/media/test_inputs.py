@@ -1,5 +1,6 @@
 """What a user types for IMAGE becomes the right list, in the right order, with everything skipped counted."""
 
+import glob
 import io
 import os
 import time
@@ -238,3 +239,21 @@ def test_image_extensions(name, expected):
 def test_an_empty_path_is_not_the_working_folder():
     with pytest.raises(ImageError, match="the path is empty"):
         list_images([""])
+
+
+@pytest.mark.parametrize("pattern", ["**/*.png", "x/**", "./**/*.png", "*/**/b.png", "**/x/**/*.png", "**/[[]1]/*.png"])
+def test_a_glob_over_folders_matches_what_pythons_does(pattern, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.png", "x/b.png", "x/y/c.png", "x/.h/d.png", ".e/f.png", "x/[1]/g.png", "z.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    right = sorted(path for path in set(glob.glob(pattern, recursive=True)) if not os.path.isdir(path))
+    assert sorted(item.id for item in list_images([pattern]).items) == right
+
+
+def test_a_glob_enters_no_folder_through_a_link(image_file, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    image_file("a.png")
+    for link in ("l1", "l2"):
+        (tmp_path / link).symlink_to(".")
+    assert [item.id for item in list_images(["**/*.png"]).items] == ["a.png"]

@@ -206,11 +206,30 @@ def _from_url(text: str, scheme: str, options: ListingOptions) -> ImageInput:
 
 def _in_glob(pattern: str, skipped: Counter[str]) -> Iterator[ImageInput]:
     # As the shell would: whatever matches, whatever it is called; only folders are left out.
-    for path in sorted(glob.iglob(pattern, recursive=True), key=os.fsencode):
+    for path in sorted(set(_matches(pattern)), key=os.fsencode):
         if os.path.isdir(path):
             skipped["folders"] += 1
         else:
             yield ImageInput(id=path, source=Path(path))
+
+
+def _matches(pattern: str) -> Iterator[str]:
+    """Yields what a glob matches, as `glob` does, but `**` enters no folder through a link.
+
+    Two links of a folder to itself have 2^40 paths within forty steps, and glob walks all of them.
+    """
+    parts = pattern.split(os.sep)
+    if "**" not in parts:
+        yield from glob.iglob(pattern)
+        return
+    place = parts.index("**")
+    head, rest = os.sep.join(parts[:place]), os.sep.join(parts[place + 1 :]) or "*"
+    tops = glob.iglob(head) if head else [os.sep if place else ""]
+    for top in tops:
+        for folder, names, _ in os.walk(top or os.curdir):
+            names[:] = [name for name in names if not name.startswith(".")]
+            inside = folder if top else os.path.relpath(folder).removeprefix(os.curdir)
+            yield from _matches(os.path.join(glob.escape(inside), rest))
 
 
 def _in_folder(folder: str, options: ListingOptions, skipped: Counter[str]) -> Iterator[ImageInput]:

@@ -121,3 +121,10 @@ def test_an_answer_is_text_and_never_markup(table: Table) -> None:
     assert reader.said.count("<script>alert(1)</script>\\x1b[2J") == 3 * NUM_CASES
     assert reader.tags.count("img") == NUM_CASES
     assert "12 are failures" in reader.said
+
+
+def test_a_caption_is_neither_right_nor_wrong_and_its_references_are_all_there() -> None:
+    captioned = [{**one, "references": ["a red star", "one star"]} for one in records(NUM_ITEMS, text="a star")]
+    cases = sample_cases(captioned, ITEMS, model="a", seed=0, captions={"gqa"})
+    assert {answer.is_right for case in cases for answer in case.answers} == {None}
+    assert not any(case.is_failure for case in cases)

@@ -11,7 +11,7 @@ import pytest
 
 from vlinstruct.evaluation.benchmark import WORDS, Task
 from vlinstruct.evaluation.report.table import COLUMNS, Cell, Table, read_table, wording_of
-from vlinstruct.evaluation.report.text import as_record, as_text, findings
+from vlinstruct.evaluation.report.text import as_record, as_text, findings, without_nan
 from vlinstruct.metrics.roc_auc import roc_auc
 
 GQA = Task(name="gqa", metric="accuracy")
@@ -177,3 +177,64 @@ def test_vqa_accuracy_is_that_of_the_normalizer(tmp_path: Path) -> None:
     }
     assert scores["official"] == scores["evalai"] == pytest.approx((2 / 3 * 3 + 1) / 4)
     assert scores["lavis"] == pytest.approx(3 / 4 / 3)
+
+
+def answered(task: str, answers: list[Any], **fields: Any) -> list[dict[str, Any]]:
+    """Records of a task in which every instruction got the same answer."""
+    return [
+        {**record(f"a/{words}/{task}-{number}", answer, answer, answer), **fields}
+        for words in WORDS
+        for number, answer in enumerate(answers)
+    ]
+
+
+def test_an_area_of_one_class_is_undefined_everywhere_and_leaves_the_average_to_the_others(tmp_path: Path) -> None:
+    one_class = answered("hatefulmemes", [[0.5, 1.5]] * 4, candidates=["yes", "no"], references=["yes"])
+    write(tmp_path, answered("gqa", ["yes", "yes", "no", "no"]) + one_class)
+    table = read_table(tmp_path, [GQA, MEMES], ["a"], seed=0)
+    text, cells = as_text(table), as_record(table, {"id": "x"})["cells"]
+    assert "average over 1 task of 2" in text
+    assert "hatefulmemes (roc_auc): 4 items, all of one class" in text
+    assert "0.500" not in text.split("hatefulmemes (roc_auc)")[1]
+    assert all(np.isnan(cell["tasks"]["hatefulmemes"]["value"]) for cell in cells)
+    assert {cell["tasks"]["hatefulmemes"]["method"] for cell in cells} == {"none"}
+    assert table.average(Cell("a", "poor", "plain")).value == 100
+    assert without_nan(cells[0]["tasks"]["hatefulmemes"])["value"] is None
+
+
+def test_shares_have_wilsons_interval_and_say_of_how_many_items(tmp_path: Path) -> None:
+    write(tmp_path, answered("gqa", ["yes"] * 5))
+    cell = as_record(read_table(tmp_path, [GQA], ["a"], seed=0), {"id": "x"})["cells"][0]["tasks"]["gqa"]
+    assert (cell["value"], cell["high"], cell["n"], cell["method"]) == (1.0, 1.0, 5, "wilson")
+    assert cell["low"] == pytest.approx(1 / (1 + 1.959963985**2 / 5))  # Wilson's, of all right
+
+
+def test_the_right_candidate_is_found_by_its_place_among_equal_texts(tmp_path: Path) -> None:
+    same = {"candidates": ["no", "maybe", "no"], "references": ["no"]}
+    write(tmp_path, answered("visdial", [[1.0, 2.0, 1.5]], target=2, **same))
+    assert read_table(tmp_path, [VISDIAL], ["a"], seed=0).task_score(Cell("a", "poor", "plain"), "visdial").value == 0.5
+    write(tmp_path, answered("visdial", [[1.0, 2.0, 1.0]], target=2, **same))  # the first of equals comes first
+    assert read_table(tmp_path, [VISDIAL], ["a"], seed=0).task_score(Cell("a", "poor", "plain"), "visdial").value == 0.5
+
+
+def test_lavis_normalisation_stands_beside_exact_match_where_they_differ(tmp_path: Path) -> None:
+    write(tmp_path, answered("gqa", ["a table", "Table.", "chair", "two"], references=["table"]))
+    table = read_table(tmp_path, [GQA], ["a"], seed=0)
+    cell = Cell("a", "canonical", "plain")
+    lavis = table.lavis_score(cell, "gqa")
+    assert lavis is not None
+    assert (table.task_score(cell, "gqa").value, lavis.value) == (0.25, 0.5)
+    assert "with LAVIS' normalisation" in as_text(table)
+    write(tmp_path, answered("gqa", ["table", "chair"], references=["table"]))
+    assert read_table(tmp_path, [GQA], ["a"], seed=0).lavis_score(cell, "gqa") is None
+
+
+def test_an_item_that_is_missing_in_one_cell_counts_in_none(tmp_path: Path) -> None:
+    records = answered("gqa", ["yes", "no", "no"])
+    failed = {"id": "a/poor/gqa-0", "task": "gqa", "status": "error", "code": "image_missing", "message": "why"}
+    write(tmp_path, [failed if one["id"] == failed["id"] else one for one in records])
+    table = read_table(tmp_path, [GQA], ["a"], seed=0)
+    assert (table.sizes["gqa"].num_items, table.sizes["gqa"].num_skipped) == (2, 1)
+    assert table.task_score(Cell("a", "canonical", "plain"), "gqa").value == 0
+    write(tmp_path, [{**failed, "id": one["id"]} for one in records])
+    assert "undefined" in as_text(read_table(tmp_path, [GQA], ["a"], seed=0))

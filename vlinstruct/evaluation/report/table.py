@@ -213,7 +213,8 @@ def read_table(
     all_records = [record for record in everything if item_of(record) not in skipped]
     num_skipped = Counter(skipped.values())
     records, columns = _grouped(all_records), columns_of(all_records)
-    all_words = [words for words in WORDS if any(words == group_words for _, group_words, _ in records)]
+    words_of_records = {str(record["id"]).rsplit("/", 2)[1] for record in everything}
+    all_words = [words for words in WORDS if words in words_of_records]
     cells = [Cell(model, words, column) for model in models for words in all_words for column in columns]
     # What CIDEr reads in any cell, references and answers, is tokenized together: one start of Java for the table.
     caption_tasks = {task.name for task in tasks if task.metric == "cider"}
