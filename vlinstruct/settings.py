@@ -16,6 +16,9 @@ Select = Literal["safe", "paper"]
 """The rules of `instruction/choose.py`, which has one function for each."""
 Quantization = Literal["8bit", "4bit"]
 
+MAX_NEW_TOKENS = 4_096
+"""The most tokens of an answer or an instruction: far above what the models of this package write."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationSettings:
@@ -43,7 +46,10 @@ class GenerationSettings:
 
     def __post_init__(self) -> None:
         require(
-            (1 <= self.max_new_tokens <= 4096, f"max_new_tokens must be 1 to 4096, got {self.max_new_tokens}"),
+            (
+                1 <= self.max_new_tokens <= MAX_NEW_TOKENS,
+                f"max_new_tokens must be 1 to {MAX_NEW_TOKENS}, got {self.max_new_tokens}",
+            ),
             (1 <= self.num_beams <= 64, f"num_beams must be 1 to 64, got {self.num_beams}"),
             (math.isfinite(self.length_penalty), f"length_penalty must be finite, got {self.length_penalty}"),
             (
@@ -77,7 +83,10 @@ class OptimizationSettings:
         certainty = self.least_certainty
         require(
             (self.select in get_args(Select), f"select must be {' or '.join(get_args(Select))}, got {self.select!r}"),
-            (1 <= self.max_new_tokens <= 4096, f"max_new_tokens must be 1 to 4096, got {self.max_new_tokens}"),
+            (
+                1 <= self.max_new_tokens <= MAX_NEW_TOKENS,
+                f"max_new_tokens must be 1 to {MAX_NEW_TOKENS}, got {self.max_new_tokens}",
+            ),
             (0 <= (certainty or 0) <= 1, f"least_certainty must be 0 to 1, got {certainty}"),
         )
 
@@ -120,3 +129,7 @@ class RunSettings:
     allow_truncated: bool = False
     max_failures: int | None = None
     overwrite: bool = False
+
+
+def _out_of_range(max_new_tokens: int) -> str:
+    return f"max_new_tokens must be 1 to {MAX_NEW_TOKENS}, got {max_new_tokens}"

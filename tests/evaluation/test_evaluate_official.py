@@ -237,3 +237,12 @@ def test_a_jpeg_that_was_cut_off_is_answered_where_that_is_allowed(
     picture.write_bytes(whole)
     run(*arguments, "-o", tmp_path / "whole")
     assert records(tmp_path / "cut") == records(tmp_path / "whole")
+
+
+def test_overwrite_replaces_the_records_of_another_run(tmp_path: Path) -> None:
+    write(tmp_path, "vsr")
+    arguments = ("vsr", "--data", tmp_path, "--backbone", "mini", "-o", tmp_path / "out")
+    assert run(*arguments).exit_code == 0
+    other = (*arguments, "--dtype", "bfloat16")
+    assert "--overwrite" in run(*other).refusal(4)
+    assert run(*other, "--overwrite").exit_code == 0

@@ -36,6 +36,9 @@ def evaluate(
             "--output", "-o", help="The folder of the records; an earlier run is resumed.", rich_help_panel=OUTPUT
         ),
     ] = Path("evaluation"),
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an earlier run's records.", rich_help_panel=OUTPUT)
+    ] = False,
     against: Annotated[
         Path | None,
         typer.Option(
@@ -108,6 +111,7 @@ def evaluate(
                 seed=seed,
                 ocr=reading.ocr,
                 skip_images=reading.skip_images,
+                overwrite=overwrite,
                 max_pixels=reading.max_pixels,
                 allow_truncated=reading.allow_truncated,
                 batch_size=batch_size,

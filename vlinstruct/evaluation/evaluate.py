@@ -25,7 +25,7 @@ from typing import Any
 
 from vlinstruct.backends.registry import default_backbone, find, find_adapter
 from vlinstruct.errors import UsageError
-from vlinstruct.evaluation.parts import ALONE, RECORDS_FILE, Processes
+from vlinstruct.evaluation.parts import ALONE, RECORDS_FILE, Processes, remove_records
 from vlinstruct.evaluation.reading.ocr_tokens import Ocr
 from vlinstruct.evaluation.report.differences import Differences, differences, other_records
 from vlinstruct.evaluation.report.page import as_html, as_svg, sample_cases
@@ -208,6 +208,8 @@ def evaluate(
         contenders = [_contender(name, adapters_of[name], identity, settings) for name in adapters_of]
         revision = {} if identity.revision is None else {"revision": identity.revision}
         folder.mkdir(parents=True, exist_ok=True)
+        if settings.overwrite:
+            remove_records(folder, processes)
         num_answers = sum(len(item.instructions) for items in selection.items.values() for item in items)
         with progress(len(contenders) * num_answers) as advance:
             run(

@@ -67,3 +67,12 @@ def gather(folder: Path, keys: Mapping[str, str], processes: Processes) -> None:
         for part in parts:  # only now: a crash before leaves parts, which the next run gathers
             part.unlink()
     processes.wait()
+
+
+def remove_records(folder: Path, processes: Processes) -> None:
+    """Removes what an earlier run left of records and times. All processes call this."""
+    processes.wait()
+    if processes.rank == 0:
+        for path in [folder / RECORDS_FILE, folder / TIMES_FILE, *folder.glob(_PART.replace("{}", "*"))]:
+            path.unlink(missing_ok=True)
+    processes.wait()

@@ -44,6 +44,7 @@ class EvaluationSettings:
         max_new_tokens: most tokens of an answer.
         repetition_penalty: above 1: tokens that an answer has are less likely.
         skip_images: items that may be left out because their pictures cannot be read; None for any number.
+        overwrite: replace what an earlier run left in the folder, in place of resuming it.
         max_pixels: larger pictures are refused before they are decoded.
         allow_truncated: read what is there of a JPEG that was cut off.
         vqa_normalizer: whose rules make two answers equal: VQA v2.0's code, LAVIS' or lmms-eval's.
@@ -62,6 +63,7 @@ class EvaluationSettings:
     max_new_tokens: int | None = None
     repetition_penalty: float | None = None
     skip_images: int | None = None
+    overwrite: bool = False
     max_pixels: int = 50_000_000
     allow_truncated: bool = False
     vqa_normalizer: Normalizer = "official"

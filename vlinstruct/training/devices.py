@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from vlinstruct.backends.instructblip.language_model import LanguageModel
-from vlinstruct.errors import InputError, UsageError
+from vlinstruct.errors import InputError, UsageError, shortened
 
 
 class Devices:
@@ -33,6 +33,7 @@ class Devices:
     def __init__(self, *, cpu: bool = False, report_to: str | None = None, folder: Path | None = None) -> None:
         from accelerate import Accelerator
 
+        launched()  # accelerate's own errors would be tracebacks
         self.accelerator = Accelerator(cpu=cpu or not _has_accelerator(), log_with=report_to, project_dir=folder)
         self.report_to = report_to
 
@@ -137,14 +138,39 @@ def launched() -> tuple[int, int]:
     """Returns this process' rank and how many processes torchrun or accelerate launched; (0, 1) where neither did.
 
     Both say it in the environment, which costs nothing to read; accelerate itself would set up torch.distributed.
+
+    Raises:
+        UsageError: the environment says it in part, as a cluster's job may, or not in numbers.
     """
-    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    count = _whole_number("WORLD_SIZE", 1)
+    rank = _whole_number("RANK", 0)
+    if count < 2:
+        return 0, 1
+    missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]
+    if missing:
+        problem = f"WORLD_SIZE is {count}, but {' and '.join(missing)} missing in the environment"
+        raise UsageError(problem, advice="Start with torchrun or accelerate launch, or unset WORLD_SIZE.")
+    for name in ("LOCAL_RANK", "MASTER_PORT"):
+        _whole_number(name, 0)
+    if rank >= count:
+        raise UsageError(f"RANK is {rank}, of {count} processes (WORLD_SIZE)", advice="Count them from 0.")
+    return rank, count
+
+
+def _whole_number(name: str, default: int) -> int:
+    """Returns a variable of the environment that holds a number from 0."""
+    text = os.environ.get(name) or str(default)
+    if not (text.isascii() and text.isdecimal() and len(text) < 10):
+        problem = f"${name} is {shortened(text, 40)}, a whole number was expected"
+        raise UsageError(problem, advice="Start with torchrun or accelerate launch, or unset it.")
+    return int(text)
 
 
 def is_main_process() -> bool:
     """Returns whether this process writes the files and speaks, of those that were launched together."""
     from accelerate import PartialState
 
+    launched()  # accelerate's own errors would be tracebacks
     return bool(PartialState().is_main_process)
 
 

@@ -313,7 +313,9 @@ def test_a_process_takes_its_rank_and_device_from_accelerate(
 ) -> None:
     started = SimpleNamespace(process_index=1, num_processes=2, device=torch.device("cpu"))
     monkeypatch.setitem(sys.modules, "accelerate", SimpleNamespace(Accelerator=lambda: started))
-    monkeypatch.setenv("WORLD_SIZE", "2")
+    launched = {"WORLD_SIZE": "2", "RANK": "1", "MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}
+    for name, value in launched.items():
+        monkeypatch.setenv(name, value)
     model = plugin.Simple(pretrained=str(tiny_folders["t5"]), device="cuda:7")
     assert (model.rank, model.world_size, model.device.type) == (1, 2, "cpu")
     assert model.accelerator is started

@@ -77,7 +77,8 @@ def test_until_is_one_text_or_several(until: object, expected: tuple[str, ...]) 
     ("asked", "message"),
     [
         ({"num_beams": "many"}, "cannot use generation_kwargs (num_beams): 'many' is no number"),
-        ({"max_new_tokens": 16384}, "max_new_tokens must be 1 to 4096, got 16384"),
+        ({"max_new_tokens": 0}, "max_new_tokens must be 1 to 4096, got 0"),
+        ({"max_new_tokens": float("inf")}, "cannot use generation_kwargs (max_new_tokens): inf is no finite number"),
         ({"num_beams": 5, "temperature": 1.0}, "sampling needs num_beams 1"),
     ],
 )
@@ -104,3 +105,10 @@ def test_only_sampling_has_another_seed_when_it_is_repeated() -> None:
 
 def test_examples_are_true() -> None:
     assert doctest.testmod(plugin_settings).failed == 0
+
+
+def test_more_tokens_than_are_ever_written_are_clamped_and_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(2):
+        generation = read_generation({"max_new_tokens": 49_152}, GenerationSettings())
+        assert generation.settings.max_new_tokens == 4096
+    assert [record.getMessage() for record in caplog.records] == ["max_new_tokens is 49152: at most 4096 are written"]

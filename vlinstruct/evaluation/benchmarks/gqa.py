@@ -69,6 +69,6 @@ BENCHMARK = Benchmark(
     example='{"201": {"question": "What is on the shelf?", "answer": "vase", "imageId": "n15", "isBalanced": true, '
     '"fullAnswer": "The vase is on the shelf."}}',
     read=read,
-    hub=f"lmms-lab/GQA, {_CONFIG}_instructions and {_CONFIG}_images",
+    hub=f"lmms-lab-encoder/GQA (until July 2026 lmms-lab/GQA), {_CONFIG}_instructions and {_CONFIG}_images",
     copy=_COPY,
 )

@@ -9,6 +9,7 @@ On the hub a row has `question_id`, `question`, `choices` as one text with comma
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from vlinstruct.evaluation.reading.items import ItemMaker, LoadPicture, choices_
 from vlinstruct.instruction.templates import fill
 
 _FOLDER, _DATA_FILE, _PICTURE = "iconqa/test/choose_txt/", "data.json", "image.png"
+_BETWEEN_CHOICES = re.compile(r",(?!\d{3}(?!\d))")  # a comma that is none of a number's thousands
 _INSTRUCTION = "Question: {question} Options: {options} \n Answer:"
 _TASK = Task(name="iconqa", metric="ranked_accuracy")
 
@@ -30,8 +32,8 @@ def read(folder: Path) -> Iterator[Item]:
     has_files = all((folder / name).exists() for name in (PROBLEMS_FILE, SPLITS_FILE))
     for name, record in read_problems(folder, "choose_txt_test") if has_files else _folders(folder / _FOLDER):
         choices = choices_of(record)
-        answer = choices[record.index("answer", len(choices))]
-        yield _item(maker, record, name, choices, answer, picture(folder / _FOLDER, f"{name}/{_PICTURE}", record))
+        target = record.index("answer", len(choices))
+        yield _item(maker, record, name, choices, target, picture(folder / _FOLDER, f"{name}/{_PICTURE}", record))
 
 
 def read_copy(folder: Path) -> Iterator[Item]:
@@ -40,23 +42,35 @@ def read_copy(folder: Path) -> Iterator[Item]:
     for row in read_rows(folder, _COPY.split, columns=_COPY.columns, picture="query_image"):
         if row.text("ques_type") == "choose_txt":
             load_picture = row.picture("query_image")
-            # The choices are joined by commas, and a choice may hold one itself: the answer must survive the split.
-            choices = choices_of(replace(row, fields={"choices": row.text("choices").split(",")}))
-            if row.text("answer") not in choices:
+            answer = row.text("answer").strip()
+            choices = choices_of(replace(row, fields={"choices": _split(row.text("choices"), answer)}))
+            if answer not in choices:
                 raise row.error("field 'answer' is none of 'choices' between the commas")
-            yield _item(maker, row, row.key("question_id"), choices, row.text("answer"), load_picture)
+            yield _item(maker, row, row.key("question_id"), choices, choices.index(answer), load_picture)
+
+
+def _split(choices: str, answer: str) -> list[str]:
+    """Returns choices that a copy has joined by commas; a choice may hold one itself, which the answer shows.
+
+    >>> _split("one, two", "two"), _split("1,000,2,000", "1,000")
+    (['one', 'two'], ['1,000', '2,000'])
+    """
+    plain = [choice.strip() for choice in choices.split(",")]
+    if answer in plain:
+        return plain
+    return [choice.strip() for choice in _BETWEEN_CHOICES.split(choices)]
 
 
 def _item(
-    maker: ItemMaker, record: Record, name: str, choices: Sequence[str], answer: str, load_picture: LoadPicture
+    maker: ItemMaker, record: Record, name: str, choices: Sequence[str], target: int, load_picture: LoadPicture
 ) -> Item:
     return maker.item(
         name,
         record,
         instruction=fill(_INSTRUCTION, question=record.text("question"), options=options(choices)),
         load_picture=load_picture,
-        references=[answer],
         candidates=choices,
+        target=target,
     )
 
 
@@ -82,6 +96,6 @@ BENCHMARK = Benchmark(
     example='{"question": "What has been drawn?", "choices": ["circle", "square"], "answer": 0, '
     '"ques_type": "choose_txt", "grade": "grade1"}',
     read=read,
-    hub="lmms-lab/ICON-QA, test",
+    hub="lmms-lab-encoder/ICON-QA (until July 2026 lmms-lab/ICON-QA), test",
     copy=_COPY,
 )

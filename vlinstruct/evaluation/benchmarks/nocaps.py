@@ -66,6 +66,6 @@ BENCHMARK = Benchmark(
     '"annotations": [{"id": 70, "image_id": 7, "caption": "A grey cat sleeps on a drum."}, '
     '{"id": 71, "image_id": 7, "caption": "A cat lies on top of a drum."}]}',
     read=read,
-    hub="lmms-lab/NoCaps, validation",
+    hub="lmms-lab-encoder/NoCaps (until July 2026 lmms-lab/NoCaps), validation",
     copy=_COPY,
 )

@@ -71,6 +71,7 @@ BENCHMARK = Benchmark(
     example='{"question": "Which of these lives in water?", "choices": ["an owl", "a trout"], "answer": 1, "hint": "", '
     '"image": "image.png", "split": "test", "grade": "grade2"}',
     read=read,
-    hub=f"lmms-lab/ScienceQA, {_CONFIG}, test, or derek-thomas/ScienceQA, test; both without the problems' numbers",
+    hub=f"lmms-lab-encoder/ScienceQA (until July 2026 lmms-lab/ScienceQA), {_CONFIG}, test, or derek-thomas/ScienceQA, "
+    "test; both without the problems' numbers",
     copy=_COPY,
 )

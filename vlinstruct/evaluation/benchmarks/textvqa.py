@@ -65,7 +65,9 @@ def read_copy(folder: Path, *, read_text: ReadText | None = None) -> Iterator[It
     optional = ["set_name", "image_id"]
     for row in read_rows(folder, _COPY.split, columns=_COPY.columns, picture="image", optional=optional):
         _require_part(row)
-        tokens, load_picture = row.texts("ocr_tokens")[:MAX_TOKENS], row.picture("image")
+        # Null where nothing was read in the picture.
+        tokens = row.texts("ocr_tokens")[:MAX_TOKENS] if row.fields.get("ocr_tokens") is not None else ()
+        load_picture = row.picture("image")
         if read_text is not None and not tokens:
             tokens = tuple(read_text(row.key("image_id" if "image_id" in row.fields else "question_id"), load_picture))
         yield _item(maker, row, tokens, load_picture)
@@ -120,7 +122,7 @@ BENCHMARK = Benchmark(
     example='{"question_id": 34602, "image_id": "00ab", "question": "What does the sign say?", "set_name": "val", '
     '"answers": ["stop", "stop", "stop", "stop", "stop", "stop", "stop now", "halt", "stop", "stop"]}',
     read=read,
-    hub="lmms-lab/textvqa, validation",
+    hub="lmms-lab-encoder/textvqa (until July 2026 lmms-lab/textvqa), validation",
     copy=_COPY,
     with_ocr=with_ocr,
 )

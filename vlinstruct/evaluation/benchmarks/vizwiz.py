@@ -67,6 +67,6 @@ BENCHMARK = Benchmark(
     + ", ".join(f'{{"answer": "{answer}", "answer_confidence": "yes"}}' for answer in ["tea"] * 6 + ["green tea"] * 4)
     + '], "answer_type": "other", "answerable": 1}',
     read=read,
-    hub="lmms-lab/VizWiz-VQA, val",
+    hub="lmms-lab-encoder/VizWiz-VQA (until July 2026 lmms-lab/VizWiz-VQA), val",
     copy=_COPY,
 )

@@ -1,6 +1,6 @@
 """Which files of a folder are a benchmark's part as Hugging Face's hub has it: parquet or Arrow tables in shards.
 
-    data/validation-00000-of-00003.parquet    as `hf download lmms-lab/textvqa --repo-type dataset` leaves them
+    data/validation-00000-of-00003.parquet    as `hf download lmms-lab-encoder/textvqa` leaves them
     default/validation/0000.parquet           as the hub itself converts them, revision refs/convert/parquet
     validation.parquet                        as `Dataset.to_parquet` writes it
     validation/data-00000-of-00001.arrow      as `DatasetDict.save_to_disk` writes it

@@ -6,13 +6,14 @@ lmms-eval turns each value of `--model_args` into a truth value, a number or a t
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cache
 from typing import Any, Self, cast
 
 from vlinstruct.errors import UsageError
-from vlinstruct.settings import GenerationSettings, OptimizationSettings, Quantization, Select
+from vlinstruct.settings import MAX_NEW_TOKENS, GenerationSettings, OptimizationSettings, Quantization, Select
 
 logger = logging.getLogger(__name__)
 
@@ -148,6 +149,10 @@ def read_generation(generation_kwargs: Mapping[str, object], default: Generation
     kwargs = {name: value for name, value in generation_kwargs.items() if value is not None}
     _warn_of_ignored(tuple(sorted(kwargs.keys() - _GENERATION_KWARGS)))
     counts = {name: int(_number(name, kwargs[name])) for name in _COUNTS if name in kwargs}
+    if counts.get("max_new_tokens", 0) > MAX_NEW_TOKENS:
+        # Tasks for models that think aloud allow 8,192 to 49,152 tokens; an answer here ends long before.
+        _warn_of_clamped(counts["max_new_tokens"])
+        counts["max_new_tokens"] = MAX_NEW_TOKENS
     numbers = {name: _number(name, kwargs[name]) for name in _NUMBERS if name in kwargs}
     sampling = {name: _number(name, kwargs[name]) for name in _OF_SAMPLING if name in kwargs}
     temperature = sampling.get("temperature", 0.0)
@@ -174,9 +179,17 @@ def cut(answer: str, until: Sequence[str]) -> str:
 
 def _number(name: str, value: object) -> float:
     try:
-        return float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError) as error:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError) as error:
         raise UsageError(f"cannot use generation_kwargs ({name}): {value!r} is no number") from error
+    if not math.isfinite(number):
+        raise UsageError(f"cannot use generation_kwargs ({name}): {value!r} is no finite number")
+    return number
+
+
+@cache
+def _warn_of_clamped(max_new_tokens: int) -> None:
+    logger.warning("max_new_tokens is %d: at most %d are written", max_new_tokens, MAX_NEW_TOKENS)
 
 
 @cache
