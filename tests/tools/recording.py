@@ -43,7 +43,8 @@ TINY = ("t5", "llama")
 BACKBONES = {"mini": "mini", "mini-llama": "mini-llama", "t5": "models/t5", "llama": "models/llama"}
 
 # Left out of a recording, since two runs of the same code differ in it.
-VOLATILE_KEYS = {"versions", "seconds_per_item", "free_bytes", "disk_free_bytes"}
+# `key` identifies a record's model and picture by its files' times and contents, which are new at every run.
+VOLATILE_KEYS = {"key", "versions", "seconds_per_item", "free_bytes", "disk_free_bytes"}
 # The findings of `doctor` that tell of the machine: only the names of these checks are kept.
 MACHINE_CHECKS = {"python", "package", "environment", "processor", "gpu", "device", "disk", "cache", "cached backbones"}
 # Lines of stderr: progress is said by the clock, and other packages log what this machine cannot load.
