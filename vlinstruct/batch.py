@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from vlinstruct.backends.registry import default_backbone, find, find_adapter
-from vlinstruct.errors import InputError, NetworkError, VlinstructError
+from vlinstruct.errors import CheckpointError, InputError, NetworkError, VlinstructError
 from vlinstruct.files import PathLike
 from vlinstruct.instruction.templates import Templates
 from vlinstruct.media import ocr
@@ -226,6 +226,7 @@ class Summary:
         num_resumed: items that an earlier run had finished.
         num_left: items that were not tried, after `max_failures`.
         num_empty: of `num_done`, those whose answer is empty.
+        num_model_faults: of `num_failed`, those where the model is at fault: what it computed is not finite.
     """
 
     num_done: int
@@ -233,6 +234,7 @@ class Summary:
     num_resumed: int
     num_left: int
     num_empty: int = 0
+    num_model_faults: int = 0
 
 
 def write_records(
@@ -255,18 +257,24 @@ def write_records(
     num_resumed = sum(writer.is_done(item.id) for item in items)
     for _ in range(num_resumed):
         on_progress()
-    num_done = num_failed = num_empty = 0
+    num_done = num_failed = num_empty = num_model_faults = 0
     for outcome in batch.outcomes(items, is_done=writer.is_done):
         writer.write(outcome.record)
         num_done += outcome.error is None
         num_failed += outcome.error is not None
+        num_model_faults += isinstance(outcome.error, CheckpointError)
         num_empty += EMPTY_ANSWER in outcome.record.get("notices", ())
         on_progress()
         if max_failures is not None and num_failed >= max_failures:
             break
     num_left = len(items) - num_resumed - num_done - num_failed
     return Summary(
-        num_done=num_done, num_failed=num_failed, num_resumed=num_resumed, num_left=num_left, num_empty=num_empty
+        num_done=num_done,
+        num_failed=num_failed,
+        num_resumed=num_resumed,
+        num_left=num_left,
+        num_empty=num_empty,
+        num_model_faults=num_model_faults,
     )
 
 

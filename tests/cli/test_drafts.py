@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -106,6 +107,21 @@ def test_items_without_a_finite_score_are_failed_records(pictures: Pictures, dam
     result = vli("optimize", "what?", *pictures(2))
     assert result.exit_code == 4
     assert [record["code"] for record in result.records] == ["non_finite_score"] * 2
+
+
+@pytest.mark.parametrize(("questions", "exit_code"), [(("Z?", "Z!"), 5), (("Z?", "what?"), 3)])
+def test_values_that_are_not_finite_are_the_models_fault_only_where_every_item_has_them(
+    tmp_path: Path, picture: Path, damaged: Callable[..., None], questions: tuple[str, ...], exit_code: int
+) -> None:
+    damaged("language_model.shared.weight", row=text_tokenizer("t5").token_to_id("Z"))
+    lines = (json.dumps({"image": picture.name, "question": question}) for question in questions)
+    data = picture.with_name("questions.jsonl")
+    data.write_text("\n".join(lines), encoding="utf-8")
+    result = vli("ask", "--data", data)
+    assert result.exit_code == exit_code
+    assert [record.get("code", "good") for record in result.records] == [
+        "non_finite_logits" if "Z" in question else "good" for question in questions
+    ]
 
 
 @pytest.mark.usefixtures("z_is_damaged")

@@ -340,7 +340,7 @@ def test_a_url_that_cannot_be_fetched_is_a_network_error(closed_address: str, pi
 def test_a_url_that_cannot_be_fetched_fails_alone(closed_address: str, picture: Path) -> None:
     result = vli("ask", f"http://{closed_address}/a.png", picture, ASKED)
     assert result.exit_code == 3
-    assert [record.get("code") for record in result.records] == ["url_refused", None]
+    assert [record.get("code") for record in result.records] == ["url_no_connection", None]
     assert result.stdout.splitlines(keepends=True)[1] == vli("ask", picture, ASKED, "--json").stdout
 
 

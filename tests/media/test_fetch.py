@@ -11,7 +11,9 @@ import pytest
 
 from vlinstruct.errors import ImageError, NetworkError
 from vlinstruct.media import fetch as fetching
+from vlinstruct.media import public_hosts
 from vlinstruct.media.fetch import Url, fetch
+from vlinstruct.media.public_hosts import is_public
 
 CONTENT = bytes(range(256)) * 40
 
@@ -95,12 +97,12 @@ def server(monkeypatch):
 
 
 def test_content_comes_whole(server):
-    assert fetch(Url(address=f"{server.url}/a.png?size=2#part")) == CONTENT
+    assert fetch(Url(address=f"{server.url}/a.png?size=2#part", is_typed=True)) == CONTENT
     assert server.seen == [("/a.png?size=2", None)]
 
 
 def test_spaces_umlauts_and_line_ends_in_a_url_are_quoted(server):
-    fetch(Url(address=f"{server.url}/ä b\x01.png?q=ü %20"))
+    fetch(Url(address=f"{server.url}/ä b\x01.png?q=ü %20", is_typed=True))
     assert server.seen[0][0] == "/%C3%A4%20b%01.png?q=%C3%BC%20%20"
 
 
@@ -112,37 +114,37 @@ def test_spaces_umlauts_and_line_ends_in_a_url_are_quoted(server):
     ],
 )
 def test_other_statuses_are_named_and_a_wrong_address_is_wrong_input(status, kind, server, refused):
-    error = refused(kind, f"url_http_{status}", fetch, Url(address=f"{server.url}/status/{status}"))
+    error = refused(kind, f"url_http_{status}", fetch, Url(address=f"{server.url}/status/{status}", is_typed=True))
     assert f"the server answered {status}" in error.message
 
 
 def test_three_redirects_are_followed_and_four_are_not(server, refused):
-    assert fetch(Url(address=f"{server.url}/hop/3")) == CONTENT
-    error = refused(NetworkError, "url_redirects", fetch, Url(address=f"{server.url}/hop/4"))
+    assert fetch(Url(address=f"{server.url}/hop/3", is_typed=True)) == CONTENT
+    error = refused(NetworkError, "url_redirects", fetch, Url(address=f"{server.url}/hop/4", is_typed=True))
     assert "more than 3 redirects" in error.message
 
 
 @pytest.mark.parametrize("away", ["file:///etc/passwd", "ftp://127.0.0.1/a", "data:image/png;base64,AA"])
 def test_redirects_lead_to_http_only(away, server, refused):
     server.away = away
-    refused(NetworkError, "url_redirects", fetch, Url(address=f"{server.url}/away"))
+    refused(NetworkError, "url_redirects", fetch, Url(address=f"{server.url}/away", is_typed=True))
 
 
 def test_byte_cap_announced_or_not(server, refused, quick):
-    refused(ImageError, "url_too_large", fetch, Url(address=f"{server.url}/huge"))
-    error = refused(ImageError, "url_too_large", fetch, Url(address=f"{server.url}/endless"))
+    refused(ImageError, "url_too_large", fetch, Url(address=f"{server.url}/huge", is_typed=True))
+    error = refused(ImageError, "url_too_large", fetch, Url(address=f"{server.url}/endless", is_typed=True))
     assert "more than 30,000 bytes" in error.message
 
 
 def test_a_cut_answer_is_no_picture(server, refused, quick):
-    refused(NetworkError, "url_cut_off", fetch, Url(address=f"{server.url}/cut"))
+    refused(NetworkError, "url_cut_off", fetch, Url(address=f"{server.url}/cut", is_typed=True))
 
 
 def test_silent_and_dripping_servers_are_left_in_time(server, refused, quick):
     start = time.perf_counter()
-    error = refused(NetworkError, "url_timeout", fetch, Url(address=f"{server.url}/silent"))
+    error = refused(NetworkError, "url_timeout", fetch, Url(address=f"{server.url}/silent", is_typed=True))
     assert "0.3 s" in error.message
-    error = refused(NetworkError, "url_timeout", fetch, Url(address=f"{server.url}/drip"))
+    error = refused(NetworkError, "url_timeout", fetch, Url(address=f"{server.url}/drip", is_typed=True))
     assert "not complete after 1 s" in error.message
     assert time.perf_counter() - start < 20  # all that drips would take 100 s
 
@@ -151,20 +153,23 @@ def test_nobody_listens(server, refused, quick):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{free.getsockname()[1]}/a.png"
-        refused(NetworkError, "url_refused", fetch, Url(address=address))
+        refused(NetworkError, "url_no_connection", fetch, Url(address=address, is_typed=True))
 
 
-def test_passwords_are_sent_once_and_never_shown(server, refused):
+def test_passwords_are_sent_once_and_never_shown(server, refused, monkeypatch):
     with_login = server.url.replace("http://", "http://me:s%40cret@")
-    assert fetch(Url(address=f"{with_login}/a.png")) == CONTENT
+    assert fetch(Url(address=f"{with_login}/a.png", is_typed=True)) == CONTENT
     assert server.seen[-1][1] == "Basic " + base64.b64encode(b"me:s@cret").decode()
-    error = refused(ImageError, "url_http_404", fetch, Url(address=f"{with_login}/status/404?token=hush"))
+    error = refused(
+        ImageError, "url_http_404", fetch, Url(address=f"{with_login}/status/404?token=hush", is_typed=True)
+    )
     assert "127.0.0.1" in error.message
     for secret in ("me", "cret", "hush"):
         assert secret not in error.message.split("): ")[0].split("(")[1]
-        assert secret not in repr(Url(address=f"{with_login}/a.png")) or secret == "me"
+        assert secret not in repr(Url(address=f"{with_login}/a.png", is_typed=True)) or secret == "me"
+    monkeypatch.setattr(public_hosts, "is_public", lambda _: True)  # both of the server's names are private
     server.away = f"http://localhost:{server.server_port}/a.png"
-    fetch(Url(address=f"{with_login}/away"))
+    fetch(Url(address=f"{with_login}/away", is_typed=True))
     assert server.seen[-1] == ("/a.png", None)
 
 
@@ -172,12 +177,12 @@ def test_passwords_are_sent_once_and_never_shown(server, refused):
     "address", ["http://", "http://[half", "http:///a.png", "http://a:99999/", "http://" + "a" * 70]
 )
 def test_addresses_that_are_none(address, refused, quick):
-    refused(ImageError, "url_bad_url", fetch, Url(address=address))
+    refused(ImageError, "url_bad_url", fetch, Url(address=address, is_typed=True))
 
 
 @pytest.mark.parametrize("scheme", ["file", "ftp", "gopher", "data"])
 def test_other_schemes_have_no_handler(scheme, refused, quick):
-    refused(ImageError, "url_bad_url", fetch, Url(address=f"{scheme}://localhost/etc/passwd"))
+    refused(ImageError, "url_bad_url", fetch, Url(address=f"{scheme}://localhost/etc/passwd", is_typed=True))
 
 
 def test_unknown_hosts_and_bad_certificates(refused, monkeypatch, quick):
@@ -188,8 +193,79 @@ def test_unknown_hosts_and_bad_certificates(refused, monkeypatch, quick):
         return connect
 
     monkeypatch.setattr(socket, "create_connection", fail(socket.gaierror(-2, "Name or service not known")))
-    refused(NetworkError, "url_unknown_host", fetch, Url(address="http://nosuch.invalid/a"))
+    refused(NetworkError, "url_unknown_host", fetch, Url(address="http://nosuch.invalid/a", is_typed=True))
     monkeypatch.setattr(socket, "create_connection", fail(ssl.SSLCertVerificationError("self-signed")))
-    refused(NetworkError, "url_tls", fetch, Url(address="http://nosuch.invalid/a"))
+    refused(NetworkError, "url_tls", fetch, Url(address="http://nosuch.invalid/a", is_typed=True))
     monkeypatch.setattr(socket, "create_connection", fail(OSError(113, "No route to host")))
-    refused(NetworkError, "url_network", fetch, Url(address="http://nosuch.invalid/a"))
+    refused(NetworkError, "url_network", fetch, Url(address="http://nosuch.invalid/a", is_typed=True))
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "localhost", "127.1", "2130706433", "0177.1", "[::1]", "[::ffff:127.0.0.1]"]
+)
+def test_a_file_does_not_make_us_ask_inside_the_network(host, server, refused):
+    refused(ImageError, "url_private", fetch, Url(address=f"http://{host}:{server.server_port}/a.png"))
+    assert server.seen == []
+
+
+def test_a_typed_url_is_not_redirected_into_the_network(server, refused):
+    server.away = f"http://localhost:{server.server_port}/a.png"
+    refused(ImageError, "url_private", fetch, Url(address=f"{server.url}/away", is_typed=True))
+    assert [path for path, _ in server.seen] == ["/away"]
+    server.away = f"{server.url}/a.png"  # the typed host itself
+    assert fetch(Url(address=f"{server.url}/away", is_typed=True)) == CONTENT
+
+
+def test_a_name_is_looked_up_once_and_all_its_addresses_count(monkeypatch, server, refused):
+    answers = [["93.184.216.34", "127.0.0.1"], ["127.0.0.1"]]
+
+    def look_up(host, port, *_, **__):
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in answers.pop(0)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    refused(ImageError, "url_private", fetch, Url(address=f"http://pictures.example:{server.server_port}/a.png"))
+    assert len(answers) == 1
+    assert server.seen == []
+
+
+def test_a_proxy_looks_names_up_itself_but_is_sent_to_no_private_address(monkeypatch, server, refused):
+    monkeypatch.setenv("http_proxy", server.url)
+    monkeypatch.delenv("no_proxy", raising=False)
+    assert fetch(Url(address="http://pictures.example/a.png")) == CONTENT
+    for host in ("127.1", "localhost", "10.0.0.1", "[fe80::1]"):
+        refused(ImageError, "url_private", fetch, Url(address=f"http://{host}/a.png"))
+    assert [path for path, _ in server.seen] == ["http://pictures.example/a.png"]
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *(
+            "0.0.0.0",
+            "10.1.2.3",
+            "100.64.0.1",
+            "127.0.0.1",
+            "169.254.169.254",
+            "172.16.0.1",
+            "192.168.1.1",
+            "224.0.0.1",
+        ),
+        *("255.255.255.255", "::", "::1", "fc00::1", "fe80::1%eth0", "ff02::1", "::ffff:192.168.0.1"),
+        *("2002:7f00:1::", "64:ff9b::a00:1", "2001:0:4136:e378:8000:63bf:80ff:fffe"),
+    ],
+)
+def test_private_addresses_in_every_form(address):
+    assert not is_public(address)
+
+
+def test_public_addresses():
+    assert all(map(is_public, ("93.184.216.34", "1.1.1.1", "2606:4700::1111", "64:ff9b::101:101")))
+
+
+def test_what_signs_a_url_is_shown_nowhere():
+    address = (
+        "https://h/a.png?id=7&X-Amz-Signature=S3CRET&sig=S3CRET&Expires=9&X-Amz-Security-Token=S3CRET&api_key=S3CRET"
+    )
+    assert Url(address=address).name == (
+        "https://h/a.png?id=7&X-Amz-Signature=***&sig=***&Expires=9&X-Amz-Security-Token=***&api_key=***"
+    )

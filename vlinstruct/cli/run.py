@@ -13,7 +13,7 @@ from vlinstruct.batch import run_batch, run_one
 from vlinstruct.cli.idle import Idle, say_idle
 from vlinstruct.cli.options import RunOptions
 from vlinstruct.cli.terminal import Talk, progress, show, show_record
-from vlinstruct.errors import BatchError, InputError, UsageError
+from vlinstruct.errors import BatchError, CheckpointError, InputError, UsageError
 from vlinstruct.media.inputs import ListingOptions, has_image_extension, list_images
 from vlinstruct.operations import BadItem, BatchItem, Fields, Operation
 
@@ -133,8 +133,10 @@ def run(
         if summary.num_failed:
             left = f", {summary.num_left} were not tried (--max-failures)" if summary.num_left else ""
             message = f"{summary.num_failed} of {len(work.items)} items failed{left}. Their records say why."
-            # Nothing at all succeeded: most likely the command is wrong, which is another exit code than a bad item.
+            # Nothing at all succeeded: most likely the command is wrong, or the model, and no single item.
             if summary.num_done + summary.num_resumed == 0:
+                if summary.num_model_faults == summary.num_failed:
+                    raise CheckpointError(message, code="items_failed")
                 raise InputError(message, code="items_failed")
             raise BatchError(message)
 

@@ -1,4 +1,6 @@
-"""Fetches a picture from an http(s) URL that a user typed, within time, size and redirect caps.
+"""Fetches a picture from an http(s) URL, within time, size and redirect caps.
+
+A URL that a user typed may lead anywhere; one that a file names, and what any URL redirects to, to public hosts only.
 
 Where the connection failed, or the server did, this is an error of the network, and another try may help. Where the
 address is wrong (no URL, 404, too large), it is one of the input.
@@ -11,6 +13,7 @@ from __future__ import annotations
 import base64
 import http.client
 import queue
+import re
 import socket
 import ssl
 import string
@@ -22,6 +25,7 @@ from typing import IO
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from vlinstruct.errors import ImageError, InputError, NetworkError
+from vlinstruct.media.public_hosts import GuardedHTTPHandler, GuardedHTTPSHandler, PrivateHostError
 
 TIMEOUT_S = 10.0
 """Longest wait for a connection or for the next bytes, in seconds."""
@@ -36,30 +40,44 @@ MAX_REDIRECTS = 3
 
 _CHUNK_BYTES = 65_536
 _SCHEMES = ("http", "https")
+# What carries a password or a signature in the queries of S3, Google, Azure, CloudFront and plain APIs.
+_SECRET = re.compile(
+    r"(?i)^(sig|signature|.*token|.*[-_](signature|credential)|policy|.*key|key-pair-id|pass(word)?|auth)$"
+)
 _TRY_AGAIN = (408, 425, 429)  # client errors by number, but a matter of time
 
 
 @dataclass(frozen=True, kw_only=True)
 class Url:
-    """An http(s) address as typed; it may hold a password, so it is shown only through `name`."""
+    """An http(s) address; it may hold a password, so it is shown only through `name`.
+
+    Args:
+        address: the address.
+        is_typed: the user typed it, so its host may be one of their own network.
+    """
 
     address: str
+    is_typed: bool = False
 
     def __repr__(self) -> str:
         return f"Url({self.name!r})"
 
     @property
     def name(self) -> str:
-        """The address without user, password and fragment.
+        """The address without user, password, fragment, and the values of its query that sign or open it.
 
-        >>> Url(address="https://me:secret@example.org/a.png?size=2").name
-        'https://example.org/a.png?size=2'
+        >>> Url(address="https://me:secret@example.org/a.png?size=2&sig=abc").name
+        'https://example.org/a.png?size=2&sig=***'
         """
         try:
             parts = urlsplit(self.address)
         except ValueError:  # e.g. half an IPv6 address: nothing of it can be trusted to be no password
             return "the URL"
-        return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, parts.query, ""))
+        fields = [field.partition("=") for field in parts.query.split("&")]
+        query = "&".join(
+            f"{name}=***" if _SECRET.match(name) else name + equals + value for name, equals, value in fields
+        )
+        return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, query, ""))
 
     @property
     def short_name(self) -> str:
@@ -131,8 +149,9 @@ def _opener(url: Url) -> urllib.request.OpenerDirector:
     # build_opener() would add handlers for file:, ftp: and data:.
     opener = urllib.request.OpenerDirector()
     opener.add_handler(urllib.request.ProxyHandler())
-    opener.add_handler(urllib.request.HTTPHandler())
-    opener.add_handler(urllib.request.HTTPSHandler())
+    trusted_host = urlsplit(url.address).hostname if url.is_typed else None
+    opener.add_handler(GuardedHTTPHandler(trusted_host))
+    opener.add_handler(GuardedHTTPSHandler(trusted_host))
     opener.add_handler(urllib.request.HTTPErrorProcessor())
     opener.add_handler(urllib.request.HTTPDefaultErrorHandler())
     opener.add_handler(_Redirects(url))
@@ -186,6 +205,9 @@ def _status_problem(url: Url, status: int) -> InputError | NetworkError:
 def _explain(url: Url, error: Exception) -> InputError | NetworkError:
     reason = error.reason if isinstance(error, urllib.error.URLError) else error
     match reason:
+        case PrivateHostError():
+            why = "it leads into a private network, where only a typed URL may lead"
+            return _wrong_address(url, "private", why, "Download the picture, or type its URL")
         case TimeoutError():
             return _problem(url, "timeout", f"no answer within {TIMEOUT_S:g} s", "Try again later")
         case ssl.SSLError():
@@ -193,7 +215,7 @@ def _explain(url: Url, error: Exception) -> InputError | NetworkError:
         case socket.gaierror():
             return _problem(url, "unknown_host", "its host is not found", "Check the URL and the network")
         case ConnectionRefusedError():
-            return _problem(url, "refused", "its host refused the connection", "Check the URL")
+            return _problem(url, "no_connection", "its host refused the connection", "Check the URL")
         case ValueError() | http.client.InvalidURL():
             return _bad_url(url)
         case http.client.IncompleteRead():

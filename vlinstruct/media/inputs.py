@@ -195,7 +195,7 @@ def _from_url(text: str, scheme: str, options: ListingOptions) -> ImageInput:
     if scheme not in ("http", "https"):
         why = f"{scheme}: URLs are not read"
         raise InputError.at("cannot read image", scheme + "://", why, "Name a file", code="url_scheme")
-    url = Url(address=text)
+    url = Url(address=text, is_typed=True)
     if options.offline:
         why = "--offline forbids fetching"
         raise NetworkError.at(
