@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from vlinstruct.backend import Row, Seen, Written
 from vlinstruct.errors import TextError
+from vlinstruct.instruction.judge import Answering
 from vlinstruct.settings import GenerationSettings, OptimizationSettings
 from vlinstruct.text import check_instruction
 from vlinstruct.values import Answer, Exchange, Optimization
@@ -102,7 +103,7 @@ class Chat:
         """
         self.question = check_instruction(question, what="question")
         # Without the turns before it: algorithm 2 judges an instruction against a picture, and knows no conversation.
-        optimization = self.optimize(question) if self.settings.optimize else None
+        optimization = self._optimized(question) if self.settings.optimize else None
         instruction = optimization.instruction if optimization else question
         fitting = self._fitting(instruction)
         pieces = []
@@ -129,6 +130,11 @@ class Chat:
                 "there is no question to optimize yet", advice="Ask one first, or give a text.", code="no_question"
             )
         return self.model.optimize(instruction, self.seen, optimization=self.settings.optimization)
+
+    def _optimized(self, question: str) -> Optimization:
+        """Optimizes a question that is to be answered: one whose answer is certain is left alone."""
+        answering = Answering(generation=self.settings.generation)
+        return self.model.optimize(question, self.seen, optimization=self.settings.optimization, answering=answering)
 
     def reset(self) -> None:
         """Forgets what was said; the picture stays."""

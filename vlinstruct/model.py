@@ -12,7 +12,6 @@ Legend: B rows, one picture each; K texts per row.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from os import PathLike
@@ -20,18 +19,21 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from vlinstruct.backend import Backend, Row, Seen, check_rows
 from vlinstruct.backends.instructblip.opening import load_backend
-from vlinstruct.errors import InputError, ScoreError
+from vlinstruct.errors import InputError
 from vlinstruct.instruction import Templates
+from vlinstruct.instruction import answer as answer_instructions
 from vlinstruct.instruction import optimize as optimize_instructions
 from vlinstruct.instruction import score as score_instructions
+from vlinstruct.instruction.answer import no_finite_score
+from vlinstruct.instruction.judge import Answering, wrapped
 from vlinstruct.instruction.rewrite import Rewritings
 from vlinstruct.instruction.score import is_finite
 from vlinstruct.instruction.shared import optimize_for_all
 from vlinstruct.media.images import DEFAULT_LIMITS, PICTURE_TYPES, ImageLimits, read_image
 from vlinstruct.media.images import ImageLike as ImageLike  # a part of this module's interface
-from vlinstruct.settings import GenerationSettings, OptimizationSettings, Quantization
+from vlinstruct.settings import GenerationSettings, OptimizationSettings, Quantization, Thresholds
 from vlinstruct.text import check_instruction
-from vlinstruct.values import Answer, Choice, Failed, Identity, Optimization, ScoredInstruction, TokenScores, good
+from vlinstruct.values import Answer, Failed, Identity, Optimization, ScoredInstruction, TokenScores, good
 
 if TYPE_CHECKING:
     from vlinstruct.chat import Chat, ChatSettings
@@ -95,7 +97,7 @@ class Model:
     Args:
         backend: sees, writes and scores.
         templates: the texts that optimization sends to it; the shipped ones if None.
-        least_certainty: what an `OptimizationSettings` that leaves it to the backbone gets; the registry's if None.
+        thresholds: what an `OptimizationSettings` that leaves them to the backbone gets; the registry's if None.
         limits: how large the pictures that it sees may be, and how whole they must be; an attribute, too.
     """
 
@@ -104,17 +106,16 @@ class Model:
         backend: Backend,
         *,
         templates: Templates | None = None,
-        least_certainty: float | None = None,
+        thresholds: Thresholds | None = None,
         limits: ImageLimits = DEFAULT_LIMITS,
     ) -> None:
         self.backend = backend
         self.limits = limits
         self.templates = templates or Templates.default()
-        if least_certainty is None:
-            # Certainties of two models cannot be compared, so a threshold is tuned for a backbone; others have it off.
+        if thresholds is None:
             backbone = backend.identity.entry
-            least_certainty = 0.0 if backbone is None else backbone.least_certainty
-        self.least_certainty = least_certainty
+            thresholds = Thresholds() if backbone is None else backbone.thresholds
+        self.thresholds = thresholds
         self._rewritings: Rewritings = {}
 
     @property
@@ -199,6 +200,7 @@ class Model:
         questions: Sequence[str],
         *,
         choices: Sequence[Sequence[str]] | None = None,
+        wraps: Sequence[Callable[[str], str]] | None = None,
         optimize: bool = False,
         optimization: OptimizationSettings | None = None,
         generation: GenerationSettings | None = None,
@@ -209,7 +211,9 @@ class Model:
             seen: the pictures, B.
             questions: one per picture, B; sent verbatim.
             choices: per row the answers to rank instead of generating one; None generates.
-            optimize: run algorithm 2 first and ask the instruction that it chooses.
+            wraps: per row what puts the question, or what optimization chose in its place, into what is sent; None
+                sends it verbatim.
+            optimize: run algorithm 2 and answer the instruction that it chooses.
             optimization: how it chooses.
             generation: how the answer is generated.
 
@@ -218,22 +222,28 @@ class Model:
         """
         check_rows(questions, seen)
         _check_texts(questions, "question")
+        generation = generation or GenerationSettings()
+        answering = Answering(generation=generation, choices=choices, wraps=wraps)
         if not optimize:
-            return self._answer(seen, questions, choices, generation or GenerationSettings())
-        outcomes = self.optimize_each(seen, questions, optimization=optimization)
-        optimized = {row: outcome for row, outcome in enumerate(outcomes) if isinstance(outcome, Optimization)}
+            return self._answer(seen, questions, answering)
+        outcomes = self.optimize_each(seen, questions, optimization=optimization, answering=answering)
+        results: dict[int, Answer | Failed] = {}
+        open_rows = []
+        for row, outcome in enumerate(outcomes):
+            if isinstance(outcome, Failed):
+                results[row] = outcome
+            elif answering.is_final and outcome.used.judgement is not None:
+                # What was judged is what would be answered: the same text, generated alike.
+                results[row] = replace(outcome.used.judgement.answer, optimization=outcome)
+            else:
+                open_rows.append((row, outcome))
+        rows = [row for row, _ in open_rows]
         answers = self._answer(
-            [seen[row] for row in optimized],
-            [outcome.instruction for outcome in optimized.values()],
-            None if choices is None else [choices[row] for row in optimized],
-            generation or GenerationSettings(),
+            [seen[row] for row in rows], [outcome.instruction for _, outcome in open_rows], answering.rows(rows)
         )
-        results: dict[int, Answer | Failed] = {
-            row: answer if isinstance(answer, Failed) else replace(answer, optimization=outcome)
-            for (row, outcome), answer in zip(optimized.items(), answers, strict=True)
-        }
-        failed = {row: outcome for row, outcome in enumerate(outcomes) if isinstance(outcome, Failed)}
-        return [results.get(row) or failed[row] for row in range(len(questions))]
+        for (row, outcome), answer in zip(open_rows, answers, strict=True):
+            results[row] = answer if isinstance(answer, Failed) else replace(answer, optimization=outcome)
+        return [results[row] for row in range(len(questions))]
 
     def rank_each(
         self, seen: Sequence[Seen], questions: Sequence[str], candidates: Sequence[Sequence[str]]
@@ -260,19 +270,32 @@ class Model:
         instructions: Sequence[str],
         *,
         optimization: OptimizationSettings | None = None,
+        answering: Answering | None = None,
     ) -> list[Optimization | Failed]:
         """Optimizes one instruction per picture (algorithm 2).
+
+        Args:
+            seen: the pictures, B.
+            instructions: one per picture, B, options included.
+            optimization: how it chooses. Who asks for an instruction and no answer wants all of algorithm 2: without
+                `answering` nothing is left alone, unless `when` says so.
+            answering: how the answers are generated that are judged.
 
         Returns:
             One result per row, or why the row failed: with a ScoreError where none of its scores is finite.
         """
         _check_texts(instructions, "instruction")
+        settings = optimization or OptimizationSettings()
+        if answering is None and settings.when is None:
+            settings = replace(settings, when="always")
         return optimize_instructions(
             self.backend,
             seen,
             instructions,
             templates=self.templates,
-            settings=self._settings(optimization),
+            settings=settings,
+            thresholds=self.thresholds,
+            answering=answering or Answering(),
             rewritings=self._known_rewritings(),
         )
 
@@ -324,7 +347,8 @@ class Model:
             lambda: (list(map(good, self.see_each(chunk))) for chunk in chunks()),
             instruction,
             templates=self.templates,
-            settings=self._settings(optimization),
+            settings=optimization or OptimizationSettings(),
+            thresholds=self.thresholds,
             rewritings=self._known_rewritings(),
         )
 
@@ -338,13 +362,9 @@ class Model:
         """
         _check_texts([text for row in instructions for text in row], "instruction")
         return [
-            row if isinstance(row, Failed) or any(map(is_finite, row)) else Failed(error=_no_finite_score())
+            row if isinstance(row, Failed) or any(map(is_finite, row)) else Failed(error=no_finite_score())
             for row in score_instructions(self.backend, seen, instructions, self.templates)
         ]
-
-    def _settings(self, optimization: OptimizationSettings | None) -> OptimizationSettings:
-        settings = optimization or OptimizationSettings()
-        return replace(settings, least_certainty=self.least_certainty) if settings.least_certainty is None else settings
 
     def _known_rewritings(self) -> Rewritings:
         if len(self._rewritings) > _MAX_REWRITINGS:
@@ -358,52 +378,14 @@ class Model:
         is_foreign = type(image).__module__ in ("builtins", "numpy")  # refused by `see`, in words
         return self.see(cast(ImageLike, image)) if is_picture or is_foreign else image
 
-    def _answer(
-        self,
-        seen: Sequence[Seen],
-        instructions: Sequence[str],
-        choices: Sequence[Sequence[str]] | None,
-        generation: GenerationSettings,
-    ) -> list[Answer | Failed]:
-        if not instructions:
-            return []
-        if choices is not None:
-            scores = self.rank_each(seen, instructions, choices)
-            return [_ranked_answer(*row) for row in zip(choices, scores, instructions, strict=True)]
-        # A Q-Former reads the question too (InstructBLIP): what it takes of the picture depends on what is asked.
-        rows = [Row(prompt=text, seen=(picture,), reads=text) for picture, text in zip(seen, instructions, strict=True)]
-        return [
-            written if isinstance(written, Failed) else Answer(text=written.text, instruction=row.prompt)
-            for row, written in zip(rows, self.backend.write(rows, generation), strict=True)
-        ]
-
-
-def _ranked_answer(choices: Sequence[str], scores: Sequence[TokenScores] | Failed, instruction: str) -> Answer | Failed:
-    """Turns likelihoods into probabilities: a softmax over the choices of the mean log-likelihood per token.
-
-    The mean and not the sum, which would favour short choices: a sum falls with every token.
-    """
-    if isinstance(scores, Failed):
-        return scores
-    likelihoods = [-score.mean_nll for score in scores]
-    if not all(math.isfinite(value) for value in likelihoods):
-        return Failed(error=_no_finite_score())
-    weights = [math.exp(value - max(likelihoods)) for value in likelihoods]
-    ranked = tuple(
-        Choice(text=text, probability=weight / math.fsum(weights), nll=-value)
-        for text, weight, value in zip(choices, weights, likelihoods, strict=True)
-    )
-    best = max(ranked, key=lambda choice: choice.probability)
-    return Answer(text=best.text, instruction=instruction, choices=ranked)
+    def _answer(self, seen: Sequence[Seen], instructions: Sequence[str], answering: Answering) -> list[Answer | Failed]:
+        sent = wrapped(instructions, answering)
+        return answer_instructions(self.backend, seen, sent, answering.generation, choices=answering.choices)
 
 
 def _check_texts(texts: Sequence[str], what: str) -> None:
     for text in texts:
         check_instruction(text, what=what)
-
-
-def _no_finite_score() -> ScoreError:
-    return ScoreError("the model gave no finite score", advice="Its weights are damaged or --dtype is too narrow.")
 
 
 def _only(outcomes: Sequence[T | Failed]) -> T:

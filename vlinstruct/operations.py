@@ -14,6 +14,7 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -22,7 +23,7 @@ from vlinstruct.media.fetch import Url
 from vlinstruct.media.inputs import Source
 from vlinstruct.settings import GenerationSettings, OptimizationSettings
 from vlinstruct.text import is_blank
-from vlinstruct.values import ROLES, Answer, Failed, Optimization, ScoredInstruction
+from vlinstruct.values import Answer, Failed, Optimization, ScoredInstruction
 
 if TYPE_CHECKING:
     from vlinstruct.backend import Seen
@@ -134,9 +135,10 @@ class Ask:
     def settings(self) -> Fields:
         return asdict(self)
 
-    def _instruction(self, row: Sequence[str]) -> str:
+    def _sent(self, tokens: Sequence[str], question: str) -> str:
         """Fills the template in one pass: what stands in a question or a picture is no field."""
-        values = dict(zip((QUESTION_FIELD, TOKENS_FIELD) if self.ocr else (QUESTION_FIELD,), row, strict=True))
+        names = (QUESTION_FIELD, TOKENS_FIELD) if self.ocr else (QUESTION_FIELD,)
+        values = dict(zip(names, (question, *tokens), strict=True))
         return re.sub("|".join(map(re.escape, values)), lambda field: values[field[0]], self.template)
 
     def run(
@@ -154,8 +156,10 @@ class Ask:
             if places:
                 asked = model.ask_each(
                     [seen[place] for place in places],
-                    [self._instruction(texts[place]) for place in places],
+                    [texts[place][0] for place in places],
                     choices=[offered[place] for place in places] if ranks else None,
+                    # Around what is chosen, so that no rewriting can lose the template.
+                    wraps=[partial(self._sent, tuple(texts[place][1:])) for place in places],
                     optimize=self.optimize,
                     optimization=self.optimization,
                     generation=self.generation,
@@ -196,16 +200,27 @@ class Optimize:
         texts: Sequence[Sequence[str]],
         choices: Sequence[Sequence[str]] | None = None,
     ) -> list[Fields | Failed]:
-        outcomes = model.optimize_each(seen, [row[0] for row in texts], optimization=self.optimization)
-        rows = [outcome if isinstance(outcome, Failed) else optimization_fields(outcome) for outcome in outcomes]
+        instructions = [row[0] for row in texts]
         if not self.answer:
-            return rows
-        # The answers to the initial and the chosen instruction are one batch: their pictures were seen already.
-        good = {place: row for place, row in enumerate(rows) if not isinstance(row, Failed)}
-        questions = [text for row in good.values() for text in (row["initial"]["text"], row["instruction"])]
-        twice = [seen[place] for place in good for _ in range(2)]
-        answers = iter(model.ask_each(twice, questions, generation=self.generation))
-        return [row if isinstance(row, Failed) else _with_answers(row, next(answers), next(answers)) for row in rows]
+            outcomes = model.optimize_each(seen, instructions, optimization=self.optimization)
+            return [outcome if isinstance(outcome, Failed) else optimization_fields(outcome) for outcome in outcomes]
+        chosen = model.ask_each(
+            seen, instructions, optimize=True, optimization=self.optimization, generation=self.generation
+        )
+        # What was judged is not answered again, where it was judged by the answer that a user gets.
+        initial = dict(enumerate(chosen))
+        unanswered = [
+            place
+            for place, answer in enumerate(chosen)
+            if isinstance(answer, Answer) and answer.optimization and answer.optimization.chosen != "initial"
+        ]
+        answers = model.ask_each(
+            [seen[place] for place in unanswered],
+            [instructions[place] for place in unanswered],
+            generation=self.generation,
+        )
+        initial.update(zip(unanswered, answers, strict=True))
+        return [_with_answers(initial[place], answer) for place, answer in enumerate(chosen)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -257,12 +272,18 @@ def _answer_fields(answer: Answer) -> Fields:
 
 def optimization_fields(outcome: Optimization) -> Fields:
     """Returns what a record says of an optimization."""
-    versions: Fields = {}
-    for role in ROLES:
-        scored: ScoredInstruction = getattr(outcome, role)
-        versions[role] = {"text": scored.text, "ias": _rounded(scored.ias)}
-    chosen = {"chosen": outcome.chosen, "instruction": outcome.instruction, "reason": outcome.reason}
+    versions = {role.replace(" ", "_"): _candidate_fields(scored) for role, scored in outcome.by_role().items()}
+    chosen = {"chosen": outcome.chosen.replace(" ", "_"), "instruction": outcome.instruction, "reason": outcome.reason}
     return {**versions, **chosen, **({"notices": list(outcome.notices)} if outcome.notices else {})}
+
+
+def _candidate_fields(scored: ScoredInstruction) -> Fields:
+    fields: Fields = {"text": scored.text, "ias": _rounded(scored.ias)}
+    if scored.judgement is None:
+        return fields
+    answer, cross_nll = scored.judgement.answer, scored.judgement.cross_nll
+    fields |= {"answer": answer.text, "certainty": None if answer.certainty is None else _rounded(answer.certainty)}
+    return fields if cross_nll is None else {**fields, "cross_nll": _rounded(cross_nll)}
 
 
 def turn_fields(turn: Turn) -> Fields:
@@ -274,11 +295,13 @@ def turn_fields(turn: Turn) -> Fields:
     return _with_notice(fields, turn.answer)
 
 
-def _with_answers(row: Fields, initial: Answer | Failed, chosen: Answer | Failed) -> Fields | Failed:
-    if isinstance(initial, Failed):
-        return initial
+def _with_answers(initial: Answer | Failed, chosen: Answer | Failed) -> Fields | Failed:
     if isinstance(chosen, Failed):
         return chosen
+    if isinstance(initial, Failed):
+        return initial
+    assert chosen.optimization is not None
+    row = optimization_fields(chosen.optimization)
     return _with_notice({**row, "initial_answer": initial.text, "answer": chosen.text}, initial, chosen)
 
 

@@ -6,14 +6,16 @@ A call that takes minutes must not fail at its end for a number that was wrong a
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Literal, get_args
 
 from vlinstruct.errors import require
 
-Select = Literal["safe", "paper"]
+Select = Literal["safe", "cross", "agree", "ias", "paper"]
 """The rules of `instruction/choose.py`, which has one function for each."""
+When = Literal["unsure", "always"]
+"""When an instruction is optimized before it is answered."""
 Quantization = Literal["8bit", "4bit"]
 
 MAX_NEW_TOKENS = 4_096
@@ -64,31 +66,77 @@ class GenerationSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Thresholds:
+    """What a rule compares with. Certainties of two models cannot be compared, so they stand with a backbone's entry.
+
+    Args:
+        least_certainty: the probability that every token of a rewriting must have had, 0 to 1; below it the model has
+            not understood what it rewrote. 0 is off.
+        max_cross_nll: mean nats at which an answer no longer answers the user's own words, above 0.
+        sure_above: the certainty of the answer to the user's own words, 0 to 1, above which they are left alone.
+    """
+
+    least_certainty: float = 0.0
+    max_cross_nll: float = 1.0
+    sure_above: float = 0.67
+
+    def __post_init__(self) -> None:
+        require(
+            (0 <= self.least_certainty <= 1, f"least_certainty must be 0 to 1, got {self.least_certainty}"),
+            (self.max_cross_nll > 0, f"max_cross_nll must be above 0, got {self.max_cross_nll}"),
+            (0 <= self.sure_above <= 1, f"sure_above must be 0 to 1, got {self.sure_above}"),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class OptimizationSettings:
     """How instructions are optimized (algorithm 2).
 
     Args:
-        select: `paper` always takes the optimized instruction; `safe` takes the lowest IAS of the candidates that keep
-            the initial instruction's content.
+        select: which candidate is used, a rule of `instruction/choose.py`; `paper` always takes the optimized one,
+            `safe` what never makes an answer worse.
+        when: `unsure` leaves the user's words alone where the answer to them is certain; `always` runs algorithm 2
+            anyway. None is `unsure` under `safe` and `always` under the other rules.
+        keep: words that every candidate must keep where the user's have them.
+        variants: further candidates of the user's own.
+        num_rewritings: how often the instruction is rewritten: once greedily, the others sampled; at least 1.
         max_new_tokens: most tokens of a rewritten or optimized instruction, at least 1.
-        least_certainty: under `safe`, the probability that every token of the rewriting must have had, 0 to 1; below it
-            the model has not understood what it rewrote. 0 is off; None is the backbone's own.
+        least_certainty: see `Thresholds`, as the next two; None is the backbone's own.
+        max_cross_nll: see `Thresholds`.
+        sure_above: see `Thresholds`.
     """
 
     select: Select = "safe"
+    when: When | None = None
+    keep: tuple[str, ...] = ()
+    variants: tuple[str, ...] = ()
+    num_rewritings: int = 1
     max_new_tokens: int = 128
     least_certainty: float | None = None
+    max_cross_nll: float | None = None
+    sure_above: float | None = None
 
     def __post_init__(self) -> None:
-        certainty = self.least_certainty
         require(
             (self.select in get_args(Select), f"select must be {' or '.join(get_args(Select))}, got {self.select!r}"),
+            (self.when in (None, *get_args(When)), f"when must be unsure or always, got {self.when!r}"),
+            (1 <= self.num_rewritings <= 64, f"num_rewritings must be 1 to 64, got {self.num_rewritings}"),
             (
                 1 <= self.max_new_tokens <= MAX_NEW_TOKENS,
                 f"max_new_tokens must be 1 to {MAX_NEW_TOKENS}, got {self.max_new_tokens}",
             ),
-            (0 <= (certainty or 0) <= 1, f"least_certainty must be 0 to 1, got {certainty}"),
         )
+        self.thresholds(Thresholds())  # checks those that are set
+
+    @property
+    def leaves_sure_alone(self) -> bool:
+        """Whether the user's words are left alone where the answer to them is certain."""
+        return self.when == "unsure" or (self.when is None and self.select == "safe")
+
+    def thresholds(self, backbones_own: Thresholds) -> Thresholds:
+        """Returns the backbone's thresholds with those that are set here."""
+        names = [field.name for field in fields(Thresholds)]
+        return replace(backbones_own, **{name: value for name in names if (value := getattr(self, name)) is not None})
 
     def generation(self) -> GenerationSettings:
         """Returns how instructions are rewritten and compared: greedily, so that a rewriting can be remembered."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from vlinstruct.errors import VlinstructError
 
@@ -19,9 +19,11 @@ if TYPE_CHECKING:
     Media = Image.Image
 
 T = TypeVar("T")
-Role = Literal["initial", "rewritten", "optimized"]
-ROLES: tuple[Role, ...] = get_args(Role)
-"""Algorithm 2's three instructions, in the order in which they come about."""
+ROLES = ("initial", "rewritten", "optimized")
+"""Algorithm 2's three instructions, in the order in which they come about; others are `variant 1` and so on."""
+
+NUM_JUDGED_TOKENS = 8
+"""How many first tokens of an answer are asked for their likelihood: a caption of 30 is never sure of all of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,12 +149,76 @@ class Choice:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What the model answers.
+
+    Args:
+        text: the answer; with `choices`, the most probable of them.
+        instruction: what was asked in the end: the question, or the instruction that optimization chose.
+        choices: the offered answers in the order they were offered; empty when none were.
+        token_nll: nats of every token that was written, the end token last if it came; None where there are choices,
+            and where the backend cannot tell.
+        optimization: how the instruction came about; None when the question was asked as typed.
+    """
+
+    text: str
+    instruction: str
+    choices: tuple[Choice, ...] = ()
+    token_nll: tuple[float, ...] | None = field(default=None, repr=False)
+    optimization: Optimization | None = None
+
+    def __str__(self) -> str:
+        return self.text
+
+    @property
+    def certainty(self) -> float | None:
+        """The probability of the least likely of the first tokens, or of the likeliest choice; None if unknown.
+
+        >>> Answer(text="red", instruction="what?", token_nll=(0.0, math.log(2))).certainty
+        0.5
+        """
+        if self.choices:
+            return max(choice.probability for choice in self.choices)
+        if self.token_nll is None:
+            return None
+        return math.exp(-max(self.token_nll[:NUM_JUDGED_TOKENS], default=math.inf))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judgement:
+    """What the answer to a candidate instruction tells of it.
+
+    Args:
+        answer: to the candidate.
+        cross_nll: how implausible that answer is as one to the initial instruction: mean nats of its first tokens after
+            that instruction, or minus the logarithm of its probability among the choices; None where the backend does
+            not score texts, and for the initial instruction itself.
+    """
+
+    answer: Answer
+    cross_nll: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class ScoredInstruction:
-    """An instruction and its IAS (eq. 3): mean nats per token given the image, lower is better."""
+    """An instruction and its IAS (eq. 3): mean nats per token given the image, lower is better.
+
+    Args:
+        text: the instruction.
+        ias: NaN where it is not finite, or was not asked for (`scores` is empty then).
+        scores: token by token.
+        faults: why its text cannot be trusted in place of the user's own words, in words.
+        written_certainty: the probability of its least likely token when the model wrote it; None for what it did not
+            write, and where that is not known.
+        judgement: what its answer tells of it; None where it was not answered.
+    """
 
     text: str
     ias: float
     scores: TokenScores = field(repr=False)
+    faults: tuple[str, ...] = field(default=(), repr=False)
+    written_certainty: float | None = field(default=None, repr=False)
+    judgement: Judgement | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,45 +227,42 @@ class Optimization:
 
     Args:
         initial: the user's instruction.
-        rewritten: the language model's rewriting of it.
-        optimized: what the model wrote after comparing the two.
-        chosen: which of the three is used.
+        rewritten: the language model's rewriting of it; None where the user's words were left alone.
+        optimized: what the model wrote after comparing the two; None where the user's words were left alone.
+        chosen: the role of the one that is used.
         reason: one sentence that says why.
+        variants: further candidates.
         notices: what a user should know, e.g. that the rewriting was empty and the initial instruction stood in.
     """
 
     initial: ScoredInstruction
-    rewritten: ScoredInstruction
-    optimized: ScoredInstruction
-    chosen: Role
+    rewritten: ScoredInstruction | None = None
+    optimized: ScoredInstruction | None = None
+    chosen: str
     reason: str
+    variants: tuple[ScoredInstruction, ...] = ()
     notices: tuple[str, ...] = ()
+
+    def by_role(self) -> dict[str, ScoredInstruction]:
+        """Returns the candidates by role, the initial instruction first."""
+        three = dict(zip(ROLES, (self.initial, self.rewritten, self.optimized), strict=True))
+        variants = {f"variant {place}": variant for place, variant in enumerate(self.variants, start=1)}
+        return {role: scored for role, scored in (three | variants).items() if scored is not None}
+
+    @property
+    def used(self) -> ScoredInstruction:
+        """The chosen instruction."""
+        return self.by_role()[self.chosen]
 
     @property
     def instruction(self) -> str:
         """The chosen instruction's text."""
-        scored: ScoredInstruction = getattr(self, self.chosen)
-        return scored.text
+        return self.used.text
 
-
-@dataclass(frozen=True, kw_only=True)
-class Answer:
-    """What the model answers.
-
-    Args:
-        text: the answer; with `choices`, the most probable of them.
-        instruction: what was asked in the end: the question, or the instruction that optimization chose.
-        choices: the offered answers in the order they were offered; empty when none were.
-        optimization: how the instruction came about; None when the question was asked as typed.
-    """
-
-    text: str
-    instruction: str
-    choices: tuple[Choice, ...] = ()
-    optimization: Optimization | None = None
-
-    def __str__(self) -> str:
-        return self.text
+    @property
+    def left_alone(self) -> bool:
+        """Whether nothing was rewritten, as the answer to the user's own words was certain."""
+        return self.rewritten is None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -61,7 +61,7 @@ class OurArms:
 
     def optimized(self) -> None:
         """Rewrites, scores, compares, scores and answers."""
-        self._ask(optimize=True, optimization=OptimizationSettings(select="safe"))
+        self._ask(optimize=True, optimization=OptimizationSettings(select="ias", when="always"))
 
     def _ask(self, **settings: Any) -> None:
         # Every run starts from nothing: a new model remembers no rewriting of an earlier one, and pictures that

@@ -219,6 +219,8 @@ def measured_acceptance(items: int) -> float:
         scene = sample_scene(seed, split="dev", fonts=("pillow",))
         fact = rng.choice([fact for fact in facts(scene, rng) if fact.is_fitting])
         result = model.optimize(ask(fact, rng, "dev", _POOR_SHARE).instruction, draw(scene))
+        assert result.rewritten is not None  # all of algorithm 2 ran
+        assert result.optimized is not None
         better = min(result.initial, result.rewritten, key=lambda scored: scored.ias)
         for draft, written in ((result.initial, result.rewritten), (better, result.optimized)):
             passes += num_passes(ids(draft.text), ids(written.text)) - 1

@@ -46,7 +46,7 @@ from vlinstruct.evaluation.selection import (
 from vlinstruct.files import PathLike, written_atomically
 from vlinstruct.media import ocr as media_ocr
 from vlinstruct.model import load
-from vlinstruct.settings import GenerationSettings
+from vlinstruct.settings import GenerationSettings, Thresholds
 from vlinstruct.training.devices import Devices, launched
 from vlinstruct.values import Identity
 from vlinstruct.weights.fingerprint import adapter_fingerprint
@@ -274,7 +274,15 @@ def _evaluation(
 ) -> Evaluation:
     """Reads the table from a run's records, and writes its report beside them."""
     normalizer = settings.vqa_normalizer
-    table = read_table(folder, selection.tasks, rows, seed=settings.seed, normalizer=normalizer, notify=notify)
+    table = read_table(
+        folder,
+        selection.tasks,
+        rows,
+        seed=settings.seed,
+        normalizer=normalizer,
+        thresholds=Thresholds() if identity.entry is None else identity.entry.thresholds,
+        notify=notify,
+    )
     split = selection.facts.get("split", selection.collection)
     facts = {"id": f"{identity.name}/{split}", "backbone": identity.name, **selection.facts}
     if any(task.metric == "vqa_accuracy" for task in selection.tasks):

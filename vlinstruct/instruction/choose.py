@@ -1,21 +1,46 @@
-"""Choose: which of the three instructions is used (algorithm 2's last step, with a safe variant of ours).
+"""Choose: which candidate instruction is used (algorithm 2's last step, with rules of ours).
 
-The paper always takes the optimized instruction. By default we take the lowest IAS among the candidates that keep the
-initial instruction's content: a fluent instruction that lost the question's number scores well and answers badly.
-A rule is a function of the candidates; it is named in `RULES` and in `settings.Select`.
+A rule is a small pure function of what is known of the candidates; `RULES` names it, and so does `settings.Select`. It
+reads no model and no prompt, so that a record is enough to tell what any rule would have chosen (`evaluate` does).
+
+The paper always takes the optimized instruction. An IAS tells fluency: a fluent instruction that asks something else
+scores well and answers badly. So `safe` asks what the answers tell (`judge.py`), and what the texts do (`content.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import astuple, dataclass
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
-from vlinstruct.instruction.content import content_changes, echoes
-from vlinstruct.instruction.score import best, is_finite
-from vlinstruct.instruction.templates import Templates, written_ias
-from vlinstruct.settings import Select
-from vlinstruct.text import is_blank
-from vlinstruct.values import ROLES, Role, ScoredInstruction
+from vlinstruct.instruction.templates import written_ias
+from vlinstruct.metrics.vqa_accuracy import is_lavis_match
+from vlinstruct.settings import Select, Thresholds
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """What a rule knows of an instruction.
+
+    Args:
+        role: which one it is: `initial`, `rewritten`, `optimized`, `variant 1` ...
+        ias: mean nats per token given the image; None where it is not finite.
+        faults: why its text cannot be trusted, in words; the initial instruction has none.
+        written_certainty: the probability of its least likely token when it was written; None where it was not written
+            by the model, or that is not known.
+        answer: to it; None where it was not answered.
+        certainty: of that answer: the probability of its least likely first token; None where it is not known.
+        cross_nll: mean nats of that answer's first tokens as an answer to the initial instruction; None where it is not
+            known.
+    """
+
+    role: str
+    ias: float | None = None
+    faults: tuple[str, ...] = ()
+    written_certainty: float | None = None
+    answer: str | None = None
+    certainty: float | None = None
+    cross_nll: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,90 +52,107 @@ class Decision:
         reason: one sentence that says why.
     """
 
-    chosen: Role
+    chosen: str
     reason: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class Candidates:
-    """What a rule chooses from.
+Rule = Callable[[Sequence[Candidate], Thresholds], Decision]
 
-    Args:
-        initial: the user's instruction with its IAS.
-        rewritten: the rewriting with its IAS.
-        optimized: the comparison's outcome with its IAS.
-        templates: the prompts that no candidate may repeat.
-        uncertain: what is wrong with the rewriting's text, whichever candidate has it, in words; None for nothing.
+
+def paper(candidates: Sequence[Candidate], thresholds: Thresholds) -> Decision:
+    """Takes the optimized instruction, whatever its IAS.
+
+    >>> paper([Candidate(role="initial", ias=1.0), Candidate(role="optimized", ias=2.0)], Thresholds()).chosen
+    'optimized'
     """
-
-    initial: ScoredInstruction
-    rewritten: ScoredInstruction
-    optimized: ScoredInstruction
-    templates: Templates
-    uncertain: str | None = None
-
-    def by_role(self) -> dict[Role, ScoredInstruction]:
-        """Returns the three instructions, initial before rewritten before optimized."""
-        return dict(zip(ROLES, (self.initial, self.rewritten, self.optimized), strict=True))
-
-
-def choose(candidates: Candidates, select: Select) -> Decision:
-    """Chooses one of algorithm 2's three instructions.
-
-    Args:
-        candidates: the three, and what is known about them.
-        select: a key of `RULES`.
-
-    Raises:
-        ScoreError: no IAS is finite, or under `safe` none of a candidate that keeps the content.
-    """
-    best(list(candidates.by_role().values()))  # refuses three scores of which none is finite, under every rule
-    return RULES[select](candidates)
-
-
-def paper(candidates: Candidates) -> Decision:
-    """Takes the optimized instruction, whatever its IAS."""
     return Decision(chosen="optimized", reason="the paper always takes the optimized instruction")
 
 
-def safe(candidates: Candidates) -> Decision:
-    """Takes the lowest finite IAS of those that keep the content; initial before rewritten before optimized on ties."""
-    scored = candidates.by_role()
-    faults = {role: _faults(candidate.text, candidates) for role, candidate in scored.items()}
-    passing = {role: candidate for role, candidate in scored.items() if not faults[role]}
-    winner = best(list(passing.values()))
-    chosen = next(role for role, candidate in passing.items() if candidate is winner)
-    reason = f"the {chosen} instruction has the lowest IAS ({written_ias(winner.ias)})"
+def ias(candidates: Sequence[Candidate], thresholds: Thresholds) -> Decision:
+    """Takes the lowest IAS of those whose text can be trusted; the earlier one on ties.
+
+    >>> ias([Candidate(role="initial", ias=2.0), Candidate(role="rewritten", ias=1.0)], Thresholds()).chosen
+    'rewritten'
+    """
+    return _lowest_ias(candidates, {candidate.role: text_faults(candidate, thresholds) for candidate in candidates})
+
+
+def agree(candidates: Sequence[Candidate], thresholds: Thresholds) -> Decision:
+    """As `ias`, of those that are answered like the user's own words: needs no likelihood of an answer.
+
+    >>> typed = Candidate(role="initial", ias=2.0, answer="red")
+    >>> agree([typed, Candidate(role="rewritten", ias=1.0, answer="Red.")], Thresholds()).chosen
+    'rewritten'
+    """
+    own = candidates[0].answer or ""
+    faults = {
+        candidate.role: (
+            *text_faults(candidate, thresholds),
+            *(() if is_lavis_match(candidate.answer or "", own) else ("is answered otherwise",)),
+        )
+        for candidate in candidates
+    }
+    return _lowest_ias(candidates, faults)
+
+
+def cross(candidates: Sequence[Candidate], thresholds: Thresholds) -> Decision:
+    """As `ias`, of those whose answer is plausible as an answer to the user's own words.
+
+    >>> typed = Candidate(role="initial", ias=2.0, answer="yes")
+    >>> cross([typed, Candidate(role="rewritten", ias=1.0, answer="blue", cross_nll=7.5)], Thresholds()).chosen
+    'initial'
+    """
+    return _lowest_ias(candidates, _cross_faults(candidates, thresholds))
+
+
+def safe(candidates: Sequence[Candidate], thresholds: Thresholds) -> Decision:
+    """As `cross`."""
+    return cross(candidates, thresholds)
+
+
+RULES: Mapping[Select, Rule] = {"safe": safe, "cross": cross, "agree": agree, "ias": ias, "paper": paper}
+JUDGED: frozenset[Select] = frozenset({"safe", "cross", "agree"})
+"""The rules that ask what the answers tell."""
+
+
+def _cross_faults(candidates: Sequence[Candidate], thresholds: Thresholds) -> dict[str, tuple[str, ...]]:
+    """Returns every candidate's faults, an answer that does not answer the user's words among them."""
+    faults = {}
+    for candidate in candidates:
+        faults[candidate.role] = text_faults(candidate, thresholds)
+        if candidate.cross_nll is not None and not candidate.cross_nll < thresholds.max_cross_nll:
+            why = f"is answered by what hardly answers yours ({candidate.cross_nll:.1f} nats)"
+            faults[candidate.role] = (*faults[candidate.role], why)
+    return faults
+
+
+def text_faults(candidate: Candidate, thresholds: Thresholds) -> tuple[str, ...]:
+    """Returns why a candidate's text cannot be trusted, in words, whatever its answer.
+
+    >>> text_faults(Candidate(role="rewritten", written_certainty=0.555), Thresholds(least_certainty=0.8))
+    ('was written with a certainty of 0.56, below 0.8',)
+    """
+    certainty, least = candidate.written_certainty, thresholds.least_certainty
+    if certainty is None or certainty >= least:
+        return candidate.faults
+    return (f"was written with a certainty of {certainty:.2f}, below {least:g}", *candidate.faults)
+
+
+def _lowest_ias(candidates: Sequence[Candidate], faults: Mapping[str, Sequence[str]]) -> Decision:
+    """Takes the lowest finite IAS of the candidates without a fault; the initial instruction where there is none."""
+    passing = [candidate for candidate in candidates if not faults[candidate.role]]
+    finite = [candidate for candidate in passing if candidate.ias is not None and math.isfinite(candidate.ias)]
+    winner = min(finite, key=lambda candidate: candidate.ias or 0.0, default=candidates[0])
     refused = [f"the {role} one {_listed(wrong)}" for role, wrong in faults.items() if wrong]
+    reason = f"the {winner.role} instruction has the lowest IAS"
+    if winner.ias is not None:
+        reason += f" ({written_ias(winner.ias)})"
     if refused:
         reason = f"{reason} of those that can be used; {', '.join(refused)}"
-    return Decision(chosen=chosen, reason=reason)
+    return Decision(chosen=winner.role, reason=reason)
 
 
-Rule = Callable[[Candidates], Decision]
-RULES: Mapping[Select, Rule] = {"safe": safe, "paper": paper}
-
-
-def _faults(text: str, candidates: Candidates) -> list[str]:
-    """Returns why a candidate's text cannot be trusted, in words; the initial instruction's text always can."""
-    initial, rewritten = candidates.initial, candidates.rewritten
-    if text == initial.text:
-        return []
-    # By the text, not by the role: the comparison often copies the rewriting, and is then as uncertain.
-    faults = [candidates.uncertain] if candidates.uncertain is not None and text == rewritten.text else []
-    if is_blank(text):
-        return [*faults, "is blank"]
-    # The comparison's prompt shows instructions with their scores. A model that goes on with the pattern, instead of
-    # writing an instruction, repeats the template's words or one of these numbers.
-    shown_scores = [written_ias(scored.ias) for scored in (initial, rewritten) if is_finite(scored)]
-    if any(number in text and number not in initial.text for number in shown_scores) or any(
-        echoes(template, initial=initial.text, candidate=text) for template in astuple(candidates.templates)
-    ):
-        faults.append("repeats the prompt")
-    return [*faults, *content_changes(initial.text, text)]
-
-
-def _listed(faults: list[str]) -> str:
+def _listed(faults: Sequence[str]) -> str:
     """Joins faults, the first two by name.
 
     >>> _listed(["is a", "is b", "is c"])

@@ -8,10 +8,11 @@ Legend: B rows of the batch. In: B images with their scored instructions. Out: B
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from vlinstruct.backend import Backend, Row, Seen, Written, check_rows
 from vlinstruct.errors import NON_FINITE_LOGITS
-from vlinstruct.instruction.rewrite import Draft, settle
+from vlinstruct.instruction.rewrite import Draft, certainty_of, settle
 from vlinstruct.instruction.score import best, is_finite, rank
 from vlinstruct.instruction.templates import Templates
 from vlinstruct.settings import OptimizationSettings
@@ -70,7 +71,8 @@ def compare(
 
 def _settled(written: Written | Failed, fallback: str) -> Draft | Failed:
     if not isinstance(written, Failed):
-        return settle(written.text, fallback=fallback, notice=EMPTY_COMPARISON)
+        draft = settle(written.text, fallback=fallback, notice=EMPTY_COMPARISON)
+        return replace(draft, certainty=certainty_of(written))
     # Numbers overflowed over the longest prompt of all: the candidates themselves have been scored.
     is_broken = written.error.code == NON_FINITE_LOGITS
     return Draft(text=fallback, notice=BROKEN_COMPARISON) if is_broken else written

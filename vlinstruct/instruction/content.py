@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 
 from vlinstruct.errors import shortened
 from vlinstruct.instruction.templates import pieces
@@ -79,7 +80,11 @@ def options(text: str) -> list[str]:
     return [" ".join(f"{mark} {body}".split()).rstrip(" ,;.") for mark, body in zip(marks, bodies, strict=True)]
 
 
-def content_changes(initial: str, candidate: str) -> list[str]:
+def frame(instruction: str) -> tuple[str, str, str]:
+    return "", instruction, ""
+
+
+def content_changes(initial: str, candidate: str, *, keep: Sequence[str] = ()) -> list[str]:
     """Returns what the candidate does to the numbers, quotations and options of the initial instruction.
 
     Each must occur at least as often as in the initial instruction, in any order. Options must not be added either: an

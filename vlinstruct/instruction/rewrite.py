@@ -48,6 +48,7 @@ def rewrite(
     instructions: Sequence[str],
     templates: Templates,
     settings: OptimizationSettings,
+    least_certainty: float = 0.0,
     rewritings: Rewritings | None = None,
 ) -> list[Draft | Failed]:
     """Rewrites instructions; equal ones are rewritten once.
@@ -56,18 +57,20 @@ def rewrite(
         backend: whose language model rewrites.
         instructions: the initial instructions, B.
         templates: whose `rewrite` makes the prompt.
-        settings: the most tokens of a rewriting, and whether its certainty matters.
+        settings: the most tokens of a rewriting.
+        least_certainty: that a rewriting must have; where it is 0, a certainty that does not come with the text is not
+            asked for.
         rewritings: those of earlier calls; gets what is new.
 
     Returns:
         The rewritten instructions, B; a blank rewriting becomes the initial instruction, with a notice.
 
     Raises:
-        UsageError: `least_certainty` is set and the backend does not tell likelihoods.
+        UsageError: `least_certainty` is above 0 and the backend does not tell likelihoods.
     """
     # Either way gives the same number: the likelihoods come with the text, or the text is scored afterwards.
     is_certainty_known = backend.abilities.can_tell_nll or backend.abilities.can_score
-    if settings.least_certainty and not is_certainty_known:
+    if least_certainty and not is_certainty_known:
         raise UsageError("least_certainty needs a backend that tells likelihoods", advice="Set it to 0.")
     rewritings = {} if rewritings is None else rewritings
     keys = [(templates.rewrite, settings.max_new_tokens, text) for text in instructions]
@@ -84,15 +87,15 @@ def rewrite(
                 failed[key] = written
             else:
                 draft = settle(written.text, fallback=key[-1], notice=EMPTY_REWRITING)
-                rewritings[key] = replace(draft, certainty=_certainty(written))
-    if settings.least_certainty:
+                rewritings[key] = replace(draft, certainty=certainty_of(written))
+    if least_certainty:
         # Also of those remembered: an earlier call may not have needed their certainty.
         unsure = [key for key in dict.fromkeys(keys) if key in rewritings and rewritings[key].certainty is None]
         failed |= _score_certainties(backend, unsure, templates, rewritings)
     return [failed[key] if key in failed else rewritings[key] for key in keys]
 
 
-def _certainty(written: Written) -> float | None:
+def certainty_of(written: Written) -> float | None:
     """Returns the probability of the least likely token, the end token included; None where the backend cannot tell.
 
     The least likely token and not the mean: a rewriting that changes the question goes wrong at one word, and the rest
@@ -101,6 +104,34 @@ def _certainty(written: Written) -> float | None:
     if written.token_nll is None:
         return None
     return math.exp(-max(written.token_nll, default=math.inf)) if written.is_complete else 0.0
+
+
+def sample_rewritings(
+    backend: Backend, instructions: Sequence[str], templates: Templates, settings: OptimizationSettings
+) -> list[tuple[str, ...]]:
+    """Returns the sampled rewritings of each instruction, `num_rewritings` less the greedy one; what fails is left out.
+
+    Equal instructions get equal samples: which sample a row is stands in its `draw`, and so in the seed.
+    """
+    distinct, num_sampled = list(dict.fromkeys(instructions)), settings.num_rewritings - 1
+    if not distinct or not num_sampled:
+        return [()] * len(instructions)
+    rows = [
+        Row(prompt=templates.rewrite_prompt(text), draw=draw, stage="rewrite")
+        for text in distinct
+        for draw in range(num_sampled)
+    ]
+    generation = replace(settings.generation(), do_sample=True)
+    written = iter(backend.write(rows, generation))
+    sampled = {
+        text: tuple(
+            outcome.text.strip()
+            for _ in range(num_sampled)
+            if not isinstance(outcome := next(written), Failed) and not is_blank(outcome.text)
+        )
+        for text in distinct
+    }
+    return [sampled[text] for text in instructions]
 
 
 def _score_certainties(

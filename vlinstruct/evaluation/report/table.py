@@ -18,7 +18,8 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from statistics import fmean
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,23 +34,36 @@ from vlinstruct.evaluation.report.scores import (
     task_interval,
     task_scores,
 )
+from vlinstruct.instruction.choose import JUDGED, RULES, Candidate
+from vlinstruct.instruction.optimize import DEFAULT_THRESHOLDS
 from vlinstruct.metrics.bootstrap import NUM_RESAMPLES, Interval, interval, resampled_rows, wilson
 from vlinstruct.metrics.captions import CaptionTokenizer, tokenized
 from vlinstruct.metrics.vqa_accuracy import Normalizer
+from vlinstruct.settings import Select, Thresholds
+from vlinstruct.values import ROLES
 
 _PERCENT = 100.0
 Records = Mapping[tuple[str, Words, str], Sequence[Mapping[str, Any]]]
 
-Column = Literal["plain", "plain, greedy", "rewritten", "lowest of pair", "AIO paper", "AIO safe", "always canonical"]
-# What of an item's time each way needs; see `answering.Times`.
+Column = str
+_GATED: Column = (
+    "AIO safe"  # the default of the commands: what the answer to the user's own words is certain of is left
+)
+_ANSWERED, _SCORED = ("answer",), ("rewrite", "score", "compare")
+# What of an item's time each way needs; see `answering.Times`. Where answers are judged, the chosen one is among them.
 STAGES: Mapping[Column, tuple[str, ...]] = {
-    "plain": ("see", "answer"),
+    "plain": ("see", *_ANSWERED),
     "plain, greedy": ("see", "greedy"),
-    "rewritten": ("see", "rewrite", "answer"),
-    "lowest of pair": ("see", "rewrite", "score", "answer"),
-    "AIO paper": ("see", "rewrite", "score", "compare", "answer"),
-    "AIO safe": ("see", "rewrite", "score", "compare", "answer"),
-    "always canonical": ("see", "answer"),
+    "rewritten": ("see", "rewrite", *_ANSWERED),
+    "lowest of pair": ("see", "rewrite", "score", *_ANSWERED),
+    **{
+        f"AIO {rule}": ("see", *_ANSWERED, *_SCORED, *(("judge",) if rule in JUDGED else ()))
+        for rule in RULES
+        if rule != "safe"
+    },
+    "AIO safe, always": ("see", *_ANSWERED, *_SCORED, "judge"),
+    _GATED: ("see", *_ANSWERED, *_SCORED, "judge"),
+    "always canonical": ("see", *_ANSWERED),
 }
 COLUMNS: tuple[Column, ...] = tuple(STAGES)
 
@@ -60,27 +74,63 @@ def columns_of(records: Iterable[Mapping[str, Any]]) -> tuple[Column, ...]:
     return tuple(column for column in COLUMNS if has_greedy or column != "plain, greedy")
 
 
-def wording_of(record: Mapping[str, Any], column: Column) -> dict[str, Any]:
+def wording_of(record: Mapping[str, Any], column: Column, thresholds: Thresholds) -> dict[str, Any]:
     """Returns the wording that a way chooses, with its IAS and its answer.
 
     Args:
         record: the item's; under "always canonical" the one that was asked in canonical words.
         column: the way.
+        thresholds: that the rules compare with.
     """
-    wording: dict[str, Any] = record[_role(record, column)]
+    wording: dict[str, Any] = record[role_of(record, column, thresholds)]
     return wording
 
 
-def _role(record: Mapping[str, Any], column: Column) -> str:
+def role_of(record: Mapping[str, Any], column: Column, thresholds: Thresholds) -> str:
     """Returns the role of the wording that a way chooses; where optimization failed, only the initial one is there."""
     if column == "plain, greedy":  # an item that ranks was answered without beams anyway
         return "greedy" if "greedy" in record else "initial"
     if column in ("plain", "always canonical") or "rewritten" not in record:
         return "initial"
+    if column == "rewritten":
+        return "rewritten"
     if column == "lowest of pair":
         scores = {role: record[role]["ias"] for role in ("initial", "rewritten") if record[role]["ias"] is not None}
         return min(scores, key=lambda role: scores[role], default="initial")
-    return {"rewritten": "rewritten", "AIO paper": "optimized"}.get(column, record["chosen"])
+    if column == _GATED and is_sure(record, thresholds):
+        return "initial"
+    rule = column.removeprefix("AIO ").removesuffix(", always")
+    return RULES[cast(Select, rule)](candidates_in(record), thresholds).chosen
+
+
+def is_sure(record: Mapping[str, Any], thresholds: Thresholds) -> bool:
+    """Says whether the answer to the user's own words is so certain that they are left alone."""
+    certainty = record["initial"].get("certainty")
+    return certainty is not None and certainty > thresholds.sure_above
+
+
+def candidates_in(record: Mapping[str, Any]) -> list[Candidate]:
+    """Returns what a rule knows of a record's candidates, the initial instruction first."""
+    candidates = []
+    for role in (*ROLES, *(name for name in record if name.startswith("variant "))):
+        if role not in record:
+            continue
+        wording = record[role]
+        answer = wording.get("judged_answer")
+        if "candidates" in record:
+            answer = record["candidates"][int(np.argmin(wording["answer"]))]
+        candidates.append(
+            Candidate(
+                role=role,
+                ias=wording["ias"],
+                faults=tuple(wording.get("faults", ())),
+                written_certainty=wording.get("written_certainty"),
+                answer=answer,
+                certainty=wording.get("certainty"),
+                cross_nll=wording.get("cross_nll"),
+            )
+        )
+    return candidates
 
 
 @dataclass(frozen=True)
@@ -195,6 +245,7 @@ def read_table(
     *,
     seed: int,
     normalizer: Normalizer = "official",
+    thresholds: Thresholds = DEFAULT_THRESHOLDS,
     notify: Callable[[str], None] = lambda notice: None,
 ) -> Table:
     """Scores what `runner.run` wrote.
@@ -205,6 +256,7 @@ def read_table(
         models: the rows.
         seed: of the resamples.
         normalizer: of VQA accuracy.
+        thresholds: that the rules of choosing an instruction compare with.
         notify: is told what a user should know.
     """
     everything = read_records(folder)
@@ -222,7 +274,7 @@ def read_table(
         text
         for record in all_records
         if record["task"] in caption_tasks
-        for text in (*record["references"], *(wording_of(record, column)["answer"] for column in columns))
+        for text in (*record["references"], *(wording_of(record, column, thresholds)["answer"] for column in columns))
     )
     rules = TextRules(normalizer=normalizer, captions=tokenized(captions, notify))
     scores: dict[tuple[Cell, str], NDArray[np.float64]] = {}
@@ -237,13 +289,18 @@ def read_table(
         for cell in cells:
             words = "canonical" if cell.column == "always canonical" else cell.words
             cell_records = records[cell.model, words, task.name]
-            answers = [wording_of(record, cell.column)["answer"] for record in cell_records]
+            answers = [wording_of(record, cell.column, thresholds)["answer"] for record in cell_records]
             scores[cell, task.name] = task_scores(task, cell_records, answers, rows, rules)
             if task.metric == "accuracy":
                 lavis[cell, task.name] = lavis_scores(cell_records, answers, rows)
     differing = {task for (cell, task), values in lavis.items() if values[0] != scores[cell, task][0]}
     lavis = {(cell, task): values for (cell, task), values in lavis.items() if task in differing}
-    seconds = _seconds(folder / TIMES_FILE, cells)
+    shares: dict[tuple[str, str], float] = {}  # of the items that are not left alone, by model and words
+    for model in models:
+        for words in all_words:
+            of_words = [record for task in tasks for record in records[model, words, task.name]]
+            shares[model, words] = fmean(not is_sure(record, thresholds) for record in of_words) if of_words else 1.0
+    seconds = _seconds(folder / TIMES_FILE, cells, shares)
     return Table(
         tasks=tasks,
         models=models,
@@ -283,7 +340,7 @@ def _grouped(records: Sequence[Mapping[str, Any]]) -> Records:
     return groups
 
 
-def _seconds(path: Path, cells: Sequence[Cell]) -> dict[Cell, float]:
+def _seconds(path: Path, cells: Sequence[Cell], shares: Mapping[tuple[str, str], float]) -> dict[Cell, float]:
     """Returns the mean time per item of every cell: the mean over the tasks of a chunk's median.
 
     The median, because the first chunk of a task compiles kernels and fills caches.
@@ -295,8 +352,12 @@ def _seconds(path: Path, cells: Sequence[Cell]) -> dict[Cell, float]:
     seconds = {}
     for cell in cells:
         words = "canonical" if cell.column == "always canonical" else cell.words
+        share = {stage: shares[cell.model, words] for stage in (*_SCORED, "judge")} if cell.column == _GATED else {}
         medians = [
-            sum(float(np.median([chunk[stage] for chunk in chunks])) for stage in STAGES[cell.column])
+            sum(
+                share.get(stage, 1.0) * float(np.median([chunk[stage] for chunk in chunks]))
+                for stage in STAGES[cell.column]
+            )
             for chunks in stages[cell.model, words].values()
         ]
         seconds[cell] = float(np.mean(medians)) if medians else float("nan")

@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from vlinstruct.backend import Seen
 from vlinstruct.errors import ScoreError
+from vlinstruct.instruction.judge import Answering
 from vlinstruct.integrations.lmms_eval.ranking import Loss, rank
 from vlinstruct.integrations.lmms_eval.requests import (
     Document,
@@ -190,7 +191,10 @@ class Simple(lmms):  # type: ignore[misc]
         instructions = questions.texts
         if self.settings.optimize:
             optimized = self.pipeline.optimize_each(
-                questions.seen, questions.texts, optimization=self.settings.optimization
+                questions.seen,
+                questions.texts,
+                optimization=self.settings.optimization,
+                answering=Answering(choices=options),
             )
             instructions = [
                 _good(outcome, document).instruction
