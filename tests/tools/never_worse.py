@@ -1,0 +1,364 @@
+"""Measures whether optimization makes answers worse: mini and mini-llama, four kinds of words, every rule of choosing.
+
+    PYTHONPATH=tests python -m tools.never_worse answer --part dev --wordings FILE -o FOLDER   # hours on two cores
+    PYTHONPATH=tests python -m tools.never_worse plant --part dev -o FOLDER
+    PYTHONPATH=tests python -m tools.never_worse report -o FOLDER
+
+Canonical, paraphrased and poor words are asked of mini's ten tasks, people's words of drawn pictures of their own, one
+kind of question each. The wordings of the test part (`peoples_words.jsonl`) were written apart from the code and its
+rules; README.md lists every look at them. A folder that is there is gone on with.
+
+`plant` puts the canonical instruction of another task about the same picture in place of the rewriting, and keeps those
+whose answer is worse: a rule that takes one of them has been fooled.
+
+In people's words a kind's score is the share of right answers (yes and true, no and false are one), of captions CIDEr
+over its maximum; resamples draw wordings, then the pictures of each. Elsewhere it is what `vlinstruct evaluate` says.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import random
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vlinstruct.backends.registry import BACKBONES, find
+from vlinstruct.evaluation.benchmark import Item
+from vlinstruct.evaluation.benchmarks.mini import TASKS, items
+from vlinstruct.evaluation.report.table import (
+    COLUMNS,
+    Cell,
+    candidates_in,
+    is_sure,
+    read_records,
+    read_table,
+    role_of,
+)
+from vlinstruct.evaluation.runner import Contender, run
+from vlinstruct.instruction.choose import RULES
+from vlinstruct.instruction.content import content_changes
+from vlinstruct.instruction.judge import Answering, answers_to_judge, judge
+from vlinstruct.metrics.captions import ptb_tokens
+from vlinstruct.metrics.cider import cider
+from vlinstruct.metrics.vqa_accuracy import is_lavis_match
+from vlinstruct.mini.draw import draw
+from vlinstruct.mini.questions import RELATIONS, caption, facts, plural_noun
+from vlinstruct.mini.scene import COLOURS, SHAPES, Scene, Thing
+from vlinstruct.mini.wording import canonical, poor
+from vlinstruct.mini.words import sample_text, split_of
+from vlinstruct.mini.world import sample_scene
+from vlinstruct.model import Model, load
+from vlinstruct.settings import GenerationSettings, Select
+from vlinstruct.values import good
+
+MODELS = ("mini", "mini-llama")
+NUM_RESAMPLES = 2000
+_MIN_DISTANCE = 0.15  # as mini's own questions have it: what is nearer is hardly left or right of anything
+_RELATION = {"left": "to the left of", "right": "to the right of", "above": "above", "below": "below"}
+_SAME = {"true": "yes", "false": "no"}
+_CIDER_MAX = 10.0
+Split = Literal["dev", "test"]
+
+
+def peoples_items(wordings: Path, split: Split, num_pictures: int, seed: int) -> dict[str, list[Item]]:
+    """Returns items by kind: every wording of a file about `num_pictures` pictures of its own."""
+    by_kind: dict[str, list[Item]] = defaultdict(list)
+    for place, line in enumerate(wordings.read_text(encoding="utf-8").splitlines()):
+        wording = json.loads(line)
+        kind, rng = wording["kind"], random.Random(f"{split}/{seed}/{wording['wording']}")
+        for picture, (scene, slots, answer) in zip(range(num_pictures), _questions(wording, split, rng), strict=False):
+            text = wording["wording"]
+            for name, value in slots.items():
+                text = text.replace(f"{{{name}}}", value)
+            by_kind[kind].append(
+                Item(
+                    id=f"{kind}-{place}-{picture}",
+                    task=kind,
+                    load_picture=partial(draw, scene),
+                    instructions={"canonical": text},
+                    references=(answer,),
+                )
+            )
+    return dict(by_kind)
+
+
+def _questions(
+    wording: Mapping[str, str], split: Split, rng: random.Random
+) -> Iterator[tuple[Scene, dict[str, str], str]]:
+    """Yields scenes that a wording can be asked of, what fills its slots, and the right answer."""
+    while True:
+        scene = sample_scene(rng.randrange(2**32), split=split)
+        question = _question(wording, scene, rng)
+        if question is not None:
+            yield scene, *question
+
+
+def _question(wording: Mapping[str, str], scene: Scene, rng: random.Random) -> tuple[dict[str, str], str] | None:
+    things = scene.things
+    shapes = [thing.shape for thing in things]
+    named = [thing for thing in things if shapes.count(thing.shape) == 1]
+    texts = [text.text.lower() for text in scene.prints if text.text.lower() not in (*COLOURS, *SHAPES)]
+    match wording["kind"]:
+        case "read" if texts:
+            return {}, texts[0]
+        case "written" if texts:
+            other = next(text for _ in iter(int, 1) if (text := sample_text(rng, split_of(texts[0]))) != texts[0])
+            is_there = rng.random() < 0.5
+            return {"word": texts[0] if is_there else other}, "yes" if is_there else "no"
+        case "colour" if named:
+            thing = rng.choice(named)
+            return {"shape": thing.shape}, thing.colour
+        case "shape":
+            colours = [thing.colour for thing in things]
+            alone = [thing for thing in things if colours.count(thing.colour) == 1]
+            if alone:
+                thing = rng.choice(alone)
+                return {"colour": thing.colour}, thing.shape
+        case "count" if things:
+            shape = rng.choice(shapes)
+            return {"shapes": plural_noun(shape)}, str(shapes.count(shape))
+        case "exist" if things:
+            return _existence(things, rng)
+        case "same" if len(named) > 1:
+            first, second = rng.sample(named, 2)
+            is_same = first.colour == second.colour
+            if is_same or rng.random() < 0.3:  # most pairs differ
+                return {"first": first.shape, "second": second.shape}, "yes" if is_same else "no"
+        case "position" if len(named) > 1:
+            first, second = rng.sample(named, 2)
+            distance = RELATIONS[_RELATION[wording["side"]]](first, second)
+            if abs(distance) > _MIN_DISTANCE:
+                return {"first": first.shape, "second": second.shape}, "yes" if distance > 0 else "no"
+        case "which" if len(named) > 1:
+            return _only_beside(named, things, _RELATION[wording["side"]], rng)
+        case "caption" if things or scene.prints:
+            return {}, caption(scene)
+    return None
+
+
+def _existence(things: Sequence[Thing], rng: random.Random) -> tuple[dict[str, str], str]:
+    present = {thing.name for thing in things}
+    thing = rng.choice(things)
+    if rng.random() < 0.5:
+        return {"thing": thing.name}, "yes"
+    near = [f"{colour} {thing.shape}" for colour in COLOURS] + [f"{thing.colour} {shape}" for shape in SHAPES]
+    return {"thing": rng.choice([name for name in near if name not in present])}, "no"
+
+
+def _only_beside(
+    named: Sequence[Thing], things: Sequence[Thing], relation: str, rng: random.Random
+) -> tuple[dict[str, str], str] | None:
+    second = rng.choice(named)
+    distances = {place: RELATIONS[relation](thing, second) for place, thing in enumerate(things) if thing is not second}
+    beside = [place for place, distance in distances.items() if distance > -_MIN_DISTANCE / 3]
+    if len(beside) != 1 or distances[beside[0]] < _MIN_DISTANCE:
+        return None
+    return {"second": second.shape}, things[beside[0]].shape
+
+
+def answer(
+    folder: Path, models: Sequence[str], *, split: Split, wordings: Path, num_items: int, num_pictures: int, seed: int
+) -> None:
+    """Answers everything with each model; what is there is kept."""
+    tasks = {task.name: items(task, num_items, split=split, seed=seed) for task in TASKS}
+    people = peoples_items(wordings, split, num_pictures, seed)
+    for model in models:
+        contender = Contender(name=model, fingerprint=find(model).fingerprint, load=partial(load, model, device="cpu"))
+        for name, of_name in (("world", tasks), ("people", people)):
+            (folder / model / name).mkdir(parents=True, exist_ok=True)
+            generation = dict.fromkeys(of_name, GenerationSettings())
+            run([contender], of_name, folder / model / name, batch_size=16, generation=generation)
+
+
+def plant(folder: Path, models: Sequence[str], *, split: Split, num_hurting: int, seed: int) -> None:
+    """Writes `num_hurting` records a model whose rewriting is another task's instruction and answered worse."""
+    for model_name in models:
+        model = load(model_name, device="cpu")
+        (folder / model_name).mkdir(parents=True, exist_ok=True)
+        num_left = num_hurting
+        with (folder / model_name / "planted.jsonl").open("w", encoding="utf-8") as file:
+            for number in itertools.count():
+                records = _planted(model, random.Random(f"planted/{split}/{seed}/{number}"), split)
+                for record in records[:num_left]:
+                    file.write(json.dumps(record) + "\n")
+                num_left -= min(num_left, len(records))
+                if not num_left:
+                    break
+
+
+def _planted(model: Model, rng: random.Random, split: Split) -> list[dict[str, Any]]:
+    """Returns what hurts among a batch of planted instructions: the two candidates of each with what a rule knows."""
+    pictures, asked, planted, answers = [], [], [], []
+    while len(pictures) < 16:
+        scene = sample_scene(rng.randrange(2**32), split=split)
+        all_facts = [fact for fact in facts(scene, rng) if not fact.candidates and fact.family != "caption"]
+        fact = rng.choice(all_facts)
+        others = [other for other in all_facts if other.family != fact.family and other.answer != fact.answer]
+        if fact.family == "description" or not others:
+            continue
+        other = rng.choice(others)
+        pictures.append(draw(scene))
+        asked.append(poor(fact.family, fact.slots, rng, split))
+        planted.append(canonical(other.family, other.slots))
+        answers.append(fact.answer)
+    seen = [good(outcome) for outcome in model.see_each(pictures)]
+    pairs = [[first, second] for first, second in zip(asked, planted, strict=True)]
+    scored = [good(row) for row in model.score_each(seen, pairs)]
+    given = [good(answer) for answer in answers_to_judge(model.backend, seen, asked, Answering())]
+    judgements = judge(model.backend, seen, given, [[text] for text in planted], Answering())
+    records = []
+    for row, right in enumerate(answers):
+        (judgement,) = judgements[row]
+        first, second = scored[row]
+        judged = good(judgement)
+        is_right = [
+            is_lavis_match(_SAME.get(text, text), _SAME.get(right, right))
+            for text in (given[row].text, judged.answer.text)
+        ]
+        if is_right == [True, False]:
+            initial = {"text": first.text, "ias": first.ias, "certainty": given[row].certainty}
+            rewritten = {"text": second.text, "ias": second.ias, "certainty": judged.answer.certainty}
+            rewritten |= {"cross_nll": judged.cross_nll, "judged_answer": judged.answer.text}
+            initial |= {"judged_answer": given[row].text}
+            records.append({"initial": initial, "rewritten": rewritten})
+    return records
+
+
+def planted_taken(folder: Path, model: str, rule: Select, *, with_content: bool) -> tuple[int, int]:
+    """Returns how many planted instructions that hurt a rule takes, and of how many."""
+    num_taken, records = 0, (folder / model / "planted.jsonl").read_text(encoding="utf-8").splitlines()
+    for line in records:
+        record = json.loads(line)
+        if with_content:
+            changes = content_changes(record["initial"]["text"], record["rewritten"]["text"])
+            record["rewritten"]["faults"] = changes
+        decision = RULES[rule](candidates_in(record), BACKBONES[model].thresholds)
+        num_taken += decision.chosen != "initial"
+    return num_taken, len(records)
+
+
+def people_scores(records: Sequence[Mapping[str, Any]], column: str, model: str) -> NDArray[np.float64]:
+    """Returns each record's score in one column, 0 to 1, (N,)."""
+    thresholds = BACKBONES[model].thresholds
+    answers = [record[role_of(record, column, thresholds)]["answer"] for record in records]
+    return scores_of(records, answers)
+
+
+def scores_of(records: Sequence[Mapping[str, Any]], answers: Sequence[str]) -> NDArray[np.float64]:
+    """Returns the score of an answer to each record, 0 to 1, (N,)."""
+    if records[0]["task"] == "caption":
+        references = [[ptb_tokens(record["references"][0])] for record in records]
+        per_item = cider([ptb_tokens(text) for text in answers], references).per_item
+        return np.array(per_item) / _CIDER_MAX
+    return np.array(
+        [
+            float(is_lavis_match(_SAME.get(text.strip(" .").lower(), text), record["references"][0]))
+            for text, record in zip(answers, records, strict=True)
+        ]
+    )
+
+
+def resampled(differences: Mapping[str, NDArray[np.float64]], seed: int = 0) -> tuple[float, float, float]:
+    """Returns the mean over kinds of paired differences, (W, P) of W wordings and P pictures, with its interval."""
+    rng = np.random.default_rng(seed)
+    means = []
+    for _ in range(NUM_RESAMPLES):
+        of_kinds = []
+        for values in differences.values():
+            num_wordings, num_pictures = values.shape
+            rows = rng.integers(num_wordings, size=num_wordings)
+            columns = rng.integers(num_pictures, size=(num_wordings, num_pictures))
+            of_kinds.append(values[rows[:, None], columns].mean())
+        means.append(np.mean(of_kinds))
+    low, high = np.quantile(means, (0.025, 0.975))
+    return float(np.mean([values.mean() for values in differences.values()])), float(low), float(high)
+
+
+def report(folder: Path) -> None:
+    """Prints a line per cell and rule."""
+    columns = [column for column in COLUMNS if column.startswith("AIO")]
+    for model, rule, with_content in itertools.product(MODELS, ("ias", "agree", "cross", "safe"), (False, True)):
+        if (folder / model / "planted.jsonl").exists():
+            num_taken, num_planted = planted_taken(folder, model, rule, with_content=with_content)
+            checks = "with content checks" if with_content else "without"
+            print(f"{model:10}  planted  {rule:5} takes {num_taken} of {num_planted} that hurt, {checks}")
+    for model in MODELS:
+        thresholds = BACKBONES[model].thresholds
+        table = read_table(folder / model / "world", TASKS, [model], seed=0, thresholds=thresholds)
+        for words in table.words:
+            base = Cell(model, words, "plain")
+            for column in columns:
+                gain = table.difference(Cell(model, words, column), base)
+                line = f"{gain.value:+6.2f} [{gain.low:+.2f}, {gain.high:+.2f}]"
+                print(f"{model:10}  {words:11}  {column:16}  {table.average(base).value:6.2f}  {line}")
+    by_model: dict[str, dict[str, list[Mapping[str, Any]]]] = defaultdict(lambda: defaultdict(list))
+    for model in MODELS:
+        for record in read_records(folder / model / "people"):
+            by_model[model][record["task"]].append(record)
+    pooled: dict[str, dict[str, NDArray[np.float64]]] = defaultdict(dict)
+    for model, by_kind in by_model.items():
+        plain = {kind: people_scores(records, "plain", model) for kind, records in by_kind.items()}
+        sure = np.mean([is_sure(record, BACKBONES[model].thresholds) for rows in by_kind.values() for record in rows])
+        base_score = 100 * np.mean([values.mean() for values in plain.values()])
+        print(f"{model}: {sure:.1%} of people's questions are left alone")
+        for column in columns:
+            gains = {
+                kind: by_wording(records, 100 * (people_scores(records, column, model) - plain[kind]))
+                for kind, records in by_kind.items()
+            }
+            pooled[column] |= {f"{model} {kind}": values for kind, values in gains.items()}
+            value, low, high = resampled(gains)
+            print(f"{model:10}  {'people':11}  {column:16}  {base_score:6.2f}  {value:+6.2f} [{low:+.2f}, {high:+.2f}]")
+    for column, gains in pooled.items():
+        value, low, high = resampled(gains)
+        print(f"{'both':10}  {'people':11}  {column:16}  {'':6}  {value:+6.2f} [{low:+.2f}, {high:+.2f}]")
+
+
+def by_wording(records: Sequence[Mapping[str, Any]], values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Returns values of records, (N,), as wordings by pictures, (W, P)."""
+    rows: dict[str, list[float]] = defaultdict(list)
+    for record, value in zip(records, values, strict=True):
+        rows[record["id"].rsplit("-", 1)[0]].append(float(value))
+    return np.array(list(rows.values()))
+
+
+def main() -> None:
+    """Answers, or reports on what was answered."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("answer", "plant", "report"))
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--model", choices=MODELS, help="one of them; both if not given")
+    parser.add_argument("--part", choices=("dev", "test"), default="dev")
+    parser.add_argument("--wordings", type=Path, default=Path(__file__).with_name("peoples_words.jsonl"))
+    parser.add_argument("--items", type=int, default=750, help="of each task")
+    parser.add_argument("--pictures", type=int, default=15, help="of each wording")
+    parser.add_argument("--planted", type=int, default=1000, help="that hurt, of each model")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    models = [arguments.model] if arguments.model else MODELS
+    if arguments.what == "plant":
+        plant(arguments.output, models, split=arguments.part, num_hurting=arguments.planted, seed=arguments.seed)
+    elif arguments.what == "answer":
+        answer(
+            arguments.output,
+            models,
+            split=arguments.part,
+            wordings=arguments.wordings,
+            num_items=arguments.items,
+            num_pictures=arguments.pictures,
+            seed=arguments.seed,
+        )
+    else:
+        report(arguments.output)
+
+
+if __name__ == "__main__":
+    main()
