@@ -84,6 +84,10 @@ _MINIS_RECIPE: Mapping[str, Any] = {
     "save_steps": 50,
     "eval_steps": 25,
 }
+# On dev (tests/tools/README.md, 12,656 questions in four kinds of words), of gates 0.5, 0.6, 0.67, 0.75, 0.8, 0.9 and none,
+# and of 1, 1.5, 2, 3 nats and no limit: from 0.75 on more is gained only by asking again about much that is right, and
+# from 2 nats on more than 2 of 100 planted instructions that hurt are taken; at 1.5 it is 2 of 500, at 1 none.
+_MINIS_THRESHOLDS: Mapping[str, float] = {"max_cross_nll": 1.5, "sure_above": 0.75}
 _VICUNAS_LICENCE = "Vicuna's: non-commercial"
 
 BACKBONES: Mapping[str, Backbone] = {
@@ -99,7 +103,7 @@ BACKBONES: Mapping[str, Backbone] = {
             recipe=_MINIS_RECIPE,
             # On dev, 200 items of each of mini's tasks, poor words: right answers 90.00 % without, 90.05, 90.15, 90.00
             # and 89.90 % with 0.5, 0.8, 0.9 and 0.95; 88.20 % if nothing is optimized.
-            thresholds=Thresholds(least_certainty=0.8),
+            thresholds=Thresholds(least_certainty=0.8, **_MINIS_THRESHOLDS),
         ),
         Backbone(
             name="mini-llama",
@@ -109,6 +113,7 @@ BACKBONES: Mapping[str, Backbone] = {
             licence="Apache-2.0",
             batch_size=16,
             recipe=_MINIS_RECIPE,
+            thresholds=Thresholds(**_MINIS_THRESHOLDS),
         ),
         Backbone(
             name="flant5-xl",

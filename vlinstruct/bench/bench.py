@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 
 from vlinstruct.backends.registry import default_backbone, find
 from vlinstruct.bench.answers import Comparison, as_record, as_table, compare
 from vlinstruct.bench.cold_start import cold_starts
 from vlinstruct.bench.models import load_both, load_both_random
+from vlinstruct.bench.questions import compare_questions, questions_record, questions_table
 from vlinstruct.bench.ranking import compare_ranking, ranking_record, ranking_table
 from vlinstruct.bench.replay import measured_acceptance
 from vlinstruct.bench.timing import environment
 from vlinstruct.bench.training import compare_training, training_record, training_table
 from vlinstruct.bench.workload import Workload, training_workloads
+from vlinstruct.media.inputs import load_source
+from vlinstruct.records.items import ItemError, read_items
 
 _ANSWERS_OF = (2, 15)  # tokens: a word, as VQA wants it, and a sentence
 _MINI_ITEMS = 60
@@ -33,6 +38,7 @@ class BenchSettings:
         dtype: as `vlinstruct.load` takes it.
         training: measure finetune in place of answers.
         num_candidates: measure ranking so many, at least 2, in place of answers; None for answers.
+        data: a file of questions as `ask --data` takes it, to be measured in place of made-up ones; None for these.
         batch_size: pictures that are asked about together, or samples of an update; 1, in training 8 if None.
         acceptance: shares of the tokens of instructions that drafts give, 0 to 1; 0, what mini reaches, and 1 if empty.
         runs: of every arm, at least 2; in training epochs.
@@ -47,6 +53,7 @@ class BenchSettings:
     dtype: str = "auto"
     training: bool = False
     num_candidates: int | None = None
+    data: Path | None = None
     batch_size: int | None = None
     acceptance: Sequence[float] = ()
     runs: int = 9
@@ -98,6 +105,9 @@ def bench(settings: BenchSettings, *, on_loaded: Callable[[], None] = lambda: No
     if settings.num_candidates is not None:
         ranking = compare_ranking(ours, theirs, settings.num_candidates, runs)
         return Measurement(table=ranking_table(ranking), record=ranking_record(name, ranking, machine))
+    if settings.data is not None:
+        cost = compare_questions(ours, theirs, _questions(settings.data), runs)
+        return Measurement(table=questions_table(cost), record=questions_record(name, cost, machine))
     shares = settings.acceptance or (0.0, measured_acceptance(_MINI_ITEMS), 1.0)
     questions = [
         Workload(answer_tokens=answer_tokens, batch=settings.batch_size or 1, acceptance=share)
@@ -111,3 +121,13 @@ def bench(settings: BenchSettings, *, on_loaded: Callable[[], None] = lambda: No
     return Measurement(
         table=as_table(comparisons, cold), record=as_record(name, comparisons, cold, machine), comparisons=comparisons
     )
+
+
+def _questions(data: Path) -> list[tuple[Image.Image, str]]:
+    """Reads all items of a file; a bad one ends the measurement, since fewer questions are other questions."""
+    questions = []
+    for item in read_items(data):
+        if isinstance(item, ItemError):
+            raise item.error
+        questions.append((load_source(item.image, name=str(item.image)).image, item.question))
+    return questions

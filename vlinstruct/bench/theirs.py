@@ -58,6 +58,18 @@ class TheirArms:
         self._generate(self.images, INSTRUCTION, INSTRUCTION, self.answer, self.workload.answer_tokens)
 
     @torch.inference_mode()
+    def answered(self, question: str, max_new_tokens: int) -> None:
+        """Answers a question greedily, as long as the model will."""
+        self.theirs.generate(
+            **self._inputs(self.images, question, question),
+            max_new_tokens=max_new_tokens,
+            do_sample=False,
+            num_beams=1,
+            pad_token_id=0,
+            eos_token_id=self.ours.tokenizer.eos_id,
+        )
+
+    @torch.inference_mode()
     def optimized(self) -> None:
         """Rewrites, scores, compares, scores and answers, picture by picture."""
         for image in self.images:

@@ -27,6 +27,9 @@ def bench(
     candidates: Annotated[
         int | None, typer.Option(min=2, max=100_000, help="Measure ranking so many candidates, in place of answers.")
     ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Measure what -O costs on the questions of a file, as ask --data takes it.")
+    ] = None,
     batch_size: Annotated[
         int | None,
         typer.Option(
@@ -80,13 +83,13 @@ def bench(
     if cold_runs == 1:
         raise UsageError("--cold-runs takes 2 or more, for a spread, or 0 for none.")
     # An option that has no effect is refused, not ignored.
-    if training or candidates:
+    if training or candidates or data:
         only_answers = {"--acceptance": acceptance, "--plot": plot, "--cold-runs": cold_runs}
-        not_both = {"--training and --candidates together": training and candidates}
-        refused = {**only_answers, **not_both, "--batch-size": candidates and batch_size}
+        not_both = {"--training, --candidates and --data together": sum(map(bool, (training, candidates, data))) > 1}
+        refused = {**only_answers, **not_both, "--batch-size": (candidates or data) and batch_size}
         names = [name for name, value in refused.items() if value]
         if names:
-            what = "--training" if training else "--candidates"
+            what = "--training" if training else "--candidates" if candidates else "--data"
             raise UsageError(f"{', '.join(names)}: not available with {what}", advice="Leave it out.")
     if plot is not None:
         require_plots(plot)
@@ -96,6 +99,7 @@ def bench(
         dtype=dtype,
         training=training,
         num_candidates=candidates,
+        data=data,
         batch_size=batch_size,
         acceptance=acceptance or (),
         runs=runs,

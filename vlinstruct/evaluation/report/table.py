@@ -352,7 +352,7 @@ def _seconds(path: Path, cells: Sequence[Cell], shares: Mapping[tuple[str, str],
     seconds = {}
     for cell in cells:
         words = "canonical" if cell.column == "always canonical" else cell.words
-        share = {stage: shares[cell.model, words] for stage in (*_SCORED, "judge")} if cell.column == _GATED else {}
+        share = dict.fromkeys((*_SCORED, "judge"), shares[cell.model, words]) if cell.column == _GATED else {}
         medians = [
             sum(
                 share.get(stage, 1.0) * float(np.median([chunk[stage] for chunk in chunks]))
