@@ -84,7 +84,7 @@ _MINIS_RECIPE: Mapping[str, Any] = {
     "save_steps": 50,
     "eval_steps": 25,
 }
-# On dev (tests/tools/README.md, 12,656 questions in four kinds of words), of gates 0.5, 0.6, 0.67, 0.75, 0.8, 0.9 and none,
+# On dev (tests/tools/README.md: 12,656 questions in four kinds of words), of gates 0.5 to 0.9 and none,
 # and of 1, 1.5, 2, 3 nats and no limit: from 0.75 on more is gained only by asking again about much that is right, and
 # from 2 nats on more than 2 of 100 planted instructions that hurt are taken; at 1.5 it is 2 of 500, at 1 none.
 _MINIS_THRESHOLDS: Mapping[str, float] = {"max_cross_nll": 1.5, "sure_above": 0.75}
