@@ -9,6 +9,7 @@ FOLDER/  records.jsonl, times.jsonl   what `runner` writes
          ocr/                         tokens that annotations lacked, if they were read
 
 Everything that can be refused is refused before a model is loaded: names, settings, files, the records to compare with.
+Nothing is written, and nothing of an earlier run removed, before the model is.
 """
 
 from __future__ import annotations
@@ -18,14 +19,17 @@ import platform
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
-from functools import partial
+from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from vlinstruct.backends.registry import default_backbone, find, find_adapter
-from vlinstruct.errors import UsageError
-from vlinstruct.evaluation.parts import ALONE, RECORDS_FILE, Processes, remove_records
+from vlinstruct.backends.instructblip.adapter import check_adapter
+from vlinstruct.backends.instructblip.configuration import InstructBlipConfig
+from vlinstruct.backends.instructblip.opening import require_machine
+from vlinstruct.backends.registry import default_backbone, find, find_adapter, resolve
+from vlinstruct.errors import InputError, UsageError
+from vlinstruct.evaluation.parts import ALONE, RECORDS_FILE, Processes
 from vlinstruct.evaluation.reading.ocr_tokens import Ocr
 from vlinstruct.evaluation.report.differences import Differences, differences, other_records
 from vlinstruct.evaluation.report.page import as_html, as_svg, sample_cases
@@ -177,6 +181,25 @@ def evaluate(
     if processes.rank > 0:  # one voice is enough
         progress, notify = (lambda count: nullcontext(lambda: None)), (lambda notice: None)
 
+    # What costs nothing to find out comes before the files; only they come before what may be a download.
+    nearest = next(path for path in (output, *output.absolute().parents) if path.exists())
+    if not nearest.is_dir():
+        raise InputError.at("cannot write to --output", nearest, "it is a file", "Name a folder", code="output_is_file")
+    require_machine(settings.device, settings.dtype, settings.quantize)
+    resolve(backbone)
+    for row in {name for by_row in rows.values() for name in by_row.values() if name is not None}:
+        resolve(row, what="adapter")
+
+    @cache
+    def settled() -> tuple[Identity, Mapping[Collection, Sequence[Contender]]]:
+        """Finds the backbone and every row's adapter, once for both tables."""
+        identity = find(backbone, offline=settings.offline)
+        contenders = {
+            collection: [_contender(name, adapter, identity, settings) for name, adapter in by_row.items()]
+            for collection, by_row in rows.items()
+        }
+        return identity, contenders
+
     def folder_of(parent: Path, collection: Collection) -> Path:
         return parent / collection if len(rows) > 1 else parent
 
@@ -191,25 +214,21 @@ def evaluate(
             processes=processes,
             progress=progress,
             notify=notify,
+            on_unread=settled,
         )
     data = None if data is None else Path(data)
     selections = list(select(names, data=data, limit=limit, settings=settings, ocr=ocr))
     if against is not None:
         for collection in rows:
             other_records(folder_of(Path(against), collection))  # better refused now than after all answers
-    evaluations, identity = [], None
+    evaluations = []
     for selection in selections:
         folder = folder_of(output, selection.collection)
         for notice in selection.notices:
             notify(notice)
-        adapters_of = rows[selection.collection]
-        # Once for both tables, and only after the files were read: it may download, which bad files need not wait for.
-        identity = identity or find(backbone, offline=settings.offline)
-        contenders = [_contender(name, adapters_of[name], identity, settings) for name in adapters_of]
+        identity, by_collection = settled()
+        contenders = by_collection[selection.collection]
         revision = {} if identity.revision is None else {"revision": identity.revision}
-        folder.mkdir(parents=True, exist_ok=True)
-        if settings.overwrite:
-            remove_records(folder, processes)
         num_answers = sum(len(item.instructions) for items in selection.items.values() for item in items)
         with progress(len(contenders) * num_answers) as advance:
             run(
@@ -221,12 +240,15 @@ def evaluate(
                 facts={"seed": settings.seed, "versions": _versions(), **revision},
                 processes=processes,
                 skip_images=settings.skip_images,
+                overwrite=settings.overwrite,
                 on_item=advance,
                 notify=notify,
             )
         if processes.rank > 0:
             continue
-        evaluation = _evaluation(selection, folder, list(adapters_of), identity, settings, notify)
+        evaluation = _evaluation(
+            selection, folder, [contender.name for contender in contenders], identity, settings, notify
+        )
         if against is not None:
             other_folder = folder_of(Path(against), selection.collection)
             compared = differences(read_records(folder), other_records(other_folder))
@@ -251,7 +273,9 @@ def _contender(name: str, adapter: str | None, identity: Identity, settings: Eva
     # All that its answers depend on beside the item. The device is left out: a run can be resumed on another one.
     fingerprint = "/".join([identity.fingerprint, settings.dtype, str(settings.quantize)])
     if adapter is not None:
-        fingerprint += adapter_fingerprint(find_adapter(adapter, offline=settings.offline))
+        folder = find_adapter(adapter, offline=settings.offline)
+        check_adapter(folder, InstructBlipConfig.from_dict(identity.config))
+        fingerprint += adapter_fingerprint(folder)
     load_model = partial(
         load,
         identity,

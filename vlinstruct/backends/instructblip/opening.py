@@ -48,10 +48,7 @@ def load_backend(
     """
     # The cheapest refusals first: a device, a dtype or a library that is missing is told before a download begins, and
     # a model that does not fit before a tensor is read.
-    main = compute_device(device)
-    number_type = compute_dtype(dtype, main)
-    if quantize is not None:
-        require_quantization(quantize, main)
+    main, number_type = require_machine(device, dtype, quantize)
     identity = backbone if isinstance(backbone, Identity) else find(backbone, offline=offline)
     placement = place(identity, main, itemsize=number_type.itemsize, quantize=quantize, may_spread=device == "auto")
     backend = load_model(
@@ -60,6 +57,20 @@ def load_backend(
     if adapter is not None:
         load_adapter(find_adapter(str(adapter), offline=offline), backend.network)
     return backend
+
+
+def require_machine(device: str, dtype: str, quantize: Quantization | None) -> tuple[torch.device, torch.dtype]:
+    """Returns the device and the dtype that `load` means.
+
+    Raises:
+        InputError: there is no such device or dtype, or the device cannot hold quantized layers.
+        ResourceError: a library for these is missing.
+    """
+    main = compute_device(device)
+    number_type = compute_dtype(dtype, main)
+    if quantize is not None:
+        require_quantization(quantize, main)
+    return main, number_type
 
 
 def compute_device(name: str) -> torch.device:
