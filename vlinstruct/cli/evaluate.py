@@ -110,6 +110,7 @@ def evaluate(
                 split=reading.split,
                 seed=seed,
                 ocr=reading.ocr,
+                ocr_tokens=not reading.no_ocr_tokens,
                 skip_images=reading.skip_images,
                 overwrite=overwrite,
                 max_pixels=reading.max_pixels,
@@ -130,6 +131,4 @@ def evaluate(
         )
     num_skipped = sum(evaluation.num_skipped for evaluation in evaluations)
     if num_skipped and reading.skip_images is None:
-        raise BatchError(
-            f"{num_skipped} items were left out, whose pictures cannot be read", advice="The records say why."
-        )
+        raise BatchError(f"{num_skipped} items were left out, which cannot be read", advice="The records say why.")

@@ -56,8 +56,8 @@ from vlinstruct.values import Identity
 from vlinstruct.weights.fingerprint import adapter_fingerprint
 
 _RESULTS_FILE, _PAGE_FILE, _CHART_FILE, _OCR_FOLDER = "results.json", "report.html", "chart.svg", "ocr"
-# Facts on how texts were compared: the same answers have other figures under other rules, so the table prints them.
-_TEXT_RULES = ("vqa_normalizer", "caption_tokenizer")
+# Facts on what was asked and how texts were compared: under others the figures are others, so the table prints them.
+_PRINTED_FACTS = ("image_size", "ocr_tokens", "items_without_ocr_tokens", "vqa_normalizer", "caption_tokenizer")
 DEFAULT_SETTINGS = EvaluationSettings()
 # They decide about the last decimals of a score, so that every record says them.
 _PACKAGES = ("vlinstruct", "torch", "tokenizers", "pillow")
@@ -113,7 +113,7 @@ class Evaluation:
             }
             for name in self.published
         }
-        rules = [f"{name.replace('_', ' ')}: {self.facts[name]}" for name in _TEXT_RULES if name in self.facts]
+        rules = [f"{name.replace('_', ' ')}: {self.facts[name]}" for name in _PRINTED_FACTS if name in self.facts]
         figures = list(published_lines(self.published, plain_scores)) if self.published else []
         blocks = [[as_text(self.table)], rules, figures]
         return "\n\n".join("\n".join(block) for block in blocks if block)
@@ -170,7 +170,7 @@ def evaluate(
     adapters = [adapter] if isinstance(adapter, str) else list(adapter or ())
     backbone = backbone or default_backbone()
     output = Path(output)
-    require_names(names, ocr=settings.ocr)
+    require_names(names, ocr=settings.ocr, ocr_tokens=settings.ocr_tokens)
     if limit is not None and limit < 2:
         raise UsageError(f"limit is {limit}: intervals need 2 items at least.")
     rows = {

@@ -176,7 +176,7 @@ def run(
 
 
 def _too_many(unreadable: Mapping[str, str], skip_images: int) -> ImageError:
-    more = f" ({len(unreadable)} pictures cannot be read, --skip-images allows {skip_images})"
+    more = f" ({len(unreadable)} items cannot be read, --skip-images allows {skip_images})"
     first = shortened(next(iter(unreadable.values())), MAX_MESSAGE_CHARACTERS - len(more))
     return ImageError(first + more, code="image_unreadable")
 

@@ -39,6 +39,7 @@ class EvaluationSettings:
         split: which part of mini's world.
         seed: of mini's items and of the resamples behind the intervals.
         ocr: read the pictures that textvqa's files have no OCR tokens of (needs vlinstruct[ocr]).
+        ocr_tokens: show OCR tokens where the paper does; without them textvqa is asked by its question alone.
         batch_size: items that go through the model together; moves the last decimals of a score, nothing else.
         num_beams: of the search for an answer.
         max_new_tokens: most tokens of an answer.
@@ -58,6 +59,7 @@ class EvaluationSettings:
     split: Split = "test"
     seed: int = 0
     ocr: bool = False
+    ocr_tokens: bool = True
     batch_size: int = 16
     num_beams: int | None = None
     max_new_tokens: int | None = None
@@ -112,17 +114,25 @@ class Selection:
     notices: Sequence[str] = ()
 
 
-def require_names(names: Sequence[str], *, ocr: bool) -> None:
-    """Refuses no names at all, and `--ocr` for names none of which has a use for it.
+def require_names(names: Sequence[str], *, ocr: bool, ocr_tokens: bool = True) -> None:
+    """Refuses no names at all, and options on OCR tokens for names none of which has a use for them.
 
     Raises:
-        UsageError: there are no names, or none of them shows OCR tokens.
+        UsageError: there are no names, none of them shows OCR tokens, or these are to be read and not shown.
     """
     if not names:
         raise UsageError("name a benchmark: mini, or an official one (--list).")
-    if ocr and all(benchmark.with_ocr is None for benchmark in official(names)):
+    if ocr and not ocr_tokens:
+        raise UsageError("--ocr reads the tokens that --no-ocr-tokens leaves out", advice="Give one of the two.")
+    if (ocr or not ocr_tokens) and all(benchmark.with_ocr is None for benchmark in official(names)):
         users = ", ".join(name for name, benchmark in BENCHMARKS.items() if benchmark.with_ocr is not None)
-        raise UsageError(f"--ocr reads the tokens that {users} shows; of {shortened(', '.join(names), 60)} none does.")
+        what = "--ocr reads" if ocr else "--no-ocr-tokens leaves out"
+        raise UsageError(f"{what} the tokens that {users} shows; of {shortened(', '.join(names), 60)} none does.")
+
+
+def without_ocr_tokens(benchmarks: Sequence[Benchmark]) -> list[Benchmark]:
+    """Returns benchmarks as they are asked without OCR tokens."""
+    return [benchmark if benchmark.without_ocr is None else benchmark.without_ocr() for benchmark in benchmarks]
 
 
 def official(names: Sequence[str]) -> list[Benchmark]:
@@ -220,6 +230,8 @@ def _official(
     notices: list[str] = []
     if ocr is not None:  # files that lack tokens are whole then, and so stand before tables beside them
         benchmarks = [benchmark.without_tokens() for benchmark in benchmarks]
+    if not settings.ocr_tokens:
+        benchmarks = without_ocr_tokens(benchmarks)
     for benchmark in benchmarks:
         name, folder = benchmark.task.name, folder_of(benchmark, data)
         if ocr is None or benchmark.with_ocr is None:
@@ -243,6 +255,21 @@ def _official(
         "seed": settings.seed,
         "items": {name: len(of_task.items) for name, of_task in complete.items()},
     }
+    for benchmark in benchmarks:
+        if benchmark.with_ocr is None:
+            continue
+        name = benchmark.task.name
+        items = complete[name].items
+        facts["ocr_tokens"] = "shown" if settings.ocr_tokens else "not shown"
+        if not settings.ocr_tokens:
+            notices.append(f"{name}: no OCR tokens are shown: the figures cannot be compared with those that have them")
+            continue
+        facts["items_without_ocr_tokens"] = sum(item.num_ocr_tokens == 0 for item in items)
+        if all(item.num_ocr_tokens == 0 for item in items):
+            ways_out = "--ocr reads them, --no-ocr-tokens asks the question alone"
+            notices.append(
+                f"{name}: none of its items has OCR tokens, the prompt shows an empty list of them: {ways_out}"
+            )
     if ocr is not None:
         libraries = sorted({library for of_task in complete.values() for library in of_task.libraries})
         facts["ocr_pictures"] = sum(of_task.num_pictures for of_task in complete.values())
