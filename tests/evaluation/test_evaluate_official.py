@@ -198,7 +198,7 @@ def test_nothing_wrong_is_said_with_counts(tmp_path: Path, monkeypatch: pytest.M
     [
         ((), "name a benchmark"),
         (("gqa",), "--data DIR"),
-        (("gqa", "--check-data"), "--check-data needs --data"),
+        (("gqa", "--check-data"), "need --data DIR"),
         (("mini", "--check-data", "--data", "."), "mini's items are drawn"),
         (("gqaa", "--data", "."), "unknown benchmark 'gqaa'"),
         (("gqaa", "--list"), "unknown benchmark 'gqaa'"),

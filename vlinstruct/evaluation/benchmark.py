@@ -93,11 +93,13 @@ class HubCopy:
         columns: what is read of a row.
         read: yields all items of the part, given the benchmark's folder; raises DataError where its tables cannot be
             used.
+        hub_ids: its names on the hub, the newest first: those under which it is looked for in the hub's cache.
     """
 
     split: str
     columns: Sequence[str]
     read: Callable[[Path], Iterator[Item]]
+    hub_ids: Sequence[str] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

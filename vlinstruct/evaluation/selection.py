@@ -5,7 +5,7 @@ mini's tasks have the official benchmarks' names and other kinds of words, so th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -203,10 +203,8 @@ def select(
         DataError: their files cannot be used.
     """
     benchmarks = official(names)
-    if benchmarks and data is None:
-        raise UsageError(
-            "official benchmarks need --data DIR, which holds a folder for each: --list says what is in it."
-        )
+    cache_notices: list[str] = []
+    folders = folders_of(benchmarks, data, notify=cache_notices.append)
     tasks = [task for name, task in _MINI_TASKS.items() if "mini" in names or name in names]
     if tasks:
         num_items = _MINI_ITEMS if limit is None else limit
@@ -218,12 +216,38 @@ def select(
             generation={task.name: generation for task in tasks},
             facts={"split": settings.split, "seed": settings.seed, "items_per_task": num_items},
         )
-    if benchmarks and data is not None:
-        yield _official(benchmarks, data, limit, settings, ocr)
+    if benchmarks:
+        selection = _official(benchmarks, folders, limit, settings, ocr)
+        yield replace(selection, notices=[*cache_notices, *selection.notices])
+
+
+def folders_of(
+    benchmarks: Sequence[Benchmark], data: Path | None, *, notify: Callable[[str], None] = lambda notice: None
+) -> dict[str, Path]:
+    """Returns the folders of benchmarks by name.
+
+    Args:
+        benchmarks: official ones.
+        data: the folder of their folders; None where the hub's cache has copies of all.
+        notify: is told of copies there.
+
+    Raises:
+        UsageError: `data` is None, and a copy is missing.
+    """
+    folders = {benchmark.task.name: folder_of(benchmark, data, notify=notify) for benchmark in benchmarks}
+    if None in folders.values():
+        raise UsageError(
+            "official benchmarks need --data DIR, which holds a folder for each: --list says what is in it."
+        )
+    return {name: folder for name, folder in folders.items() if folder is not None}
 
 
 def _official(
-    benchmarks: Sequence[Benchmark], data: Path, limit: int | None, settings: EvaluationSettings, ocr: Ocr | None
+    benchmarks: Sequence[Benchmark],
+    folders: Mapping[str, Path],
+    limit: int | None,
+    settings: EvaluationSettings,
+    ocr: Ocr | None,
 ) -> Selection:
     """Reads the items of official benchmarks, with a notice for everything that makes their figures incomparable."""
     complete: dict[str, CompleteItems] = {}
@@ -233,7 +257,7 @@ def _official(
     if not settings.ocr_tokens:
         benchmarks = without_ocr_tokens(benchmarks)
     for benchmark in benchmarks:
-        name, folder = benchmark.task.name, folder_of(benchmark, data)
+        name, folder = benchmark.task.name, folders[benchmark.task.name]
         if ocr is None or benchmark.with_ocr is None:
             complete[name] = CompleteItems(items=read_items(benchmark, folder, limit=limit))
         else:

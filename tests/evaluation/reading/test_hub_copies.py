@@ -259,3 +259,34 @@ def test_rows_whose_choices_are_not_sure_are_counted_and_never_ranked(tmp_path: 
     assert "its choices 'a, b, c' can be divided at the commas in 2 ways" in result.stderr
     checked = vli("evaluate", "iconqa", "--data", data, "--check-data")
     assert b"1 of 2 items cannot be used; the first: cannot use annotations" in checked.stdout
+
+
+def cache(hub: Path, hub_id: str, copy: Path) -> None:
+    """Puts a copy where a download leaves it."""
+    repository = hub / f"datasets--{hub_id.replace('/', '--')}"
+    shutil.copytree(copy, repository / "snapshots" / "c0ffee")
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("c0ffee")
+
+
+def test_a_copy_in_the_hubs_cache_is_read_under_its_new_name_then_its_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    assert "need --data" in vli("evaluate", "textvqa", "vizwiz", "-o", tmp_path / "out").refusal(2)
+    copies = {name: write_copy(tmp_path / "copies", name) for name in ("textvqa", "vizwiz")}
+    cache(tmp_path / "hub", "lmms-lab/textvqa", copies["textvqa"])
+    cache(tmp_path / "hub", "lmms-lab-encoder/VizWiz-VQA", copies["vizwiz"])
+    result, cached = answers(("textvqa", "vizwiz"), tmp_path / "out")
+    assert "textvqa: read from lmms-lab/textvqa in the hub's cache" in result.stderr
+    assert "vizwiz: read from lmms-lab-encoder/VizWiz-VQA in the hub's cache" in result.stderr
+    assert cached == answers(("textvqa", "vizwiz", "--data", tmp_path / "copies"), tmp_path / "b")[1]
+    cache(tmp_path / "hub", "lmms-lab-encoder/textvqa", copies["textvqa"])
+    newer, _ = answers(("textvqa", "--data", tmp_path / "nothing"), tmp_path / "c")
+    assert "textvqa: read from lmms-lab-encoder/textvqa in" in newer.stderr
+
+
+def test_every_name_that_is_looked_up_is_one_that_is_listed() -> None:
+    for benchmark in BENCHMARKS.values():
+        for hub_id in () if benchmark.copy is None else benchmark.copy.hub_ids:
+            assert hub_id in benchmark.hub

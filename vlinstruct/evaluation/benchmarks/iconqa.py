@@ -83,7 +83,12 @@ def _folders(parent: Path) -> Iterator[tuple[str, Record]]:
         yield name, read_object(parent / name / _DATA_FILE)
 
 
-_COPY = HubCopy(split="test", columns=("question_id", "question", "choices", "answer", "ques_type"), read=read_copy)
+_COPY = HubCopy(
+    split="test",
+    columns=("question_id", "question", "choices", "answer", "ques_type"),
+    read=read_copy,
+    hub_ids=("lmms-lab-encoder/ICON-QA", "lmms-lab/ICON-QA"),
+)
 BENCHMARK = Benchmark(
     task=_TASK,
     part="choose_txt test",

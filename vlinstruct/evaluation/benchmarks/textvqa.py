@@ -138,7 +138,12 @@ def _require_part(record: Record) -> None:
         raise record.error(f"it is of another part than '{_PART}'", code="other_part")
 
 
-_COPY = HubCopy(split="validation", columns=("question_id", "question", "answers", _TOKENS), read=read_copy)
+_COPY = HubCopy(
+    split="validation",
+    columns=("question_id", "question", "answers", _TOKENS),
+    read=read_copy,
+    hub_ids=("lmms-lab-encoder/textvqa", "lmms-lab/textvqa"),
+)
 BENCHMARK = Benchmark(
     task=_TASK,
     part=_PART,
