@@ -228,7 +228,8 @@ def evaluate(
             notify(notice)
         identity, by_collection = settled()
         contenders = by_collection[selection.collection]
-        revision = {} if identity.revision is None else {"revision": identity.revision}
+        optional = {"revision": identity.revision, "image_size": settings.image_size}
+        more_facts = {name: value for name, value in optional.items() if value is not None}
         num_answers = sum(len(item.instructions) for items in selection.items.values() for item in items)
         with progress(len(contenders) * num_answers) as advance:
             run(
@@ -237,7 +238,7 @@ def evaluate(
                 folder,
                 batch_size=settings.batch_size,
                 generation=selection.generation,
-                facts={"seed": settings.seed, "versions": _versions(), **revision},
+                facts={"seed": settings.seed, "versions": _versions(), **more_facts},
                 processes=processes,
                 skip_images=settings.skip_images,
                 overwrite=settings.overwrite,
@@ -272,6 +273,8 @@ def _contender(name: str, adapter: str | None, identity: Identity, settings: Eva
     """Returns what runs for a row of the table."""
     # All that its answers depend on beside the item. The device is left out: a run can be resumed on another one.
     fingerprint = "/".join([identity.fingerprint, settings.dtype, str(settings.quantize)])
+    if settings.image_size is not None:
+        fingerprint += f"/{settings.image_size}"
     if adapter is not None:
         folder = find_adapter(adapter, offline=settings.offline)
         check_adapter(folder, InstructBlipConfig.from_dict(identity.config))
@@ -283,6 +286,7 @@ def _contender(name: str, adapter: str | None, identity: Identity, settings: Eva
         device=settings.device,
         dtype=settings.dtype,
         quantize=settings.quantize,
+        image_size=settings.image_size,
         offline=settings.offline,
     )
     return Contender(name=name, fingerprint=fingerprint, load=load_model)
@@ -301,6 +305,8 @@ def _evaluation(
     table = read_table(folder, selection.tasks, rows, seed=settings.seed, normalizer=normalizer, notify=notify)
     split = selection.facts.get("split", selection.collection)
     facts = {"id": f"{identity.name}/{split}", "backbone": identity.name, **selection.facts}
+    if settings.image_size is not None:
+        facts["image_size"] = settings.image_size
     if any(task.metric == "vqa_accuracy" for task in selection.tasks):
         facts["vqa_normalizer"] = normalizer
     if table.caption_tokenizer is not None:

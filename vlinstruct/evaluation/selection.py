@@ -52,6 +52,7 @@ class EvaluationSettings:
         device: where the model runs, e.g. "cuda:1".
         dtype: what the model computes in: auto, float32, bfloat16 or float16.
         quantize: store the language model's layers in fewer bits.
+        image_size: side in pixels that pictures are read at; the model's own if None.
         offline: open no connection, use what is cached.
     """
 
@@ -72,6 +73,7 @@ class EvaluationSettings:
     device: str = "auto"
     dtype: str = "auto"
     quantize: Quantization | None = None
+    image_size: int | None = None
     offline: bool = False
 
     @property

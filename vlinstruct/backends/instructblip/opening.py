@@ -5,19 +5,23 @@ Apart from `load`, which memory plans, adapters and conversions take shapes from
 
 from __future__ import annotations
 
+import logging
 from os import PathLike
 
 import torch
 
 from vlinstruct.backends.instructblip.adapter import load_adapter
 from vlinstruct.backends.instructblip.backend import InstructBlipBackend
+from vlinstruct.backends.instructblip.configuration import InstructBlipConfig
 from vlinstruct.backends.instructblip.load import load_model
 from vlinstruct.backends.instructblip.memory import place
 from vlinstruct.backends.registry import find, find_adapter
-from vlinstruct.errors import InputError
+from vlinstruct.errors import InputError, shortened
 from vlinstruct.settings import Quantization
 from vlinstruct.values import Identity
 from vlinstruct.weights.quantization import require_quantization
+
+logger = logging.getLogger(__name__)
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -55,7 +59,15 @@ def load_backend(
         identity, device=main, dtype=number_type, quantize=quantize, placement=placement, image_size=image_size
     )
     if adapter is not None:
-        load_adapter(find_adapter(str(adapter), offline=offline), backend.network)
+        config = load_adapter(find_adapter(str(adapter), offline=offline), backend.network)
+        own_size = InstructBlipConfig.from_dict(identity.config).vision_config.image_size
+        trained_size = config.training.get("image_size") or own_size
+        if trained_size != (image_size or own_size):
+            logger.warning(
+                "the adapter was trained on pictures of %s pixels, these are read at %s (--image-size)",
+                shortened(str(trained_size), 20),
+                image_size or own_size,
+            )
     return backend
 
 
