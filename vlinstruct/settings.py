@@ -117,7 +117,7 @@ class RunSettings:
         templates: a YAML file with the user's own templates; the shipped ones if None.
         batch_size: items that go through the model together, at least 1.
         max_pixels: larger pictures are refused before they are decoded.
-        allow_truncated: read what is there of a JPEG that was cut off.
+        allow_truncated: read what is there of a picture that was cut off.
         max_failures: stop after this many failed items; None never stops.
         overwrite: replace an output that is there already, instead of resuming it.
     """

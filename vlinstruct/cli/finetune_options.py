@@ -76,7 +76,7 @@ class TrainingOptions:
         bool | None,
         typer.Option(
             "--allow-truncated/--no-allow-truncated",
-            help="Read what is there of a JPEG that was cut off; the rest is grey.",
+            help="Read what is there of a picture that was cut off; the rest is grey.",
         ),
     ] = None
     answers: Annotated[

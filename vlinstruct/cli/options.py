@@ -58,7 +58,7 @@ AllowTruncatedOption = Annotated[
     bool,
     typer.Option(
         "--allow-truncated",
-        help="Read what is there of a JPEG that was cut off; the rest is grey.",
+        help="Read what is there of a picture that was cut off; the rest is grey.",
         rich_help_panel=INPUT,
     ),
 ]

@@ -47,7 +47,7 @@ class EvaluationSettings:
         skip_images: items that may be left out because their pictures cannot be read; None for any number.
         overwrite: replace what an earlier run left in the folder, in place of resuming it.
         max_pixels: larger pictures are refused before they are decoded.
-        allow_truncated: read what is there of a JPEG that was cut off.
+        allow_truncated: read what is there of a picture that was cut off.
         vqa_normalizer: whose rules make two answers equal: VQA v2.0's code, LAVIS' or lmms-eval's.
         device: where the model runs, e.g. "cuda:1".
         dtype: what the model computes in: auto, float32, bfloat16 or float16.

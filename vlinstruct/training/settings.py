@@ -42,7 +42,7 @@ class TrainingSettings:
         skip_images: pictures that may be left out because they cannot be read; the order of the rest is as it was.
         image_size: side in pixels that the model reads pictures at; the model's own if None.
         max_pixels: larger pictures are refused before they are decoded.
-        allow_truncated: read what is there of a JPEG that was cut off, in place of leaving it out.
+        allow_truncated: read what is there of a picture that was cut off, in place of leaving it out.
         answers: whether the last answer of a conversation is learned or all of them.
         seed: of the data's order.
         save_steps: updates between checkpoints.
