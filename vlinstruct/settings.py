@@ -20,6 +20,12 @@ MAX_NEW_TOKENS = 4_096
 """The most tokens of an answer or an instruction: far above what the models of this package write."""
 
 
+def _new_tokens_in_range(max_new_tokens: int) -> tuple[bool, str]:
+    """Returns a claim for `require`: whether a number of tokens can be written, and what to say if not."""
+    holds = 1 <= max_new_tokens <= MAX_NEW_TOKENS
+    return holds, f"max_new_tokens must be 1 to {MAX_NEW_TOKENS}, got {max_new_tokens}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class GenerationSettings:
     """How text is generated; names and meaning as in transformers' GenerationConfig.
@@ -46,10 +52,7 @@ class GenerationSettings:
 
     def __post_init__(self) -> None:
         require(
-            (
-                1 <= self.max_new_tokens <= MAX_NEW_TOKENS,
-                f"max_new_tokens must be 1 to {MAX_NEW_TOKENS}, got {self.max_new_tokens}",
-            ),
+            _new_tokens_in_range(self.max_new_tokens),
             (1 <= self.num_beams <= 64, f"num_beams must be 1 to 64, got {self.num_beams}"),
             (math.isfinite(self.length_penalty), f"length_penalty must be finite, got {self.length_penalty}"),
             (
@@ -83,10 +86,7 @@ class OptimizationSettings:
         certainty = self.least_certainty
         require(
             (self.select in get_args(Select), f"select must be {' or '.join(get_args(Select))}, got {self.select!r}"),
-            (
-                1 <= self.max_new_tokens <= MAX_NEW_TOKENS,
-                f"max_new_tokens must be 1 to {MAX_NEW_TOKENS}, got {self.max_new_tokens}",
-            ),
+            _new_tokens_in_range(self.max_new_tokens),
             (0 <= (certainty or 0) <= 1, f"least_certainty must be 0 to 1, got {certainty}"),
         )
 
@@ -129,7 +129,3 @@ class RunSettings:
     allow_truncated: bool = False
     max_failures: int | None = None
     overwrite: bool = False
-
-
-def _out_of_range(max_new_tokens: int) -> str:
-    return f"max_new_tokens must be 1 to {MAX_NEW_TOKENS}, got {max_new_tokens}"

@@ -41,6 +41,16 @@ _PERCENT = 100.0
 Records = Mapping[tuple[str, Words, str], Sequence[Mapping[str, Any]]]
 
 Column = Literal["plain", "plain, greedy", "rewritten", "lowest of pair", "AIO paper", "AIO safe", "always canonical"]
+MEANINGS: Mapping[Column, str] = {
+    "plain": "the instruction as it was asked",
+    "plain, greedy": "the same, answered without beams",
+    "rewritten": "always the model's rewriting of it",
+    "lowest of pair": "of these two the one with the lower IAS",
+    "AIO paper": "always the optimized instruction, as in the paper",
+    "AIO safe": "the lowest IAS of those that keep the content",
+    "always canonical": "what well-worded questions get: the ceiling",
+}
+"""What the columns are, for people."""
 # What of an item's time each way needs; see `answering.Times`.
 STAGES: Mapping[Column, tuple[str, ...]] = {
     "plain": ("see", "answer"),
