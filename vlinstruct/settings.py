@@ -22,6 +22,12 @@ MAX_NEW_TOKENS = 4_096
 """The most tokens of an answer or an instruction: far above what the models of this package write."""
 
 
+def _new_tokens_in_range(max_new_tokens: int) -> tuple[bool, str]:
+    """Returns a claim for `require`: whether a number of tokens can be written, and what to say if not."""
+    holds = 1 <= max_new_tokens <= MAX_NEW_TOKENS
+    return holds, f"max_new_tokens must be 1 to {MAX_NEW_TOKENS}, got {max_new_tokens}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class GenerationSettings:
     """How text is generated; names and meaning as in transformers' GenerationConfig.
@@ -48,10 +54,7 @@ class GenerationSettings:
 
     def __post_init__(self) -> None:
         require(
-            (
-                1 <= self.max_new_tokens <= MAX_NEW_TOKENS,
-                f"max_new_tokens must be 1 to {MAX_NEW_TOKENS}, got {self.max_new_tokens}",
-            ),
+            _new_tokens_in_range(self.max_new_tokens),
             (1 <= self.num_beams <= 64, f"num_beams must be 1 to 64, got {self.num_beams}"),
             (math.isfinite(self.length_penalty), f"length_penalty must be finite, got {self.length_penalty}"),
             (
@@ -121,10 +124,7 @@ class OptimizationSettings:
             (self.select in get_args(Select), f"select must be {' or '.join(get_args(Select))}, got {self.select!r}"),
             (self.when in (None, *get_args(When)), f"when must be unsure or always, got {self.when!r}"),
             (1 <= self.num_rewritings <= 64, f"num_rewritings must be 1 to 64, got {self.num_rewritings}"),
-            (
-                1 <= self.max_new_tokens <= MAX_NEW_TOKENS,
-                f"max_new_tokens must be 1 to {MAX_NEW_TOKENS}, got {self.max_new_tokens}",
-            ),
+            _new_tokens_in_range(self.max_new_tokens),
         )
         self.thresholds(Thresholds())  # checks those that are set
 
@@ -165,7 +165,7 @@ class RunSettings:
         templates: a YAML file with the user's own templates; the shipped ones if None.
         batch_size: items that go through the model together, at least 1.
         max_pixels: larger pictures are refused before they are decoded.
-        allow_truncated: read what is there of a JPEG that was cut off.
+        allow_truncated: read what is there of a picture that was cut off.
         max_failures: stop after this many failed items; None never stops.
         overwrite: replace an output that is there already, instead of resuming it.
     """
@@ -177,7 +177,3 @@ class RunSettings:
     allow_truncated: bool = False
     max_failures: int | None = None
     overwrite: bool = False
-
-
-def _out_of_range(max_new_tokens: int) -> str:
-    return f"max_new_tokens must be 1 to {MAX_NEW_TOKENS}, got {max_new_tokens}"

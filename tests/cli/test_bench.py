@@ -67,8 +67,11 @@ def test_a_plot_needs_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "pip install 'vlinstruct[plots]'" in vli("bench", "--plot", "a.png").refusal(6)
 
 
-def test_a_plot_of_an_unknown_kind_is_refused_before_anything_is_measured() -> None:
-    assert "unknown ending" in vli("bench", "--plot", "a.xyz").refusal(2)
+@pytest.mark.parametrize(
+    ("path", "words"), [("a.xyz", "unknown ending"), ("no/such/a.png", "its folder does not exist")]
+)
+def test_a_plot_that_could_not_be_written_is_refused_before_anything_is_measured(path: str, words: str) -> None:
+    assert words in vli("bench", "--plot", path).refusal(2)
 
 
 @pytest.mark.parametrize(

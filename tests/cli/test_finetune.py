@@ -256,6 +256,24 @@ def test_a_resume_with_other_settings_names_them(data: Path, tmp_path: Path) -> 
     assert "learning_rate was 0.01, is 0.5; seed was 3, is 4" in line
 
 
+def test_an_adapter_knows_the_size_that_it_was_trained_at(
+    data: Path, tmp_path: Path, tiny_folders: dict[str, Path]
+) -> None:
+    own, larger = tmp_path / "own", tmp_path / "larger"
+    run = ("finetune", "--data", data, "--backbone", tiny_folders["t5"], *QUICK, "--max-steps", "2")
+    assert vli(*run, "-o", own).exit_code == 0
+    assert vli(*run, "-o", larger, "--image-size", "56").exit_code == 0
+    assert json.loads((larger / "alignment_config.json").read_text())["training"]["image_size"] == 56
+    assert (own / "alignment.safetensors").read_bytes() != (larger / "alignment.safetensors").read_bytes()
+    assert "image_size was 56, is None" in vli(*run, "-o", larger, "--resume").refusal(4)
+    ask = ("ask", data.parent / "0.png", "what is 0?", "--backbone", tiny_folders["t5"], "--adapter")
+    said = "the adapter was trained on pictures of 56 pixels, these are read at 28"
+    assert said in vli(*ask, larger).stderr
+    for fitting in ((own,), (own, "--image-size", "28"), (larger, "--image-size", "56")):
+        assert "pixels" not in vli(*ask, *fitting).stderr
+    assert "of 28 pixels, these are read at 42" in vli(*ask, own, "--image-size", "42").stderr
+
+
 def test_validations_are_said_and_the_best_adapter_can_be_asked(data: Path, tmp_path: Path) -> None:
     adapter = tmp_path / "a"
     asked = ("finetune", "--data", data, "-o", adapter, *QUICK, "--eval-data", data, "--eval-steps", "8")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 from command_line import vli
 
-from vlinstruct.errors import UsageError
+from vlinstruct.errors import ResourceError, UsageError
 from vlinstruct.evaluation.evaluate import Evaluation, evaluate
 from vlinstruct.evaluation.selection import EvaluationSettings
 
@@ -67,3 +68,58 @@ def test_what_cannot_be_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="shows; of mini none does"):
         evaluate("mini", output=tmp_path, settings=EvaluationSettings(ocr=True))
     assert not list(tmp_path.iterdir())
+
+
+REFUSED = {
+    "device": ("--device", "cuda:99"),
+    "backbone": ("--backbone", "nobody/knows/this"),
+    "adapter": ("--ablation", "--adapter", "mini-llama-ema"),
+    "weights": ("--backbone", "DAMAGED"),
+}
+
+
+@pytest.mark.parametrize("option", REFUSED)
+@pytest.mark.parametrize("more", [(), ("--overwrite",)])
+def test_who_is_refused_has_written_and_removed_nothing(
+    option: str, more: tuple[str, ...], evaluation: Evaluation, tmp_path: Path, tiny_folders: dict[str, Path]
+) -> None:
+    damaged = tmp_path / "damaged"
+    shutil.copytree(tiny_folders["t5"], damaged)
+    (damaged / "tokenizer.json").write_text("{")
+    options = [str(damaged) if word == "DAMAGED" else word for word in REFUSED[option]]
+    old = tmp_path / "old"
+    shutil.copytree(evaluation.folder, old)
+    before = {path.name: path.read_bytes() for path in old.iterdir()}
+    for folder in (old, tmp_path / "new" / "deep"):
+        assert vli("evaluate", *NAMES, "--limit", "2", *options, "-o", folder, *more).exit_code in (4, 5)
+    assert {path.name: path.read_bytes() for path in old.iterdir()} == before
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("below", ["", "deeper"])
+def test_a_file_is_no_folder_of_records(below: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    assert "it is a file" in vli("evaluate", *NAMES, "--backbone", "nobody", "-o", tmp_path / "file" / below).refusal(4)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["records.jsonl", "times.jsonl"])
+def test_an_overwritten_run_stays_until_the_first_chunk_is_answered(
+    name: str, evaluation: Evaluation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(evaluation.folder, tmp_path, dirs_exist_ok=True)
+    part = tmp_path / "records-1.part.jsonl"
+    part.write_bytes(evaluation.records_file.read_bytes())
+    command = ("evaluate", "mini/vsr", "--limit", "2", "--dtype", "bfloat16", "-o", tmp_path, "--overwrite")
+
+    def out_of_memory(*arguments: object, **settings: object) -> None:
+        raise ResourceError("no memory is left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("vlinstruct.evaluation.runner.answer", out_of_memory)
+        assert vli(*command).exit_code == 6
+    assert (tmp_path / name).read_bytes() == (evaluation.folder / name).read_bytes()
+    assert vli(*command).exit_code == 0
+    assert {json.loads(line)["task"] for line in (tmp_path / "records.jsonl").read_text().splitlines()} == {"vsr"}
+    assert not part.exists()
+    assert len((tmp_path / "times.jsonl").read_text().splitlines()) == 3

@@ -198,7 +198,7 @@ def test_nothing_wrong_is_said_with_counts(tmp_path: Path, monkeypatch: pytest.M
     [
         ((), "name a benchmark"),
         (("gqa",), "--data DIR"),
-        (("gqa", "--check-data"), "--check-data needs --data"),
+        (("gqa", "--check-data"), "need --data DIR"),
         (("mini", "--check-data", "--data", "."), "mini's items are drawn"),
         (("gqaa", "--data", "."), "unknown benchmark 'gqaa'"),
         (("gqaa", "--list"), "unknown benchmark 'gqaa'"),
@@ -237,6 +237,22 @@ def test_a_jpeg_that_was_cut_off_is_answered_where_that_is_allowed(
     picture.write_bytes(whole)
     run(*arguments, "-o", tmp_path / "whole")
     assert records(tmp_path / "cut") == records(tmp_path / "whole")
+
+
+def test_pictures_are_read_at_another_size_and_the_results_say_it(
+    data: Path, tmp_path: Path, tiny_folders: dict[str, Path]
+) -> None:
+    command = ("vsr", "--data", data, "--backbone", tiny_folders["t5"], "-o", tmp_path / "out")
+    assert "image size" not in run(*command).text
+    own = records(tmp_path / "out")
+    larger = (*command, "--image-size", "56")
+    assert "--overwrite" in run(*larger).refusal(4)
+    assert "image size: 56" in run(*larger, "--overwrite").text
+    assert json.loads((tmp_path / "out" / "results.json").read_text())["image_size"] == 56
+    assert "image size: 56" in (tmp_path / "out" / "report.html").read_text()
+    assert {record["image_size"] for record in records(tmp_path / "out")} == {56}
+    assert [record["initial"]["ias"] for record in records(tmp_path / "out")] != [one["initial"]["ias"] for one in own]
+    assert "--image-size (5)" in run(*command, "--image-size", "5", "--overwrite").refusal(4)
 
 
 def test_overwrite_replaces_the_records_of_another_run(tmp_path: Path) -> None:

@@ -37,7 +37,9 @@ class Killed(Exception):
     """Stands for a signal."""
 
 
-def evaluate(pipeline: Model, folder: Path, processes: Processes = ALONE, *, killed_after: int = 99) -> None:
+def evaluate(
+    pipeline: Model, folder: Path, processes: Processes = ALONE, *, killed_after: int = 99, overwrite: bool = False
+) -> None:
     seen: list[int] = []
 
     def on_item() -> None:
@@ -45,20 +47,30 @@ def evaluate(pipeline: Model, folder: Path, processes: Processes = ALONE, *, kil
         if len(seen) >= killed_after:
             raise Killed
 
-    folder.mkdir(exist_ok=True)
     models = [Contender(name=name, fingerprint=name, load=lambda: pipeline) for name in ("a", "b")]
     generation = {"toy": GenerationSettings(max_new_tokens=3)}
-    run(models, TASKS, folder, batch_size=2, generation=generation, processes=processes, on_item=on_item)
+    run(
+        models,
+        TASKS,
+        folder,
+        batch_size=2,
+        generation=generation,
+        processes=processes,
+        overwrite=overwrite,
+        on_item=on_item,
+    )
 
 
-def together(pipeline: Model, folder: Path, count: int, *, killed_after: Mapping[int, int] = {}) -> None:
+def together(
+    pipeline: Model, folder: Path, count: int, *, killed_after: Mapping[int, int] = {}, overwrite: bool = False
+) -> None:
     """Runs as many threads as there would be processes; one that is killed takes the others along."""
     barrier = threading.Barrier(count)
 
     def work(rank: int) -> None:
         processes = Processes(rank=rank, count=count, wait=lambda: _wait(barrier))
         try:
-            evaluate(pipeline, folder, processes, killed_after=killed_after.get(rank, 99))
+            evaluate(pipeline, folder, processes, killed_after=killed_after.get(rank, 99), overwrite=overwrite)
         except (Killed, threading.BrokenBarrierError):
             barrier.abort()
 
@@ -88,6 +100,18 @@ def whole(pipeline: Model, tmp_path_factory: pytest.TempPathFactory) -> bytes:
 @pytest.mark.parametrize("count", [2, 3])
 def test_several_processes_leave_the_bytes_of_one(pipeline: Model, whole: bytes, count: int, tmp_path: Path) -> None:
     together(pipeline, tmp_path, count)
+    assert (tmp_path / "records.jsonl").read_bytes() == whole
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["records.jsonl", "times.jsonl"]
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_what_is_overwritten_is_as_if_nothing_had_been_there(
+    pipeline: Model, whole: bytes, count: int, tmp_path: Path
+) -> None:
+    other = whole.replace(b'"key": "', b'"key": "0')
+    for name in ("records.jsonl", "records-1.part.jsonl"):
+        (tmp_path / name).write_bytes(other)
+    together(pipeline, tmp_path, count, overwrite=True)
     assert (tmp_path / "records.jsonl").read_bytes() == whole
     assert sorted(path.name for path in tmp_path.iterdir()) == ["records.jsonl", "times.jsonl"]
 

@@ -157,11 +157,13 @@ def require_plots(path: Path) -> None:
     """Refuses a plot that could not be drawn, before anything is measured.
 
     Raises:
-        UsageError: the file's ending is none of a picture's.
+        UsageError: the file's ending is none of a picture's, or its folder does not exist.
         ResourceError: matplotlib is not installed.
     """
     if path.suffix.lower() not in _FORMATS:
         raise UsageError.at("cannot write --plot", path, "unknown ending", f"Give {', '.join(_FORMATS)}")
+    if not path.absolute().parent.is_dir():
+        raise UsageError.at("cannot write --plot", path, "its folder does not exist", "Create the folder first")
     if importlib.util.find_spec("matplotlib") is None:
         raise ResourceError("--plot needs matplotlib, which is not installed: pip install 'vlinstruct[plots]'.")
 

@@ -11,7 +11,14 @@ import typer
 from vlinstruct.cli.command import MODEL, OUTPUT, takes
 from vlinstruct.cli.evaluate_options import BenchmarkAnswerOptions, BenchmarkOptions
 from vlinstruct.cli.evaluate_output import show_checked, show_differences, show_json, show_list
-from vlinstruct.cli.options import BackboneOption, CommonOptions, DeviceOption, Dtype, QuantizeOption
+from vlinstruct.cli.options import (
+    BackboneOption,
+    CommonOptions,
+    DeviceOption,
+    Dtype,
+    ImageSizeOption,
+    QuantizeOption,
+)
 from vlinstruct.cli.terminal import Talk, progress, show
 from vlinstruct.errors import BatchError
 
@@ -58,6 +65,7 @@ def evaluate(
     device: DeviceOption = "auto",
     dtype: Annotated[Dtype, typer.Option(help="What the model computes in.", rich_help_panel=MODEL)] = "auto",
     quantize: QuantizeOption = None,
+    image_size: ImageSizeOption = None,
     batch_size: Annotated[
         int, typer.Option(min=1, max=1024, help="Items that go through the model together.", rich_help_panel=MODEL)
     ] = 16,
@@ -110,6 +118,7 @@ def evaluate(
                 split=reading.split,
                 seed=seed,
                 ocr=reading.ocr,
+                ocr_tokens=not reading.no_ocr_tokens,
                 skip_images=reading.skip_images,
                 overwrite=overwrite,
                 max_pixels=reading.max_pixels,
@@ -122,6 +131,7 @@ def evaluate(
                 device=device,
                 dtype=dtype,
                 quantize=quantize,
+                image_size=image_size,
                 offline=common.offline,
             ),
             progress=partial(progress, quiet=talk.quiet),
@@ -130,6 +140,4 @@ def evaluate(
         )
     num_skipped = sum(evaluation.num_skipped for evaluation in evaluations)
     if num_skipped and reading.skip_images is None:
-        raise BatchError(
-            f"{num_skipped} items were left out, whose pictures cannot be read", advice="The records say why."
-        )
+        raise BatchError(f"{num_skipped} items were left out, which cannot be read", advice="The records say why.")

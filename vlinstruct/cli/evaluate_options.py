@@ -53,6 +53,10 @@ class BenchmarkOptions:
             help="Read pictures that textvqa's files have no OCR tokens of (needs vlinstruct[ocr]).",
         ),
     ] = False
+    no_ocr_tokens: Annotated[
+        bool,
+        typer.Option("--no-ocr-tokens", help="Ask textvqa's questions alone, without the OCR tokens of its files."),
+    ] = False
     max_pixels: MaxPixelsOption = 50_000_000
     allow_truncated: AllowTruncatedOption = False
 

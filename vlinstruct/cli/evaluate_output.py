@@ -86,17 +86,19 @@ def show_checked(names: Sequence[str], reading: BenchmarkOptions, as_json: bool)
         DataError: something is wrong (after printing).
         UsageError: there is nothing to check.
     """
-    from vlinstruct.evaluation.benchmarks import folder_of
     from vlinstruct.evaluation.reading.files import check
-    from vlinstruct.evaluation.selection import official, require_names
+    from vlinstruct.evaluation.selection import folders_of, official, require_names, without_ocr_tokens
 
-    require_names(names, ocr=reading.ocr)
+    require_names(names, ocr=reading.ocr, ocr_tokens=not reading.no_ocr_tokens)
     benchmarks = official(names)  # mini's items are drawn: there is nothing of it to check
-    if not benchmarks or reading.data is None:
+    if not benchmarks:
         raise UsageError("--check-data needs --data DIR and official benchmarks; mini's items are drawn, not read.")
+    if reading.no_ocr_tokens:
+        benchmarks = without_ocr_tokens(benchmarks)
     num_wrong = 0
+    limits, folders = reading.image_limits(), folders_of(benchmarks, reading.data)
     for benchmark in benchmarks:
-        folder, limits = folder_of(benchmark, reading.data), reading.image_limits()
+        folder = folders[benchmark.task.name]
         looked_for = benchmark.without_tokens() if reading.ocr else benchmark
         report = check(looked_for, folder, decode=reading.decode, limits=limits)
         num_wrong += bool(report.problems)

@@ -65,6 +65,10 @@ class TrainingOptions:
     skip_images: Annotated[
         int | None, typer.Option(help="Pictures that cannot be read that may be left out.", show_default="0")
     ] = None
+    image_size: Annotated[
+        int | None,
+        typer.Option(help="Side in pixels that the model reads pictures at.", show_default="the model's own"),
+    ] = None
     max_pixels: Annotated[
         int | None, typer.Option(help="Refuse larger pictures before they are decoded.", show_default="50000000")
     ] = None
@@ -72,7 +76,7 @@ class TrainingOptions:
         bool | None,
         typer.Option(
             "--allow-truncated/--no-allow-truncated",
-            help="Read what is there of a JPEG that was cut off; the rest is grey.",
+            help="Read what is there of a picture that was cut off; the rest is grey.",
         ),
     ] = None
     answers: Annotated[

@@ -58,8 +58,17 @@ AllowTruncatedOption = Annotated[
     bool,
     typer.Option(
         "--allow-truncated",
-        help="Read what is there of a JPEG that was cut off; the rest is grey.",
+        help="Read what is there of a picture that was cut off; the rest is grey.",
         rich_help_panel=INPUT,
+    ),
+]
+ImageSizeOption = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Side in pixels that the model reads pictures at.",
+        show_default="the model's own",
+        rich_help_panel=MODEL,
     ),
 ]
 OfflineOption = Annotated[
@@ -105,10 +114,7 @@ class ModelOptions(CommonOptions):
         "auto"
     )
     quantize: QuantizeOption = None
-    image_size: Annotated[
-        int | None,
-        typer.Option(min=1, help="Side in pixels that the model reads pictures at.", show_default="the model's own"),
-    ] = None
+    image_size: ImageSizeOption = None
     max_pixels: MaxPixelsOption = 50_000_000
     allow_truncated: AllowTruncatedOption = False
 

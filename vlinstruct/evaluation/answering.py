@@ -174,6 +174,8 @@ def _answered(
             head["candidates"] = list(item.candidates)
             if item.target is not None:
                 head["target"] = item.target
+        if item.num_ocr_tokens is not None:
+            head["ocr_tokens"] = item.num_ocr_tokens
         # Ten equal answers are written once: scoring repeats them (report/scores.py).
         head["references"] = list(item.references if len(set(item.references)) > 1 else item.references[:1])
         records.append(

@@ -67,6 +67,7 @@ class Item:
         references: right answers.
         candidates: what is ranked, where the task ranks.
         target: the place of the right one among these; found by its text if None, which two of them may share.
+        num_ocr_tokens: how many OCR tokens its instruction shows; None where that has no place for any.
     """
 
     id: str
@@ -76,6 +77,7 @@ class Item:
     references: tuple[str, ...]
     candidates: tuple[str, ...] = ()
     target: int | None = None
+    num_ocr_tokens: int | None = None
 
 
 ReadText = Callable[[str, Callable[[], Image.Image]], Sequence[str]]
@@ -91,11 +93,13 @@ class HubCopy:
         columns: what is read of a row.
         read: yields all items of the part, given the benchmark's folder; raises DataError where its tables cannot be
             used.
+        hub_ids: its names on the hub, the newest first: those under which it is looked for in the hub's cache.
     """
 
     split: str
     columns: Sequence[str]
     read: Callable[[Path], Iterator[Item]]
+    hub_ids: Sequence[str] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +122,7 @@ class Benchmark:
         copy: how these are read; None where none holds what is needed, or where they are the authors' files.
         with_ocr: gives the benchmark with files that may lack OCR tokens, for which it asks then; None where it shows
             none.
+        without_ocr: gives it as it is asked without them; None where it shows none.
         generation_note: what in the generation's settings is not their source's.
     """
 
@@ -133,6 +138,7 @@ class Benchmark:
     hub: str
     copy: HubCopy | None = None
     with_ocr: Callable[[ReadText], Benchmark] | None = None
+    without_ocr: Callable[[], Benchmark] | None = None
     generation_note: str = ""
 
     @property

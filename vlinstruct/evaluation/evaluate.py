@@ -9,6 +9,7 @@ FOLDER/  records.jsonl, times.jsonl   what `runner` writes
          ocr/                         tokens that annotations lacked, if they were read
 
 Everything that can be refused is refused before a model is loaded: names, settings, files, the records to compare with.
+Nothing is written, and nothing of an earlier run removed, before the model is.
 """
 
 from __future__ import annotations
@@ -18,14 +19,17 @@ import platform
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
-from functools import partial
+from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from vlinstruct.backends.registry import default_backbone, find, find_adapter
-from vlinstruct.errors import UsageError
-from vlinstruct.evaluation.parts import ALONE, RECORDS_FILE, Processes, remove_records
+from vlinstruct.backends.instructblip.adapter import check_adapter
+from vlinstruct.backends.instructblip.configuration import InstructBlipConfig
+from vlinstruct.backends.instructblip.opening import require_machine
+from vlinstruct.backends.registry import default_backbone, find, find_adapter, resolve
+from vlinstruct.errors import InputError, UsageError
+from vlinstruct.evaluation.parts import ALONE, RECORDS_FILE, Processes
 from vlinstruct.evaluation.reading.ocr_tokens import Ocr
 from vlinstruct.evaluation.report.differences import Differences, differences, other_records
 from vlinstruct.evaluation.report.page import as_html, as_svg, sample_cases
@@ -52,8 +56,8 @@ from vlinstruct.values import Identity
 from vlinstruct.weights.fingerprint import adapter_fingerprint
 
 _RESULTS_FILE, _PAGE_FILE, _CHART_FILE, _OCR_FOLDER = "results.json", "report.html", "chart.svg", "ocr"
-# Facts on how texts were compared: the same answers have other figures under other rules, so the table prints them.
-_TEXT_RULES = ("vqa_normalizer", "caption_tokenizer")
+# Facts on what was asked and how texts were compared: under others the figures are others, so the table prints them.
+_PRINTED_FACTS = ("image_size", "ocr_tokens", "items_without_ocr_tokens", "vqa_normalizer", "caption_tokenizer")
 DEFAULT_SETTINGS = EvaluationSettings()
 # They decide about the last decimals of a score, so that every record says them.
 _PACKAGES = ("vlinstruct", "torch", "tokenizers", "pillow")
@@ -109,7 +113,7 @@ class Evaluation:
             }
             for name in self.published
         }
-        rules = [f"{name.replace('_', ' ')}: {self.facts[name]}" for name in _TEXT_RULES if name in self.facts]
+        rules = [f"{name.replace('_', ' ')}: {self.facts[name]}" for name in _PRINTED_FACTS if name in self.facts]
         figures = list(published_lines(self.published, plain_scores)) if self.published else []
         blocks = [[as_text(self.table)], rules, figures]
         return "\n\n".join("\n".join(block) for block in blocks if block)
@@ -166,7 +170,7 @@ def evaluate(
     adapters = [adapter] if isinstance(adapter, str) else list(adapter or ())
     backbone = backbone or default_backbone()
     output = Path(output)
-    require_names(names, ocr=settings.ocr)
+    require_names(names, ocr=settings.ocr, ocr_tokens=settings.ocr_tokens)
     if limit is not None and limit < 2:
         raise UsageError(f"limit is {limit}: intervals need 2 items at least.")
     rows = {
@@ -176,6 +180,25 @@ def evaluate(
     processes, settings = _launched(settings)
     if processes.rank > 0:  # one voice is enough
         progress, notify = (lambda count: nullcontext(lambda: None)), (lambda notice: None)
+
+    # What costs nothing to find out comes before the files; only they come before what may be a download.
+    nearest = next(path for path in (output, *output.absolute().parents) if path.exists())
+    if not nearest.is_dir():
+        raise InputError.at("cannot write to --output", nearest, "it is a file", "Name a folder", code="output_is_file")
+    require_machine(settings.device, settings.dtype, settings.quantize)
+    resolve(backbone)
+    for row in {name for by_row in rows.values() for name in by_row.values() if name is not None}:
+        resolve(row, what="adapter")
+
+    @cache
+    def settled() -> tuple[Identity, Mapping[Collection, Sequence[Contender]]]:
+        """Finds the backbone and every row's adapter, once for both tables."""
+        identity = find(backbone, offline=settings.offline)
+        contenders = {
+            collection: [_contender(name, adapter, identity, settings) for name, adapter in by_row.items()]
+            for collection, by_row in rows.items()
+        }
+        return identity, contenders
 
     def folder_of(parent: Path, collection: Collection) -> Path:
         return parent / collection if len(rows) > 1 else parent
@@ -191,25 +214,22 @@ def evaluate(
             processes=processes,
             progress=progress,
             notify=notify,
+            on_unread=settled,
         )
     data = None if data is None else Path(data)
     selections = list(select(names, data=data, limit=limit, settings=settings, ocr=ocr))
     if against is not None:
         for collection in rows:
             other_records(folder_of(Path(against), collection))  # better refused now than after all answers
-    evaluations, identity = [], None
+    evaluations = []
     for selection in selections:
         folder = folder_of(output, selection.collection)
         for notice in selection.notices:
             notify(notice)
-        adapters_of = rows[selection.collection]
-        # Once for both tables, and only after the files were read: it may download, which bad files need not wait for.
-        identity = identity or find(backbone, offline=settings.offline)
-        contenders = [_contender(name, adapters_of[name], identity, settings) for name in adapters_of]
-        revision = {} if identity.revision is None else {"revision": identity.revision}
-        folder.mkdir(parents=True, exist_ok=True)
-        if settings.overwrite:
-            remove_records(folder, processes)
+        identity, by_collection = settled()
+        contenders = by_collection[selection.collection]
+        optional = {"revision": identity.revision, "image_size": settings.image_size}
+        more_facts = {name: value for name, value in optional.items() if value is not None}
         num_answers = sum(len(item.instructions) for items in selection.items.values() for item in items)
         with progress(len(contenders) * num_answers) as advance:
             run(
@@ -218,15 +238,18 @@ def evaluate(
                 folder,
                 batch_size=settings.batch_size,
                 generation=selection.generation,
-                facts={"seed": settings.seed, "versions": _versions(), **revision},
+                facts={"seed": settings.seed, "versions": _versions(), **more_facts},
                 processes=processes,
                 skip_images=settings.skip_images,
+                overwrite=settings.overwrite,
                 on_item=advance,
                 notify=notify,
             )
         if processes.rank > 0:
             continue
-        evaluation = _evaluation(selection, folder, list(adapters_of), identity, settings, notify)
+        evaluation = _evaluation(
+            selection, folder, [contender.name for contender in contenders], identity, settings, notify
+        )
         if against is not None:
             other_folder = folder_of(Path(against), selection.collection)
             compared = differences(read_records(folder), other_records(other_folder))
@@ -250,8 +273,12 @@ def _contender(name: str, adapter: str | None, identity: Identity, settings: Eva
     """Returns what runs for a row of the table."""
     # All that its answers depend on beside the item. The device is left out: a run can be resumed on another one.
     fingerprint = "/".join([identity.fingerprint, settings.dtype, str(settings.quantize)])
+    if settings.image_size is not None:
+        fingerprint += f"/{settings.image_size}"
     if adapter is not None:
-        fingerprint += adapter_fingerprint(find_adapter(adapter, offline=settings.offline))
+        folder = find_adapter(adapter, offline=settings.offline)
+        check_adapter(folder, InstructBlipConfig.from_dict(identity.config))
+        fingerprint += adapter_fingerprint(folder)
     load_model = partial(
         load,
         identity,
@@ -259,6 +286,7 @@ def _contender(name: str, adapter: str | None, identity: Identity, settings: Eva
         device=settings.device,
         dtype=settings.dtype,
         quantize=settings.quantize,
+        image_size=settings.image_size,
         offline=settings.offline,
     )
     return Contender(name=name, fingerprint=fingerprint, load=load_model)
@@ -285,6 +313,8 @@ def _evaluation(
     )
     split = selection.facts.get("split", selection.collection)
     facts = {"id": f"{identity.name}/{split}", "backbone": identity.name, **selection.facts}
+    if settings.image_size is not None:
+        facts["image_size"] = settings.image_size
     if any(task.metric == "vqa_accuracy" for task in selection.tasks):
         facts["vqa_normalizer"] = normalizer
     if table.caption_tokenizer is not None:

@@ -73,6 +73,13 @@ def remove_records(folder: Path, processes: Processes) -> None:
     """Removes what an earlier run left of records and times. All processes call this."""
     processes.wait()
     if processes.rank == 0:
-        for path in [folder / RECORDS_FILE, folder / TIMES_FILE, *folder.glob(_PART.replace("{}", "*"))]:
-            path.unlink(missing_ok=True)
+        remove_parts(folder)
+        for name in (RECORDS_FILE, TIMES_FILE):
+            (folder / name).unlink(missing_ok=True)
     processes.wait()
+
+
+def remove_parts(folder: Path) -> None:
+    """Removes what killed processes left."""
+    for path in folder.glob(_PART.replace("{}", "*")):
+        path.unlink(missing_ok=True)

@@ -11,16 +11,26 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TextIO
 
 from vlinstruct.errors import MAX_MESSAGE_CHARACTERS, ImageError, shortened
 from vlinstruct.evaluation.answering import SCHEMA, answer
 from vlinstruct.evaluation.benchmark import WORDS, Item, Words
-from vlinstruct.evaluation.parts import ALONE, RECORDS_FILE, TIMES_FILE, Processes, gather, records_file
+from vlinstruct.evaluation.parts import (
+    ALONE,
+    RECORDS_FILE,
+    TIMES_FILE,
+    Processes,
+    gather,
+    records_file,
+    remove_parts,
+    remove_records,
+)
 from vlinstruct.model import Model
 from vlinstruct.records.output import open_records
 from vlinstruct.records.resume import Target, scan
@@ -62,6 +72,7 @@ def run(
     facts: Mapping[str, Any] = MappingProxyType({}),
     processes: Processes = ALONE,
     skip_images: int | None = None,
+    overwrite: bool = False,
     on_item: Callable[[], None] = lambda: None,
     notify: Callable[[str], None] = lambda notice: None,
 ) -> None:
@@ -72,12 +83,14 @@ def run(
     Args:
         models: in the order in which they run; one is loaded at a time.
         tasks: items by task.
-        folder: where the records go; exists.
+        folder: where the records go; made when the first model is loaded.
         batch_size: items that go through a model together.
         generation: how answers are generated, by task.
         facts: what every record says of the run beside its item: seed, versions.
         processes: that share the chunks; all of them call this. The records are the same for any number.
         skip_images: items that a process may leave out because their pictures cannot be read; None for any number.
+        overwrite: replace what an earlier run left in the folder; it stays as it was until the first chunk is answered,
+            of several processes until all have loaded their first model.
         on_item: called for every item that is finished.
         notify: is told what a user should know.
 
@@ -97,24 +110,38 @@ def run(
         for chunk in chunks
         for item in chunk.items
     }
-    gather(folder, keys, processes)
-    # A process's writer knows its own part only; what all of them may skip stands in the whole file.
     path, done_keys = folder / RECORDS_FILE, frozenset[str]()
-    if processes.count > 1 and path.exists():
-        done_keys = scan(Target(name=str(path), real=str(path), schema=SCHEMA, keys=keys)).done
-    with (
-        open_records(records_file(folder, processes), schema=SCHEMA, keys=keys) as writer,
-        (folder / TIMES_FILE).open("a", encoding="utf-8") as times,
-    ):
+    if not overwrite:
+        gather(folder, keys, processes)
+        # A process's writer knows its own part only; what all of them may skip stands in the whole file.
+        if path.exists():
+            done_keys = scan(Target(name=str(path), real=str(path), schema=SCHEMA, keys=keys)).done
+
+    def is_done(model: Contender, chunk: _Chunk) -> bool:
+        return all(keys[f"{model.name}/{chunk.words}/{item.id}"] in done_keys for item in chunk.items)
+
+    # Every count-th chunk, not a run of them: tasks differ in cost, and so each process has its share of all.
+    share = chunks[processes.rank :: processes.count]
+    # Loaded before anything is written or removed: what is refused leaves the folder as it was.
+    first = next((model for model in models if not all(is_done(model, chunk) for chunk in share)), None)
+    loaded = {} if first is None else {first.name: first.load()}
+    folder.mkdir(parents=True, exist_ok=True)
+    if overwrite and processes.count > 1:
+        remove_records(folder, processes)
+    replaces = overwrite and processes.count == 1
+    with ExitStack() as files:
+        writer = files.enter_context(
+            open_records(records_file(folder, processes), schema=SCHEMA, keys=keys, overwrite=replaces)
+        )
         for notice in writer.notices:
             notify(notice)
+        times: TextIO | None = None
         unreadable: dict[str, str] = {}  # why, by the item's id
         for model in models:
-            load = cache(model.load)  # at the first chunk that has to be computed, if there is any
-            # Every count-th chunk, not a run of them: tasks differ in cost, and so each process has its share of all.
-            for chunk in chunks[processes.rank :: processes.count]:
-                names = [f"{model.name}/{chunk.words}/{item.id}" for item in chunk.items]
-                if not all(keys[name] in done_keys or writer.is_done(name) for name in names):
+            # At the first chunk that has to be computed, if there is any; one model is in memory at a time.
+            load = cache(partial(loaded.pop, model.name) if model is first else model.load)
+            for chunk in share:
+                if not is_done(model, chunk):
                     answered = answer(
                         load(),
                         chunk.items,
@@ -123,6 +150,12 @@ def run(
                         generation=generation[chunk.task],
                         facts=facts,
                     )
+                    if times is None:
+                        if replaces:
+                            remove_parts(folder)
+                        times = files.enter_context(
+                            (folder / TIMES_FILE).open("w" if replaces else "a", encoding="utf-8")
+                        )
                     for record in answered.records:
                         if not writer.is_done(record["id"]):  # of a chunk that a killed run had begun
                             writer.write(record)
@@ -143,7 +176,7 @@ def run(
 
 
 def _too_many(unreadable: Mapping[str, str], skip_images: int) -> ImageError:
-    more = f" ({len(unreadable)} pictures cannot be read, --skip-images allows {skip_images})"
+    more = f" ({len(unreadable)} items cannot be read, --skip-images allows {skip_images})"
     first = shortened(next(iter(unreadable.values())), MAX_MESSAGE_CHARACTERS - len(more))
     return ImageError(first + more, code="image_unreadable")
 

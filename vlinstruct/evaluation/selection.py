@@ -5,7 +5,7 @@ mini's tasks have the official benchmarks' names and other kinds of words, so th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -39,6 +39,7 @@ class EvaluationSettings:
         split: which part of mini's world.
         seed: of mini's items and of the resamples behind the intervals.
         ocr: read the pictures that textvqa's files have no OCR tokens of (needs vlinstruct[ocr]).
+        ocr_tokens: show OCR tokens where the paper does; without them textvqa is asked by its question alone.
         batch_size: items that go through the model together; moves the last decimals of a score, nothing else.
         num_beams: of the search for an answer.
         max_new_tokens: most tokens of an answer.
@@ -46,11 +47,12 @@ class EvaluationSettings:
         skip_images: items that may be left out because their pictures cannot be read; None for any number.
         overwrite: replace what an earlier run left in the folder, in place of resuming it.
         max_pixels: larger pictures are refused before they are decoded.
-        allow_truncated: read what is there of a JPEG that was cut off.
+        allow_truncated: read what is there of a picture that was cut off.
         vqa_normalizer: whose rules make two answers equal: VQA v2.0's code, LAVIS' or lmms-eval's.
         device: where the model runs, e.g. "cuda:1".
         dtype: what the model computes in: auto, float32, bfloat16 or float16.
         quantize: store the language model's layers in fewer bits.
+        image_size: side in pixels that pictures are read at; the model's own if None.
         offline: open no connection, use what is cached.
     """
 
@@ -58,6 +60,7 @@ class EvaluationSettings:
     split: Split = "test"
     seed: int = 0
     ocr: bool = False
+    ocr_tokens: bool = True
     batch_size: int = 16
     num_beams: int | None = None
     max_new_tokens: int | None = None
@@ -70,6 +73,7 @@ class EvaluationSettings:
     device: str = "auto"
     dtype: str = "auto"
     quantize: Quantization | None = None
+    image_size: int | None = None
     offline: bool = False
 
     @property
@@ -112,17 +116,25 @@ class Selection:
     notices: Sequence[str] = ()
 
 
-def require_names(names: Sequence[str], *, ocr: bool) -> None:
-    """Refuses no names at all, and `--ocr` for names none of which has a use for it.
+def require_names(names: Sequence[str], *, ocr: bool, ocr_tokens: bool = True) -> None:
+    """Refuses no names at all, and options on OCR tokens for names none of which has a use for them.
 
     Raises:
-        UsageError: there are no names, or none of them shows OCR tokens.
+        UsageError: there are no names, none of them shows OCR tokens, or these are to be read and not shown.
     """
     if not names:
         raise UsageError("name a benchmark: mini, or an official one (--list).")
-    if ocr and all(benchmark.with_ocr is None for benchmark in official(names)):
+    if ocr and not ocr_tokens:
+        raise UsageError("--ocr reads the tokens that --no-ocr-tokens leaves out", advice="Give one of the two.")
+    if (ocr or not ocr_tokens) and all(benchmark.with_ocr is None for benchmark in official(names)):
         users = ", ".join(name for name, benchmark in BENCHMARKS.items() if benchmark.with_ocr is not None)
-        raise UsageError(f"--ocr reads the tokens that {users} shows; of {shortened(', '.join(names), 60)} none does.")
+        what = "--ocr reads" if ocr else "--no-ocr-tokens leaves out"
+        raise UsageError(f"{what} the tokens that {users} shows; of {shortened(', '.join(names), 60)} none does.")
+
+
+def without_ocr_tokens(benchmarks: Sequence[Benchmark]) -> list[Benchmark]:
+    """Returns benchmarks as they are asked without OCR tokens."""
+    return [benchmark if benchmark.without_ocr is None else benchmark.without_ocr() for benchmark in benchmarks]
 
 
 def official(names: Sequence[str]) -> list[Benchmark]:
@@ -193,10 +205,8 @@ def select(
         DataError: their files cannot be used.
     """
     benchmarks = official(names)
-    if benchmarks and data is None:
-        raise UsageError(
-            "official benchmarks need --data DIR, which holds a folder for each: --list says what is in it."
-        )
+    cache_notices: list[str] = []
+    folders = folders_of(benchmarks, data, notify=cache_notices.append)
     tasks = [task for name, task in _MINI_TASKS.items() if "mini" in names or name in names]
     if tasks:
         num_items = _MINI_ITEMS if limit is None else limit
@@ -208,20 +218,48 @@ def select(
             generation={task.name: generation for task in tasks},
             facts={"split": settings.split, "seed": settings.seed, "items_per_task": num_items},
         )
-    if benchmarks and data is not None:
-        yield _official(benchmarks, data, limit, settings, ocr)
+    if benchmarks:
+        selection = _official(benchmarks, folders, limit, settings, ocr)
+        yield replace(selection, notices=[*cache_notices, *selection.notices])
+
+
+def folders_of(
+    benchmarks: Sequence[Benchmark], data: Path | None, *, notify: Callable[[str], None] = lambda notice: None
+) -> dict[str, Path]:
+    """Returns the folders of benchmarks by name.
+
+    Args:
+        benchmarks: official ones.
+        data: the folder of their folders; None where the hub's cache has copies of all.
+        notify: is told of copies there.
+
+    Raises:
+        UsageError: `data` is None, and a copy is missing.
+    """
+    folders = {benchmark.task.name: folder_of(benchmark, data, notify=notify) for benchmark in benchmarks}
+    if None in folders.values():
+        raise UsageError(
+            "official benchmarks need --data DIR, which holds a folder for each: --list says what is in it."
+        )
+    return {name: folder for name, folder in folders.items() if folder is not None}
 
 
 def _official(
-    benchmarks: Sequence[Benchmark], data: Path, limit: int | None, settings: EvaluationSettings, ocr: Ocr | None
+    benchmarks: Sequence[Benchmark],
+    folders: Mapping[str, Path],
+    limit: int | None,
+    settings: EvaluationSettings,
+    ocr: Ocr | None,
 ) -> Selection:
     """Reads the items of official benchmarks, with a notice for everything that makes their figures incomparable."""
     complete: dict[str, CompleteItems] = {}
     notices: list[str] = []
     if ocr is not None:  # files that lack tokens are whole then, and so stand before tables beside them
         benchmarks = [benchmark.without_tokens() for benchmark in benchmarks]
+    if not settings.ocr_tokens:
+        benchmarks = without_ocr_tokens(benchmarks)
     for benchmark in benchmarks:
-        name, folder = benchmark.task.name, folder_of(benchmark, data)
+        name, folder = benchmark.task.name, folders[benchmark.task.name]
         if ocr is None or benchmark.with_ocr is None:
             complete[name] = CompleteItems(items=read_items(benchmark, folder, limit=limit))
         else:
@@ -243,6 +281,21 @@ def _official(
         "seed": settings.seed,
         "items": {name: len(of_task.items) for name, of_task in complete.items()},
     }
+    for benchmark in benchmarks:
+        if benchmark.with_ocr is None:
+            continue
+        name = benchmark.task.name
+        items = complete[name].items
+        facts["ocr_tokens"] = "shown" if settings.ocr_tokens else "not shown"
+        if not settings.ocr_tokens:
+            notices.append(f"{name}: no OCR tokens are shown: the figures cannot be compared with those that have them")
+            continue
+        facts["items_without_ocr_tokens"] = sum(item.num_ocr_tokens == 0 for item in items)
+        if all(item.num_ocr_tokens == 0 for item in items):
+            ways_out = "--ocr reads them, --no-ocr-tokens asks the question alone"
+            notices.append(
+                f"{name}: none of its items has OCR tokens, the prompt shows an empty list of them: {ways_out}"
+            )
     if ocr is not None:
         libraries = sorted({library for of_task in complete.values() for library in of_task.libraries})
         facts["ocr_pictures"] = sum(of_task.num_pictures for of_task in complete.values())

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vlinstruct.instruction.templates import written_ias
 from vlinstruct.metrics.vqa_accuracy import is_lavis_match
@@ -84,15 +84,8 @@ def agree(candidates: Sequence[Candidate], thresholds: Thresholds) -> Decision:
     >>> agree([typed, Candidate(role="rewritten", ias=1.0, answer="Red.")], Thresholds()).chosen
     'rewritten'
     """
-    own = candidates[0].answer or ""
-    faults = {
-        candidate.role: (
-            *text_faults(candidate, thresholds),
-            *(() if is_lavis_match(candidate.answer or "", own) else ("is answered otherwise",)),
-        )
-        for candidate in candidates
-    }
-    return _lowest_ias(candidates, faults)
+    unknown = [replace(candidate, cross_nll=None) for candidate in candidates]
+    return _lowest_ias(candidates, _cross_faults(unknown, thresholds))
 
 
 def cross(candidates: Sequence[Candidate], thresholds: Thresholds) -> Decision:
@@ -116,14 +109,29 @@ JUDGED: frozenset[Select] = frozenset({"safe", "cross", "agree"})
 
 
 def _cross_faults(candidates: Sequence[Candidate], thresholds: Thresholds) -> dict[str, tuple[str, ...]]:
-    """Returns every candidate's faults, an answer that does not answer the user's words among them."""
-    faults = {}
-    for candidate in candidates:
+    """Returns every candidate's faults, an answer that does not answer the user's words among them.
+
+    Where no likelihood is known (a server that cannot score, or a score that is not finite), only the same answer passes.
+    """
+    initial, *others = candidates
+    faults = {initial.role: text_faults(initial, thresholds)}
+    for candidate in others:
         faults[candidate.role] = text_faults(candidate, thresholds)
-        if candidate.cross_nll is not None and not candidate.cross_nll < thresholds.max_cross_nll:
+        if candidate.cross_nll is None:
+            passes, why = _is_answered_alike(candidate, initial), "is answered otherwise"
+        else:
+            passes = candidate.cross_nll < thresholds.max_cross_nll
             why = f"is answered by what hardly answers yours ({candidate.cross_nll:.1f} nats)"
+        if not passes:
             faults[candidate.role] = (*faults[candidate.role], why)
     return faults
+
+
+def _is_answered_alike(candidate: Candidate, other: Candidate) -> bool:
+    """Returns whether both were answered, and by the same words."""
+    if candidate.answer is None or other.answer is None:
+        return False
+    return is_lavis_match(candidate.answer, other.answer)
 
 
 def text_faults(candidate: Candidate, thresholds: Thresholds) -> tuple[str, ...]:

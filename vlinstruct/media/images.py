@@ -25,7 +25,14 @@ from vlinstruct.files import PathLike, open_regular, read_regular, refusal, too_
 from vlinstruct.media.image_formats import ImageFormat, NoImage, identify, lacks_its_end
 from vlinstruct.media.image_modes import is_wide_colour, range_notice, to_rgb
 from vlinstruct.media.quiet_pillow import quiet_pillow, silence_lines
-from vlinstruct.media.truncated import missing_part, with_end
+from vlinstruct.media.truncated import (
+    ROW_FORMATS,
+    load_rows,
+    missing_part,
+    missing_rows,
+    with_end,
+    with_grey_rows,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +68,8 @@ class ImageLimits:
     Args:
         max_pixels: most pixels, read from the header before anything is decoded; 1 to 178,956,970.
         max_bytes: most bytes of the file, at least 1.
-        allow_truncated: read what is there of a JPEG that was cut off; what is missing is grey.
+        allow_truncated: read what is there of a picture that was cut off (WebP and compressed TIFF apart); what is
+            missing is grey.
     """
 
     max_pixels: int = 50_000_000
@@ -202,7 +210,11 @@ def _decode(content: bytes, image_format: ImageFormat, place: str, limits: Image
     try:
         return _decode_whole(content, image_format, place, limits)
     except InputError as error:
-        if error.code != "image_truncated" or not limits.allow_truncated or image_format != "JPEG":
+        if error.code != "image_truncated" or not limits.allow_truncated:
+            raise
+        if image_format in ROW_FORMATS:
+            return _decode_rows(content, image_format, place, limits)
+        if image_format != "JPEG":
             raise
     loaded = _decode_whole(with_end(content), image_format, place, limits)
     num_bytes = 2 * loaded.image.width * loaded.image.height  # more than any quality needs: they reach the last row
@@ -226,9 +238,35 @@ def _decode_whole(content: bytes, image_format: ImageFormat, place: str, limits:
         return LoadedImage(image=upright, image_format=image_format, notices=notices)
 
 
+def _decode_rows(content: bytes, image_format: ImageFormat, place: str, limits: ImageLimits) -> LoadedImage:
+    """Reads the rows that are there of a picture that was cut off."""
+    with (
+        _pillow(content, image_format, place),
+        Image.open(BytesIO(content), formats=[image_format]) as image,
+        Image.open(BytesIO(content), formats=[image_format]) as other,
+    ):
+        check_size(image.size, place, limits)
+        is_wide = is_wide_colour(image)
+        are_filled = [load_rows(image, fill=False), load_rows(other, fill=True)]
+        is_missing = missing_rows(image, other)
+        if not all(are_filled) or all(is_missing):
+            why = "no row of it is whole" if all(are_filled) else "of a GIF like this no part can be read"
+            raise refusal("image", place, "truncated", f"truncated image, {why}", "Copy or download it again")
+        notices = _notices(image, image_format, place, is_wide=is_wide)
+        rgb = with_grey_rows(to_rgb(image, place), is_missing)
+        upright = _upright(rgb, _orientation(image))
+    share = sum(is_missing) / len(is_missing)
+    what = f"about {share:.0%} of it is missing and grey" if share else "only its end is missing"
+    notice = f"{printable(place)}: it was cut off, {what}"
+    return LoadedImage(image=upright, image_format=image_format, notices=(*notices, notice))
+
+
 def _upright_rgb(image: Image.Image, place: str) -> Image.Image:
-    transpose = _TRANSPOSES.get(_orientation(image))
-    rgb = to_rgb(image, place)
+    return _upright(to_rgb(image, place), _orientation(image))
+
+
+def _upright(rgb: Image.Image, orientation: int) -> Image.Image:
+    transpose = _TRANSPOSES.get(orientation)
     upright = rgb.transpose(transpose) if transpose is not None else rgb
     upright.info = {}
     return upright
@@ -322,8 +360,10 @@ def _explain(error: Exception, content: bytes, image_format: ImageFormat | None,
         or (image_format is not None and content and lacks_its_end(content, image_format))
     ):
         # Of PIL's picture there are no bytes that could be read another way.
-        way_out = ", or read what is there: --allow-truncated" if image_format == "JPEG" and content else ""
-        return refusal("image", place, "truncated", "truncated image", f"Copy or download it again{way_out}")
+        can_be_read = image_format == "JPEG" or image_format in ROW_FORMATS
+        way_out = ", or read what is there: --allow-truncated" if can_be_read and content else ""
+        why = "truncated image" + (f", of {image_format} no part can be read" if image_format == "WEBP" else "")
+        return refusal("image", place, "truncated", why, f"Copy or download it again{way_out}")
     if not content and ("closed" in text or isinstance(error, AttributeError | AssertionError)):
         why = "its file was closed before its pixels were read"
         return refusal("image", place, "closed", why, "Call its load() while the file is open, or give the path")

@@ -25,6 +25,10 @@ Picture = Path | Url | TablePicture
 
 _IN_PARTS = ("image", "path", "url", "image_url")
 _IN_STRUCTS = ("path", "url")
+_AS_FILE = "Save it as a file, and name that; or as bytes in a parquet table"
+# What JPEG, PNG, GIF, WebP and TIFF begin with; a path may begin so, but no name of a file is that long.
+_BASE64_STARTS = ("/9j/", "iVBORw0KGgo", "R0lGOD", "UklGR", "SUkqA", "TU0AK")
+_LONGER_THAN_A_NAME = 300
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +55,8 @@ def picture_of(record: UserRecord, root: PathLike, options: ItemOptions, *, is_m
     value = naming.value
     if isinstance(value, list):
         if len(value) > 1:
-            raise record.error(f"one picture is expected in '{naming.field}', got {len(value)}")
+            why = f"it is a record of several pictures ({len(value)} in '{naming.field}'), one picture is expected"
+            raise record.error(why, advice="Keep one of them, or make a record for each")
         value = value[0] if value else None
     if isinstance(value, dict):
         value = _of_struct(value, naming.field, record)
@@ -62,8 +67,10 @@ def picture_of(record: UserRecord, root: PathLike, options: ItemOptions, *, is_m
     if not isinstance(value, str):
         raise record.error(f"field '{naming.field}' names no picture, it is {_kind(value)}")
     if value.lower().startswith("data:"):
-        why = "its picture stands in the record itself, as a data: URL"
-        raise record.error(why, code="url_refused", advice="Save it as a file, and name that")
+        why = f"its picture stands in '{naming.field}' as a base64 data: URL, the format of requests to a served model"
+        raise record.error(why, code="url_refused", advice=_AS_FILE)
+    if len(value) > _LONGER_THAN_A_NAME and value.startswith(_BASE64_STARTS):
+        raise record.error(f"its picture stands in '{naming.field}' as base64 text", advice=_AS_FILE)
     return record.image_place(_path(value), root, options)
 
 
@@ -116,8 +123,7 @@ def _in_messages(fields: Mapping[str, object]) -> Iterator[_Naming]:
 
 def _of_struct(struct: Mapping[str, object], field: str, record: UserRecord) -> object:
     if struct.get("bytes") is not None:
-        why = f"'{field}' holds the picture itself as text"
-        raise record.error(why, advice="Save it as a file, and name that; or use parquet")
+        raise record.error(f"'{field}' holds the picture itself as text", advice=_AS_FILE)
     name = next((name for name in _IN_STRUCTS if struct.get(name) is not None), None)
     if name is None and struct.keys() & {"bytes", *_IN_STRUCTS}:
         return None

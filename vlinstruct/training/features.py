@@ -146,8 +146,9 @@ class FeatureRows:
 
 
 def features_fingerprint(samples: Sequence[TrainingSample], backend: InstructBlipBackend, weights: str) -> str:
-    """Identifies what the rows depend on: weights, EMA, dtype, and of every sample its picture's bytes and its text."""
-    digest = hashlib.sha256(json.dumps([weights, backend.network.use_ema, str(backend.dtype)]).encode())
+    """Identifies what rows depend on: weights, EMA, dtype, size, and of every sample its picture's bytes and text."""
+    image_size = backend.network.config.vision_config.image_size
+    digest = hashlib.sha256(json.dumps([weights, backend.network.use_ema, str(backend.dtype), image_size]).encode())
     pictures: dict[TrainingPicture, str] = {}
     for sample in samples:
         if sample.image not in pictures:

@@ -288,7 +288,7 @@ def _job(
         require_pictures(of_set, limits=limits, num_skipped=checked.skip_images, advice=advice)
     where = str(compute_device(devices.device(device)))  # named, so that nothing is spread: what learns is on one
     identity = identity or find(backbone, offline=offline)
-    backend = load_backend(identity, device=where, dtype=dtype, offline=offline)
+    backend = load_backend(identity, device=where, dtype=dtype, image_size=checked.image_size, offline=offline)
     return Job(
         backend=backend,
         samples=samples,

@@ -40,8 +40,9 @@ class TrainingSettings:
         auto_find_batch_size: halve what goes through together when memory ends; the updates stay the same.
         skip_nonfinite: updates that may be left out because their loss is not finite, before the training stops.
         skip_images: pictures that may be left out because they cannot be read; the order of the rest is as it was.
+        image_size: side in pixels that the model reads pictures at; the model's own if None.
         max_pixels: larger pictures are refused before they are decoded.
-        allow_truncated: read what is there of a JPEG that was cut off, in place of leaving it out.
+        allow_truncated: read what is there of a picture that was cut off, in place of leaving it out.
         answers: whether the last answer of a conversation is learned or all of them.
         seed: of the data's order.
         save_steps: updates between checkpoints.
@@ -66,6 +67,7 @@ class TrainingSettings:
     auto_find_batch_size: bool = False
     skip_nonfinite: int = 0
     skip_images: int = 0
+    image_size: int | None = None
     max_pixels: int = 50_000_000
     allow_truncated: bool = False
     answers: Answers = "last"
@@ -83,6 +85,7 @@ class TrainingSettings:
             "lora_r": self.lora_r,
             "lora_alpha": self.lora_alpha,
             "max_steps": 1 if self.max_steps is None else self.max_steps,
+            "image_size": 1 if self.image_size is None else self.image_size,
         }
         most = 10**9
         problems = [f"{name} must be 1 to {most:,}, got {n}" for name, n in counts.items() if not 1 <= n <= most]

@@ -209,3 +209,84 @@ def test_limits_hold_for_pictures_in_files_and_in_tables(tmp_path: Path) -> None
         assert with_limits(item.load_picture, within)().size == (width, height)
         with pytest.raises(ImageError, match="--max-pixels"):
             with_limits(item.load_picture, outside)()
+
+
+def iconqa_copy(folder: Path, *rows: tuple[str, str]) -> Path:
+    """A copy with these choices and answers, one row each, of the same picture."""
+    path = next(write_copy(folder, "iconqa").rglob("*.parquet"))
+    first = rows_of(path.parent, path.name)[0]
+    texts = [{"question_id": str(n), "choices": choices, "answer": answer} for n, (choices, answer) in enumerate(rows)]
+    dump_parquet(path, [{**first, **text} for text in texts])
+    return path.parent.parent
+
+
+def offered(folder: Path) -> list[tuple[str, ...]]:
+    return [item.candidates for item in read_items(BENCHMARKS["iconqa"], folder)]
+
+
+JOINED = {
+    ("one, two", "two"): ("one", "two"),
+    ("red,blue,green", "blue"): ("red", "blue", "green"),
+    ("1,000,2,000", "1,000"): ("1,000", "2,000"),
+    ("1,000, 2,000", "2,000"): ("1,000", "2,000"),
+    ("red, then blue,green", "green"): ("red, then blue", "green"),
+    ("(1,2),(3,4)", "(3,4)"): ("(1,2)", "(3,4)"),
+    # A choice with a comma, or one more choice? Nothing in the row tells.
+    ("a, b, c", "c"): (),
+    ("1,200,3", "3"): (),
+}
+
+
+@pytest.mark.parametrize(("row", "choices"), JOINED.items())
+def test_choices_are_divided_at_commas_where_that_is_sure(
+    row: tuple[str, str], choices: tuple[str, ...], tmp_path: Path
+) -> None:
+    others = [("(0,1),(1,0)", "(1,0)")] if "(" in row[0] else []
+    assert offered(iconqa_copy(tmp_path, row, *others))[0] == choices
+
+
+def test_many_answers_without_a_comma_show_that_no_choice_has_one(tmp_path: Path) -> None:
+    rows = [("a, b, c", "c"), *[("red, blue", "blue")] * 49]
+    assert offered(iconqa_copy(tmp_path / "none", *rows))[0] == ("a", "b", "c")
+    assert offered(iconqa_copy(tmp_path / "one", *rows[:-1], ("red, blue, pink", "red, blue")))[0] == ()
+
+
+def test_rows_whose_choices_are_not_sure_are_counted_and_never_ranked(tmp_path: Path) -> None:
+    data = iconqa_copy(tmp_path, ("a, b, c", "c"), ("one, two", "two"))
+    result = vli("evaluate", "iconqa", "--data", data, "--device", "cpu", "-o", tmp_path / "out", "--json")
+    assert result.exit_code == 3
+    assert (result.records[0]["items"], result.records[0]["skipped"]) == ({"iconqa": 1}, {"iconqa": 1})
+    assert "its choices 'a, b, c' can be divided at the commas in 2 ways" in result.stderr
+    checked = vli("evaluate", "iconqa", "--data", data, "--check-data")
+    assert b"1 of 2 items cannot be used; the first: cannot use annotations" in checked.stdout
+
+
+def cache(hub: Path, hub_id: str, copy: Path) -> None:
+    """Puts a copy where a download leaves it."""
+    repository = hub / f"datasets--{hub_id.replace('/', '--')}"
+    shutil.copytree(copy, repository / "snapshots" / "c0ffee")
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("c0ffee")
+
+
+def test_a_copy_in_the_hubs_cache_is_read_under_its_new_name_then_its_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    assert "need --data" in vli("evaluate", "textvqa", "vizwiz", "-o", tmp_path / "out").refusal(2)
+    copies = {name: write_copy(tmp_path / "copies", name) for name in ("textvqa", "vizwiz")}
+    cache(tmp_path / "hub", "lmms-lab/textvqa", copies["textvqa"])
+    cache(tmp_path / "hub", "lmms-lab-encoder/VizWiz-VQA", copies["vizwiz"])
+    result, cached = answers(("textvqa", "vizwiz"), tmp_path / "out")
+    assert "textvqa: read from lmms-lab/textvqa in the hub's cache" in result.stderr
+    assert "vizwiz: read from lmms-lab-encoder/VizWiz-VQA in the hub's cache" in result.stderr
+    assert cached == answers(("textvqa", "vizwiz", "--data", tmp_path / "copies"), tmp_path / "b")[1]
+    cache(tmp_path / "hub", "lmms-lab-encoder/textvqa", copies["textvqa"])
+    newer, _ = answers(("textvqa", "--data", tmp_path / "nothing"), tmp_path / "c")
+    assert "textvqa: read from lmms-lab-encoder/textvqa in" in newer.stderr
+
+
+def test_every_name_that_is_looked_up_is_one_that_is_listed() -> None:
+    for benchmark in BENCHMARKS.values():
+        for hub_id in () if benchmark.copy is None else benchmark.copy.hub_ids:
+            assert hub_id in benchmark.hub

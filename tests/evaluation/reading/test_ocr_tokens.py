@@ -27,6 +27,7 @@ from vlinstruct.evaluation.reading.files import check
 from vlinstruct.evaluation.reading.ocr_tokens import CompleteItems, Ocr, read_completed
 from vlinstruct.media import ocr
 
+from .. import hub_copies
 from ..official_files import dump, write
 from ..printed_pictures import LIBRARY, Tokens, read_colour, write_copy, write_files
 
@@ -374,3 +375,46 @@ def test_a_printed_word_reaches_the_instruction(tmp_path: Path) -> None:
     (table,) = evaluate(tmp_path, tmp_path / "out", "--ocr", "--limit", "3", "--json").records
     assert asked(tmp_path / "out") == ["HARBOR", "BAKERY", "HARBOR"]
     assert (table["ocr_pictures"], table["ocr_library"]) == (2, ocr.ocr_library())
+
+
+def without_tokens(folder: Path, form: str) -> Path:
+    """Textvqa's files, or a copy of them, without any token."""
+    if form == "files":
+        (write(folder, "textvqa") / "textvqa" / "TextVQA_Rosetta_OCR_v0.2_val.json").unlink()
+        return folder
+    path = next(hub_copies.write_copy(folder, "textvqa").rglob("validation*.parquet"))
+    rows = hub_copies.rows_of(path.parent, path.name)
+    if form == "no column":
+        rows = [{name: value for name, value in row.items() if name != "ocr_tokens"} for row in rows]
+    else:
+        rows = [{**row, "ocr_tokens": None} for row in rows]
+    hub_copies.dump_parquet(path, rows)
+    return folder
+
+
+@pytest.mark.parametrize("form", ["files", "no column", "null"])
+def test_textvqa_without_tokens_is_asked_by_its_questions_alone_and_that_is_said(form: str, tmp_path: Path) -> None:
+    command = ("evaluate", "textvqa", "--data", without_tokens(tmp_path, form), *QUICK, "-o", tmp_path / "out")
+    result = vli(*command, "--no-ocr-tokens", "--json")
+    (table,) = result.records
+    assert table["ocr_tokens"] == "not shown"
+    assert "no OCR tokens are shown: the figures cannot be compared" in result.stderr
+    lines = (tmp_path / "out" / "records.jsonl").read_text().splitlines()
+    assert {json.loads(line)["initial"]["text"].split(":")[0] for line in lines} == {"Question"}
+    assert "ocr tokens: not shown" in vli(*command, "--no-ocr-tokens").text
+    assert "ocr tokens: not shown" in (tmp_path / "out" / "report.html").read_text()
+    if form == "null":
+        other = vli(*command[:-1], tmp_path / "empty", "--json")
+        assert (other.records[0]["ocr_tokens"], other.records[0]["items_without_ocr_tokens"]) == ("shown", 2)
+        assert "--no-ocr-tokens asks the question alone" in other.stderr
+        records = [json.loads(line) for line in (tmp_path / "empty" / "records.jsonl").read_text().splitlines()]
+        assert [record["ocr_tokens"] for record in records] == [0, 0]
+    else:
+        vli(*command).refusal(4)
+
+
+@pytest.mark.parametrize(
+    ("more", "words"), [(("textvqa", "--ocr"), "Give one of the two"), (("vsr",), "of vsr none does")]
+)
+def test_leaving_out_tokens_that_nobody_shows_is_usage(more: tuple[str, ...], words: str, tmp_path: Path) -> None:
+    assert words in vli("evaluate", *more, "--no-ocr-tokens", "--data", tmp_path).refusal(2)

@@ -47,6 +47,15 @@ def test_another_instruction_or_answer_is_another_text(changes: Mapping[str, Any
     assert differences([record()], [record(**changes)]).texts == ["a/poor/x-1"]
 
 
+def test_what_differs_of_the_texts_is_told() -> None:
+    greedy = record("b", greedy=said("i", 2.0, "no"))
+    found = differences([record("a"), greedy], [record("a", initial=said("i", 2.0, "maybe")), record("b")])
+    assert found.parts == {"initial answer": 1, "greedy answer": 1}
+    assert "  other texts in: initial answer 1, greedy answer 1: 2" in as_lines(found, "there")
+    assert differences([ranked(1.0, 2.0)], [record()]).parts["candidates"] == 1
+    assert "  other texts: 0" in as_lines(differences([greedy], [greedy]), "there")
+
+
 def test_another_choice_is_another_decision() -> None:
     found = differences([record()], [record(chosen="optimized")])
     assert (found.decisions, found.texts) == (["a/poor/x-1"], [])

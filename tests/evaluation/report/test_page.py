@@ -13,7 +13,7 @@ from PIL import Image
 
 from vlinstruct.evaluation.benchmark import Item, Words
 from vlinstruct.evaluation.report.page import NUM_CASES, NUM_FAILURES, Case, as_html, as_svg, sample_cases
-from vlinstruct.evaluation.report.table import Table, read_records, read_table
+from vlinstruct.evaluation.report.table import COLUMNS, MEANINGS, Table, read_records, read_table
 
 from .test_table import GQA, record, write
 
@@ -128,3 +128,11 @@ def test_a_caption_is_neither_right_nor_wrong_and_its_references_are_all_there()
     cases = sample_cases(captioned, ITEMS, model="a", seed=0, captions={"gqa"})
     assert {answer.is_right for case in cases for answer in case.answers} == {None}
     assert not any(case.is_failure for case in cases)
+
+
+def test_the_page_says_what_its_columns_and_its_tasks_are(table: Table) -> None:
+    page = as_html(table, [], {"id": "a/b", "items": {"gqa": 12, "vsr": 3}})
+    assert "items: gqa 12, vsr 3" in page
+    assert set(MEANINGS) == set(COLUMNS)
+    for column in table.columns:
+        assert f"{column}: {MEANINGS[column]}" in page

@@ -170,12 +170,17 @@ def test_a_picture_in_another_field_is_recognised_by_its_name(tmp_path: Path) ->
 
 
 REFUSED: list[tuple[dict[str, Any], str, str]] = [
-    ({"image": ["a.png", "b.png"], "question": Q, "answer": A}, "one picture is expected in 'image', got 2", ""),
+    ({"image": ["a.png", "b.png"], "question": Q, "answer": A}, "several pictures (2 in 'image')", "a record for each"),
+    ({"image": "/9j/4AAQ" * 50, "question": Q, "answer": A}, "in 'image' as base64 text", "Save it as a file"),
     ({"image": 3, "question": Q, "answer": A}, "field 'image' names no picture, it is a number", ""),
     ({"image": {"file": P}, "question": Q, "answer": A}, "neither 'path' nor 'url'", ""),
     ({"image": {"bytes": "iVBOR"}, "question": Q, "answer": A}, "holds the picture itself", "parquet"),
     (chat({"type": "image_url", "image_url": {"url": "http://x/a.png"}}, TEXT_PART), "is a URL", "Download it"),
-    (chat({"type": "image_url", "image_url": {"url": "data:image/png;base64,iV"}}, TEXT_PART), "data: URL", "Save"),
+    (
+        chat({"type": "image_url", "image_url": {"url": "data:image/png;base64,iV"}}, TEXT_PART),
+        "data: URL, the format",
+        "Save",
+    ),
     (chat({"type": "video", "video": "a.mp4"}, TEXT_PART, image=P), "a part of type 'video'", ""),
     ({"image": P, "query": Q}, "field 'response' is missing (ms-swift's query and response)", "--columns answer="),
     ({"image": P, "output": A}, "field 'instruction' is missing", ""),

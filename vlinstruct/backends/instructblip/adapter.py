@@ -19,14 +19,15 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.nn import Parameter
 
 from vlinstruct.backends.instructblip.configuration import InstructBlipConfig
-from vlinstruct.backends.instructblip.load import require_same_tensors
+from vlinstruct.backends.instructblip.load import empty_model, require_same_tensors
 from vlinstruct.backends.instructblip.lora import CONFIG_FILE as LORA_CONFIG_FILE
 from vlinstruct.backends.instructblip.lora import TENSORS_FILE as LORA_TENSORS_FILE
-from vlinstruct.backends.instructblip.lora import load_lora, save_lora
+from vlinstruct.backends.instructblip.lora import load_lora, read_lora, save_lora
 from vlinstruct.backends.instructblip.network import InstructBlip
 from vlinstruct.errors import CheckpointError, VlinstructError
 from vlinstruct.files import file_sha256, read_json_object, written_atomically
@@ -146,6 +147,23 @@ def load_adapter(folder: Path, model: InstructBlip) -> AdapterConfig:
         parameters[name].data.copy_(tensor)
     model.use_ema = config.use_ema
     return config
+
+
+def check_adapter(folder: Path, backbone: InstructBlipConfig) -> None:
+    """Refuses what `load_adapter` would refuse, before the backbone's weights are read.
+
+    Raises:
+        CheckpointError: as `load_adapter`.
+    """
+    config, layers = read_adapter(folder)
+    require_same_architecture(config, backbone, folder)
+    model = empty_model(backbone)
+    if "cmaa" in config.layers:
+        with torch.device("meta"):
+            model.learn_cmaa()
+    require_same_tensors(layers, layer_parameters(model, config.layers), str(folder))
+    if config.lora:
+        read_lora(lora_folder(folder), model.language_model)
 
 
 def read_adapter(folder: Path) -> tuple[AdapterConfig, dict[str, Tensor]]:

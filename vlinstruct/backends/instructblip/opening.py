@@ -5,19 +5,23 @@ Apart from `load`, which memory plans, adapters and conversions take shapes from
 
 from __future__ import annotations
 
+import logging
 from os import PathLike
 
 import torch
 
 from vlinstruct.backends.instructblip.adapter import load_adapter
 from vlinstruct.backends.instructblip.backend import InstructBlipBackend
+from vlinstruct.backends.instructblip.configuration import InstructBlipConfig
 from vlinstruct.backends.instructblip.load import load_model
 from vlinstruct.backends.instructblip.memory import place
 from vlinstruct.backends.registry import find, find_adapter
-from vlinstruct.errors import InputError
+from vlinstruct.errors import InputError, shortened
 from vlinstruct.settings import Quantization
 from vlinstruct.values import Identity
 from vlinstruct.weights.quantization import require_quantization
+
+logger = logging.getLogger(__name__)
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -48,18 +52,37 @@ def load_backend(
     """
     # The cheapest refusals first: a device, a dtype or a library that is missing is told before a download begins, and
     # a model that does not fit before a tensor is read.
-    main = compute_device(device)
-    number_type = compute_dtype(dtype, main)
-    if quantize is not None:
-        require_quantization(quantize, main)
+    main, number_type = require_machine(device, dtype, quantize)
     identity = backbone if isinstance(backbone, Identity) else find(backbone, offline=offline)
     placement = place(identity, main, itemsize=number_type.itemsize, quantize=quantize, may_spread=device == "auto")
     backend = load_model(
         identity, device=main, dtype=number_type, quantize=quantize, placement=placement, image_size=image_size
     )
     if adapter is not None:
-        load_adapter(find_adapter(str(adapter), offline=offline), backend.network)
+        config = load_adapter(find_adapter(str(adapter), offline=offline), backend.network)
+        own_size = InstructBlipConfig.from_dict(identity.config).vision_config.image_size
+        trained_size = config.training.get("image_size") or own_size
+        if trained_size != (image_size or own_size):
+            logger.warning(
+                "the adapter was trained on pictures of %s pixels, these are read at %s (--image-size)",
+                shortened(str(trained_size), 20),
+                image_size or own_size,
+            )
     return backend
+
+
+def require_machine(device: str, dtype: str, quantize: Quantization | None) -> tuple[torch.device, torch.dtype]:
+    """Returns the device and the dtype that `load` means.
+
+    Raises:
+        InputError: there is no such device or dtype, or the device cannot hold quantized layers.
+        ResourceError: a library for these is missing.
+    """
+    main = compute_device(device)
+    number_type = compute_dtype(dtype, main)
+    if quantize is not None:
+        require_quantization(quantize, main)
+    return main, number_type
 
 
 def compute_device(name: str) -> torch.device:

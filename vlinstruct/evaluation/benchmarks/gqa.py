@@ -57,7 +57,12 @@ def _item(maker: ItemMaker, record: Record, name: str, load_picture: LoadPicture
     )
 
 
-_COPY = HubCopy(split="testdev", columns=("id", "imageId", "question", "answer"), read=read_copy)
+_COPY = HubCopy(
+    split="testdev",
+    columns=("id", "imageId", "question", "answer"),
+    read=read_copy,
+    hub_ids=("lmms-lab-encoder/GQA", "lmms-lab/GQA"),
+)
 BENCHMARK = Benchmark(
     task=_TASK,
     part="test-dev (balanced)",

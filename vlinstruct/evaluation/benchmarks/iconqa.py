@@ -4,24 +4,25 @@ problems.json, pid_splits.json    {"12": {"question", "choices", "answer": place
 iconqa/test/choose_txt/12/        data.json (that problem; read where the two files are not there), image.png
 
 On the hub a row has `question_id`, `question`, `choices` as one text with commas, `answer` as the right one's text,
-`ques_type` and the picture, `query_image` (lmms-eval, lmms_eval/tasks/iconqa/utils.py).
+`ques_type` and the picture, `query_image` (lmms-eval, lmms_eval/tasks/iconqa/utils.py). A row whose choices can be
+divided at its commas in several ways is left out, and counted.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from vlinstruct.errors import shortened
 from vlinstruct.evaluation.benchmark import Benchmark, HubCopy, Item, Task
 from vlinstruct.evaluation.reading.annotations import PROBLEMS_FILE, SPLITS_FILE, Record, read_object, read_problems
 from vlinstruct.evaluation.reading.hub_tables import read_rows
-from vlinstruct.evaluation.reading.items import ItemMaker, LoadPicture, choices_of, options, picture
+from vlinstruct.evaluation.reading.items import ItemMaker, LeftOut, LoadPicture, choices_of, options, picture
+from vlinstruct.evaluation.reading.joined_choices import commas_in_choices, divisions
 from vlinstruct.instruction.templates import fill
 
 _FOLDER, _DATA_FILE, _PICTURE = "iconqa/test/choose_txt/", "data.json", "image.png"
-_BETWEEN_CHOICES = re.compile(r",(?!\d{3}(?!\d))")  # a comma that is none of a number's thousands
 _INSTRUCTION = "Question: {question} Options: {options} \n Answer:"
 _TASK = Task(name="iconqa", metric="ranked_accuracy")
 
@@ -39,26 +40,27 @@ def read(folder: Path) -> Iterator[Item]:
 def read_copy(folder: Path) -> Iterator[Item]:
     """Yields the same items from a copy on the hub."""
     maker = ItemMaker(_TASK)
+    answers = [
+        row.text("answer").strip()
+        for row in read_rows(folder, _COPY.split, columns=("answer", "ques_type"))
+        if row.text("ques_type") == "choose_txt"
+    ]
+    inner = commas_in_choices(answers)
     for row in read_rows(folder, _COPY.split, columns=_COPY.columns, picture="query_image"):
-        if row.text("ques_type") == "choose_txt":
-            load_picture = row.picture("query_image")
-            answer = row.text("answer").strip()
-            choices = choices_of(replace(row, fields={"choices": _split(row.text("choices"), answer)}))
-            if answer not in choices:
-                raise row.error("field 'answer' is none of 'choices' between the commas")
-            yield _item(maker, row, row.key("question_id"), choices, choices.index(answer), load_picture)
-
-
-def _split(choices: str, answer: str) -> list[str]:
-    """Returns choices that a copy has joined by commas; a choice may hold one itself, which the answer shows.
-
-    >>> _split("one, two", "two"), _split("1,000,2,000", "1,000")
-    (['one', 'two'], ['1,000', '2,000'])
-    """
-    plain = [choice.strip() for choice in choices.split(",")]
-    if answer in plain:
-        return plain
-    return [choice.strip() for choice in _BETWEEN_CHOICES.split(choices)]
+        if row.text("ques_type") != "choose_txt":
+            continue
+        name, answer, joined = row.key("question_id"), row.text("answer").strip(), row.text("choices")
+        possible = divisions(joined, answer, inner)
+        if len(possible) == 1:
+            choices = choices_of(replace(row, fields={"choices": list(possible[0])}))
+            yield _item(maker, row, name, choices, choices.index(answer), row.picture("query_image"))
+        elif possible:
+            why = f"its choices '{shortened(joined, 60)}' can be divided at the commas in {len(possible)} ways"
+            error = row.error(f"{why}, the answer does not tell", advice="Its authors' files tell, which are read, too")
+            yield maker.item(name, row, instruction=row.text("question"), load_picture=LeftOut(error=error))
+        else:
+            choices_of(replace(row, fields={"choices": joined.split(",")}))
+            raise row.error("field 'answer' is none of 'choices' between the commas")
 
 
 def _item(
@@ -81,7 +83,12 @@ def _folders(parent: Path) -> Iterator[tuple[str, Record]]:
         yield name, read_object(parent / name / _DATA_FILE)
 
 
-_COPY = HubCopy(split="test", columns=("question_id", "question", "choices", "answer", "ques_type"), read=read_copy)
+_COPY = HubCopy(
+    split="test",
+    columns=("question_id", "question", "choices", "answer", "ques_type"),
+    read=read_copy,
+    hub_ids=("lmms-lab-encoder/ICON-QA", "lmms-lab/ICON-QA"),
+)
 BENCHMARK = Benchmark(
     task=_TASK,
     part="choose_txt test",

@@ -53,7 +53,12 @@ def _item(maker: ItemMaker, record: Record, name: str, captions: Sequence[str], 
     return maker.item(name, record, instruction=CAPTION_INSTRUCTION, load_picture=load_picture, references=captions)
 
 
-_COPY = HubCopy(split="validation", columns=("image_id", "annotations_captions"), read=read_copy)
+_COPY = HubCopy(
+    split="validation",
+    columns=("image_id", "annotations_captions"),
+    read=read_copy,
+    hub_ids=("lmms-lab-encoder/NoCaps", "lmms-lab/NoCaps"),
+)
 BENCHMARK = Benchmark(
     task=_TASK,
     part="val",

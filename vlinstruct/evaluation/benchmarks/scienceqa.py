@@ -59,7 +59,12 @@ def _item(maker: ItemMaker, record: Record, name: str, load_picture: LoadPicture
     )
 
 
-_COPY = HubCopy(split="test", columns=("question", "choices", "answer"), read=read_copy)
+_COPY = HubCopy(
+    split="test",
+    columns=("question", "choices", "answer"),
+    read=read_copy,
+    hub_ids=("lmms-lab-encoder/ScienceQA", "lmms-lab/ScienceQA", "derek-thomas/ScienceQA"),
+)
 BENCHMARK = Benchmark(
     task=_TASK,
     part="test, those with an image",

@@ -54,7 +54,12 @@ def _item(maker: ItemMaker, record: Record, name: str, answers: Sequence[str], l
     )
 
 
-_COPY = HubCopy(split="val", columns=("question_id", "question", "answers"), read=read_copy)
+_COPY = HubCopy(
+    split="val",
+    columns=("question_id", "question", "answers"),
+    read=read_copy,
+    hub_ids=("lmms-lab-encoder/VizWiz-VQA", "lmms-lab/VizWiz-VQA"),
+)
 BENCHMARK = Benchmark(
     task=_TASK,
     part="val",

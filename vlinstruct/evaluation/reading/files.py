@@ -14,7 +14,7 @@ from vlinstruct.errors import DataError, ImageError, InputError
 from vlinstruct.evaluation.benchmark import Benchmark, Item
 from vlinstruct.evaluation.reading.hub_files import has_tables
 from vlinstruct.evaluation.reading.hub_tables import StoredPicture
-from vlinstruct.evaluation.reading.items import PictureFile
+from vlinstruct.evaluation.reading.items import LeftOut, PictureFile
 from vlinstruct.media.images import DEFAULT_LIMITS, ImageLimits
 
 # The headers of a few pictures tell a wrong or half unpacked archive; nobody waits for those of all.
@@ -96,6 +96,9 @@ def check(
         dict.fromkeys(item.load_picture for item in items if isinstance(item.load_picture, PictureFile | StoredPicture))
     )
     report.num_items, report.num_pictures = len(items), len(pictures)
+    left_out = [item.load_picture.error for item in items if isinstance(item.load_picture, LeftOut)]
+    if left_out:
+        report.problems.append(f"{len(left_out):,} of {len(items):,} items cannot be used; the first: {left_out[0]}")
     # Without a single item and with a file missing, the count would only say the same again.
     if (items or not missing) and len(items) != benchmark.num_items:
         why = f"{len(items):,} items of the part {benchmark.part}, {benchmark.num_items:,} are expected"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from vlinstruct.errors import shortened
+from vlinstruct.errors import DataError, shortened
 from vlinstruct.evaluation.benchmark import Item, Task
 from vlinstruct.evaluation.reading.annotations import Record
 from vlinstruct.media.images import DEFAULT_LIMITS, ImageLimits, check_image_header, read_image
@@ -76,6 +76,25 @@ class PictureFile(LimitedPicture):
         check_image_header(self.path, limits=self.limits)
 
 
+@dataclass(frozen=True, kw_only=True)
+class LeftOut:
+    """What an item has in the place of its picture where its record cannot be used: the others are.
+
+    Args:
+        error: why.
+    """
+
+    error: DataError
+
+    def __call__(self) -> Image.Image:
+        """Refuses the item, as a picture that cannot be read would.
+
+        Raises:
+            DataError: always.
+        """
+        raise self.error
+
+
 def picture(folder: Path, name: str, record: Record) -> PictureFile:
     """Returns the picture that a record names.
 
@@ -114,6 +133,7 @@ class ItemMaker:
         references: Sequence[str] = (),
         candidates: Sequence[str] = (),
         target: int | None = None,
+        num_ocr_tokens: int | None = None,
     ) -> Item:
         """Returns an item.
 
@@ -125,6 +145,7 @@ class ItemMaker:
             references: right answers, as the metric needs them; the right candidate where there is a target.
             candidates: what is ranked.
             target: the place of the right candidate, which may have the words of another one.
+            num_ocr_tokens: how many OCR tokens the instruction shows; None where that has no place for any.
 
         Raises:
             DataError: another record has this id, or it is no id.
@@ -145,6 +166,7 @@ class ItemMaker:
             references=tuple(references) if target is None else (candidates[target],),
             candidates=tuple(candidates),
             target=target,
+            num_ocr_tokens=num_ocr_tokens,
         )
 
 

@@ -38,6 +38,7 @@ class Ocr:
         progress: takes how many pictures this process reads; gives what is called after each.
         notify: is told what a user should know.
         limits: how large a picture may be, and how whole it must be.
+        on_unread: called once it is known that pictures will be read, which takes long: refuses what cannot be run.
     """
 
     read: Callable[[Image.Image], Sequence[str]]
@@ -47,6 +48,7 @@ class Ocr:
     progress: Callable[[int], AbstractContextManager[Callable[[], None]]]
     notify: Callable[[str], None]
     limits: ImageLimits = DEFAULT_LIMITS
+    on_unread: Callable[[], object] = lambda: None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +108,7 @@ def _read(pictures: Mapping[str, LoadPicture], ocr: Ocr) -> Mapping[str, _Tokens
     """Returns the tokens of all pictures, those read before included; all processes call this."""
     # No version in the key: a resumed run takes the tokens that an earlier version read, and the table names both.
     keys = {image: image for image in pictures}
+    ocr.on_unread()
     ocr.folder.mkdir(parents=True, exist_ok=True)
     gather(ocr.folder, keys, ocr.processes)
     tokens = _kept(ocr.folder, keys)

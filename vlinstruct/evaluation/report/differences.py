@@ -30,6 +30,7 @@ class Differences:
         compared: records that both runs have.
         only_one: ids of records that one of them has.
         texts: ids of records with other instructions, candidates or written answers.
+        parts: by what differs of these texts, e.g. `greedy answer`, in how many records.
         decisions: ids of records in which another instruction was chosen, or another candidate came first.
         near_ties: ids of records in which something was decided by less than NEAR, in either run.
         largest: the largest difference of a score, in nats per token, by kind: `ias`, `candidates`.
@@ -38,6 +39,7 @@ class Differences:
     compared: int = 0
     only_one: list[str] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
+    parts: dict[str, int] = field(default_factory=dict)
     decisions: list[str] = field(default_factory=list)
     near_ties: list[str] = field(default_factory=list)
     largest: dict[str, float] = field(default_factory=lambda: {"ias": 0.0, "candidates": 0.0})
@@ -76,8 +78,13 @@ def differences(ours: Sequence[Record], theirs: Sequence[Record]) -> Differences
 
 
 def _compare(name: str, our_record: Record, their_record: Record, result: Differences) -> None:
-    if _texts(our_record) != _texts(their_record):
+    our_texts, their_texts = _texts(our_record), _texts(their_record)
+    if our_texts != their_texts:
         result.texts.append(name)
+        parts = {**our_texts, **their_texts}
+        for part in parts:
+            if our_texts.get(part) != their_texts.get(part):
+                result.parts[part] = result.parts.get(part, 0) + 1
     if _decisions(our_record) != _decisions(their_record):
         result.decisions.append(name)
     if any(margin < NEAR for record in (our_record, their_record) for margin in _margins(record)):
@@ -95,9 +102,12 @@ def _roles(*records: Record) -> list[str]:
     return [role for role in _ROLES if all(role in record for record in records)]
 
 
-def _texts(record: Record) -> list[Any]:
-    answers = [] if "candidates" in record else [record[role]["answer"] for role in _roles(record)]
-    return [record.get("candidates"), [record[role]["text"] for role in _roles(record)], answers]
+def _texts(record: Record) -> dict[str, Any]:
+    """Returns a record's texts by what they are; what ranks has no written answers."""
+    texts = {f"{role} instruction": record[role]["text"] for role in _roles(record) if role != "greedy"}
+    if "candidates" in record:
+        return {"candidates": record["candidates"], **texts}
+    return {**texts, **{f"{role} answer": record[role]["answer"] for role in _roles(record)}}
 
 
 def _decisions(record: Record) -> list[Any]:
@@ -122,8 +132,9 @@ def as_lines(result: Differences, other_run: str) -> list[str]:
     lines = [f"against {other_run}: {result.compared:,} records compared, {len(result.only_one):,} in one of both only"]
     scores = ", ".join(f"{kind} {value:.1e}" for kind, value in result.largest.items())
     lines.append(f"  largest difference of a score, nats per token: {scores}")
+    parts = "".join(f", {part} {count:,}" for part, count in result.parts.items()).replace(",", " in:", 1)
     kinds = {
-        "other texts": result.texts,
+        f"other texts{parts}": result.texts,
         "other decisions": result.decisions,
         f"near-ties, decided by less than {NEAR:g}": result.near_ties,
     }

@@ -21,7 +21,7 @@ from typing import Any
 from vlinstruct.errors import printable
 from vlinstruct.evaluation.benchmark import Item
 from vlinstruct.evaluation.report.scores import target_of
-from vlinstruct.evaluation.report.table import Cell, Column, Table
+from vlinstruct.evaluation.report.table import MEANINGS, Cell, Column, Table
 from vlinstruct.evaluation.report.text import averaged, described, findings, spelled
 from vlinstruct.metrics.accuracy import is_exact_match, is_ranked_first
 from vlinstruct.metrics.bootstrap import Interval
@@ -146,7 +146,9 @@ def as_html(table: Table, cases: Sequence[Case], facts: Mapping[str, Any]) -> st
         cases: single items to show, as `sample_cases` gives them.
         facts: what they were measured on and with.
     """
-    setting = ", ".join(f"{name.replace('_', ' ')}: {_text(value)}" for name, value in facts.items() if name != "id")
+    setting = ", ".join(
+        f"{name.replace('_', ' ')}: {_text(_fact(value))}" for name, value in facts.items() if name != "id"
+    )
     rows = [
         f"<tr><td>{_text(name)}</td><td>{spelled(value, signed=True)}</td></tr>"
         for name, value in findings(table).items()
@@ -157,6 +159,7 @@ def as_html(table: Table, cases: Sequence[Case], facts: Mapping[str, Any]) -> st
         f"<p>{averaged(table).capitalize()}, relative to {_text(table.base.model)} on canonical words (100), "
         "with 95 % intervals over resampled items.</p>",
         as_svg(table),
+        f'<p class="quiet">{_text(_column_meanings(table))}</p>',
         *_tasks(table),
         f"<h2>What follows</h2><p>Points; of shares 1 is all.</p><table>{''.join(rows)}</table>",
         f"<h2>{len(cases)} cases of {_text(table.models[-1])}, in {table.words[-1]} words</h2>",
@@ -166,6 +169,17 @@ def as_html(table: Table, cases: Sequence[Case], facts: Mapping[str, Any]) -> st
         *(line for case in cases for line in _case(case)),
     ]
     return "\n".join([*lines, "</html>", ""])
+
+
+def _column_meanings(table: Table) -> str:
+    """Says what the names in the drawing are."""
+    meanings = [f"{column}: {MEANINGS[column]}" for column in table.columns]
+    return "; ".join([*meanings, "vanilla: the backbone without an adapter"])
+
+
+def _fact(value: object) -> str:
+    """Returns a fact for people; one that tasks have each, with their names."""
+    return ", ".join(f"{name} {of_task}" for name, of_task in value.items()) if isinstance(value, dict) else str(value)
 
 
 def _tasks(table: Table) -> Iterator[str]:

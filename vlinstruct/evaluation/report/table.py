@@ -50,6 +50,23 @@ _GATED: Column = (
     "AIO safe"  # the default of the commands: what the answer to the user's own words is certain of is left
 )
 _ANSWERED, _SCORED = ("answer",), ("rewrite", "score", "compare")
+_RULES_MEAN: Mapping[str, str] = {
+    "safe": "the same where the model is not sure of its answer to the words as asked",
+    "cross": "the rewriting where its answer passes for an answer to the words as asked",
+    "agree": "the rewriting where its answer is the same",
+    "ias": "the lowest IAS of those that keep the content",
+    "paper": "always the optimized instruction, as in the paper",
+}
+MEANINGS: Mapping[Column, str] = {
+    "plain": "the instruction as it was asked",
+    "plain, greedy": "the same, answered without beams",
+    "rewritten": "always the model's rewriting of it",
+    "lowest of pair": "of these two the one with the lower IAS",
+    **{f"AIO {rule}": meaning for rule, meaning in _RULES_MEAN.items()},
+    "AIO safe, always": "as AIO safe, also where the model is sure",
+    "always canonical": "what well-worded questions get: the ceiling",
+}
+"""What the columns are, for people."""
 # What of an item's time each way needs; see `answering.Times`. Where answers are judged, the chosen one is among them.
 STAGES: Mapping[Column, tuple[str, ...]] = {
     "plain": ("see", *_ANSWERED),

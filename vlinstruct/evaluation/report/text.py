@@ -131,7 +131,7 @@ def described(table: Table, task: Task) -> str:
     size = table.sizes[task.name]
     parts = [f"{size.num_items:,} items"]
     if size.num_skipped:
-        parts.append(f"{size.num_skipped:,} left out, whose pictures cannot be read")
+        parts.append(f"{size.num_skipped:,} left out, which cannot be read")
     if size.smaller_class == 0 and size.num_items:
         parts.append("all of one class, of which there is no area")
     return ", ".join(parts)

@@ -82,6 +82,7 @@ class Simple(lmms):  # type: ignore[misc]
             device=device,
             dtype=self.settings.dtype,
             quantize=self.settings.quantization,
+            image_size=self.settings.image_size or None,
             offline=self.settings.offline,
         )
 

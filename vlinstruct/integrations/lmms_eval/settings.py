@@ -38,6 +38,7 @@ class Settings:
         device: as `vlinstruct.load` takes it; with several processes each has a GPU of its own.
         dtype: auto, float32, bfloat16 or float16.
         quantize: 8bit or 4bit; empty is neither.
+        image_size: side in pixels that pictures are read at; 0 is the model's own.
         offline: use what is cached, open no connection.
         batch_size: documents that go through the model together, 1 to 1024.
         optimize: run algorithm 2 on every filled-in instruction, and ask what it chooses.
@@ -51,6 +52,7 @@ class Settings:
     device: str = "auto"
     dtype: str = "auto"
     quantize: str = ""
+    image_size: int = 0
     offline: bool = False
     batch_size: int = 1
     optimize: bool = False
@@ -63,6 +65,8 @@ class Settings:
             raise UsageError(f"batch_size must be 1 to {_MAX_BATCH_SIZE}, got {self.batch_size}")
         if self.quantize not in ("", "8bit", "4bit"):
             raise UsageError(f"quantize must be 8bit or 4bit, got {self.quantize!r}")
+        if self.image_size < 0:
+            raise UsageError(f"image_size must be 0 or more, got {self.image_size}")
         _ = self.generation, self.optimization  # each checks its own ranges
 
     @classmethod
