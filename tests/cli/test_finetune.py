@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pkgutil
 import random
 import shutil
 import signal
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -364,3 +366,42 @@ def test_a_shape_suggests_a_recipe_and_says_so(data: Path, tmp_path: Path) -> No
     assert any("has the shape of mini, whose recipe is used" in text for text in copied.lines)
     assert not any("shape" in text for text in named.lines)
     assert copied.text.partition("\n")[2] == named.text.partition("\n")[2]
+
+
+MOMENTS = {
+    "an update": "vlinstruct.training.loop.Loop.advance",
+    "a save": "vlinstruct.training.state.sync",
+    "a validation": "vlinstruct.training.examples.answer_nll",
+    "the features": "vlinstruct.training.features.load_picture",
+    "the end": "vlinstruct.training.adapter_folder.save_adapter",
+}
+
+
+@pytest.mark.parametrize(
+    ("moment", "number"),
+    [*((moment, "SIGTERM") for moment in MOMENTS), ("an update", "SIGINT"), ("an update", "SIGHUP")],
+)
+def test_a_signal_at_any_moment_costs_nothing_once_it_is_resumed(
+    moment: str, number: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = ("finetune", "--data", data, *QUICK, "--max-steps", "4", "--eval-data", data, "--eval-steps", "2")
+    where, _, name = MOMENTS[moment].rpartition(".")
+    original, calls = getattr(pkgutil.resolve_name(where), name), []
+
+    def interrupted(*given: Any, **more: Any) -> Any:
+        calls.append(given)
+        if len(calls) == 2:
+            signal.raise_signal(getattr(signal, number))
+        return original(*given, **more)
+
+    assert vli(*asked, "-o", tmp_path / "whole").exit_code == 0
+    with monkeypatch.context() as patched:
+        patched.setattr(MOMENTS[moment], interrupted)
+        stopped = vli(*asked, "-o", tmp_path / "a")
+    assert len(calls) >= 2
+    if stopped.exit_code != 0:  # 0: it came when the last update was made
+        assert stopped.exit_code == 128 + getattr(signal, number)
+        assert stopped.stdout == b""
+        assert "--resume" in stopped.lines[-1]
+        assert vli(*asked, "-o", tmp_path / "a", "--resume").exit_code == 0
+    assert content(tmp_path / "a") == content(tmp_path / "whole")

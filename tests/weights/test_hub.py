@@ -303,6 +303,11 @@ def test_an_index_without_its_shard_is_named(hub: Hub) -> None:
     assert "it is missing, though model.safetensors.index.json names it" in message
 
 
+def test_an_index_that_names_a_file_of_4000_characters_is_named(hub: Hub) -> None:
+    hub.files["model.safetensors.index.json"] = json.dumps({"weight_map": {"a": "x" * 4000}}).encode()
+    assert "it is missing, though model.safetensors.index.json names it" in refused(CheckpointError)
+
+
 def test_a_repository_without_safetensors_is_refused(hub: Hub, picture: Path) -> None:
     hub.files["pytorch_model.bin"] = hub.files.pop("model.safetensors")
     assert not (find_folder(HUB_ID) / "pytorch_model.bin").exists()

@@ -222,7 +222,7 @@ class Damage:
     @property
     def advice(self) -> str:
         """What to do."""
-        first = "Delete it and" if self.path.exists() else "Connect to the network and"
+        first = "Delete it and" if os.path.exists(self.path) else "Connect to the network and"
         return f"{first} run again: only this file is downloaded"
 
 
