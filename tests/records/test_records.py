@@ -287,6 +287,7 @@ def test_outputs_that_can_be_none(tmp_path, image_file, refused):
         (errno.EACCES, "output_permission"),
         (errno.EROFS, "output_read_only"),
         (errno.EDQUOT, "disk_full"),
+        (errno.EFBIG, "file_too_large"),
         (errno.EIO, "output_failed"),
     ],
 )

@@ -296,6 +296,20 @@ def test_a_broken_link_is_named_offline_and_mended_online(hub: Hub) -> None:
     assert (find_folder(HUB_ID) / "model.safetensors").is_file()
 
 
+@pytest.mark.parametrize("content", [b"\xff\0", None])
+def test_a_branch_that_names_no_commit_is_named_offline_and_mended_online(
+    hub: Hub, cache: Path, content: bytes | None
+) -> None:
+    find_folder(HUB_ID)
+    branch = cache / "models--owner--instructblip" / "refs" / "main"
+    branch.unlink()
+    branch.mkdir() if content is None else branch.write_bytes(content)
+    message = refused(CheckpointError, offline=True)
+    assert str(branch.parent) in message
+    shutil.rmtree(branch.parent)
+    assert (find_folder(HUB_ID) / "model.safetensors").is_file()
+
+
 def test_an_index_without_its_shard_is_named(hub: Hub) -> None:
     hub.files["model.safetensors.index.json"] = b'{"weight_map": {"a": "model-00001-of-00002.safetensors"}}'
     message = refused(CheckpointError)

@@ -145,6 +145,9 @@ def _refusal(hub_id: str, error: Exception, *, offline: bool) -> VlinstructError
         return _not_cached(hub_id, error, offline=offline)
     if isinstance(error, HfHubHTTPError):
         return _network_error(hub_id, _status(error.response.status_code), "Try again later")
+    if isinstance(error, UnicodeDecodeError | IsADirectoryError):  # where the library reads which commit is the newest
+        place = Path(constants.HF_HUB_CACHE) / f"models--{hub_id.replace('/', '--')}" / "refs"
+        return CheckpointError.at("damaged in the cache", place, "main names no commit", "Delete it and run again")
     if isinstance(error, OSError) and error.errno is not None:
         advice = "Free some space, or set HF_HOME to a folder that can be written"
         why = os.strerror(error.errno)
