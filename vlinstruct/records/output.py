@@ -3,7 +3,7 @@
 A record is a dict here and nowhere else: `schema`, `id` and `status` come first, `key` names what it was computed from.
 A file is checked and locked before any work. It grows by whole lines, each flushed to the disk. A run that finds
 records of an earlier one keeps the good ones, drops half a last line, and drops failed ones so that they are tried
-again: in the end the file holds exactly one record per item.
+again: in the end the file holds exactly one record per item, with those that were tried again last.
 """
 
 from __future__ import annotations
