@@ -142,7 +142,8 @@ def test_talk_that_nothing_takes_changes_neither_output_nor_exit_code(tmp_path: 
     command = ["ask", tmp_path / "a.png", tmp_path / "b.png", ASKED]
     heard = finish(start(*command))
     with open("/dev/full", "wb") as full:
-        process = start(*command, stderr=full)
+        # Buffered as by default: what is left in the buffer would make Python end with 120.
+        process = start(*command, stderr=full, env={"PYTHONUNBUFFERED": ""})
         stdout, _ = process.communicate(timeout=60)
     assert heard[2].startswith("error: ")
     assert (process.returncode, stdout) == heard[:2]

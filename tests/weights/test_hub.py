@@ -22,6 +22,7 @@ from PIL import Image
 
 from vlinstruct.backends.registry import find_folder
 from vlinstruct.errors import CheckpointError, NetworkError, ResourceError, VlinstructError
+from vlinstruct.weights import hub as hub_module
 from vlinstruct.weights.fingerprint import fingerprint
 from vlinstruct.weights.hub import cached_folder, names_code
 
@@ -202,6 +203,32 @@ def test_a_cached_model_is_not_downloaded_again(hub: Hub) -> None:
     hub.requests.clear()
     assert find_folder(HUB_ID) == folder
     assert [request for request in hub.requests if "/resolve/" in request] == []
+
+
+def test_a_cached_model_waits_for_no_hub_that_cannot_be_reached(
+    hub: Hub, cache: Path, patient: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = find_folder(HUB_ID)
+    for listing in cache.rglob("trees"):  # which releases before huggingface_hub 2 did not keep
+        shutil.rmtree(listing)
+    set_endpoint(monkeypatch, "http://127.0.0.1:9")
+    assert find_folder(HUB_ID) == folder
+    assert patient == []  # it was not tried again
+
+
+def test_a_repository_that_moves_on_while_it_is_downloaded_is_checked_again(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    snapshot = hub_module._snapshot
+
+    def then_move(*given: Any, **more: Any) -> Path:
+        folder = snapshot(*given, **more)
+        hub.commit = "b" * 40
+        hub.files["config.json"] = b'{"model_type": "blip-2"}'
+        return folder
+
+    monkeypatch.setattr(hub_module, "_snapshot", then_move)
+    assert "not an InstructBLIP model" in refused(CheckpointError)
 
 
 def test_another_models_settings_are_refused_before_its_weights_are_downloaded(hub: Hub) -> None:
