@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -58,3 +59,22 @@ def test_a_child_that_outlives_its_parent_holds_no_lock(kind: str, tmp_path: Pat
             assert path.read_bytes() == b""
         finally:
             os.kill(child, signal.SIGKILL)
+
+
+def test_a_folder_and_a_link_to_it_are_one_to_a_lock(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to("folder")
+    with (tmp_path / "folder" / ".lock").open("ab") as first, (tmp_path / "link" / ".lock").open("ab") as second:
+        assert lock(first, "it") == ()
+        with pytest.raises(OutputInUseError, match=f"process {os.getpid()} writes to it"):
+            lock(second, "it")
+
+
+def test_where_nothing_can_be_locked_that_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with (tmp_path / ".lock").open("ab") as stream:
+        (notice,) = lock(stream, "it")
+    assert "let only one run write it" in notice

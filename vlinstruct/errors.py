@@ -7,6 +7,7 @@ is made printable here, since a file's name may hold what moves the cursor of a 
 
 from __future__ import annotations
 
+import errno
 import re
 from typing import ClassVar, Self
 
@@ -153,6 +154,7 @@ _OUT_OF_MEMORY = (
     "failed to map segment",
     "cannot allocate memory",
 )
+_ONEDNN_OUT_OF_MEMORY = "could not create a primitive"  # it says no more; what it does not support is a "descriptor"
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -166,8 +168,20 @@ def is_out_of_memory(error: BaseException) -> bool:
     """
     text = str(error).lower()
     return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError | ImportError) and any(words in text for words in _OUT_OF_MEMORY)
+        isinstance(error, RuntimeError | ImportError)
+        and (text == _ONEDNN_OUT_OF_MEMORY or any(words in text for words in _OUT_OF_MEMORY))
     )
+
+
+def is_out_of_files(error: BaseException) -> bool:
+    """Returns whether an error says that no further file can be opened, in Python's words or in PyTorch's.
+
+    >>> is_out_of_files(RuntimeError("unable to open file <a> in read-only mode: Too many open files (24)"))
+    True
+    """
+    if isinstance(error, OSError):
+        return error.errno in (errno.EMFILE, errno.ENFILE)
+    return isinstance(error, RuntimeError) and "too many open files" in str(error).lower()
 
 
 def printable(text: str, *, keep: str = "") -> str:

@@ -48,6 +48,7 @@ _REASONS = {
     errno.EACCES: ("permission", "permission denied", "Check the file's permissions"),
     errno.EPERM: ("permission", "permission denied", "Check the file's permissions"),
     errno.ELOOP: ("symlink_loop", "its symbolic links form a loop", "Repair the link"),
+    errno.EMFILE: ("unreadable", "too many files are open", "Raise the limit (ulimit -n)"),
     errno.ENAMETOOLONG: ("bad_path", "the path is too long", "Use a shorter path"),
 }
 _UNREADABLE = ("unreadable", "the system cannot read it", "Check the disk and the path")

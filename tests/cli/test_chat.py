@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import signal
 import subprocess
 import sys
@@ -456,3 +457,34 @@ def test_an_empty_answer_is_said(picture: Path, says: Callable[..., None]) -> No
     result = vli("chat", picture, stdin=b"what?\nwhy?\n")
     assert result.text == "\n\n"
     assert [line.partition(":")[2].partition(":")[0] for line in result.lines] == [" turn-1", " turn-2"]
+
+
+def test_a_paste_of_100_000_characters_is_refused_and_the_chat_goes_on(types: Callable[..., Result]) -> None:
+    result = types("a" * 100_000, "what?", options=("--json",))
+    failed, answered, _ = [json.loads(line.removeprefix("> ") or "{}") for line in result.text.splitlines()]
+    assert "100,000 characters" in failed["message"]
+    assert answered["question"] == "what?"
+
+
+_TERMINAL = """
+import os, pty, signal, sys
+pid, terminal = pty.fork()
+if pid == 0:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN if sys.argv[1] == "stays" else signal.SIG_DFL)
+    os.execv(sys.executable, [sys.executable, "-m", "vlinstruct", *sys.argv[2:]])
+shown = b""
+while b"> " not in shown:
+    shown += os.read(terminal, 1024)
+os.close(terminal)
+print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo terminals")
+@pytest.mark.parametrize(("hangup", "exit_code"), [("ends", -1), ("stays", 0)])
+def test_a_terminal_that_goes_away_ends_the_chat(hangup: str, exit_code: int, picture: Path) -> None:
+    """With SIGHUP, which ends it; or, where that is ignored as under nohup, as Ctrl-D does."""
+    command = [sys.executable, "-c", _TERMINAL, hangup, "chat", str(picture)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == (f"{exit_code}\n", "")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import pkgutil
 import random
 import shutil
 import signal
@@ -11,14 +13,17 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
 from command_line import assert_is_error_line, vli
 from PIL import Image
 from pyarrow import parquet
+from safetensors.torch import load_file, save_file
 
 from vlinstruct.backends.registry import mini_folder
+from vlinstruct.cli import main as cli_main
 
 QUICK = ("--learning-rate", "0.01", "--warmup-steps", "2", "--num-train-epochs", "8", "--save-steps", "2")
 QUICK += ("--per-device-train-batch-size", "2", "--gradient-accumulation-steps", "1", "--seed", "3")
@@ -356,7 +361,7 @@ def test_of_two_runs_in_one_folder_one_is_refused(data: Path, tmp_path: Path, ti
         assert "process " in refused
 
 
-def test_ctrl_c_saves_and_a_second_one_ends_at_once(data: Path, tmp_path: Path, tiny_folders: dict[str, Path]) -> None:
+def test_ctrl_c_saves_and_says_how_to_go_on(data: Path, tmp_path: Path, tiny_folders: dict[str, Path]) -> None:
     asked = command(data, tmp_path / "a", tiny_folders["t5"])
     asked[asked.index("--num-train-epochs") + 1] = "100000"
     process = subprocess.Popen(asked, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
@@ -382,3 +387,187 @@ def test_a_shape_suggests_a_recipe_and_says_so(data: Path, tmp_path: Path) -> No
     assert any("has the shape of mini, whose recipe is used" in text for text in copied.lines)
     assert not any("shape" in text for text in named.lines)
     assert copied.text.partition("\n")[2] == named.text.partition("\n")[2]
+
+
+MOMENTS = {
+    "an update": "vlinstruct.training.loop.Loop.advance",
+    "a save": "vlinstruct.training.state.sync",
+    "a validation": "vlinstruct.training.examples.answer_nll",
+    "the features": "vlinstruct.training.features.load_picture",
+    "the end": "vlinstruct.training.adapter_folder.save_adapter",
+}
+
+
+@pytest.mark.parametrize(
+    ("moment", "number"),
+    [*((moment, "SIGTERM") for moment in MOMENTS), ("an update", "SIGINT"), ("an update", "SIGHUP")],
+)
+def test_a_signal_at_any_moment_costs_nothing_once_it_is_resumed(
+    moment: str, number: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = ("finetune", "--data", data, *QUICK, "--max-steps", "4", "--eval-data", data, "--eval-steps", "2")
+    where, _, name = MOMENTS[moment].rpartition(".")
+    original, calls = getattr(pkgutil.resolve_name(where), name), []
+
+    def interrupted(*given: Any, **more: Any) -> Any:
+        calls.append(given)
+        if len(calls) == 2:
+            signal.raise_signal(getattr(signal, number))
+        return original(*given, **more)
+
+    assert vli(*asked, "-o", tmp_path / "whole").exit_code == 0
+    with monkeypatch.context() as patched:
+        patched.setattr(MOMENTS[moment], interrupted)
+        stopped = vli(*asked, "-o", tmp_path / "a")
+    assert len(calls) >= 2
+    if stopped.exit_code != 0:  # 0: it came when the last update was made
+        assert stopped.exit_code == 128 + getattr(signal, number)
+        assert stopped.stdout == b""
+        assert "--resume" in stopped.lines[-1]
+        assert vli(*asked, "-o", tmp_path / "a", "--resume").exit_code == 0
+    assert content(tmp_path / "a") == content(tmp_path / "whole")
+
+
+ASKED_TWICE = """
+import sys, time
+from vlinstruct.cli import main
+from vlinstruct.training.loop import Loop
+advance = Loop.advance
+def slow(self, log):
+    if self.step == 3:
+        print("busy", file=sys.stderr, flush=True)
+        end = time.monotonic() + 60
+        while time.monotonic() < end:
+            time.sleep(0.01)
+    advance(self, log)
+Loop.advance = slow
+main.main()
+"""
+
+
+@pytest.mark.slow
+def test_a_second_ctrl_c_ends_at_once_and_costs_what_is_not_saved_alone(
+    data: Path, tmp_path: Path, tiny_folders: dict[str, Path]
+) -> None:
+    asked = command(data, tmp_path / "a", tiny_folders["t5"])
+    process = subprocess.Popen(
+        [sys.executable, "-c", ASKED_TWICE, *asked[3:]], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    while (line := process.stderr.readline()) != "busy\n":
+        assert line
+    while Path(f"/proc/{process.pid}").exists() and process.poll() is None:
+        process.send_signal(signal.SIGINT)  # the first is noted and the update goes on
+        time.sleep(0.2)
+    assert process.communicate()[0] == ""
+    assert process.returncode == -signal.SIGINT
+    assert [path.name for path in (tmp_path / "a" / "checkpoints").iterdir()] == ["step-00000002"]
+    for name in ("a", "whole"):
+        again = command(data, tmp_path / name, tiny_folders["t5"])
+        assert vli(*again[3:]).exit_code == 0
+    assert content(tmp_path / "a") == content(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("moment", ["read_conversations", "load_backend"])
+def test_before_there_is_anything_to_save_a_signal_ends_at_once_and_leaves_nothing(
+    moment: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*given: object, **more: object) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)}
+    monkeypatch.setattr(f"vlinstruct.training.finetune.{moment}", interrupted)
+    arguments = ["vlinstruct", "finetune", "--data", str(data), "-o", str(tmp_path / "a" / "b"), *QUICK]
+    monkeypatch.setattr(sys, "argv", arguments)
+    try:
+        with pytest.raises(SystemExit) as ended:
+            cli_main.main()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert ended.value.code == 143
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_reader_that_is_gone_costs_no_training(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(*_: object, **__: object) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr("vlinstruct.cli.terminal.print", gone, raising=False)
+    done = vli("finetune", "--data", data, "-o", tmp_path / "a", *QUICK, "--max-steps", "2")
+    assert (done.exit_code, done.stderr) == (141, "")
+    assert (tmp_path / "a" / "alignment.safetensors").exists()
+
+
+def test_a_place_that_no_folder_can_be_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "loop").symlink_to("loop")
+    for place in ("file", "file/a/b", "loop"):
+        line = vli("finetune", "--data", tmp_path / "none.jsonl", "-o", tmp_path / place).refusal(4)
+        assert "is no folder" in line
+    vli("finetune", "--data", tmp_path / "none.jsonl", "-o", tmp_path / ("x" * 5_000)).refusal(6)
+    assert (tmp_path / "file").read_text() == "x"
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may write everywhere: the system's answer is played
+    line = vli("finetune", "--data", tmp_path / "none.jsonl", "-o", tmp_path / "a").refusal(6)
+    assert str(tmp_path / "a") in line
+    assert not (tmp_path / "a").exists()
+
+
+def test_an_example_set_that_the_disk_does_not_take_is_named_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # Pillow's names no file
+
+    monkeypatch.setattr("PIL.Image.Image.save", full)
+    line = vli("finetune", "--backbone", "mini", "-o", tmp_path / "a").refusal(6)
+    assert str(tmp_path / "a") in line
+    assert "No space left" in line
+    assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EDQUOT, errno.EIO])
+def test_what_the_system_refuses_to_a_training_names_the_folder(
+    number: int, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("vlinstruct.training.features._reserve", refuse)
+    line = vli("finetune", "--data", data, "-o", tmp_path / "a", *QUICK, "-q").refusal(6)
+    assert str(tmp_path / "a") in line
+    assert os.strerror(number) in line
+
+
+def test_weights_that_are_not_numbers_end_a_training_with_7_and_are_never_saved(
+    data: Path, tmp_path: Path, tiny_folders: dict[str, Path]
+) -> None:
+    shutil.copytree(tiny_folders["t5"], tmp_path / "m")
+    tensors = load_file(tmp_path / "m" / "model.safetensors")
+    tensors["language_projection.weight"][0, 0] = float("nan")
+    save_file(tensors, tmp_path / "m" / "model.safetensors", metadata={"format": "pt"})
+    asked = ("finetune", "--data", data, "-o", tmp_path / "a", *QUICK, "--max-steps", "3", "-q")
+    assert "loss of update 1 is not finite" in vli(*asked, "--backbone", tmp_path / "m").refusal(7)
+    line = vli(*asked, "--backbone", tmp_path / "m", "--skip-nonfinite", "3").refusal(7)
+    assert "all 3 updates were left out" in line
+    assert not (tmp_path / "a" / "alignment.safetensors").exists()
+
+
+def test_float16_is_refused_for_t5_before_anything_is_trained(data: Path, tmp_path: Path) -> None:
+    asked = ("finetune", "--data", data, "-o", tmp_path / "a", *QUICK, "--dtype", "float16")
+    assert "overflow in float16" in vli(*asked).refusal(4)
+    assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.slow
+def test_lora_says_nothing_of_the_libraries_that_it_finds(
+    data: Path, tmp_path: Path, tiny_folders: dict[str, Path]
+) -> None:
+    asked = [*command(data, tmp_path / "a", tiny_folders["t5"]), "--lora", "--max-steps", "1", "-q"]
+    done = subprocess.run(asked, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{tmp_path / 'a'}\n", "")

@@ -59,3 +59,19 @@ def test_nothing_but_bad_pictures_is_an_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize("wrong", [["--answer"], ["--num-beams", "3"], ["--output", "a"], ["--max-failures", "1"]])
 def test_options_that_would_do_nothing_are_refused(wrong: list[str], folder: Path) -> None:
     assert "--shared" in vli("optimize", INSTRUCTION, folder, "--shared", *wrong).refusal(2)
+
+
+def test_it_leaves_nothing_to_resume_and_the_same_command_gives_the_same_bytes(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = vli("optimize", INSTRUCTION, folder, "--shared", "--json").stdout
+    before = sorted(tmp_path.rglob("*"))
+
+    def stopped(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patched:
+        patched.setattr("vlinstruct.model.Model.optimize_chunks", stopped)
+        vli("optimize", INSTRUCTION, folder, "--shared", "--json").refusal(6)
+    assert sorted(tmp_path.rglob("*")) == before
+    assert vli("optimize", INSTRUCTION, folder, "--shared", "--json").stdout == expected

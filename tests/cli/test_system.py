@@ -6,8 +6,10 @@ Most run in this process; a process of its own is started only where the process
 from __future__ import annotations
 
 import ast
+import errno
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -133,6 +135,18 @@ def test_a_reader_that_has_seen_enough_ends_the_run_quietly() -> None:
     process.stdout = None
     exit_code, _, stderr = finish(process)
     assert (exit_code, stderr) == (141, "")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="the system has no /dev/full")
+def test_talk_that_nothing_takes_changes_neither_output_nor_exit_code(tmp_path: Path) -> None:
+    command = ["ask", tmp_path / "a.png", tmp_path / "b.png", ASKED]
+    heard = finish(start(*command))
+    with open("/dev/full", "wb") as full:
+        # Buffered as by default: what is left in the buffer would make Python end with 120.
+        process = start(*command, stderr=full, env={"PYTHONUNBUFFERED": ""})
+        stdout, _ = process.communicate(timeout=60)
+    assert heard[2].startswith("error: ")
+    assert (process.returncode, stdout) == heard[:2]
 
 
 def test_a_closed_stdout_is_one_line() -> None:
@@ -297,6 +311,7 @@ def test_a_model_larger_than_the_free_memory_is_refused_before_it_is_loaded(
         MemoryError(),
         RuntimeError("[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: can't allocate memory: you tried 0x7f"),
         RuntimeError("CUDA error: out of memory"),
+        RuntimeError("could not create a primitive"),
     ],
 )
 def test_memory_that_runs_out_is_one_line(error: Exception, picture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -305,6 +320,49 @@ def test_memory_that_runs_out_is_one_line(error: Exception, picture: Path, monke
 
     monkeypatch.setattr("vlinstruct.model.load", fail)
     assert "out of memory" in vli("ask", picture, ASKED).refusal(6)
+
+
+def test_what_is_no_lack_of_memory_is_not_taken_for_one(picture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("could not create a primitive descriptor for a matmul primitive")
+
+    monkeypatch.setattr("vlinstruct.model.load", fail)
+    assert "a bug in vlinstruct" in vli("ask", picture, ASKED).refusal(1)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.EMFILE, "Too many open files", "a.json"),
+        RuntimeError("unable to open file </a/model.safetensors> in read-only mode: Too many open files (24)"),
+    ],
+)
+def test_too_many_open_files_are_told_as_that(error: Exception, picture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("vlinstruct.model.load", fail)
+    assert "ulimit -n" in vli("ask", picture, ASKED).refusal(6)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no process limits")
+def test_few_open_files_are_enough_for_a_batch(pictures: Pictures) -> None:
+    resource = pytest.importorskip("resource")
+    expected = vli("ask", *pictures(12), ASKED, "--batch-size", 4)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    in_use = max(map(int, os.listdir("/proc/self/fd"))) if os.path.isdir("/proc/self/fd") else 100
+    resource.setrlimit(resource.RLIMIT_NOFILE, (in_use + 8, limits[1]))
+    try:
+        result = vli("ask", *pictures(12), ASKED, "--batch-size", 4)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert (result.exit_code, result.stdout) == (0, expected.stdout)
+
+
+def test_no_code_reads_a_clock_that_can_jump() -> None:
+    jumping = re.compile(r"\btime\.(time|time_ns|ctime|localtime|gmtime|strftime)\(|\bdatetime\b|\bst_ctime\b|getmtime")
+    for path in Path(vlinstruct.__file__).parent.rglob("*.py"):
+        assert not jumping.search(path.read_text(encoding="utf-8")), path
 
 
 def test_ctrl_c_while_torch_is_loaded_ends_the_run_at_once(picture: Path) -> None:

@@ -412,3 +412,17 @@ def test_a_checkpoint_of_another_kind_is_passed_over_and_said(
     rewrite_state(checkpoint, **change)
     with pytest.raises(CheckpointError, match=r"all checkpoints in .* are damaged"):
         train(backbone, tmp_path / "a", resume=True)
+
+
+def test_what_a_killed_run_was_about_to_write_is_gone_at_the_next_start(backbone: Path, tmp_path: Path) -> None:
+    train(backbone, tmp_path / "a", stop_after=3)
+    for place in ("checkpoints/.tmp-step-00000004", "checkpoints/.tmp-old-step-00000001"):
+        (tmp_path / "a" / place).mkdir()
+        (tmp_path / "a" / place / "learning.safetensors").write_bytes(b"half")
+    for place in (".tmp-1alignment.safetensors", "features/.tmp-2features.json", "best/.tmp-3README.md"):
+        (tmp_path / "a" / place).parent.mkdir(exist_ok=True)
+        (tmp_path / "a" / place).write_bytes(b"half")
+    train(backbone, tmp_path / "a", resume=True)
+    assert list((tmp_path / "a").rglob(".tmp*")) == []
+    train(backbone, tmp_path / "whole")
+    assert result(tmp_path / "a") == result(tmp_path / "whole")

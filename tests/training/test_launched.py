@@ -36,7 +36,9 @@ def test_a_whole_environment_is_read_and_none_is_one_process(monkeypatch: pytest
         ({"WORLD_SIZE": "two"}, r"WORLD_SIZE is two, a whole number"),
         ({"WORLD_SIZE": "9" * 30}, "a whole number"),
         ({"LOCAL_RANK": "1.5"}, "LOCAL_RANK is 1.5"),
+        ({"LOCAL_RANK": "2"}, "LOCAL_RANK is 2, of 2 processes"),
         ({"MASTER_PORT": "http"}, "MASTER_PORT is http"),
+        ({"MASTER_PORT": "65536"}, "MASTER_PORT is 65536, the highest port is 65535"),
     ],
 )
 def test_half_an_environment_is_refused_by_name(

@@ -231,6 +231,14 @@ def test_cached_features_are_bit_for_bit_the_fresh_ones(
         assert torch.equal(again.read([row])[0], _alone(kept, pixels, sample.instruction))
 
 
+def test_the_room_of_features_is_taken_before_any_is_computed(tmp_path: Path) -> None:
+    """Where a mapped file has none when a row is written, the system ends the process with SIGBUS."""
+    Features(tmp_path, fingerprint="f", num_rows=64, shape=(32, 100), dtype=torch.float32)
+    status = (tmp_path / "features.bin").stat()
+    assert status.st_size == 64 * 32 * 100 * 4
+    assert status.st_blocks * 512 >= status.st_size
+
+
 def _alone(kept: Frontier, pixel_values: Tensor, instruction: str) -> Tensor:
     """Returns a row that is computed with nothing but itself, as often as the batch has rows."""
     num_rows = len(pixel_values)

@@ -22,6 +22,7 @@ from PIL import Image
 
 from vlinstruct.backends.registry import find_folder
 from vlinstruct.errors import CheckpointError, NetworkError, ResourceError, VlinstructError
+from vlinstruct.weights import hub as hub_module
 from vlinstruct.weights.fingerprint import fingerprint
 from vlinstruct.weights.hub import cached_folder, names_code
 
@@ -204,6 +205,32 @@ def test_a_cached_model_is_not_downloaded_again(hub: Hub) -> None:
     assert [request for request in hub.requests if "/resolve/" in request] == []
 
 
+def test_a_cached_model_waits_for_no_hub_that_cannot_be_reached(
+    hub: Hub, cache: Path, patient: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = find_folder(HUB_ID)
+    for listing in cache.rglob("trees"):  # which releases before huggingface_hub 2 did not keep
+        shutil.rmtree(listing)
+    set_endpoint(monkeypatch, "http://127.0.0.1:9")
+    assert find_folder(HUB_ID) == folder
+    assert patient == []  # it was not tried again
+
+
+def test_a_repository_that_moves_on_while_it_is_downloaded_is_checked_again(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    snapshot = hub_module._snapshot
+
+    def then_move(*given: Any, **more: Any) -> Path:
+        folder = snapshot(*given, **more)
+        hub.commit = "b" * 40
+        hub.files["config.json"] = b'{"model_type": "blip-2"}'
+        return folder
+
+    monkeypatch.setattr(hub_module, "_snapshot", then_move)
+    assert "not an InstructBLIP model" in refused(CheckpointError)
+
+
 def test_another_models_settings_are_refused_before_its_weights_are_downloaded(hub: Hub) -> None:
     hub.files["config.json"] = b'{"model_type": "blip-2"}'
     assert "not an InstructBLIP model" in refused(CheckpointError)
@@ -296,11 +323,30 @@ def test_a_broken_link_is_named_offline_and_mended_online(hub: Hub) -> None:
     assert (find_folder(HUB_ID) / "model.safetensors").is_file()
 
 
+@pytest.mark.parametrize("content", [b"\xff\0", None])
+def test_a_branch_that_names_no_commit_is_named_offline_and_mended_online(
+    hub: Hub, cache: Path, content: bytes | None
+) -> None:
+    find_folder(HUB_ID)
+    branch = cache / "models--owner--instructblip" / "refs" / "main"
+    branch.unlink()
+    branch.mkdir() if content is None else branch.write_bytes(content)
+    message = refused(CheckpointError, offline=True)
+    assert str(branch.parent) in message
+    shutil.rmtree(branch.parent)
+    assert (find_folder(HUB_ID) / "model.safetensors").is_file()
+
+
 def test_an_index_without_its_shard_is_named(hub: Hub) -> None:
     hub.files["model.safetensors.index.json"] = b'{"weight_map": {"a": "model-00001-of-00002.safetensors"}}'
     message = refused(CheckpointError)
     assert "model-00001-of-00002.safetensors" in message
     assert "it is missing, though model.safetensors.index.json names it" in message
+
+
+def test_an_index_that_names_a_file_of_4000_characters_is_named(hub: Hub) -> None:
+    hub.files["model.safetensors.index.json"] = json.dumps({"weight_map": {"a": "x" * 4000}}).encode()
+    assert "it is missing, though model.safetensors.index.json names it" in refused(CheckpointError)
 
 
 def test_a_repository_without_safetensors_is_refused(hub: Hub, picture: Path) -> None:

@@ -12,7 +12,7 @@ from io import BytesIO, TextIOWrapper
 from typing import TYPE_CHECKING
 
 from vlinstruct.cli.options import ModelOptions
-from vlinstruct.cli.terminal import Talk
+from vlinstruct.cli.terminal import Talk, print_to_stderr
 from vlinstruct.errors import InputError, TextError
 from vlinstruct.text import is_blank
 
@@ -55,7 +55,7 @@ def _typed_line() -> str | None:
         with redirect_stdout(sys.stdout if sys.stdout.isatty() else sys.stderr):
             return input(_PROMPT)
     except BaseException as end:
-        print(file=sys.stderr)  # the shell's prompt begins on a line of its own
+        print_to_stderr()  # the shell's prompt begins on a line of its own
         if isinstance(end, EOFError):
             return None
         raise

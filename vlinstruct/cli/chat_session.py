@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from vlinstruct.cli.chat_input import ChatLine, Picture, read_picture, unquoted_path
 from vlinstruct.cli.options import ModelOptions
-from vlinstruct.cli.terminal import Talk, ctrl_c_interrupts, say, show, show_piece, show_record
+from vlinstruct.cli.terminal import Talk, ctrl_c_interrupts, print_to_stderr, say, show, show_piece, show_record
 from vlinstruct.errors import BatchError, InputError, NetworkError, VlinstructError
 from vlinstruct.operations import EMPTY_ANSWER, turn_fields
 from vlinstruct.text import is_blank
@@ -93,7 +93,7 @@ class Session:
         except KeyboardInterrupt:
             # Ctrl-C may come when the turn is kept already and only its printing was stopped.
             chat.turns = turns
-            print(file=sys.stderr)
+            print_to_stderr()
             self.talk.notice(f"stopped: {id} is not kept.")
         except (InputError, NetworkError) as error:
             self._fail(error, line, id)
@@ -126,7 +126,7 @@ class Session:
                 self.talk.done(f"turns forgotten: {len(self.chat.turns)}.")
                 self.chat.reset()
             case "/help", False:
-                print(_HELP, file=sys.stderr)
+                print_to_stderr(_HELP)
             case _:
                 typed = f"{line.command} {line.text}".strip()
                 raise InputError.at("cannot do", typed, "there is no such command", _COMMANDS, code="unknown_command")

@@ -10,7 +10,7 @@ import traceback
 import warnings
 from collections.abc import Sequence
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import typer
 
@@ -27,7 +27,7 @@ from vlinstruct.cli.lmms_tasks import lmms_tasks
 from vlinstruct.cli.optimize import optimize
 from vlinstruct.cli.score import score
 from vlinstruct.cli.terminal import say
-from vlinstruct.errors import ResourceError, VlinstructError, is_out_of_memory
+from vlinstruct.errors import ResourceError, VlinstructError, is_out_of_files, is_out_of_memory
 
 app = typer.Typer(
     name="vlinstruct",
@@ -85,7 +85,8 @@ def main() -> None:
     if sys.stderr is None:  # closed; print would take stdout in its place
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     exit_code = run_command(sys.argv[1:])
-    _let_go_of_stdout()
+    _let_go(sys.stdout)
+    _let_go(sys.stderr)
     sys.exit(exit_code)
 
 
@@ -132,13 +133,14 @@ def _require_working_folder() -> None:
         ) from error
 
 
-def _let_go_of_stdout() -> None:
-    """Drops what stdout could not take: Python would try again at exit, and fail with a traceback."""
+def _let_go(stream: TextIO | None) -> None:
+    """Drops what a stream could not take: Python would try again at exit, and end with a traceback or with 120."""
+    if stream is None:
+        return
     try:
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        stream.flush()
     except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _report(error: Exception) -> int:
@@ -150,6 +152,9 @@ def _report(error: Exception) -> int:
         return _report_usage(error)
     if is_out_of_memory(error):
         say("error", "out of memory. Use a smaller --backbone or --batch-size, or another --device.")
+        return ResourceError.exit_code
+    if is_out_of_files(error):
+        say("error", "too many files are open. Raise the limit (ulimit -n).")
         return ResourceError.exit_code
     if isinstance(error, OSError):
         place = f" ({error.filename})" if error.filename is not None else ""

@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Literal
 
 from vlinstruct.errors import ResourceError, printable, shortened
@@ -63,7 +63,13 @@ def say(kind: Literal["error", "notice", "done", "progress"], message: str) -> N
     """Writes one line of talk to stderr: `error: ...`."""
     line = f"{kind}: {shortened(message, _MAX_LINE - len(kind) - 2)}"
     is_unicode = "utf" in (sys.stderr.encoding or "").lower()
-    print(line if is_unicode else line.encode("ascii", "backslashreplace").decode(), file=sys.stderr)
+    print_to_stderr(line if is_unicode else line.encode("ascii", "backslashreplace").decode())
+
+
+def print_to_stderr(text: str = "") -> None:
+    """Writes text and a line break to stderr; where that takes nothing, nobody hears it and the work goes on."""
+    with suppress(OSError):  # a full disk, a terminal that is gone
+        print(text, file=sys.stderr)
 
 
 class Talk:

@@ -10,6 +10,7 @@ import json
 import random
 from pathlib import Path
 
+from vlinstruct.errors import ResourceError
 from vlinstruct.files import written_atomically
 from vlinstruct.mini import Split
 from vlinstruct.mini.draw import draw
@@ -31,12 +32,20 @@ def write_example_data(folder: Path, part: Split, *, pictures: int, seed: int) -
 
     Returns:
         The file of lines.
+
+    Raises:
+        ResourceError: the disk is full or not writable.
     """
     path = folder / f"{part}.jsonl"
     if path.exists():
         return path
-    folder.mkdir(parents=True, exist_ok=True)
-    lines = [line for number in range(pictures) for line in _picture_lines(folder, part, seed, number)]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lines = [line for number in range(pictures) for line in _picture_lines(folder, part, seed, number)]
+    except OSError as error:  # Pillow's names no file
+        why = error.strerror or type(error).__name__
+        advice = "Free some space, or name another folder"
+        raise ResourceError.at("cannot write the example set", folder, why, advice) from error
     with written_atomically(path) as temporary:
         temporary.write_text("".join(lines), encoding="utf-8")
     return path

@@ -3,7 +3,7 @@
 A record is a dict here and nowhere else: `schema`, `id` and `status` come first, `key` names what it was computed from.
 A file is checked and locked before any work. It grows by whole lines, each flushed to the disk. A run that finds
 records of an earlier one keeps the good ones, drops half a last line, and drops failed ones so that they are tried
-again: in the end the file holds exactly one record per item.
+again: in the end the file holds exactly one record per item, with those that were tried again last.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ _MODE = 0o666  # before the umask
 _REASONS = {
     errno.ENOSPC: ("disk_full", "no space is left on the disk", "Free some space and run the same command again"),
     errno.EDQUOT: ("disk_full", "the disk quota is used up", "Free some space and run the same command again"),
+    errno.EFBIG: ("file_too_large", "it would pass the size that a file may have here (ulimit -f)", "Raise that limit"),
     errno.EROFS: ("output_read_only", "the file system is read-only", "Choose another place"),
     errno.EACCES: ("output_permission", "permission denied", "Check the permissions or choose another place"),
     errno.EPERM: ("output_permission", "permission denied", "Check the permissions or choose another place"),

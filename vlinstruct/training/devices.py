@@ -20,6 +20,8 @@ from torch.nn import Parameter
 from vlinstruct.backends.instructblip.language_model import LanguageModel
 from vlinstruct.errors import InputError, UsageError, shortened
 
+_MAX_PORT = 65_535
+
 
 class Devices:
     """The processes of a training.
@@ -150,10 +152,13 @@ def launched() -> tuple[int, int]:
     if missing:
         problem = f"WORLD_SIZE is {count}, but {' and '.join(missing)} missing in the environment"
         raise UsageError(problem, advice="Start with torchrun or accelerate launch, or unset WORLD_SIZE.")
-    for name in ("LOCAL_RANK", "MASTER_PORT"):
-        _whole_number(name, 0)
-    if rank >= count:
-        raise UsageError(f"RANK is {rank}, of {count} processes (WORLD_SIZE)", advice="Count them from 0.")
+    for name in ("RANK", "LOCAL_RANK"):
+        number = _whole_number(name, 0)
+        if number >= count:
+            raise UsageError(f"{name} is {number}, of {count} processes (WORLD_SIZE)", advice="Count them from 0.")
+    port = _whole_number("MASTER_PORT", 0)
+    if port > _MAX_PORT:
+        raise UsageError(f"$MASTER_PORT is {port}, the highest port is {_MAX_PORT}", advice="Set it to a free port.")
     return rank, count
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from itertools import groupby
@@ -67,6 +68,8 @@ class Features:
         self.rows = np.memmap(folder / "features.bin", np.uint8, mode, shape=(num_rows, self.row_bytes))
         self.marks = np.memmap(folder / "computed.bin", np.uint8, mode, shape=(num_rows,))
         if not is_same:
+            for name, size in sizes.items():
+                _reserve(folder / name, size)
             # The zeros first: the new fingerprint beside old marks would declare rows of other weights computed.
             self.marks.flush()
             with written_atomically(marks) as path:
@@ -115,6 +118,17 @@ def _size_bytes(path: Path) -> int | None:
         return path.stat().st_size
     except OSError:
         return None
+
+
+def _reserve(path: Path, size_bytes: int) -> None:
+    """Takes a file's room on the disk now: were there none when a mapped page is written, SIGBUS would end the process.
+
+    Raises:
+        OSError: the disk has less room.
+    """
+    if hasattr(os, "posix_fallocate"):  # not on macOS
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, size_bytes)
 
 
 def row_bytes(shape: tuple[int, int], dtype: torch.dtype) -> int:

@@ -9,6 +9,7 @@ Reads the data, loads the backbone and fingerprints it; `train` does the rest.
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,7 +23,7 @@ from typing import Any, Literal
 
 from vlinstruct.backends.instructblip.opening import compute_device, load_backend
 from vlinstruct.backends.registry import BACKBONES, default_backbone, find, known_backbone, of_same_shape
-from vlinstruct.errors import OutputInUseError, ResourceError, UsageError
+from vlinstruct.errors import InputError, OutputInUseError, ResourceError, UsageError, shortened
 from vlinstruct.media.images import ImageLimits
 from vlinstruct.training.data.conversations import (
     DEFAULT_DATA_OPTIONS,
@@ -98,14 +99,16 @@ def finetune(
         DataError: the data cannot be used.
         ImageError: a picture cannot be read, and `skip_images` does not allow for it.
         CheckpointError: the backbone was refused, or all checkpoints in `output` are damaged.
-        InputError: `output` holds a run and `resume` is off; or it was another run's, with other settings or data.
+        InputError: `output` holds a run and `resume` is off; or it was another run's, with other settings or data; or
+            something that is no folder is there.
         OutputInUseError: another process trains in `output`.
         DivergedError: a loss is not finite.
         NetworkError: something has to be downloaded or uploaded and cannot be.
-        ResourceError: the disk is full, memory ended, or a package is missing.
+        ResourceError: the disk is full or not writable, memory ended, or a package is missing.
     """
     _require_for(push_to_hub, report_to, offline)
     folder = Path(output)
+    _require_place(folder)
     devices = Devices(cpu=device == "cpu", report_to=report_to, folder=folder)
     if not devices.is_main:
         # Each process hears signals for itself, but only the main one speaks.
@@ -227,6 +230,24 @@ def _removed_if_refused(folder: Path, progress: Progress, devices: Devices) -> I
                 for path in new_folders:
                     path.rmdir()
         raise
+
+
+def _require_place(folder: Path) -> None:
+    """Refuses an output that no folder can be, before anything is read or loaded for it.
+
+    Raises:
+        InputError: it, or a folder above it, is something else.
+        ResourceError: it cannot be written.
+    """
+    there = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
+    if not os.path.isdir(there):
+        raise InputError.at(
+            "cannot train into", folder, f"{shortened(str(there), 80)} is no folder", "Name another one"
+        )
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise ResourceError.at(
+            "cannot train into", folder, "it cannot be written", "Check the permissions and the disk"
+        )
 
 
 def _require_for(push_to_hub: str | None, report_to: str | None, offline: bool) -> None:

@@ -92,6 +92,9 @@ class Loop:
             if self.is_stopped or self.step == self.num_steps or self.step % self.settings.save_steps == 0:
                 self._save(log)
         self.backend.network.language_model.eval()
+        if self.standing.skipped >= self.num_steps > 0:
+            problem = f"all {self.num_steps} updates were left out, since no loss was finite: nothing was learned"
+            raise DivergedError(problem, advice="Check the backbone and the data, or use --dtype float32.")
 
     def advance(self, log: Log) -> None:
         """Makes one update and writes its line.

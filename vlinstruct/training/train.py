@@ -18,7 +18,7 @@ from typing import Any
 from torch.nn import Parameter
 
 from vlinstruct.backends.instructblip.adapter import CONFIG_FILE
-from vlinstruct.errors import ImageError
+from vlinstruct.errors import ImageError, ResourceError, is_out_of_files
 from vlinstruct.files import lock
 from vlinstruct.media.images import ImageLimits
 from vlinstruct.training.adapter_folder import finish, save, write_settings
@@ -48,10 +48,17 @@ def train(job: Job, *, devices: Devices, progress: Progress = UNWATCHED) -> Fine
         InputError: the folder holds a run and `resume` is off; or it was another run's, with other settings or data.
         OutputInUseError: another process trains in this folder.
         DivergedError: a loss is not finite.
-        ResourceError: the disk is full, or memory ended.
+        ResourceError: the disk is full or not writable, or memory ended.
     """
-    with _locked(job.folder, devices, progress):
-        return _train(job, devices, progress)
+    try:
+        with _locked(job.folder, devices, progress):
+            return _train(job, devices, progress)
+    except OSError as error:  # what is read has errors of its own: this is a file of the folder
+        if is_out_of_files(error):
+            raise
+        why = error.strerror or type(error).__name__
+        advice = "Make it writable, or free some space; then --resume"
+        raise ResourceError.at("cannot train into", error.filename or job.folder, why, advice) from error
 
 
 def plan_training(job: Job, *, num_processes: int = 1) -> Plan:

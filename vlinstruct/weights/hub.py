@@ -85,13 +85,19 @@ def download(hub_id: str, *, offline: bool, check_config: Callable[[dict[str, An
         NetworkError: it is not cached and cannot be downloaded.
         ResourceError: the hub's cache cannot be written.
     """
-    folder = _snapshot(hub_id, _SETTINGS, offline=offline)
-    refuse_code(folder, hub_id)
-    config = folder / "config.json"
-    if config.is_file() and config.stat().st_size:
-        check_config(read_json_object(config))
-    # Of the same commit: the repository may have changed since its settings were read.
-    folder = _snapshot(hub_id, _HUB_FILES, offline=offline, commit=folder.name)
+
+    def check(folder: Path) -> None:
+        refuse_code(folder, hub_id)
+        config = folder / "config.json"
+        if config.is_file() and config.stat().st_size:
+            check_config(read_json_object(config))
+
+    settings_folder = _snapshot(hub_id, _SETTINGS, offline=offline)
+    check(settings_folder)
+    # Not of the commit by name: to list its files huggingface_hub 2.4 would try for 23 s where there is no network.
+    folder = _snapshot(hub_id, _HUB_FILES, offline=offline)
+    if folder != settings_folder:  # the repository has moved on in between
+        check(folder)
     damaged = damages(folder)
     if damaged:
         first, more = damaged[0], f" (and {len(damaged) - 1} more)" if len(damaged) > 1 else ""
@@ -99,12 +105,12 @@ def download(hub_id: str, *, offline: bool, check_config: Callable[[dict[str, An
     return folder
 
 
-def _snapshot(hub_id: str, patterns: Sequence[str], *, offline: bool, commit: str | None = None) -> Path:
+def _snapshot(hub_id: str, patterns: Sequence[str], *, offline: bool) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
         with _hushed(shows_progress=patterns is not _SETTINGS and sys.stderr is not None and sys.stderr.isatty()):
-            folder = snapshot_download(hub_id, revision=commit, allow_patterns=list(patterns), local_files_only=offline)
+            folder = snapshot_download(hub_id, allow_patterns=list(patterns), local_files_only=offline)
     except Exception as error:  # the libraries below the hub's raise nearly anything
         raise _refusal(hub_id, error, offline=offline) from error
     return Path(folder)
@@ -145,6 +151,9 @@ def _refusal(hub_id: str, error: Exception, *, offline: bool) -> VlinstructError
         return _not_cached(hub_id, error, offline=offline)
     if isinstance(error, HfHubHTTPError):
         return _network_error(hub_id, _status(error.response.status_code), "Try again later")
+    if isinstance(error, UnicodeDecodeError | IsADirectoryError):  # where the library reads which commit is the newest
+        place = Path(constants.HF_HUB_CACHE) / f"models--{hub_id.replace('/', '--')}" / "refs"
+        return CheckpointError.at("damaged in the cache", place, "main names no commit", "Delete it and run again")
     if isinstance(error, OSError) and error.errno is not None:
         advice = "Free some space, or set HF_HOME to a folder that can be written"
         why = os.strerror(error.errno)
@@ -222,7 +231,7 @@ class Damage:
     @property
     def advice(self) -> str:
         """What to do."""
-        first = "Delete it and" if self.path.exists() else "Connect to the network and"
+        first = "Delete it and" if os.path.exists(self.path) else "Connect to the network and"
         return f"{first} run again: only this file is downloaded"
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vlinstruct.errors import CheckpointError
+from vlinstruct.errors import CheckpointError, shortened
 from vlinstruct.files import read_json_object
 
 if TYPE_CHECKING:
@@ -39,21 +39,26 @@ def shards(folder: Path) -> list[Path]:
         CheckpointError: there is none, or a shard that the index names is missing or lies elsewhere.
     """
     if (folder / INDEX_FILE).exists():
-        names = sorted(set(read_json_object(folder / INDEX_FILE).get("weight_map", {}).values()))
+        weight_map = read_json_object(folder / INDEX_FILE).get("weight_map", {})
+        if not isinstance(weight_map, dict) or not all(name and isinstance(name, str) for name in weight_map.values()):
+            why = "its weight_map does not name a file for each tensor"
+            raise CheckpointError(f"{folder}/{INDEX_FILE} is damaged: {why}", advice="Download it again.")
+        names = sorted(set(weight_map.values()))
         # A path in an index could lead to any file of the machine.
-        if any(not isinstance(name, str) or Path(name).name != name for name in names):
+        if any(Path(name).name != name for name in names):
             raise CheckpointError(
                 f"{folder}/{INDEX_FILE} names a file outside of its folder", advice="Download it again."
             )
     else:
         names = ["model.safetensors"]
-    missing = [name for name in names if not (folder / name).is_file()]
+    # os.path: Path raises where the system refuses a name, as one that is too long.
+    missing = [name for name in names if not os.path.isfile(folder / name)]
     if missing or not names:
         kinds = [kind for suffix, kind in _OTHER_FORMATS.items() if any(folder.glob(f"*{suffix}"))]
         instead = f" (it holds {' and '.join(kinds)})" if kinds else ""
+        listed = shortened(", ".join(missing[:5]), 100) if missing else "every shard"
         raise CheckpointError(
-            f"{', '.join(missing[:5]) or 'every shard'} is missing in {folder}{instead}: only safetensors are loaded, "
-            "never .bin or .pth files",
+            f"{listed} is missing in {folder}{instead}: only safetensors are loaded, never .bin or .pth files",
             advice="Download the safetensors files.",
         )
     return [folder / name for name in names]

@@ -114,6 +114,21 @@ def test_an_index_cannot_lead_out_of_its_folder(folder: Path) -> None:
         load(folder)
 
 
+@pytest.mark.parametrize("weight_map", [3, None, [], {"a": ["b"]}, {"a": 1, "b": "x"}, {"a": ""}])
+def test_an_index_that_names_no_files_is_damaged(weight_map: object, folder: Path) -> None:
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    with pytest.raises(CheckpointError, match="weight_map does not name a file for each tensor"):
+        load(folder)
+
+
+@pytest.mark.parametrize("name", ["x" * 4000, "x\0y", "\ud800", ".."])
+def test_a_shard_with_a_name_that_no_file_can_have_is_missing(name: str, folder: Path) -> None:
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": name}}))
+    with pytest.raises(CheckpointError, match="is missing in") as refused:
+        load(folder)
+    assert len(refused.value.message) <= 300
+
+
 def test_files_of_another_floating_type_are_converted(folder: Path) -> None:
     whole = load(folder).network.state_dict()
     change_tensors(folder, lambda state: state.update({name: t.half() for name, t in state.items()}))

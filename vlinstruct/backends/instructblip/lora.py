@@ -28,6 +28,7 @@ from vlinstruct.backends.instructblip.language_model import LanguageModel
 from vlinstruct.backends.instructblip.load import require_same_tensors
 from vlinstruct.errors import CheckpointError, ResourceError, UsageError, shortened
 from vlinstruct.files import read_json_object, written_atomically
+from vlinstruct.weights.quantization import hushed
 from vlinstruct.weights.safetensors_files import tensors, write_tensors
 
 CONFIG_FILE = "adapter_config.json"
@@ -185,7 +186,8 @@ def _of_language_model(matrices: Mapping[str, Tensor], folder: Path) -> dict[str
 
 
 def _inject(language_model: LanguageModel, settings: LoraSettings, seed: int) -> None:
-    import peft  # 4.6 to 6.6 s on two cores: only who uses LoRA waits for it
+    with hushed():  # it imports torchao and bitsandbytes where they are there
+        import peft  # 4.6 to 6.6 s on two cores: only who uses LoRA waits for it
 
     _remove(language_model)
     config = peft.LoraConfig(
