@@ -12,7 +12,7 @@ from vlinstruct.cli.command import MODEL, OUTPUT, takes
 from vlinstruct.cli.evaluate_options import BenchmarkAnswerOptions, BenchmarkOptions
 from vlinstruct.cli.evaluate_output import show_checked, show_differences, show_json, show_list
 from vlinstruct.cli.options import BackboneOption, CommonOptions, DeviceOption, Dtype, QuantizeOption
-from vlinstruct.cli.terminal import Talk, progress, show
+from vlinstruct.cli.terminal import Talk, progress, show_report
 from vlinstruct.errors import BatchError
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def evaluate(
         if common.as_json:
             show_json(evaluation.as_record())
         else:
-            show(str(evaluation))
+            show_report(str(evaluation))
         if evaluation.differences is not None:
             show_differences(evaluation, common.as_json)
 
