@@ -14,7 +14,7 @@ from .bad_pictures import CASES, make_bad
 HOSTILE = "a\x1b[2J\n\r\u202e\x07\x9b31m" + "x" * 200
 # What is typed as a text, and the exit code.
 TEXTS = {
-    "empty": ("", 4),
+    "no_letter": ("", 4),
     "spaces": (" \t\r\n", 4),
     "zero_width": ("\u200b\u2060\ufeff", 4),
     "escapes_alone": ("\x1b\x9b\u202e", 4),
