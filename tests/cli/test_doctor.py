@@ -66,6 +66,18 @@ def test_it_is_one_record() -> None:
     assert all((one["level"] == "ok") == (one["fix"] is None) for one in record["findings"])
 
 
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_a_folder_whose_name_moves_the_cursor_is_shown_escaped_in_a_pipe_too(
+    damaged: Path, tmp_path: Path, is_terminal: bool
+) -> None:
+    folder = damaged.rename(tmp_path / "a\x1b[2J\u202eb")
+    result = vli("doctor", "--offline", "--backbone", folder, is_terminal=is_terminal)
+    assert result.stdout.decode().replace("\n", "").isprintable()
+    assert rf"backbone {tmp_path}/a\x1b[2J\u202eb" in result.stdout.decode().splitlines()
+    (record,) = vli("doctor", "--offline", "--json", "--backbone", folder).records
+    assert record["id"] == str(folder)
+
+
 def test_a_problem_of_the_backbone_ends_with_5(damaged: Path) -> None:
     result = vli("doctor", "--offline", "--backbone", damaged)
     assert result.exit_code == 5

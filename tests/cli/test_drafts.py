@@ -160,5 +160,19 @@ def test_a_candidate_without_a_finite_score_never_wins(
 
 
 @pytest.mark.usefixtures("z_is_damaged")
+def test_a_question_none_of_whose_versions_has_a_finite_score_fails_alone(
+    picture: Path, writes: Writes, tmp_path: Path
+) -> None:
+    writes("Zoo")
+    items = [{"image": f"pictures/{picture.name}", "question": question} for question in ("Zoo", "what?")]
+    (tmp_path / "items.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
+    result = vli("ask", "-O", "--data", tmp_path / "items.jsonl")
+    assert result.exit_code == 3
+    bad, good = result.records
+    assert (bad["status"], bad["code"]) == ("error", "non_finite_score")
+    assert (good["status"], good["instruction"]) == ("ok", "what?")
+
+
+@pytest.mark.usefixtures("z_is_damaged")
 def test_a_choice_without_a_finite_score_is_no_answer(picture: Path) -> None:
     assert "no finite score" in vli("ask", picture, "what?", "--choices", "yes,Zoo").refusal(4)

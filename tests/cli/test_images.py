@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import http.server
 import json
-import os
 import random
 import shutil
 import socket
-import struct
 import threading
-import zlib
 from collections.abc import Callable, Iterator
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -23,94 +19,10 @@ from PIL import Image
 from vlinstruct import files
 from vlinstruct.backends.instructblip.backend import InstructBlipBackend
 
+from .bad_pictures import CASES, encoded, make_bad, noise
+
 ASKED = "what is it?"
 INSTRUCTIONS = ("name the animal", "describe all of it, with its colours")
-
-
-def encoded(image: Image.Image, image_format: str, **options: Any) -> bytes:
-    stream = BytesIO()
-    image.save(stream, image_format, **options)
-    return stream.getvalue()
-
-
-def noise(width: int = 40, height: int = 30, mode: str = "RGB") -> Image.Image:
-    content = random.Random(0).randbytes(width * height * len(mode))
-    return Image.frombytes(mode, (width, height), content)
-
-
-def png_chunk(name: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
-
-
-def png(width: int, height: int, *chunks: bytes) -> bytes:
-    """A PNG that announces a size and holds next to none of its pixels."""
-    header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
-    body = png_chunk(b"IDAT", zlib.compress(b"\0" * 10)) + png_chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + header + b"".join(chunks) + body
-
-
-def cut_jpeg() -> bytes:
-    content = encoded(noise(), "JPEG")
-    return content[: len(content) // 2]
-
-
-def png_with_a_bad_checksum() -> bytes:
-    content = bytearray(encoded(noise(), "PNG"))
-    content[content.index(b"IDAT") + 20] ^= 0xFF
-    return bytes(content)
-
-
-CONTENTS = {
-    "I03_empty": (b"", "image_empty"),
-    "I04_web_page": (b"<!DOCTYPE html><html>404</html>", "image_html"),
-    "I05_lfs_pointer": (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 9\n", "image_lfs_pointer"),
-    "I06_header_only": (png(4, 4)[:33], "image_truncated"),
-    "I06_no_pixels": (png(0, 0), "image_unreadable"),
-    "I07_cut": (cut_jpeg(), "image_truncated"),
-    "I08_bad_checksum": (png_with_a_bad_checksum(), "image_damaged"),
-    "I09_400_megapixels": (png(20_000, 20_000), "image_too_large"),
-    "I10_169_megapixels": (png(13_000, 13_000), "image_too_large"),
-    "I11_text_bomb": (
-        png(4, 4, png_chunk(b"zTXt", b"a\0\0" + zlib.compress(b"x" * 50_000_000, 1))),
-        "image_metadata_too_large",
-    ),
-    "I15_tiff_without_an_end": (b"II*\0\x08\0\0\0\0\0\x08\0\0\0", "image_unreadable"),
-    "I20_float_pixels": (encoded(Image.new("F", (8, 8), 1e6), "TIFF"), "image_pixel_range"),
-    "I22_postscript": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n", "image_format"),
-    "I23_pdf_called_png": (b"%PDF-1.7\n", "image_format"),
-}
-
-
-def make_loop(path: Path) -> None:
-    path.symlink_to(path.with_suffix(".b"))
-    path.with_suffix(".b").symlink_to(path)
-
-
-def make_huge(path: Path) -> None:
-    with path.open("wb") as stream:
-        stream.write(b"\xff\xd8\xff")
-        stream.truncate(2 * 1024**3)
-
-
-PLACES: dict[str, tuple[Callable[[Path], object], str]] = {
-    "I01_missing": (lambda path: None, "image_missing"),
-    "I25_loop_of_links": (make_loop, "image_symlink_loop"),
-    "I26_pipe": (os.mkfifo, "image_not_regular"),
-    "I29_two_gigabytes": (make_huge, "image_file_too_large"),
-}
-CASES = [*CONTENTS, *PLACES]
-
-
-def make_bad(case: str, folder: Path) -> tuple[Path, str]:
-    """Writes a bad picture and returns its path and the code of its error."""
-    path = folder / f"{case}.png"
-    if case in CONTENTS:
-        content, code = CONTENTS[case]
-        path.write_bytes(content)
-    else:
-        make, code = PLACES[case]
-        make(path)
-    return path, code
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -167,6 +79,17 @@ def test_a_folder_is_a_batch_and_an_empty_one_is_nothing_to_do(picture: Path, tm
     assert "nothing to do" in vli("ask", picture, tmp_path / "empty", ASKED).refusal(4)
 
 
+def test_a_folder_that_a_line_names_as_a_picture_fails_alone(
+    pictures: Callable[..., list[Path]], tmp_path: Path
+) -> None:
+    pictures(1)
+    items = [{"image": image, "question": ASKED} for image in ("pictures", "pictures/000.png")]
+    (tmp_path / "items.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
+    result = vli("ask", "--data", tmp_path / "items.jsonl")
+    assert result.exit_code == 3
+    assert [record.get("code") for record in result.records] == ["image_is_directory", None]
+
+
 def test_max_pixels_is_the_largest_picture_that_is_read(picture: Path) -> None:
     with Image.open(picture) as image:
         width, height = image.size
@@ -204,17 +127,17 @@ def rotated(image: Image.Image) -> bytes:
 
 PICTURE = noise()
 SAME_PICTURE = {
-    "I13_animated_png": (animated(PICTURE, "PNG"), 1),
-    "I13_animated_webp": (animated(PICTURE, "WEBP", lossless=True), 1),
-    "I14_pages": (animated(PICTURE, "TIFF"), 1),
-    "I16_upside_down": (rotated(PICTURE), 0),
-    "I17_orientation_out_of_range": (
+    "animated_png": (animated(PICTURE, "PNG"), 1),
+    "animated_webp": (animated(PICTURE, "WEBP", lossless=True), 1),
+    "pages": (animated(PICTURE, "TIFF"), 1),
+    "upside_down": (rotated(PICTURE), 0),
+    "orientation_out_of_range": (
         encoded(PICTURE, "PNG", exif=b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x63\0\0\0\0\0\0\0"),
         0,
     ),
-    "I18_transparency_of_none": (encoded(PICTURE.convert("RGBA"), "PNG"), 0),
-    "I23_tiff_called_png": (encoded(PICTURE, "TIFF"), 0),
-    "I24_trailing_bytes": (encoded(PICTURE, "PNG") + b"<?php ?>" * 1000, 0),
+    "transparency_of_none": (encoded(PICTURE.convert("RGBA"), "PNG"), 0),
+    "tiff_called_png": (encoded(PICTURE, "TIFF"), 0),
+    "trailing_bytes": (encoded(PICTURE, "PNG") + b"<?php ?>" * 1000, 0),
 }
 
 
@@ -231,11 +154,30 @@ def test_the_same_picture_in_other_clothes_gives_the_same_bytes(case: str, tmp_p
     assert all(line.startswith("notice: ") and "only the first one" in line for line in result.lines)
 
 
+def test_a_gif_whose_second_frame_would_be_huge_is_answered_by_its_first(tmp_path: Path) -> None:
+    still = PICTURE.convert("P")
+    (tmp_path / "still.gif").write_bytes(encoded(still, "GIF"))
+    content = bytearray(animated(still, "GIF"))
+    second = content.rindex(b"\x2c\0\0\0\0")  # where a frame's description begins: its place, its width and height
+    assert second > content.index(b"\x2c\0\0\0\0")
+    content[second + 5 : second + 9] = b"\xff\xff\xff\xff"
+    (tmp_path / "a.gif").write_bytes(content)
+    result = vli("score", tmp_path / "a.gif", *INSTRUCTIONS)
+    assert result.text == vli("score", tmp_path / "still.gif", *INSTRUCTIONS).text
+    assert result.lines == [f"notice: {tmp_path / 'a.gif'}: it has several frames, only the first one is used"]
+
+
 @pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "CMYK", "P", "1", "I;16"])
 @pytest.mark.parametrize("size", [(1, 1), (9, 1), (1, 2000)])
 def test_every_kind_and_shape_of_picture_is_answered(mode: str, size: tuple[int, int], tmp_path: Path) -> None:
     Image.new(mode, size, 1).save(tmp_path / "a.tif")
     assert vli("score", tmp_path / "a.tif", ASKED).text
+
+
+@pytest.mark.parametrize("size", [(1, 65_000), (65_000, 1)])
+def test_a_picture_of_one_line_of_pixels_is_answered(size: tuple[int, int], tmp_path: Path) -> None:
+    Image.new("RGB", size, "red").save(tmp_path / "a.png")
+    assert vli("score", tmp_path / "a.png", ASKED).text
 
 
 def test_links_out_of_a_folder_are_followed_only_on_request(picture: Path, tmp_path: Path) -> None:
@@ -251,14 +193,22 @@ def test_links_out_of_a_folder_are_followed_only_on_request(picture: Path, tmp_p
     assert [Path(record["image"]).name for record in followed.records] == ["link.png", "own.png"]
 
 
-def test_a_picture_without_permission_is_one_line(
-    picture: Path, no_model: None, monkeypatch: pytest.MonkeyPatch
+def test_a_picture_without_permission_fails_alone(
+    pictures: Callable[..., list[Path]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def deny(*_: object) -> int:  # root may read everything: the system's answer is played
-        raise PermissionError(13, "Permission denied")
+    first, second = pictures(2)
+    original = files.os.open
+
+    def deny(path: Any, *how: Any) -> int:  # root may read everything: the system's answer is played
+        if str(path) == str(first):
+            raise PermissionError(13, "Permission denied")
+        return original(path, *how)
 
     monkeypatch.setattr(files.os, "open", deny)
-    assert "permission denied" in vli("ask", picture, ASKED).refusal(4)
+    assert "permission denied" in vli("ask", first, ASKED).refusal(4)
+    result = vli("ask", first, second, ASKED)
+    assert result.exit_code == 3
+    assert [record.get("code") for record in result.records] == ["image_permission", None]
 
 
 def test_a_picture_that_vanishes_during_the_run_fails_alone(
@@ -284,6 +234,14 @@ def test_a_picture_named_twice_is_read_once_and_said(picture: Path, num_seen: li
     assert result.stdout == vli("ask", picture, ASKED).stdout
     assert num_seen == [1, 1]
     assert result.lines == ["notice: 1 skipped: named twice"]
+
+
+def test_copies_of_a_picture_get_the_same_record(picture: Path) -> None:
+    copies = [Path(shutil.copy(picture, picture.with_name(f"copy-{number}.png"))) for number in range(3)]
+    records = vli("optimize", ASKED, picture, *copies).records
+    for record in records:
+        record.pop("id"), record.pop("image")
+    assert records == [records[0]] * 4
 
 
 @pytest.fixture

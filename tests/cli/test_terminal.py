@@ -18,13 +18,13 @@ Writes = Callable[[str], None]
 
 # What is typed or written, what a terminal shows of it, and its JSON.
 ESCAPED = {
-    "T07_override": ("\u202egnp.exe", r"\u202egnp.exe", rb"\u202egnp.exe"),
-    "T07_isolate": ("a\u2066b\u2069", r"a\u2066b\u2069", rb"a\u2066b\u2069"),
-    "T15_clear": ("a\x1b[2Jb", r"a\x1b[2Jb", rb"a\u001b[2Jb"),
-    "T15_title": ("\x1b]0;title\x07", r"\x1b]0;title\x07", rb"\u001b]0;title\u0007"),
-    "T15_c1": ("a\x9b31mb\x7f", r"a\x9b31mb\x7f", rb"a\u009b31mb\u007f"),
-    "T15_return": ("good\rbad", r"good\rbad", rb"good\rbad"),
-    "T22_script": ("<script>\x1b[31m", r"<script>\x1b[31m", rb"<script>\u001b[31m"),
+    "override": ("\u202egnp.exe", r"\u202egnp.exe", rb"\u202egnp.exe"),
+    "isolate": ("a\u2066b\u2069", r"a\u2066b\u2069", rb"a\u2066b\u2069"),
+    "clear": ("a\x1b[2Jb", r"a\x1b[2Jb", rb"a\u001b[2Jb"),
+    "title": ("\x1b]0;title\x07", r"\x1b]0;title\x07", rb"\u001b]0;title\u0007"),
+    "c1": ("a\x9b31mb\x7f", r"a\x9b31mb\x7f", rb"a\u009b31mb\u007f"),
+    "return": ("good\rbad", r"good\rbad", rb"good\rbad"),
+    "script": ("<script>\x1b[31m", r"<script>\x1b[31m", rb"<script>\u001b[31m"),
 }
 escaped = pytest.mark.parametrize(("text", "shown", "in_json"), ESCAPED.values(), ids=ESCAPED.keys())
 

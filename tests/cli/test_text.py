@@ -55,8 +55,9 @@ def test_a_text_that_shows_nothing_is_refused(picture: Path, command: Command, t
     assert "it is empty or blank" in vli(*command(picture, text)).refusal(4)
 
 
-def test_blank_questions_of_a_file_are_failed_items(ask_file: AskFile) -> None:
-    assert_one_item_failed(ask_file("\u200b "), "text_empty")
+@pytest.mark.parametrize(("text", "code"), [("", "bad_field"), (" \n", "text_empty"), ("\u200b ", "text_empty")])
+def test_blank_questions_of_a_file_are_failed_items(ask_file: AskFile, text: str, code: str) -> None:
+    assert_one_item_failed(ask_file(text), code)
 
 
 @pytest.mark.parametrize("kind", ["t5", "llama"])
@@ -123,11 +124,11 @@ def test_lone_surrogates_of_a_file_are_failed_items(ask_file: AskFile) -> None:
 
 
 KEPT = {
-    "T07_directions": "\u202eabc\u202c \u2066def\u2069",
-    "T08_families_and_accents": "👩‍👩‍👧 e" + "\u0301" * 500,
-    "T16_line_ends": " a\r\nb\rc\td\ne ",
-    "T17_dashes": "-x --seed",
-    "T18_scripts": "было ли это? 这是什么 هل هذا",
+    "directions": "\u202eabc\u202c \u2066def\u2069",
+    "families_and_accents": "👩‍👩‍👧 e" + "\u0301" * 500,
+    "line_ends": " a\r\nb\rc\td\ne ",
+    "dashes": "-x --seed",
+    "scripts": "было ли это? 这是什么 هل هذا",
 }
 
 

@@ -8,7 +8,7 @@ import typer
 
 from vlinstruct.cli.command import takes
 from vlinstruct.cli.options import PrintOptions
-from vlinstruct.cli.terminal import show, show_record
+from vlinstruct.cli.terminal import show_record, show_report
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,7 +42,7 @@ def backbones(
         if printing.as_json:
             show_record(record)
         else:
-            show(_line(record))
+            show_report(_line(record))
 
 
 def _record(backbone: Backbone) -> dict[str, object]:
@@ -68,7 +68,7 @@ def _line(record: dict[str, object]) -> str:
 
 def _show_plan(plan: MemoryPlan, as_json: bool) -> None:
     if not as_json:
-        show("\n".join(_plan_lines(plan)))
+        show_report("\n".join(_plan_lines(plan)))
         return
     from dataclasses import asdict
 

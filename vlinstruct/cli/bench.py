@@ -9,7 +9,7 @@ import typer
 
 from vlinstruct.cli.command import MODEL, takes
 from vlinstruct.cli.options import BackboneOption, DeviceOption, Dtype, OfflineOption, PrintOptions
-from vlinstruct.cli.terminal import show, show_record
+from vlinstruct.cli.terminal import show_record, show_report
 from vlinstruct.errors import UsageError
 
 _COLD_RUNS = 3
@@ -112,6 +112,6 @@ def bench(
     if printing.as_json:
         show_record(measurement.record)
     else:
-        show(measurement.table)
+        show_report(measurement.table)
     if plot is not None:
         save_plot(measurement.comparisons, plot)

@@ -17,7 +17,7 @@ import typer
 
 from vlinstruct.cli.command import MODEL, takes
 from vlinstruct.cli.options import BackboneOption, CommonOptions, DeviceOption, Dtype
-from vlinstruct.cli.terminal import Talk, show, show_record
+from vlinstruct.cli.terminal import Talk, show_record, show_report
 
 if TYPE_CHECKING:
     from vlinstruct.doctor.diagnosis import Diagnosis
@@ -69,7 +69,7 @@ def doctor(
     if common.as_json:
         show_record(_record(diagnosis))
     else:
-        show("\n".join(_report(diagnosis)))
+        show_report("\n".join(_report(diagnosis)))
     error = diagnosis.error()
     if error is not None:
         raise error

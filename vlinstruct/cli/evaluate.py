@@ -19,7 +19,7 @@ from vlinstruct.cli.options import (
     ImageSizeOption,
     QuantizeOption,
 )
-from vlinstruct.cli.terminal import Talk, progress, show
+from vlinstruct.cli.terminal import Talk, progress, show_report
 from vlinstruct.errors import BatchError
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def evaluate(
         if common.as_json:
             show_json(evaluation.as_record())
         else:
-            show(str(evaluation))
+            show_report(str(evaluation))
         if evaluation.differences is not None:
             show_differences(evaluation, common.as_json)
 

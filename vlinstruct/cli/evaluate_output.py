@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from vlinstruct.cli.terminal import show, show_record
+from vlinstruct.cli.terminal import show_record, show_report
 from vlinstruct.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def show_list(names: Sequence[str], as_json: bool) -> None:
             f"  files       {' or: '.join(', '.join(form) for form in benchmark.forms)}",
             f"  hub         {benchmark.hub}",
         ]
-    show("\n".join([*lines, _MINI_LINE]))
+    show_report("\n".join([*lines, _MINI_LINE]))
 
 
 def _listing_record(benchmark: Benchmark) -> dict[str, Any]:
@@ -109,7 +109,7 @@ def show_checked(names: Sequence[str], reading: BenchmarkOptions, as_json: bool)
         else:
             depth = "all read whole" if reading.decode else "some headers read (--decode reads pictures whole)"
             good = f"nothing is wrong: {report.num_items:,} items, {report.num_pictures:,} pictures, {depth}"
-            show("\n".join(f"{report.name}: {line}" for line in report.problems or [good]))
+            show_report("\n".join(f"{report.name}: {line}" for line in report.problems or [good]))
     if num_wrong:
         raise DataError(
             f"{num_wrong} of {len(benchmarks)} benchmarks have problems in their data", advice="See stdout."
@@ -126,7 +126,7 @@ def show_differences(evaluation: Evaluation, as_json: bool) -> None:
         head = {"schema": "vlinstruct.evaluation_differences/1", "id": other_run, "status": "ok"}
         show_json({**head, **asdict(differences)})
     else:
-        show("\n".join(["", *as_lines(differences, other_run)]))
+        show_report("\n".join(["", *as_lines(differences, other_run)]))
 
 
 def show_json(record: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ import typer
 
 from vlinstruct.cli.command import INPUT
 from vlinstruct.cli.options import ColumnsOption
-from vlinstruct.cli.terminal import Talk, show, show_record
+from vlinstruct.cli.terminal import Talk, show_record, show_report
 from vlinstruct.errors import DataError, UsageError, shortened
 
 if TYPE_CHECKING:
@@ -109,9 +109,9 @@ class TrainingDataOptions:
                 for record in _records(report):
                     show_record(record)
             elif report.problems:
-                show("\n".join(_problem_lines(report, root_option)))
+                show_report("\n".join(_problem_lines(report, root_option)))
             else:
-                show(f"nothing is wrong with {path}: {self._described(report)}")
+                show_report(f"nothing is wrong with {path}: {self._described(report)}")
             if report.problems:
                 bad.append(f"{_counted(len(report.problems), 'problem')} in {path}")
         if bad:

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Self
 
-from vlinstruct.cli.terminal import Talk, show, show_record
+from vlinstruct.cli.terminal import Talk, show, show_record, show_report
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -158,7 +158,7 @@ def show_plan(plan: Plan, *, as_json: bool) -> None:
     lines += [f"            and the activations of {plan.num_rows} samples at once"]
     lines += [f"disk        {plan.features_bytes / 1e6:,.1f} MB of frozen features"]
     lines += [f"            {plan.checkpoint_bytes / 1e6:,.1f} MB per checkpoint, two are kept"]
-    show("\n".join(lines))
+    show_report("\n".join(lines))
 
 
 def _grouped(learning: Mapping[str, int]) -> list[str]:

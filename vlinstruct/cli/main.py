@@ -151,7 +151,8 @@ def _report(error: Exception) -> int:
     if hasattr(error, "format_message"):  # Typer's usage errors; their classes are vendored and private
         return _report_usage(error)
     if is_out_of_memory(error):
-        say("error", "out of memory. Use a smaller --backbone or --batch-size, or another --device.")
+        # No option is named: chat has no batches, and convert no device.
+        say("error", "out of memory. Use a smaller model or smaller batches, or another device.")
         return ResourceError.exit_code
     if is_out_of_files(error):
         say("error", "too many files are open. Raise the limit (ulimit -n).")

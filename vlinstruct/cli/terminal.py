@@ -1,7 +1,7 @@
 """What goes to the terminal: data to stdout, talk to stderr, nothing that could move a cursor.
 
 A model's answer and a file's name come from strangers: an escape sequence in them, shown raw on a terminal, could hide
-or rewrite what stands there. A pipe gets the bytes as they are.
+or rewrite what stands there. A pipe gets answers as they are, and reports (doctor's, evaluate's tables) escaped.
 """
 
 from __future__ import annotations
@@ -38,6 +38,15 @@ def show(text: str) -> None:
     except OSError as error:
         why = os.strerror(error.errno or 0)
         raise ResourceError.at("cannot write output", "stdout", why, "Free some space") from error
+
+
+def show_report(text: str) -> None:
+    """Writes what is for people, not for programs: escaped in a pipe, too, since it is read in a pager or a log.
+
+    Raises:
+        ResourceError, BrokenPipeError: as `show`.
+    """
+    show(printable(text, keep="\n\t"))
 
 
 def show_piece(text: str) -> None:

@@ -309,7 +309,14 @@ def _job(
         require_pictures(of_set, limits=limits, num_skipped=checked.skip_images, advice=advice)
     where = str(compute_device(devices.device(device)))  # named, so that nothing is spread: what learns is on one
     identity = identity or find(backbone, offline=offline)
-    backend = load_backend(identity, device=where, dtype=dtype, image_size=checked.image_size, offline=offline)
+    try:
+        backend = load_backend(identity, device=where, dtype=dtype, image_size=checked.image_size, offline=offline)
+    except ResourceError as error:
+        if "--quantize" not in error.advice:
+            raise
+        # finetune has no such option.
+        advice = "Use --dtype bfloat16, a smaller --backbone or another --device"
+        raise ResourceError(error.problem, advice=advice, code=error.code) from error
     return Job(
         backend=backend,
         samples=samples,

@@ -9,6 +9,7 @@ import random
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -19,7 +20,7 @@ from PIL import Image
 
 from vlinstruct.backends.instructblip.backend import InstructBlipBackend
 from vlinstruct.backends.instructblip.network import InstructBlip
-from vlinstruct.errors import ImageError, InputError, ScoreError, TextError, UsageError
+from vlinstruct.errors import ImageError, InputError, ScoreError, TextError, UsageError, VlinstructError
 from vlinstruct.integrations.lmms_eval.requests import Document, question
 from vlinstruct.integrations.lmms_eval.settings import Settings
 from vlinstruct.settings import GenerationSettings, OptimizationSettings
@@ -268,6 +269,34 @@ def test_a_damaged_picture_of_a_data_set_is_named(make: Make, tmp_path: Path) ->
         pytest.raises(ImageError, match=r"document 0 of task toy.*truncated image"),
     ):
         make(documents).generate_until(harness.generate(documents, visuals=lambda doc: [picture]))
+
+
+def cut_off(image: Image.Image) -> bytes:
+    stream = BytesIO()
+    image.save(stream, "JPEG")
+    return stream.getvalue()[:-300]
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [cut_off(Image.effect_noise((64, 64), 80)), b"<html>404</html>", "https://example.org/a.png"],
+    ids=["cut off", "web page", "url"],
+)
+def test_a_picture_that_cannot_be_read_is_answered_with_advice_that_lmms_eval_can_follow(picture: object) -> None:
+    with pytest.raises(ImageError) as refused:
+        question(Document(task="toy", split="test", number=0), [picture], "what?")
+    assert "(document 0 of task toy)" in refused.value.message or "URL" in refused.value.message
+    assert refused.value.message.endswith(". Replace the picture in the data set, or leave the task out")
+    assert "--" not in refused.value.message
+
+
+def test_a_device_that_is_not_there_is_answered_in_model_args(
+    plugin: ModuleType, tiny_folders: dict[str, Path]
+) -> None:
+    with pytest.raises(VlinstructError) as refused:
+        plugin.Simple(pretrained=str(tiny_folders["t5"]), device="cuda:99")
+    assert "device=cpu" in refused.value.message
+    assert "--" not in refused.value.message
 
 
 def test_a_blank_question_is_named(make: Make) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from vlinstruct.errors import UsageError
+from vlinstruct.errors import ResourceError, UsageError
 from vlinstruct.integrations.lmms_eval import settings as plugin_settings
-from vlinstruct.integrations.lmms_eval.settings import Generation, Settings, read_generation
+from vlinstruct.integrations.lmms_eval.settings import Generation, Settings, read_generation, reworded
 from vlinstruct.settings import GenerationSettings
 
 DEFAULT = GenerationSettings(max_new_tokens=64, seed=5)
@@ -112,3 +112,26 @@ def test_more_tokens_than_are_ever_written_are_clamped_and_said_once(caplog: pyt
         generation = read_generation({"max_new_tokens": 49_152}, GenerationSettings())
         assert generation.settings.max_new_tokens == 4096
     assert [record.getMessage() for record in caplog.records] == ["max_new_tokens is 49152: at most 4096 are written"]
+
+
+@pytest.mark.parametrize(
+    ("advice", "said"),
+    [
+        (
+            "Use --dtype bfloat16 (4.2 GB) or --quantize 8bit (2.1 GB)",
+            "Use dtype=bfloat16 (4.2 GB) or quantize=8bit (2.1 GB)",
+        ),
+        ("Use --quantize 4bit, or a smaller --backbone", "Use quantize=4bit, or a smaller pretrained"),
+        ("Connect, or use --backbone mini", "Connect, or use pretrained=mini"),
+        ("Log in", "Log in"),
+    ],
+)
+def test_advice_names_model_args_in_place_of_our_options(advice: str, said: str) -> None:
+    error = reworded(ResourceError("--dtype is too narrow", advice=advice, code="out_of_memory"))
+    assert (type(error), error.problem, error.advice, error.code) == (
+        ResourceError,
+        "dtype is too narrow",
+        said,
+        "out_of_memory",
+    )
+    assert reworded(error, of="document 7").problem == "document 7: dtype is too narrow"

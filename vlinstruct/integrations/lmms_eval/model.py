@@ -19,7 +19,7 @@ from lmms_eval.api.model import lmms
 from tqdm import tqdm
 
 from vlinstruct.backend import Seen
-from vlinstruct.errors import ScoreError
+from vlinstruct.errors import ScoreError, VlinstructError
 from vlinstruct.instruction.judge import Answering
 from vlinstruct.integrations.lmms_eval.ranking import Loss, rank
 from vlinstruct.integrations.lmms_eval.requests import (
@@ -32,7 +32,7 @@ from vlinstruct.integrations.lmms_eval.requests import (
     question,
     request_of,
 )
-from vlinstruct.integrations.lmms_eval.settings import Generation, Settings, cut
+from vlinstruct.integrations.lmms_eval.settings import Generation, Settings, cut, reworded
 from vlinstruct.model import load
 from vlinstruct.training.devices import launched
 from vlinstruct.values import Failed
@@ -76,15 +76,18 @@ class Simple(lmms):  # type: ignore[misc]
         self.settings = Settings.read(model_args)
         # lmms-eval gives each process its share of the requests; all that is ours is to compute on a GPU of our own.
         device = self._join_processes() or self.settings.device
-        self.pipeline = load(
-            self.settings.pretrained or None,
-            adapter=self.settings.adapter or None,
-            device=device,
-            dtype=self.settings.dtype,
-            quantize=self.settings.quantization,
-            image_size=self.settings.image_size or None,
-            offline=self.settings.offline,
-        )
+        try:
+            self.pipeline = load(
+                self.settings.pretrained or None,
+                adapter=self.settings.adapter or None,
+                device=device,
+                dtype=self.settings.dtype,
+                quantize=self.settings.quantization,
+                image_size=self.settings.image_size or None,
+                offline=self.settings.offline,
+            )
+        except VlinstructError as error:
+            raise reworded(error) from error.__cause__
 
     @property
     def device(self) -> torch.device:
@@ -247,6 +250,5 @@ class Chat(Simple):
 def _good(outcome: T | Failed, document: Document) -> T:
     """Returns an outcome, or raises its error with the document's name."""
     if isinstance(outcome, Failed):
-        error = outcome.error
-        raise type(error)(f"{document}: {error.problem}", advice=error.advice, code=error.code)
+        raise reworded(outcome.error, of=document)
     return outcome

@@ -14,7 +14,7 @@ from typing import Any
 
 from PIL import Image
 
-from vlinstruct.errors import InputError
+from vlinstruct.errors import ImageError, InputError
 from vlinstruct.integrations.lmms_eval.settings import Generation, read_generation
 from vlinstruct.media.images import PICTURE_TYPES, read_image
 from vlinstruct.settings import GenerationSettings
@@ -106,7 +106,12 @@ def _only_picture(document: Document, visuals: object) -> Image.Image:
     if not isinstance(picture, PICTURE_TYPES):
         why = f"it has a {type(picture).__name__} where its picture should be"
         raise InputError.at("cannot ask", document, why, "Leave the task out", code="no_picture")
-    return read_image(picture, name=str(document))  # a data set's is decoded here, so that damage shows only now
+    try:
+        return read_image(picture, name=str(document))  # a data set's is decoded here, so that damage shows only now
+    except ImageError as error:
+        # What the command line advises is of a file and its own options: lmms-eval has neither.
+        advice = "Replace the picture in the data set, or leave the task out"
+        raise ImageError(error.problem, advice=advice, code=error.code) from error.__cause__
 
 
 @dataclass(frozen=True, kw_only=True)

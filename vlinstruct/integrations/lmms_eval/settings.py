@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cache
-from typing import Any, Self, cast
+from typing import Any, Self, TypeVar, cast
 
-from vlinstruct.errors import UsageError
+from vlinstruct.errors import UsageError, VlinstructError
 from vlinstruct.settings import MAX_NEW_TOKENS, GenerationSettings, OptimizationSettings, Quantization, Select
 
 logger = logging.getLogger(__name__)
+
+E = TypeVar("E", bound=VlinstructError)
 
 _MAX_BATCH_SIZE = 1024
 _WHAT = "cannot use --model_args"
@@ -26,6 +29,31 @@ _NUMBERS = ("length_penalty", "repetition_penalty")
 _OF_SAMPLING = ("temperature", "top_p")
 # Tasks are written for many models: what we do not have is named in the log, and ends no run.
 _GENERATION_KWARGS = frozenset({*_COUNTS, *_NUMBERS, *_OF_SAMPLING, "do_sample", "until"})
+# What errors advise of our own command line, with the value where one stands behind it.
+_OPTION = re.compile(
+    r"--(backbone|adapter|device|dtype|quantize|offline)\b(?: (mini|cpu|float32|bfloat16|float16|8bit|4bit)\b)?"
+)
+
+
+def reworded(error: E, *, of: object = None) -> E:
+    """Returns an error whose advice names `--model_args` where our command line has options, and its document.
+
+    Args:
+        error: as the package raised it.
+        of: what it is about; None where it says that itself.
+
+    >>> reworded(UsageError("too large", advice="Use --dtype bfloat16, or a smaller --backbone")).message
+    'too large. Use dtype=bfloat16, or a smaller pretrained'
+    """
+    problem, advice = (_OPTION.sub(_as_model_arg, text) for text in (error.problem, error.advice))
+    head = "" if of is None else f"{of}: "
+    return type(error)(head + problem, advice=advice, code=error.code).with_traceback(error.__traceback__)
+
+
+def _as_model_arg(option: re.Match[str]) -> str:
+    name, value = option.groups()
+    name = "pretrained" if name == "backbone" else name
+    return name if value is None else f"{name}={value}"
 
 
 @dataclass(frozen=True, kw_only=True)
