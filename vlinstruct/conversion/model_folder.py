@@ -37,7 +37,7 @@ from vlinstruct.conversion.weights import (
     whole,
 )
 from vlinstruct.errors import CheckpointError, ResourceError
-from vlinstruct.files import read_json_object
+from vlinstruct.files import leads_out, read_json_object
 from vlinstruct.weights.safetensors_files import INDEX_FILE, header, shards, tensors
 
 Notify = Callable[[str], None]
@@ -168,20 +168,13 @@ def copy_others(source: Path, target: Path, *, notify: Notify) -> None:
     paths = [path for place in places for path in sorted(place.iterdir()) if not path.name.startswith(".")]
     others = [path for path in paths if path.name not in replaced and path.name != _QFORMER_TOKENIZER]
     taken = [path for path in others if path.is_file() and any(path.match(pattern) for pattern in _COPIED)]
-    copied = [path for path in taken if _stays_inside(path, source)]
+    copied = [path for path in taken if not leads_out(path, source)]
     for path in copied:
         (target / path.relative_to(source)).parent.mkdir(exist_ok=True)
         shutil.copyfile(path, target / path.relative_to(source))
     if len(copied) < len(others):
         names = [str(path.relative_to(source)) for path in others if path not in copied]
         notify(f"{source.name}: {len(names)} files are not copied: {listed(names)}")
-
-
-def _stays_inside(path: Path, folder: Path) -> bool:
-    """Says whether a file lies in its folder, also through links, or in the hub cache that the folder belongs to."""
-    real, root = path.resolve(), folder.resolve()
-    blobs = root.parent.parent / "blobs"  # a snapshot's files are links to it
-    return real.is_relative_to(root) or (root.parent.name == "snapshots" and real.is_relative_to(blobs))
 
 
 def write_model_folder(
