@@ -78,7 +78,9 @@ def data_file(path: PathLike) -> str:
     for path in [*paths, *(os.path.join(folder, name) for name in tables)]:
         if leads_out(path, folder):  # the folder may be a stranger's
             why = "it is a link that leads out of the folder"
-            raise DataError.at("cannot read data", path, why, "Copy it there, or name the file itself", code="data_outside")
+            raise DataError.at(
+                "cannot read data", path, why, "Copy it there, or name the file itself", code="data_outside"
+            )
     if paths:
         return paths[0]
     if not tables:

@@ -320,7 +320,7 @@ def test_paths_that_lead_out_can_be_allowed(tmp_path: Path) -> None:
 def test_links_that_lead_out_can_be_allowed(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path.parent)
     record = {**FORMS["question"], "image": "link/x.png"}
-    with pytest.raises(DataError, match="behind a link.*--allow-outside"):
+    with pytest.raises(DataError, match=r"behind a link.*--allow-outside"):
         read(tmp_path, record)
     (sample,), _ = read(tmp_path, record, allow_outside=True)
     assert sample.image == tmp_path / "link" / "x.png"
