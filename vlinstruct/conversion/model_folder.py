@@ -38,6 +38,7 @@ from vlinstruct.conversion.weights import (
 )
 from vlinstruct.errors import CheckpointError, ResourceError
 from vlinstruct.files import leads_out, read_json_object
+from vlinstruct.weights.hub import refuse_code
 from vlinstruct.weights.safetensors_files import INDEX_FILE, header, shards, tensors
 
 Notify = Callable[[str], None]
@@ -232,6 +233,7 @@ def convert_folder(source: Path, writing: Writing) -> Written:
         ResourceError: the disk is full or not writable.
     """
     writing.require_target()
+    refuse_code(source, str(source))
     values = read_json_object(source / "config.json")
     config = InstructBlipConfig.from_dict(values)
     return write_model_folder(
