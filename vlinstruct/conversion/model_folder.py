@@ -39,12 +39,11 @@ from vlinstruct.conversion.weights import (
 from vlinstruct.errors import CheckpointError, ResourceError
 from vlinstruct.files import leads_out, read_json_object
 from vlinstruct.weights.hub import refuse_code
-from vlinstruct.weights.safetensors_files import INDEX_FILE, header, shards, tensors
+from vlinstruct.weights.safetensors_files import INDEX_FILE, shards, tensors
 
 Notify = Callable[[str], None]
 """Is told what a user should know: what was ignored, left out or made up, with its count."""
 
-_MAX_TENSORS = 20_000  # the largest of this family has 1,400
 _GB = 10**9
 _QFORMER_TOKENIZER = "qformer_tokenizer"
 LANGUAGE_MODEL = "language_model."  # what its tensors' names begin with
@@ -128,8 +127,6 @@ def stored_weights(folder: Path, notify: Notify, *, prefix: str = "") -> dict[st
     left_out: list[str] = []
     copies: dict[str, Tensor] = {}
     for path in shards(folder):
-        if len(header(path)) > _MAX_TENSORS:
-            raise CheckpointError(f"{path} has {len(header(path))} tensors: no model of this family has so many.")
         for name, tensor in tensors(path):
             if prefix + name in weights:
                 raise CheckpointError(

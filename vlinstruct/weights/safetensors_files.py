@@ -30,6 +30,7 @@ _OTHER_FORMATS: Mapping[str, str] = {
     ".onnx": "ONNX",
 }
 _MAX_HEADER_BYTES = 100_000_000  # safetensors' own limit
+_MAX_TENSORS = 20_000  # the largest model of this family has 1,400; 200,000 of no size would take 10 s
 
 
 def shards(folder: Path) -> list[Path]:
@@ -63,11 +64,12 @@ def tensors(path: Path, device: str = "cpu") -> Iterator[tuple[str, Tensor]]:
     """Yields the names and tensors of one file; on the CPU they are views of the mapped file.
 
     Raises:
-        CheckpointError: the file is damaged or no safetensors file.
+        CheckpointError: the file is damaged or no safetensors file, or what `header` refuses.
     """
     from safetensors import SafetensorError, safe_open
 
     try:
+        header(path)
         with safe_open(path, framework="pt", device=device) as file:
             for name in file.keys():  # noqa: SIM118 (no mapping, it has nothing but keys())
                 yield name, file.get_tensor(name)
@@ -97,7 +99,7 @@ def header(path: Path) -> dict[str, Any]:
     """Reads a file's header without its tensors.
 
     Raises:
-        CheckpointError: the file is damaged or no safetensors file, or names a tensor twice.
+        CheckpointError: the file is damaged or no safetensors file, names a tensor twice, or far more than models have.
     """
 
     # JSON takes a name twice, and which of the two a reader keeps is its own affair.
@@ -117,6 +119,8 @@ def header(path: Path) -> dict[str, Any]:
         values = None
     if not isinstance(values, dict):
         raise CheckpointError(f"{path} is {_what_is_wrong(path)}", advice="Download or copy it again.")
+    if len(values) > _MAX_TENSORS:
+        raise CheckpointError(f"{path} has {len(values):,} tensors: no model of this family has so many.")
     return values
 
 
