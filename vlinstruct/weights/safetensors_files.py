@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -113,15 +114,26 @@ def header(path: Path) -> dict[str, Any]:
     with path.open("rb") as file:
         size = int.from_bytes(file.read(8), "little")
         content = file.read(size) if 0 < size <= _MAX_HEADER_BYTES else b""
+        file_bytes = os.fstat(file.fileno()).st_size
     try:
         values = json.loads(content, object_pairs_hook=unique)
     except (ValueError, RecursionError):
         values = None
-    if not isinstance(values, dict):
+    if not isinstance(values, dict) or not all(
+        _fits(entry, file_bytes) for name, entry in values.items() if name != "__metadata__"
+    ):
         raise CheckpointError(f"{path} is {_what_is_wrong(path)}", advice="Download or copy it again.")
     if len(values) > _MAX_TENSORS:
         raise CheckpointError(f"{path} has {len(values):,} tensors: no model of this family has so many.")
     return values
+
+
+def _fits(entry: object, file_bytes: int) -> bool:
+    """Says whether a tensor has a shape, of no more numbers than its file has bits: who counts memory believes it."""
+    shape = entry.get("shape") if isinstance(entry, dict) else None
+    if not isinstance(shape, list) or not all(isinstance(size, int) and size >= 0 for size in shape):
+        return False
+    return math.prod(shape) <= file_bytes * 8
 
 
 def write_tensors(values: Mapping[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
