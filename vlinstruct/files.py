@@ -250,6 +250,27 @@ def _lock_holder(stream: BinaryIO) -> str:
     return f"process {pids[0]}" if pids and pids[0].isdigit() and pids[0] != "0" else "another process"
 
 
+def leads_out(path: PathLike, folder: PathLike) -> bool:
+    """Says whether a path in a folder means a file elsewhere, through a link; the folder itself may be a link.
+
+    The files of a snapshot in the hub's cache are links to its blobs, which count as inside.
+
+    Args:
+        path: begins with the folder, and has no `..` behind it.
+        folder: what it is to stay in.
+    """
+    try:
+        real = os.path.realpath(path)
+    except ValueError:  # a lone surrogate: no file has such a name, and reading it says so
+        return False
+    if real == os.path.abspath(path):  # mostly there is no link at all, and one look per file is enough
+        return False
+    root = Path(os.path.realpath(folder))
+    snapshot = next((place for place in (root, *root.parents) if place.parent.name == "snapshots"), None)
+    inside = [root] if snapshot is None else [root, snapshot.parent.parent / "blobs"]
+    return not any(Path(real).is_relative_to(place) for place in inside)
+
+
 def file_sha256(path: PathLike, *, kind: Kind) -> str:
     """Returns a file's SHA-256 as hex digits.
 

@@ -99,6 +99,13 @@ def test_code_and_pickles_are_never_copied(source: Path, target: Path) -> None:
     assert not {path.name for path in target.iterdir()} & {"model.py", "pytorch_model.bin", ".hidden"}
 
 
+def test_a_folder_whose_settings_name_code_is_refused(source: Path, target: Path) -> None:
+    (source / "generation_config.json").write_text(json.dumps({"auto_map": {"AutoModel": "evil.Model"}}))
+    with pytest.raises(CheckpointError, match="asks for code of its own"):
+        convert_folder(source, Writing(target=target))
+    assert not target.exists()
+
+
 def test_a_folder_can_be_replaced_by_itself(source: Path) -> None:
     before = weights(source)
     with pytest.raises(InputError, match="it exists"):

@@ -366,7 +366,7 @@ def test_a_name_that_a_safetensors_header_has_twice_is_refused(made: LavisFiles,
 def test_far_more_tensors_than_any_model_are_refused(made: LavisFiles, target: Path) -> None:
     header = json.dumps({str(n): {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for n in range(20_001)})
     (made.language_model / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header.encode())
-    assert "has 20001 tensors" in refusal(made, target)
+    assert "has 20,001 tensors" in refusal(made, target)
 
 
 def test_a_name_that_lavis_does_not_have_stays_as_it_is() -> None:

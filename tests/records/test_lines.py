@@ -138,6 +138,67 @@ def test_what_is_checked_is_what_is_opened(items_file, tmp_path):
     assert read_items(items_file('{"image": "link/../x.png", "question": "q"}'))[0].image == tmp_path / "x.png"
 
 
+@pytest.mark.parametrize("link", ["folder", "folder/deeper", "b.png"])
+def test_a_link_that_leads_out_needs_allow_outside(link, bad_line, items_file, tmp_path):
+    place = tmp_path / link
+    place.parent.mkdir(exist_ok=True)
+    place.symlink_to(tmp_path.parent)
+    image = link if link == "b.png" else f"{link}/secret.png"
+    line = json.dumps({"image": image, "question": "q"})
+    error = bad_line(line, "image_outside").error
+    assert "behind a link" in error.message
+    assert "--allow-outside" in error.advice
+    assert read_items(items_file(line), options=ItemOptions(allow_outside=True))[0].image == tmp_path / image
+
+
+def test_a_link_that_stays_inside_is_followed(items_file, tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    (tmp_path / "loop").symlink_to("loop")
+    lines = [json.dumps({"image": image, "question": "q"}) for image in ("link/a.png", "link/../b.png", "loop")]
+    assert [item.image for item in read_items(items_file(*lines))] == [
+        tmp_path / name for name in ("link/a.png", "b.png", "loop")
+    ]
+
+
+def test_a_folder_that_is_a_link_itself_is_no_way_out(items_file, tmp_path):
+    items_file(GOOD)
+    link = tmp_path.with_name("link_to_items")
+    link.symlink_to(tmp_path)
+    assert read_items(link / "items.jsonl")[0].image == link / "a.png"
+
+
+@pytest.mark.parametrize("folder", [".", "data/val"])
+def test_the_pictures_of_a_hub_snapshot_are_links_to_its_blobs(folder, tmp_path):
+    blobs, place = tmp_path / "datasets--a--b" / "blobs", tmp_path / "datasets--a--b" / "snapshots" / "0a1b" / folder
+    blobs.mkdir(parents=True)
+    place.mkdir(parents=True)
+    for name, content in (("metadata.jsonl", GOOD), ("a.png", "")):
+        (blobs / name).write_text(content)
+        (place / name).symlink_to(blobs / name)
+    assert read_items(place)[0].image == place / "a.png"
+    (place / "a.png").unlink()
+    (place / "a.png").symlink_to(tmp_path / "elsewhere.png")
+    assert read_items(place)[0].error.code == "image_outside"
+
+
+@pytest.mark.parametrize("name", ["metadata.jsonl", "metadata.csv", "train.parquet", "train-00000-of-00001.parquet"])
+def test_a_folders_own_records_are_no_link_out_of_it(name, tmp_path, refused):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "elsewhere").write_text("root:x:0:0")
+    (tmp_path / "data" / name).symlink_to(tmp_path / "elsewhere")
+    error = refused(DataError, "data_outside", read_items, tmp_path / "data")
+    assert "root:x" not in error.message
+
+
+def test_the_real_place_of_a_picture_is_looked_up_once(items_file, monkeypatch):
+    real_places = []
+    original = os.path.realpath
+    monkeypatch.setattr(os.path, "realpath", lambda path, **more: real_places.append(path) or original(path, **more))
+    items = read_items(items_file(*[json.dumps({"image": f"{n}.png", "question": "q"}) for n in range(50)]))
+    assert real_places == [item.image for item in items]
+
+
 @pytest.mark.parametrize("lines", [[""], ["", " ", "\t"]])
 def test_nothing_to_do(lines, items_file, refused):
     assert "nothing to do" in refused(DataError, "nothing_to_do", read_items, items_file(*lines)).message

@@ -210,6 +210,36 @@ def test_another_torch_is_said(backbone: Path, tmp_path: Path) -> None:
     assert "it began with torch 2.9.0" in notice
 
 
+def test_another_device_is_said_and_another_type_or_other_weights_are_refused_by_name(
+    backbone: Path, tmp_path: Path
+) -> None:
+    train(backbone, tmp_path / "a", stop_after=2)
+    (checkpoint,) = (tmp_path / "a" / "checkpoints").glob("step-*")
+    for facts, words in (
+        ({"dtype": "bfloat16"}, "dtype was bfloat16, is float32"),
+        ({"weights": "others", "data": "0"}, "the model had other weights"),
+        ({"weights": "w", "data": "0"}, "data was changed since then"),
+    ):
+        rewrite_facts(checkpoint, **{"dtype": "float32", **facts})
+        with pytest.raises(InputError, match=words) as caught:
+            train(backbone, tmp_path / "a", resume=True)
+        assert caught.value.message.count(" was ") <= 1, "the data are not blamed for what the model is"
+    train(backbone, tmp_path / "b", stop_after=2)
+    (checkpoint,) = (tmp_path / "b" / "checkpoints").glob("step-*")
+    rewrite_facts(checkpoint, device="cuda")
+    (notice,) = train(backbone, tmp_path / "b", resume=True)
+    assert "it began on cuda, this is cpu" in notice
+
+
+def test_a_checkpoint_that_does_not_say_type_weights_and_device_is_gone_on_with(backbone: Path, tmp_path: Path) -> None:
+    train(backbone, tmp_path, stop_after=2)
+    (checkpoint,) = (tmp_path / "checkpoints").glob("step-*")
+    facts = json.loads((checkpoint / "state.json").read_text())["facts"]
+    old = {name: value for name, value in facts.items() if name not in ("dtype", "weights", "device")}
+    rewrite_state(checkpoint, facts=old)
+    assert train(backbone, tmp_path, resume=True) == []
+
+
 def rewrite_facts(checkpoint: Path, **facts: Any) -> dict[str, Any]:
     """Changes facts of a checkpoint, checksum included."""
     state = json.loads((checkpoint / "state.json").read_text())

@@ -27,6 +27,7 @@ from vlinstruct.training.frontier import Frontier, frontier, unfreeze
 from vlinstruct.training.job import Progress
 from vlinstruct.training.schedule import epoch_batches
 from vlinstruct.training.settings import TrainingSettings
+from vlinstruct.training.state import newest_state, save_state
 from vlinstruct.training.train import plan_training
 from vlinstruct.training.train import train as run_training
 
@@ -135,6 +136,35 @@ def test_a_damaged_checkpoint_is_passed_over_and_said(whole: tuple[Path, Path, P
     (notice,) = train(backbone, tmp_path, data, resume=True)
     assert "step-00000007 is damaged" in notice
     assert result(tmp_path) == result(adapter)
+
+
+def test_a_link_in_the_place_of_a_checkpoint_stops_no_saving(whole: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    state, _ = newest_state(whole[1] / "checkpoints")
+    assert state is not None
+    folder, elsewhere = tmp_path / "checkpoints", tmp_path / "elsewhere"
+    folder.mkdir()
+    elsewhere.mkdir()
+    (elsewhere / "kept").touch()
+    for step, target in ((1, elsewhere), (2, elsewhere), (3, tmp_path / "nowhere")):
+        (folder / f"step-{step:08}").symlink_to(target)
+    for step in (2, 3):
+        save_state(folder, replace(state, step=step))
+    assert {path.name: path.is_symlink() for path in folder.iterdir()} == {
+        "step-00000002": False,
+        "step-00000003": False,
+    }
+    assert (elsewhere / "kept").exists()
+
+
+def test_a_manifest_opens_no_other_file_than_a_checkpoints_own(whole: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    checkpoint = max((whole[1] / "checkpoints").iterdir())
+    copy = shutil.copytree(checkpoint, tmp_path / "checkpoints" / checkpoint.name)
+    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest |= {"../../../secret": "0" * 64, "/etc/passwd": "0" * 64}
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    state, notices = newest_state(tmp_path / "checkpoints")
+    assert state is not None
+    assert notices == [], "a name that was looked up would have another checksum, or be missing"
 
 
 def test_nothing_but_damaged_checkpoints_is_refused(whole: tuple[Path, Path, Path], tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ class DataOptions:
     columns: ColumnsOption = None
     allow_urls: Annotated[bool, typer.Option("--allow-urls", help="Fetch pictures that --data names by URL.")] = False
     allow_outside: Annotated[
-        bool, typer.Option("--allow-outside", help="Read pictures of --data that lie outside its folder.")
+        bool, typer.Option("--allow-outside", help="Read pictures of --data outside its folder, also through links.")
     ] = False
 
     def __post_init__(self) -> None:

@@ -46,7 +46,7 @@ class TrainingDataOptions:
     ] = None
     columns: ColumnsOption = None
     allow_outside: Annotated[
-        bool, typer.Option("--allow-outside", help="Read pictures that lie outside the folder.")
+        bool, typer.Option("--allow-outside", help="Read pictures outside the folder, also through links.")
     ] = False
     skip_text_only: Annotated[bool, typer.Option("--skip-text-only", help="Leave out records without a picture.")] = (
         False

@@ -48,6 +48,7 @@ from vlinstruct.conversion.weights import (
 )
 from vlinstruct.errors import CheckpointError
 from vlinstruct.files import read_json_object
+from vlinstruct.weights.hub import refuse_code
 
 # Also ln_vision: the authors' code leaves it unfrozen, though the paper trains the projection alone.
 _TRAINED = ("projection", "ln_vision")
@@ -67,6 +68,8 @@ def merge_adapter(adapter: Path, backbone: Path, writing: Writing) -> Written:
         ResourceError: the disk is full or not writable.
     """
     writing.require_target()
+    for folder in (adapter, backbone):
+        refuse_code(folder, str(folder))
     values = read_json_object(backbone / "config.json")
     config, (facts, trained) = InstructBlipConfig.from_dict(values), read_adapter(adapter)
     require_same_architecture(facts, config, adapter)

@@ -37,13 +37,13 @@ from vlinstruct.conversion.weights import (
     whole,
 )
 from vlinstruct.errors import CheckpointError, ResourceError
-from vlinstruct.files import read_json_object
-from vlinstruct.weights.safetensors_files import INDEX_FILE, header, shards, tensors
+from vlinstruct.files import leads_out, read_json_object
+from vlinstruct.weights.hub import refuse_code
+from vlinstruct.weights.safetensors_files import INDEX_FILE, shards, tensors
 
 Notify = Callable[[str], None]
 """Is told what a user should know: what was ignored, left out or made up, with its count."""
 
-_MAX_TENSORS = 20_000  # the largest of this family has 1,400
 _GB = 10**9
 _QFORMER_TOKENIZER = "qformer_tokenizer"
 LANGUAGE_MODEL = "language_model."  # what its tensors' names begin with
@@ -127,8 +127,6 @@ def stored_weights(folder: Path, notify: Notify, *, prefix: str = "") -> dict[st
     left_out: list[str] = []
     copies: dict[str, Tensor] = {}
     for path in shards(folder):
-        if len(header(path)) > _MAX_TENSORS:
-            raise CheckpointError(f"{path} has {len(header(path))} tensors: no model of this family has so many.")
         for name, tensor in tensors(path):
             if prefix + name in weights:
                 raise CheckpointError(
@@ -168,20 +166,13 @@ def copy_others(source: Path, target: Path, *, notify: Notify) -> None:
     paths = [path for place in places for path in sorted(place.iterdir()) if not path.name.startswith(".")]
     others = [path for path in paths if path.name not in replaced and path.name != _QFORMER_TOKENIZER]
     taken = [path for path in others if path.is_file() and any(path.match(pattern) for pattern in _COPIED)]
-    copied = [path for path in taken if _stays_inside(path, source)]
+    copied = [path for path in taken if not leads_out(path, source)]
     for path in copied:
         (target / path.relative_to(source)).parent.mkdir(exist_ok=True)
         shutil.copyfile(path, target / path.relative_to(source))
     if len(copied) < len(others):
         names = [str(path.relative_to(source)) for path in others if path not in copied]
         notify(f"{source.name}: {len(names)} files are not copied: {listed(names)}")
-
-
-def _stays_inside(path: Path, folder: Path) -> bool:
-    """Says whether a file lies in its folder, also through links, or in the hub cache that the folder belongs to."""
-    real, root = path.resolve(), folder.resolve()
-    blobs = root.parent.parent / "blobs"  # a snapshot's files are links to it
-    return real.is_relative_to(root) or (root.parent.name == "snapshots" and real.is_relative_to(blobs))
 
 
 def write_model_folder(
@@ -239,6 +230,7 @@ def convert_folder(source: Path, writing: Writing) -> Written:
         ResourceError: the disk is full or not writable.
     """
     writing.require_target()
+    refuse_code(source, str(source))
     values = read_json_object(source / "config.json")
     config = InstructBlipConfig.from_dict(values)
     return write_model_folder(

@@ -111,7 +111,7 @@ JUDGED: frozenset[Select] = frozenset({"safe", "cross", "agree"})
 def _cross_faults(candidates: Sequence[Candidate], thresholds: Thresholds) -> dict[str, tuple[str, ...]]:
     """Returns every candidate's faults, an answer that does not answer the user's words among them.
 
-    Where no likelihood is known (a server that cannot score, or a score that is not finite), only the same answer passes.
+    Where no likelihood is known (a server that cannot score, a score that is not finite), only the same answer passes.
     """
     initial, *others = candidates
     faults = {initial.role: text_faults(initial, thresholds)}

@@ -17,7 +17,7 @@ from io import BufferedReader
 from itertools import islice
 
 from vlinstruct.errors import DataError, shortened
-from vlinstruct.files import PathLike, open_regular
+from vlinstruct.files import PathLike, leads_out, open_regular
 from vlinstruct.records.columns import Columns, renamed, require_columns
 from vlinstruct.records.csv_rows import csv_rows
 from vlinstruct.records.foreign import as_object, parse_document
@@ -64,7 +64,8 @@ def data_file(path: PathLike) -> str:
     """Returns what holds the records: the file itself, a folder's metadata or one table, or a folder of shards.
 
     Raises:
-        DataError: a folder without any (`nothing_to_do`), or with several that are no shards of one whole.
+        DataError: a folder without any (`nothing_to_do`), with several that are no shards of one whole, or with one
+            that is a link out of it.
     """
     folder = os.fspath(path)
     if not os.path.isdir(folder):
@@ -73,9 +74,15 @@ def data_file(path: PathLike) -> str:
     if len(paths) > 1:
         why = f"the folder holds {METADATA_FILES[0]} and {METADATA_FILES[1]}"
         raise DataError.at("cannot read data", folder, why, "Name one of them", code="two_metadata_files")
+    tables = [] if paths else _tables_in(folder)
+    for path in [*paths, *(os.path.join(folder, name) for name in tables)]:
+        if leads_out(path, folder):  # the folder may be a stranger's
+            why = "it is a link that leads out of the folder"
+            raise DataError.at(
+                "cannot read data", path, why, "Copy it there, or name the file itself", code="data_outside"
+            )
     if paths:
         return paths[0]
-    tables = _tables_in(folder)
     if not tables:
         why = f"nothing to do, the folder holds neither {METADATA_FILES[0]} nor {METADATA_FILES[1]}, and no table"
         advice = "Name one that does, or a file of JSON lines"

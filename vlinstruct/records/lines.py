@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO, ClassVar
 
 from vlinstruct.errors import DataError
-from vlinstruct.files import PathLike
+from vlinstruct.files import PathLike, leads_out
 from vlinstruct.media.fetch import Url
 from vlinstruct.media.image_formats import NoImage, identify
 from vlinstruct.records.foreign import ForeignRecord, as_object, is_unicode, is_whole, parse_strictly
@@ -32,7 +32,7 @@ class ItemOptions:
     """What a line may name as its image.
 
     Args:
-        allow_outside: accept absolute paths and paths that lead out of the images' folder.
+        allow_outside: accept paths that lead out of the images' folder, also through a link.
         allow_urls: accept http(s) URLs.
     """
 
@@ -94,10 +94,11 @@ class UserRecord(ForeignRecord):
         if "\0" in text:
             raise self.error("its image path holds a NUL character")
         inside = path_inside(root, text)
-        if inside is None and not options.allow_outside:
+        if not options.allow_outside and (inside is None or leads_out(inside, root)):
             # The file may be a stranger's: it shall not make us read whatever lies on this disk.
+            why = f"its image lies outside the image folder{', behind a link' if inside else ''}"
             advice = "Move it there, or allow it with --allow-outside"
-            raise self.error("its image lies outside the image folder", code="image_outside", advice=advice)
+            raise self.error(why, code="image_outside", advice=advice)
         return inside or Path(root, os.path.normpath(text))
 
 

@@ -91,7 +91,10 @@ def facts_of(job: Job, fingerprints: Sequence[str], planned: Plan) -> dict[str, 
         "batch_size": planned.batch_size,
         "sources": list(job.sources),
         "data": hashlib.sha256(json.dumps([*fingerprints, answers]).encode()).hexdigest()[:16],
+        "weights": job.weights,
+        "dtype": str(job.backend.dtype).removeprefix("torch."),
         "torch": version("torch"),
+        "device": job.backend.device.type,
         "split": [settings.per_device_train_batch_size, settings.gradient_accumulation_steps, planned.num_processes],
     }
 
@@ -99,16 +102,24 @@ def facts_of(job: Job, fingerprints: Sequence[str], planned: Plan) -> dict[str, 
 def _require_same(
     old_facts: Mapping[str, Any], facts: Mapping[str, Any], override: Sequence[str], progress: Progress
 ) -> None:
-    old_torch, torch = old_facts.get("torch"), facts["torch"]
-    if old_torch != torch:
-        progress.notify(f"it began with torch {old_torch}, this is {torch}: the last bits may differ.")
+    for name, began in (("torch", "with torch"), ("device", "on")):
+        old = old_facts.get(name, facts[name])
+        if old != facts[name]:
+            progress.notify(f"it began {began} {old}, this is {facts[name]}: the last bits may differ.")
     if old_facts.get("split") != facts["split"]:
         progress.notify("its batches were split otherwise over steps and processes: the last bits may differ.")
     changed = {
         name: f"{name} was {old_facts.get(name)}, is {value}"
         for name, value in facts.items()
-        if name not in ("torch", "split", "sources") and old_facts.get(name) != value
+        if name not in ("torch", "device", "split", "sources")
+        and old_facts.get(name) != value
+        # Checkpoints of 0.1.0 lack these; what they change is in the data's fingerprint, too.
+        and not (name in ("weights", "dtype") and name not in old_facts)
     }
+    if "weights" in changed:
+        changed["weights"] = "the model had other weights"
+    if changed.keys() & {"weights", "dtype"}:
+        changed.pop("data", None)
     if "data" in changed:
         changed["data"] = _data_change(old_facts.get("sources"), facts["sources"])
     refused = [change for name, change in changed.items() if name not in override]

@@ -115,19 +115,19 @@ def save_state(folder: Path, state: TrainingState) -> None:
     try:
         folder.mkdir(exist_ok=True)  # without the output's folder: who deletes that does not want it back
         for unfinished in folder.glob(f"{_TEMPORARY}*"):  # of a run that was killed while it saved
-            shutil.rmtree(unfinished)
+            _remove(unfinished)
         if target.exists() and _what_is_wrong(target) is None:
             return
         _write_files(temporary, state)
-        if target.exists():
-            shutil.rmtree(target)
+        if os.path.lexists(target):
+            _remove(target)
         temporary.rename(target)
         sync(folder)
         for old in _checkpoints(folder)[:-_NUM_KEPT]:
             # Renamed first, so that half a checkpoint never has a checkpoint's name.
             doomed = old.with_name(f"{_TEMPORARY}old-{old.name}")
             old.rename(doomed)
-            shutil.rmtree(doomed)
+            _remove(doomed)
     except OSError as error:
         why = os.strerror(error.errno or 0)
         raise ResourceError.at(
@@ -163,6 +163,13 @@ def newest_state(folder: Path) -> tuple[TrainingState | None, list[str]]:
     return None, []
 
 
+def _remove(checkpoint: Path) -> None:
+    if checkpoint.is_symlink():  # to another disk, or to anything: what it leads to is not ours
+        checkpoint.unlink()
+    else:
+        shutil.rmtree(checkpoint)
+
+
 _FILES = ("learning.safetensors", "optimizer.safetensors", "state.json")
 
 
@@ -189,9 +196,10 @@ def _what_is_wrong(path: Path) -> str | None:
     """Returns why a checkpoint is not whole; None if it is."""
     try:
         sums = read_json_object(path / "manifest.json")
-        damaged = [name for name, digest in sums.items() if file_sha256(path / name, kind="model") != digest]
         if missing := [name for name in _FILES if name not in sums]:
             return f"manifest.json lacks {missing[0]}"
+        # Our names alone: one that a stranger's manifest has may lead anywhere.
+        damaged = [name for name in _FILES if file_sha256(path / name, kind="model") != sums[name]]
         if damaged:
             return f"{damaged[0]} has another checksum"
         values = read_json_object(path / "state.json")

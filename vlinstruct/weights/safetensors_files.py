@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -30,6 +31,7 @@ _OTHER_FORMATS: Mapping[str, str] = {
     ".onnx": "ONNX",
 }
 _MAX_HEADER_BYTES = 100_000_000  # safetensors' own limit
+_MAX_TENSORS = 20_000  # the largest model of this family has 1,400; 200,000 of no size would take 10 s
 
 
 def shards(folder: Path) -> list[Path]:
@@ -68,11 +70,12 @@ def tensors(path: Path, device: str = "cpu") -> Iterator[tuple[str, Tensor]]:
     """Yields the names and tensors of one file; on the CPU they are views of the mapped file.
 
     Raises:
-        CheckpointError: the file is damaged or no safetensors file.
+        CheckpointError: the file is damaged or no safetensors file, or what `header` refuses.
     """
     from safetensors import SafetensorError, safe_open
 
     try:
+        header(path)
         with safe_open(path, framework="pt", device=device) as file:
             for name in file.keys():  # noqa: SIM118 (no mapping, it has nothing but keys())
                 yield name, file.get_tensor(name)
@@ -102,7 +105,7 @@ def header(path: Path) -> dict[str, Any]:
     """Reads a file's header without its tensors.
 
     Raises:
-        CheckpointError: the file is damaged or no safetensors file, or names a tensor twice.
+        CheckpointError: the file is damaged or no safetensors file, names a tensor twice, or far more than models have.
     """
 
     # JSON takes a name twice, and which of the two a reader keeps is its own affair.
@@ -116,13 +119,26 @@ def header(path: Path) -> dict[str, Any]:
     with path.open("rb") as file:
         size = int.from_bytes(file.read(8), "little")
         content = file.read(size) if 0 < size <= _MAX_HEADER_BYTES else b""
+        file_bytes = os.fstat(file.fileno()).st_size
     try:
         values = json.loads(content, object_pairs_hook=unique)
     except (ValueError, RecursionError):
         values = None
-    if not isinstance(values, dict):
+    if not isinstance(values, dict) or not all(
+        _fits(entry, file_bytes) for name, entry in values.items() if name != "__metadata__"
+    ):
         raise CheckpointError(f"{path} is {_what_is_wrong(path)}", advice="Download or copy it again.")
+    if len(values) > _MAX_TENSORS:
+        raise CheckpointError(f"{path} has {len(values):,} tensors: no model of this family has so many.")
     return values
+
+
+def _fits(entry: object, file_bytes: int) -> bool:
+    """Says whether a tensor has a shape, of no more numbers than its file has bits: who counts memory believes it."""
+    shape = entry.get("shape") if isinstance(entry, dict) else None
+    if not isinstance(shape, list) or not all(isinstance(size, int) and size >= 0 for size in shape):
+        return False
+    return math.prod(shape) <= file_bytes * 8
 
 
 def write_tensors(values: Mapping[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:

@@ -455,6 +455,24 @@ def test_a_damaged_file_is_refused(
     refused(folder, language_model, rf"{TENSORS_FILE} is damaged")
 
 
+def test_a_name_that_the_header_has_twice_is_refused(folder: Path, language_model: LanguageModel) -> None:
+    content = (folder / TENSORS_FILE).read_bytes()
+    size = struct.unpack("<Q", content[:8])[0]
+    name, value = next((name, value) for name, value in json.loads(content[8 : 8 + size]).items() if name[0] != "_")
+    again = f"{{{json.dumps(name)}: {json.dumps(value)}, ".encode() + content[9 : 8 + size]
+    (folder / TENSORS_FILE).write_bytes(struct.pack("<Q", len(again)) + again + content[8 + size :])
+    refused(folder, language_model, "its header lists a name twice")
+
+
+def test_far_more_tensors_than_any_model_has_are_refused(folder: Path, language_model: LanguageModel) -> None:
+    content = (folder / TENSORS_FILE).read_bytes()
+    end = len(content) - 8 - struct.unpack("<Q", content[:8])[0]
+    nothing = {"dtype": "F32", "shape": [0], "data_offsets": [end, end]}
+    many = {f"x{number}": nothing for number in range(20_000)}
+    (folder / TENSORS_FILE).write_bytes(rewritten(content, lambda values: values.update(many)))
+    refused(folder, language_model, "tensors: no model of this family has so many")
+
+
 def test_missing_unexpected_and_wrongly_shaped_tensors_are_named_together(
     folder: Path, language_model: LanguageModel
 ) -> None:

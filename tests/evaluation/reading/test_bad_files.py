@@ -6,13 +6,14 @@ import json
 from collections.abc import Callable
 from itertools import permutations
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from vlinstruct.errors import DataError, ImageError, InputError, TextError
 from vlinstruct.evaluation.benchmarks import BENCHMARKS
 from vlinstruct.evaluation.reading.files import read_items
+from vlinstruct.evaluation.reading.items import PictureFile
 
 from ..official_files import dump, write
 
@@ -192,6 +193,20 @@ def test_a_record_that_cannot_be_used_is_named(
     assert f"{FILES[name]} {record}".rstrip() in message
     assert why in message
     assert "vlinstruct evaluate --list" in message
+
+
+@pytest.mark.parametrize("name", ["hatefulmemes", "flickr30k", "gqa", "scienceqa"])
+def test_a_picture_behind_a_link_is_refused_and_a_folder_of_pictures_may_be_one(name: str, tmp_path: Path) -> None:
+    folder = write(tmp_path, name) / name
+    picture = cast(PictureFile, next(iter(read_items(BENCHMARKS[name], folder))).load_picture).path
+    pictures = folder / picture.relative_to(folder).parts[0]
+    pictures.rename(tmp_path / "elsewhere")
+    pictures.symlink_to(tmp_path / "elsewhere")
+    next(iter(read_items(BENCHMARKS[name], folder))).load_picture()
+    (tmp_path / "secret.png").write_bytes(picture.read_bytes())
+    picture.unlink()
+    picture.symlink_to(tmp_path / "secret.png")
+    assert "lies outside the benchmark's folder" in refusal(name, tmp_path).message
 
 
 def test_a_part_that_names_a_problem_twice_is_refused(tmp_path: Path) -> None:

@@ -322,6 +322,17 @@ def test_paths_that_lead_out_can_be_allowed(tmp_path: Path) -> None:
         assert sample.image.resolve() == tmp_path.parent / "x.png"
 
 
+def test_links_that_lead_out_can_be_allowed(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path.parent)
+    record = {**FORMS["question"], "image": "link/x.png"}
+    with pytest.raises(DataError, match=r"behind a link.*--allow-outside"):
+        read(tmp_path, record)
+    (sample,), _ = read(tmp_path, record, allow_outside=True)
+    assert sample.image == tmp_path / "link" / "x.png"
+    with_root = read_conversations(tmp_path / "d.jsonl", image_root=tmp_path / "link", options=DataOptions())
+    assert with_root[0].image == tmp_path / "link" / "link" / "x.png", "the root may be a link; in it this is none"
+
+
 def test_a_whole_path_that_lies_inside_is_no_way_out(tmp_path: Path) -> None:
     (sample,), _ = read(tmp_path, {**FORMS["question"], "image": str(tmp_path / P)})
     assert sample.image == tmp_path / P

@@ -28,7 +28,7 @@ def read(folder: Path) -> Iterator[Item]:
     maker = ItemMaker(_TASK)
     records = _from_split if (folder / _SPLIT_FILE).exists() else _from_lavis
     for record, path, captions in records(folder):
-        yield _item(maker, record, path, captions, picture(folder, path, record))
+        yield _item(maker, record, path, captions, picture(folder, path, record, pictures=_PICTURES))
 
 
 def read_copy(folder: Path) -> Iterator[Item]:

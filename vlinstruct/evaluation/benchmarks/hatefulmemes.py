@@ -32,7 +32,7 @@ def read(folder: Path) -> Iterator[Item]:
                 f"{part}-{record.key('id')}",
                 record,
                 instruction=fill(_INSTRUCTION, text=record.text("text", may_be_empty=True)),
-                load_picture=picture(folder, record.text("img"), record),
+                load_picture=picture(folder, record.text("img"), record, pictures=_PICTURES),
                 references=[_ANSWERS[record.index("label", len(_ANSWERS))]],
                 # Both are ranked, never generated: the area needs a score of every meme, and a written answer has none.
                 candidates=("yes", "no"),

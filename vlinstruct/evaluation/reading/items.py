@@ -15,6 +15,7 @@ from PIL import Image
 from vlinstruct.errors import DataError, shortened
 from vlinstruct.evaluation.benchmark import Item, Task
 from vlinstruct.evaluation.reading.annotations import Record
+from vlinstruct.files import leads_out
 from vlinstruct.media.images import DEFAULT_LIMITS, ImageLimits, check_image_header, read_image
 from vlinstruct.records.lines import path_inside
 from vlinstruct.text import check_instruction
@@ -95,19 +96,21 @@ class LeftOut:
         raise self.error
 
 
-def picture(folder: Path, name: str, record: Record) -> PictureFile:
+def picture(folder: Path, name: str, record: Record, *, pictures: str = "") -> PictureFile:
     """Returns the picture that a record names.
 
     Args:
-        folder: the benchmark's, or the one of its pictures.
+        folder: the benchmark's, or the one of its pictures; it may be a link.
         name: the path from there.
         record: for messages.
+        pictures: the folder in that one which the names begin with; it may be a link, too.
 
     Raises:
         DataError: the path leads out of the folder, or is none.
     """
     path = path_inside(folder, name)
-    if path is None:  # annotations come from elsewhere: "../../" in one must not open a file of the user's
+    # Annotations come from elsewhere: "../../" in one, or a link beside it, must not open a file of the user's.
+    if path is None or (leads_out(path, folder) and (not pictures or leads_out(path, folder / pictures))):
         raise record.error("its picture lies outside the benchmark's folder", code="image_outside")
     return PictureFile(path=path)
 

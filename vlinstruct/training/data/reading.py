@@ -37,7 +37,7 @@ class DataOptions:
 
     Args:
         columns: which field of the file is meant by `image`, `question`, `answer` or `id`.
-        allow_outside: accept absolute paths and paths that lead out of the images' folder.
+        allow_outside: accept paths that lead out of the images' folder, also through a link.
         skip_text_only: leave out records without a picture.
 
     Raises:
