@@ -16,7 +16,7 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -33,12 +33,13 @@ from vlinstruct.instruction.propose import (
     rewritings,
     sampled_rewritings,
 )
-from vlinstruct.instruction.tune import MIN_ITEMS, OWN, Candidate, Figures, Tuned, parts_of, plan_race
+from vlinstruct.instruction.tune import MIN_ITEMS, OWN, Candidate, Figures, Look, Tuned, parts_of, plan_race
 from vlinstruct.instruction.tune import tune as run_race
 from vlinstruct.media.fetch import Url
 from vlinstruct.media.images import ImageLimits
 from vlinstruct.media.inputs import load_source
 from vlinstruct.metrics.accuracy import is_exact_match
+from vlinstruct.metrics.bootstrap import Interval
 from vlinstruct.metrics.captions import ptb_tokens
 from vlinstruct.metrics.cider import cider
 from vlinstruct.metrics.vqa_accuracy import vqa_accuracy
@@ -459,6 +460,7 @@ def _result(
         parts,
         measure,
         plan=plan,
+        favourite=1 if proposals["has_favourite"] else None,
         largest=None if tuning.metric == "cider" else 1.0,
         seed=tuning.seed,
         on_rung=lambda num_candidates, num_items: on_progress(f"{num_candidates} instructions on {num_items} items"),
@@ -481,9 +483,7 @@ def _result(
         "metric": tuning.metric,
         "backbone": chosen.name,
         "items": len(run.items) - len(run.unreadable),
-        "gain": None
-        if tuned.gain is None
-        else {**_rounded(asdict(tuned.gain)), "p_value": round(tuned.p_value or 0.0, 5)},
+        "looks": [_look_fields(look, candidates) for look in tuned.looks],
         "candidates": rows,
         "calls": sum(row["calls"] for row in rows) + proposals["calls"],
         "tokens": sum(row["tokens"] for row in rows) + proposals["tokens"],
@@ -506,11 +506,23 @@ def _row(number: int, candidates: Sequence[Candidate], tuned: Tuned, run: _Run) 
 
 
 def _figures(figures: Figures) -> Fields:
-    return {**_rounded({"score": figures.score.value, **asdict(figures.score)}), "items": figures.num_items}
+    return {"score": round(figures.score.value, 5), **_ends(figures.score), "items": figures.num_items}
 
 
-def _rounded(values: Mapping[str, float]) -> dict[str, float]:
-    return {name: round(value, 5) for name, value in values.items() if name != "value" or "score" not in values}
+def _look_fields(look: Look, candidates: Sequence[Candidate]) -> Fields:
+    return {
+        "instruction": candidates[look.number].text,
+        "gain": round(look.gain.value, 5),
+        **_ends(look.gain),
+        "items": look.num_items,
+        "p_value": round(look.p_value, 6),
+        "level": round(look.level, 5),
+        "is_certain": look.is_certain,
+    }
+
+
+def _ends(interval: Interval) -> Fields:
+    return {"low": round(interval.low, 5), "high": round(interval.high, 5)}
 
 
 def _proposals(
@@ -538,7 +550,8 @@ def _proposals(
     wrong = [place for place in places if (record := run.record(OWN, place)) is None or record["score"] < 1]
     # Pictures of which the user's own words ask wrongly come first: theirs are the instructions that may help.
     ordered = [*wrong, *(place for place in places if place not in wrong)]
-    questions = list(dict.fromkeys(run.items[place].question for place in ordered))
+    # In an order that no label has touched: what is proposed most often is the favourite, which all items may judge.
+    questions = list(dict.fromkeys(run.items[place].question for place in places))
     proposed: list[tuple[str, str]] = [(text, "yours") for text in run.tuning.tries]
     if abilities.can_write_alone:
         asked = questions[: affordable(_NUM_QUESTIONS)]
@@ -546,6 +559,8 @@ def _proposals(
         asked = _repeated(questions, affordable(_NUM_SAMPLED))
         sampled = sampled_rewritings(model.backend, instruction, asked, model.templates, seed=seed)
         proposed += _named("sampled", sampled)
+    favourite = _favourite([text for text, _ in proposed if text != instruction], run.tuning.tries)
+    if abilities.can_write_alone:
         answers = [(run.record(OWN, place), run.items[place].answers[0]) for place in wrong]
         failures = [(record["answer"], right) for record, right in answers if record is not None]
         if failures:
@@ -559,10 +574,9 @@ def _proposals(
     for text, source in proposed:
         sources.setdefault(text, source)
     sources.pop(instruction, None)
-    # The user's own list comes first, then the more popular ones: what a budget has no room for is left out at the end.
-    ranked = sorted(sources, key=lambda text: (sources[text] != "yours", -counts[text]))
-    kept = [text for text in ranked if sources[text] == "yours"]
-    kept += [text for text in ranked if sources[text] != "yours"][:_MAX_PROPOSED]
+    # The favourite, the user's own list, the more popular ones: what a budget has no room for is left out at the end.
+    ranked = sorted(sources, key=lambda text: (text != favourite, sources[text] != "yours", -counts[text]))
+    kept = ranked[: len(run.tuning.tries) + _MAX_PROPOSED]
     spent = run.spent[began:]
     made: Fields = {
         "schema": SCHEMA,
@@ -572,11 +586,19 @@ def _proposals(
             {"text": instruction, "source": "own"},
             *({"text": text, "source": sources[text], "num_proposed": counts[text]} for text in kept),
         ],
+        "has_favourite": favourite is not None,
         "calls": len(spent),
         "tokens": sum(spent),
     }
     run.journal.write(made)
     return made
+
+
+def _favourite(proposed: Sequence[str], tries: Sequence[str]) -> str | None:
+    """Returns the user's first other instruction, else what the model proposed most often, without a label."""
+    if tries and tries[0] in proposed:
+        return tries[0]
+    return Counter(proposed).most_common(1)[0][0] if proposed else None
 
 
 def _per_picture(instruction: str, run: _Run, places: Sequence[int]) -> list[str]:

@@ -142,31 +142,30 @@ def _listed(typed: str) -> list[str]:
 
 def render(record: Fields) -> str:
     """Writes a result for people: a table of the instructions, then which is to be used and why."""
-    lines = [f"{'score':>7}  {'95 % interval':16}{'items':>6}{'calls':>7}{'tokens':>8}  instruction"]
     rows = sorted(record["candidates"], key=lambda row: -row["race"]["score"])
-    finalists = [row for row in rows if "held_out" in row]
-    lines += ["held out, these items chose nothing"] * bool(finalists)
-    lines += [_line(row, "held_out", record) for row in finalists]
-    lines += ["race, the winner's score is too high here"]
-    lines += [_line(row, "race", record) for row in rows]
-    if record["gain"] is not None:
-        gain = {name: _shown(value, record) for name, value in record["gain"].items()}
-        lines += [f"gain       {gain['value']} [{gain['low']}, {gain['high']}] over your words, held out"]
+    lines = [f"{'score':>7}  {'95 % interval':16}{'items':>6}{'calls':>7}{'tokens':>9}  instruction"]
+    lines += ["held out: these items chose nothing before"]
+    lines += [_line(row, "held_out") for row in rows if "held_out" in row]
+    lines += ["race: the winner's score is too high here"]
+    lines += [_line(row, "race") for row in rows]
+    for look in record["looks"]:
+        lines.append(
+            f"gain       {_shown(look['gain'])} [{_shown(look['low'])}, {_shown(look['high'])}] on {look['items']} items, "
+            f"p = {look['p_value']:.2g}, certain at {look['level']:.2g}: {look['instruction']}"
+        )
     lines += [f"calls      {record['calls']} texts written, {record['tokens']} tokens"]
     lines += [f"chosen     {record['reason']}", f"best       {record['instruction']}"]
     return "\n".join(lines)
 
 
-def _line(row: Fields, part: str, record: Fields) -> str:
+def _line(row: Fields, part: str) -> str:
     figures = row[part]
-    between = f"[{_shown(figures['low'], record)}, {_shown(figures['high'], record)}]"
-    costs = f"{row['calls']:7}{row['tokens']:8}" if part == "race" else f"{'':15}"
-    return (
-        f"{_shown(figures['score'], record):>7}  {between:16}{figures['items']:6}{costs}  "
-        f"{row['instruction']}  ({row['source']})"
-    )
+    between = f"[{_shown(figures['low'])}, {_shown(figures['high'])}]"
+    costs = f"{row['calls']:7}{row['tokens']:9}" if part == "race" else " " * 16
+    score = f"{_shown(figures['score']):>7}"
+    return f"{score}  {between:16}{figures['items']:6}{costs}  {row['instruction']}  ({row['source']})"
 
 
-def _shown(value: float, record: Fields) -> str:
+def _shown(value: float) -> str:
     """Writes a score as papers do: in percent, CIDEr times 100."""
     return f"{100 * value:.1f}"
