@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from vlinstruct.settings import GenerationSettings, ModelSettings, OptimizationSettings, RunSettings
     from vlinstruct.training.finetune import finetune, plan_finetuning
     from vlinstruct.training.settings import TrainingSettings
+    from vlinstruct.tuning import TuneSettings, tune
     from vlinstruct.values import Failed
 
 __version__ = "0.1.0"
@@ -45,6 +46,7 @@ __all__ = [
     "RunSettings",
     "Score",
     "TrainingSettings",
+    "TuneSettings",
     "VlinstructError",
     "__version__",
     "convert",
@@ -57,6 +59,7 @@ __all__ = [
     "plan_memory",
     "run_batch",
     "run_one",
+    "tune",
 ]
 
 # No room or module here has a verb's name: importing the room would bind it over the function.
@@ -75,6 +78,7 @@ _HOMES = {
     "RunSettings": "settings",
     "Score": "operations",
     "TrainingSettings": "training.settings",
+    "TuneSettings": "tuning",
     "VlinstructError": "errors",
     "convert": "conversion.convert",
     "diagnose": "doctor.diagnosis",
@@ -86,6 +90,7 @@ _HOMES = {
     "plan_memory": "backends.instructblip.memory",
     "run_batch": "batch",
     "run_one": "batch",
+    "tune": "tuning",
 }
 
 

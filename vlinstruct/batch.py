@@ -306,7 +306,7 @@ def run_batch(
         InputError: the output is a file of something else, or the templates cannot be used.
         CheckpointError, NetworkError, ResourceError: the model cannot be loaded. A bad item raises nothing.
     """
-    chosen, listed = _ChosenModel(settings, on_loaded), tuple(items)
+    chosen, listed = ChosenModel(settings, on_loaded), tuple(items)
     batch = _batch(operation, chosen, settings, notify)
     if isinstance(output, str | os.PathLike):
         templates = [settings.templates] if settings.templates is not None else []
@@ -340,13 +340,13 @@ def run_one(
     Raises:
         VlinstructError: the item or the model failed.
     """
-    (outcome,) = _batch(operation, _ChosenModel(settings, on_loaded), settings, notify).outcomes([item])
+    (outcome,) = _batch(operation, ChosenModel(settings, on_loaded), settings, notify).outcomes([item])
     if outcome.error is not None:
         raise outcome.error
     return outcome.record
 
 
-class _ChosenModel:
+class ChosenModel:
     """The model that a run is to use: found when it is first needed, and once."""
 
     def __init__(self, settings: RunSettings, on_loaded: Callable[[], None]) -> None:
@@ -378,7 +378,7 @@ class _ChosenModel:
         return [self.identity.fingerprint, adapter, *loaded, asdict(self.templates)]
 
 
-def _batch(operation: Operation, chosen: _ChosenModel, settings: RunSettings, notify: Callable[[str], None]) -> Batch:
+def _batch(operation: Operation, chosen: ChosenModel, settings: RunSettings, notify: Callable[[str], None]) -> Batch:
     return Batch(
         operation=operation,
         backbone=chosen.name,
@@ -418,7 +418,7 @@ def optimize_shared(
     Raises:
         VlinstructError: no picture can be read (the first one's error), or the model was refused.
     """
-    chosen = _ChosenModel(settings, on_loaded)
+    chosen = ChosenModel(settings, on_loaded)
     failed: dict[int, VlinstructError] = {}  # by the item's place
     # Before the model is loaded: where no picture can be read, that is the error, and it comes at once.
     for place, item in enumerate(items):

@@ -14,6 +14,7 @@ from vlinstruct.cli.command import ANSWER, INPUT, OPTIMIZATION, takes
 from vlinstruct.cli.idle import Idle, say_idle
 from vlinstruct.cli.options import ColumnsOption, RunOptions
 from vlinstruct.cli.terminal import Talk
+from vlinstruct.cli.typed_text import typed_text
 from vlinstruct.errors import UsageError
 from vlinstruct.text import check_instruction
 
@@ -120,7 +121,7 @@ def _work(arguments: list[str], data: DataOptions, options: RunOptions, talk: Ta
         raise UsageError("a picture and a question are needed", advice=f"Type: {_USAGE}")
     *images, question = arguments
     refuse_swapped(images, [question], _USAGE)
-    check_instruction(question, what="question")
+    question = check_instruction(typed_text(question), what="question")
     return typed_work(images, (question,), options, talk)
 
 
@@ -156,6 +157,7 @@ def _template(text: str | None, *, ocr: bool) -> str:
 
     if text is None:
         return OCR_TEMPLATE if ocr else QUESTION_FIELD
+    text = typed_text(text)
     if QUESTION_FIELD not in text:
         raise UsageError(f"--template must contain {QUESTION_FIELD}, where the question goes.")
     if ocr and TOKENS_FIELD not in text:

@@ -27,6 +27,7 @@ from vlinstruct.cli.lmms_tasks import lmms_tasks
 from vlinstruct.cli.optimize import optimize
 from vlinstruct.cli.score import score
 from vlinstruct.cli.terminal import say
+from vlinstruct.cli.tune import tune
 from vlinstruct.errors import ResourceError, VlinstructError, is_out_of_files, is_out_of_memory
 
 app = typer.Typer(
@@ -38,7 +39,7 @@ app = typer.Typer(
 )
 
 
-for command in (ask, optimize, finetune, score, chat, evaluate, backbones, convert, doctor, bench, lmms_tasks):
+for command in (ask, optimize, finetune, score, chat, tune, evaluate, backbones, convert, doctor, bench, lmms_tasks):
     app.command(cls=Command)(command)
 
 

@@ -75,12 +75,12 @@ def interval(values: NDArray[np.float64]) -> Interval:
     return Interval(value=float(values[0]), low=float(low), high=float(high))
 
 
-def wilson(share: float, num_items: int) -> Interval:
+def wilson(share: float, num_items: float) -> Interval:
     """Returns a share of independent items with Wilson's 95 % interval (Wilson 1927; Brown, Cai and DasGupta 2001).
 
     Args:
         share: 0 to 1.
-        num_items: of how many, at least 1.
+        num_items: of how many, at least 1; a fraction where scores spread less than shares do.
 
     >>> five_of_five = wilson(1.0, 5)
     >>> round(five_of_five.low, 3), five_of_five.high

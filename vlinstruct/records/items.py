@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
 
@@ -92,13 +92,22 @@ def read_items(
         notify(
             f"field '{shortened(name, 40)}' is not used ({count:,} of {len(items):,} items); did you mean '{meant}'?"
         )
+    require_own_ids([item.id for item in items], file)
+    return items
+
+
+def require_own_ids(ids: Iterable[str | int], file: str) -> None:
+    """Refuses a file in which two records have one id.
+
+    Raises:
+        DataError: some have (`duplicate_ids`).
+    """
     # 7 and "7" would be one name in many readers' eyes.
-    counts = Counter(str(item.id) for item in items)
+    counts = Counter(map(str, ids))
     if repeated := [name for name, count in counts.items() if count > 1]:
         first = ", ".join(shortened(name, 20) for name in repeated[:5])
         why = f"{len(repeated)} ids are used twice: {first}"
         raise DataError.at("cannot read items", file, why, "Give every line its own id", code="duplicate_ids")
-    return items
 
 
 def _read_item(
