@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 import tomllib
@@ -26,8 +27,8 @@ DOCUMENTS = sorted(
 )
 # examples/pretrain_mini has scripts with options of their own.
 ROOMS = [path for path in DOCUMENTS if path.name in ("README.md", "CONTRIBUTING.md") and "examples" not in path.parts]
-# Of `pip`, `torchrun` and others whose commands the documents show.
-FOREIGN_OPTIONS = {"--help", "--version", "--no-deps", "--nproc-per-node"}
+# Of `pip`, `torchrun`, `hf` and others whose commands the documents show.
+FOREIGN_OPTIONS = {"--help", "--local-dir", "--version", "--no-deps", "--nproc-per-node"}
 
 PYTHON = re.compile(r"```python\n(.*?)```", re.DOTALL)
 CODE_BLOCK = re.compile(r"^(?: {4}.*\n)+", re.MULTILINE)
@@ -160,3 +161,16 @@ def test_every_document_that_code_names_is_in_the_repository() -> None:
         for path in sorted((ROOT / folder).rglob("*.py")):
             named = re.findall(r"\b([A-Z][A-Z_]+\.md)\b", path.read_text(encoding="utf-8"))
             assert set(named) <= names, relative(path)
+
+
+def test_every_test_that_the_tests_own_readme_names_exists() -> None:
+    """Its table joins what the program must survive with the tests that say so."""
+    named = set(re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (ROOT / "tests" / "README.md").read_text(encoding="utf-8")))
+    defined = {
+        (file, node.name)
+        for file in {file for file, _ in named}
+        for node in ast.walk(ast.parse((ROOT / file).read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef)
+    }
+    assert len(named) > 100
+    assert named - defined == set()
