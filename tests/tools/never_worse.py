@@ -22,7 +22,8 @@ import itertools
 import json
 import random
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -31,22 +32,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vlinstruct.backends.registry import BACKBONES, find
-from vlinstruct.evaluation.benchmark import Item
+from vlinstruct.evaluation.benchmark import Item, Task
 from vlinstruct.evaluation.benchmarks.mini import TASKS, items
-from vlinstruct.evaluation.report.table import (
-    COLUMNS,
-    Cell,
-    candidates_in,
-    is_sure,
-    read_records,
-    read_table,
-    role_of,
-)
+from vlinstruct.evaluation.report.scores import TextRules, item_scores, task_scores
+from vlinstruct.evaluation.report.table import COLUMNS, candidates_in, is_sure, read_records, role_of
+from vlinstruct.evaluation.report.text import spelled
 from vlinstruct.evaluation.runner import Contender, run
 from vlinstruct.instruction.choose import RULES
 from vlinstruct.instruction.content import content_changes
 from vlinstruct.instruction.judge import Answering, answers_to_judge, judge
-from vlinstruct.metrics.captions import ptb_tokens
+from vlinstruct.metrics.bootstrap import NUM_RESAMPLES, interval, resampled_rows
+from vlinstruct.metrics.captions import Captions, ptb_tokens
 from vlinstruct.metrics.cider import cider
 from vlinstruct.metrics.vqa_accuracy import is_lavis_match
 from vlinstruct.mini.draw import draw
@@ -56,15 +52,14 @@ from vlinstruct.mini.wording import canonical, poor
 from vlinstruct.mini.words import sample_text, split_of
 from vlinstruct.mini.world import sample_scene
 from vlinstruct.model import Model, load
-from vlinstruct.settings import GenerationSettings, Select
-from vlinstruct.values import good
+from vlinstruct.settings import GenerationSettings, Select, Thresholds
+from vlinstruct.values import ROLES, good
 
 MODELS = ("mini", "mini-llama")
-NUM_RESAMPLES = 2000
 _MIN_DISTANCE = 0.15  # as mini's own questions have it: what is nearer is hardly left or right of anything
 _RELATION = {"left": "to the left of", "right": "to the right of", "above": "above", "below": "below"}
 _SAME = {"true": "yes", "false": "no"}
-_CIDER_MAX = 10.0
+_CIDER_MAX, _PERCENT = 10.0, 100.0
 Split = Literal["dev", "test"]
 
 
@@ -245,15 +240,83 @@ def planted_taken(folder: Path, model: str, rule: Select, *, with_content: bool)
     return num_taken, len(records)
 
 
-def people_scores(records: Sequence[Mapping[str, Any]], column: str, model: str) -> NDArray[np.float64]:
-    """Returns each record's score in one column, 0 to 1, (N,)."""
-    thresholds = BACKBONES[model].thresholds
-    answers = [record[role_of(record, column, thresholds)]["answer"] for record in records]
-    return scores_of(records, answers)
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """A task or a kind of question in one cell.
+
+    Args:
+        records: an item's each, N.
+        scores: of the answer to each candidate, by its role, from 0 to 1, (N,); of a ranking whether it is right.
+        rows: which items each resample has, all of them first, (1 + R, N).
+        task: with a metric that is no mean over items, which.
+    """
+
+    records: Sequence[Mapping[str, Any]]
+    scores: Mapping[str, NDArray[np.float64]]
+    rows: NDArray[np.int64]
+    task: Task | None = None
+
+    def of(self, roles: Sequence[str]) -> NDArray[np.float64]:
+        """Returns the metric, in percent, where an item is answered with the candidate of a role, (1 + R,)."""
+        if self.task is None:
+            return _PERCENT * self.items(roles)[self.rows].mean(axis=1)
+        answers = [record[role]["answer"] for record, role in zip(self.records, roles, strict=True)]
+        return _PERCENT * task_scores(self.task, self.records, answers, self.rows, _rules([]))
+
+    def items(self, roles: Sequence[str]) -> NDArray[np.float64]:
+        """Returns every item's score, (N,)."""
+        return np.array([self.scores[role][row] for row, role in enumerate(roles)])
 
 
-def scores_of(records: Sequence[Mapping[str, Any]], answers: Sequence[str]) -> NDArray[np.float64]:
-    """Returns the score of an answer to each record, 0 to 1, (N,)."""
+def world_groups(folder: Path) -> dict[str, list[Group]]:
+    """Returns the groups of a model by kind of words, a task each."""
+    by_name: dict[tuple[str, str], list[Mapping[str, Any]]] = defaultdict(list)
+    for record in read_records(folder):
+        by_name[record["id"].rsplit("/", 2)[1], record["task"]].append(record)
+    groups: dict[str, list[Group]] = defaultdict(list)
+    for (words, name), records in by_name.items():
+        task = next(task for task in TASKS if task.name == name)
+        is_area = task.metric == "roc_auc"
+        of_items = replace(task, metric="ranked_accuracy") if is_area else task
+        scores = {}
+        for role in ROLES:
+            answers = [record[role]["answer"] for record in records]
+            texts = (
+                text for record, text in zip(records, answers, strict=True) for text in (*record["references"], text)
+            )
+            rules = _rules(texts if task.metric == "cider" else [])
+            most = _CIDER_MAX if task.metric == "cider" else 1.0
+            scores[role] = np.array(item_scores(of_items, records, answers, rules)) / most
+        rows = resampled_rows(len(records), 0)
+        groups[words].append(Group(records=records, scores=scores, rows=rows, task=task if is_area else None))
+    return groups
+
+
+def _rules(texts: Iterable[str]) -> TextRules:
+    tokens = {text: ptb_tokens(text) for text in texts}
+    return TextRules(normalizer="official", captions=Captions(tokens=tokens, tokenizer="built-in"))
+
+
+def people_groups(folder: Path) -> list[Group]:
+    """Returns the groups of a model, a kind of question each; resamples draw wordings, then the pictures of each."""
+    by_kind: dict[str, dict[str, list[Mapping[str, Any]]]] = defaultdict(lambda: defaultdict(list))
+    for record in read_records(folder):
+        by_kind[record["task"]][record["id"].rsplit("-", 1)[0]].append(record)
+    groups = []
+    for of_wordings in by_kind.values():
+        records = list(itertools.chain.from_iterable(of_wordings.values()))
+        num_wordings, num_pictures = len(of_wordings), len(records) // len(of_wordings)
+        rng = np.random.default_rng(0)
+        drawn = rng.integers(num_wordings, size=(NUM_RESAMPLES, num_wordings, 1))
+        pictures = rng.integers(num_pictures, size=(NUM_RESAMPLES, num_wordings, num_pictures))
+        resampled = (drawn * num_pictures + pictures).reshape(NUM_RESAMPLES, -1)
+        rows = np.concatenate([np.arange(len(records))[None], resampled])
+        scores = {role: _people_scores(records, [record[role]["answer"] for record in records]) for role in ROLES}
+        groups.append(Group(records=records, scores=scores, rows=rows))
+    return groups
+
+
+def _people_scores(records: Sequence[Mapping[str, Any]], answers: Sequence[str]) -> NDArray[np.float64]:
     if records[0]["task"] == "caption":
         references = [[ptb_tokens(record["references"][0])] for record in records]
         per_item = cider([ptb_tokens(text) for text in answers], references).per_item
@@ -266,68 +329,67 @@ def scores_of(records: Sequence[Mapping[str, Any]], answers: Sequence[str]) -> N
     )
 
 
-def resampled(differences: Mapping[str, NDArray[np.float64]], seed: int = 0) -> tuple[float, float, float]:
-    """Returns the mean over kinds of paired differences, (W, P) of W wordings and P pictures, with its interval."""
-    rng = np.random.default_rng(seed)
-    means = []
-    for _ in range(NUM_RESAMPLES):
-        of_kinds = []
-        for values in differences.values():
-            num_wordings, num_pictures = values.shape
-            rows = rng.integers(num_wordings, size=num_wordings)
-            columns = rng.integers(num_pictures, size=(num_wordings, num_pictures))
-            of_kinds.append(values[rows[:, None], columns].mean())
-        means.append(np.mean(of_kinds))
-    low, high = np.quantile(means, (0.025, 0.975))
-    return float(np.mean([values.mean() for values in differences.values()])), float(low), float(high)
+def gain(groups: Sequence[Group], column: str, thresholds: Thresholds) -> NDArray[np.float64]:
+    """Returns by how many points a column is above the user's own words, the mean over groups, (1 + R,)."""
+    gains = [
+        group.of([role_of(record, column, thresholds) for record in group.records])
+        - group.of(["initial"] * len(group.records))
+        for group in groups
+    ]
+    mean: NDArray[np.float64] = np.mean(gains, axis=0)
+    return mean
+
+
+def described(groups: Sequence[Group], column: str, thresholds: Thresholds) -> str:
+    """Returns what a column changes: means over groups, in percent of all items."""
+    figures = []
+    for group in groups:
+        roles = [role_of(record, column, thresholds) for record in group.records]
+        plain, chosen = group.scores["initial"], group.items(roles)
+        best = np.max([group.scores[role] for role in ROLES], axis=0) - plain
+        unsure = np.array([not is_sure(record, thresholds) for record in group.records])
+        figures.append(
+            (
+                np.mean([role != "initial" for role in roles]),
+                np.mean(chosen < plain),
+                np.mean(chosen > plain),
+                np.mean(chosen - plain),
+                best.mean(),
+                (best * unsure).mean(),
+                unsure.mean(),
+            )
+        )
+    changed, worse, better, gained, oracle, behind_gate, unsure_share = _PERCENT * np.mean(figures, axis=0)
+    return (
+        f"unsure {unsure_share:5.1f}  changed {changed:5.2f}  worse {worse:5.2f}  better {better:5.2f}  "
+        f"{gained:+.2f} of the oracle's {oracle:+.2f}, {behind_gate:+.2f} behind the gate"
+    )
 
 
 def report(folder: Path) -> None:
-    """Prints a line per cell and rule."""
-    columns = [column for column in COLUMNS if column.startswith("AIO")]
-    for model, rule, with_content in itertools.product(MODELS, ("ias", "agree", "cross", "safe"), (False, True)):
+    """Prints a line per cell and rule; per cell of the guard that is the default, what it changes."""
+    for model, rule, with_content in itertools.product(MODELS, ("ias", "agree", "cross"), (False, True)):
         if (folder / model / "planted.jsonl").exists():
             num_taken, num_planted = planted_taken(folder, model, rule, with_content=with_content)
             checks = "with content checks" if with_content else "without"
             print(f"{model:10}  planted  {rule:5} takes {num_taken} of {num_planted} that hurt, {checks}")
+    columns = [column for column in COLUMNS if column.startswith("AIO")]
+    pooled: dict[str, list[NDArray[np.float64]]] = defaultdict(list)
     for model in MODELS:
         thresholds = BACKBONES[model].thresholds
-        table = read_table(folder / model / "world", TASKS, [model], seed=0, thresholds=thresholds)
-        for words in table.words:
-            base = Cell(model, words, "plain")
+        cells = world_groups(folder / model / "world") | {"people": people_groups(folder / model / "people")}
+        for words, groups in cells.items():
+            base = np.mean([group.of(["initial"] * len(group.records))[0] for group in groups])
             for column in columns:
-                gain = table.difference(Cell(model, words, column), base)
-                line = f"{gain.value:+6.2f} [{gain.low:+.2f}, {gain.high:+.2f}]"
-                print(f"{model:10}  {words:11}  {column:16}  {table.average(base).value:6.2f}  {line}")
-    by_model: dict[str, dict[str, list[Mapping[str, Any]]]] = defaultdict(lambda: defaultdict(list))
-    for model in MODELS:
-        for record in read_records(folder / model / "people"):
-            by_model[model][record["task"]].append(record)
-    pooled: dict[str, dict[str, NDArray[np.float64]]] = defaultdict(dict)
-    for model, by_kind in by_model.items():
-        plain = {kind: people_scores(records, "plain", model) for kind, records in by_kind.items()}
-        sure = np.mean([is_sure(record, BACKBONES[model].thresholds) for rows in by_kind.values() for record in rows])
-        base_score = 100 * np.mean([values.mean() for values in plain.values()])
-        print(f"{model}: {sure:.1%} of people's questions are left alone")
-        for column in columns:
-            gains = {
-                kind: by_wording(records, 100 * (people_scores(records, column, model) - plain[kind]))
-                for kind, records in by_kind.items()
-            }
-            pooled[column] |= {f"{model} {kind}": values for kind, values in gains.items()}
-            value, low, high = resampled(gains)
-            print(f"{model:10}  {'people':11}  {column:16}  {base_score:6.2f}  {value:+6.2f} [{low:+.2f}, {high:+.2f}]")
-    for column, gains in pooled.items():
-        value, low, high = resampled(gains)
-        print(f"{'both':10}  {'people':11}  {column:16}  {'':6}  {value:+6.2f} [{low:+.2f}, {high:+.2f}]")
-
-
-def by_wording(records: Sequence[Mapping[str, Any]], values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Returns values of records, (N,), as wordings by pictures, (W, P)."""
-    rows: dict[str, list[float]] = defaultdict(list)
-    for record, value in zip(records, values, strict=True):
-        rows[record["id"].rsplit("-", 1)[0]].append(float(value))
-    return np.array(list(rows.values()))
+                gains = gain(groups, column, thresholds)
+                print(f"{model:10}  {words:11}  {column:10}  {base:6.2f}  {spelled(interval(gains), signed=True)}")
+                if words == "people":
+                    pooled[column].append(gains)
+            print(f"{model:10}  {words:11}  {described(groups, 'AIO safe', thresholds)}")
+    for column, of_models in pooled.items():
+        print(
+            f"{'both':10}  {'people':11}  {column:16}  {'':6}  {spelled(interval(np.mean(of_models, axis=0)), signed=True)}"
+        )
 
 
 def main() -> None:

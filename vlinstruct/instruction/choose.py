@@ -98,12 +98,8 @@ def cross(candidates: Sequence[Candidate], thresholds: Thresholds) -> Decision:
     return _lowest_ias(candidates, _cross_faults(candidates, thresholds))
 
 
-def safe(candidates: Sequence[Candidate], thresholds: Thresholds) -> Decision:
-    """As `cross`."""
-    return cross(candidates, thresholds)
-
-
-RULES: Mapping[Select, Rule] = {"safe": safe, "cross": cross, "agree": agree, "ias": ias, "paper": paper}
+# `safe` is the rule that was never worse (tests/tools/README.md); by default it leaves alone what the model is sure of.
+RULES: Mapping[Select, Rule] = {"safe": cross, "cross": cross, "agree": agree, "ias": ias, "paper": paper}
 JUDGED: frozenset[Select] = frozenset({"safe", "cross", "agree"})
 """The rules that ask what the answers tell."""
 

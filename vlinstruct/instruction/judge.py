@@ -151,11 +151,8 @@ def _cross_nll(
     targets = {row: texts for row, texts in targets.items() if texts}
     if not targets or not backend.abilities.can_score:
         return cross
-    rows = [
-        Row(prompt=sent, seen=(seen[row],), reads=sent, stage="judge")
-        for row in targets
-        if (sent := initial_answers[row].instruction)
-    ]
+    sent = {row: initial_answers[row].instruction for row in targets}
+    rows = [Row(prompt=sent[row], seen=(seen[row],), reads=sent[row], stage="judge") for row in targets]
     scores = backend.score(rows, list(targets.values()), with_end=False, num_first=NUM_JUDGED_TOKENS)
     by_answer = {
         (row, text): outcome if isinstance(outcome, Failed) else outcome[place].mean_nll

@@ -71,7 +71,7 @@ def task_scores(
         rules: how texts are compared.
     """
     if task.metric != "roc_auc":
-        values = np.array(_item_scores(task, records, answers, rules), dtype=np.float64)
+        values = np.array(item_scores(task, records, answers, rules), dtype=np.float64)
         mean: NDArray[np.float64] = values[rows].mean(axis=1)
         return mean
     # The one metric that is no mean over items: every resample has its own area. One of a single class has none: a
@@ -107,7 +107,7 @@ def task_interval(task: Task, scores: NDArray[np.float64], sizes: TaskSize) -> t
     return resampled, "bootstrap"
 
 
-def _item_scores(
+def item_scores(
     task: Task, records: Sequence[Mapping[str, Any]], answers: Sequence[Any], rules: TextRules
 ) -> list[float]:
     """Returns every item's share of a metric that is a mean over items."""

@@ -47,11 +47,11 @@ Records = Mapping[tuple[str, Words, str], Sequence[Mapping[str, Any]]]
 
 Column = str
 _GATED: Column = (
-    "AIO safe"  # the default of the commands: what the answer to the user's own words is certain of is left
+    "AIO safe"  # the commands' default: where the answer to the user's own words is sure, they are left alone
 )
 _ANSWERED, _SCORED = ("answer",), ("rewrite", "score", "compare")
 _RULES_MEAN: Mapping[str, str] = {
-    "safe": "the same where the model is not sure of its answer to the words as asked",
+    "safe": "as AIO cross, where the model is not sure of its answer to the words as asked",
     "cross": "the rewriting where its answer passes for an answer to the words as asked",
     "agree": "the rewriting where its answer is the same",
     "ias": "the lowest IAS of those that keep the content",
@@ -63,7 +63,6 @@ MEANINGS: Mapping[Column, str] = {
     "rewritten": "always the model's rewriting of it",
     "lowest of pair": "of these two the one with the lower IAS",
     **{f"AIO {rule}": meaning for rule, meaning in _RULES_MEAN.items()},
-    "AIO safe, always": "as AIO safe, also where the model is sure",
     "always canonical": "what well-worded questions get: the ceiling",
 }
 """What the columns are, for people."""
@@ -73,13 +72,7 @@ STAGES: Mapping[Column, tuple[str, ...]] = {
     "plain, greedy": ("see", "greedy"),
     "rewritten": ("see", "rewrite", *_ANSWERED),
     "lowest of pair": ("see", "rewrite", "score", *_ANSWERED),
-    **{
-        f"AIO {rule}": ("see", *_ANSWERED, *_SCORED, *(("judge",) if rule in JUDGED else ()))
-        for rule in RULES
-        if rule != "safe"
-    },
-    "AIO safe, always": ("see", *_ANSWERED, *_SCORED, "judge"),
-    _GATED: ("see", *_ANSWERED, *_SCORED, "judge"),
+    **{f"AIO {rule}": ("see", *_ANSWERED, *_SCORED, *(("judge",) if rule in JUDGED else ())) for rule in RULES},
     "always canonical": ("see", *_ANSWERED),
 }
 COLUMNS: tuple[Column, ...] = tuple(STAGES)
@@ -116,8 +109,7 @@ def role_of(record: Mapping[str, Any], column: Column, thresholds: Thresholds) -
         return min(scores, key=lambda role: scores[role], default="initial")
     if column == _GATED and is_sure(record, thresholds):
         return "initial"
-    rule = column.removeprefix("AIO ").removesuffix(", always")
-    return RULES[cast(Select, rule)](candidates_in(record), thresholds).chosen
+    return RULES[cast(Select, column.removeprefix("AIO "))](candidates_in(record), thresholds).chosen
 
 
 def is_sure(record: Mapping[str, Any], thresholds: Thresholds) -> bool:
