@@ -3,6 +3,7 @@
     PYTHONPATH=tests python -m tools.never_worse answer --part dev --wordings FILE -o FOLDER   # hours on two cores
     PYTHONPATH=tests python -m tools.never_worse plant --part dev -o FOLDER
     PYTHONPATH=tests python -m tools.never_worse report -o FOLDER
+    PYTHONPATH=tests python -m tools.never_worse questions --part dev --items 8 -o FOLDER  # for bench --data
 
 Canonical, paraphrased and poor words are asked of mini's ten tasks, people's words of drawn pictures of their own, one
 kind of question each. The wordings of the test part (`peoples_words.jsonl`) were written apart from the code and its
@@ -227,6 +228,31 @@ def _planted(model: Model, rng: random.Random, split: Split) -> list[dict[str, A
     return records
 
 
+def write_questions(
+    folder: Path, *, split: Split, wordings: Path, num_items: int, num_pictures: int, seed: int
+) -> None:
+    """Writes questions for `vlinstruct bench --data`, a file a cell, captions apart; what ranks choices is left out."""
+    world = [item for task in TASKS for item in items(task, num_items, split=split, seed=seed) if not item.candidates]
+    people = [
+        item
+        for of_kind in peoples_items(wordings, split, num_pictures, seed).values()
+        for item in random.Random(seed).sample(of_kind, min(num_items, len(of_kind)))
+    ]
+    captions = {task.name for task in TASKS if task.metric == "cider"} | {"caption"}
+    folder.mkdir(parents=True, exist_ok=True)
+    for cell, of_cell, words in (
+        ("canonical", world, "canonical"),
+        ("poor", world, "poor"),
+        ("people", people, "canonical"),
+    ):
+        for item in of_cell:
+            name = f"{cell}_captions" if item.task in captions else cell
+            picture = f"{cell}-{item.id}.png"
+            item.load_picture().save(folder / picture)
+            with (folder / f"{name}.jsonl").open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"image": picture, "question": item.instructions[words]}) + "\n")
+
+
 def planted_taken(folder: Path, model: str, rule: Select, *, with_content: bool) -> tuple[int, int]:
     """Returns how many planted instructions that hurt a rule takes, and of how many."""
     num_taken, records = 0, (folder / model / "planted.jsonl").read_text(encoding="utf-8").splitlines()
@@ -387,15 +413,14 @@ def report(folder: Path) -> None:
                     pooled[column].append(gains)
             print(f"{model:10}  {words:11}  {described(groups, 'AIO safe', thresholds)}")
     for column, of_models in pooled.items():
-        print(
-            f"{'both':10}  {'people':11}  {column:16}  {'':6}  {spelled(interval(np.mean(of_models, axis=0)), signed=True)}"
-        )
+        both = spelled(interval(np.mean(of_models, axis=0)), signed=True)
+        print(f"{'both':10}  {'people':11}  {column:10}  {'':6}  {both}")
 
 
 def main() -> None:
     """Answers, or reports on what was answered."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("answer", "plant", "report"))
+    parser.add_argument("what", choices=("answer", "plant", "report", "questions"))
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--model", choices=MODELS, help="one of them; both if not given")
     parser.add_argument("--part", choices=("dev", "test"), default="dev")
@@ -406,18 +431,19 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     models = [arguments.model] if arguments.model else MODELS
+    drawn = {
+        "split": arguments.part,
+        "wordings": arguments.wordings,
+        "num_items": arguments.items,
+        "num_pictures": arguments.pictures,
+        "seed": arguments.seed,
+    }
     if arguments.what == "plant":
         plant(arguments.output, models, split=arguments.part, num_hurting=arguments.planted, seed=arguments.seed)
     elif arguments.what == "answer":
-        answer(
-            arguments.output,
-            models,
-            split=arguments.part,
-            wordings=arguments.wordings,
-            num_items=arguments.items,
-            num_pictures=arguments.pictures,
-            seed=arguments.seed,
-        )
+        answer(arguments.output, models, **drawn)
+    elif arguments.what == "questions":
+        write_questions(arguments.output, **drawn)
     else:
         report(arguments.output)
 
