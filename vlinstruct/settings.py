@@ -103,6 +103,7 @@ class OptimizationSettings:
         keep: words that every candidate must keep where the user's have them.
         variants: further candidates of the user's own.
         num_rewritings: how often the instruction is rewritten: once greedily, the others sampled; at least 1.
+        rewrite_seeing: whether the sampled ones are written with the image before the model.
         max_new_tokens: most tokens of a rewritten or optimized instruction, at least 1.
         least_certainty: see `Thresholds`, as the next two; None is the backbone's own.
         max_cross_nll: see `Thresholds`.
@@ -114,6 +115,7 @@ class OptimizationSettings:
     keep: tuple[str, ...] = ()
     variants: tuple[str, ...] = ()
     num_rewritings: int = 1
+    rewrite_seeing: bool = False
     max_new_tokens: int = 128
     least_certainty: float | None = None
     max_cross_nll: float | None = None
@@ -123,6 +125,7 @@ class OptimizationSettings:
         require(
             (self.select in get_args(Select), f"select must be {' or '.join(get_args(Select))}, got {self.select!r}"),
             (self.when in (None, *get_args(When)), f"when must be unsure or always, got {self.when!r}"),
+            (not self.rewrite_seeing or self.num_rewritings > 1, "rewrite_seeing needs num_rewritings of 2 or more"),
             (1 <= self.num_rewritings <= 64, f"num_rewritings must be 1 to 64, got {self.num_rewritings}"),
             _new_tokens_in_range(self.max_new_tokens),
         )

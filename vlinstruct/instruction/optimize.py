@@ -142,7 +142,8 @@ def _optimized(
     drafts = _good(
         range(len(instructions)), rewrite(backend, questions, templates, settings, least, rewritings), failed
     )
-    sampled = sample_rewritings(backend, [questions[row] for row in drafts], templates, settings)
+    pictures = [(seen[row],) if settings.rewrite_seeing else () for row in drafts]
+    sampled = sample_rewritings(backend, pictures, [questions[row] for row in drafts], templates, settings)
     variants = {
         row: [text for text in dict.fromkeys((*settings.variants, *more)) if text not in (questions[row], draft.text)]
         for (row, draft), more in zip(drafts.items(), sampled, strict=True)
@@ -252,7 +253,7 @@ def with_faults(
     shown_scores = [written_ias(scored.ias) for scored in (initial, outcome.rewritten) if scored and is_finite(scored)]
 
     def faults_of(text: str) -> tuple[str, ...]:
-        if text == initial.text:
+        if text in (initial.text, *settings.variants):  # people may well ask something else than they did before
             return ()
         if is_blank(text):
             return ("is blank",)

@@ -11,7 +11,7 @@ import math
 from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass, replace
 
-from vlinstruct.backend import Backend, Row, Written
+from vlinstruct.backend import Backend, Row, Seen, Written
 from vlinstruct.errors import NON_FINITE_LOGITS, UsageError
 from vlinstruct.instruction.templates import Templates
 from vlinstruct.settings import OptimizationSettings
@@ -107,31 +107,46 @@ def certainty_of(written: Written) -> float | None:
 
 
 def sample_rewritings(
-    backend: Backend, instructions: Sequence[str], templates: Templates, settings: OptimizationSettings
+    backend: Backend,
+    pictures: Sequence[tuple[Seen, ...]],
+    instructions: Sequence[str],
+    templates: Templates,
+    settings: OptimizationSettings,
 ) -> list[tuple[str, ...]]:
     """Returns the sampled rewritings of each instruction, `num_rewritings` less the greedy one; what fails is left out.
 
-    Equal instructions get equal samples: which sample a row is stands in its `draw`, and so in the seed.
+    Without pictures, equal instructions get equal samples: which sample a row is stands in its `draw`, and so in the
+    seed. With them (after RepARe, Prasad et al. 2024) each picture has its own.
+
+    Args:
+        backend: whose language model rewrites.
+        pictures: the image that is before the model, or none, B.
+        instructions: the initial instructions, B.
+        templates: whose `rewrite` makes the prompt, or, with an image, `rewrite_seeing`.
+        settings: how many, and the most tokens of each.
     """
-    distinct, num_sampled = list(dict.fromkeys(instructions)), settings.num_rewritings - 1
-    if not distinct or not num_sampled:
-        return [()] * len(instructions)
-    rows = [
-        Row(prompt=templates.rewrite_prompt(text), draw=draw, stage="rewrite")
-        for text in distinct
-        for draw in range(num_sampled)
-    ]
-    generation = replace(settings.generation(), do_sample=True)
-    written = iter(backend.write(rows, generation))
+    draws = range(settings.num_rewritings - 1)
+    asked = list(zip(pictures, instructions, strict=True))
+    # Of equal instructions without a picture the first one's samples are all of theirs.
+    first = {text: row for row, (seen, text) in reversed(list(enumerate(asked))) if not seen}
+    rows_of = [first[text] if not seen else row for row, (seen, text) in enumerate(asked)]
+    new = list(dict.fromkeys(rows_of)) if draws else []
+    rows = []
+    for seen, text in (asked[row] for row in new):
+        prompt = templates.rewrite_seeing_prompt(text) if seen else templates.rewrite_prompt(text)
+        rows += [
+            Row(prompt=prompt, seen=seen, reads=text if seen else "", draw=draw, stage="rewrite") for draw in draws
+        ]
+    written = iter(backend.write(rows, replace(settings.generation(), do_sample=True)) if rows else [])
     sampled = {
-        text: tuple(
+        row: tuple(
             outcome.text.strip()
-            for _ in range(num_sampled)
+            for _ in draws
             if not isinstance(outcome := next(written), Failed) and not is_blank(outcome.text)
         )
-        for text in distinct
+        for row in new
     }
-    return [sampled[text] for text in instructions]
+    return [sampled.get(row, ()) for row in rows_of]
 
 
 def _score_certainties(

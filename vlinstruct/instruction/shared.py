@@ -71,6 +71,8 @@ def optimize_for_all(
         ScoreError: no instruction has a finite score on every image.
         VlinstructError: the model cannot take one of the texts.
     """
+    if settings.rewrite_seeing:
+        raise UsageError("one instruction for many pictures cannot be rewritten with the picture before the model")
     thresholds = settings.thresholds(thresholds)
     least = thresholds.least_certainty if settings.select != "paper" else 0.0
     parts = ("", instruction, "") if settings.select == "paper" else frame(instruction)
@@ -78,7 +80,7 @@ def optimize_for_all(
     (rewriting,) = rewrite(backend, [question], templates, settings, least, rewritings)
     if isinstance(rewriting, Failed):
         raise rewriting.error
-    (sampled,) = sample_rewritings(backend, [question], templates, settings)
+    (sampled,) = sample_rewritings(backend, [()], [question], templates, settings)
     more = [text for text in (*settings.variants, *sampled) if text not in (question, rewriting.text)]
     texts = (question, rewriting.text, *dict.fromkeys(more))
     kept: list[Sequence[Seen]] = []

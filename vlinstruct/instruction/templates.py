@@ -14,10 +14,10 @@ from vlinstruct.errors import DataError, joined, shortened
 from vlinstruct.files import PathLike, read_regular
 from vlinstruct.values import ScoredInstruction
 
-# Four templates and no more: a user's file names them all, so a fifth would make every file that exists incomplete, and
-# they are part of the key by which a run is resumed. The OCR template is an option's default (`operations.py`) instead.
+# A user's file names the paper's four: a fifth without a default would make every file that exists incomplete.
 TEMPLATE_FIELDS = {
     "rewrite": ("instruction",),
+    "rewrite_seeing": ("instruction",),
     "score": (),
     "compare": ("candidates",),
     "compare_item": ("instruction", "ias"),
@@ -70,13 +70,14 @@ def written_ias(ias: float) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Templates:
-    """The four templates of algorithm 2, checked when they are made.
+    """The templates of algorithm 2, checked when they are made.
 
     Args:
         rewrite: asks the language model for a rewriting of {instruction} (appendix B.1).
         score: the text before a scored instruction (appendix B.2); ends without white space.
         compare: the in-context comparison of {candidates}.
         compare_item: one candidate: {instruction} and its {ias}, lower is better.
+        rewrite_seeing: asks for a rewriting of {instruction} with the image before it; ours.
 
     Raises:
         DataError: a template is empty, surrounded by white space, or lacks a field or names an unknown one.
@@ -86,6 +87,9 @@ class Templates:
     score: str
     compare: str
     compare_item: str
+    rewrite_seeing: str = (
+        "The instruction for this image is: {instruction} Please write it again, naming what is in the image."
+    )
 
     def __post_init__(self) -> None:
         problems = [problem for name, text in asdict(self).items() for problem in _problems(name, text)]
@@ -126,6 +130,10 @@ class Templates:
     def rewrite_prompt(self, instruction: str) -> str:
         """Returns what the language model alone reads to rewrite `instruction`."""
         return fill(self.rewrite, instruction=instruction)
+
+    def rewrite_seeing_prompt(self, instruction: str) -> str:
+        """Returns what the model reads, after the image, to rewrite `instruction`."""
+        return fill(self.rewrite_seeing, instruction=instruction)
 
     def score_prompt(self) -> str:
         """Returns the text whose continuation the scored instruction is."""
