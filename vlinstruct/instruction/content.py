@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from vlinstruct.errors import shortened
 from vlinstruct.instruction.language import is_english, language_changes, word_changes
 from vlinstruct.instruction.meaning import meaning_changes
-from vlinstruct.instruction.options import option_changes, options_start, without_marks
+from vlinstruct.instruction.options import find_options, option_changes, options, options_start, without_labels
 from vlinstruct.instruction.templates import pieces
 
 # A sign (also U+2212) and a leading point count only where no word or number stands before them: `-5` is one number,
@@ -175,7 +175,7 @@ def content_changes(initial: str, candidate: str, keep: Sequence[str] = ()) -> l
     if spoken:
         return changes + spoken
     if not is_english(initial):
-        return changes + word_changes(without_marks(initial), without_marks(candidate))
+        return changes + word_changes(without_labels(initial), without_labels(candidate))
     has_text = bool(numbers(initial) or quotations(initial))
     return changes + meaning_changes(_asked(initial), _asked(candidate), has_text=has_text)
 
@@ -185,7 +185,7 @@ def _asked(text: str) -> str:
     before, question, after = frame(text)
     if _OCR_LABEL.match(before):
         text = question + after
-    return without_marks(text)
+    return without_labels(text)
 
 
 def _lost_tokens(initial: str, candidate: str) -> list[str]:

@@ -1,29 +1,30 @@
-"""Lexicon: the words of a text as concepts, so that synonyms, inflections and misspellings compare equal.
+"""Lexicon: the words of a text as concepts, so that synonyms, inflections and slips of the pen compare equal.
 
-`lexicon.yaml` has the words. Everything takes linear time: phrases are at most six words, misspellings are looked up.
+    text -> words -> concepts
+
+`lexicon.yaml` has the words. Linear time: a phrase has at most seven words, and few misspelt words are looked for.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 from functools import cache
 from importlib import resources
 from typing import Literal
 
-import yaml
+Kind = Literal["negation", "relation", "ask", "content", "soft"]
 
-Kind = Literal["negation", "relation", "ask", "content", "soft", "function"]
-
-_WORD = re.compile(r"[^\W_]+(?:['-][^\W_]+)*")
-_MOST_PHRASE_WORDS = 6
+_WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
+_APOSTROPHES = str.maketrans("\u2019\u2018", "''")
+_MOST_COMPARISONS = 500  # of words that may be misspelt: a bound for hostile texts
+_LONGEST_WORD = 20
 _IRREGULAR = {
     "feet": "foot", "teeth": "tooth", "mice": "mouse", "geese": "goose", "knives": "knife", "leaves": "leaf",
-    "wolves": "wolf", "shelves": "shelf", "loaves": "loaf", "made": "make", "ate": "eat", "ran": "run", "running": "run",
-    "lying": "lie", "ridden": "ride", "rode": "ride", "drove": "drive", "driven": "drive", "broken": "break",
-    "parked": "park", "kilometre": "kilometer", "metre": "meter", "tyre": "tire", "programme": "program",
-    "jewellery": "jewelry", "aluminium": "aluminum",
+    "shelves": "shelf", "ate": "eat", "eaten": "eat", "ran": "run", "running": "run", "lying": "lie", "rode": "ride",
+    "wrote": "write", "written": "write", "drew": "draw", "drawn": "draw", "broken": "break", "metre": "meter",
+    "tyre": "tire", "stood": "stand", "played": "play",
 }  # fmt: skip
 
 
@@ -33,7 +34,7 @@ class Concept:
 
     Args:
         kind: what a rewriting may do to it.
-        name: the concept, a stem for a content word; equal for synonyms.
+        name: the meaning, a stem for a content word; equal for synonyms.
         text: as written, in lower case.
     """
 
@@ -42,100 +43,190 @@ class Concept:
     text: str
 
 
-@dataclass(frozen=True)
-class _Lexicon:
+@dataclass(frozen=True, kw_only=True)
+class _Source:
+    """The lists of `lexicon.yaml` as texts."""
+
+    spellings: str
+    negation: str
+    relations: str
+    asks: str
+    synonyms: str
+    implied: str
+    soft: str
+    idioms: str
+    known: str
+    question_words: str
+    relative_words: str
+    auxiliaries: str
+    modals: str
+    finite: str
+    addressed: str
+    requests: str
+    before_if: str
+    fillers: str
+    places: str
+    personal: str
+    pronouns: str
+    replies: str
+    reasons: str
+    languages: str
+    harmless_abroad: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lexicon:
+    """The lists of `lexicon.yaml`, ready to look up.
+
+    Args:
+        entries: kind and name of a word or phrase.
+        longest: the most words of a phrase that begins with a word.
+        spellings: what a hasty spelling stands for.
+        implied: the words that imply a name.
+        lists: every list of single words.
+        languages: the words that tell a language.
+    """
+
     entries: Mapping[str, tuple[Kind, str]]
-    known: frozenset[str]
-    misspelt: Mapping[str, str]
-    groups: Mapping[str, frozenset[str]]
+    longest: Mapping[str, int]
+    spellings: Mapping[str, str]
+    implied: Mapping[str, frozenset[str]]
+    lists: Mapping[str, frozenset[str]]
+    languages: Mapping[str, frozenset[str]]
+
+
+@cache
+def lexicon() -> Lexicon:
+    """Returns the lexicon that ships with the package."""
+    from vlinstruct.settings_file import parse_settings  # here, since it imports PyYAML
+
+    text = resources.files("vlinstruct.instruction").joinpath("lexicon.yaml").read_text(encoding="utf-8")
+    source = _Source(**parse_settings(text, _Source))
+    entries: dict[str, tuple[Kind, str]] = {word: ("soft", word) for word in source.soft.split()}
+    entries |= {word: ("negation", "not") for word in source.negation.split()}
+    tables: list[tuple[Kind, str]] = [
+        ("content", source.synonyms), ("relation", source.relations), ("ask", source.asks)
+    ]  # fmt: skip
+    for kind, table in tables:
+        entries |= {phrase: (kind, name) for name, phrases in _lines(table) for phrase in phrases.split(", ")}
+    entries |= {phrase: ("soft", phrase) for line in source.idioms.splitlines() for phrase in line.split(", ")}
+    longest: dict[str, int] = {}
+    for phrase in entries:
+        first, *rest = phrase.split()
+        longest[first] = max(longest.get(first, 1), 1 + len(rest))
+    return Lexicon(
+        entries=entries,
+        longest=longest,
+        spellings={word: right for right, words in _lines(source.spellings) for word in words.split()},
+        implied={
+            name: frozenset(entries.get(word, ("content", stem(word)))[1] for word in words.split())
+            for name, words in _lines(source.implied)
+        },
+        lists={field.name: frozenset(getattr(source, field.name).split()) for field in fields(source)},
+        languages={name: frozenset(words.split()) for name, words in _lines(source.languages)},
+    )
+
+
+def _lines(table: str) -> Iterator[tuple[str, str]]:
+    for line in table.splitlines():
+        name, _, words = line.partition(": ")
+        yield name, words
 
 
 def words(text: str) -> list[str]:
-    """Returns the words in lower case; apostrophes are straight, hyphens part words unless they are in the lexicon.
+    """Returns the words in lower case, hasty spellings mended.
 
-    >>> words("What's the T-shirt’s COLOUR?")
-    ['what', "'s", 'the', 't', 'shirt', 'colour']
+    >>> words("What's the T-shirt’s COLOUR, isn't it?")
+    ['what', "'s", 'the', 't', 'shirt', 'colour', 'is', "n't", 'it']
     """
-    found: list[str] = []
-    for match in _WORD.finditer(text.casefold().replace("’", "'").replace("‘", "'")):
-        for part in match.group().split("-"):
-            stem, apostrophe, end = part.rpartition("'")
-            if part.endswith("n't") and len(part) > 3:
-                found += [part[:-3], "n't"]
-            elif end == "s" and stem in {"what", "where", "who", "how", "that", "there", "it", "he", "she", "when"}:
-                found += [stem, "'s"]
-            elif apostrophe and end == "s":
-                found.append(stem)
-            elif apostrophe:
-                found += [stem, f"'{end}"]
-            else:
-                found.append(part)
-    return found
+    spellings = lexicon().spellings
+    spelled: list[str] = []
+    for word in _WORD.findall(text.casefold().translate(_APOSTROPHES)):
+        base, apostrophe, end = word.rpartition("'")
+        if word.endswith("n't"):
+            spelled += filter(None, [word[:-3], "n't"])
+        elif end == "s" and base not in ("what", "where", "who", "how", "that", "there", "it", "he", "she", "option"):
+            spelled.append(base)
+        elif apostrophe:
+            spelled += [base, f"'{end}"]
+        else:
+            spelled += spellings.get(word, word).split()
+    return spelled
 
 
-def concepts(text: str) -> list[Concept]:
-    """Returns the text's words and phrases as concepts, in order.
+def concepts(spelled: Sequence[str]) -> list[Concept]:
+    """Returns words as concepts, in order; the longest phrase wins.
 
-    >>> [concept.name for concept in concepts("cars on top of the hue") if concept.kind != "function"]
+    >>> [concept.name for concept in concepts(words("cars on top of the hue")) if concept.kind != "soft"]
     ['car', 'above', 'colour']
     """
-    return concepts_of(words(text))
-
-
-def concepts_of(spelled: list[str]) -> list[Concept]:
-    """Returns words as concepts, in order; the longest phrase wins."""
-    lexicon = _lexicon()
+    entries, longest = lexicon().entries, lexicon().longest
     found = []
     position = 0
     while position < len(spelled):
-        for length in range(min(_MOST_PHRASE_WORDS, len(spelled) - position), 0, -1):
-            phrase = " ".join(spelled[position : position + length])
-            if phrase in lexicon.entries:
-                kind, name = lexicon.entries[phrase]
-                break
-        else:
-            kind, name = _single(phrase, lexicon)
+        length = min(longest.get(spelled[position], 1), len(spelled) - position)
+        while length > 1 and " ".join(spelled[position : position + length]) not in entries:
+            length -= 1
+        phrase = " ".join(spelled[position : position + length])
+        kind, name = entries.get(phrase) or entries.get(stem(phrase)) or ("content", stem(phrase))
         found.append(Concept(kind=kind, name=name, text=phrase))
         position += length
     return found
 
 
-def corrected(word: str) -> str:
-    """Returns a misspelt word of the lexicon as it should be; any other word as it is.
+def slips(typed: Iterable[str], written: Iterable[str]) -> dict[str, str]:
+    """Returns which typed words are misspelt and which of the written words each stands for.
 
-    >>> corrected("trianlge"), corrected("cirlce"), corrected("wheat")
-    ('triangle', 'circle', 'wheat')
+    >>> slips(["wat", "colur", "cirle", "boat"], ["what", "colour", "circle", "coat"])
+    {'colur': 'colour', 'cirle': 'circle'}
     """
-    lexicon = _lexicon()
-    if word in lexicon.entries or word in lexicon.known or len(word) < 4 or len(word) > 20:
-        return word
-    spellings = {word, *_shorter(word), *_swapped(word)}
-    candidates = {lexicon.misspelt[spelling] for spelling in spellings if spelling in lexicon.misspelt}
-    near = [right for right in candidates if right[0] == word[0] and _is_slip(word, right)]
-    return min(near, key=lambda right: (abs(len(right) - len(word)), right), default=word)
+    known = lexicon().lists["known"]
+    right = {word for word in written if word.isalpha()}
+    by_initial: dict[str, list[str]] = {}
+    for word in sorted(right):
+        by_initial.setdefault(word[0], []).append(word)
+    mended = {}
+    budget = _MOST_COMPARISONS
+    for word in dict.fromkeys(typed):
+        is_open = word.isalpha() and word not in right and word not in lexicon().entries
+        near = by_initial.get(word[0], []) if is_open and 4 <= len(word) <= _LONGEST_WORD else []
+        budget -= len(near)
+        if budget < 0:
+            break
+        for other in near:
+            if not (word in known and other in known) and _is_slip(word, other):
+                mended[word] = other
+                break
+    return mended
 
 
-def group(name: str) -> frozenset[str]:
-    """Returns the names of the concepts of one of the lexicon's lists: colours, shapes, texts, persons, directed."""
-    return _lexicon().groups[name]
-
-
-def alike(first: str, second: str) -> bool:
-    """Says whether two stems are one word, spelling mistakes aside: one letter of 4 to 6, two of longer ones.
-
-    >>> alike("umbrela", "umbrella"), alike("hous", "hors"), alike("red", "bed")
-    (True, False, False)
-    """
-    if first == second:
+def _is_slip(word: str, right: str) -> bool:
+    """Says whether a word is another one misspelt: the longer, the more may be wrong."""
+    if not 4 <= len(right) <= _LONGEST_WORD or stem(word) == stem(right):
+        return False
+    distance = _distance(word, right)
+    if distance != 1:
+        return distance == 2 and min(len(word), len(right)) >= 7
+    if len(word) != len(right) or sorted(word) == sorted(right) or len(word) >= 6:
         return True
-    lexicon = _lexicon()
-    if (first in lexicon.known or first in lexicon.entries) and (second in lexicon.known or second in lexicon.entries):
-        return False
-    shorter = min(len(first), len(second))
-    if shorter < 4 or max(len(first), len(second)) > 30:
-        # Long strings are no words; the distance of two is quadratic.
-        return False
-    return _distance(first, second) <= (1 if shorter <= 6 else 2)
+    # Another letter makes another word of a short one: `chair`, `chain`. Vowels are heard alike: `coler`.
+    differing = next(pair for pair in zip(word, right, strict=True) if pair[0] != pair[1])
+    return len(word) == 5 and set(differing) <= set("aeiouy")
+
+
+def _distance(first: str, second: str) -> int:
+    """Returns the edits from one to the other: a letter more, less, another, or two neighbours exchanged."""
+    before: list[int] = []
+    above = list(range(len(second) + 1))
+    for row, letter in enumerate(first, 1):
+        line = [row]
+        for column, other in enumerate(second, 1):
+            best = min(above[column] + 1, line[-1] + 1, above[column - 1] + (letter != other))
+            if row > 1 and column > 1 and letter == second[column - 2] and other == first[row - 2]:
+                best = min(best, before[column - 2] + 1)
+            line.append(best)
+        before, above = above, line
+    return above[-1]
 
 
 def stem(word: str) -> str:
@@ -158,77 +249,3 @@ def stem(word: str) -> str:
                 word = word[:-1]
             break
     return word[:-1] if len(word) > 3 and word.endswith("e") else word
-
-
-def _single(word: str, lexicon: _Lexicon) -> tuple[Kind, str]:
-    right = corrected(word)
-    if right in lexicon.entries:
-        return lexicon.entries[right]
-    return "content", stem(right)
-
-
-def _distance(first: str, second: str) -> int:
-    """Returns the edits from one to the other: a letter more, less, another, or two neighbours exchanged."""
-    before: list[int] = []
-    above = list(range(len(second) + 1))
-    for row, letter in enumerate(first, 1):
-        line = [row]
-        for column, other in enumerate(second, 1):
-            best = min(above[column] + 1, line[-1] + 1, above[column - 1] + (letter != other))
-            if row > 1 and column > 1 and letter == second[column - 2] and other == first[row - 2]:
-                best = min(best, before[column - 2] + 1)
-            line.append(best)
-        before, above = above, line
-    return above[-1]
-
-
-def _is_slip(word: str, right: str) -> bool:
-    """Says whether a word is a misspelt other: a letter more or less or two exchanged, another letter in long ones."""
-    distance = _distance(word, right)
-    same_length = len(word) == len(right)
-    is_swap = same_length and sorted(word) == sorted(right)
-    if distance == 1:
-        return len(right) >= 6 or is_swap or not same_length
-    return distance == 2 and len(right) >= 8
-
-
-def _shorter(word: str) -> Iterator[str]:
-    return (word[:position] + word[position + 1 :] for position in range(len(word)))
-
-
-def _swapped(word: str) -> Iterator[str]:
-    return (word[:at] + word[at + 1] + word[at] + word[at + 2 :] for at in range(len(word) - 1))
-
-
-@cache
-def _lexicon() -> _Lexicon:
-    data = yaml.safe_load(resources.files("vlinstruct.instruction").joinpath("lexicon.yaml").read_text("utf-8"))
-    entries: dict[str, tuple[Kind, str]] = {}
-    lists: list[tuple[Kind, str]] = [("function", "function"), ("soft", "soft"), ("negation", "negation")]
-    for kind, listed in lists:
-        for word in data[listed].split():
-            if not word.endswith("?"):  # a word of another list that would be at home here too
-                entries[word] = (kind, "not" if kind == "negation" else word)
-    tables: list[tuple[Kind, str]] = [("content", "synonyms"), ("relation", "relations"), ("ask", "asks")]
-    for kind, listed in tables:
-        for name, phrases in data[listed].items():
-            for phrase in phrases.split(", "):
-                entries[" ".join(words(phrase))] = (kind, str(name))
-    for line in data["idioms"]:
-        for phrase in line.split(", "):
-            entries[" ".join(words(phrase))] = ("soft", phrase)
-    entries["n't"] = ("negation", "not")
-    entries["'s"] = entries["'re"] = entries["'m"] = entries["'ve"] = ("function", "is")
-    known = frozenset(data["known"].split())
-    known |= {stem(word) for word in known}
-    groups = {name: frozenset(data[name].split()) for name in ("colours", "shapes", "texts", "persons", "directed")}
-    for name in ("colours", "shapes", "texts", "persons"):
-        for word in groups[name]:
-            entries.setdefault(word, ("content", stem(word)))
-        groups[name] |= {entries[word][1] for word in groups[name] if entries[word][0] == "content"}
-    misspelt: dict[str, str] = {}
-    for word in sorted(entries):
-        if len(word) >= 4 and word.isalpha():
-            for spelling in (word, *_shorter(word)):
-                misspelt.setdefault(spelling, word)
-    return _Lexicon(entries=entries, known=known, misspelt=misspelt, groups=groups)
