@@ -4,8 +4,7 @@ import time
 
 import pytest
 
-from vlinstruct.instruction.content import content_changes, echoes, numbers, quotations
-from vlinstruct.instruction.options import find_options
+from vlinstruct.instruction.content import content_changes, echoes, numbers, options, quotations
 
 OPTIONS = "Question: Which fruit? Options: (a) apple (b) banana (c) red apple \n Answer:"
 
@@ -54,7 +53,7 @@ def test_quotations_are_found_and_apostrophes_are_not(text, expected):
     ],
 )
 def test_options_are_found(text, expected):
-    assert [option.text for option in find_options(text)] == expected
+    assert options(text) == expected
 
 
 @pytest.mark.parametrize(

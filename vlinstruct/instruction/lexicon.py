@@ -10,15 +10,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
+from os.path import commonprefix
 from typing import Literal
 
 Kind = Literal["negation", "relation", "ask", "content", "soft"]
 
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
 _APOSTROPHES = str.maketrans("\u2019\u2018", "''")
-_MOST_COMPARISONS = 500  # of words that may be misspelt: a bound for hostile texts
+_VOWELS = "aeiouy"
+_WITHOUT_VOWELS = str.maketrans("", "", _VOWELS)
+_MOST_COMPARISONS = 2000  # of words that may be misspelt: a bound for hostile texts
 _LONGEST_WORD = 20
 _IRREGULAR = {
     "feet": "foot", "teeth": "tooth", "mice": "mouse", "geese": "goose", "knives": "knife", "leaves": "leaf",
@@ -68,6 +71,9 @@ class _Source:
     places: str
     personal: str
     pronouns: str
+    commands: str
+    reporting: str
+    confirming: str
     replies: str
     reasons: str
     languages: str
@@ -175,58 +181,62 @@ def concepts(spelled: Sequence[str]) -> list[Concept]:
 
 
 def slips(typed: Iterable[str], written: Iterable[str]) -> dict[str, str]:
-    """Returns which typed words are misspelt and which of the written words each stands for.
+    """Returns which typed words are misspelt and what each stands for: a written word, else one of the machinery.
 
     >>> slips(["wat", "colur", "cirle", "boat"], ["what", "colour", "circle", "coat"])
     {'colur': 'colour', 'cirle': 'circle'}
     """
-    known = lexicon().lists["known"]
     right = {word for word in written if word.isalpha()}
-    by_initial: dict[str, list[str]] = {}
+    by_length: dict[int, list[str]] = {}
     for word in sorted(right):
-        by_initial.setdefault(word[0], []).append(word)
+        by_length.setdefault(len(word), []).append(word)
+    known = lexicon().lists["known"]
     mended = {}
     budget = _MOST_COMPARISONS
     for word in dict.fromkeys(typed):
-        is_open = word.isalpha() and word not in right and word not in lexicon().entries
-        near = by_initial.get(word[0], []) if is_open and 4 <= len(word) <= _LONGEST_WORD else []
-        budget -= len(near)
+        if word in right or word in lexicon().entries or not word.isalpha() or not 4 <= len(word) <= _LONGEST_WORD:
+            continue
+        near = [other for size in (-1, 0, 1) for other in by_length.get(len(word) + size, [])]
+        budget -= len(near) + 1
         if budget < 0:
             break
         for other in near:
-            if not (word in known and other in known) and _is_slip(word, other):
+            if _is_slip(word, other) and stem(word) != stem(other) and not (word in known and other in known):
                 mended[word] = other
                 break
+        else:
+            if word not in known and (other := _machinery_slip(word)):
+                mended[word] = other
     return mended
 
 
 def _is_slip(word: str, right: str) -> bool:
-    """Says whether a word is another one misspelt: the longer, the more may be wrong."""
-    if not 4 <= len(right) <= _LONGEST_WORD or stem(word) == stem(right):
+    """Says whether a word is another one with one mistake that does not easily make another word."""
+    start = len(commonprefix((word, right)))
+    end = len(commonprefix((word[:start - len(word) - 1 : -1], right[: start - len(right) - 1 : -1])))
+    wrong, missed = word[start : len(word) - end], right[start : len(right) - end]
+    if len(wrong) == len(missed) == 2:
+        return wrong == missed[::-1]
+    if not start or len(wrong) > 1 or len(missed) > 1 or len(right) < 4:
         return False
-    distance = _distance(word, right)
-    if distance != 1:
-        return distance == 2 and min(len(word), len(right)) >= 7
-    if len(word) != len(right) or sorted(word) == sorted(right) or len(word) >= 6:
-        return True
     # Another letter makes another word of a short one: `chair`, `chain`. Vowels are heard alike: `coler`.
-    differing = next(pair for pair in zip(word, right, strict=True) if pair[0] != pair[1])
-    return len(word) == 5 and set(differing) <= set("aeiouy")
+    return len(wrong) != len(missed) or len(word) >= 6 or (len(word) == 5 and wrong in _VOWELS and missed in _VOWELS)
 
 
-def _distance(first: str, second: str) -> int:
-    """Returns the edits from one to the other: a letter more, less, another, or two neighbours exchanged."""
-    before: list[int] = []
-    above = list(range(len(second) + 1))
-    for row, letter in enumerate(first, 1):
-        line = [row]
-        for column, other in enumerate(second, 1):
-            best = min(above[column] + 1, line[-1] + 1, above[column - 1] + (letter != other))
-            if row > 1 and column > 1 and letter == second[column - 2] and other == first[row - 2]:
-                best = min(best, before[column - 2] + 1)
-            line.append(best)
-        before, above = above, line
-    return above[-1]
+@lru_cache(4096)
+def _machinery_slip(word: str) -> str | None:
+    """Returns the word of the lists that a misspelt one stands for, content words aside."""
+    near = [right for right, (kind, _) in lexicon().entries.items() if kind != "content" and right[0] in word[:2]]
+    near = sorted((right for right in near if abs(len(right) - len(word)) <= 2), key=lambda right: (len(right), right))
+    return next(
+        (right for right in near if right.isalpha() and _is_slip(word, right)),
+        # Vowels left out or exchanged: `couler`.
+        next((right for right in near if len(right) > 4 and word[0] == right[0] and _bare(right) == _bare(word)), None),
+    )
+
+
+def _bare(word: str) -> str:
+    return word.translate(_WITHOUT_VOWELS)
 
 
 def stem(word: str) -> str:

@@ -22,10 +22,10 @@ _SENTENCE = re.compile(r"[^.!?;\n]+(?:[.;](?!\s|$)[^.!?;\n]*)*[.!?;\n]*")
 _CLAUSE_END = re.compile(r"[,:()]|\s[-\u2013\u2014]+\s")
 _WHETHER = re.compile(
     r"\b(?:true or false|true or not|(?:yes|y)(?: or)? (?:no|n)|right or wrong|correct or (?:not|incorrect)|"
-    r"(?:whether )?or not|(?:is|am) (?:this|that|it|i|he|she|the statement) (?:true|correct|right(?! of| side| hand))|"
+    r"(?:whether )?or (?:not|no\b)|(?:is|am) (?:this|that|it|i|he|she|the statement) (?:true|correct|right(?! of| side| hand))|"
     r"(?:is|are|was|does|do|has|have|did|ca|wo) n't (?:it|there|they|he|she|that|this|you)$)"
 )
-_TAGS = ("right", "correct", "true", "huh", "is it", "are they")
+_TAGS = ("right", "correct", "true", "huh", "is it", "are they", "yes", "no", "yeah")
 _ANSWERS = ("yes", "no", "yep", "nope", "yeah")
 # What is asked for of a thing: a keyword query with one of these is no yes/no question.
 _ATTRIBUTES = frozenset("colour shape price size height age length distance weight material brand where why".split()) | {
@@ -110,7 +110,8 @@ def meaning(text: str, mended: Mapping[str, str] | None = None) -> Meaning:
     answers = [sentence for sentence in sentences if sentence.is_answer]
     replies = [sentence for sentence in sentences if sentence.is_reply]
     others = [sentence for sentence in sentences if sentence.has_substance and not sentence.is_reply]
-    asking = [sentence for sentence in others if sentence.is_asking]
+    # `Can you help?` beside a question of substance is politeness.
+    asking = [sentence for sentence in others if sentence.is_asking] or [s for s in sentences if s.is_asking][:1]
     statements = [sentence for sentence in others if not sentence.is_asking]
     impersonal = [sentence for sentence in statements if not sentence.is_personal]
     if asking:
@@ -119,18 +120,18 @@ def meaning(text: str, mended: Mapping[str, str] | None = None) -> Meaning:
         # `There is a circle. What colour is it?`: the subject stands before.
         if any(map(_refers_back, asking)):
             required = [*impersonal, *asking]
+        if not any(sentence.has_substance for sentence in required) and asking[0].is_whether:
+            required = statements
         num_statements = len(impersonal)
     else:
         required = impersonal or statements
-        form = required[0].form if required else next((s.form for s in sentences if s.is_asking), None)
+        form = required[0].form if required else None
         num_statements = len(required) - 1
-        if any(sentence.is_whether for sentence in sentences):
-            form = "yes/no"
     return Meaning(
         form=form,
         required=tuple(concept for sentence in [*required, *replies] for concept in sentence.required),
         named=tuple(concept for sentence in sentences for concept in sentence.named),
-        num_questions=len(asking),
+        num_questions=sum(sentence.has_substance for sentence in asking),
         num_statements=max(0, num_statements),
         num_answers=len(answers),
         offers=any("or" in sentence.words for sentence in asking or required),
@@ -153,18 +154,20 @@ def _sentence(text: str, mended: Mapping[str, str]) -> _Sentence:
     for part in _CLAUSE_END.split(text):
         spelled = [mended.get(word, word) for word in words(part)]
         joined, num_removed = _WHETHER.subn(" ", " ".join(spelled))
-        is_tag = bool(spelled_all) and joined in _TAGS
-        is_whether |= num_removed > 0 or is_tag
+        is_tag = joined in _TAGS and joined != text.strip(" ?!.").casefold()
+        is_whether |= num_removed > 0 or (is_tag and bool(spelled_all))
         spelled = [] if is_tag else joined.split()
-        for piece in _before_reasons(spelled):
+        for piece in _before_reasons(_without_commands(spelled)):
             piece_form, start = _form(piece)
             is_asking = piece_form in ("yes/no", "open")
             if form is None or (form == "statement" and is_asking):
                 form = piece_form
-            is_about_user = not lists["personal"].isdisjoint(piece[:start] if is_asking else piece)
+            if not is_asking:  # `I think this is a dog`
+                start = next((at for at, word in enumerate(piece, 1) if word in lists["reporting"]), len(piece))
+            is_about_user = not lists["personal"].isdisjoint(piece[:start])
             is_personal &= is_about_user and not is_asking
             named += concepts(piece)
-            if piece[0] not in lists["reasons"] and (is_asking or not is_about_user):
+            if piece[0] not in lists["reasons"]:
                 required += concepts(piece[start:] if is_about_user else piece)
             spelled_all += piece
     if form == "statement" and (is_whether or text.rstrip().endswith("?")) or (form is None and is_whether):
@@ -177,6 +180,15 @@ def _sentence(text: str, mended: Mapping[str, str]) -> _Sentence:
         is_whether=is_whether,
         is_personal=is_personal,
     )
+
+
+def _without_commands(spelled: Sequence[str]) -> list[str]:
+    """Returns the words with `tell` for a `say` and a `name` that ask the model to speak: `please name the colour`."""
+    lists = lexicon().lists
+    return [
+        "tell" if word in lists["commands"] and (not at or spelled[at - 1] in lists["fillers"]) else word
+        for at, word in enumerate(spelled)
+    ]
 
 
 def _before_reasons(spelled: Sequence[str]) -> list[list[str]]:
@@ -236,7 +248,11 @@ def _embedded(spelled: Sequence[str]) -> tuple[Form, int] | None:
             is_relative = word in lists["relative_words"] and previous and concepts([previous])[0].kind != "soft"
             if not is_relative and previous != "or":
                 return "open", position
-        elif word == "whether" or (word == "if" and previous in lists["before_if"]):
+        elif (
+            word == "whether"
+            or (word == "if" and previous in lists["before_if"])
+            or (word == "that" and previous in lists["confirming"])
+        ):
             return "yes/no", position
     return None
 
@@ -351,7 +367,8 @@ def _subject(asked: Meaning, written: Meaning, has_text: bool) -> list[str]:
         excused.add("what is written")
     if asked.form == "open" or (asked.form is None and asks):
         # `What is red?` does not ask for a colour, `what is on the sign?` may ask for its text.
-        excused -= lexicon().implied.keys() & _ATTRIBUTES if asks or not named & lexicon().implied["shape"] else set()
+        if asks:
+            excused -= _ATTRIBUTES
         excused.discard("colour")
     excused_losses = excused if asked.form != "open" else excused - asks
     texts = {concept.name: concept.text for concept in (*written.named, *asked.named)}
