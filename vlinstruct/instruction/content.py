@@ -1,8 +1,14 @@
-"""Content: what an instruction must not lose when a model rewrites it, as pure functions of its text.
+"""Content: what an instruction must not lose when a model rewrites it, as pure functions of its text, for any model.
+
+    instruction, rewriting -> numbers, quotations, options, OCR tokens, loops, language -> meaning of English -> changes
 
 The paper takes every optimized instruction as it comes. A model now and then drops the question's number, invents an
-option, or repeats its prompt; `--select safe` asks here before it trusts a lower IAS. Every pattern takes linear time:
-the texts come from strangers and may be long.
+option, answers instead of asking, or repeats its prompt; the rules of `choose.py` ask here before they trust a lower
+IAS. Every pattern takes linear time: the texts come from strangers and may be long.
+
+What this cannot see: it knows words, not grammar. Who does what to whom (`the dog chases the cat`) is not compared,
+nor a converse that is true as well (`left of` for `right of`), a synonym that `lexicon.yaml` lacks is taken for another
+word, a word that it has in two senses for the harmless one, and of a language other than English it compares letters.
 """
 
 from __future__ import annotations
@@ -13,8 +19,9 @@ from collections.abc import Sequence
 
 from vlinstruct.errors import shortened
 from vlinstruct.instruction.language import is_english, language_changes, word_changes
+from vlinstruct.instruction.lexicon import lexicon
 from vlinstruct.instruction.meaning import meaning_changes
-from vlinstruct.instruction.options import find_options, option_changes, options, options_start, without_labels
+from vlinstruct.instruction.options import option_changes, options_start, without_labels
 from vlinstruct.instruction.templates import pieces
 
 # A sign (also U+2212) and a leading point count only where no word or number stands before them: `-5` is one number,
@@ -31,20 +38,18 @@ _QUOTATION = re.compile(
     """,
     re.VERBOSE,
 )
-_QUESTION_LABEL = re.compile(r"(?<!\w)(?:question|q)[ \t]*:\s*", re.IGNORECASE)
-_ANSWER_CUE = re.compile(
-    r"\s*(?<!\w)(?:(?:the|your|short|long|final|brief) ){0,3}(?:answer|a)[ \t]*:\s*\Z", re.IGNORECASE
-)
-_OCR_LABEL = re.compile(r"\s*(?:ocr|ocr tokens?|ocr text|reference ocr tokens?)[ \t]*:", re.IGNORECASE)
+_QUESTION_LABEL = re.compile(r"(?<![\w\"'“])(?:question|q)[ \t]*:\s*", re.IGNORECASE)
+_ANSWER_CUE = re.compile(r"\s*(?<!\w)(?:(?:the|your|short|long|final|brief) ){0,3}(?:answer|a)[ \t]*:\s*\Z", re.IGNORECASE)
+_MOST_CUE_CHARACTERS = 100
+_OCR_LABEL = re.compile(r"\s*(?:reference )?ocr(?: tokens?| text)?[ \t]*:", re.IGNORECASE)
 _BOUNDARY = re.compile(r"(?:[.;]\s|\n)\s*(?=\S)")
 _WORD = re.compile(r"\w+")
-_LETTERS = re.compile(r"([^\W\d_]{1,4}?)\1{7,}")
+_LETTERS_AGAIN = re.compile(r"([^\W\d_]{1,4}?)\1{7,}")
 _WORD_OR_COLON = re.compile(r"\w+|:")
 
 # Six words of a template in a row hardly come by chance; a whole piece of the template shorter than four words does.
 _ECHO_WORDS = 6
 _MIN_PIECE_WORDS = 4
-# A word four times in a row, a phrase of up to twelve three times.
 _MOST_LOOP_WORDS = 12
 
 
@@ -80,47 +85,47 @@ def frame(instruction: str) -> tuple[str, str, str]:
     ('', 'what is it', '')
     """
     start, end = 0, len(instruction)
-    cue = _ANSWER_CUE.search(instruction, max(0, end - 100))
+    cue = _ANSWER_CUE.search(instruction, max(0, end - _MOST_CUE_CHARACTERS))
     if cue is not None:
         end = cue.start()
-    label = _QUESTION_LABEL.search(instruction, 0, end)
-    if label is not None:
-        start = label.end()
+    # The last one: what comes before may be examples.
+    labels = [match.end() for match in _QUESTION_LABEL.finditer(instruction, 0, end)]
+    if labels:
+        start = labels[-1]
     elif _OCR_LABEL.match(instruction):
-        start = _ocr_end(instruction[:end])
+        start = _tokens_end(instruction[:end])
     offset = options_start(instruction[start:end])
     if offset:
         end = start + offset
-    middle = instruction[start:end]
-    end = start + len(middle.rstrip())
-    start = end - len(instruction[start:end].lstrip())
-    if start >= end:
+    question = instruction[start:end].strip()
+    if not question:
         return "", instruction, ""
-    return instruction[:start], instruction[start:end], instruction[end:]
+    start = instruction.index(question, start)
+    return instruction[:start], question, instruction[start + len(question) :]
 
 
-def _ocr_end(text: str) -> int:
+def _tokens_end(text: str) -> int:
     """Returns where a list of OCR tokens ends: at the first boundary that no further token of the list follows."""
-    ends = [match.end() for match in _BOUNDARY.finditer(text)]
-    for end in ends:
+    end = 0
+    for match in _BOUNDARY.finditer(text):
+        end = match.end()
         following = text[end : end + 200].split()[:3]
         if len(following) > 1 and not any(word.endswith(",") for word in following):
-            return end
-    return ends[-1] if ends else 0
+            break
+    return end
 
 
-def loops(text: str) -> str | None:
-    """Says what a text repeats many times in a row, None for nothing: models that are unsure write such loops.
+def loops(text: str) -> bool:
+    """Says whether a text repeats itself: a word four times in a row, a phrase of up to twelve words three times.
 
-    >>> loops("OCR tokens: " + "l, " * 41)
-    'repeats `l` 41 times'
-    >>> loops("a very, very old and very good book")
+    >>> loops("OCR tokens: l, l, l, l"), loops("a very, very old and very good book")
+    (True, False)
     """
-    loop = _loop(text)
-    return None if loop is None else f"repeats `{_shown(loop[0])}` {loop[1]} times"
+    return _loop(text) is not None
 
 
 def _loop(text: str) -> tuple[str, int] | None:
+    """Returns what is repeated and how many times."""
     words = _WORD.findall(text.casefold())
     for length in range(1, _MOST_LOOP_WORDS + 1):
         run = longest = end = 0
@@ -132,45 +137,35 @@ def _loop(text: str) -> tuple[str, int] | None:
         if times >= (4 if length == 1 else 3):
             first = end - longest - length + 1
             return " ".join(words[first : first + length]), times
-    letters = _LETTERS.search(text.casefold())
+    letters = _LETTERS_AGAIN.search(text.casefold())
     return None if letters is None else (letters[1], len(letters[0]) // len(letters[1]))
 
 
-def content_changes(initial: str, candidate: str, keep: Sequence[str] = ()) -> list[str]:
+def content_changes(initial: str, candidate: str, *, keep: Sequence[str] = ()) -> list[str]:
     """Returns what the candidate does to the content of the initial instruction, in words.
 
-    Numbers, quotations and options must occur at least as often as in the initial instruction; options must not be
-    added either: an invented one is an answer that nobody offered. The question must stay the same in form and subject
-    (`meaning.py`), the language too, and nothing may be repeated without end. White space, case and final punctuation
-    do not count.
+    Beyond what `literal_changes` compares, the question must stay the same in form and subject (`meaning.py`), the
+    language and the OCR tokens too, and nothing may be repeated without end. White space, case and final punctuation do
+    not count.
 
     Args:
         initial: the user's instruction.
         candidate: a rewriting of it.
-        keep: words and phrases that must stay if the initial instruction has them.
+        keep: words and phrases that must stay where the initial instruction has them.
 
     Returns:
         The changes, each a phrase that fits after "the rewritten one"; empty when the content is kept.
 
-    >>> content_changes("Are there 2 or 3 'cats'?", "Are there 3 or 2 “cats” in it?")
-    []
-    >>> content_changes("Are there 2 or 3 'cats'?", "Are there 3 or 3 'cats'?")
-    ['loses the number 2']
-    >>> content_changes("is it on the left", "Is it there?", keep=["left"])
-    ["loses 'left'", "loses the relation 'left'"]
+    >>> content_changes("is the circle on the left", "Is the circle there?", keep=["on the left"])
+    ["loses 'on the left'", "loses the relation 'left'"]
     """
     if _plain(initial) == _plain(candidate):
         return []
-    changes = [
-        *(f"loses {_shown(phrase)!r}" for phrase in keep if _has(initial, phrase) and not _has(candidate, phrase)),
-        *(f"loses the number {_shown(number)}" for number in _missing(numbers(initial), numbers(candidate))),
-        *(f"loses the quotation {_shown(quote)!r}" for quote in _missing(quotations(initial), quotations(candidate))),
-        *option_changes(initial, candidate),
-        *_lost_tokens(initial, candidate),
-    ]
+    changes = [f"loses {_shown(phrase)!r}" for phrase in keep if _has(initial, phrase) and not _has(candidate, phrase)]
+    changes += [*literal_changes(initial, candidate), *_lost_tokens(initial, candidate)]
     loop, own = _loop(candidate), _loop(initial)
     if loop is not None and (own is None or own[0] != loop[0]):
-        changes.append(f"repeats `{_shown(loop[0])}` {loop[1]} times")
+        changes.append(f"repeats {_shown(loop[0])!r} {loop[1]} times")
     spoken = language_changes(initial, candidate)
     if spoken:
         return changes + spoken
@@ -180,12 +175,24 @@ def content_changes(initial: str, candidate: str, keep: Sequence[str] = ()) -> l
     return changes + meaning_changes(_asked(initial), _asked(candidate), has_text=has_text)
 
 
-def _asked(text: str) -> str:
-    """Returns the words whose meaning is compared: the question without OCR tokens, with the options' words."""
-    before, question, after = frame(text)
-    if _OCR_LABEL.match(before):
-        text = question + after
-    return without_labels(text)
+def literal_changes(initial: str, candidate: str) -> list[str]:
+    """Returns what the candidate does to the numbers, quotations and options of the initial instruction.
+
+    Each must occur at least as often as in the initial instruction, in any order. Options must not be added either: an
+    invented one is an answer that nobody offered.
+
+    >>> literal_changes("Are there 2 or 3 'cats'?", "Are there three or 2 “cats” in it?")
+    []
+    >>> literal_changes("Are there 2 or 3 'cats'?", "Are there 3 or 3 cats?")
+    ['loses the number 2', "loses the quotation 'cats'"]
+    """
+    in_words = [digits for word in _WORD.findall(candidate.casefold()) if (digits := lexicon().digits.get(word))]
+    lost_numbers = _missing(numbers(initial), numbers(candidate) + in_words)
+    return [
+        *(f"loses the number {_shown(number)}" for number in lost_numbers),
+        *(f"loses the quotation {_shown(quote)!r}" for quote in _missing(quotations(initial), quotations(candidate))),
+        *option_changes(initial, candidate),
+    ]
 
 
 def _lost_tokens(initial: str, candidate: str) -> list[str]:
@@ -195,6 +202,12 @@ def _lost_tokens(initial: str, candidate: str) -> list[str]:
         return []
     lost = _missing(_WORD.findall(before.casefold()), [*_WORD.findall(candidate.casefold()), "question"])
     return [f"loses the OCR token {_shown(lost[0])!r}"] if lost else []
+
+
+def _asked(text: str) -> str:
+    """Returns the words whose meaning is compared: the question without OCR tokens, with the options' words."""
+    before, question, after = frame(text)
+    return without_labels(question + after if _OCR_LABEL.match(before) else text)
 
 
 def _plain(text: str) -> str:

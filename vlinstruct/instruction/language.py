@@ -83,7 +83,7 @@ def word_changes(initial: str, candidate: str) -> list[str]:
 
 
 def _content(text: str) -> list[str]:
-    ignored = lexicon().languages.get(language(text) or "", frozenset()) | lexicon().lists["harmless_abroad"]
+    ignored = lexicon().languages.get(language(text) or "", frozenset()) | lexicon().roles["abroad"]
     return [word for word in dict.fromkeys(_WORD.findall(text.casefold())) if len(word) >= 4 and word not in ignored]
 
 

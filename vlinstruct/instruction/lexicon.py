@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib import resources
 from os.path import commonprefix
@@ -48,36 +48,19 @@ class Concept:
 
 @dataclass(frozen=True, kw_only=True)
 class _Source:
-    """The lists of `lexicon.yaml` as texts."""
+    """The keys of `lexicon.yaml`."""
 
     spellings: str
-    negation: str
     relations: str
     asks: str
     synonyms: str
     implied: str
-    soft: str
     idioms: str
+    negation: str
+    soft: str
     known: str
-    question_words: str
-    relative_words: str
-    auxiliaries: str
-    modals: str
-    finite: str
-    addressed: str
-    requests: str
-    before_if: str
-    fillers: str
-    places: str
-    personal: str
-    pronouns: str
-    commands: str
-    reporting: str
-    confirming: str
-    replies: str
-    reasons: str
+    roles: str
     languages: str
-    harmless_abroad: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,16 +71,20 @@ class Lexicon:
         entries: kind and name of a word or phrase.
         longest: the most words of a phrase that begins with a word.
         spellings: what a hasty spelling stands for.
-        implied: the words that imply a name.
-        lists: every list of single words.
+        digits: the digits of a number in words.
+        implied: the names that imply a name.
+        known: real words that are no misspellings.
+        roles: the words that play a part in a sentence, by the part.
         languages: the words that tell a language.
     """
 
     entries: Mapping[str, tuple[Kind, str]]
     longest: Mapping[str, int]
     spellings: Mapping[str, str]
+    digits: Mapping[str, str]
     implied: Mapping[str, frozenset[str]]
-    lists: Mapping[str, frozenset[str]]
+    known: frozenset[str]
+    roles: Mapping[str, frozenset[str]]
     languages: Mapping[str, frozenset[str]]
 
 
@@ -109,13 +96,13 @@ def lexicon() -> Lexicon:
     text = resources.files("vlinstruct.instruction").joinpath("lexicon.yaml").read_text(encoding="utf-8")
     source = _Source(**parse_settings(text, _Source))
     entries: dict[str, tuple[Kind, str]] = {word: ("soft", word) for word in source.soft.split()}
-    entries |= {word: ("negation", "not") for word in source.negation.split()}
+    entries |= {word: ("negation", "negation") for word in source.negation.split()}
     tables: list[tuple[Kind, str]] = [
         ("content", source.synonyms), ("relation", source.relations), ("ask", source.asks)
     ]  # fmt: skip
     for kind, table in tables:
-        entries |= {phrase: (kind, name) for name, phrases in _lines(table) for phrase in phrases.split(", ")}
-    entries |= {phrase: ("soft", phrase) for line in source.idioms.splitlines() for phrase in line.split(", ")}
+        entries |= {phrase: (kind, name) for name, phrases in _phrases(table) for phrase in phrases}
+    entries |= {phrase: ("soft", phrase) for phrase in source.idioms.split(", ")}
     longest: dict[str, int] = {}
     for phrase in entries:
         first, *rest = phrase.split()
@@ -123,20 +110,26 @@ def lexicon() -> Lexicon:
     return Lexicon(
         entries=entries,
         longest=longest,
-        spellings={word: right for right, words in _lines(source.spellings) for word in words.split()},
+        spellings={word: right for right, words in _table(source.spellings) for word in words.split()},
+        digits={name: digits for name, (digits, *_) in _phrases(source.synonyms) if digits.isdecimal()},
         implied={
             name: frozenset(entries.get(word, ("content", stem(word)))[1] for word in words.split())
-            for name, words in _lines(source.implied)
+            for name, words in _table(source.implied)
         },
-        lists={field.name: frozenset(getattr(source, field.name).split()) for field in fields(source)},
-        languages={name: frozenset(words.split()) for name, words in _lines(source.languages)},
+        known=frozenset(source.known.split()),
+        roles={role: frozenset(words.split()) for role, words in _table(source.roles)},
+        languages={name: frozenset(words.split()) for name, words in _table(source.languages)},
     )
 
 
-def _lines(table: str) -> Iterator[tuple[str, str]]:
-    for line in table.splitlines():
-        name, _, words = line.partition(": ")
+def _table(text: str) -> Iterator[tuple[str, str]]:
+    for entry in re.split("; |\n", text.strip()):
+        name, _, words = entry.partition(": ")
         yield name, words
+
+
+def _phrases(table: str) -> Iterator[tuple[str, list[str]]]:
+    return ((name, phrases.split(", ")) for name, phrases in _table(table))
 
 
 def words(text: str) -> list[str]:
@@ -190,7 +183,7 @@ def slips(typed: Iterable[str], written: Iterable[str]) -> dict[str, str]:
     by_length: dict[int, list[str]] = {}
     for word in sorted(right):
         by_length.setdefault(len(word), []).append(word)
-    known = lexicon().lists["known"]
+    known = lexicon().known
     mended = {}
     budget = _MOST_COMPARISONS
     for word in dict.fromkeys(typed):
@@ -217,8 +210,10 @@ def _is_slip(word: str, right: str) -> bool:
     wrong, missed = word[start : len(word) - end], right[start : len(right) - end]
     if len(wrong) == len(missed) == 2:
         return wrong == missed[::-1]
-    if not start or len(wrong) > 1 or len(missed) > 1 or len(right) < 4:
+    if not start or len(wrong) > 1 or len(missed) > 1:
         return False
+    if len(right) < 4:
+        return wrong == word[start - 1] and not missed  # a letter typed twice
     # Another letter makes another word of a short one: `chair`, `chain`. Vowels are heard alike: `coler`.
     return len(wrong) != len(missed) or len(word) >= 6 or (len(word) == 5 and wrong in _VOWELS and missed in _VOWELS)
 
@@ -226,13 +221,19 @@ def _is_slip(word: str, right: str) -> bool:
 @lru_cache(4096)
 def _machinery_slip(word: str) -> str | None:
     """Returns the word of the lists that a misspelt one stands for, content words aside."""
-    near = [right for right, (kind, _) in lexicon().entries.items() if kind != "content" and right[0] in word[:2]]
-    near = sorted((right for right in near if abs(len(right) - len(word)) <= 2), key=lambda right: (len(right), right))
-    return next(
-        (right for right in near if right.isalpha() and _is_slip(word, right)),
-        # Vowels left out or exchanged: `couler`.
-        next((right for right in near if len(right) > 4 and word[0] == right[0] and _bare(right) == _bare(word)), None),
+    # What is asked for comes first: `writen` is `written` rather than `write`.
+    near = sorted(
+        (kind == "soft", len(right), right)
+        for right, (kind, _) in lexicon().entries.items()
+        if kind != "content" and right[0] in word[:2] and abs(len(right) - len(word)) <= 2 and right.isalpha()
     )
+    for _, _, right in near:
+        if _is_slip(word, right):
+            return right
+    for is_soft, _, right in near:  # vowels left out or exchanged: `couler`
+        if not is_soft and len(right) > 4 and right[0] == word[0] and _bare(right) == _bare(word):
+            return right
+    return None
 
 
 def _bare(word: str) -> str:

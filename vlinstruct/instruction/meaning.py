@@ -55,7 +55,7 @@ class _Sentence:
 
     @property
     def has_substance(self) -> bool:
-        return any(concept.kind in ("content", "ask", "relation") for concept in self.named)
+        return _has_substance(self.named)
 
     @property
     def is_asking(self) -> bool:
@@ -64,7 +64,7 @@ class _Sentence:
     @property
     def is_reply(self) -> bool:
         """It tells how to answer."""
-        return self.words[:1] != () and self.words[0] in lexicon().lists["replies"]
+        return self.words[:1] != () and self.words[0] in lexicon().roles["replies"]
 
     @property
     def is_answer(self) -> bool:
@@ -120,13 +120,17 @@ def meaning(text: str, mended: Mapping[str, str] | None = None) -> Meaning:
         # `There is a circle. What colour is it?`: the subject stands before.
         if any(map(_refers_back, asking)):
             required = [*impersonal, *asking]
+        num_statements = len(impersonal)
+        # `Is this true? The circle is red.`
         if not any(sentence.has_substance for sentence in required) and asking[0].is_whether:
             required = statements
-        num_statements = len(impersonal)
+            num_statements -= 1
     else:
         required = impersonal or statements
         form = required[0].form if required else None
         num_statements = len(required) - 1
+    if form in (None, "statement") and any(sentence.is_whether for sentence in sentences):
+        form = "yes/no"
     return Meaning(
         form=form,
         required=tuple(concept for sentence in [*required, *replies] for concept in sentence.required),
@@ -134,17 +138,26 @@ def meaning(text: str, mended: Mapping[str, str] | None = None) -> Meaning:
         num_questions=sum(sentence.has_substance for sentence in asking),
         num_statements=max(0, num_statements),
         num_answers=len(answers),
-        offers=any("or" in sentence.words for sentence in asking or required),
+        offers=any(map(_offers, asking or required)),
     )
+
+
+def _has_substance(concepts: Sequence[Concept]) -> bool:
+    return any(concept.kind in ("content", "ask", "relation") for concept in concepts)
+
+
+def _offers(sentence: _Sentence) -> bool:
+    following = zip(sentence.words, sentence.words[1:], strict=False)
+    return any(word == "or" and then not in lexicon().roles["offering_nothing"] for word, then in following)
 
 
 def _refers_back(sentence: _Sentence) -> bool:
     has_subject = any(concept.kind == "content" for concept in sentence.required)
-    return not has_subject and not lexicon().lists["pronouns"].isdisjoint(sentence.words)
+    return not has_subject and not lexicon().roles["pronouns"].isdisjoint(sentence.words)
 
 
 def _sentence(text: str, mended: Mapping[str, str]) -> _Sentence:
-    lists = lexicon().lists
+    roles = lexicon().roles
     is_whether = False
     form: Form | None = None
     spelled_all: list[str] = []
@@ -154,7 +167,7 @@ def _sentence(text: str, mended: Mapping[str, str]) -> _Sentence:
     for part in _CLAUSE_END.split(text):
         spelled = [mended.get(word, word) for word in words(part)]
         joined, num_removed = _WHETHER.subn(" ", " ".join(spelled))
-        is_tag = joined in _TAGS and joined != text.strip(" ?!.").casefold()
+        is_tag = joined in _TAGS and (bool(spelled_all) or (joined == "right" and part != text))
         is_whether |= num_removed > 0 or (is_tag and bool(spelled_all))
         spelled = [] if is_tag else joined.split()
         for piece in _before_reasons(_without_commands(spelled)):
@@ -163,18 +176,18 @@ def _sentence(text: str, mended: Mapping[str, str]) -> _Sentence:
             if form is None or (form == "statement" and is_asking):
                 form = piece_form
             if not is_asking:  # `I think this is a dog`
-                start = next((at for at, word in enumerate(piece, 1) if word in lists["reporting"]), len(piece))
-            is_about_user = not lists["personal"].isdisjoint(piece[:start])
+                start = next((at for at, word in enumerate(piece, 1) if word in roles["reporting"]), len(piece))
+            is_about_user = not roles["personal"].isdisjoint(piece[:start])
             is_personal &= is_about_user and not is_asking
             named += concepts(piece)
-            if piece[0] not in lists["reasons"]:
+            if piece[0] not in roles["reasons"]:
                 required += concepts(piece[start:] if is_about_user else piece)
             spelled_all += piece
-    if form == "statement" and (is_whether or text.rstrip().endswith("?")) or (form is None and is_whether):
+    if is_whether or (form == "statement" and text.rstrip().endswith("?")):
         form = "yes/no"
     return _Sentence(
         form=form,
-        required=tuple(required or named),
+        required=tuple(required if form in ("yes/no", "open") or _has_substance(required) else named),
         named=tuple(named),
         words=tuple(spelled_all),
         is_whether=is_whether,
@@ -184,9 +197,9 @@ def _sentence(text: str, mended: Mapping[str, str]) -> _Sentence:
 
 def _without_commands(spelled: Sequence[str]) -> list[str]:
     """Returns the words with `tell` for a `say` and a `name` that ask the model to speak: `please name the colour`."""
-    lists = lexicon().lists
+    roles = lexicon().roles
     return [
-        "tell" if word in lists["commands"] and (not at or spelled[at - 1] in lists["fillers"]) else word
+        "tell" if word in roles["commands"] and (not at or spelled[at - 1] in roles["fillers"]) else word
         for at, word in enumerate(spelled)
     ]
 
@@ -195,7 +208,7 @@ def _before_reasons(spelled: Sequence[str]) -> list[list[str]]:
     """Splits a clause before thanks and reasons."""
     pieces: list[list[str]] = []
     for word in spelled:
-        if not pieces or word in lexicon().lists["reasons"]:
+        if not pieces or word in lexicon().roles["reasons"]:
             pieces.append([])
         pieces[-1].append(word)
     return pieces
@@ -203,55 +216,55 @@ def _before_reasons(spelled: Sequence[str]) -> list[list[str]]:
 
 def _form(spelled: Sequence[str]) -> tuple[Form | None, int]:
     """Returns the form of a clause and where its asking words begin."""
-    lists = lexicon().lists
+    roles = lexicon().roles
     opener = _opener(spelled)
     inner = _embedded(spelled)
     if opener is None:
-        return inner or ("statement" if not lists["finite"].isdisjoint(spelled) else None, 0)
-    is_request = spelled[opener] in lists["requests"]
+        return inner or ("statement" if not roles["finite"].isdisjoint(spelled) else None, 0)
+    is_request = spelled[opener] in roles["requests"]
     following = [word for word in spelled[opener + 1 : opener + 5] if word not in ("please", "kindly", "n't")]
-    is_addressed = bool(following) and following[0] in lists["addressed"]
+    is_addressed = bool(following) and following[0] in roles["addressed"]
     if inner and (is_request or is_addressed or inner[1] < opener):
         return inner
     # `Could you read it?` asks for what is read; `can you see it?` and `does he read?` do not.
     verb = following[1] if len(following) > 1 else ""
-    if is_addressed and spelled[opener] in lists["modals"]:
-        is_request = verb in lists["requests"]
+    if is_addressed and spelled[opener] in roles["modals"]:
+        is_request = verb in roles["requests"] - roles["confirming"]
     return "open" if is_request else "yes/no", opener
 
 
 def _opener(spelled: Sequence[str]) -> int | None:
     """Returns where a clause begins with a verb, as questions and requests do."""
-    lists = lexicon().lists
+    roles = lexicon().roles
     entries = lexicon().entries
     for position, word in enumerate(spelled):
-        is_verb = word in lists["auxiliaries"] or word in lists["modals"]
-        if is_verb or word in lists["requests"]:
+        is_verb = word in roles["auxiliaries"] or word in roles["modals"]
+        if is_verb or word in roles["requests"]:
             return position
-        is_place = spelled[0] in lists["places"] and entries.get(word, ("", ""))[0] == "soft"
-        if word not in lists["fillers"] and not is_place:
+        is_place = spelled[0] in roles["places"] and entries.get(word, ("", ""))[0] == "soft"
+        if word not in roles["fillers"] and not is_place:
             break
     # `I want to know is the circle red`
     for position, word in enumerate(spelled[1:], 1):
-        if word in lists["auxiliaries"] and spelled[position - 1] in ("know", "wonder", "wondering", "me"):
+        if word in roles["auxiliaries"] and spelled[position - 1] in ("know", "wonder", "wondering", "me"):
             return position
     return None
 
 
 def _embedded(spelled: Sequence[str]) -> tuple[Form, int] | None:
     """Returns the form of the first question word and where it stands."""
-    lists = lexicon().lists
+    roles = lexicon().roles
     for position, word in enumerate(spelled):
         previous = spelled[position - 1] if position else ""
-        if word in lists["question_words"]:
+        if word in roles["question_words"]:
             # `the man who sits` asks nothing.
-            is_relative = word in lists["relative_words"] and previous and concepts([previous])[0].kind != "soft"
+            is_relative = word in roles["relative_words"] and previous and concepts([previous])[0].kind != "soft"
             if not is_relative and previous != "or":
                 return "open", position
         elif (
             word == "whether"
-            or (word == "if" and previous in lists["before_if"])
-            or (word == "that" and previous in lists["confirming"])
+            or (word == "if" and previous in roles["before_if"])
+            or (word == "that" and previous in roles["confirming"])
         ):
             return "yes/no", position
     return None
