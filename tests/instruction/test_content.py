@@ -4,7 +4,8 @@ import time
 
 import pytest
 
-from vlinstruct.instruction.content import content_changes, echoes, numbers, options, quotations
+from vlinstruct.instruction.content import content_changes, echoes, frame, literal_changes, loops, numbers, quotations
+from vlinstruct.instruction.options import options
 
 OPTIONS = "Question: Which fruit? Options: (a) apple (b) banana (c) red apple \n Answer:"
 
@@ -81,8 +82,8 @@ def test_options_are_found(text, expected):
         ("9" * 99, "", [f"loses the number {'9' * 12}...{'9' * 25}"]),
     ],
 )
-def test_content_is_kept_or_its_changes_are_named(initial, candidate, changes):
-    assert content_changes(initial, candidate) == changes
+def test_numbers_quotations_and_options_are_kept_or_their_changes_are_named(initial, candidate, changes):
+    assert literal_changes(initial, candidate) == changes
 
 
 def test_an_instruction_keeps_its_own_content(hostile):

@@ -21,7 +21,7 @@ from vlinstruct.errors import shortened
 from vlinstruct.instruction.language import is_english, language_changes, word_changes
 from vlinstruct.instruction.lexicon import lexicon
 from vlinstruct.instruction.meaning import meaning_changes
-from vlinstruct.instruction.options import option_changes, options_start, without_labels
+from vlinstruct.instruction.options import find_options, option_changes, options_span
 from vlinstruct.instruction.templates import pieces
 
 # A sign (also U+2212) and a leading point count only where no word or number stands before them: `-5` is one number,
@@ -42,6 +42,7 @@ _QUESTION_LABEL = re.compile(r"(?<![\w\"'“])(?:question|q)[ \t]*:\s*", re.IGNO
 _ANSWER_CUE = re.compile(r"\s*(?<!\w)(?:(?:the|your|short|long|final|brief) ){0,3}(?:answer|a)[ \t]*:\s*\Z", re.IGNORECASE)
 _MOST_CUE_CHARACTERS = 100
 _OCR_LABEL = re.compile(r"\s*(?:reference )?ocr(?: tokens?| text)?[ \t]*:", re.IGNORECASE)
+_OCR_TOKENS = re.compile(r"(?<!\w)ocr tokens?:[^.\n]*", re.IGNORECASE)
 _BOUNDARY = re.compile(r"(?:[.;]\s|\n)\s*(?=\S)")
 _WORD = re.compile(r"\w+")
 _LETTERS_AGAIN = re.compile(r"([^\W\d_]{1,4}?)\1{7,}")
@@ -94,9 +95,9 @@ def frame(instruction: str) -> tuple[str, str, str]:
         start = labels[-1]
     elif _OCR_LABEL.match(instruction):
         start = _tokens_end(instruction[:end])
-    offset = options_start(instruction[start:end])
-    if offset:
-        end = start + offset
+    first, _ = options_span(instruction[start:end])
+    if first > 0:
+        end = start + first
     question = instruction[start:end].strip()
     if not question:
         return "", instruction, ""
@@ -170,9 +171,10 @@ def content_changes(initial: str, candidate: str, *, keep: Sequence[str] = ()) -
     if spoken:
         return changes + spoken
     if not is_english(initial):
-        return changes + word_changes(without_labels(initial), without_labels(candidate))
+        return changes + word_changes(_asked(initial), _asked(candidate))
     has_text = bool(numbers(initial) or quotations(initial))
-    return changes + meaning_changes(_asked(initial), _asked(candidate), has_text=has_text)
+    offered = " ".join(option.body for option in find_options(initial))
+    return changes + meaning_changes(_asked(initial), _asked(candidate), offered=offered, has_text=has_text)
 
 
 def literal_changes(initial: str, candidate: str) -> list[str]:
@@ -205,9 +207,13 @@ def _lost_tokens(initial: str, candidate: str) -> list[str]:
 
 
 def _asked(text: str) -> str:
-    """Returns the words whose meaning is compared: the question without OCR tokens, with the options' words."""
+    """Returns the words whose meaning is compared: without OCR tokens and options, which are compared by letters."""
     before, question, after = frame(text)
-    return without_labels(question + after if _OCR_LABEL.match(before) else text)
+    if not _OCR_LABEL.match(before):
+        question = before + question
+    text = _OCR_TOKENS.sub(" ", question + after)
+    start, end = options_span(text)
+    return f"{text[:start]} {text[end:]}"
 
 
 def _plain(text: str) -> str:

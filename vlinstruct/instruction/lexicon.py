@@ -69,6 +69,7 @@ class Lexicon:
 
     Args:
         entries: kind and name of a word or phrase.
+        vocabulary: the words of all entries.
         longest: the most words of a phrase that begins with a word.
         spellings: what a hasty spelling stands for.
         digits: the digits of a number in words.
@@ -79,6 +80,7 @@ class Lexicon:
     """
 
     entries: Mapping[str, tuple[Kind, str]]
+    vocabulary: frozenset[str]
     longest: Mapping[str, int]
     spellings: Mapping[str, str]
     digits: Mapping[str, str]
@@ -109,6 +111,7 @@ def lexicon() -> Lexicon:
         longest[first] = max(longest.get(first, 1), 1 + len(rest))
     return Lexicon(
         entries=entries,
+        vocabulary=frozenset(word for phrase in entries for word in phrase.split()),
         longest=longest,
         spellings={word: right for right, words in _table(source.spellings) for word in words.split()},
         digits={name: digits for name, (digits, *_) in _phrases(source.synonyms) if digits.isdecimal()},
@@ -185,9 +188,12 @@ def slips(typed: Iterable[str], written: Iterable[str]) -> dict[str, str]:
         by_length.setdefault(len(word), []).append(word)
     known = lexicon().known
     mended = {}
+    typed = dict.fromkeys(typed)
+    if "were" in typed and {"where", "were"} & right == {"where"}:
+        mended["were"] = "where"
     budget = _MOST_COMPARISONS
-    for word in dict.fromkeys(typed):
-        if word in right or word in lexicon().entries or not word.isalpha() or not 4 <= len(word) <= _LONGEST_WORD:
+    for word in typed:
+        if word in right or word in lexicon().vocabulary or not word.isalpha() or not 4 <= len(word) <= _LONGEST_WORD:
             continue
         near = [other for size in (-1, 0, 1) for other in by_length.get(len(word) + size, [])]
         budget -= len(near) + 1

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from vlinstruct.errors import shortened
@@ -270,12 +270,13 @@ def _embedded(spelled: Sequence[str]) -> tuple[Form, int] | None:
     return None
 
 
-def meaning_changes(initial: str, candidate: str, *, has_text: bool = False) -> list[str]:
+def meaning_changes(initial: str, candidate: str, *, offered: str = "", has_text: bool = False) -> list[str]:
     """Returns what a rewriting does to the question, its negation, relations and subject, in words.
 
     Args:
         initial: the user's words.
         candidate: a rewriting.
+        offered: the answers that the user offers; the candidate may name them.
         has_text: the user's words have a quotation or a number, so that asking what is written adds nothing.
 
     >>> meaning_changes("Which shape is not red?", "What is the shape that is red?")
@@ -285,6 +286,9 @@ def meaning_changes(initial: str, candidate: str, *, has_text: bool = False) -> 
     """
     mended = slips(words(initial), words(candidate))
     asked, written = meaning(initial, mended), meaning(candidate)
+    if offered:
+        asked = replace(asked, named=(*asked.named, *concepts(words(offered))), offers=True)
+        written = replace(written, offers=True)  # or an option is lost, which is not said here
     return [
         *_negation(asked, written),
         *_relations(asked, written),
@@ -378,12 +382,12 @@ def _subject(asked: Meaning, written: Meaning, has_text: bool) -> list[str]:
     excused = {name for name, implying in lexicon().implied.items() if implying & named}
     if has_text:
         excused.add("what is written")
-    if asked.form == "open" or (asked.form is None and asks):
+    if not asked.offers and (asked.form == "open" or (asked.form is None and asks)):
         # `What is red?` does not ask for a colour, `what is on the sign?` may ask for its text.
         if asks:
             excused -= _ATTRIBUTES
         excused.discard("colour")
-    excused_losses = excused if asked.form != "open" else excused - asks
+    excused_losses = excused if asked.form != "open" or asked.offers else excused - asks
     texts = {concept.name: concept.text for concept in (*written.named, *asked.named)}
     is_ask = {concept.name for concept in (*written.named, *asked.named) if concept.kind == "ask"}
     added = {concept.name for concept in written.named if concept.kind in kinds} - named - excused

@@ -15,6 +15,7 @@ _SENTENCE_END = re.compile(r"[\n\r]|[.;!?](?=\s|$)|\s(?:[Ss]hort )?[Aa]nswer:")
 _INTRODUCTION = re.compile(
     r"(?<!\w)(?:options?|choices|candidates|possible answers|answer choices)[ \t]*:[ \t]*", re.IGNORECASE
 )
+_WORD = re.compile(r"\w+")
 _SEPARATOR = re.compile(r" ?[,/|;] ?(?:or |and )?| or ")
 
 
@@ -26,11 +27,13 @@ class Option:
         label: its label as written, empty for an item of a list.
         body: the answer, without line breaks and final punctuation.
         start: where it stands in the text.
+        end: where the text goes on.
     """
 
     label: str
     body: str
     start: int
+    end: int
 
     @property
     def key(self) -> tuple[str, str]:
@@ -56,23 +59,23 @@ def options(text: str) -> list[str]:
 
 def find_options(text: str) -> list[Option]:
     """Returns the options in order."""
-    spans = label_spans(text)
+    spans = _label_spans(text)
     if not spans:
         return _listed(text)
     found = []
     for (start, end), (stop, _) in zip(spans, [*spans[1:], (len(text), 0)], strict=True):
-        body = text[end:stop]
         if stop == len(text):
-            body = _SENTENCE_END.split(body.lstrip(), maxsplit=1)[0]
+            stop = _line_end(text, end)
         # Line breaks between options are layout: a rewriting that puts them in one line has kept them.
-        found.append(Option(label=text[start:end], body=" ".join(body.split()).rstrip(" ,;."), start=start))
+        body = " ".join(text[end:stop].split()).rstrip(" ,;.")
+        found.append(Option(label=text[start:end], body=body, start=start, end=stop))
     return found
 
 
-def label_spans(text: str) -> list[tuple[int, int]]:
+def _label_spans(text: str) -> list[tuple[int, int]]:
     """Returns where the labels of options stand: those in parentheses, else the longest row in order, two at least.
 
-    >>> label_spans("A. red B. blue"), label_spans("vitamin C. or A.")
+    >>> _label_spans("A. red B. blue"), _label_spans("vitamin C. or A.")
     ([(0, 2), (7, 9)], [])
     """
     spans = [match.span() for match in _IN_PARENTHESES.finditer(text)]
@@ -94,51 +97,68 @@ def _listed(text: str) -> list[Option]:
     introduction = _INTRODUCTION.search(text)
     if introduction is None:
         return []
+    start, end = introduction.end(), _line_end(text, introduction.end())
     # Without runs of spaces, in which the separator's search would take quadratic time.
-    line = " ".join(_SENTENCE_END.split(text[introduction.end() :], maxsplit=1)[0].split())
-    return [Option(label="", body=body, start=introduction.end()) for body in _SEPARATOR.split(line) if body]
+    line = " ".join(text[start:end].split())
+    return [Option(label="", body=body, start=start, end=end) for body in _SEPARATOR.split(line) if body]
 
 
-def options_start(text: str) -> int | None:
-    """Returns where the options begin, with the `Options:` before them; None where there are none.
+def _line_end(text: str, start: int) -> int:
+    """Returns where the line or sentence ends whose first word stands after `start`."""
+    start += len(text) - start - len(text[start:].lstrip())
+    end = _SENTENCE_END.search(text, start)
+    return end.start() if end else len(text)
 
-    >>> options_start("Which one? Options: red, blue"), options_start("Which one?")
-    (11, None)
+
+def options_span(text: str) -> tuple[int, int]:
+    """Returns where the options begin, with the `Options:` before them, and end; the end of the text for none.
+
+    >>> options_span("Which one? Options: red, blue. Answer:"), options_span("Which?")
+    ((11, 29), (6, 6))
     """
     found = find_options(text)
     if not found:
-        return None
-    start = found[0].start
+        return len(text), len(text)
+    start, end = found[0].start, found[-1].end
     introductions = [match.span() for match in _INTRODUCTION.finditer(text, max(0, start - 40), start)]
-    return introductions[-1][0] if introductions and not text[introductions[-1][1] : start].strip() else start
+    if introductions and not text[introductions[-1][1] : start].strip():
+        start = introductions[-1][0]
+    return start, end
 
 
 def option_changes(initial: str, candidate: str) -> list[str]:
-    """Returns which labelled options a candidate loses or adds, in words.
+    """Returns which options a candidate loses or adds, in words.
 
-    Options without labels may become part of the question: they are compared as words of it.
+    Options without labels may get some, or become part of the question: their words must stay.
 
     >>> option_changes("(a) red (b) blue", "A. red B. green C. blue")
     ["loses the option '(b) blue'", 'adds an option C.']
+    >>> option_changes("What is it? Options: red, blue", "Is it red or green?")
+    ["loses the option 'blue'"]
     """
-    expected = [option for option in find_options(initial) if option.label]
-    present = [option for option in find_options(candidate) if option.label]
-    kept = Counter(option.key for option in present)
-    lost = []
-    for option in expected:
-        if kept[option.key] > 0:
-            kept[option.key] -= 1
-        elif not (present and _runs_on(option, present[-1])):
-            lost.append(option)
-    # A list without labels may get some.
-    num_allowed = Counter(option.key[0] for option in expected)
-    extra = [] if find_options(initial) and not expected else present
-    changes = [f"loses the option {shortened(str(option), 40)!r}" for option in lost]
-    for option in extra:
-        num_allowed[option.key[0]] -= 1
-        if num_allowed[option.key[0]] < 0:
-            changes.append(f"adds an option {option.label}")
-    return changes
+    expected, present = find_options(initial), find_options(candidate)
+    if expected and not expected[0].label:
+        text = f" {' '.join(_WORD.findall(candidate.casefold()))} "
+        bodies = [" ".join(_WORD.findall(option.body.casefold())) for option in expected]
+        lost = [option for option, body in zip(expected, bodies, strict=True) if f" {body} " not in text]
+        extra = [option for option in present if " ".join(_WORD.findall(option.body.casefold())) not in bodies]
+    else:
+        kept = Counter(option.key for option in present)
+        lost = []
+        for option in expected:
+            if kept[option.key] > 0:
+                kept[option.key] -= 1
+            elif not (present and _runs_on(option, present[-1])):
+                lost.append(option)
+        allowed = Counter(option.key[0] for option in expected)
+        extra = []
+        for option in present:
+            allowed[option.key[0]] -= 1
+            if allowed[option.key[0]] < 0:
+                extra.append(option)
+    return [f"loses the option {shortened(str(option), 40)!r}" for option in lost] + [
+        f"adds an option {shortened(option.label or option.body, 40)}" for option in extra
+    ]
 
 
 def _runs_on(option: Option, last: Option) -> bool:
@@ -149,16 +169,3 @@ def _runs_on(option: Option, last: Option) -> bool:
     (label, body), (last_label, last_body) = option.key, last.key
     rest = last_body[len(body) :]
     return label == last_label and last_body.startswith(body) and not rest[:1].isalnum()
-
-
-def without_labels(text: str) -> str:
-    """Returns the text with a comma for each label of an option.
-
-    >>> without_labels("Which? (a) red (b) blue")
-    'Which? , red , blue'
-    """
-    parts, position = [], 0
-    for start, end in label_spans(text):
-        parts += [text[position:start], ","]
-        position = end
-    return "".join([*parts, text[position:]])
