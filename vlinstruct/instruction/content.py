@@ -39,11 +39,13 @@ _QUOTATION = re.compile(
     re.VERBOSE,
 )
 _QUESTION_LABEL = re.compile(r"(?<![\w\"'“])(?:question|q)[ \t]*:\s*", re.IGNORECASE)
-_ANSWER_CUE = re.compile(r"\s*(?<!\w)(?:(?:the|your|short|long|final|brief) ){0,3}(?:answer|a)[ \t]*:\s*\Z", re.IGNORECASE)
+_ANSWER_CUE = re.compile(
+    r"\s*(?<!\w)(?:(?:the|your|short|long|final|brief) ){0,3}(?:answer|a)[ \t]*:\s*\Z", re.IGNORECASE
+)
 _MOST_CUE_CHARACTERS = 100
 _OCR_LABEL = re.compile(r"\s*(?:reference )?ocr(?: tokens?| text)?[ \t]*:", re.IGNORECASE)
 _OCR_TOKENS = re.compile(r"(?<!\w)ocr tokens?:[^.\n]*", re.IGNORECASE)
-_BOUNDARY = re.compile(r"(?:[.;]\s|\n)\s*(?=\S)")
+_SPACES = re.compile(r"\s+")
 _WORD = re.compile(r"\w+")
 _LETTERS_AGAIN = re.compile(r"([^\W\d_]{1,4}?)\1{7,}")
 _WORD_OR_COLON = re.compile(r"\w+|:")
@@ -108,7 +110,9 @@ def frame(instruction: str) -> tuple[str, str, str]:
 def _tokens_end(text: str) -> int:
     """Returns where a list of OCR tokens ends: at the first boundary that no further token of the list follows."""
     end = 0
-    for match in _BOUNDARY.finditer(text):
+    for match in _SPACES.finditer(text):
+        if "\n" not in match[0] and text[match.start() - 1] not in ".;":
+            continue
         end = match.end()
         following = text[end : end + 200].split()[:3]
         if len(following) > 1 and not any(word.endswith(",") for word in following):

@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib import resources
-from os.path import commonprefix
 from typing import Literal
 
 Kind = Literal["negation", "relation", "ask", "content", "soft"]
@@ -98,7 +97,7 @@ def lexicon() -> Lexicon:
     text = resources.files("vlinstruct.instruction").joinpath("lexicon.yaml").read_text(encoding="utf-8")
     source = _Source(**parse_settings(text, _Source))
     entries: dict[str, tuple[Kind, str]] = {word: ("soft", word) for word in source.soft.split()}
-    entries |= {word: ("negation", "negation") for word in source.negation.split()}
+    entries |= dict.fromkeys(source.negation.split(), ("negation", "negation"))
     tables: list[tuple[Kind, str]] = [
         ("content", source.synonyms), ("relation", source.relations), ("ask", source.asks)
     ]  # fmt: skip
@@ -204,15 +203,16 @@ def slips(typed: Iterable[str], written: Iterable[str]) -> dict[str, str]:
                 mended[word] = other
                 break
         else:
-            if word not in known and (other := _machinery_slip(word)):
-                mended[word] = other
+            machinery = None if word in known else _machinery_slip(word)
+            if machinery is not None:
+                mended[word] = machinery
     return mended
 
 
 def _is_slip(word: str, right: str) -> bool:
     """Says whether a word is another one with one mistake that does not easily make another word."""
-    start = len(commonprefix((word, right)))
-    end = len(commonprefix((word[:start - len(word) - 1 : -1], right[: start - len(right) - 1 : -1])))
+    start = _num_shared(word, right)
+    end = _num_shared(word[start:][::-1], right[start:][::-1])
     wrong, missed = word[start : len(word) - end], right[start : len(right) - end]
     if len(wrong) == len(missed) == 2:
         return wrong == missed[::-1]
@@ -220,8 +220,17 @@ def _is_slip(word: str, right: str) -> bool:
         return False
     if len(right) < 4:
         return wrong == word[start - 1] and not missed  # a letter typed twice
+    if len(wrong) != len(missed):
+        return True
     # Another letter makes another word of a short one: `chair`, `chain`. Vowels are heard alike: `coler`.
-    return len(wrong) != len(missed) or len(word) >= 6 or (len(word) == 5 and wrong in _VOWELS and missed in _VOWELS)
+    are_vowels = wrong in _VOWELS, missed in _VOWELS
+    return are_vowels == (True, True) if len(word) == 5 else len(word) > 5 and are_vowels[0] == are_vowels[1]
+
+
+def _num_shared(first: str, second: str) -> int:
+    """Returns how many letters two words share from the start."""
+    pairs = zip(first, second, strict=False)
+    return next((at for at, (one, other) in enumerate(pairs) if one != other), min(len(first), len(second)))
 
 
 @lru_cache(4096)

@@ -21,15 +21,17 @@ Form = Literal["yes/no", "open", "statement"]
 _SENTENCE = re.compile(r"[^.!?;\n]+(?:[.;](?!\s|$)[^.!?;\n]*)*[.!?;\n]*")
 _CLAUSE_END = re.compile(r"[,:()]|\s[-\u2013\u2014]+\s")
 _WHETHER = re.compile(
-    r"\b(?:true or false|true or not|(?:yes|y)(?: or)? (?:no|n)|right or wrong|correct or (?:not|incorrect)|"
-    r"(?:whether )?or (?:not|no\b)|(?:is|am) (?:this|that|it|i|he|she|the statement) (?:true|correct|right(?! of| side| hand))|"
-    r"(?:is|are|was|does|do|has|have|did|ca|wo) n't (?:it|there|they|he|she|that|this|you)$)"
+    r"\b(?:true or false|true or not|(?:yes|y)(?: or)? (?:no|n)|right or wrong|correct or (?:not|incorrect)"
+    r"|(?:whether )?or (?:not|no\b)"
+    r"|(?:is|am) (?:this|that|it|i|he|she|the statement) (?:true|correct|right(?! of| side| hand))"
+    r"|(?:is|are|was|does|do|has|have|did|ca|wo) n't (?:it|there|they|he|she|that|this|you)$)"
 )
 _TAGS = ("right", "correct", "true", "huh", "is it", "are they", "yes", "no", "yeah")
 _ANSWERS = ("yes", "no", "yep", "nope", "yeah")
 # What is asked for of a thing: a keyword query with one of these is no yes/no question.
-_ATTRIBUTES = frozenset("colour shape price size height age length distance weight material brand where why".split()) | {
-    "how many"
+_ATTRIBUTES = {
+    *("how many", "colour", "shape", "price", "size", "height", "age", "length", "distance", "weight", "material"),
+    *("brand", "where", "why"),
 }
 
 
@@ -236,12 +238,11 @@ def _form(spelled: Sequence[str]) -> tuple[Form | None, int]:
 def _opener(spelled: Sequence[str]) -> int | None:
     """Returns where a clause begins with a verb, as questions and requests do."""
     roles = lexicon().roles
-    entries = lexicon().entries
     for position, word in enumerate(spelled):
         is_verb = word in roles["auxiliaries"] or word in roles["modals"]
         if is_verb or word in roles["requests"]:
             return position
-        is_place = spelled[0] in roles["places"] and entries.get(word, ("", ""))[0] == "soft"
+        is_place = spelled[0] in roles["places"] and concepts([word])[0].kind == "soft"
         if word not in roles["fillers"] and not is_place:
             break
     # `I want to know is the circle red`
@@ -326,7 +327,7 @@ def _moved(asked: Meaning, written: Meaning) -> list[str]:
         # `What is left of the circle?` and `What is the circle left of?`
         is_turned = word == other_word and (first is None) != (second is None) and {first, second} - {None} <= both
         if is_exchanged or (is_turned and word.endswith((" of", " than"))):
-            changes.append(f"moves {name!r} to another word")
+            changes.append(f"moves {word!r} to another word")
     return sorted(changes)
 
 
@@ -341,8 +342,8 @@ def _belongings(concepts: Sequence[Concept]) -> dict[str, tuple[str, str | None]
             belongings.pop(concept.name, None)
         elif concept.kind == "relation":
             belongings[concept.name] = (concept.text, following.name if following else None)
-        elif concept.kind == "negation" or concept.name in lexicon().implied["colour"]:
-            if neighbour is not None and neighbour.kind == "content":
+        elif neighbour is not None and neighbour.kind == "content":
+            if concept.kind == "negation" or concept.name in lexicon().implied["colour"]:
                 belongings[concept.name] = (concept.text, neighbour.name)
         seen.add(concept.name)
         neighbour = concept
@@ -398,6 +399,8 @@ def _subject(asked: Meaning, written: Meaning, has_text: bool) -> list[str]:
         lost, added = lost - {"number"}, added - {"how many"}
     if not expected and "open" in (asked.form, written.form):
         added -= {"a description"}  # `What do you see?`
+    if "like" in present:
+        lost -= {"how"}  # `What is it like?`
     return [
         *(_said(name, texts, is_ask, "no longer asks for", "loses") for name in sorted(lost)),
         *(_said(name, texts, is_ask, "asks for", "adds") for name in sorted(added)),
