@@ -337,14 +337,14 @@ def _belongings(concepts: Sequence[Concept]) -> dict[str, tuple[str, str | None]
     seen: set[str] = set()
     following: Concept | None = None  # the next content word, from the end
     neighbour: Concept | None = None
+    colours = lexicon().implied["colour"]
     for concept in reversed(concepts):
         if concept.name in seen:
             belongings.pop(concept.name, None)
         elif concept.kind == "relation":
             belongings[concept.name] = (concept.text, following.name if following else None)
-        elif neighbour is not None and neighbour.kind == "content":
-            if concept.kind == "negation" or concept.name in lexicon().implied["colour"]:
-                belongings[concept.name] = (concept.text, neighbour.name)
+        elif (concept.kind == "negation" or concept.name in colours) and neighbour and neighbour.kind == "content":
+            belongings[concept.name] = (concept.text, neighbour.name)
         seen.add(concept.name)
         neighbour = concept
         if concept.kind == "content":
