@@ -41,7 +41,7 @@ def test_every_rule_can_be_selected_and_every_selection_has_a_rule():
     ],
 )
 def test_safe_takes_the_lowest_finite_ias_and_the_earliest_of_equals(decide, ias, chosen):
-    assert decide(("a", ias[0]), ("b", ias[1]), ("c", ias[2])).chosen == chosen
+    assert decide(("what is it", ias[0]), ("What is it?", ias[1]), ("What is this?", ias[2])).chosen == chosen
 
 
 @pytest.mark.parametrize("optimized", [("c", 9.0), ("", 9.0), ("Instruction: 7", 9.0), ("c", math.nan)])
@@ -58,7 +58,7 @@ def test_paper_always_takes_the_optimized_instruction(decide, optimized):
         ("(a) cat (b) dog", "(a) cat", "loses the option '(b) dog'"),
         ("(a) cat (b) dog", "(a) cat (b) dog (c) cow", "adds an option (c)"),
         ("what", " \u200b", "is blank"),
-        ("what", "There is the text what", "repeats the prompt"),
+        ("what text", "There is the text what text", "repeats the prompt"),
         ("what", "what 5.0000.", "repeats the prompt"),
     ],
 )
@@ -71,18 +71,19 @@ def test_safe_never_takes_a_candidate_that_fails_a_check(decide, initial, lossy,
 
 
 def test_the_reason_names_the_score(decide):
-    assert decide(("a", 3.0), ("b", 2.0), ("c", 4.0)).reason == "the rewritten instruction has the lowest IAS (2.0000)"
+    decision = decide(("what is it", 3.0), ("What is it?", 2.0), ("What is this?", 4.0))
+    assert decision.reason == "the rewritten instruction has the lowest IAS (2.0000)"
 
 
 def test_the_reason_stays_one_short_sentence(decide):
     many = " ".join(f"{number:050}" for number in range(100))
     decision = decide((many, 3.0), ("b", 2.0), ("c", 4.0))
-    assert "and 98 more, the optimized one loses the number" in decision.reason
+    assert "more, the optimized one loses the number" in decision.reason
     assert len(decision.reason) < 400
 
 
 def test_a_score_that_is_no_number_is_no_echo(decide):
-    assert decide(("fruit", math.nan), ("yellow banana", math.inf), ("banana", 1.0)).chosen == "optimized"
+    assert decide(("what is it", math.nan), ("What is it?", math.inf), ("What is this?", 1.0)).chosen == "optimized"
 
 
 @pytest.mark.parametrize("select", ["safe", "paper"])

@@ -1,11 +1,37 @@
 from __future__ import annotations
 
+import random
 import time
+from pathlib import Path
 
 import pytest
+import yaml
 
-from vlinstruct.instruction.content import content_changes, echoes, numbers, options, quotations
+from vlinstruct.instruction.content import content_changes, echoes, frame, literal_changes, loops, numbers, quotations
+from vlinstruct.instruction.options import options
 
+PAIRS = [
+    pytest.param(*pair.replace("\\n", "\n").split(" -> "), side == "kept", id=f"{kind}: {pair}")
+    for kind, sides in yaml.safe_load(Path(__file__).with_name("content_pairs.yaml").read_text("utf-8")).items()
+    for side, pairs in sides.items()
+    for pair in pairs.splitlines()
+]
+FRAMED = [
+    ("OCR tokens: a, b, c. Question: ", "what is written?", " Short answer:"),
+    ("OCR tokens: 5, a. b, stop.\n", "what does it say?", ""),
+    ("Reference OCR token: coca, cola\n", "what brand is it", "\nAnswer:"),
+    ("Context: it is late. Question: ", "is he tired?", "\nThe answer:"),
+    ("Question: is it a? Answer: yes. Question: ", "is it b?", " Answer: "),
+    ("", "Which fruit?", " (a) apple (b) banana"),
+    ("", "What is it?", "\nA. cat\nB. dog\nAnswer with the letter."),
+    ("Q: ", "what colour is it?", " Options: red, blue. A:"),
+    ("", "is it red or blue?", ""),
+    ("", "(a) apple (b) banana", ""),
+    ("", "Answer:", ""),
+    ("", "", ""),
+    ("  ", "what is it", "\n"),
+]
+PARTS = [" 'a", "a'", "\u2018a ", "“a", '"', "(a) x ", "1e", "1.", "-", ".1", "9", "\n", "A. x B. y ", "a, ", "ab", " "]
 OPTIONS = "Question: Which fruit? Options: (a) apple (b) banana (c) red apple \n Answer:"
 
 
@@ -81,8 +107,96 @@ def test_options_are_found(text, expected):
         ("9" * 99, "", [f"loses the number {'9' * 12}...{'9' * 25}"]),
     ],
 )
-def test_content_is_kept_or_its_changes_are_named(initial, candidate, changes):
-    assert content_changes(initial, candidate) == changes
+def test_numbers_quotations_and_options_are_kept_or_their_changes_are_named(initial, candidate, changes):
+    assert literal_changes(initial, candidate) == changes
+
+
+@pytest.mark.parametrize(("initial", "candidate", "is_kept"), PAIRS)
+def test_a_rewriting_is_refused_where_it_loses_content_and_only_there(initial, candidate, is_kept):
+    changes = content_changes(initial, candidate)
+    assert (not changes) == is_kept, changes
+
+
+@pytest.mark.parametrize(
+    ("initial", "candidate", "change"),
+    [
+        ("which shape is not red?", "Which shape is red?", "loses the negation"),
+        ("what is right of the star?", "What is above the star?", "loses the relation 'right'"),
+        ("is it red?", "What is red?", "asks for something else than yes or no"),
+        ("what is red?", "Is it red?", "asks for yes or no"),
+        ("is it red?", "It is red.", "is no question any more"),
+        ("is it red?", "Is it red? Yes.", "adds an answer"),
+        ("is it red?", "Is it red? Who painted it?", "adds a second question"),
+        ("what colour is the car?", "The car is big. What colour is the car?", "adds a statement"),
+        ("is it red or blue?", "Is it red and blue?", "no longer offers a choice"),
+        ("how many cars are there?", "What are the cars?", "no longer asks for how many"),
+        ("the red cat and the blue dog", "the blue cat and the red dog", "moves 'blue' to another word"),
+        ("is the star above the ring?", "Is the ring above the star?", "moves 'above' to another word"),
+        ("is there a cat?", "Is there a cat: l l l l", "repeats 'l' 4 times"),
+        ("OCR tokens: a, b. what is it?", "OCR tokens: a. What is it?", "loses the OCR token 'b'"),
+        ("what is it?", "Was ist das auf dem Bild?", "is in German, not in English"),
+        ("what is it?", "что это?", "is in another script (Cyrillic letters, not Latin)"),
+        ("Options: red, blue. which?", "Which, red?", "loses the option 'blue'"),
+    ],
+)
+def test_a_change_is_named(initial, candidate, change):
+    assert change in content_changes(initial, candidate)
+
+
+@pytest.mark.parametrize(
+    ("keep", "candidate", "changes"),
+    [
+        (["big"], "Is the cat in the picture?", ["loses 'big'", "loses 'big'"]),
+        (["the picture"], "Is the big cat in The  Picture?", []),
+        (["in the pic"], "Is the big cat in the picture?", []),  # no whole words: the user did not type them
+        (["in the"], "Is the big cat inside?", ["loses 'in the'", "adds the relation 'inside'"]),
+        (["dog", ""], "Is the big cat in the picture?", []),
+    ],
+)
+def test_words_to_keep_must_stay_where_the_user_has_them(keep, candidate, changes):
+    assert content_changes("is the big cat in the picture", candidate, keep=keep) == changes
+
+
+@pytest.mark.parametrize(("before", "question", "after"), FRAMED)
+def test_a_frame_is_what_stands_around_the_question(before, question, after):
+    assert frame(before + question + after) == (before, question, after)
+
+
+@pytest.mark.parametrize(
+    ("text", "is_loop"),
+    [
+        ("l, l, l, l", True),
+        ("no no no", False),
+        ("what is it what is it what is it", True),
+        ("what is it? What is it?", False),
+        ("hahahahahahahaha", True),
+        ("aaaaaaa", False),
+        ("圆圆圆圆圆圆圆圆圆", True),
+        ("", False),
+    ],
+)
+def test_loops_are_found(text, is_loop):
+    assert loops(text) == is_loop
+
+
+def test_any_text_can_be_compared_with_any_other():
+    rng = random.Random(0)
+    atoms = [
+        *PARTS,
+        *(question for _, question, _ in FRAMED),
+        "not",
+        "n't",
+        "left of",
+        "Yes.",
+        "OCR tokens:",
+        "Options:",
+    ]
+    atoms += ["because", "right", "say", "were", "圆", "ß", "\u0130", "\0", "\u200b", "\U0001f600", "²", "٣", "\ud800"]
+    for _ in range(1500):
+        initial, candidate = (rng.choice(["", " "]).join(rng.choices(atoms, k=rng.randrange(12))) for _ in range(2))
+        assert content_changes(initial, initial) == []
+        assert all(isinstance(change, str) for change in content_changes(initial, candidate, keep=[candidate]))
+        assert "".join(frame(initial)) == initial
 
 
 def test_an_instruction_keeps_its_own_content(hostile):
@@ -126,11 +240,12 @@ def test_a_template_of_punctuation_alone_is_never_echoed():
     assert not echoes("{instruction}: {ias}", initial="what", candidate="what: it")
 
 
-@pytest.mark.parametrize("part", [" 'a", "a'", "\u2018a ", "“a", '"', "(a) x ", "1e", "1.", "-", ".1", "9"])
+@pytest.mark.parametrize("part", [*PARTS, "is it red? ", "or ", "not red ", "Question: "])
 def test_long_texts_take_linear_time(part):
-    text = part * (100_000 // len(part))
+    text = part * (30_000 // len(part))
     start = time.process_time()
     content_changes(text, "what 'is' it (a) x")
     content_changes("what 'is' it (a) x", text)
+    frame(f"OCR tokens: {text}")
     echoes("There is the text {instruction}. Do it.", initial="x", candidate=text)
     assert time.process_time() - start < 5  # quadratic time would be minutes

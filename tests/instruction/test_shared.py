@@ -97,7 +97,8 @@ def test_without_a_finite_score_nothing_is_chosen(fake: type[FakeBackend], templ
 
 
 def test_an_instruction_that_is_not_finite_somewhere_is_left_out(fake: type[FakeBackend], templates: Templates) -> None:
-    model = fake(rewritten=lambda prompt: "other 2", ias={TEXT: math.nan, "other 2": 1.0})
+    better = "What is 2 in it?"
+    model = fake(rewritten=lambda prompt: better, ias={TEXT: math.nan, better: 1.0})
     outcome = shared(model, templates, 3)
     assert any("initial instruction has no finite IAS" in notice for notice in outcome.notices)
     assert outcome.chosen != "initial"
