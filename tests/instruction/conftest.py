@@ -27,6 +27,9 @@ class Call:
     method: str
     rows: tuple[Row, ...]
     targets: tuple[tuple[str, ...], ...] = ()
+    with_end: bool = True
+    num_first: int | None = None
+    generation: GenerationSettings | None = None
 
     @property
     def stage(self) -> Stage:
@@ -69,7 +72,7 @@ class FakeBackend(Backend):
         rewritten: what the language model alone makes of a prompt.
         look: what the model makes of an image's number, a prompt and the Q-Former's text.
         answers: to these instructions; `look` answers others.
-        cross: the nats of these answers' tokens where they are judged; others have pseudo-random ones.
+        cross: the nats of these answers' tokens after any instruction; others have pseudo-random ones.
         ias: the IAS of these instructions; others have a pseudo-random one.
         nll: what `Written.token_nll` is for a prompt.
         too_long: a row whose prompt or Q-Former's text contains it fails.
@@ -91,7 +94,7 @@ class FakeBackend(Backend):
         return list(media)
 
     def write(self, rows: Sequence[Row], settings: GenerationSettings) -> list[Written | Failed]:
-        self.calls.append(Call(method="write", rows=tuple(rows)))
+        self.calls.append(Call(method="write", rows=tuple(rows), generation=settings))
         return [self._failed(row) or self._written(row) for row in rows]
 
     def score(
@@ -102,7 +105,8 @@ class FakeBackend(Backend):
         with_end: bool = True,
         num_first: int | None = None,
     ) -> list[list[TokenScores] | Failed]:
-        self.calls.append(Call(method="score", rows=tuple(rows), targets=tuple(map(tuple, targets))))
+        texts = tuple(map(tuple, targets))
+        self.calls.append(Call(method="score", rows=tuple(rows), targets=texts, with_end=with_end, num_first=num_first))
         return [
             self._failed(row) or [_first(self.scores(row, text), with_end, num_first) for text in texts]
             for row, texts in zip(rows, targets, strict=True)
@@ -122,7 +126,7 @@ class FakeBackend(Backend):
 
     def scores(self, row: Row, target: str) -> TokenScores:
         tokens = (*target.split(), "</s>")
-        known = self.cross if row.stage == "judge" else self.ias
+        known = self.cross if row.stage in ("answer", "judge") else self.ias
         nll = (known[target],) * len(tokens) if target in known else pseudo_nll(row, target)
         return TokenScores(tokens=tokens, token_nll=nll)
 
