@@ -127,3 +127,9 @@ def test_what_was_judged_is_not_answered_again():
     model = FakeBackend()
     Model(model).ask_each([0, 1], ["what?", "why?"], optimize=True, optimization=judged())
     assert model.called("answer") == []
+
+
+@pytest.mark.parametrize("select", sorted(JUDGED))
+def test_nothing_is_said_of_an_answer_that_was_not_asked_for(fake, templates, select):
+    (outcome,) = run(fake(rewritten=lambda _: "How?", look=lambda *row: "How?"), templates, ["How 3?"], judged(select))
+    assert outcome.reason.endswith("the rewritten one loses the number 3, the optimized one loses the number 3")
