@@ -118,8 +118,8 @@ def _cross_faults(candidates: Sequence[Candidate], thresholds: Thresholds) -> di
     faults = {initial.role: text_faults(initial, thresholds)}
     for candidate in others:
         faults[candidate.role] = text_faults(candidate, thresholds)
-        if faults[candidate.role]:
-            continue  # it may not have been answered: nothing can be said of its answer
+        if faults[candidate.role]:  # refused for its text, and so perhaps not answered
+            continue
         if candidate.cross_nll is None:
             passes, why = _is_answered_alike(candidate, initial), "is answered otherwise"
         else:
