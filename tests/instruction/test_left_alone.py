@@ -195,3 +195,29 @@ def test_a_row_whose_own_words_cannot_be_answered_fails_alone(templates: Templat
         backend(too_long="which of"), range(4), TEXTS, templates=templates, settings=OptimizationSettings()
     )
     assert [isinstance(outcome, Failed) for outcome in outcomes] == [False, False, False, True]
+
+
+@pytest.mark.parametrize("ranks", [True, False])
+def test_every_row_keeps_its_own_choices_and_template_beside_rows_that_are_left_alone(ranks: bool) -> None:
+    choices = [[f"yes {row}", f"no {row}", "so"] for row in range(4)] if ranks else None
+    wraps = [f"{row}: {{}}".format for row in range(4)]
+
+    def answers(rows: Sequence[int]) -> list[Answer]:
+        more = {"choices": None if choices is None else [choices[row] for row in rows]}
+        asked_of = Model(backend(nll=lambda prompt: (0.0, -math.log(CERTAINTIES.get(prompt[3:], 0.6)))))
+        given = asked_of.ask_each(
+            rows,
+            [TEXTS[row] for row in rows],
+            wraps=[wraps[row] for row in rows],
+            optimize=True,
+            optimization=OptimizationSettings(sure_above=0.55 if ranks else 0.7),
+            **more,
+        )
+        return [good(answer) for answer in given]
+
+    together = answers(range(4))
+    assert together == [answers([row])[0] for row in range(4)]
+    is_left_alone = [answer.optimization is not None and answer.optimization.left_alone for answer in together]
+    assert len(set(is_left_alone)) == 2
+    if choices is not None:
+        assert [[choice.text for choice in answer.choices] for answer in together] == choices
