@@ -256,6 +256,6 @@ def test_an_unknown_name_of_the_package_is_an_attribute_error() -> None:
 
 
 def test_mini_refuses_uncertain_rewritings_and_others_do_not(tiny_folders: dict[str, Path]) -> None:
-    assert vli.load("mini", device="cpu").least_certainty == 0.8
-    assert vli.load(str(mini_folder()), device="cpu").least_certainty == 0.8
-    assert vli.load(str(tiny_folders["t5"]), device="cpu").least_certainty == 0
+    assert vli.load("mini", device="cpu").thresholds.least_certainty == 0.8
+    assert vli.load(str(mini_folder()), device="cpu").thresholds.least_certainty == 0.8
+    assert vli.load(str(tiny_folders["t5"]), device="cpu").thresholds.least_certainty == 0

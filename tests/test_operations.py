@@ -16,18 +16,22 @@ from tiny_models import not_finite, seen_of
 
 import vlinstruct as vli
 from vlinstruct.backend import Seen
-from vlinstruct.errors import ScoreError
+from vlinstruct.errors import CheckpointError, ScoreError, VlinstructError
 from vlinstruct.operations import Ask, Operation, Optimize, Score
 from vlinstruct.settings import GenerationSettings, OptimizationSettings
 from vlinstruct.values import Failed
 
 GENERATION = GenerationSettings(max_new_tokens=8)
-SHORT = OptimizationSettings(max_new_tokens=12)
+SHORT = OptimizationSettings(max_new_tokens=12, when="always")
+IAS = replace(SHORT, select="ias")
 OPERATIONS = {
     "ask": Ask(generation=GENERATION),
     "choices": Ask(choices=("yes", "no, not at all")),
     "ask -O": Ask(optimize=True, optimization=SHORT, generation=GENERATION),
+    "ask -O ias": Ask(optimize=True, optimization=IAS, generation=GENERATION),
+    "ask -O unsure": Ask(optimize=True, optimization=replace(SHORT, when="unsure", sure_above=0.0)),
     "optimize": Optimize(optimization=SHORT),
+    "optimize ias": Optimize(optimization=IAS),
     "optimize --answer": Optimize(optimization=SHORT, answer=True, generation=GENERATION),
     "score": Score(),
 }
@@ -76,8 +80,17 @@ def test_a_record_is_json(operation: Operation, model: vli.Model, seen: Sequence
 
 
 @pytest.mark.parametrize("row", [0, 1, 2])
-@pytest.mark.parametrize("name", ["choices", "ask -O", "optimize", "optimize --answer", "score"])
-def test_a_row_without_a_finite_score_fails_alone(name: str, row: int, model: vli.Model, seen: Sequence[Seen]) -> None:
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        *[(name, ScoreError) for name in ("choices", "ask -O ias", "optimize ias", "score")],
+        # What is judged is answered first, and an answer of numbers that are not finite says the same as ever.
+        *[(name, CheckpointError) for name in ("ask", "ask -O", "ask -O unsure", "optimize", "optimize --answer")],
+    ],
+)
+def test_a_row_without_a_finite_score_fails_alone(
+    name: str, kind: type[VlinstructError], row: int, model: vli.Model, seen: Sequence[Seen]
+) -> None:
     operation = OPERATIONS[name]
     results = operation.run(
         model, [not_finite(picture) if place == row else picture for place, picture in enumerate(seen)], QUESTIONS
@@ -85,7 +98,7 @@ def test_a_row_without_a_finite_score_fails_alone(name: str, row: int, model: vl
     good = operation.run(model, seen, QUESTIONS)
     failed = results.pop(row)
     assert isinstance(failed, Failed)
-    assert isinstance(failed.error, ScoreError)
+    assert isinstance(failed.error, kind)
     del good[row]
     assert results == [nearly(record) for record in good]
 
@@ -104,7 +117,7 @@ def test_a_row_that_is_too_long_fails_alone(name: str, tiny_folders: dict[str, P
 def test_nothing_is_asked_where_every_row_failed(name: str, model: vli.Model, seen: Sequence[Seen]) -> None:
     (failed,) = OPERATIONS[name].run(model, [not_finite(seen[0])], QUESTIONS[:1])
     assert isinstance(failed, Failed)
-    assert isinstance(failed.error, ScoreError)
+    assert failed.error.code == "non_finite_logits"
 
 
 def test_answers_are_those_to_the_initial_and_the_chosen_instruction(model: vli.Model, seen: Sequence[Seen]) -> None:

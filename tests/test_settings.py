@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
 
 from vlinstruct.errors import UsageError
-from vlinstruct.settings import GenerationSettings, OptimizationSettings
+from vlinstruct.settings import GenerationSettings, OptimizationSettings, Thresholds
 
 
 @pytest.mark.parametrize(
@@ -38,5 +39,29 @@ def test_all_problems_are_named_together() -> None:
 
 def test_optimization_is_greedy_and_checked() -> None:
     assert OptimizationSettings(max_new_tokens=7).generation() == GenerationSettings(max_new_tokens=7)
-    with pytest.raises(UsageError, match="select must be safe or paper"):
+    with pytest.raises(UsageError, match="select must be safe or cross or agree or ias or paper"):
         OptimizationSettings(select="best")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"when": "never"}, "when must be unsure or always, got 'never'"),
+        ({"num_rewritings": 0}, "num_rewritings must be 1 to 64, got 0"),
+        ({"max_cross_nll": 0.0}, "max_cross_nll must be above 0, got 0.0"),
+        ({"max_cross_nll": math.nan}, "max_cross_nll must be above 0, got nan"),
+        ({"sure_above": 1.1}, "sure_above must be 0 to 1, got 1.1"),
+        ({"sure_above": math.nan}, "sure_above must be 0 to 1, got nan"),
+        ({"least_certainty": -0.1}, "least_certainty must be 0 to 1, got -0.1"),
+    ],
+)
+def test_a_setting_of_optimization_out_of_range_is_refused(settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        OptimizationSettings(**settings)
+
+
+def test_a_threshold_that_is_set_comes_before_the_backbones_own() -> None:
+    own = Thresholds(least_certainty=0.8, max_cross_nll=2.0, sure_above=0.9)
+    assert OptimizationSettings().thresholds(own) == own
+    settings = OptimizationSettings(least_certainty=0.0, sure_above=0.0)
+    assert settings.thresholds(own) == Thresholds(least_certainty=0.0, max_cross_nll=2.0, sure_above=0.0)

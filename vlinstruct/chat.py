@@ -106,13 +106,15 @@ class Chat:
         optimization = self._optimized(question) if self.settings.optimize else None
         instruction = optimization.instruction if optimization else question
         fitting = self._fitting(instruction)
-        pieces = []
+        pieces, token_nll = [], None
         for piece in self.model.backend.stream(self._row(fitting, instruction), self.settings.generation):
             if isinstance(piece, Written):
+                token_nll = piece.token_nll
                 break
             pieces.append(piece)
             yield piece
-        answer = Answer(text="".join(pieces), instruction=instruction, optimization=optimization)
+        text = "".join(pieces)
+        answer = Answer(text=text, instruction=instruction, token_nll=token_nll, optimization=optimization)
         num_cut = len(self.turns) - len(fitting)
         self.turns = (*self.turns, Turn(question=question, answer=answer, num_turns_cut=num_cut))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +24,18 @@ ROLES = ("initial", "rewritten", "optimized")
 
 NUM_JUDGED_TOKENS = 8
 """How many first tokens of an answer are asked for their likelihood: a caption of 30 is never sure of all of them."""
+
+
+def least_probability(token_nll: Sequence[float]) -> float:
+    """Returns the probability of the least likely token; 0 without tokens, and where a score is not finite.
+
+    >>> least_probability([0.0, math.log(2)])
+    0.5
+    """
+    # `max` ranks a NaN anywhere: a broken score must not pass for certain.
+    if not token_nll or not all(map(math.isfinite, token_nll)):
+        return 0.0
+    return math.exp(-max(token_nll))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,7 +193,7 @@ class Answer:
             return max(choice.probability for choice in self.choices)
         if self.token_nll is None:
             return None
-        return math.exp(-max(self.token_nll[:NUM_JUDGED_TOKENS], default=math.inf))
+        return least_probability(self.token_nll[:NUM_JUDGED_TOKENS])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,6 +22,7 @@ from vlinstruct.backends.registry import (
 )
 from vlinstruct.errors import CheckpointError, NetworkError
 from vlinstruct.evaluation.report.published import PUBLISHED
+from vlinstruct.settings import Thresholds
 from vlinstruct.weights.fingerprint import fingerprint
 
 
@@ -111,8 +112,8 @@ def test_a_stranger_of_minis_shape_has_none_of_its_facts(tmp_path: Path) -> None
     copy = find(str(tmp_path / "copy"))
     assert copy.entry is None
     assert of_same_shape(copy.config) is BACKBONES["mini"]
-    assert vli.load(copy, device="cpu").least_certainty == 0
-    assert vli.load("mini", device="cpu").least_certainty == BACKBONES["mini"].least_certainty > 0
+    assert vli.load(copy, device="cpu").thresholds == Thresholds()
+    assert vli.load("mini", device="cpu").thresholds == BACKBONES["mini"].thresholds != Thresholds()
 
 
 def test_a_shape_is_told_by_its_configuration() -> None:

@@ -26,6 +26,7 @@ OF_OTHER_COMMANDS = {
     ("backbones", "--quantize"),
     ("finetune", "--adapter"),  # the adapter's README tells how it is asked
     ("finetune", "--allow-urls"),  # compared with the advice of a room below, and replaced
+    ("finetune", "--quantize"),  # the same
 }
 
 

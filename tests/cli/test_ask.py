@@ -47,8 +47,8 @@ def test_a_record_has_the_fields_of_the_readme(picture: Path, tiny_folders: dict
 
 
 def test_an_optimized_question_tells_how_it_came_about(picture: Path, model: vlinstruct.Model) -> None:
-    (record,) = vli("ask", picture, "what?", "-O", "--json").records
-    (optimized,) = vli("optimize", "what?", picture, "--json").records
+    (record,) = vli("ask", picture, "what?", "-O", "--select", "ias", "--json").records
+    (optimized,) = vli("optimize", "what?", picture, "--select", "ias", "--json").records
     assert record["question"] == "what?"
     assert record["instruction"] == optimized["instruction"] != "what?"
     assert record["answer"] == model.ask(picture, optimized["instruction"]).text
@@ -66,11 +66,12 @@ def test_an_optimized_question_tells_how_it_came_about(picture: Path, model: vli
 def test_select_is_obeyed(picture: Path) -> None:
     chosen = {
         select: vli("ask", picture, "name 2 things", "-O", "--select", select, "--json").records[0]["optimization"]
-        for select in ("safe", "paper")
+        for select in ("safe", "ias", "paper")
     }
     assert chosen["paper"]["chosen"] == "optimized"
-    assert "2" in chosen["safe"]["instruction"]
-    assert chosen["safe"]["chosen"] == "initial"
+    for select in ("safe", "ias"):
+        assert "2" in chosen[select]["instruction"]
+        assert chosen[select]["chosen"] == "initial"
 
 
 def test_choices_are_recorded_as_offered_with_their_probabilities(picture: Path, model: vlinstruct.Model) -> None:
@@ -209,7 +210,7 @@ def test_a_seed_decides_what_is_drawn(picture: Path) -> None:
         ("--max-new-tokens", 0, "max_new_tokens must be 1 to 4096"),
         ("--temperature", "nan", "temperature must be above 0"),
         ("--top-p", 1.5, "top_p must be above 0 and at most 1"),
-        ("--select", "best", "'best' is not one of 'safe', 'paper'"),
+        ("--select", "best", "'best' is not one of 'safe', 'cross', 'agree', 'ias', 'paper'"),
         ("--batch-size", 0, "--batch-size"),
         ("--dtype", "float8", "'float8' is not one of"),
         ("--num-beams", "five", "Invalid value for '--num-beams'"),

@@ -295,16 +295,16 @@ def test_every_file_of_a_training_has_the_mode_that_the_umask_gives(
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder that not even root can write")
-@pytest.mark.parametrize("output", ["/proc/none/a", "/dev/null/a"])
+@pytest.mark.parametrize(("output", "exit_code"), [("/proc/none/a", 6), ("/dev/null/a", 4)])
 def test_a_folder_that_cannot_be_written_is_said_before_anything_is_computed(
-    output: str, pictures: Pictures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    output: str, exit_code: int, pictures: Pictures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pictures(1)
     (tmp_path / "items.jsonl").write_bytes(line())
     monkeypatch.setattr("vlinstruct.training.train.compute_features", lambda *_, **__: pytest.fail("it was computed"))
     assert output.rpartition("/")[0] in vli(
         "finetune", "--data", tmp_path / "items.jsonl", "-o", output, *QUICK
-    ).refusal(6)
+    ).refusal(exit_code)
 
 
 def test_a_checkpoint_that_is_passed_over_is_said_with_the_reason_and_none_is_touched_when_all_are_damaged(

@@ -86,5 +86,5 @@ def test_ranking_is_measured_and_refuses_what_it_does_not_measure(tiny_folders: 
     asked = ("bench", "--backbone", tiny_folders["t5"], "--candidates", "3", "--runs", "2")
     (record,) = vli(*asked, "--json").records
     assert (record["schema"], record["candidates"]) == ("vlinstruct.bench.ranking/1", 3)
-    assert "--training and --candidates together" in vli(*asked, "--training").refusal(2)
+    assert "--training, --candidates and --data together" in vli(*asked, "--training").refusal(2)
     assert "--batch-size: not available with --candidates" in vli(*asked, "--batch-size", "4").refusal(2)

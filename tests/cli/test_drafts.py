@@ -70,7 +70,7 @@ def test_an_empty_rewriting_falls_back_to_the_instruction_and_is_said_and_record
 
 def test_an_empty_rewriting_is_said_when_a_question_is_optimized(picture: Path, writes: Writes) -> None:
     writes("")
-    result = vli("ask", picture, "what?", "-O", "--json")
+    result = vli("ask", picture, "what?", "-O", "--json", "--select", "ias")
     (record,) = result.records
     assert record["instruction"] == "what?"
     # The answer, which is written by the same stand-in, is empty, too.
@@ -88,8 +88,9 @@ def test_nothing_finite_is_an_error_that_leaves_the_instruction(
     picture: Path, damaged: Callable[..., None], value: float
 ) -> None:
     damaged("language_projection.weight", value=value)
-    assert "so the initial one stays as it is" in vli("optimize", "what?", picture).refusal(4)
-    assert "so the initial one stays as it is" in vli("ask", picture, "what?", "-O").refusal(4)
+    assert "so the initial one stays as it is" in vli("optimize", "what?", picture, "--select", "ias").refusal(4)
+    assert "so the initial one stays as it is" in vli("ask", picture, "what?", "-O", "--select", "ias").refusal(4)
+    assert "values that are not finite" in vli("ask", picture, "what?", "-O").refusal(5)  # as without -O
     assert "no finite score" in vli("score", picture, "what?", "x").refusal(4)
     assert "no finite score" in vli("ask", picture, "what?", "--choices", "yes,no").refusal(4)
 
@@ -104,7 +105,7 @@ def test_an_answer_is_never_made_of_values_that_are_not_finite(
 
 def test_items_without_a_finite_score_are_failed_records(pictures: Pictures, damaged: Callable[..., None]) -> None:
     damaged("language_projection.weight")
-    result = vli("optimize", "what?", *pictures(2))
+    result = vli("optimize", "what?", *pictures(2), "--select", "ias")
     assert result.exit_code == 4
     assert [record["code"] for record in result.records] == ["non_finite_score"] * 2
 
@@ -149,14 +150,14 @@ def test_a_candidate_without_a_finite_score_never_wins(
     picture: Path, writes: Writes, typed: str, written: str, chosen: str, notices: list[str]
 ) -> None:
     writes(written)
-    result = vli("optimize", typed, picture, "--json")
+    result = vli("optimize", typed, picture, "--json", "--select", "ias")
     (record,) = result.records
     assert (record["chosen"], record["instruction"]) == (chosen, "what?")
     assert [record[role]["ias"] is None for role in ROLES] == [record[role]["text"] == "Zoo" for role in ROLES]
     assert [notice.split()[1] for notice in record["notices"]] == notices
     assert all("no finite IAS" in line for line in result.lines)
     assert len(result.lines) == len(notices)
-    assert f"{notices[0]:9}  not finite  Zoo\n" in vli("optimize", typed, picture).text
+    assert f"{notices[0]:9}  not finite  Zoo\n" in vli("optimize", typed, picture, "--select", "ias").text
 
 
 @pytest.mark.usefixtures("z_is_damaged")
@@ -166,7 +167,7 @@ def test_a_question_none_of_whose_versions_has_a_finite_score_fails_alone(
     writes("Zoo")
     items = [{"image": f"pictures/{picture.name}", "question": question} for question in ("Zoo", "what?")]
     (tmp_path / "items.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
-    result = vli("ask", "-O", "--data", tmp_path / "items.jsonl")
+    result = vli("ask", "-O", "--select", "ias", "--data", tmp_path / "items.jsonl")
     assert result.exit_code == 3
     bad, good = result.records
     assert (bad["status"], bad["code"]) == ("error", "non_finite_score")

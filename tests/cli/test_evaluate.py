@@ -43,9 +43,10 @@ def test_a_record_says_what_was_asked_scored_and_answered(tmp_path: Path) -> Non
     vli("evaluate", "mini/gqa", *SMALL[7:], "-o", tmp_path)
     for line in (tmp_path / "records.jsonl").read_text().splitlines():
         record = json.loads(line)
-        assert record["schema"] == "vlinstruct.evaluation/2"
+        assert record["schema"] == "vlinstruct.evaluation/3"
+        known = {"faults", "written_certainty", "judged_answer", "certainty", "token_nll", "cross_nll"}
         for role in ("initial", "rewritten", "optimized"):
-            assert record[role].keys() == {"text", "tokens", "ias", "answer"}
+            assert record[role].keys() == {"text", "tokens", "ias", "answer"} | known
             assert record[role]["tokens"].keys() == {"prompt", "qformer"}
         assert record["seed"] == 0
         assert record["versions"]["torch"] == torch.__version__

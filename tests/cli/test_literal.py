@@ -97,7 +97,9 @@ def test_braces_stay_literal(picture: Path, prompts: list[str], text: str) -> No
 @pytest.mark.parametrize("text", FIELDS)
 def test_braces_stay_literal_in_every_prompt_of_optimization(picture: Path, prompts: list[str], text: str) -> None:
     (record,) = vli("optimize", text, picture, "--json").records
-    rewriting, *_, comparison = (prompt for prompt in prompts if "should be:" not in prompt)
+    own, rewriting, comparison, *candidates = (prompt for prompt in prompts if "should be:" not in prompt)
+    assert own == text
+    assert set(candidates) <= {record[role]["text"] for role in ("initial", "rewritten", "optimized")}
     assert rewriting.startswith(f"There is the text {text}. Please modify")
     scores = re.findall(re.escape(f"Instruction: {text} Score: ") + r"(\d+\.\d{4})", comparison)
     assert record["initial"]["ias"] in [pytest.approx(float(score), abs=1e-4) for score in scores]  # both are rounded
@@ -108,7 +110,9 @@ def test_braces_stay_literal_in_every_prompt_of_optimization(picture: Path, prom
 def test_format_attacks_stay_literal(picture: Path, prompts: list[str], text: str) -> None:
     start = time.process_time()
     (record,) = vli("ask", picture, text, "--template", "Q: {question} A:", "-O", "--json").records
-    assert prompts[0].startswith(f"There is the text Q: {text} A:. Please modify")
+    assert prompts[0] == f"Q: {text} A:"
+    # The question alone is rewritten: no rewriting can lose the template.
+    assert prompts[1].startswith(f"There is the text {text}. Please modify")
     assert record["question"] == text
     assert time.process_time() - start < 10
 

@@ -36,17 +36,27 @@ def test_a_record_has_the_fields_of_the_readme(picture: Path, tiny_folders: dict
         "backbone": str(tiny_folders["t5"]),
     }
     assert set(record) == {*ROLES, "chosen", "instruction", "reason"}
-    assert all(set(record[role]) == {"text", "ias"} for role in ROLES)
+    # An answer is there where it was asked for: of a text that loses nothing; the initial one has no cross check.
+    judged = {"answer", "certainty"}
+    assert set(record["initial"]) == {"text", "ias", *judged}
+    assert all(set(record[role]) - judged - {"cross_nll"} == {"text", "ias"} for role in ROLES)
     assert record["initial"]["text"] == "what?"
     assert record["instruction"] == record[record["chosen"]]["text"]
+    (record,) = vli("optimize", "what?", picture, "--select", "ias", "--json").records
+    assert all(set(record[role]) == {"text", "ias"} for role in ROLES)
 
 
 def test_the_record_is_what_python_returns(picture: Path, tiny_folders: dict[str, Path]) -> None:
     ours = vlinstruct.load(str(tiny_folders["t5"]), device="cpu").optimize("name 2 things", picture)
     (record,) = vli("optimize", "name 2 things", picture, "--json").records
-    for role in ROLES:
-        scored = getattr(ours, role)
-        assert record[role] == {"text": scored.text, "ias": pytest.approx(scored.ias, abs=1e-5)}
+    for role, scored in ours.by_role().items():
+        expected = {"text": scored.text, "ias": pytest.approx(scored.ias, abs=1e-5)}
+        if scored.judgement is not None:
+            certainty = pytest.approx(scored.judgement.answer.certainty, abs=1e-5)
+            expected |= {"answer": scored.judgement.answer.text, "certainty": certainty}
+            if scored.judgement.cross_nll is not None:
+                expected["cross_nll"] = pytest.approx(scored.judgement.cross_nll, abs=1e-5)
+        assert record[role] == expected
     assert (record["chosen"], record["reason"]) == (ours.chosen, ours.reason)
 
 
@@ -87,13 +97,13 @@ def test_paper_takes_the_optimized_instruction_and_safe_the_lowest_ias_that_keep
     assert paper["chosen"] == "optimized"
     assert safe["chosen"] == "initial"
     assert "the optimized one loses the number 2" in safe["reason"]
-    assert [paper[role] for role in ROLES] == [safe[role] for role in ROLES]
+    assert [paper[role] for role in ROLES] == [{name: safe[role][name] for name in ("text", "ias")} for role in ROLES]
 
 
 @pytest.mark.usefixtures("no_model")
 def test_an_unknown_selection_is_refused_with_those_that_exist(picture: Path) -> None:
     line = vli("optimize", "x", picture, "--select", "best").refusal(2)
-    assert "'best' is not one of 'safe', 'paper'" in line
+    assert "'best' is not one of 'safe', 'cross', 'agree', 'ias', 'paper'" in line
 
 
 def test_several_pictures_are_a_batch_in_their_order(pictures: Pictures) -> None:
@@ -135,7 +145,8 @@ def test_edited_templates_reach_the_model(
     words = ("optimize", "what?", picture) if command == "optimize" else ("ask", picture, "what?", "-O")
     result = vli(*words, "--templates", templates_file, "--json", "--max-new-tokens", 2)
     assert result.exit_code == 0, result.stderr
-    rewriting, scoring, *others = prompts
+    own, rewriting, scoring, *others = prompts
+    assert own == "what?"
     (comparison,) = [prompt for prompt in others if prompt.startswith("Behold")]
     assert rewriting.startswith("There is the text what?. Kindly, %s {0} to make it better")
     assert scoring == "Based on the image given, the best is:"

@@ -77,7 +77,7 @@ def wait_until(condition: Callable[[], bool], process: subprocess.Popen[bytes]) 
         (["ask", "a.png", ASKED, "--batch-size", "0"], "'--batch-size'"),
         (["ask", "a.png", ASKED, "--num-beams", "0"], "num_beams must be 1 to 64, got 0"),
         (["ask", "a.png", ASKED, "--max-failures", "0"], "'--max-failures'"),
-        (["ask", "a.png", ASKED, "--select", "best"], "'safe', 'paper'"),
+        (["ask", "a.png", ASKED, "--select", "best"], "'safe', 'cross', 'agree', 'ias', 'paper'"),
         (["ask", "a.png", ASKED, "--device"], "requires an argument"),
         (["ask", "a.png", "-what is it?"], "goes after '--'"),
         (["backbones", "mini", "all"], "unexpected extra argument"),

@@ -35,6 +35,15 @@ def records(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "records.jsonl").read_text().splitlines()]
 
 
+def nearly(value: Any) -> Any:
+    """The value, its numbers with a batch's tolerance."""
+    if isinstance(value, dict):
+        return {name: nearly(field) for name, field in value.items()}
+    if isinstance(value, list):
+        return [nearly(entry) for entry in value]
+    return pytest.approx(value, abs=2e-4) if isinstance(value, float) else value
+
+
 def check_records(folder: Path, data: Path, num_rows: int) -> None:
     """Every item has a record per row, with its own references and candidates."""
     found = records(folder)
@@ -236,7 +245,8 @@ def test_a_jpeg_that_was_cut_off_is_answered_where_that_is_allowed(
     assert "it was cut off, only its end marker is missing" in allowed.stderr
     picture.write_bytes(whole)
     run(*arguments, "-o", tmp_path / "whole")
-    assert records(tmp_path / "cut") == records(tmp_path / "whole")
+    # The item was answered alone there and in a batch here, whose sums round otherwise in their last bits.
+    assert records(tmp_path / "cut") == [nearly(record) for record in records(tmp_path / "whole")]
 
 
 def test_pictures_are_read_at_another_size_and_the_results_say_it(

@@ -27,6 +27,9 @@ class Call:
     method: str
     rows: tuple[Row, ...]
     targets: tuple[tuple[str, ...], ...] = ()
+    with_end: bool = True
+    num_first: int | None = None
+    generation: GenerationSettings | None = None
 
     @property
     def stage(self) -> Stage:
@@ -68,6 +71,8 @@ class FakeBackend(Backend):
     Args:
         rewritten: what the language model alone makes of a prompt.
         look: what the model makes of an image's number, a prompt and the Q-Former's text.
+        answers: to these instructions; `look` answers others.
+        cross: the nats of these answers' tokens after any instruction; others have pseudo-random ones.
         ias: the IAS of these instructions; others have a pseudo-random one.
         nll: what `Written.token_nll` is for a prompt.
         too_long: a row whose prompt or Q-Former's text contains it fails.
@@ -77,6 +82,8 @@ class FakeBackend(Backend):
     abilities: Abilities = field(default_factory=Abilities)
     rewritten: Callable[[str], str] = lambda prompt: f"Tell me: {initial_of(prompt)}"
     look: Callable[[Any, str, str], str] = lambda image, prompt, text: f"{text} Look at {zlib.crc32(prompt.encode())}"
+    answers: dict[str, str] = field(default_factory=dict)
+    cross: dict[str, float] = field(default_factory=dict)
     ias: dict[str, float] = field(default_factory=dict)
     nll: Callable[[str], tuple[float, ...] | None] = lambda prompt: (0.0, 0.0)
     too_long: str | None = None
@@ -87,7 +94,7 @@ class FakeBackend(Backend):
         return list(media)
 
     def write(self, rows: Sequence[Row], settings: GenerationSettings) -> list[Written | Failed]:
-        self.calls.append(Call(method="write", rows=tuple(rows)))
+        self.calls.append(Call(method="write", rows=tuple(rows), generation=settings))
         return [self._failed(row) or self._written(row) for row in rows]
 
     def score(
@@ -98,14 +105,17 @@ class FakeBackend(Backend):
         with_end: bool = True,
         num_first: int | None = None,
     ) -> list[list[TokenScores] | Failed]:
-        self.calls.append(Call(method="score", rows=tuple(rows), targets=tuple(map(tuple, targets))))
+        texts = tuple(map(tuple, targets))
+        self.calls.append(Call(method="score", rows=tuple(rows), targets=texts, with_end=with_end, num_first=num_first))
         return [
-            self._failed(row) or [self.scores(row, text) for text in texts]
+            self._failed(row) or [_first(self.scores(row, text), with_end, num_first) for text in texts]
             for row, texts in zip(rows, targets, strict=True)
         ]
 
     def _written(self, row: Row) -> Written:
         text = self.look(row.seen[0], row.prompt, row.reads) if row.seen else self.rewritten(row.prompt)
+        if row.stage in ("answer", "judge"):
+            text = self.answers.get(row.prompt, text)
         return Written(text=text.strip(), token_nll=self.nll(row.prompt))
 
     def _failed(self, row: Row) -> Failed | None:
@@ -116,11 +126,17 @@ class FakeBackend(Backend):
 
     def scores(self, row: Row, target: str) -> TokenScores:
         tokens = (*target.split(), "</s>")
-        nll = (self.ias[target],) * len(tokens) if target in self.ias else pseudo_nll(row, target)
+        known = self.cross if row.stage in ("answer", "judge") else self.ias
+        nll = (known[target],) * len(tokens) if target in known else pseudo_nll(row, target)
         return TokenScores(tokens=tokens, token_nll=nll)
 
     def called(self, stage: Stage) -> list[Call]:
         return [call for call in self.calls if call.stage == stage]
+
+
+def _first(scores: TokenScores, with_end: bool, num_first: int | None) -> TokenScores:
+    last = len(scores.tokens) if with_end else len(scores.tokens) - 1
+    return TokenScores(tokens=scores.tokens[:last][:num_first], token_nll=scores.token_nll[:last][:num_first])
 
 
 def initial_of(prompt: str) -> str:

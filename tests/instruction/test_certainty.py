@@ -18,7 +18,7 @@ from vlinstruct.values import Abilities, Failed, Optimization, TokenScores
 from .conftest import FakeBackend, initial_of
 
 TEXTS = ["which text is here?", "what colour is it?"]
-SURE = OptimizationSettings(least_certainty=0.8)
+SURE = OptimizationSettings(select="ias", least_certainty=0.8)
 SILENT = Abilities(can_tell_nll=False)
 
 
@@ -88,7 +88,7 @@ def test_the_paper_takes_the_optimized_one_all_the_same(make: Any, templates: Te
 @pytest.mark.parametrize("least", [None, 0.0])
 def test_off_no_certainty_counts(make: Any, least: float | None, templates: Templates) -> None:
     backend = make({TEXTS[0]: 0.1})
-    (first, _) = outcomes(backend, OptimizationSettings(least_certainty=least), templates)
+    (first, _) = outcomes(backend, OptimizationSettings(select="ias", least_certainty=least), templates)
     assert first.chosen == "rewritten"
     assert [call.method for call in backend.called("rewrite")] == ["write"]
 
@@ -113,7 +113,7 @@ def test_a_backend_that_cannot_tell_is_asked_to_score_once(templates: Templates)
 def test_a_text_that_was_cut_is_not_sure_of_its_end(templates: Templates, monkeypatch: pytest.MonkeyPatch) -> None:
     cut = Written(text="Tell me", token_nll=(0.0, 0.0), is_complete=False)
     monkeypatch.setattr(FakeBackend, "_written", lambda self, row: cut)
-    (draft,) = rewrite(model(), TEXTS[:1], templates, SURE)
+    (draft,) = rewrite(model(), TEXTS[:1], templates, SURE, 0.8)
     assert not isinstance(draft, Failed)
     assert draft.certainty == 0
 
@@ -127,17 +127,37 @@ def test_a_rewriting_that_cannot_be_scored_fails(templates: Templates, monkeypat
         return failing(rows, targets, **more)
 
     monkeypatch.setattr(backend, "score", score)
-    first, second = rewrite(backend, TEXTS, templates, SURE)
+    first, second = rewrite(backend, TEXTS, templates, SURE, 0.8)
     assert isinstance(first, Failed)
     assert not isinstance(second, Failed)
 
 
-@pytest.mark.parametrize("select", ["safe", "paper"])
+@pytest.mark.parametrize("select", ["safe", "ias"])
 def test_a_model_that_tells_no_likelihood_at_all_is_refused_before_it_writes(select: Any, templates: Templates) -> None:
     backend = silent(abilities=Abilities(can_tell_nll=False, can_score=False))
     with pytest.raises(UsageError, match="least_certainty needs a backend that tells likelihoods"):
         outcomes(backend, OptimizationSettings(select=select, least_certainty=0.8), templates)
     assert backend.calls == []
+
+
+def test_the_paper_needs_no_certainty(templates: Templates) -> None:
+    backend = silent(abilities=Abilities(can_tell_nll=False, can_score=False))
+    (first, _) = outcomes(backend, OptimizationSettings(select="paper", least_certainty=0.8), templates)
+    assert first.chosen == "optimized"
+
+
+@pytest.mark.parametrize("nll", [(0.0, math.nan), (math.nan, 0.0), (math.inf, 0.0), ()])
+@KINDS
+def test_a_likelihood_that_is_no_number_is_no_certainty(
+    make: Any, nll: tuple[float, ...], templates: Templates
+) -> None:
+    backend = make()
+    backend.nll = (lambda prompt: nll) if make is model else backend.nll
+    if make is silent:
+        backend.scores = lambda row, target: TokenScores(tokens=("a",) * len(nll), token_nll=nll)
+    (draft,) = rewrite(backend, TEXTS[:1], templates, SURE, 0.8)
+    assert not isinstance(draft, Failed)
+    assert draft.certainty == 0
 
 
 @pytest.mark.parametrize("least", [-0.1, 1.1, math.nan])

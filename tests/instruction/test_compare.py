@@ -58,12 +58,12 @@ def test_an_empty_output_falls_back_to_the_better_one_with_a_notice(fake, templa
     notice = "the comparison returned nothing: the better of the compared instructions is used instead"
     candidates = [[scored("aaa", ias[0]), scored("bbb", ias[1])]]
     drafts = compare(model, [1], candidates, templates, SETTINGS)
-    assert drafts == [Draft(text=text, notice=notice)]
+    assert drafts == [Draft(text=text, notice=notice, certainty=1.0)]
 
 
 def test_an_output_is_stripped(fake, templates, scored):
     model = fake(look=lambda *row: "\n What is it? ")
-    assert compare(model, [1], [[scored("a", 1.0)]], templates, SETTINGS) == [Draft(text="What is it?")]
+    assert compare(model, [1], [[scored("a", 1.0)]], templates, SETTINGS) == [Draft(text="What is it?", certainty=1.0)]
 
 
 def test_what_a_user_types_reaches_the_model_literally(fake, templates, scored, hostile):

@@ -53,16 +53,16 @@ def test_what_a_user_types_reaches_the_model_literally(fake, templates, hostile)
 
 def test_what_is_known_is_not_rewritten_again(fake, templates):
     model, rewritings = fake(), {}
-    first = rewrite(model, ["a", "b"], templates, SETTINGS, rewritings)
-    assert rewrite(model, ["b", "c", "a"], templates, SETTINGS, rewritings)[::2] == first[::-1]
+    first = rewrite(model, ["a", "b"], templates, SETTINGS, rewritings=rewritings)
+    assert rewrite(model, ["b", "c", "a"], templates, SETTINGS, rewritings=rewritings)[::2] == first[::-1]
     assert [call.prompts for call in model.calls[1:]] == [(templates.rewrite_prompt("c"),)]
 
 
 def test_another_template_or_length_rewrites_anew(fake, templates):
     model, rewritings = fake(), {}
-    rewrite(model, ["a"], templates, SETTINGS, rewritings)
-    rewrite(model, ["a"], replace(templates, rewrite="Again: {instruction}"), SETTINGS, rewritings)
-    rewrite(model, ["a"], templates, replace(SETTINGS, max_new_tokens=3), rewritings)
+    rewrite(model, ["a"], templates, SETTINGS, rewritings=rewritings)
+    rewrite(model, ["a"], replace(templates, rewrite="Again: {instruction}"), SETTINGS, rewritings=rewritings)
+    rewrite(model, ["a"], templates, replace(SETTINGS, max_new_tokens=3), rewritings=rewritings)
     assert len(model.calls) == 3
 
 
@@ -74,9 +74,11 @@ def test_a_rewriting_repeats_its_instruction_and_sees_no_image(fake, templates):
 
 def test_an_instruction_that_fails_fails_alone_and_is_tried_again(fake, templates):
     model, rewritings = fake(too_long="endless"), {}
-    first, failed, again, last = rewrite(model, ["a", "endless", "endless", "b"], templates, SETTINGS, rewritings)
+    first, failed, again, last = rewrite(
+        model, ["a", "endless", "endless", "b"], templates, SETTINGS, rewritings=rewritings
+    )
     assert isinstance(failed, Failed)
     assert failed is again
     assert [first, last] == rewrite(fake(), ["a", "b"], templates, SETTINGS)
-    rewrite(model, ["a", "endless"], templates, SETTINGS, rewritings)
+    rewrite(model, ["a", "endless"], templates, SETTINGS, rewritings=rewritings)
     assert model.calls[-1].prompts == (templates.rewrite_prompt("endless"),)

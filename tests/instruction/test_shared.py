@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from statistics import fmean
+from typing import get_args
 
 import pytest
 
 from vlinstruct.errors import ScoreError, TextError, UsageError
 from vlinstruct.instruction import Templates, optimize, score
 from vlinstruct.instruction.shared import optimize_for_all
-from vlinstruct.settings import OptimizationSettings
+from vlinstruct.settings import OptimizationSettings, Select
 from vlinstruct.values import Optimization
 
 from .conftest import FakeBackend
@@ -33,15 +35,24 @@ def chunks(*sizes: int) -> Callable[[], Iterator[list[int]]]:
     return give
 
 
-def shared(model: FakeBackend, templates: Templates, *sizes: int, select: str = "safe") -> Optimization:
+def shared(model: FakeBackend, templates: Templates, *sizes: int, select: Select = "ias") -> Optimization:
     settings = OptimizationSettings(select=select)
     return optimize_for_all(model, chunks(*sizes), TEXT, templates=templates, settings=settings)
 
 
-def test_one_image_is_plain_optimization(fake: type[FakeBackend], templates: Templates) -> None:
-    model = fake()
-    (alone,) = optimize(model, [0], [TEXT], templates=templates, settings=OptimizationSettings())
-    assert shared(model, templates, 1) == alone
+@pytest.mark.parametrize("select", get_args(Select))
+@pytest.mark.parametrize("nats", [0.5, 7.0])
+def test_one_image_is_plain_optimization(
+    select: Select, nats: float, fake: type[FakeBackend], templates: Templates
+) -> None:
+    model = fake(answers={f"Tell me: {TEXT}": "red"}, cross={"red": nats}, ias={TEXT: 3.0, f"Tell me: {TEXT}": 1.0})
+    settings = OptimizationSettings(select=select, when="always")
+    (alone,) = optimize(model, [0], [TEXT], templates=templates, settings=settings)
+    assert isinstance(alone, Optimization)
+    outcome = shared(model, templates, 1, select=select)
+    # Of many pictures there is no one answer that stands for all, and so no judgement to show.
+    unjudged = {role: replace(scored, judgement=None) for role, scored in alone.by_role().items()}
+    assert outcome == replace(alone, **unjudged)
 
 
 def test_every_ias_is_the_mean_over_all_images(fake: type[FakeBackend], templates: Templates) -> None:

@@ -204,7 +204,7 @@ def test_stdin_of_a_terminal_never_waits(refused):
 def test_http_urls_typed_by_the_user_are_kept_for_later(monkeypatch, image_file):
     listed = list_images(["HTTPS://me:secret@example.org/a.png?x=1"])
     assert listed.items[0].id == "https://example.org/a.png?x=1"
-    assert listed.items[0].source == Url(address="HTTPS://me:secret@example.org/a.png?x=1")
+    assert listed.items[0].source == Url(address="HTTPS://me:secret@example.org/a.png?x=1", is_typed=True)
     assert not listed.is_batch
     monkeypatch.setattr(inputs, "fetch", lambda url: image_file().read_bytes())
     assert load_input(listed.items[0]).image.size == (64, 48)

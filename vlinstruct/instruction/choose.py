@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from vlinstruct.instruction.templates import written_ias
 from vlinstruct.metrics.vqa_accuracy import is_lavis_match
 from vlinstruct.settings import Select, Thresholds
+from vlinstruct.values import ROLES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,13 +114,15 @@ def _cross_faults(candidates: Sequence[Candidate], thresholds: Thresholds) -> di
     faults = {initial.role: text_faults(initial, thresholds)}
     for candidate in others:
         faults[candidate.role] = text_faults(candidate, thresholds)
+        if faults[candidate.role]:  # refused for its text, and so perhaps not answered
+            continue
         if candidate.cross_nll is None:
             passes, why = _is_answered_alike(candidate, initial), "is answered otherwise"
         else:
             passes = candidate.cross_nll < thresholds.max_cross_nll
             why = f"is answered by what hardly answers yours ({candidate.cross_nll:.1f} nats)"
         if not passes:
-            faults[candidate.role] = (*faults[candidate.role], why)
+            faults[candidate.role] = (why,)
     return faults
 
 
@@ -147,13 +150,22 @@ def _lowest_ias(candidates: Sequence[Candidate], faults: Mapping[str, Sequence[s
     passing = [candidate for candidate in candidates if not faults[candidate.role]]
     finite = [candidate for candidate in passing if candidate.ias is not None and math.isfinite(candidate.ias)]
     winner = min(finite, key=lambda candidate: candidate.ias or 0.0, default=candidates[0])
-    refused = [f"the {role} one {_listed(wrong)}" for role, wrong in faults.items() if wrong]
-    reason = f"the {winner.role} instruction has the lowest IAS"
+    refused = [f"{_named(role, 'one')} {_listed(wrong)}" for role, wrong in faults.items() if wrong]
+    reason = f"{_named(winner.role, 'instruction')} has the lowest IAS"
     if winner.ias is not None:
         reason += f" ({written_ias(winner.ias)})"
     if refused:
         reason = f"{reason} of those that can be used; {', '.join(refused)}"
     return Decision(chosen=winner.role, reason=reason)
+
+
+def _named(role: str, noun: str) -> str:
+    """Names a candidate in a sentence.
+
+    >>> _named("rewritten", "one"), _named("variant 1", "one")
+    ('the rewritten one', 'variant 1')
+    """
+    return f"the {role} {noun}" if role in ROLES else role
 
 
 def _listed(faults: Sequence[str]) -> str:

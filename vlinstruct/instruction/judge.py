@@ -152,7 +152,7 @@ def _cross_nll(
     if not targets or not backend.abilities.can_score:
         return cross
     sent = {row: initial_answers[row].instruction for row in targets}
-    rows = [Row(prompt=sent[row], seen=(seen[row],), reads=sent[row], stage="judge") for row in targets]
+    rows = [Row(prompt=text, seen=(seen[row],), reads=text, stage="judge") for row, text in sent.items()]
     scores = backend.score(rows, list(targets.values()), with_end=False, num_first=NUM_JUDGED_TOKENS)
     by_answer = {
         (row, text): outcome if isinstance(outcome, Failed) else outcome[place].mean_nll
@@ -160,8 +160,9 @@ def _cross_nll(
         for place, text in enumerate(texts)
     }
     for (row, text), given in answers.items():
-        if isinstance(given, Answer) and (row, given.text) in by_answer:
-            cross[row, text] = by_answer[row, given.text]
+        nll = by_answer.get((row, given.text)) if isinstance(given, Answer) else None
+        if nll is not None and (isinstance(nll, Failed) or math.isfinite(nll)):  # one that is not tells nothing
+            cross[row, text] = nll
     return cross
 
 

@@ -22,7 +22,7 @@ from vlinstruct.instruction.choose import JUDGED, RULES, Candidate, text_faults
 from vlinstruct.instruction.compare import compare
 from vlinstruct.instruction.content import content_changes, echoes, frame
 from vlinstruct.instruction.judge import Answering, answers_to_judge, judge
-from vlinstruct.instruction.rewrite import Draft, Rewritings, rewrite, sample_rewritings
+from vlinstruct.instruction.rewrite import Draft, Rewritings, require_certainty, rewrite, sample_rewritings
 from vlinstruct.instruction.score import is_finite, no_finite_ias, score
 from vlinstruct.instruction.templates import Templates, written_ias
 from vlinstruct.settings import OptimizationSettings, Thresholds
@@ -71,10 +71,13 @@ def optimize(
         down.
 
     Raises:
-        UsageError: the numbers of images and instructions differ.
+        UsageError: the numbers of images and instructions differ, or the backend does not tell a certainty that is
+            needed.
     """
     check_rows(instructions, seen)
     thresholds = settings.thresholds(thresholds)
+    least = thresholds.least_certainty if settings.select != "paper" else 0.0
+    require_certainty(backend, least)  # now: later it would depend on which rows are left alone
     failed: dict[int, Failed] = {}
     outcomes: dict[int, Optimization | Failed] = {}
     answers: dict[int, Answer] = {}

@@ -7,7 +7,6 @@ Legend: B rows of the batch. In: B instructions I_i. Out: B drafts I_j.
 
 from __future__ import annotations
 
-import math
 from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -16,7 +15,7 @@ from vlinstruct.errors import NON_FINITE_LOGITS, UsageError
 from vlinstruct.instruction.templates import Templates
 from vlinstruct.settings import OptimizationSettings
 from vlinstruct.text import is_blank
-from vlinstruct.values import Failed
+from vlinstruct.values import Failed, least_probability
 
 EMPTY_REWRITING = "the rewriting was empty: the initial instruction is used instead"
 BROKEN_REWRITING = "the rewriting could not be computed (numbers overflowed): the initial instruction is used instead"
@@ -68,10 +67,7 @@ def rewrite(
     Raises:
         UsageError: `least_certainty` is above 0 and the backend does not tell likelihoods.
     """
-    # Either way gives the same number: the likelihoods come with the text, or the text is scored afterwards.
-    is_certainty_known = backend.abilities.can_tell_nll or backend.abilities.can_score
-    if least_certainty and not is_certainty_known:
-        raise UsageError("least_certainty needs a backend that tells likelihoods", advice="Set it to 0.")
+    require_certainty(backend, least_certainty)
     rewritings = {} if rewritings is None else rewritings
     keys = [(templates.rewrite, settings.max_new_tokens, text) for text in instructions]
     new = [key for key in dict.fromkeys(keys) if key not in rewritings]
@@ -95,6 +91,17 @@ def rewrite(
     return [failed[key] if key in failed else rewritings[key] for key in keys]
 
 
+def require_certainty(backend: Backend, least_certainty: float) -> None:
+    """Refuses to compare certainties that a backend does not tell.
+
+    Raises:
+        UsageError: `least_certainty` is above 0 and the backend does not tell likelihoods.
+    """
+    # Either way gives the same number: the likelihoods come with the text, or the text is scored afterwards.
+    if least_certainty and not (backend.abilities.can_tell_nll or backend.abilities.can_score):
+        raise UsageError("least_certainty needs a backend that tells likelihoods", advice="Set it to 0.")
+
+
 def certainty_of(written: Written) -> float | None:
     """Returns the probability of the least likely token, the end token included; None where the backend cannot tell.
 
@@ -103,7 +110,7 @@ def certainty_of(written: Written) -> float | None:
     """
     if written.token_nll is None:
         return None
-    return math.exp(-max(written.token_nll, default=math.inf)) if written.is_complete else 0.0
+    return least_probability(written.token_nll) if written.is_complete else 0.0
 
 
 def sample_rewritings(
@@ -162,7 +169,7 @@ def _score_certainties(
         if isinstance(outcome, Failed):
             failed[key] = outcome
         else:
-            rewritings[key] = replace(rewritings[key], certainty=math.exp(-max(outcome[0].token_nll)))
+            rewritings[key] = replace(rewritings[key], certainty=least_probability(outcome[0].token_nll))
     return failed
 
 

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from vlinstruct.evaluation.benchmark import WORDS, Task
-from vlinstruct.evaluation.report.table import COLUMNS, Cell, Table, read_table, wording_of
+from vlinstruct.evaluation.report.table import COLUMNS, Cell, Table, read_table, role_of, wording_of
 from vlinstruct.evaluation.report.text import as_record, as_text, findings, without_nan
 from vlinstruct.metrics.roc_auc import roc_auc
+from vlinstruct.settings import Thresholds
 
 GQA = Task(name="gqa", metric="accuracy")
 VISDIAL = Task(name="visdial", metric="mrr")
@@ -20,7 +21,8 @@ MEMES = Task(name="hatefulmemes", metric="roc_auc")
 
 
 def said(text: str, ias: float | None, answer: Any) -> dict[str, Any]:
-    return {"text": text, "ias": ias, "answer": answer}
+    known = {"faults": [], "judged_answer": answer, "certainty": 0.5, "cross_nll": 0.5}
+    return {"text": text, "ias": ias, "answer": answer, **known}
 
 
 def record(name: str, initial: Any, rewritten: Any, optimized: Any, *, chosen: str = "optimized") -> dict[str, Any]:
@@ -35,7 +37,15 @@ def record(name: str, initial: Any, rewritten: Any, optimized: Any, *, chosen: s
 
 def write(folder: Path, records: list[dict[str, Any]]) -> None:
     (folder / "records.jsonl").write_text("".join(json.dumps(one) + "\n" for one in records))
-    stages = {"see": 0.001, "answer": 0.002, "greedy": 0.002, "rewrite": 0.004, "score": 0.008, "compare": 0.016}
+    stages = {
+        "see": 0.001,
+        "answer": 0.002,
+        "greedy": 0.002,
+        "rewrite": 0.004,
+        "score": 0.008,
+        "compare": 0.016,
+        "judge": 0.032,
+    }
     taken = [
         {"model": model, "words": words, "task": one, **stages}
         for model in ("a", "b")
@@ -80,7 +90,43 @@ def test_what_costs_nothing_to_choose_costs_no_time(table: Table) -> None:
     assert table.seconds[Cell("a", "poor", "plain")] == pytest.approx(0.003)
     assert table.seconds[Cell("a", "poor", "rewritten")] == pytest.approx(0.007)
     assert table.seconds[Cell("a", "poor", "lowest of pair")] == pytest.approx(0.015)
-    assert table.seconds[Cell("a", "poor", "AIO safe")] == pytest.approx(0.031)
+    assert table.seconds[Cell("a", "poor", "AIO ias")] == pytest.approx(0.031)
+    for column in ("AIO cross", "AIO agree", "AIO safe", "AIO safe, always"):
+        assert table.seconds[Cell("a", "poor", column)] == pytest.approx(0.063)
+
+
+def test_items_that_are_left_alone_cost_safe_their_plain_answer(tmp_path: Path) -> None:
+    records = gqa_records("a", {words: ["yes"] * 4 for words in WORDS})
+    for one in records:
+        one["initial"]["certainty"] = 0.9 if one["id"].endswith(("0", "1", "2")) else None
+    write(tmp_path, records)
+    table = read_table(tmp_path, [GQA], ["a"], seed=0)
+    assert table.seconds[Cell("a", "poor", "AIO safe")] == pytest.approx(0.003 + 0.06 / 4)
+    assert table.seconds[Cell("a", "poor", "AIO safe, always")] == pytest.approx(0.063)
+
+
+@pytest.mark.parametrize(
+    ("changes", "roles"),
+    [
+        ({}, ["rewritten"] * 4),
+        ({"initial": {"certainty": 0.9}}, ["initial", *["rewritten"] * 3]),
+        ({"initial": {"certainty": 0.6}}, ["rewritten"] * 4),  # as certain as the threshold is not above it
+        ({"rewritten": {"cross_nll": 2.0}}, ["optimized", "optimized", "rewritten", "rewritten"]),
+        ({"rewritten": {"cross_nll": 1e9, "judged_answer": "b"}}, ["optimized"] * 3 + ["rewritten"]),
+        ({"rewritten": {"cross_nll": None, "judged_answer": "b"}}, ["optimized"] * 3 + ["rewritten"]),
+        ({"rewritten": {"judged_answer": "b"}}, ["rewritten", "rewritten", "optimized", "rewritten"]),
+        ({"rewritten": {"faults": ["is blank"]}}, ["optimized"] * 4),
+        ({"rewritten": {"written_certainty": 0.1}}, ["optimized"] * 4),
+    ],
+)
+def test_a_rule_chooses_by_what_a_record_knows(changes: dict[str, dict[str, Any]], roles: list[str]) -> None:
+    one = record("a/poor/gqa-0", "a", "a", "a")
+    for role, fields in changes.items():
+        one[role] |= fields
+    thresholds = Thresholds(least_certainty=0.2, max_cross_nll=1.5, sure_above=0.6)
+    columns = ("AIO safe", "AIO cross", "AIO agree", "AIO ias")
+    assert [role_of(one, column, thresholds) for column in columns] == roles
+    assert role_of(one, "AIO paper", thresholds) == "optimized"
 
 
 def test_a_cell_against_itself_differs_by_nothing_in_every_resample(table: Table) -> None:
@@ -157,11 +203,11 @@ def test_ranked_answers_are_scored_by_rank_and_by_auc(tmp_path: Path) -> None:
 
 def test_the_lowest_of_the_pair_is_the_initial_one_on_ties_and_where_nothing_is_finite() -> None:
     one = record("a/poor/gqa-0", "i", "r", "o")
-    assert wording_of(one, "lowest of pair")["answer"] == "r"
+    assert wording_of(one, "lowest of pair", Thresholds())["answer"] == "r"
     tied = {**one, "rewritten": said("r", 2.0, "r")}
-    assert wording_of(tied, "lowest of pair")["answer"] == "i"
+    assert wording_of(tied, "lowest of pair", Thresholds())["answer"] == "i"
     unknown = {**one, "initial": said("i", None, "i"), "rewritten": said("r", None, "r")}
-    assert wording_of(unknown, "lowest of pair")["answer"] == "i"
+    assert wording_of(unknown, "lowest of pair", Thresholds())["answer"] == "i"
 
 
 def test_vqa_accuracy_is_that_of_the_normalizer(tmp_path: Path) -> None:

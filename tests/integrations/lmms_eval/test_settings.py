@@ -33,7 +33,7 @@ def test_arguments_come_as_lmms_eval_parses_them() -> None:
         ({"batch_size": 0}, "batch_size must be 1 to 1024, got 0"),
         ({"seed": 1.5}, "cannot use --model_args (seed): it must be a whole number, got 1.5"),
         ({"quantize": "2bit"}, "quantize must be 8bit or 4bit, got '2bit'"),
-        ({"select": "best"}, "select must be safe or paper, got 'best'"),
+        ({"select": "best"}, "select must be safe or cross or agree or ias or paper, got 'best'"),
         ({"max_new_tokens": 0}, "max_new_tokens must be 1 to 4096, got 0"),
     ],
 )

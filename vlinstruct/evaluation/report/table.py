@@ -216,25 +216,28 @@ class Table:
 
     def difference(self, cell: Cell, other: Cell) -> Interval:
         """Returns by how many points a cell's average is above another's."""
-        return interval(self._relative(cell) - self._relative(other))
+        return interval(self._difference(cell, other))
 
     def interaction(self, model: str, words: Words, column: Column) -> Interval:
         """Returns what a way to choose gains with a model more than with the first one, in points."""
         gains = [
-            self._relative(Cell(name, words, column)) - self._relative(Cell(name, words, "plain"))
-            for name in (model, self.models[0])
+            self._difference(Cell(name, words, column), Cell(name, words, "plain")) for name in (model, self.models[0])
         ]
-        return interval(gains[0] - gains[1])
+        with np.errstate(invalid="ignore"):
+            return interval(gains[0] - gains[1])
 
     def recovered(self, model: str, column: Column) -> Interval:
         """Returns the share of what poor words lose against canonical ones that a way to choose wins back."""
-        poor, canonical = (
-            self._relative(Cell(model, "poor", "plain")),
-            self._relative(Cell(model, "canonical", "plain")),
-        )
-        won = self._relative(Cell(model, "poor", column)) - poor
+        poor = Cell(model, "poor", "plain")
+        won = self._difference(Cell(model, "poor", column), poor)
+        lost = self._difference(Cell(model, "canonical", "plain"), poor)
         with np.errstate(divide="ignore", invalid="ignore"):
-            return interval(won / (canonical - poor))
+            return interval(won / lost)
+
+    def _difference(self, cell: Cell, other: Cell) -> NDArray[np.float64]:
+        # A resample in which the first model has no right answer makes both infinite.
+        with np.errstate(invalid="ignore"):
+            return self._relative(cell) - self._relative(other)
 
     def _relative(self, cell: Cell) -> NDArray[np.float64]:
         with np.errstate(divide="ignore", invalid="ignore"):  # a resample of few items may hold no right answer
