@@ -117,13 +117,15 @@ def _cross_faults(candidates: Sequence[Candidate], thresholds: Thresholds) -> di
     faults = {initial.role: text_faults(initial, thresholds)}
     for candidate in others:
         faults[candidate.role] = text_faults(candidate, thresholds)
+        if faults[candidate.role]:  # refused for its text, and so perhaps not answered
+            continue
         if candidate.cross_nll is None:
             passes, why = _is_answered_alike(candidate, initial), "is answered otherwise"
         else:
             passes = candidate.cross_nll < thresholds.max_cross_nll
             why = f"is answered by what hardly answers yours ({candidate.cross_nll:.1f} nats)"
         if not passes:
-            faults[candidate.role] = (*faults[candidate.role], why)
+            faults[candidate.role] = (why,)
     return faults
 
 
