@@ -210,9 +210,12 @@ def test_a_backend_that_cannot_score_has_nothing_to_calibrate(images: list[Image
 
 
 def gate_of(
-    images: list[ImageInput], certainty: Callable[[int], float], is_right: Callable[[int], bool]
+    images: list[ImageInput],
+    certainty: Callable[[int], float],
+    is_right: Callable[[int], bool],
+    is_hopeless: Callable[[int], bool] = lambda number: False,
 ) -> Calibration:
-    """Calibrates on items whose words as typed are answered rightly or not, and whose rewritings always are."""
+    """Calibrates on items whose words as typed are right or not, and whose rewritings are, but for the hopeless."""
 
     def number_in(prompt: str) -> int:
         return int("".join(filter(str.isdigit, prompt.partition("question ")[2][:2])) or 0)
@@ -227,6 +230,9 @@ def gate_of(
         number = number_in(prompt)
         return f"right {number}" if prompt.startswith("Please") or is_right(number) else "wrong"
 
+    def right_answer(number: int) -> str:
+        return "nobody knows" if is_hopeless(number) else f"right {number}"
+
     backend = Fake(
         answer=answer,
         certainty=lambda picture, prompt: certainty(number_in(prompt)) if prompt.startswith("question") else 0.99,
@@ -235,7 +241,7 @@ def gate_of(
             4.0 if prompt in INSTRUCTIONS else 0.1 if target.startswith(("Please", "right")) else 2.0
         ),
     )
-    return calibrate(lambda: Model(backend), images, labelled(images, lambda number: f"right {number}", 60))
+    return calibrate(lambda: Model(backend), images, labelled(images, right_answer, 60))
 
 
 def test_the_gate_leaves_alone_what_is_right_and_optimizes_what_is_not(images: list[ImageInput]) -> None:
@@ -253,6 +259,13 @@ def test_where_optimizing_gains_nothing_all_is_asked_as_typed(images: list[Image
     found = gate_of(images, certainty=lambda n: 0.72, is_right=lambda n: True)
     assert found.sure_above == 0
     assert "asked as typed" in str(found)
+
+
+def test_what_optimizing_gains_within_noise_is_no_gain(images: list[ImageInput]) -> None:
+    found = gate_of(images, certainty=lambda n: 0.72, is_right=lambda n: n != 1, is_hopeless=lambda n: n % 10 == 0)
+    scores = dict(found.scores)
+    assert scores[0.95] == pytest.approx(scores[0.0] + 1 / 60)
+    assert found.sure_above == 0
 
 
 def test_items_without_questions_are_refused(images: list[ImageInput]) -> None:
