@@ -96,6 +96,7 @@ ASK = ("ask", "PICTURE", "what?")
 OPTIMIZE = ("optimize", "what?", "PICTURE")
 IDLE: dict[str, tuple[Words, str]] = {
     "ask": ((*ASK, "--keep", "not", "--try", "is it?"), "--keep and --try change nothing without --optimize"),
+    "ask_select": ((*ASK, "--select", "paper"), "--select changes nothing without --optimize"),
     "ask_templates": ((*ASK, "--templates", "mine.yaml"), "--templates changes nothing without --optimize"),
     "keep": ((*ASK, "-O", "--select", "paper", "--keep", "not"), f"--keep changes nothing {PAPER}"),
     "try": ((*OPTIMIZE, "--select", "paper", "--try", "x"), f"--try changes nothing {PAPER}"),

@@ -133,6 +133,6 @@ def test_thresholds_decide_about_the_table_of_benchmarks_and_answer_nothing_anew
         assert "6 done before" in result.stderr
         assert f"sure above: {sure_above:.1f}" in result.text
         assert ("so they were left alone" in (tmp_path / "report.html").read_text()) is is_left_alone
-        assert json.loads((tmp_path / "results.json").read_text())["facts"]["sure_above"] == sure_above
+        assert json.loads((tmp_path / "results.json").read_text())["sure_above"] == sure_above
     assert (tmp_path / "records.jsonl").read_bytes() == records
     assert "sure_above must be 0 to 1" in vli(*command, "--sure-above", 2).refusal(2)

@@ -268,8 +268,9 @@ def foreign_cross_nlls(backend: Backend, seen: Sequence[Seen]) -> list[float]:
         if other % len(seen) == row % len(seen) and not is_lavis_match(theirs.text, answer.text)
     }
     scored = cross_nlls(backend, [pictures[row] for row, _ in given], [answer for _, answer in given], foreign)
+    values = [scored.get(pair, math.inf) for pair in foreign]
     # What is no number passes no check.
-    return [math.inf if math.isnan(nll) else nll for nll in scored.values() if not isinstance(nll, Failed)]
+    return [math.inf if math.isnan(nll) else nll for nll in values if not isinstance(nll, Failed)]
 
 
 def largest_threshold(cross: Sequence[float]) -> float:
@@ -286,7 +287,7 @@ def largest_threshold(cross: Sequence[float]) -> float:
     if limit <= 0:
         raise InputError(
             "more than 1 of 100 foreign instructions are answered by what the model is certain of for the others",
-            advice="No threshold guards this model: use --select ias, or do not optimize.",
+            advice="No threshold guards this model: ask it as you type.",
         )
     # Down and not to the nearest: what is printed is typed, and must let no more pass.
     return float(_THREE_DIGITS_DOWN.create_decimal(repr(limit)))
