@@ -259,3 +259,12 @@ def test_mini_refuses_uncertain_rewritings_and_others_do_not(tiny_folders: dict[
     assert vli.load("mini", device="cpu").thresholds.least_certainty == 0.8
     assert vli.load(str(mini_folder()), device="cpu").thresholds.least_certainty == 0.8
     assert vli.load(str(tiny_folders["t5"]), device="cpu").thresholds.least_certainty == 0
+
+
+@pytest.mark.parametrize("variant", ["", "\ud800"])
+def test_a_variant_is_checked_as_an_instruction_is(model: vli.Model, picture: Image.Image, variant: str) -> None:
+    settings = vli.OptimizationSettings(variants=("what is it?", variant))
+    with pytest.raises(TextError, match=r"cannot use text \(variant\)"):
+        model.optimize("what?", picture, optimization=settings)
+    with pytest.raises(TextError, match=r"cannot use text \(variant\)"):
+        model.optimize_shared("what?", [picture], optimization=settings)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from vlinstruct.backend import Row, Seen, Written
@@ -131,7 +131,9 @@ class Chat:
             raise TextError(
                 "there is no question to optimize yet", advice="Ask one first, or give a text.", code="no_question"
             )
-        return self.model.optimize(instruction, self.seen, optimization=self.settings.optimization)
+        # Who asks for a better way to ask wants to see it, also where the answer is certain as it is.
+        optimization = replace(self.settings.optimization, when="always")
+        return self.model.optimize(instruction, self.seen, optimization=optimization)
 
     def _optimized(self, question: str) -> Optimization:
         """Optimizes a question that is to be answered: one whose answer is certain is left alone."""

@@ -286,6 +286,7 @@ class Model:
         """
         _check_texts(instructions, "instruction")
         settings = optimization or OptimizationSettings()
+        _check_texts(settings.variants, "variant")
         if answering is None and settings.when is None:
             settings = replace(settings, when="always")
         return optimize_instructions(
@@ -341,13 +342,15 @@ class Model:
             ImageError: a picture cannot be read.
             ScoreError: no instruction has a finite score on every picture.
         """
+        settings = optimization or OptimizationSettings()
         _check_texts([instruction], "instruction")
+        _check_texts(settings.variants, "variant")
         return optimize_for_all(
             self.backend,
             lambda: (list(map(good, self.see_each(chunk))) for chunk in chunks()),
             instruction,
             templates=self.templates,
-            settings=optimization or OptimizationSettings(),
+            settings=settings,
             thresholds=self.thresholds,
             rewritings=self._known_rewritings(),
         )

@@ -282,7 +282,7 @@ def _candidate_fields(scored: ScoredInstruction) -> Fields:
     if scored.judgement is None:
         return fields
     answer, cross_nll = scored.judgement.answer, scored.judgement.cross_nll
-    fields |= {"answer": answer.text, "certainty": None if answer.certainty is None else _rounded(answer.certainty)}
+    fields |= {"answer": answer.text, "certainty": _certainty(answer)}
     return fields if cross_nll is None else {**fields, "cross_nll": _rounded(cross_nll)}
 
 
@@ -301,8 +301,17 @@ def _with_answers(initial: Answer | Failed, chosen: Answer | Failed) -> Fields |
     if isinstance(initial, Failed):
         return initial
     assert chosen.optimization is not None
-    row = optimization_fields(chosen.optimization)
-    return _with_notice({**row, "initial_answer": initial.text, "answer": chosen.text}, initial, chosen)
+    answers = {
+        "initial_answer": initial.text,
+        "initial_certainty": _certainty(initial),
+        "answer": chosen.text,
+        "certainty": _certainty(chosen),
+    }
+    return _with_notice({**optimization_fields(chosen.optimization), **answers}, initial, chosen)
+
+
+def _certainty(answer: Answer) -> float | None:
+    return None if answer.certainty is None else _rounded(answer.certainty)
 
 
 def _with_notice(fields: Fields, *answers: Answer) -> Fields:

@@ -256,15 +256,10 @@ def test_the_vision_tower_runs_once_per_picture(
     ("arguments", "words"),
     [
         (("--choices", "yes,no", "--num-beams", 2), "--num-beams changes nothing with --choices"),
-        (("--select", "paper"), "--select changes nothing without --optimize"),
         (("--temperature", 5, "--seed", 1), "--temperature and --seed change nothing without --do-sample"),
         (
             ("--top-p", 0.5, "--do-sample", "--length-penalty", 2),
             "--length-penalty changes nothing without --num-beams",
-        ),
-        (
-            ("-O", "--select", "paper", "--least-certainty", 0.5),
-            "--least-certainty changes nothing with --select paper",
         ),
         (("--recursive", "--choices", "yes,no"), "--recursive changes nothing without a folder"),
         (("--batch-size", 4, "--choices", "yes,no"), "--batch-size changes nothing with one picture"),

@@ -92,6 +92,7 @@ def ask(
     from vlinstruct.media.ocr import require_ocr
     from vlinstruct.operations import Ask
 
+    optimization.refuse_idle(optimizes=optimize)
     if ocr:
         require_ocr()  # before pictures are listed: a missing package must not cost a run's beginning
     talk = Talk(quiet=options.quiet)
@@ -104,7 +105,6 @@ def ask(
         generation=generation.settings(),
     )
     say_idle(talk, generation, why=None if choices is None else "with --choices, which generates no answer")
-    say_idle(talk, optimization, why=None if optimize else "without --optimize")
     work = _work(arguments or [], data, options, talk)
     run(operation, work, options=options, talk=talk, render=_render, templates=optimization.templates)
 

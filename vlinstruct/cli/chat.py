@@ -39,11 +39,12 @@ def chat(
     from vlinstruct.cli.chat_session import Session
     from vlinstruct.cli.run import collect_garbage_from_here
 
+    # Without --optimize there is /optimize, which shows an instruction and leaves none alone.
+    optimization.refuse_idle(no_gate=None if optimize else "without --optimize")
     settings = ChatSettings(optimize=optimize, generation=generation.settings(), optimization=optimization.settings())
     templates = optimization.load_templates()
     talk = Talk(quiet=options.quiet)
     say_idle(talk, generation)
-    say_idle(talk, optimization)
     with talk.listening():
         picture = read_picture(image, options, talk)
         from vlinstruct.model import load  # imports torch: not before the picture could be read

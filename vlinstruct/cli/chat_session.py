@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
+from vlinstruct.cli.asked import asked
 from vlinstruct.cli.chat_input import ChatLine, Picture, read_picture, unquoted_path
 from vlinstruct.cli.options import ModelOptions
 from vlinstruct.cli.terminal import Talk, ctrl_c_interrupts, print_to_stderr, say, show, show_piece, show_record
@@ -104,16 +105,19 @@ class Session:
         for piece in self.chat.stream(line.text):
             if self.is_streaming:
                 show_piece(piece)
+        if self.is_streaming:
+            show_piece("\n")  # before what is said of the answer, which would stand in its line
         turn = self.chat.turns[-1]
+        fields = turn_fields(turn)
         if turn.answer.optimization is not None:
             self._say(turn.answer.optimization.notices)
         if is_blank(turn.answer.text):
             self.talk.notice(f"{id}: {EMPTY_ANSWER}")
+        if "optimization" in fields and not self.options.as_json:
+            self.talk.asked(asked(fields["optimization"]))
         if self.options.as_json:
-            self._write_record(_SCHEMA, id, turn_fields(turn))
-        elif self.is_streaming:
-            show_piece("\n")
-        else:
+            self._write_record(_SCHEMA, id, fields)
+        elif not self.is_streaming:
             show(turn.answer.text.replace("\n", "\\n"))  # one line of stdout per line of stdin
 
     def _obey(self, line: ChatLine, id: str) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, fields
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vlinstruct.cli.answer_options import ThresholdOptions
 from vlinstruct.cli.command import MODEL, OUTPUT, takes
-from vlinstruct.cli.evaluate_options import BenchmarkAnswerOptions, BenchmarkOptions
+from vlinstruct.cli.evaluate_options import BenchmarkAnswerOptions, BenchmarkOptions, CalibrationOptions
 from vlinstruct.cli.evaluate_output import show_checked, show_differences, show_json, show_list
+from vlinstruct.cli.idle import Idle, refuse_idle
 from vlinstruct.cli.options import (
     BackboneOption,
     CommonOptions,
@@ -20,13 +23,18 @@ from vlinstruct.cli.options import (
     QuantizeOption,
 )
 from vlinstruct.cli.terminal import Talk, progress, show_report
-from vlinstruct.errors import BatchError
+from vlinstruct.errors import BatchError, UsageError
+from vlinstruct.settings import ModelSettings
 
 if TYPE_CHECKING:
     from vlinstruct.evaluation.evaluate import Evaluation
 
 
-@takes(BenchmarkOptions, BenchmarkAnswerOptions, CommonOptions)
+_OUTPUT = Path("evaluation")
+_WITH_CALIBRATE = "with --calibrate"
+
+
+@takes(BenchmarkOptions, CalibrationOptions, BenchmarkAnswerOptions, ThresholdOptions, CommonOptions)
 def evaluate(
     benchmarks: Annotated[
         list[str] | None,
@@ -42,7 +50,7 @@ def evaluate(
         typer.Option(
             "--output", "-o", help="The folder of the records; an earlier run is resumed.", rich_help_panel=OUTPUT
         ),
-    ] = Path("evaluation"),
+    ] = _OUTPUT,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an earlier run's records.", rich_help_panel=OUTPUT)
     ] = False,
@@ -70,18 +78,51 @@ def evaluate(
         int, typer.Option(min=1, max=1024, help="Items that go through the model together.", rich_help_panel=MODEL)
     ] = 16,
     reading: BenchmarkOptions,
+    calibration: CalibrationOptions,
     answering: BenchmarkAnswerOptions,
+    thresholds: ThresholdOptions,
     common: CommonOptions,
 ) -> None:
     """Measure a model on benchmarks, plain and optimized.
 
     The records of every item are kept, with the instructions, their IAS, the answers and the reasons, and a report is
     drawn with a dozen cases to look at. The ten official benchmarks are read from the files that their authors publish,
-    or from the hub's parquet copies (--list).
+    or from the hub's parquet copies (--list). With --calibrate it takes pictures in place of benchmarks, and finds the
+    thresholds of instruction optimization for a model that nobody has measured.
     `accelerate launch -m vlinstruct evaluate ...` or torchrun share the items; the records are the same for any number.
     """
     names = benchmarks or []
-    if reading.listing:
+    if calibration.calibrate:
+        kept = ("data", "max_pixels", "allow_truncated")
+        others = [field.name for field in fields(reading) if field.name not in kept]
+        refuse_idle(reading, Idle(names=others, why=_WITH_CALIBRATE))
+        refuse_idle(answering, why=_WITH_CALIBRATE)
+        refuse_idle(thresholds, why="with --calibrate, which finds it")
+        own = {"--ablation": ablation, "--seed": seed, "--overwrite": overwrite, "--against": against}
+        own |= {"--output": output != _OUTPUT, "a second --adapter": len(adapter or ()) > 1}
+        if idle := [option for option, is_typed in own.items() if is_typed]:
+            raise UsageError(f"{idle[0]} changes nothing {_WITH_CALIBRATE}", advice="Leave it out.")
+        from vlinstruct.cli.evaluate_calibrate import run_calibration
+
+        run_calibration(
+            names,
+            ModelSettings(
+                backbone=backbone,
+                adapter=adapter[0] if adapter else None,
+                device=device,
+                dtype=dtype,
+                quantize=quantize,
+                image_size=image_size,
+                offline=common.offline,
+            ),
+            reading=reading,
+            options=calibration,
+            batch_size=batch_size,
+            as_json=common.as_json,
+            talk=Talk(quiet=common.quiet),
+        )
+        return
+    if reading.list_:
         show_list(names, common.as_json)
         return
     if reading.check_data:
@@ -133,6 +174,7 @@ def evaluate(
                 quantize=quantize,
                 image_size=image_size,
                 offline=common.offline,
+                **asdict(thresholds),
             ),
             progress=partial(progress, quiet=talk.quiet),
             notify=talk.notice,

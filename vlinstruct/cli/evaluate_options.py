@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 import typer
 
 from vlinstruct.cli.command import ANSWER, INPUT
-from vlinstruct.cli.options import AllowTruncatedOption, MaxPixelsOption
+from vlinstruct.cli.idle import Idle, refuse_idle
+from vlinstruct.cli.options import AllowTruncatedOption, ColumnsOption, MaxPixelsOption
 from vlinstruct.errors import UsageError
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class BenchmarkOptions:
             metavar="DIR",
         ),
     ] = None
-    listing: Annotated[bool, typer.Option("--list", help="List the official benchmarks and their files.")] = False
+    list_: Annotated[bool, typer.Option("--list", help="List the official benchmarks and their files.")] = False
     check_data: Annotated[bool, typer.Option("--check-data", help="List what is wrong with --data, and stop.")] = False
     decode: Annotated[bool, typer.Option("--decode", help="With --check-data: read every picture whole.")] = False
     skip_images: Annotated[
@@ -69,6 +70,31 @@ class BenchmarkOptions:
         from vlinstruct.media.images import ImageLimits
 
         return ImageLimits(max_pixels=self.max_pixels, allow_truncated=self.allow_truncated)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrationOptions:
+    """Thresholds from pictures in place of figures of benchmarks."""
+
+    HEADING: ClassVar = INPUT
+
+    calibrate: Annotated[
+        bool,
+        typer.Option(
+            "--calibrate",
+            help="Find --max-cross-nll for the backbone on pictures: evaluate --calibrate IMAGE...; with --data FILE, "
+            "items with questions and answers, --sure-above, too.",
+        ),
+    ] = False
+    columns: ColumnsOption = None
+    allow_urls: Annotated[bool, typer.Option("--allow-urls", help="Fetch pictures that --data names by URL.")] = False
+    allow_outside: Annotated[
+        bool, typer.Option("--allow-outside", help="Read pictures of --data that lie outside its folder.")
+    ] = False
+
+    def __post_init__(self) -> None:
+        if not self.calibrate:
+            refuse_idle(self, Idle(names=("columns", "allow_urls", "allow_outside"), why="without --calibrate"))
 
 
 @dataclass(frozen=True, kw_only=True)

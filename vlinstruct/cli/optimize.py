@@ -71,8 +71,9 @@ def optimize(
 
     refuse_swapped(images, [instruction], _USAGE)
     check_instruction(instruction)
+    # Who asks for an instruction and no answer gets all of algorithm 2.
+    optimization.refuse_idle(no_gate="with --shared" if shared else None if answer else "without --answer")
     talk = Talk(quiet=options.quiet)
-    say_idle(talk, optimization)
     if shared:
         _refuse_with_shared(answer, options, generation)
         work = typed_work(images, (instruction,), options, talk)
@@ -121,12 +122,28 @@ def _refuse_with_shared(answer: bool, options: RunOptions, generation: Generatio
 def render_optimization(record: Fields) -> str:
     """Writes a record for people: a line per instruction with its IAS, then which was chosen and why."""
     lines = []
-    for role in ROLES:
-        ias = record[role]["ias"]
-        lines.append(f"{role:9}  {'not finite' if ias is None else f'{ias:8.4f}'}  {record[role]['text']}")
-    lines += [f"chosen     {record['chosen']}: {record['reason']}"]
+    is_left_alone = "rewritten" not in record
+    for role, scored in record.items():
+        if role in ROLES or role.startswith("variant_"):
+            missing = "not asked for" if is_left_alone else "not finite"
+            ias = missing if scored["ias"] is None else f"{scored['ias']:8.4f}"
+            lines.append(f"{role.replace('_', ' '):9}  {ias}  {scored['text']}")
+    lines += [f"chosen     {record['chosen'].replace('_', ' ')}: {record['reason']}"]
     if "images" in record:
         lines += [f"pictures   {record['images']}, every IAS is the mean over them"]
     if "answer" in record:
-        lines += [f"answer     {record['initial_answer']}  (as typed)", f"answer     {record['answer']}  (chosen)"]
+        certainty, cross_nll = record["certainty"], record[record["chosen"]].get("cross_nll")
+        cross_check = None if cross_nll is None else f"cross check {cross_nll:.2f} nats"
+        lines += [
+            f"answer     {record['initial_answer']}  ({_listed('as typed', _certainty(record['initial_certainty']))})",
+            f"answer     {record['answer']}  ({_listed('chosen', _certainty(certainty), cross_check)})",
+        ]
     return "\n".join(lines)
+
+
+def _certainty(value: float | None) -> str | None:
+    return None if value is None else f"certainty {value:.2f}"
+
+
+def _listed(*facts: str | None) -> str:
+    return ", ".join(fact for fact in facts if fact is not None)

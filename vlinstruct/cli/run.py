@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vlinstruct.batch import run_batch, run_one
+from vlinstruct.cli.asked import asked
 from vlinstruct.cli.idle import Idle, say_idle
 from vlinstruct.cli.options import RunOptions
 from vlinstruct.cli.terminal import Talk, progress, show, show_record
@@ -155,4 +156,6 @@ def print_record(record: Fields, options: RunOptions, talk: Talk, render: Callab
     if options.as_json:
         show_record(record)
     else:
+        if "optimization" in record:
+            talk.asked(asked(record["optimization"]))
         show(render(record))

@@ -16,6 +16,7 @@ from typing import Literal
 
 from vlinstruct.errors import ResourceError, printable, shortened
 
+_DIM, _PLAIN = "\x1b[2m", "\x1b[0m"
 _MAX_LINE = 300  # a message may quote a path or a text of any length
 _PICTURES = "vlinstruct.media.images"
 _MAX_OF_PICTURES = 10  # of a training's 100,000 pictures every one may be remarked upon
@@ -68,11 +69,16 @@ def show_record(record: Mapping[str, object]) -> None:
     RecordWriter(sys.stdout.buffer).write(record)
 
 
-def say(kind: Literal["error", "notice", "done", "progress"], message: str) -> None:
+def say(kind: Literal["error", "notice", "done", "progress", "asked"], message: str) -> None:
     """Writes one line of talk to stderr: `error: ...`."""
     line = f"{kind}: {shortened(message, _MAX_LINE - len(kind) - 2)}"
     is_unicode = "utf" in (sys.stderr.encoding or "").lower()
-    print_to_stderr(line if is_unicode else line.encode("ascii", "backslashreplace").decode())
+    shown = line if is_unicode else line.encode("ascii", "backslashreplace").decode()
+    print_to_stderr(f"{_DIM}{shown}{_PLAIN}" if kind == "asked" and _shows_styles() else shown)
+
+
+def _shows_styles() -> bool:
+    return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def print_to_stderr(text: str = "") -> None:
@@ -93,6 +99,11 @@ class Talk:
         if not self.quiet and message not in self.notices:
             self.notices.add(message)
             say("notice", message)
+
+    def asked(self, message: str) -> None:
+        """Says what was asked in place of what was typed: to who watches alone, since records have it."""
+        if not self.quiet and sys.stderr.isatty():
+            say("asked", message)
 
     def done(self, message: str) -> None:
         """Says how it went."""

@@ -11,7 +11,7 @@ import typer
 from vlinstruct.cli.command import ANSWER, INPUT, MODEL, OUTPUT, takes
 from vlinstruct.cli.options import ColumnsOption, ModelOptions
 from vlinstruct.cli.terminal import Talk, show, show_record
-from vlinstruct.cli.typed_text import text_of_file, typed_text
+from vlinstruct.cli.typed_text import typed_text, typed_texts
 from vlinstruct.errors import BatchError, UsageError
 
 if TYPE_CHECKING:
@@ -50,7 +50,9 @@ def tune(
     ] = "exact",
     tries: Annotated[
         list[str] | None,
-        typer.Option("--try", help="Another instruction to try, or @FILE with one a line; may be repeated."),
+        typer.Option(
+            "--try", metavar="TEXT", help="Another instruction to try, or @FILE with one a line; may be repeated."
+        ),
     ] = None,
     budget: Annotated[
         int | None, typer.Option(min=1, metavar="CALLS", help="The most texts that the model may write.")
@@ -104,7 +106,7 @@ def tune(
             output=output,
             tuning=TuneSettings(
                 metric=metric,  # type: ignore[arg-type]  # checked there
-                tries=tuple(text for typed in tries or () for text in _listed(typed)),
+                tries=tuple(text for typed in tries or () for text in typed_texts(typed)),
                 budget=budget,
                 seed=seed,
                 generation=GenerationSettings(max_new_tokens=max_new_tokens, num_beams=num_beams),
@@ -131,13 +133,6 @@ def tune(
     if failed := record.get("failed"):
         num_items = record["items"] + len(failed)
         raise BatchError(f"{len(failed)} of {num_items} items cannot be used and do not count: {failed[0]['message']}")
-
-
-def _listed(typed: str) -> list[str]:
-    """Returns the instructions of a file, a line each, or the one that was typed."""
-    if typed.startswith("@") and not typed.startswith("@@"):
-        return [line for line in text_of_file(typed[1:]).splitlines() if line.strip()]
-    return [typed_text(typed)]
 
 
 def render(record: Fields) -> str:

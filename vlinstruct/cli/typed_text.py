@@ -28,6 +28,17 @@ def typed_text(text: str) -> str:
     return text_of_file(text[1:])
 
 
+def typed_texts(text: str) -> list[str]:
+    """Returns the texts of a file, a line each, or the one that was typed.
+
+    Raises:
+        DataError: the file cannot be read, or is no UTF-8.
+    """
+    if text.startswith("@") and not text.startswith("@@"):
+        return [line for line in text_of_file(text[1:]).splitlines() if line.strip()]
+    return [typed_text(text)]
+
+
 def text_of_file(path: str) -> str:
     """Returns a file's text without the end of its last line.
 

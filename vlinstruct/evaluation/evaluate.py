@@ -57,7 +57,10 @@ from vlinstruct.weights.fingerprint import adapter_fingerprint
 
 _RESULTS_FILE, _PAGE_FILE, _CHART_FILE, _OCR_FOLDER = "results.json", "report.html", "chart.svg", "ocr"
 # Facts on what was asked and how texts were compared: under others the figures are others, so the table prints them.
-_PRINTED_FACTS = ("image_size", "ocr_tokens", "items_without_ocr_tokens", "vqa_normalizer", "caption_tokenizer")
+_PRINTED_FACTS = (
+    *("image_size", "ocr_tokens", "items_without_ocr_tokens", "vqa_normalizer", "caption_tokenizer"),
+    *("least_certainty", "max_cross_nll", "sure_above"),
+)
 DEFAULT_SETTINGS = EvaluationSettings()
 # They decide about the last decimals of a score, so that every record says them.
 _PACKAGES = ("vlinstruct", "torch", "tokenizers", "pillow")
@@ -302,17 +305,20 @@ def _evaluation(
 ) -> Evaluation:
     """Reads the table from a run's records, and writes its report beside them."""
     normalizer = settings.vqa_normalizer
+    backbones_own = Thresholds() if identity.entry is None else identity.entry.thresholds
+    thresholds = replace(backbones_own, **settings.own_thresholds)
     table = read_table(
         folder,
         selection.tasks,
         rows,
         seed=settings.seed,
         normalizer=normalizer,
-        thresholds=Thresholds() if identity.entry is None else identity.entry.thresholds,
+        thresholds=thresholds,
         notify=notify,
     )
     split = selection.facts.get("split", selection.collection)
     facts = {"id": f"{identity.name}/{split}", "backbone": identity.name, **selection.facts}
+    facts |= settings.own_thresholds
     if settings.image_size is not None:
         facts["image_size"] = settings.image_size
     if any(task.metric == "vqa_accuracy" for task in selection.tasks):
@@ -321,7 +327,14 @@ def _evaluation(
         facts["caption_tokenizer"] = table.caption_tokenizer
     items = [item for of_task in selection.items.values() for item in of_task]
     captions = {task.name for task in selection.tasks if task.metric == "cider"}
-    cases = sample_cases(read_records(folder), items, model=rows[-1], captions=captions, seed=settings.seed)
+    cases = sample_cases(
+        read_records(folder),
+        items,
+        model=rows[-1],
+        captions=captions,
+        seed=settings.seed,
+        thresholds=thresholds if settings.own_thresholds else None,
+    )
     for name, content in ((_PAGE_FILE, as_html(table, cases, facts)), (_CHART_FILE, as_svg(table))):
         with written_atomically(folder / name) as path:
             path.write_text(content, encoding="utf-8")

@@ -6,7 +6,7 @@ mini's tasks have the official benchmarks' names and other kinds of words, so th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +20,7 @@ from vlinstruct.evaluation.reading.ocr_tokens import CompleteItems, Ocr, read_co
 from vlinstruct.media.images import ImageLimits
 from vlinstruct.metrics.vqa_accuracy import Normalizer
 from vlinstruct.mini import Split
-from vlinstruct.settings import GenerationSettings, Quantization
+from vlinstruct.settings import GenerationSettings, Quantization, Thresholds
 
 Collection = Literal["mini", "official"]
 _MINI_TASKS: Mapping[str, Task] = {f"mini/{task.name}": task for task in mini.TASKS}
@@ -54,6 +54,10 @@ class EvaluationSettings:
         quantize: store the language model's layers in fewer bits.
         image_size: side in pixels that pictures are read at; the model's own if None.
         offline: open no connection, use what is cached.
+        least_certainty: that the rules of choosing an instruction compare with, as the next two; the table's columns
+            and its page's cases are worked out anew under others, nothing is answered again. None is the backbone's.
+        max_cross_nll: see `settings.Thresholds`.
+        sure_above: see `settings.Thresholds`.
     """
 
     ablation: bool = False
@@ -75,6 +79,18 @@ class EvaluationSettings:
     quantize: Quantization | None = None
     image_size: int | None = None
     offline: bool = False
+    least_certainty: float | None = None
+    max_cross_nll: float | None = None
+    sure_above: float | None = None
+
+    def __post_init__(self) -> None:
+        replace(Thresholds(), **self.own_thresholds)  # checks those that are set
+
+    @property
+    def own_thresholds(self) -> dict[str, float]:
+        """Returns the thresholds that are set, by name."""
+        names = [field.name for field in fields(Thresholds)]
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
 
     @property
     def limits(self) -> ImageLimits:

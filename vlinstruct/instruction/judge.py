@@ -13,7 +13,7 @@ Legend: B rows of the batch, K candidates of an image.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from vlinstruct.backend import Backend, Row, Seen
@@ -116,7 +116,7 @@ def judge(
     }
     answered = answers_to_judge(backend, [seen[row] for row in rows], [text for _, text in new], answering.rows(rows))
     given.update(zip(new, answered, strict=True))
-    cross = _cross_nll(backend, seen, initial_answers, {place: given[place] for place in new})
+    cross = cross_nlls(backend, seen, initial_answers, {place: given[place] for place in new})
     return [
         [_judgement(given[row, text], cross.get((row, text))) for text in texts] for row, texts in enumerate(candidates)
     ]
@@ -128,13 +128,23 @@ def _judgement(given: Answer | Failed, cross_nll: float | Failed | None) -> Judg
     return cross_nll if isinstance(cross_nll, Failed) else Judgement(answer=given, cross_nll=cross_nll)
 
 
-def _cross_nll(
+def cross_nlls(
     backend: Backend,
     seen: Sequence[Seen],
     initial_answers: Sequence[Answer],
-    answers: dict[tuple[int, str], Answer | Failed],
+    answers: Mapping[tuple[int, str], Answer | Failed],
 ) -> dict[tuple[int, str], float | Failed]:
-    """Returns every answer's implausibility as one to its row's initial instruction, where it can be told."""
+    """Scores answers to other instructions as answers to the initial one (the cross check).
+
+    Args:
+        backend: scores.
+        seen: the images, B.
+        initial_answers: to the user's own words, B.
+        answers: by row and instruction.
+
+    Returns:
+        Every answer's implausibility, where it can be told: mean nats of its first tokens.
+    """
     cross: dict[tuple[int, str], float | Failed] = {}
     targets: dict[int, list[str]] = {}
     for (row, text), given in answers.items():

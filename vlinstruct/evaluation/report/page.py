@@ -21,10 +21,12 @@ from typing import Any
 from vlinstruct.errors import printable
 from vlinstruct.evaluation.benchmark import Item
 from vlinstruct.evaluation.report.scores import target_of
-from vlinstruct.evaluation.report.table import MEANINGS, Cell, Column, Table
+from vlinstruct.evaluation.report.table import MEANINGS, Cell, Column, Table, decision_of
 from vlinstruct.evaluation.report.text import averaged, described, findings, spelled
+from vlinstruct.instruction.choose import Decision
 from vlinstruct.metrics.accuracy import is_exact_match, is_ranked_first
 from vlinstruct.metrics.bootstrap import Interval
+from vlinstruct.settings import Thresholds
 from vlinstruct.values import ROLES
 
 NUM_CASES, NUM_FAILURES = 12, 4
@@ -88,6 +90,7 @@ def sample_cases(
     model: str,
     seed: int,
     captions: Collection[str] = (),
+    thresholds: Thresholds | None = None,
 ) -> list[Case]:
     """Samples a dozen cases of a model, failures first: four of them, or as many as there are.
 
@@ -97,6 +100,7 @@ def sample_cases(
         model: the row of the table.
         seed: another one draws others.
         captions: the tasks whose answers are captions.
+        thresholds: that `safe` compares with; None leaves what the records say.
     """
     by_id = {str(record["id"]): record for record in records if record.get("status") != "error"}
     # Poor words where there are any: they leave optimization the most to do.
@@ -104,7 +108,11 @@ def sample_cases(
     prefix = f"{model}/{words}"
     cases = [
         _case_of(
-            item, by_id[f"{prefix}/{item.id}"], by_id[f"{model}/canonical/{item.id}"], is_caption=item.task in captions
+            item,
+            by_id[f"{prefix}/{item.id}"],
+            by_id[f"{model}/canonical/{item.id}"],
+            is_caption=item.task in captions,
+            thresholds=thresholds,
         )
         for item in items
         if {f"{prefix}/{item.id}", f"{model}/canonical/{item.id}"} <= by_id.keys()
@@ -116,14 +124,24 @@ def sample_cases(
     return first + rng.sample(other_cases, min(NUM_CASES - len(first), len(other_cases)))
 
 
-def _case_of(item: Item, record: Mapping[str, Any], canonical: Mapping[str, Any], *, is_caption: bool) -> Case:
+def _case_of(
+    item: Item,
+    record: Mapping[str, Any],
+    canonical: Mapping[str, Any],
+    *,
+    is_caption: bool,
+    thresholds: Thresholds | None,
+) -> Case:
     answers = [_answer(record, role, role, is_caption=is_caption) for role in ROLES if role in record]
+    decision = Decision(chosen=record["chosen"], reason=record["reason"])
+    if thresholds is not None and "rewritten" in record:
+        decision = decision_of(record, thresholds)
     return Case(
         item=item,
         reference=Counter(record["references"]).most_common(1)[0][0],
         answers=[*answers, _answer(canonical, "initial", "canonical", is_caption=is_caption)],
-        chosen=record["chosen"],
-        reason=record["reason"],
+        chosen=decision.chosen,
+        reason=decision.reason,
     )
 
 

@@ -34,8 +34,8 @@ from vlinstruct.evaluation.report.scores import (
     task_interval,
     task_scores,
 )
-from vlinstruct.instruction.choose import JUDGED, RULES, Candidate
-from vlinstruct.instruction.optimize import DEFAULT_THRESHOLDS
+from vlinstruct.instruction.choose import JUDGED, RULES, Candidate, Decision
+from vlinstruct.instruction.optimize import DEFAULT_THRESHOLDS, left_alone_reason
 from vlinstruct.metrics.bootstrap import NUM_RESAMPLES, Interval, interval, resampled_rows, wilson
 from vlinstruct.metrics.captions import CaptionTokenizer, tokenized
 from vlinstruct.metrics.vqa_accuracy import Normalizer
@@ -107,9 +107,16 @@ def role_of(record: Mapping[str, Any], column: Column, thresholds: Thresholds) -
     if column == "lowest of pair":
         scores = {role: record[role]["ias"] for role in ("initial", "rewritten") if record[role]["ias"] is not None}
         return min(scores, key=lambda role: scores[role], default="initial")
-    if column == _GATED and is_sure(record, thresholds):
-        return "initial"
+    if column == _GATED:
+        return decision_of(record, thresholds).chosen
     return RULES[cast(Select, column.removeprefix("AIO "))](candidates_in(record), thresholds).chosen
+
+
+def decision_of(record: Mapping[str, Any], thresholds: Thresholds) -> Decision:
+    """Returns what the commands do by default with an item whose instruction could be optimized."""
+    if is_sure(record, thresholds):
+        return Decision(chosen="initial", reason=left_alone_reason(record["initial"]["certainty"]))
+    return RULES["safe"](candidates_in(record), thresholds)
 
 
 def is_sure(record: Mapping[str, Any], thresholds: Thresholds) -> bool:
