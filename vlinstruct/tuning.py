@@ -31,7 +31,7 @@ from vlinstruct.instruction.propose import (
     after_failures,
     filled,
     rewritings,
-    sampled_rewritings,
+    shortened_rewritings,
 )
 from vlinstruct.instruction.tune import MIN_ITEMS, OWN, Candidate, Figures, Look, Tuned, parts_of, plan_race
 from vlinstruct.instruction.tune import tune as run_race
@@ -49,7 +49,7 @@ from vlinstruct.records.items import ItemError
 from vlinstruct.records.labelled import LabelledItem, read_labelled
 from vlinstruct.records.lines import DEFAULT_ITEM_OPTIONS, ItemOptions
 from vlinstruct.records.output import RecordWriter, error_record, open_records
-from vlinstruct.settings import GenerationSettings, RunSettings
+from vlinstruct.settings import GenerationSettings, OptimizationSettings, RunSettings
 from vlinstruct.text import check_instruction
 from vlinstruct.values import Failed, TokenCount, TokenScores
 
@@ -65,7 +65,7 @@ _ANSWERS_PER_QUESTION = 10  # VQA accuracy takes ten people's: one answer is wha
 _MAX_SEEN = 256  # what was seen of thousands of pictures would not fit into memory
 
 # How many texts each way of proposing may write. Most are equal: a dozen different ones is much for a few dozen items.
-_NUM_QUESTIONS, _NUM_SAMPLED, _NUM_PICTURES, _NUM_AFTER_FAILURES, _MAX_SHOWN_FAILURES = 4, 8, 8, 4, 4
+_NUM_QUESTIONS, _NUM_SHORTENED, _NUM_PICTURES, _NUM_AFTER_FAILURES, _MAX_SHOWN_FAILURES = 4, 24, 8, 4, 4
 _MAX_PROPOSED = 24
 _PROPOSING_SHARE = 4  # of a budget one part in so many
 
@@ -556,9 +556,9 @@ def _proposals(
     if abilities.can_write_alone:
         asked = questions[: affordable(_NUM_QUESTIONS)]
         proposed += _named("rewritten", rewritings(model.backend, instruction, asked, model.templates))
-        asked = _repeated(questions, affordable(_NUM_SAMPLED))
-        sampled = sampled_rewritings(model.backend, instruction, asked, model.templates, seed=seed)
-        proposed += _named("sampled", sampled)
+        asked = _repeated(questions, affordable(_NUM_SHORTENED))
+        shortened = shortened_rewritings(model.backend, instruction, asked, model.templates, seed=seed)
+        proposed += _named("shortened", shortened)
     favourite = _favourite([text for text, _ in proposed if text != instruction], run.tuning.tries)
     if abilities.can_write_alone:
         answers = [(run.record(OWN, place), run.items[place].answers[0]) for place in wrong]
@@ -602,12 +602,17 @@ def _favourite(proposed: Sequence[str], tries: Sequence[str]) -> str | None:
 
 
 def _per_picture(instruction: str, run: _Run, places: Sequence[int]) -> list[str]:
-    """Returns the instructions that algorithm 2 writes for single pictures; labels judge them, so no rule has to."""
+    """Returns the instructions that algorithm 2 writes for single pictures."""
     from vlinstruct.instruction.propose import as_template
 
     seen = {place: picture for place in places if (picture := run.see(place)) is not None}
     questions = [run.items[place].question for place in seen]
-    outcomes = run.model.optimize_each(list(seen.values()), [filled(instruction, question) for question in questions])
+    outcomes = run.model.optimize_each(
+        list(seen.values()),
+        [filled(instruction, question) for question in questions],
+        # No rule has to choose: labels do. The paper's asks for no answers, two texts are written for each picture.
+        optimization=OptimizationSettings(select="paper", least_certainty=0.0),
+    )
     found: list[str | None] = []
     for outcome, question in zip(outcomes, questions, strict=True):
         if not isinstance(outcome, Failed):
