@@ -24,8 +24,7 @@ import numpy as np
 
 import vlinstruct as vli
 from vlinstruct.instruction.propose import filled
-from vlinstruct.instruction.tune import Candidate, parts_of, plan_race
-from vlinstruct.instruction.tune import tune as race
+from vlinstruct.instruction.race import Candidate, parts_of, plan_race, race
 from vlinstruct.metrics.accuracy import is_exact_match
 from vlinstruct.mini.draw import draw
 from vlinstruct.mini.phrasings import families
@@ -210,7 +209,7 @@ def main() -> None:
     parser.add_argument("what", choices=("coverage", "trials"))
     parser.add_argument("backbone", nargs="?", default="mini")
     parser.add_argument("families", nargs="*", default=["count", "reading", "shape"])
-    parser.add_argument("--first-seed", type=int, default=0, help="trials: a method is worked on with others than 0 to 19")
+    parser.add_argument("--first-seed", type=int, default=0, help="work on a method with others than 0 to 19")
     parser.add_argument("--output", type=Path, help="trials: write a record per run here")
     arguments = parser.parse_args()
     if arguments.what == "trials":

@@ -15,13 +15,10 @@ from collections.abc import Sequence
 from vlinstruct.backend import Backend, Row
 from vlinstruct.errors import shortened
 from vlinstruct.instruction.rewrite import rewrite
-from vlinstruct.instruction.templates import Templates, fill
+from vlinstruct.instruction.templates import QUESTION_FIELD, Templates, fill
 from vlinstruct.settings import GenerationSettings, OptimizationSettings
 from vlinstruct.text import is_blank
 from vlinstruct.values import Failed
-
-QUESTION_FIELD = "{question}"
-"""Where an item's question goes in a template."""
 
 # No fifth key of templates.yaml: users' copies of that file have its four, and would lack it.
 FAILURES_TEMPLATE = (

@@ -203,7 +203,7 @@ def _rungs(num_others: int, num_items: int) -> tuple[tuple[int, int], ...]:
     return tuple((math.ceil(num_others / 2**rung), size) for rung, size in enumerate(sizes))
 
 
-def tune(
+def race(
     candidates: Sequence[Candidate],
     parts: Parts,
     measure: Measure,
@@ -220,7 +220,7 @@ def tune(
         candidates: K; the first is the user's own words. Of the others those that the plan has no room for are left
             out from the end.
         parts: the items.
-        measure: asks a candidate; the same question may come twice.
+        measure: asks a candidate; no item that it has a score of is asked again.
         plan: how many answers are asked for.
         favourite: the number of a candidate that was named before any label was looked at; None for none.
         largest: the most that a score can be; None where scores stay far below it (CIDEr).
@@ -234,8 +234,10 @@ def tune(
     scores: dict[int, dict[int, float]] = {}
 
     def ask(number: int, places: Sequence[int]) -> None:
-        measured = zip(places, measure(number, places), strict=True)
-        scores.setdefault(number, {}).update({place: score for place, score in measured if score is not None})
+        known = scores.setdefault(number, {})
+        new = [place for place in places if place not in known]
+        measured = zip(new, measure(number, new), strict=True)
+        known.update({place: score for place, score in measured if score is not None})
 
     ask(OWN, search)
     usable = list(scores[OWN])
