@@ -150,17 +150,13 @@ def _problem(item: LabelledItem, instruction: str, *, has_questions: bool) -> In
 
 
 def _check_output(output: PathLike, inputs: Sequence[PathLike], *, overwrite: bool) -> None:
-    check_place(os.fspath(output), inputs)
-    if not os.path.lexists(output):
-        return
-    why = ""
-    if not os.path.isfile(output):  # a device would be replaced by a file
-        code, why, advice = "not_regular", "it is not a regular file", "Name a file"
-    elif not overwrite and not os.path.exists(f"{os.fspath(output)}.jsonl"):
-        code, why = "output_exists", "the file exists and no tune wrote it"
-        advice = "Name another file, or replace it with --overwrite"
-    if why:
-        raise InputError.at("cannot write output", os.fspath(output), why, advice, code=code)
+    name = os.fspath(output)
+    check_place(name, inputs)
+    if os.path.exists(name) and not os.path.isfile(name):  # a device would become a file
+        raise InputError.at("cannot write output", name, "it is not a regular file", "Name a file")
+    if os.path.exists(name) and not overwrite and not os.path.exists(f"{name}.jsonl"):
+        why, advice = "the file exists and no tune wrote it", "Name another file, or replace it with --overwrite"
+        raise InputError.at("cannot write output", name, why, advice, code="output_exists")
 
 
 def _run_key(
