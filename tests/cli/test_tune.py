@@ -125,7 +125,11 @@ def test_too_few_good_lines_are_one_line_before_any_model_is_loaded(
         ((OWN,), 2, "an instruction and labelled items are needed"),
         ((OWN, "--data", "LABELLED", "--overwrite"), 2, "--overwrite needs --output"),
         ((OWN, "--data", "LABELLED", "--metric", "bleu"), 2, "metric must be exact, vqa, cider"),
-        ((OWN, "--data", "LABELLED", "--budget", "20"), 2, "raise --budget"),
+        (
+            (OWN, "--data", "LABELLED", "--budget", "20"),
+            2,
+            "a budget of 20 compares no two instructions. Raise it to 24.",
+        ),
         ((f"{OWN} {{question}}", "--data", "LABELLED"), 2, "the data has no questions"),
         ((" ", "--data", "LABELLED"), 4, "empty"),
         (("@none.txt", "--data", "LABELLED"), 4, "@none.txt"),

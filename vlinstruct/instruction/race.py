@@ -34,6 +34,9 @@ OWN = 0
 MIN_ITEMS = 12
 """With fewer no finalist can be better with certainty: half of them decide, and six must be won and none lost."""
 
+LEAST_ANSWERS = 2 * MIN_ITEMS
+"""Those of the user's own words and one other instruction."""
+
 FAVOURITE_LEVEL, FINALIST_LEVEL = 1 / 30, 1 / 60
 """How probable so good a result may be, were the instruction no better; together 5 %. Five of five, and six of six."""
 
@@ -177,21 +180,20 @@ def plan_race(num_others: int, parts: Parts, *, budget: int | None = None) -> Pl
         budget: the most answers; None for as many as it takes.
 
     Raises:
-        UsageError: not even two candidates can be compared.
+        UsageError: the budget is below `LEAST_ANSWERS`.
 
     >>> plan_race(8, parts_of(48, seed=0)).rungs
     ((8, 6), (4, 12), (2, 24))
     """
     num_search, num_held_out = len(parts.search), len(parts.held_out)
+    if budget is not None and budget < LEAST_ANSWERS:
+        raise UsageError(f"a budget of {budget} compares no two instructions", advice=f"Raise it to {LEAST_ANSWERS}.")
     while True:
         for others in range(num_others, -1 if num_others == 0 else 0, -1):
             plan = Plan(rungs=_rungs(others, num_search), num_search=num_search, num_held_out=num_held_out)
             if budget is None or plan.num_answers <= budget:
                 return plan
         num_search, num_held_out = num_search - 1, num_held_out - 1
-        if num_held_out < MIN_ITEMS // 2 or num_search < 1:
-            least = 4 * (MIN_ITEMS // 2)
-            raise UsageError(f"the budget leaves {budget} answers, at least {least} are needed: raise --budget")
 
 
 def _rungs(num_others: int, num_items: int) -> tuple[tuple[int, int], ...]:

@@ -21,7 +21,18 @@ from vlinstruct.batch import ChosenModel, picture_limits
 from vlinstruct.errors import DataError, InputError, UsageError, VlinstructError, shortened
 from vlinstruct.files import PathLike, written_atomically
 from vlinstruct.instruction.propose import filled
-from vlinstruct.instruction.race import MIN_ITEMS, OWN, Candidate, Figures, Look, Tuned, parts_of, plan_race, race
+from vlinstruct.instruction.race import (
+    LEAST_ANSWERS,
+    MIN_ITEMS,
+    OWN,
+    Candidate,
+    Figures,
+    Look,
+    Tuned,
+    parts_of,
+    plan_race,
+    race,
+)
 from vlinstruct.instruction.templates import QUESTION_FIELD
 from vlinstruct.metrics.bootstrap import Interval
 from vlinstruct.operations import Ask, Fields, resume_key
@@ -179,8 +190,10 @@ def _result(
     """Runs the search and returns its record."""
     tuning = answers.tuning
     parts = parts_of(len(answers.items), seed=tuning.seed)
-    proposing = None if tuning.budget is None else tuning.budget // _PROPOSING_SHARE
-    answering = None if tuning.budget is None or proposing is None else tuning.budget - proposing
+    proposing = answering = tuning.budget
+    if tuning.budget is not None:
+        proposing = max(0, min(tuning.budget // _PROPOSING_SHARE, tuning.budget - LEAST_ANSWERS))
+        answering = tuning.budget - proposing
     # As many as a race of two can be asked: with more candidates it has fewer rungs, and no fewer items.
     search = parts.search[: plan_race(1, parts, budget=answering).num_search]
     on_progress(f"your instruction on {len(search)} items")
