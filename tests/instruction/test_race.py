@@ -85,6 +85,8 @@ def test_the_chosen_ones_score_is_of_held_out_items_alone() -> None:
     held_out = set(parts_of(40, seed=0).held_out)
     tuned = run(lambda number, place: 0.75 if number == 2 and place in held_out else float(number == 2))
     assert (tuned.chosen, tuned.raced[2].score.value, tuned.held_out[2].score.value) == (2, 1.0, 0.75)
+    assert [look.num_items for look in tuned.looks] == [len(held_out)]
+    assert [look.num_items for look in run(good(2), favourite=2).looks] == [40]
 
 
 def test_of_equal_ones_the_users_own_words_are_chosen() -> None:

@@ -198,14 +198,15 @@ def test_a_backend_that_scores_looks_at_the_pictures_of_the_search_part_alone_to
 
 
 @pytest.mark.parametrize("can_score", [True, False])
-@pytest.mark.parametrize("budget", [24, 30, 41, 64, 100, 400])
+@pytest.mark.parametrize("budget", [24, 30, 41, 64, 100, 162, 400])
 def test_a_budget_is_never_exceeded_and_all_that_is_written_is_told(
     fake: Fake, tmp_path: Path, budget: int, can_score: bool
 ) -> None:
     fake.abilities = Abilities(can_score=can_score)
     fake.is_right, fake.rewritten = better_wins, lambda prompt: f"What is {len(prompt)}?"
-    tuning = vli.TuneSettings(budget=budget, tries=("a", "b", "c"))
-    record = vli.tune(OWN, labelled(tmp_path), tuning=tuning, settings=SETTINGS)
+    tuning = vli.TuneSettings(budget=budget, tries=("a {question}", "b {question}", "c {question}"))
+    data = labelled(tmp_path, question=lambda number: f"thing {number}")  # none is rewritten once for all
+    record = vli.tune("tell me {question}", data, tuning=tuning, settings=SETTINGS)
     assert record["calls"] == len(fake.rows) <= budget
     assert record["tokens"] == sum(len(row.prompt.split()) + 1 for row in fake.rows)
 
