@@ -206,7 +206,8 @@ def test_a_budget_is_never_exceeded_and_all_that_is_written_is_told(
     fake.is_right, fake.rewritten = better_wins, lambda prompt: f"What is {len(prompt)}?"
     tuning = vli.TuneSettings(budget=budget, tries=("a {question}", "b {question}", "c {question}"))
     data = labelled(tmp_path, question=lambda number: f"thing {number}")  # none is rewritten once for all
-    record = vli.tune("tell me {question}", data, tuning=tuning, settings=SETTINGS)
+    record = vli.tune("tell me {question}", data, tuning=tuning, output=tmp_path / "o", settings=SETTINGS)
+    assert records_of(tmp_path / "o")["candidates"]["calls"] <= budget // 4
     assert record["calls"] == len(fake.rows) <= budget
     assert record["tokens"] == sum(len(row.prompt.split()) + 1 for row in fake.rows)
 
