@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from vlinstruct.settings import GenerationSettings, ModelSettings, OptimizationSettings, RunSettings
     from vlinstruct.training.finetune import finetune, plan_finetuning
     from vlinstruct.training.settings import TrainingSettings
-    from vlinstruct.tuning import TuneSettings, tune
+    from vlinstruct.tuning.settings import TuneSettings
+    from vlinstruct.tuning.tune import tune
     from vlinstruct.values import Failed
 
 __version__ = "0.1.0"
@@ -78,7 +79,7 @@ _HOMES = {
     "RunSettings": "settings",
     "Score": "operations",
     "TrainingSettings": "training.settings",
-    "TuneSettings": "tuning",
+    "TuneSettings": "tuning.settings",
     "VlinstructError": "errors",
     "convert": "conversion.convert",
     "diagnose": "doctor.diagnosis",
@@ -90,7 +91,7 @@ _HOMES = {
     "plan_memory": "backends.instructblip.memory",
     "run_batch": "batch",
     "run_one": "batch",
-    "tune": "tuning",
+    "tune": "tuning.tune",
 }
 
 

@@ -166,7 +166,7 @@ class Batch:
     def _read(self, item: BatchItem | BadItem) -> _Row:
         if isinstance(item, BadItem):
             return _Row(item=item, error=item.error)
-        loaded = _picture(item, self.limits)
+        loaded = read_picture(item, self.limits)
         if isinstance(loaded, Failed):
             return _Row(item=item, error=loaded.error)
         return _Row(item=item, image=loaded.image, notices=tuple(loaded.notices))
@@ -209,7 +209,8 @@ class Batch:
         return Outcome(record={**head, **result})
 
 
-def _picture(item: BatchItem, limits: ImageLimits) -> LoadedImage | Failed:
+def read_picture(item: BatchItem, limits: ImageLimits) -> LoadedImage | Failed:
+    """Reads an item's picture."""
     try:
         return load_source(item.source, name=item.image, limits=limits)
     except (InputError, NetworkError) as error:
@@ -384,13 +385,14 @@ def _batch(operation: Operation, chosen: ChosenModel, settings: RunSettings, not
         backbone=chosen.name,
         load_model=chosen.load,
         batch_size=settings.batch_size,
-        limits=_limits(settings),
+        limits=picture_limits(settings),
         read_text=ocr.ocr_tokens if operation.ocr else None,
         notify=notify,
     )
 
 
-def _limits(settings: RunSettings) -> ImageLimits:
+def picture_limits(settings: RunSettings) -> ImageLimits:
+    """Returns how large a picture of a run may be."""
     return ImageLimits(max_pixels=settings.max_pixels, allow_truncated=settings.allow_truncated)
 
 
@@ -422,7 +424,7 @@ def optimize_shared(
     failed: dict[int, VlinstructError] = {}  # by the item's place
     # Before the model is loaded: where no picture can be read, that is the error, and it comes at once.
     for place, item in enumerate(items):
-        first = _picture(item, _limits(settings))
+        first = read_picture(item, picture_limits(settings))
         if not isinstance(first, Failed):
             break
         failed[place] = first.error
@@ -432,7 +434,7 @@ def optimize_shared(
 
     def read(item: BatchItem) -> LoadedImage | Failed:
         # In the thread that reads ahead, so that pictures wait for their chunk at the model's size.
-        picture = _picture(item, _limits(settings))
+        picture = read_picture(item, picture_limits(settings))
         if isinstance(picture, Failed):
             return picture
         return replace(picture, image=model.prepare(picture.image))

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from vlinstruct.errors import VlinstructError
+from vlinstruct.instruction.templates import QUESTION_FIELD
 from vlinstruct.media.fetch import Url
 from vlinstruct.media.inputs import Source
 from vlinstruct.settings import GenerationSettings, OptimizationSettings
@@ -32,8 +33,8 @@ if TYPE_CHECKING:
 
 Fields = dict[str, Any]
 
-QUESTION_FIELD, TOKENS_FIELD = "{question}", "{tokens}"
-"""Where the question, and what OCR has read, go in a template."""
+TOKENS_FIELD = "{tokens}"
+"""Where what OCR has read goes in a template."""
 
 # Not in instruction/templates.yaml: users' copies of that file have its four keys, and would lack a fifth. Here it is
 # the default of `ask --template`.

@@ -24,8 +24,7 @@ import numpy as np
 
 import vlinstruct as vli
 from vlinstruct.instruction.propose import filled
-from vlinstruct.instruction.tune import Candidate, parts_of, plan_race
-from vlinstruct.instruction.tune import tune as race
+from vlinstruct.instruction.race import Candidate, parts_of, plan_race, race
 from vlinstruct.metrics.accuracy import is_exact_match
 from vlinstruct.mini.draw import draw
 from vlinstruct.mini.phrasings import families
@@ -146,7 +145,7 @@ def _write(items: Sequence[tuple[object, str | None, str]], folder: Path) -> Pat
     return path
 
 
-def trials(backbone: str, family: str) -> list[dict[str, object]]:
+def trials(backbone: str, family: str, seeds: Sequence[int]) -> list[dict[str, object]]:
     """Tunes from the canonical and from the worst poor wording, for every seed."""
     model = vli.load(backbone, device="cpu")
     slot = SLOTS[family]
@@ -159,7 +158,7 @@ def trials(backbone: str, family: str) -> list[dict[str, object]]:
     judge = Judge(model, _items(family, "judge", NUM_JUDGED))
     records: list[dict[str, object]] = []
     settings = vli.RunSettings(model=vli.ModelSettings(backbone=backbone, device="cpu"), batch_size=16)
-    for seed in range(NUM_SEEDS):
+    for seed in seeds:
         with tempfile.TemporaryDirectory() as folder:
             data = _write(_items(family, f"seed-{seed}", NUM_LABELLED), Path(folder))
             for start, words in (("canonical", canonical), ("worst", worst)):
@@ -185,10 +184,10 @@ def trials(backbone: str, family: str) -> list[dict[str, object]]:
     return records
 
 
-def _print_trials(backbone: str, names: Sequence[str], output: Path | None) -> None:
+def _print_trials(backbone: str, names: Sequence[str], seeds: Sequence[int], output: Path | None) -> None:
     records = []
     for family in names:
-        records += trials(backbone, family)
+        records += trials(backbone, family, seeds)
         for start in ("canonical", "worst"):
             rows = [row for row in records if row["family"] == family and row["start"] == start]
             gains = [row["tuned"] - row["own"] for row in rows]
@@ -210,10 +209,12 @@ def main() -> None:
     parser.add_argument("what", choices=("coverage", "trials"))
     parser.add_argument("backbone", nargs="?", default="mini")
     parser.add_argument("families", nargs="*", default=["count", "reading", "shape"])
+    parser.add_argument("--first-seed", type=int, default=0, help="work on a method with others than 0 to 19")
     parser.add_argument("--output", type=Path, help="trials: write a record per run here")
     arguments = parser.parse_args()
     if arguments.what == "trials":
-        _print_trials(arguments.backbone, arguments.families, arguments.output)
+        seeds = range(arguments.first_seed, arguments.first_seed + NUM_SEEDS)
+        _print_trials(arguments.backbone, arguments.families, seeds, arguments.output)
         return
     for metric in METRICS:
         for num_items in (24, 40, 60, 120):

@@ -153,7 +153,8 @@ def _file_work(path: Path, options: DataOptions, talk: Talk) -> Work:
 
 def _template(text: str | None, *, ocr: bool) -> str:
     """Returns what is asked; a template without its fields would drop the question without a word."""
-    from vlinstruct.operations import OCR_TEMPLATE, QUESTION_FIELD, TOKENS_FIELD
+    from vlinstruct.instruction.templates import QUESTION_FIELD
+    from vlinstruct.operations import OCR_TEMPLATE, TOKENS_FIELD
 
     if text is None:
         return OCR_TEMPLATE if ocr else QUESTION_FIELD

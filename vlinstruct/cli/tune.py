@@ -95,8 +95,8 @@ def tune(
     from vlinstruct.records.labelled import LABELLED_FIELDS
     from vlinstruct.records.lines import ItemOptions
     from vlinstruct.settings import GenerationSettings, RunSettings
-    from vlinstruct.tuning import TuneSettings
-    from vlinstruct.tuning import tune as tune_instruction
+    from vlinstruct.tuning.settings import TuneSettings
+    from vlinstruct.tuning.tune import tune as tune_instruction
 
     talk = Talk(quiet=options.quiet)
     with talk.listening():

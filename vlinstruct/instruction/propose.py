@@ -8,19 +8,17 @@ Legend: In: a text or a template. Out: texts or templates, equal ones as often a
 
 from __future__ import annotations
 
+import random
 import re
 from collections.abc import Sequence
 
 from vlinstruct.backend import Backend, Row
 from vlinstruct.errors import shortened
 from vlinstruct.instruction.rewrite import rewrite
-from vlinstruct.instruction.templates import Templates, fill
+from vlinstruct.instruction.templates import QUESTION_FIELD, Templates, fill
 from vlinstruct.settings import GenerationSettings, OptimizationSettings
 from vlinstruct.text import is_blank
 from vlinstruct.values import Failed
-
-QUESTION_FIELD = "{question}"
-"""Where an item's question goes in a template."""
 
 # No fifth key of templates.yaml: users' copies of that file have its four, and would lack it.
 FAILURES_TEMPLATE = (
@@ -65,12 +63,27 @@ def rewritings(backend: Backend, template: str, questions: Sequence[str | None],
     return _templates_of(written, questions)
 
 
-def sampled_rewritings(
+def shortened_rewritings(
     backend: Backend, template: str, questions: Sequence[str | None], templates: Templates, *, seed: int
 ) -> list[str]:
-    """Returns sampled rewritings of an instruction, one for each of some questions, which may repeat."""
-    prompts = [templates.rewrite_prompt(filled(template, question)) for question in questions]
+    """Returns sampled rewritings of parts of an instruction, one for each of some questions, which may repeat.
+
+    Of the whole text a model that is sure of itself writes one rewriting however often it is sampled, a wrong one as
+    well; with a few words left out it comes to others (GrIPS, Prasad et al. 2023, deletes phrases to search with).
+    """
+    prompts = [
+        templates.rewrite_prompt(filled(_with_words_left_out(template, random.Random(f"{seed}/{draw}")), question))
+        for draw, question in enumerate(questions)
+    ]
     return _sampled(backend, prompts, questions, seed=seed)
+
+
+def _with_words_left_out(template: str, rng: random.Random) -> str:
+    """Leaves some neighbouring words out of a template, never its question, and never all words."""
+    words = template.split()
+    start, stop = sorted(rng.sample(range(len(words) + 1), 2))
+    kept = [word for place, word in enumerate(words) if not start <= place < stop or QUESTION_FIELD in word]
+    return " ".join(kept) or template
 
 
 def after_failures(

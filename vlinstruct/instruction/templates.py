@@ -24,6 +24,9 @@ TEMPLATE_FIELDS = {
 }
 IAS_DECIMALS = 4
 
+QUESTION_FIELD = "{question}"
+"""Where an item's question goes in a user's template."""
+
 MAX_FILE_BYTES = 64 * 1024
 """Far more than fits into a prompt."""
 

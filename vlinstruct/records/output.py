@@ -201,7 +201,7 @@ def open_records(
     """
     name = os.fspath(path)
     try:
-        _check_place(name, inputs)
+        check_place(name, inputs)
         if _is_device(name):
             return RecordWriter(open(name, "wb", buffering=0), name=name, keys=keys, closes=True)
         # Links are resolved: replacing the file must not replace the link.
@@ -219,7 +219,12 @@ def _refuse(name: str, code: str, why: str, advice: str) -> InputError:
     return InputError.at("cannot write output", name, why, advice, code=f"output_{code}")
 
 
-def _check_place(name: str, inputs: Iterable[PathLike]) -> None:
+def check_place(name: str, inputs: Iterable[PathLike]) -> None:
+    """Refuses an output's path that is a directory, one of the inputs, or in no folder.
+
+    Raises:
+        InputError: `output_is_directory`, `output_is_input` or `output_no_parent`.
+    """
     if not _is_folder(os.path.dirname(name) or "."):
         raise _refuse(name, "no_parent", "its folder does not exist", "Create the folder first")
     if os.path.isdir(name):

@@ -34,6 +34,9 @@ OWN = 0
 MIN_ITEMS = 12
 """With fewer no finalist can be better with certainty: half of them decide, and six must be won and none lost."""
 
+LEAST_ANSWERS = 2 * MIN_ITEMS
+"""Those of the user's own words and one other instruction."""
+
 FAVOURITE_LEVEL, FINALIST_LEVEL = 1 / 30, 1 / 60
 """How probable so good a result may be, were the instruction no better; together 5 %. Five of five, and six of six."""
 
@@ -177,21 +180,20 @@ def plan_race(num_others: int, parts: Parts, *, budget: int | None = None) -> Pl
         budget: the most answers; None for as many as it takes.
 
     Raises:
-        UsageError: not even two candidates can be compared.
+        UsageError: the budget is below `LEAST_ANSWERS`.
 
     >>> plan_race(8, parts_of(48, seed=0)).rungs
     ((8, 6), (4, 12), (2, 24))
     """
     num_search, num_held_out = len(parts.search), len(parts.held_out)
+    if budget is not None and budget < LEAST_ANSWERS:
+        raise UsageError(f"a budget of {budget} compares no two instructions", advice=f"Raise it to {LEAST_ANSWERS}.")
     while True:
         for others in range(num_others, -1 if num_others == 0 else 0, -1):
             plan = Plan(rungs=_rungs(others, num_search), num_search=num_search, num_held_out=num_held_out)
             if budget is None or plan.num_answers <= budget:
                 return plan
         num_search, num_held_out = num_search - 1, num_held_out - 1
-        if num_held_out < MIN_ITEMS // 2 or num_search < 1:
-            least = 4 * (MIN_ITEMS // 2)
-            raise UsageError(f"the budget leaves {budget} answers, at least {least} are needed: raise --budget")
 
 
 def _rungs(num_others: int, num_items: int) -> tuple[tuple[int, int], ...]:
@@ -203,7 +205,7 @@ def _rungs(num_others: int, num_items: int) -> tuple[tuple[int, int], ...]:
     return tuple((math.ceil(num_others / 2**rung), size) for rung, size in enumerate(sizes))
 
 
-def tune(
+def race(
     candidates: Sequence[Candidate],
     parts: Parts,
     measure: Measure,
@@ -220,7 +222,7 @@ def tune(
         candidates: K; the first is the user's own words. Of the others those that the plan has no room for are left
             out from the end.
         parts: the items.
-        measure: asks a candidate; the same question may come twice.
+        measure: asks a candidate; no item that it has a score of is asked again.
         plan: how many answers are asked for.
         favourite: the number of a candidate that was named before any label was looked at; None for none.
         largest: the most that a score can be; None where scores stay far below it (CIDEr).
@@ -234,8 +236,10 @@ def tune(
     scores: dict[int, dict[int, float]] = {}
 
     def ask(number: int, places: Sequence[int]) -> None:
-        measured = zip(places, measure(number, places), strict=True)
-        scores.setdefault(number, {}).update({place: score for place, score in measured if score is not None})
+        known = scores.setdefault(number, {})
+        new = [place for place in places if place not in known]
+        measured = zip(new, measure(number, new), strict=True)
+        known.update({place: score for place, score in measured if score is not None})
 
     ask(OWN, search)
     usable = list(scores[OWN])
