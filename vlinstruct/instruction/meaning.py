@@ -21,7 +21,7 @@ Form = Literal["yes/no", "open", "statement"]
 _SENTENCE = re.compile(r"[^.!?;\n]+(?:[.;](?!\s|$)[^.!?;\n]*)*[.!?;\n]*")
 _CLAUSE_END = re.compile(r"[,:()]|\s[-\u2013\u2014]+\s")
 _WHETHER = re.compile(
-    r"\b(?:true or false|true or not|(?:yes|y)(?: or)? (?:no|n)|right or wrong|correct or (?:not|incorrect)"
+    r"\b(?:true or false|false or true|true or not|(?:yes|y)(?: or)? (?:no|n)|right or wrong|correct or (?:not|incorrect)"
     r"|(?:whether )?or (?:not|no\b)"
     r"|(?:is|am) (?:this|that|it|i|he|she|the statement) (?:true|correct|right(?! of| side| hand))"
     r"|(?:is|are|was|does|do|has|have|did|ca|wo) n't (?:it|there|they|he|she|that|this|you)$)"
@@ -108,7 +108,14 @@ def meaning(text: str, mended: Mapping[str, str] | None = None) -> Meaning:
     >>> sorted(meaning("Hey, I can't see. could you tell me what the sign says, thanks!").names("ask", "content"))
     ['sign', 'what is written']
     """
-    sentences = [_sentence(match.group(), mended or {}) for match in _SENTENCE.finditer(text)]
+    sentences = []
+    for match in _SENTENCE.finditer(text):
+        preamble, question = _preamble(match.group())
+        if preamble:
+            said = _sentence(preamble, mended or {})
+            talk = replace(said, form=None, required=(), is_personal=True)
+            sentences.append(said if said.is_reply else talk)
+        sentences.append(_sentence(question, mended or {}))
     answers = [sentence for sentence in sentences if sentence.is_answer]
     replies = [sentence for sentence in sentences if sentence.is_reply]
     others = [sentence for sentence in sentences if sentence.has_substance and not sentence.is_reply]
@@ -197,11 +204,24 @@ def _sentence(text: str, mended: Mapping[str, str]) -> _Sentence:
     )
 
 
+def _preamble(text: str) -> tuple[str, str]:
+    """Splits what is said of a question from the question: `you are asked to tell: what is it?`."""
+    before, colon, after = text.rpartition(":")
+    is_preamble = colon and not lexicon().roles["preamble"].isdisjoint(words(before)) and words(after)
+    return (before, after) if is_preamble else ("", text)
+
+
 def _without_commands(spelled: Sequence[str]) -> list[str]:
-    """Returns the words with `tell` for a `say` and a `name` that ask the model to speak: `please name the colour`."""
+    """Returns the words with a `say` and a `name` that ask the model to speak as what they are.
+
+    Before a question `tell` (`say what colour`), else `answer` (`say unknown if it is not there`).
+    """
     roles = lexicon().roles
+    is_reply = spelled[:1] == ["say"] and "if" in spelled and roles["question_words"].isdisjoint(spelled)
     return [
-        "tell" if word in roles["commands"] and (not at or spelled[at - 1] in roles["fillers"]) else word
+        ("answer" if is_reply and not at else "tell")
+        if word in roles["commands"] and (not at or spelled[at - 1] in roles["fillers"])
+        else word
         for at, word in enumerate(spelled)
     ]
 
@@ -240,6 +260,8 @@ def _opener(spelled: Sequence[str]) -> int | None:
     roles = lexicon().roles
     for position, word in enumerate(spelled):
         is_verb = word in roles["auxiliaries"] or word in roles["modals"]
+        if is_verb and position and spelled[position - 1] == "you":
+            return None  # `you are asked to`
         if is_verb or word in roles["requests"]:
             return position
         is_place = spelled[0] in roles["places"] and concepts([word])[0].kind == "soft"
@@ -397,8 +419,9 @@ def _subject(asked: Meaning, written: Meaning, has_text: bool) -> list[str]:
     added = {name for name in added if not texts[name].isdigit()}
     if asked.form is None and "number" in lost and "how many" in added:
         lost, added = lost - {"number"}, added - {"how many"}
-    if not expected and "open" in (asked.form, written.form):
-        added -= {"a description"}  # `What do you see?`
+    # `What do you see?`; `which things, and where?` as `Describe the places`.
+    if "open" in (asked.form, written.form) and expected <= present and (asks or not expected):
+        added -= {"a description"}
     if "like" in present:
         lost -= {"how"}  # `What is it like?`
     return [
