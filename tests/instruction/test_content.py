@@ -76,6 +76,9 @@ def test_quotations_are_found_and_apostrophes_are_not(text, expected):
         ("(1) 3.5 m (2) 4.5 m", ["(1) 3.5 m", "(2) 4.5 m"]),
         ("object(s), f(x), (see below)", []),
         ("(a)", ["(a)"]),
+        ("vitamin A. is it good?", []),
+        ("Choices: red, light blue or green. Say it.", ["red", "light blue", "green"]),
+        ("1) yes\n2) no", ["1) yes", "2) no"]),
     ],
 )
 def test_options_are_found(text, expected):

@@ -287,7 +287,7 @@ def _embedded(spelled: Sequence[str]) -> tuple[Form, int] | None:
         elif (
             word == "whether"
             or (word == "if" and previous in roles["before_if"])
-            or (word == "that" and previous in roles["confirming"])
+            or (word == "that" and (previous in roles["confirming"] or previous == "tell"))
         ):
             return "yes/no", position
     return None
