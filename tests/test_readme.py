@@ -27,7 +27,7 @@ DOCUMENTS = sorted(
 # examples/pretrain_mini has scripts with options of their own.
 ROOMS = [path for path in DOCUMENTS if path.name in ("README.md", "CONTRIBUTING.md") and "examples" not in path.parts]
 # Of `pip`, `torchrun` and others whose commands the documents show.
-FOREIGN_OPTIONS = {"--help", "--version", "--no-deps", "--nproc-per-node"}
+FOREIGN_OPTIONS = {"--help", "--version", "--no-deps", "--nproc-per-node", "--local-dir"}
 
 PYTHON = re.compile(r"```python\n(.*?)```", re.DOTALL)
 CODE_BLOCK = re.compile(r"^(?: {4}.*\n)+", re.MULTILINE)
