@@ -124,7 +124,7 @@ def test_too_few_good_lines_are_one_line_before_any_model_is_loaded(
         ((), 2, "an instruction and labelled items are needed"),
         ((OWN,), 2, "an instruction and labelled items are needed"),
         ((OWN, "--data", "LABELLED", "--overwrite"), 2, "--overwrite needs --output"),
-        ((OWN, "--data", "LABELLED", "--metric", "bleu"), 2, "metric must be exact, vqa, cider"),
+        ((OWN, "--data", "LABELLED", "--metric", "bleu"), 2, "'bleu' is not one of 'exact', 'vqa', 'cider'"),
         (
             (OWN, "--data", "LABELLED", "--budget", "20"),
             2,

@@ -13,6 +13,7 @@ from vlinstruct.cli.options import ColumnsOption, ModelOptions
 from vlinstruct.cli.terminal import Talk, show, show_record
 from vlinstruct.cli.typed_text import text_of_file, typed_text
 from vlinstruct.errors import BatchError, UsageError
+from vlinstruct.tuning.settings import Metric
 
 if TYPE_CHECKING:
     from vlinstruct.operations import Fields
@@ -46,7 +47,7 @@ def tune(
         typer.Argument(metavar="INSTRUCTION", help="Your words; with {question} where the items have questions."),
     ] = None,
     metric: Annotated[
-        str, typer.Option(help="exact: the answer's words. vqa: ten people's answers. cider: captions.")
+        Metric, typer.Option(help="exact: the answer's words. vqa: ten people's answers. cider: captions.")
     ] = "exact",
     tries: Annotated[
         list[str] | None,
@@ -103,7 +104,7 @@ def tune(
             labelled.data,
             output=output,
             tuning=TuneSettings(
-                metric=metric,  # type: ignore[arg-type]  # checked there
+                metric=metric,
                 tries=tuple(text for typed in tries or () for text in _listed(typed)),
                 budget=budget,
                 seed=seed,
