@@ -268,15 +268,15 @@ def race(
         if places:
             pair = [[scores[row][place] for place in places] for row in (number, OWN)]
             looks.append(_look(number, *pair, level=level, largest=largest, seed=seed))
-    aside = {
+    held_out_scores = {
         number: [scores[number][place] for place in held_out if place in scores[number]] for number in (OWN, *tried)
     }
     certain = [look for look in looks if look.is_certain]
-    best = max(certain, key=lambda look: (fmean(aside[look.number]), look.number == favourite), default=None)
+    best = max(certain, key=lambda look: (fmean(held_out_scores[look.number]), look.number == favourite), default=None)
     return Tuned(
         chosen=OWN if best is None else best.number,
         raced=raced,
-        held_out={number: _figures(row, largest) for number, row in aside.items() if row},
+        held_out={number: _figures(row, largest) for number, row in held_out_scores.items() if row},
         looks=tuple(looks),
         reason=_reason(best, looks),
     )
