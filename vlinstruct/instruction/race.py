@@ -262,9 +262,9 @@ def race(
         ask(number, held_out)
     looks = []
     for number, level in tried.items():
-        places = [place for place in (*search, *held_out) if place in scores[OWN]]
-        if number != favourite:
-            places = [place for place in held_out if place in scores[OWN]]
+        items = (*search, *held_out) if number == favourite else held_out
+        # Of both: a picture of the web may be gone by the time that the second one is asked.
+        places = [place for place in items if place in scores[OWN] and place in scores[number]]
         if places:
             pair = [[scores[row][place] for place in places] for row in (number, OWN)]
             looks.append(_look(number, *pair, level=level, largest=largest, seed=seed))
