@@ -10,9 +10,9 @@ import typer
 
 from vlinstruct.cli.command import ANSWER, INPUT, MODEL, OUTPUT, takes
 from vlinstruct.cli.options import ColumnsOption, ModelOptions
-from vlinstruct.cli.terminal import Talk, show, show_record
+from vlinstruct.cli.terminal import Talk, show_record, show_report
 from vlinstruct.cli.typed_text import text_of_file, typed_text
-from vlinstruct.errors import BatchError, UsageError
+from vlinstruct.errors import BatchError, UsageError, printable
 from vlinstruct.tuning.settings import Metric
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def tune(
     if options.as_json:
         show_record(record)
     else:
-        show(render(record))
+        show_report(render(record))
     if output is not None:
         talk.done(f"the instruction is in {output}, the answers are in {output}.jsonl")
     if failed := record.get("failed"):
@@ -153,7 +153,7 @@ def render(record: Fields) -> str:
         gain, low, high = (_shown(look[name]) for name in ("gain", "low", "high"))
         lines.append(
             f"gain       {gain} [{low}, {high}] on {look['items']} items, "
-            f"p = {look['p_value']:.2g}, certain at {look['level']:.2g}: {look['instruction']}"
+            f"p = {look['p_value']:.2g}, certain at {look['level']:.2g}: {printable(look['instruction'])}"
         )
     lines += [f"calls      {record['calls']} texts written, {record['tokens']} tokens"]
     lines += [f"chosen     {record['reason']}", f"best       {record['instruction']}"]
@@ -165,7 +165,7 @@ def _line(row: Fields, part: str) -> str:
     between = f"[{_shown(figures['low'])}, {_shown(figures['high'])}]"
     costs = f"{row['calls']:7}{row['tokens']:9}" if part == "race" else " " * 16
     score = f"{_shown(figures['score']):>7}"
-    return f"{score}  {between:16}{figures['items']:6}{costs}  {row['instruction']}  ({row['source']})"
+    return f"{score}  {between:16}{figures['items']:6}{costs}  {printable(row['instruction'])}  ({row['source']})"
 
 
 def _shown(value: float) -> str:
