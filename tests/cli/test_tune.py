@@ -54,6 +54,16 @@ def test_the_table_names_every_instruction_with_its_score_interval_calls_and_tok
     assert lines[-2].startswith("chosen     it is better than yours on 12 items")
 
 
+def test_an_instruction_of_several_lines_is_a_line_of_the_table_and_whole_in_the_file(
+    labelled: Path, tmp_path: Path
+) -> None:
+    own = "look.\n\x1b[2Jsay:"
+    shown = vli("tune", own, "--data", labelled, "-o", tmp_path / "best.txt").text
+    assert sum(r"look.\n\x1b[2Jsay:  (own)" in line for line in shown.splitlines()) == 2
+    assert "\x1b" not in shown
+    assert (tmp_path / "best.txt").read_text() == f"{own}\n"
+
+
 def test_the_instruction_that_it_writes_is_one_for_ask(labelled: Path, tmp_path: Path, prompts: list[str]) -> None:
     best = tmp_path / "best.txt"
     done = vli("tune", OWN, "--data", labelled, "--try", BETTER, "-o", best)
@@ -124,7 +134,7 @@ def test_too_few_good_lines_are_one_line_before_any_model_is_loaded(
         ((), 2, "an instruction and labelled items are needed"),
         ((OWN,), 2, "an instruction and labelled items are needed"),
         ((OWN, "--data", "LABELLED", "--overwrite"), 2, "--overwrite needs --output"),
-        ((OWN, "--data", "LABELLED", "--metric", "bleu"), 2, "metric must be exact, vqa, cider"),
+        ((OWN, "--data", "LABELLED", "--metric", "bleu"), 2, "'bleu' is not one of 'exact', 'vqa', 'cider'"),
         (
             (OWN, "--data", "LABELLED", "--budget", "20"),
             2,

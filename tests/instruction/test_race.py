@@ -115,6 +115,12 @@ def test_items_that_cannot_be_used_count_for_nobody() -> None:
     assert run(lambda number, place: None).chosen == OWN
 
 
+def test_an_item_that_one_of_two_could_not_be_asked_is_compared_by_neither() -> None:
+    for favourite in (None, 2):
+        tuned = run(lambda number, place: None if number and place < 9 else good(2)(number, place), favourite=favourite)
+        assert tuned.chosen == 2
+
+
 @pytest.mark.parametrize("num_others", [0, 1, 2, 7, 24])
 def test_a_plan_keeps_its_budget_and_a_race_its_plan(num_others: int) -> None:
     parts = parts_of(60, seed=0)

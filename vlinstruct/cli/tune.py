@@ -10,9 +10,10 @@ import typer
 
 from vlinstruct.cli.command import ANSWER, INPUT, MODEL, OUTPUT, takes
 from vlinstruct.cli.options import ColumnsOption, ModelOptions
-from vlinstruct.cli.terminal import Talk, show, show_record
+from vlinstruct.cli.terminal import Talk, show_record, show_report
 from vlinstruct.cli.typed_text import typed_text, typed_texts
-from vlinstruct.errors import BatchError, UsageError
+from vlinstruct.errors import BatchError, UsageError, printable
+from vlinstruct.tuning.settings import Metric
 
 if TYPE_CHECKING:
     from vlinstruct.operations import Fields
@@ -46,7 +47,7 @@ def tune(
         typer.Argument(metavar="INSTRUCTION", help="Your words; with {question} where the items have questions."),
     ] = None,
     metric: Annotated[
-        str, typer.Option(help="exact: the answer's words. vqa: ten people's answers. cider: captions.")
+        Metric, typer.Option(help="exact: the answer's words. vqa: ten people's answers. cider: captions.")
     ] = "exact",
     tries: Annotated[
         list[str] | None,
@@ -105,7 +106,7 @@ def tune(
             labelled.data,
             output=output,
             tuning=TuneSettings(
-                metric=metric,  # type: ignore[arg-type]  # checked there
+                metric=metric,
                 tries=tuple(text for typed in tries or () for text in typed_texts(typed)),
                 budget=budget,
                 seed=seed,
@@ -127,7 +128,7 @@ def tune(
     if options.as_json:
         show_record(record)
     else:
-        show(render(record))
+        show_report(render(record))
     if output is not None:
         talk.done(f"the instruction is in {output}, the answers are in {output}.jsonl")
     if failed := record.get("failed"):
@@ -147,7 +148,7 @@ def render(record: Fields) -> str:
         gain, low, high = (_shown(look[name]) for name in ("gain", "low", "high"))
         lines.append(
             f"gain       {gain} [{low}, {high}] on {look['items']} items, "
-            f"p = {look['p_value']:.2g}, certain at {look['level']:.2g}: {look['instruction']}"
+            f"p = {look['p_value']:.2g}, certain at {look['level']:.2g}: {printable(look['instruction'])}"
         )
     lines += [f"calls      {record['calls']} texts written, {record['tokens']} tokens"]
     lines += [f"chosen     {record['reason']}", f"best       {record['instruction']}"]
@@ -159,7 +160,7 @@ def _line(row: Fields, part: str) -> str:
     between = f"[{_shown(figures['low'])}, {_shown(figures['high'])}]"
     costs = f"{row['calls']:7}{row['tokens']:9}" if part == "race" else " " * 16
     score = f"{_shown(figures['score']):>7}"
-    return f"{score}  {between:16}{figures['items']:6}{costs}  {row['instruction']}  ({row['source']})"
+    return f"{score}  {between:16}{figures['items']:6}{costs}  {printable(row['instruction'])}  ({row['source']})"
 
 
 def _shown(value: float) -> str:

@@ -262,21 +262,21 @@ def race(
         ask(number, held_out)
     looks = []
     for number, level in tried.items():
-        places = [place for place in (*search, *held_out) if place in scores[OWN]]
-        if number != favourite:
-            places = [place for place in held_out if place in scores[OWN]]
+        items = (*search, *held_out) if number == favourite else held_out
+        # Of both: a picture of the web may be gone by the time that the second one is asked.
+        places = [place for place in items if place in scores[OWN] and place in scores[number]]
         if places:
             pair = [[scores[row][place] for place in places] for row in (number, OWN)]
             looks.append(_look(number, *pair, level=level, largest=largest, seed=seed))
-    aside = {
+    held_out_scores = {
         number: [scores[number][place] for place in held_out if place in scores[number]] for number in (OWN, *tried)
     }
     certain = [look for look in looks if look.is_certain]
-    best = max(certain, key=lambda look: (fmean(aside[look.number]), look.number == favourite), default=None)
+    best = max(certain, key=lambda look: (fmean(held_out_scores[look.number]), look.number == favourite), default=None)
     return Tuned(
         chosen=OWN if best is None else best.number,
         raced=raced,
-        held_out={number: _figures(row, largest) for number, row in aside.items() if row},
+        held_out={number: _figures(row, largest) for number, row in held_out_scores.items() if row},
         looks=tuple(looks),
         reason=_reason(best, looks),
     )
