@@ -37,10 +37,12 @@ def judged(select="cross", **settings):
 
 
 def test_the_users_own_variants_are_candidates(fake, templates):
-    texts = ("Say what.", "what?", "Say what.")
+    texts = ("Say what.", "what?", "Say what.", "Tell me: what?")
     model = fake(ias={"what?": 3.0, "Tell me: what?": 2.0, "Say what.": 1.0})
     (outcome,) = run(model, templates, ["what?"], replace(IAS, variants=texts))
-    assert [variant.text for variant in outcome.variants] == ["Say what."]  # each once, the user's own words apart
+    assert [variant.text for variant in outcome.variants] == [
+        "Say what."
+    ]  # each once, apart from what is there already
     assert (outcome.chosen, outcome.instruction) == ("variant 1", "Say what.")
     assert [call.images for call in model.called("score")] == [(0, 0, 0)]
     # The paper compares two instructions, however many there are.

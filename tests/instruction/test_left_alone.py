@@ -221,3 +221,9 @@ def test_every_row_keeps_its_own_choices_and_template_beside_rows_that_are_left_
     assert len(set(is_left_alone)) == 2
     if choices is not None:
         assert [[choice.text for choice in answer.choices] for answer in together] == choices
+
+
+def test_an_answer_as_certain_as_the_threshold_is_not_above_it(templates: Templates) -> None:
+    sure = backend(nll=lambda prompt: (0.0, 0.0))
+    (outcome,) = optimize(sure, [0], TEXTS[:1], templates=templates, settings=OptimizationSettings(sure_above=1.0))
+    assert not good(outcome).left_alone

@@ -10,11 +10,12 @@ from typing import get_args
 
 import pytest
 
+from vlinstruct.backend import Row
 from vlinstruct.errors import ScoreError, TextError, UsageError
 from vlinstruct.instruction import Templates, optimize, score
 from vlinstruct.instruction.shared import optimize_for_all
 from vlinstruct.settings import OptimizationSettings, Select
-from vlinstruct.values import Optimization
+from vlinstruct.values import Optimization, TokenScores
 
 from .conftest import FakeBackend
 
@@ -121,3 +122,32 @@ def test_a_text_that_the_model_cannot_take_is_an_error(
 ) -> None:
     with pytest.raises(TextError):
         shared(fake(too_long=too_long), templates, 3)
+
+
+@pytest.mark.parametrize(("max_cross_nll", "chosen"), [(1.0, "initial"), (1.2, "rewritten")])
+@pytest.mark.parametrize("sizes", [(3,), (1, 2), (1, 1, 1)])
+def test_the_cross_check_is_the_mean_over_the_pictures(
+    sizes: tuple[int, ...], max_cross_nll: float, chosen: str, templates: Templates
+) -> None:
+    class Backend(FakeBackend):
+        def scores(self, row: Row, target: str) -> TokenScores:
+            if row.stage != "judge":
+                return super().scores(row, target)
+            (picture,) = row.seen
+            return TokenScores(tokens=("a", "</s>"), token_nll=((0.2, 3.0, 0.1)[picture],) * 2)  # 1.1 in the mean
+
+    model = Backend(ias={TEXT: 3.0, f"Tell me: {TEXT}": 1.0}, look=lambda image, prompt, text: text)
+    settings = OptimizationSettings(select="cross", max_cross_nll=max_cross_nll)
+    outcome = optimize_for_all(model, chunks(*sizes), TEXT, templates=templates, settings=settings)
+    assert outcome.chosen == chosen
+
+
+@pytest.mark.parametrize(("num_alike", "chosen"), [(3, "rewritten"), (2, "rewritten"), (1, "initial")])
+def test_an_answer_agrees_where_most_pictures_do(num_alike: int, chosen: str, templates: Templates) -> None:
+    def look(image: int, prompt: str, text: str) -> str:
+        return "red" if prompt == TEXT or image < num_alike else "blue"
+
+    model = FakeBackend(ias={TEXT: 3.0, f"Tell me: {TEXT}": 1.0}, look=look)
+    settings = OptimizationSettings(select="agree")
+    outcome = optimize_for_all(model, chunks(2, 1), TEXT, templates=templates, settings=settings)
+    assert outcome.chosen == chosen
