@@ -5,8 +5,10 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 
+import pytest
+
 from vlinstruct.backend import Written
-from vlinstruct.errors import TextError
+from vlinstruct.errors import TextError, UsageError
 from vlinstruct.instruction import optimize
 from vlinstruct.settings import OptimizationSettings
 from vlinstruct.values import Failed
@@ -49,15 +51,15 @@ def test_the_users_own_variants_are_candidates(fake, templates):
     assert "Say what." not in model.called("compare")[0].prompts[0]
 
 
-def test_a_variant_passes_the_same_guard(fake, templates):
+def test_a_variant_is_the_users_own_words_so_its_answer_alone_is_judged(fake, templates):
     model = fake(
-        ias={"what is 3?": 3.0, "Tell me: what is 3?": 2.0, "Say what.": 1.0, "Say 3.": 0.5}, cross={"no": 9.0}
+        ias={"what is 3?": 3.0, "Tell me: what is 3?": 2.5, "Say what.": 2.0, "Say 3.": 0.5},
+        cross={"no": 9.0, "yes": 0.1},
     )
-    model.answers["Say 3."] = "no"
+    model.answers |= {"Say what.": "yes", "Say 3.": "no"}
     settings = judged(variants=("Say what.", "Say 3."))
     (outcome,) = run(model, templates, ["what is 3?"], settings)
-    assert outcome.chosen not in ("variant 1", "variant 2")
-    assert "variant 1 loses the number 3" in outcome.reason
+    assert outcome.chosen == "variant 1"  # though it loses the number
     assert "variant 2 is answered by what hardly answers yours (9.0 nats)" in outcome.reason
 
 
@@ -80,6 +82,18 @@ def test_sampled_rewritings_are_the_same_in_a_batch_and_alone(templates):
         assert optimize(Drawing(), [row], [text], templates=templates, settings=settings) == [together[row]]
 
 
+def test_rewritings_can_be_sampled_with_the_picture_before_the_model(templates):
+    model, settings = Drawing(), replace(IAS, num_rewritings=3, rewrite_seeing=True)
+    run(model, templates, TEXTS, settings)
+    greedy, sampled = model.called("rewrite")
+    assert greedy.images == ()
+    assert sampled.images == (0, 0, 1, 1, 2, 2)  # equal instructions are rewritten for each picture
+    assert [row.draw for row in sampled.rows] == [0, 1, 0, 1, 0, 1]
+    assert sampled.prompts[::2] == tuple(map(templates.rewrite_seeing_prompt, TEXTS))
+    with pytest.raises(UsageError, match="num_rewritings of 2 or more"):
+        replace(IAS, rewrite_seeing=True)
+
+
 def test_blank_and_failed_samples_are_left_out(templates):
     class Silent(Drawing):
         def write(self, rows, settings):
@@ -92,7 +106,7 @@ def test_blank_and_failed_samples_are_left_out(templates):
     assert [variant.text for variant in outcome.variants] == ["Really?"]
 
 
-def test_words_to_keep_are_asked_of_every_candidate(fake, templates, monkeypatch):
+def test_words_to_keep_are_asked_of_what_the_model_wrote(fake, templates, monkeypatch):
     def changes(initial, candidate, keep=()):
         return [f"loses {word}" for word in keep if word in initial and word not in candidate]
 
@@ -102,7 +116,8 @@ def test_words_to_keep_are_asked_of_every_candidate(fake, templates, monkeypatch
     )
     settings = replace(IAS, keep=("left", "absent"), variants=("other",))
     (outcome,) = run(model, templates, ["left shape?"], settings)
-    assert outcome.rewritten.faults == outcome.variants[0].faults == ("loses left",)
+    assert (outcome.rewritten.faults, outcome.optimized.faults) == (("loses left",), ())
+    assert outcome.variants[0].faults == ()
     assert outcome.optimized.faults == ()
     assert outcome.chosen == "optimized"
 

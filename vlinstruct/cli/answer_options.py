@@ -80,7 +80,7 @@ class OptimizationOptions(ThresholdOptions):
     HEADING: ClassVar = OPTIMIZATION
     IDLE: ClassVar = (
         Idle(
-            names=("keep", "try_", "rewritings", "least_certainty", "max_cross_nll"),
+            names=("keep", "try_", "rewritings", "rewrite_seeing", "least_certainty", "max_cross_nll"),
             why="with --select paper, which always takes the optimized instruction",
             holds=lambda it: it.select == "paper",
         ),
@@ -89,6 +89,7 @@ class OptimizationOptions(ThresholdOptions):
             why="with --select agree or ias: safe and cross ask it",
             holds=lambda it: it.select in ("agree", "ias"),
         ),
+        Idle(names=("rewrite_seeing",), why="without --rewritings above 1", holds=lambda it: it.rewritings == 1),
         Idle(
             names=("sure_above",),
             why="where every instruction is optimized: it belongs to --when unsure",
@@ -123,6 +124,9 @@ class OptimizationOptions(ThresholdOptions):
     rewritings: Annotated[
         int, typer.Option(min=1, max=64, help="How often to rewrite: once greedily, the others sampled.")
     ] = 1
+    rewrite_seeing: Annotated[
+        bool, typer.Option("--rewrite-seeing", help="Sample the rewritings with the picture before the model.")
+    ] = False
     templates: Annotated[Path | None, typer.Option(help="A YAML file with your own templates.")] = None
 
     def settings(self) -> OptimizationSettings:
@@ -140,6 +144,8 @@ class OptimizationOptions(ThresholdOptions):
                 check_instruction(text, what="--try") for typed in self.try_ or () for text in typed_texts(typed)
             ),
             num_rewritings=self.rewritings,
+            # Refused in words of the command line: see IDLE.
+            rewrite_seeing=self.rewrite_seeing and self.rewritings > 1,
             least_certainty=self.least_certainty,
             max_cross_nll=self.max_cross_nll,
             sure_above=self.sure_above,
