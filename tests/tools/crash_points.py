@@ -25,6 +25,7 @@ import io
 import json
 import os
 import secrets
+import select
 import shutil
 import signal
 import sys
@@ -211,40 +212,63 @@ class Ended:
         lines: what it said on stderr but for progress and notices.
         notices: its notices.
         operations: what it did to the folder.
+        stdout: what it printed.
     """
 
     is_killed: bool = False
     exit_code: int = 0
+    stdout: str = ""
     lines: Sequence[str] = ()
     notices: Sequence[str] = ()
     operations: Sequence[str] = ()
 
 
-def in_child(command: Sequence[object], folder: Path, fault: Fault | None = None) -> Ended:
-    """Runs a command in a fork of this process, with a fault in a folder."""
+def in_child(
+    command: Sequence[object],
+    folder: Path,
+    fault: Fault | None = None,
+    *,
+    kill_after_s: float | None = None,
+    pressure: Callable[[], object] = lambda: None,
+) -> Ended:
+    """Runs a command in a fork of this process.
+
+    Args:
+        command: what is typed after `vlinstruct`.
+        folder: whose operations are counted, and where the fault happens.
+        fault: what happens there.
+        kill_after_s: when it gets a SIGKILL, if it has not ended before.
+        pressure: is called in the child first; it takes something away.
+    """
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
         os.close(reading)
-        _run_and_leave(command, Disk(folder, fault), writing)
+        _run_and_leave(command, Disk(folder, fault), writing, pressure)
     os.close(writing)
     with open(reading, "rb") as stream:
+        if kill_after_s is not None and not select.select([stream], [], [], kill_after_s)[0]:
+            os.kill(pid, signal.SIGKILL)
         told = stream.read()
     _, status = os.waitpid(pid, 0)
-    if os.WIFSIGNALED(status):
-        assert os.WTERMSIG(status) == signal.SIGKILL, status
+    if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:
         return Ended(is_killed=True)
-    assert told, "the child left without a word"
+    if not told:  # a library ended the process
+        return Ended(exit_code=os.waitstatus_to_exitcode(status), lines=["it left without a word"])
     return Ended(**json.loads(told))
 
 
-def _run_and_leave(command: Sequence[object], disk: Disk, writing: int) -> NoReturn:
+def _run_and_leave(
+    command: Sequence[object], disk: Disk, writing: int, pressure: Callable[[], object]
+) -> NoReturn:
     try:
         disk.install()
+        pressure()
         ended = vli(*command)
         lines = [line for line in ended.lines if not line.startswith(("progress: ", "notice: "))]
         notices = [line for line in ended.lines if line.startswith("notice: ")]
         told = {"exit_code": ended.exit_code, "lines": lines, "notices": notices, "operations": disk.done}
+        told |= {"stdout": ended.stdout.decode()}
         with disk.open(writing, "wb") as stream:
             stream.write(json.dumps(told).encode())
     finally:

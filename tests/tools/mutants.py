@@ -5,6 +5,7 @@ Every function takes a generator of its own, so that a mutant is the same whoeve
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import random
@@ -150,7 +151,7 @@ def _change(rng: random.Random, node: object) -> None:
             case 4 if rng.random() < 0.2:
                 node[key] = _Deep(rng.choice((50, 900, _MAX_DEPTH)))
             case _:
-                node[key] = rng.choice(_EXTREMES)
+                node[key] = copy.deepcopy(rng.choice(_EXTREMES))  # the next change may be inside of it
         return
 
 

@@ -199,7 +199,7 @@ def _why_not(subject: Subject, folder: Path, expected: type[BaseException]) -> s
         return None
     except BaseException as error:
         frames = traceback.extract_tb(error.__traceback__)
-        ours = [frame for frame in frames if "/vlinstruct/vlinstruct/" in frame.filename or "/vlinstruct/" in frame.filename]
+        ours = [frame for frame in frames if "/vlinstruct/" in frame.filename]
         place = (ours or frames)[-1]
         return f"{type(error).__name__} at {Path(place.filename).name}:{place.lineno}: {str(error)[:160]!r}"
     return None
