@@ -290,7 +290,7 @@ def main() -> int:
         for kind in asked.kinds or names:
             until_s = time.monotonic() + asked.seconds
             if kind == "resources":
-                is_good &= survive_resources.main(Path(scratch))
+                is_good &= survive_resources.main(Path(scratch), asked.only)
                 continue
             if kind == "kills":
                 is_good &= survive_kills.main(Path(scratch), asked.kills, asked.seed, until_s)

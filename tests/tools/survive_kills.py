@@ -72,9 +72,10 @@ def killed_until_done(command: Command, rng: random.Random, most: int, tally: Co
 def _killed(command: Command, rng: random.Random) -> Ended:
     expected = command.undisturbed
     kind = rng.choice(["time", "time", "kill", "half"])
-    if kind == "time" or not expected.ended.operations:
+    fault = expected.fault(kind, rng.random())
+    if kind == "time" or fault is None:
         return in_child(command.line, command.folder, kill_after_s=rng.uniform(0.0, expected.seconds))
-    return in_child(command.line, command.folder, expected.fault(kind, rng.random()))
+    return in_child(command.line, command.folder, fault)
 
 
 def _torn(folder: Path) -> list[Path]:
