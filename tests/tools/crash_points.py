@@ -258,9 +258,7 @@ def in_child(
     return Ended(**json.loads(told))
 
 
-def _run_and_leave(
-    command: Sequence[object], disk: Disk, writing: int, pressure: Callable[[], object]
-) -> NoReturn:
+def _run_and_leave(command: Sequence[object], disk: Disk, writing: int, pressure: Callable[[], object]) -> NoReturn:
     try:
         disk.install()
         pressure()

@@ -16,7 +16,16 @@ from collections.abc import Callable
 
 Mutator = Callable[[random.Random, bytes], bytes]
 
-_LENGTHS = (b"\xff" * 4, b"\0" * 4, b"\x7f\xff\xff\xff", b"\x80\0\0\0", b"\xff\xff\xff\x7f", b"\xff" * 8, b"\0\1", b"\1\0")
+_LENGTHS = (
+    b"\xff" * 4,
+    b"\0" * 4,
+    b"\x7f\xff\xff\xff",
+    b"\x80\0\0\0",
+    b"\xff\xff\xff\x7f",
+    b"\xff" * 8,
+    b"\0\1",
+    b"\1\0",
+)
 _EXTREMES: tuple[object, ...] = (
     *(None, True, False, 0, -1, 1, 2, 7, 1.5, -0.0, 1e-30, 1e308, 2**31, 2**53, 2**63, 2**70, 10**9),
     *(float("nan"), float("inf"), -float("inf"), "", "x", "0", "nan", "a\0b", "\ud800", "../../etc/passwd", "\x1b[2J"),
@@ -140,14 +149,18 @@ def _change(rng: random.Random, node: object) -> None:
             case 0 if isinstance(node, dict):
                 del node[key]
             case 1 if isinstance(node, dict):
-                node[f"{key}x" if rng.random() < 0.5 else rng.choice(("", "\0", "auto_map", "trust_remote_code"))] = child
+                node[f"{key}x" if rng.random() < 0.5 else rng.choice(("", "\0", "auto_map", "trust_remote_code"))] = (
+                    child
+                )
             case 0 | 1:
                 node.append(child)
             case 2 if isinstance(child, int) and not isinstance(child, bool):
                 factors = (child + 1, child - 1, child * 2, -child, child * 10**6, float(child), str(child))
                 node[key] = rng.choice(factors)
             case 3 if isinstance(child, str):
-                node[key] = rng.choice((child + "x", child[1:], child.upper(), child * 50, child + "\0", "\u202e" + child))
+                node[key] = rng.choice(
+                    (child + "x", child[1:], child.upper(), child * 50, child + "\0", "\u202e" + child)
+                )
             case 4 if rng.random() < 0.2:
                 node[key] = _Deep(rng.choice((50, 900, _MAX_DEPTH)))
             case _:

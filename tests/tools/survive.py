@@ -45,7 +45,7 @@ from vlinstruct.errors import ImageError, VlinstructError
 from . import survive_kills, survive_resources
 from .survivors import KINDS, Subject
 
-FULL = {"pictures": 100_000, "folders": 40_000, "data": 70_000, "adapters": 20_000, "checkpoints": 20_000}
+FULL = {"pictures": 100_000, "folders": 13_000, "data": 105_000, "adapters": 10_000, "checkpoints": 22_000}
 NUM_PROCESSES = 2
 CHUNK = 500
 MAX_CPU_S, MAX_WAIT_S = 5.0, 60.0
@@ -264,7 +264,9 @@ def mutants_of(kind: str, trial: Trial, mutants: int, *, until_s: float, only: s
     if only is not None:
         name, _, number = only.rpartition(":")
         (subject,) = (one for one in subjects if one.name == name)
-        return try_all(trial, deque([Chunk(kind=kind, subject=subject, numbers=range(int(number), int(number) + 1))]), until_s)
+        return try_all(
+            trial, deque([Chunk(kind=kind, subject=subject, numbers=range(int(number), int(number) + 1))]), until_s
+        )
     return try_all(trial, deque(chunks(kind, subjects, mutants)), until_s)
 
 
@@ -302,7 +304,9 @@ def main() -> int:
             memory = f"{tally.peak_mb:.0f} MB | {tally.grown_mb:+.0f} MB"
             rows.append(f"| {kind} | {figures} | {memory} | {time.monotonic() - begun_s:.0f} s |")
     if rows:
-        print("\n| kind | tried | held | slowest | peak memory | grown in a child | in |\n|---|---|---|---|---|---|---|")
+        print(
+            "\n| kind | tried | held | slowest | peak memory | grown in a child | in |\n|---|---|---|---|---|---|---|"
+        )
         print("\n".join(rows))
     return int(not is_good)
 

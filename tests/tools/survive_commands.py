@@ -78,7 +78,9 @@ class Command:
             return [f"it ended with {ended.exit_code}: {' / '.join(ended.lines)}"]
         expected, found = self.undisturbed.content, self.content()
         if in_any_order:  # items that failed are tried again, and stand last then
-            expected, found = ({n: b"".join(sorted(c.splitlines(True))) for n, c in x.items()} for x in (expected, found))
+            expected, found = (
+                {n: b"".join(sorted(c.splitlines(True))) for n, c in x.items()} for x in (expected, found)
+            )
         differing = [f"{name} differs" for name in sorted({*expected, *found}) if expected.get(name) != found.get(name)]
         if not self.undisturbed.records and ended.stdout != self.undisturbed.ended.stdout:
             differing.append("what it printed differs")
@@ -138,4 +140,3 @@ def commands(root: Path) -> list[Command]:
         "convert": ["convert", *made.arguments, "-o", output / "out", "--force"],
     }
     return [Command(name=name, line=line, folder=output) for name, line in lines.items()]
-

@@ -79,7 +79,9 @@ def pictures(root: Path) -> Iterator[Subject]:
     """Pictures of the six formats, in several codings each."""
     small, second = make_picture(24, 18), make_picture(24, 18, 1)
     seeds: Mapping[str, bytes] = {
-        "baseline.jpg": encode_picture(small, "JPEG", exif=b"Exif\0\0II*\0\x08\0\0\0\1\0\x12\1\3\0\1\0\0\0\6\0\0\0\0\0\0\0"),
+        "baseline.jpg": encode_picture(
+            small, "JPEG", exif=b"Exif\0\0II*\0\x08\0\0\0\1\0\x12\1\3\0\1\0\0\0\6\0\0\0\0\0\0\0"
+        ),
         "progressive.jpg": encode_picture(small, "JPEG", progressive=True),
         "plain.png": encode_picture(small, "PNG"),
         "palette.png": encode_picture(small.quantize(16), "PNG", transparency=b"\0\x33"),
@@ -173,12 +175,16 @@ CONVERSATIONS = [
     {"image": "1.png", "question": "q", "answers": ["a", "b"]},
     {"image": "2.png", "caption": "a red square"},
 ]
-RECORDS = [{"schema": "vlinstruct.ask/1", "id": f"p{n}", "status": "ok", "answer": "x" * n, "key": f"k{n}"} for n in range(4)]
+RECORDS = [
+    {"schema": "vlinstruct.ask/1", "id": f"p{n}", "status": "ok", "answer": "x" * n, "key": f"k{n}"} for n in range(4)
+]
 
 
 def data(root: Path) -> Iterator[Subject]:
     """Data, settings, templates, tables and records."""
-    rows = _csv([["image", "instruction", "answer"], ["0.png", 'what, is "it"?', "a"], ["1.png", "two\nlines", "\u00e9"]])
+    rows = _csv(
+        [["image", "instruction", "answer"], ["0.png", 'what, is "it"?', "a"], ["1.png", "two\nlines", "\u00e9"]]
+    )
     settings = b"learning_rate: 1e-4\nmax_steps: 10\nlora: true\nlora_r: 4\nanswers: last\n"
     failed = {"schema": "vlinstruct.ask/1", "id": "p5", "status": "error", "code": "c", "message": "m"}
     log = [{"step": step, "loss": 1 / step, "learning_rate": 1e-3} for step in range(1, 5)]
