@@ -1,16 +1,18 @@
 """Damages what we read, kills what we run and takes away what we need; counts how often we survive it.
 
-PYTHONPATH=tests python -m tools.survive [pictures|folders|data|adapters|checkpoints|kills|resources ...]
-    [--mutants N] [--kills N] [--seed S] [--seconds MAX] [--failing FOLDER] [--only SUBJECT:K]
+PYTHONPATH=tests python -m tools.survive [pictures|folders|data|adapters|checkpoints|kills|points|resources ...]
+    [--mutants N] [--kills N] [--every N] [--seed S] [--seconds MAX] [--failing FOLDER] [--only SUBJECT:K|RESOURCE]
 
 pictures, folders, data, adapters, checkpoints
     A damaged file is read in a fork of this process. It holds if that succeeds or ends in one of our errors (of a
     picture: `ImageError`), within 5 s of the processor and 60 s of waiting, in less than 300 MB more than before,
     without a word on stderr. N mutants of each kind are spread evenly over its subjects (`survivors`).
 kills
-    See `survive_kills`.
+    SIGKILL at random instants and operations of six commands, which then go on (`survive_kills`).
+points
+    Every file operation of a training's saving is the last one, or fails (`crash_points`).
 resources
-    See `survive_resources`.
+    The six commands without room, memory, files, a clock, a terminal, HOME or permission (`survive_resources`).
 
 What does not hold is written to the folder of `--failing`, with the command that replays it. What came out is in
 README.md.
@@ -42,7 +44,7 @@ import torch
 
 from vlinstruct.errors import ImageError, VlinstructError
 
-from . import survive_kills, survive_resources
+from . import crash_points, survive_kills, survive_resources
 from .survivors import KINDS, Subject
 
 FULL = {"pictures": 100_000, "folders": 13_000, "data": 105_000, "adapters": 10_000, "checkpoints": 22_000}
@@ -173,7 +175,7 @@ def _try(trial: Trial, chunk: Chunk, shared: Shared) -> None:
         begun_s, peak = time.process_time(), _peak_bytes()
         signal.setitimer(signal.ITIMER_PROF, MAX_CPU_S)
         signal.setitimer(signal.ITIMER_REAL, MAX_WAIT_S)
-        why = _why_not(chunk.subject, folder, expected)
+        why = why_not(chunk.subject, folder, expected)
         signal.setitimer(signal.ITIMER_PROF, 0)
         signal.setitimer(signal.ITIMER_REAL, 0)
         slowest_s = max(slowest_s, time.process_time() - begun_s)
@@ -191,7 +193,7 @@ def _try(trial: Trial, chunk: Chunk, shared: Shared) -> None:
     shutil.rmtree(folder.parent)
 
 
-def _why_not(subject: Subject, folder: Path, expected: type[BaseException]) -> str | None:
+def why_not(subject: Subject, folder: Path, expected: type[BaseException]) -> str | None:
     """Reads the folder; returns what went wrong."""
     try:
         subject.read(folder)
@@ -273,14 +275,15 @@ def mutants_of(kind: str, trial: Trial, mutants: int, *, until_s: float, only: s
 def main() -> int:
     """Tries what is asked for; returns 1 if anything does not hold."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    names = [*KINDS, "kills", "resources"]
+    names = [*KINDS, "kills", "points", "resources"]
     parser.add_argument("kinds", nargs="*", metavar="|".join(names), default=[])
     parser.add_argument("--mutants", type=int, help="of each kind; all 250,000 in the shares of FULL if left out")
     parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--every", type=int, default=1, help="of points: try every so manieth only")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=float("inf"), help="of each kind")
     parser.add_argument("--failing", type=Path, default=Path("failing"))
-    parser.add_argument("--only", metavar="SUBJECT:K", help="one mutant")
+    parser.add_argument("--only", metavar="SUBJECT:K", help="one mutant, or one of the resources")
     asked = parser.parse_args()
     if unknown := set(asked.kinds) - set(names):
         parser.error(f"no such kind: {', '.join(sorted(unknown))}")
@@ -293,6 +296,9 @@ def main() -> int:
             until_s = time.monotonic() + asked.seconds
             if kind == "resources":
                 is_good &= survive_resources.main(Path(scratch), asked.only)
+                continue
+            if kind == "points":
+                is_good &= crash_points.main(Path(scratch), asked.every)
                 continue
             if kind == "kills":
                 is_good &= survive_kills.main(Path(scratch), asked.kills, asked.seed, until_s)

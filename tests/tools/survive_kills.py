@@ -39,9 +39,8 @@ def main(scratch: Path, kills: int, seed: int, until_s: float) -> bool:
             print(f"  {command.name}: {problem} ({count} times)", flush=True)
         figures = f"{tally['kills']} | {tally['runs']} | {tally['partly']} | {tally['half a line']} | {len(problems)}"
         rows.append(f"| {command.name} | {figures} | {time.monotonic() - begun_s:.0f} s |")
-    print(
-        "\n| killed | kills | runs | with a part done | with half a line | problems | in |\n|---|---|---|---|---|---|---|"
-    )
+    print("\n| killed | kills | runs | with a part done | with half a line | problems | in |")
+    print("|---|---|---|---|---|---|---|")
     print("\n".join(rows), flush=True)
     return is_good
 
