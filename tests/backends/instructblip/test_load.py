@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+import vlinstruct as vli
 from vlinstruct.backends.instructblip.backend import InstructBlipBackend
 from vlinstruct.backends.instructblip.configuration import InstructBlipConfig
 from vlinstruct.backends.instructblip.load import empty_model, load_model
@@ -210,6 +211,13 @@ def test_remote_code_in_a_configuration_is_never_run(folder: Path) -> None:
     with pytest.raises(CheckpointError, match=r"asks for code of its own \(auto_map\), which is never run"):
         load(folder)
     assert not (folder / "canary").exists()
+
+
+def test_a_folder_may_be_a_path_and_is_refused_like_its_text(folder: Path) -> None:
+    assert vli.load(folder, device="cpu").backend.identity.name == str(folder)
+    (folder / "generation_config.json").write_text('{"trust_remote_code": true}')
+    with pytest.raises(CheckpointError, match="asks for code of its own"):
+        vli.load(folder, device="cpu")
 
 
 def test_the_beginning_token_of_the_tokenizer_wins(tiny_folders: dict[str, Path], tmp_path: Path) -> None:
