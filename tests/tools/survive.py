@@ -49,7 +49,7 @@ from .survivors import KINDS, Subject
 
 FULL = {"pictures": 100_000, "folders": 13_000, "data": 105_000, "adapters": 10_000, "checkpoints": 22_000}
 NUM_PROCESSES = 2
-CHUNK = 500
+CHUNK = 200
 MAX_CPU_S, MAX_WAIT_S = 5.0, 60.0
 MAX_MORE_BYTES = 300 * 2**20
 ADDRESS_SPACE_BYTES = 4 * 2**30  # more than is here, so that a mutant that asks for terabytes hurts nobody
@@ -288,7 +288,6 @@ def main() -> int:
     if unknown := set(asked.kinds) - set(names):
         parser.error(f"no such kind: {', '.join(sorted(unknown))}")
     torch.set_num_threads(1)
-    rows = []
     is_good = True
     with tempfile.TemporaryDirectory() as scratch:
         trial = Trial(seed=asked.seed, failing=asked.failing, scratch=Path(scratch))
@@ -308,12 +307,9 @@ def main() -> int:
             is_good &= tally.held == tally.tried
             figures = f"{tally.tried:,} | {tally.held:,} | {tally.slowest_s:.2f} s"
             memory = f"{tally.peak_mb:.0f} MB | {tally.grown_mb:+.0f} MB"
-            rows.append(f"| {kind} | {figures} | {memory} | {time.monotonic() - begun_s:.0f} s |")
-    if rows:
-        print(
-            "\n| kind | tried | held | slowest | peak memory | grown in a child | in |\n|---|---|---|---|---|---|---|"
-        )
-        print("\n".join(rows))
+            print("\n| kind | tried | held | slowest | peak memory | grown in a child | in |")
+            print("|---|---|---|---|---|---|---|")
+            print(f"| {kind} | {figures} | {memory} | {time.monotonic() - begun_s:.0f} s |", flush=True)
     return int(not is_good)
 
 
