@@ -26,7 +26,9 @@ def main(scratch: Path, kills: int, seed: int, until_s: float) -> bool:
     root = scratch / "kills"
     root.mkdir()
     tried = commands(root)
-    rows, is_good = [], True
+    is_good = True
+    print("\n| killed | kills | runs | with a part done | with half a line | problems | in |")
+    print("|---|---|---|---|---|---|---|")
     for number, command in enumerate(tried):
         share = kills * (number + 1) // len(tried) - kills * number // len(tried)
         begun_s = time.monotonic()
@@ -38,10 +40,7 @@ def main(scratch: Path, kills: int, seed: int, until_s: float) -> bool:
         for problem, count in Counter(problems).items():
             print(f"  {command.name}: {problem} ({count} times)", flush=True)
         figures = f"{tally['kills']} | {tally['runs']} | {tally['partly']} | {tally['half a line']} | {len(problems)}"
-        rows.append(f"| {command.name} | {figures} | {time.monotonic() - begun_s:.0f} s |")
-    print("\n| killed | kills | runs | with a part done | with half a line | problems | in |")
-    print("|---|---|---|---|---|---|---|")
-    print("\n".join(rows), flush=True)
+        print(f"| {command.name} | {figures} | {time.monotonic() - begun_s:.0f} s |", flush=True)
     return is_good
 
 
