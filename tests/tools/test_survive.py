@@ -48,15 +48,7 @@ def test_an_error_that_is_not_ours_is_found(tmp_path: Path) -> None:
 @pytest.mark.parametrize("asked", ["pictures folders data adapters checkpoints --mutants 130", "kills --kills 6"])
 def test_a_share_of_mutants_and_kills_holds(asked: str, tmp_path: Path) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path])}
-    command = [
-        sys.executable,
-        "-m",
-        "tools.survive",
-        *asked.split(),
-        "--seed",
-        "1",
-        "--failing",
-        str(tmp_path / "failing"),
-    ]
+    failing = str(tmp_path / "failing")
+    command = [sys.executable, "-m", "tools.survive", *asked.split(), "--seed", "1", "--failing", failing]
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
