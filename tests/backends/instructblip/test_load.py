@@ -228,6 +228,16 @@ def test_the_beginning_token_of_the_tokenizer_wins(tiny_folders: dict[str, Path]
     assert load(folder).tokenizer.prompt_prefix == (2,)
 
 
+@pytest.mark.parametrize("token", ["\ud800", {"content": "a\udfff"}])
+def test_a_token_of_half_a_character_is_none_of_the_tokenizers(
+    token: object, tiny_folders: dict[str, Path], tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(tiny_folders["llama"], tmp_path / "model"))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": token, "bos_token": token}))
+    ours, plain = load(folder).tokenizer, load(tiny_folders["llama"]).tokenizer
+    assert (ours.eos_id, ours.prompt_prefix) == (plain.eos_id, plain.prompt_prefix)
+
+
 @pytest.mark.parametrize(
     ("name", "billions", "projection"),
     [

@@ -234,7 +234,9 @@ def is_bpe(tokenizer: Tokenizer) -> bool:
 def _spelling(settings: Mapping[str, Any], name: str) -> str | None:
     token = settings.get(name)
     content = token.get("content") if isinstance(token, Mapping) else token
-    return content if isinstance(content, str) else None
+    # Half a character, a lone surrogate, is in no vocabulary, and tokenizers takes none.
+    is_whole = isinstance(content, str) and not any("\ud800" <= character <= "\udfff" for character in content)
+    return content if is_whole else None
 
 
 def load_tokenizer(folder: Path, text_config: TextConfig) -> TextTokenizer:
