@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import tiny_models
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -226,6 +227,12 @@ def test_the_beginning_token_of_the_tokenizer_wins(tiny_folders: dict[str, Path]
     assert load(folder).tokenizer.prompt_prefix == (1,)
     (folder / "tokenizer_config.json").write_text(json.dumps({"bos_token": {"content": "</s>"}}))
     assert load(folder).tokenizer.prompt_prefix == (2,)
+
+
+def test_texts_never_end_at_an_id_that_the_vocabulary_lacks(folder: Path) -> None:
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [1, 5, -1, 10**6, 2**70]}))
+    assert set(load(folder).tokenizer.stop_ids) == {1, 5}
+    assert isinstance(vli.load(folder, device="cpu").ask(Image.new("RGB", (9, 9)), "what?").text, str)
 
 
 @pytest.mark.parametrize("token", ["\ud800", {"content": "a\udfff"}])

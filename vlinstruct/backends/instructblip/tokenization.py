@@ -266,7 +266,8 @@ def load_tokenizer(folder: Path, text_config: TextConfig) -> TextTokenizer:
         eos_id=eos_id,
         prompt_prefix=prefix,
         prompt_suffix=suffix,
-        more_stop_ids=tuple(token for token in dict.fromkeys(more_ids) if token != eos_id),
+        # An id that the vocabulary lacks is never written, and may be too large for a tensor.
+        more_stop_ids=tuple(id for id in dict.fromkeys(more_ids) if id != eos_id and 0 <= id < text_config.vocab_size),
         cleans_up_spaces=settings.get("clean_up_tokenization_spaces") is True and not is_bpe(tokenizer),
     )
 
