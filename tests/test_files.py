@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from vlinstruct.errors import ResourceError
-from vlinstruct.files import written_atomically
+from vlinstruct.files import held, remove_abandoned, written_atomically
 
 
 def test_the_new_content_replaces_the_old(tmp_path: Path) -> None:
@@ -64,3 +64,27 @@ def test_the_mode_follows_the_umask(tmp_path: Path, umask: int, mode: int) -> No
     finally:
         os.umask(before)
     assert (tmp_path / "a.bin").stat().st_mode & 0o777 == mode
+
+
+def test_what_a_killed_run_left_is_removed_and_what_is_written_now_is_not(tmp_path: Path) -> None:
+    target = tmp_path / "a.bin"
+    (tmp_path / ".tmp-abcd1234a.bin").write_bytes(b"half")
+    others = [tmp_path / ".tmp-abcd1234b.bin", tmp_path / ".tmp-notes-a.bin", tmp_path / "tmp-abcd1234a.bin"]
+    for other in others:
+        other.write_bytes(b"somebody else's")
+    with written_atomically(target) as first:
+        with written_atomically(target) as second:
+            second.write_bytes(b"second")
+        first.write_bytes(b"first")
+    assert target.read_bytes() == b"first"
+    assert sorted(tmp_path.iterdir()) == sorted([target, *others])
+
+
+def test_a_temporary_file_that_another_run_took_for_abandoned_is_made_again(tmp_path: Path) -> None:
+    made = iter([tmp_path / "gone", tmp_path / "there"])
+    (tmp_path / "there").touch()
+    with held(lambda: next(made)) as path:
+        assert path == tmp_path / "there"
+        assert remove_abandoned([path]) == [path]
+    assert remove_abandoned([path, tmp_path / "gone"]) == []
+    assert not path.exists()

@@ -8,13 +8,15 @@ hence a temporary neighbour, fsync, rename, fsync of the folder.
 from __future__ import annotations
 
 import errno
+import glob
 import hashlib
 import json
 import os
+import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from io import BufferedReader
 from pathlib import Path
@@ -53,6 +55,7 @@ _REASONS = {
 }
 _UNREADABLE = ("unreadable", "the system cannot read it", "Check the disk and the path")
 _BAD_PATH = ("bad_path", "the path holds a character no path can hold", "Check the path")
+_RANDOM = "[a-z0-9_]" * 8  # what tempfile puts between a prefix and a suffix
 _MAX_JSON_BYTES = 50_000_000  # a real tokenizer.json has 2-17 MB
 
 
@@ -154,26 +157,97 @@ def written_atomically(target: Path) -> Iterator[Path]:
         target: the file to write; its folder exists.
 
     Yields:
-        The path to write to. If the block raises, it is removed and `target` is as it was.
+        The path to write to. If the block raises, it is removed and `target` is as it was. What runs left beside
+        `target` that were killed here is removed before.
 
     Raises:
         ResourceError: the disk is full or not writable.
     """
     try:
-        descriptor, name = tempfile.mkstemp(prefix=".tmp-", suffix=target.name, dir=target.parent)
-        os.close(descriptor)
-        temporary = Path(name)
-        try:
-            yield temporary
-            temporary.chmod(mode_under_umask())
-            sync(temporary)
-            temporary.replace(target)
-            sync(target.parent)
-        finally:
-            temporary.unlink(missing_ok=True)
+        remove_abandoned(target.parent.glob(f".tmp-{_RANDOM}{glob.escape(target.name)}"))
+        with held(lambda: _empty_file(target)) as temporary:
+            try:
+                yield temporary  # safetensors puts a file into its place that nobody holds; who writes those has a lock
+                temporary.chmod(mode_under_umask())
+                sync(temporary)
+                temporary.replace(target)
+                sync(target.parent)
+            finally:
+                temporary.unlink(missing_ok=True)
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise ResourceError(f"cannot write {target}: {reason}", advice="The file is as it was before.") from error
+
+
+def _empty_file(target: Path) -> Path:
+    descriptor, name = tempfile.mkstemp(prefix=".tmp-", suffix=target.name, dir=target.parent)
+    os.close(descriptor)
+    return Path(name)
+
+
+@contextmanager
+def held(make: Callable[[], Path]) -> Iterator[Path]:
+    """Locks a temporary file or folder while it is written: one that nobody holds is of a run that was killed.
+
+    Args:
+        make: makes it; is called again where `remove_abandoned` of another run was there before the lock.
+    """
+    while True:
+        path = make()
+        with suppress(FileNotFoundError):
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                _try_to_hold(descriptor, may_wait=True)
+                os.stat(path)
+            except FileNotFoundError:
+                os.close(descriptor)
+                raise
+            break
+    try:
+        yield path
+    finally:
+        os.close(descriptor)
+
+
+def remove_abandoned(temporary: Iterable[Path]) -> list[Path]:
+    """Removes temporary files and folders that no process holds.
+
+    Args:
+        temporary: such as `held` was called with.
+
+    Returns:
+        Those that stay: somebody holds them, or it cannot be told, or they cannot be removed.
+    """
+    staying = []
+    for path in temporary:
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+        except OSError:  # somebody else removed it, or may read it alone
+            staying += [path] if os.path.lexists(path) else []
+            continue
+        try:
+            if not _try_to_hold(descriptor, may_wait=False):
+                staying.append(path)
+            elif path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+        except OSError:
+            staying.append(path)
+        finally:
+            os.close(descriptor)
+    return staying
+
+
+def _try_to_hold(descriptor: int, *, may_wait: bool) -> bool:
+    """Locks an open file or folder until it is closed; says whether it is locked now."""
+    try:
+        import fcntl
+
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if may_wait else fcntl.LOCK_NB))
+    except (ImportError, OSError):  # Windows; a file system without locks, or somebody else's
+        return False
+    return True
 
 
 def sync(path: PathLike) -> None:

@@ -46,7 +46,7 @@ _MAX_REWRITINGS = 4096
 
 
 def load(
-    backbone: str | Identity | None = None,
+    backbone: str | PathLike[str] | Identity | None = None,
     *,
     adapter: str | PathLike[str] | None = None,
     device: str = "auto",

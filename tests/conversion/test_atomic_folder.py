@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from vlinstruct.conversion import atomic_folder
-from vlinstruct.conversion.atomic_folder import folder_written_atomically, leftovers, require_replaceable
+from vlinstruct.conversion.atomic_folder import folder_written_atomically, remove_leftovers, require_replaceable
 from vlinstruct.errors import InputError, ResourceError
 
 WRITER = """
@@ -127,13 +127,23 @@ def test_a_failed_run_leaves_the_old_folder_and_nothing_else(old: Path, error: B
     assert list(old.parent.iterdir()) == [old]
 
 
-def test_a_killed_run_leaves_the_old_folder_and_is_told_of(old: Path) -> None:
-    process = start(old, "new", "force")
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+def test_what_a_killed_run_left_is_removed_and_what_is_written_now_is_not(old: Path) -> None:
+    killed, living = start(old, "new", "force"), start(old, "newer", "force")
+    assert len(remove_leftovers(old)) == 2
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
     assert content(old) == {"old"}
-    (left,) = leftovers(old)
-    assert left.name.startswith(".tmp-out-")
+    (left,) = remove_leftovers(old)
+    assert [path for path in old.parent.iterdir() if path != old] == [left]
+    finish(living)
+    assert content(old) == {"newer"}
+    assert remove_leftovers(old) == []
+
+
+def test_an_old_folder_that_was_put_aside_is_told_and_never_removed(old: Path) -> None:
+    aside = old.rename(old.parent / ".old-out-12345678")
+    assert remove_leftovers(old) == [aside]
+    assert content(aside) == {"old"}
 
 
 @pytest.mark.parametrize("in_one_step", [True, False])

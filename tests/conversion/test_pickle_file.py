@@ -7,6 +7,7 @@ import io
 import pickle
 import tarfile
 import time
+import warnings
 import zipfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -237,6 +238,14 @@ def test_a_damaged_pickle_is_refused(good: Path) -> None:
     content[start + 2 : start + 40] = b"\xff" * 38
     good.write_bytes(content)
     assert "damaged checkpoint" in refusal(good)
+
+
+def test_what_torch_thinks_of_a_damaged_pickle_is_not_said(good: Path) -> None:
+    content = good.read_bytes()
+    good.write_bytes(content.replace(b"\x80\x02}", b"\x80\x58}"))
+    with warnings.catch_warnings(record=True, action="always") as said, suppress(CheckpointError):
+        load_pickle(good)
+    assert said == []
 
 
 def test_anything_but_a_dictionary_is_refused(path: Path) -> None:

@@ -13,7 +13,7 @@ from PIL import Image
 import vlinstruct as vli
 from vlinstruct.errors import InputError
 from vlinstruct.evaluation.benchmark import Item, Words
-from vlinstruct.evaluation.parts import ALONE, Processes
+from vlinstruct.evaluation.parts import ALONE, Processes, gather
 from vlinstruct.evaluation.runner import Contender, run
 from vlinstruct.model import Model
 from vlinstruct.settings import GenerationSettings
@@ -130,6 +130,15 @@ def test_what_killed_processes_left_is_gone_on_with_by_any_number(
         together(pipeline, tmp_path, then)
     lines = (tmp_path / "records.jsonl").read_bytes().splitlines()
     assert sorted(lines) == sorted(whole.splitlines())
+
+
+def test_half_a_line_of_times_is_dropped(tmp_path: Path) -> None:
+    times = tmp_path / "times.jsonl"
+    for whole in (b"", b'{"see": 1.0}\n'):
+        for half in (b"", b'{"see": 0'):
+            times.write_bytes(whole + half)
+            gather(tmp_path, {}, ALONE)
+            assert times.read_bytes() == whole
 
 
 def test_records_of_another_run_are_refused_by_all(pipeline: Model, tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def _mutant(content: bytes, dice: random.Random) -> bytes:
     return bytes(damaged)
 
 
-def _run_length_bmp() -> bytes:
+def run_length_bmp() -> bytes:
     """An 8-bit BMP of 16 x 2 pixels in the run-length coding that Pillow reads but does not write."""
     palette, data = bytes(range(256)) * 4, b"\x10\x05\0\0\0\x04abcd\x0c\x07\0\1"
     header = struct.pack("<IiiHHIIiiII", 40, 16, 2, 1, 8, 1, len(data), 0, 0, 0, 0)
@@ -56,7 +56,7 @@ def _seeds(picture, encode):
         "gif": encode(small, "GIF", save_all=True, append_images=[picture(24, 18, 1)]),
         "bmp": encode(small, "BMP"),
         "bmp-palette": encode(small.quantize(16), "BMP"),
-        "bmp-rle": _run_length_bmp(),
+        "bmp-rle": run_length_bmp(),
         "tiff": encode(small, "TIFF"),
         "tiff-lzw": encode(small, "TIFF", compression="tiff_lzw", save_all=True, append_images=[small]),
         "tiff-jpeg": encode(small, "TIFF", compression="jpeg"),

@@ -1,6 +1,6 @@
 """Every file operation of a training's saving fails once, or is the last thing that its process does.
 
-PYTHONPATH=tests python -m tools.crash_points [--backbone llama] [--every 10] [--faults kill half] [--windows 2]
+PYTHONPATH=tests python -m tools.survive points [--every 10]
 
 Each trial copies a folder, forks this warm process, runs `vlinstruct finetune --resume` in the child with one fault,
 and resumes in another child without: the result has to have the bits of a training that nothing happened to.
@@ -12,12 +12,11 @@ EROFS   from the n-th operation on, nothing may be changed
 EIO     the n-th operation is refused
 
 safetensors writes in Rust, where nothing can be counted: in its place stands what it does, with its own error (see
-`Disk.save_file`; `test_crash_points` holds its error against that of the real one). What came out is in KILLS.md.
+`Disk.save_file`; `test_crash_points` holds its error against that of the real one).
 """
 
 from __future__ import annotations
 
-import argparse
 import builtins
 import errno
 import importlib
@@ -25,10 +24,9 @@ import io
 import json
 import os
 import secrets
+import select
 import shutil
 import signal
-import sys
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -211,40 +209,61 @@ class Ended:
         lines: what it said on stderr but for progress and notices.
         notices: its notices.
         operations: what it did to the folder.
+        stdout: what it printed.
     """
 
     is_killed: bool = False
     exit_code: int = 0
+    stdout: str = ""
     lines: Sequence[str] = ()
     notices: Sequence[str] = ()
     operations: Sequence[str] = ()
 
 
-def in_child(command: Sequence[object], folder: Path, fault: Fault | None = None) -> Ended:
-    """Runs a command in a fork of this process, with a fault in a folder."""
+def in_child(
+    command: Sequence[object],
+    folder: Path,
+    fault: Fault | None = None,
+    *,
+    kill_after_s: float | None = None,
+    pressure: Callable[[], object] = lambda: None,
+) -> Ended:
+    """Runs a command in a fork of this process.
+
+    Args:
+        command: what is typed after `vlinstruct`.
+        folder: whose operations are counted, and where the fault happens.
+        fault: what happens there.
+        kill_after_s: when it gets a SIGKILL, if it has not ended before.
+        pressure: is called in the child first; it takes something away.
+    """
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
         os.close(reading)
-        _run_and_leave(command, Disk(folder, fault), writing)
+        _run_and_leave(command, Disk(folder, fault), writing, pressure)
     os.close(writing)
     with open(reading, "rb") as stream:
+        if kill_after_s is not None and not select.select([stream], [], [], kill_after_s)[0]:
+            os.kill(pid, signal.SIGKILL)
         told = stream.read()
     _, status = os.waitpid(pid, 0)
-    if os.WIFSIGNALED(status):
-        assert os.WTERMSIG(status) == signal.SIGKILL, status
+    if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:
         return Ended(is_killed=True)
-    assert told, "the child left without a word"
+    if not told:  # a library ended the process
+        return Ended(exit_code=os.waitstatus_to_exitcode(status), lines=["it left without a word"])
     return Ended(**json.loads(told))
 
 
-def _run_and_leave(command: Sequence[object], disk: Disk, writing: int) -> NoReturn:
+def _run_and_leave(command: Sequence[object], disk: Disk, writing: int, pressure: Callable[[], object]) -> NoReturn:
     try:
         disk.install()
+        pressure()
         ended = vli(*command)
         lines = [line for line in ended.lines if not line.startswith(("progress: ", "notice: "))]
         notices = [line for line in ended.lines if line.startswith("notice: ")]
         told = {"exit_code": ended.exit_code, "lines": lines, "notices": notices, "operations": disk.done}
+        told |= {"stdout": ended.stdout.decode()}
         with disk.open(writing, "wb") as stream:
             stream.write(json.dumps(told).encode())
     finally:
@@ -414,25 +433,13 @@ def try_window(trials: Trials, window: Window, faults: Sequence[Fault]) -> int:
     return wrong.total()
 
 
-def main() -> int:
-    """Tries everything; returns 1 if anything is not as it should be."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--backbone", choices=["t5", "llama"], default="t5")
-    parser.add_argument("--every", type=int, default=1, help="try every so manieth fault only")
-    parser.add_argument("--faults", nargs="+", choices=[*KILLS, *REFUSALS], default=[*KILLS, *REFUSALS])
-    parser.add_argument("--windows", nargs="+", type=int, choices=[1, 2, 3], default=[1, 2, 3])
-    asked = parser.parse_args()
-    torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as root:
-        backbone = Path(root) / asked.backbone
-        tiny_models.write_folder(asked.backbone, backbone)
-        trials = Trials(Path(root), backbone)
-        windows = [window for number, window in enumerate(trials.windows(), 1) if number in asked.windows]
-        print(f"{asked.backbone}: {len(trials.operations)} operations in all\n")
-        print("| operations of | fault | tried | the same bits |\n|---|---|---|---|", flush=True)
-        wrong = sum(try_window(trials, window, window.faults(asked.faults, asked.every)) for window in windows)
-    return int(wrong > 0)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def main(scratch: Path, every: int) -> bool:
+    """Tries every so manieth fault and prints a row for each kind; returns whether all is as it should be."""
+    root = scratch / "points"
+    root.mkdir()
+    backbone = root / "t5"
+    tiny_models.write_folder("t5", backbone)
+    trials = Trials(root, backbone)
+    print("\n| operations of | fault | tried | the same bits |\n|---|---|---|---|", flush=True)
+    kinds = [*KILLS, *REFUSALS]
+    return sum(try_window(trials, window, window.faults(kinds, every)) for window in trials.windows()) == 0

@@ -30,7 +30,7 @@ EVERY = 97  # a prime: about eight of some eight hundred, of every kind
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the trials are forks of one process")
 def test_killed_or_refused_at_a_file_operation_it_ends_with_the_same_bits() -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path])}
-    command = [sys.executable, "-m", "tools.crash_points", "--every", str(EVERY)]
+    command = [sys.executable, "-m", "tools.survive", "points", "--every", str(EVERY)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
     rows = [line.strip("| ").split(" | ") for line in done.stdout.splitlines() if line.startswith("| the ")]

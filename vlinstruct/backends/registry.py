@@ -154,7 +154,7 @@ def default_backbone() -> str:
     return os.environ.get("VLINSTRUCT_BACKBONE") or DEFAULT_BACKBONE
 
 
-def find(name: str | None = None, *, offline: bool = False) -> Identity:
+def find(name: str | os.PathLike[str] | None = None, *, offline: bool = False) -> Identity:
     """Finds a backbone, downloading it when it must be.
 
     Args:
@@ -170,7 +170,7 @@ def find(name: str | None = None, *, offline: bool = False) -> Identity:
         NetworkError: it is not cached and cannot be downloaded.
         ResourceError: the hub's cache cannot be written.
     """
-    name = default_backbone() if name is None else name
+    name = default_backbone() if name is None else os.fspath(name)
     return identity_of(find_folder(name, offline=offline), name=name)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import glob
 import os
 import shutil
 import sys
@@ -17,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from vlinstruct.errors import InputError, ResourceError
-from vlinstruct.files import mode_under_umask, sync
+from vlinstruct.files import held, mode_under_umask, remove_abandoned, sync
 
 _KNOWN_BY = ("config.json", "alignment_config.json")
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
@@ -42,10 +43,17 @@ def require_replaceable(target: Path, *, force: bool) -> None:
         raise _exists(target, "it exists", "Give another --output, or --force to replace it")
 
 
-def leftovers(target: Path) -> list[Path]:
-    """Returns the hidden folders of runs that were killed, or that write to the same target now."""
+def remove_leftovers(target: Path) -> list[Path]:
+    """Removes the hidden folders of runs that were killed.
+
+    Returns:
+        Those that stay: of runs that write to the same target now, or an old folder that a killed run put aside.
+    """
     place = _resolved(target)
-    return sorted(place.parent.glob(f"{_prefix(place)}*")) if place.parent.is_dir() else []
+    if not place.parent.is_dir():
+        return []
+    name = glob.escape(place.name)
+    return remove_abandoned(sorted(place.parent.glob(f".tmp-{name}-*"))) + sorted(place.parent.glob(f".old-{name}-*"))
 
 
 @contextmanager
@@ -67,21 +75,17 @@ def folder_written_atomically(target: Path, *, force: bool = False) -> Iterator[
     place = _resolved(target)
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=_prefix(place), dir=place.parent))
-        try:
-            yield temporary
-            _finish(temporary)
-            _put(temporary, place, force=force)
-            sync(place.parent)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)  # what was not renamed, or the old folder
+        with held(lambda: Path(tempfile.mkdtemp(prefix=f".tmp-{place.name}-", dir=place.parent))) as temporary:
+            try:
+                yield temporary
+                _finish(temporary)
+                _put(temporary, place, force=force)
+                sync(place.parent)
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)  # what was not renamed, or the old folder
     except OSError as error:
         why = error.strerror or type(error).__name__
         raise ResourceError.at("cannot write folder", target, why, "What was there is as it was") from error
-
-
-def _prefix(place: Path) -> str:
-    return f".tmp-{place.name}-"
 
 
 def _resolved(target: Path) -> Path:
@@ -126,7 +130,7 @@ def _exchange(first: Path, second: Path) -> bool:
 
 
 def _replace_in_two_steps(temporary: Path, place: Path) -> None:
-    aside = Path(tempfile.mkdtemp(prefix=_prefix(place), dir=place.parent))
+    aside = Path(tempfile.mkdtemp(prefix=f".old-{place.name}-", dir=place.parent))
     place.rename(aside)
     try:
         temporary.rename(place)

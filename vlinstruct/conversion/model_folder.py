@@ -23,7 +23,7 @@ from vlinstruct.backends.instructblip.load import (
     require_same_table,
     require_same_tensors,
 )
-from vlinstruct.conversion.atomic_folder import folder_written_atomically, leftovers, require_replaceable
+from vlinstruct.conversion.atomic_folder import folder_written_atomically, remove_leftovers, require_replaceable
 from vlinstruct.conversion.shard_writer import OnShard, write_shards
 from vlinstruct.conversion.weights import (
     Weight,
@@ -80,8 +80,8 @@ class Writing:
             InputError: something stands there.
         """
         require_replaceable(self.target, force=self.force)
-        for folder in leftovers(self.target):
-            self.notify(f"{folder} is left of a run that was killed, or of one that runs now: delete it if none runs")
+        for folder in remove_leftovers(self.target):
+            self.notify(f"{folder} is of a run that writes here now, or was killed: delete it if none runs")
 
     def judge_nonfinite(self, names: Sequence[str], source: str) -> None:
         """Tells of tensors that hold NaN or infinity where they are kept.

@@ -6,6 +6,7 @@ advise to switch the safety off. So the file is looked at first: a zip of stored
 
 from __future__ import annotations
 
+import warnings
 import zipfile
 from collections import Counter
 from pathlib import Path, PurePosixPath
@@ -42,7 +43,8 @@ def load_pickle(path: Path) -> dict[str, Any]:
         _require_zip(path)
         with zipfile.ZipFile(path) as archive:
             _require_plain_entries(path, archive.infolist())
-        values = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        with warnings.catch_warnings(action="ignore"):  # a damaged pickle's protocol is one that torch has not tested
+            values = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except (CheckpointError, MemoryError):
         raise
     except OSError as error:
@@ -115,7 +117,8 @@ def _require_torch_save(path: Path, names: list[str]) -> None:
 def _what_is_wrong(path: Path) -> tuple[str, str]:
     """Says why torch did not take it: names the code that it would run, if that is why."""
     try:
-        names = torch.serialization.get_unsafe_globals_in_checkpoint(str(path))
+        with warnings.catch_warnings(action="ignore"):
+            names = torch.serialization.get_unsafe_globals_in_checkpoint(str(path))
     except Exception:  # damaged too early to tell
         names = []
     if names:

@@ -8,6 +8,7 @@ gathered first, by however many processes. No torch: reading a benchmark's files
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +52,9 @@ def gather(folder: Path, keys: Mapping[str, str], processes: Processes) -> None:
         processes: the main one does it, the others wait.
     """
     processes.wait()
+    times = folder / TIMES_FILE
+    if processes.rank == 0 and times.exists() and not (content := times.read_bytes()).endswith(b"\n"):
+        os.truncate(times, content.rfind(b"\n") + 1)  # half a line, of a process that was killed while it wrote
     parts = sorted(folder.glob(_PART.replace("{}", "*")))
     if processes.rank == 0 and parts:
         lines: dict[str, bytes] = {}

@@ -10,6 +10,7 @@ in order; a row before the last one read costs another pass over its group. An A
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -131,7 +132,12 @@ def open_table(path: PathLike, *, kind: type[ForeignRecord] = ForeignRecord) -> 
             f"reading {'arrow' if is_arrow else 'parquet'} files needs pyarrow, which is not installed: "
             "pip install 'vlinstruct[parquet]'."
         ) from None
-    return _ArrowTable(path, kind) if is_arrow else _ParquetTable(path, kind)
+    table = _ArrowTable(path, kind) if is_arrow else _ParquetTable(path, kind)
+    # Which of the two would be read is the library's affair.
+    twice = [name for name, count in Counter(table.schema.names).items() if count > 1]
+    if twice:
+        raise kind.error_at(str(path), f"two of its columns are called {twice[0]!r:.60}", code="bad_table")
+    return table
 
 
 def records_of(table: Table) -> Iterator[Mapping[str, object]]:

@@ -86,3 +86,11 @@ def test_a_missing_adapter_file_is_named(adapter: Path, model: InstructBlip, nam
     (adapter / name).unlink()
     with pytest.raises(CheckpointError, match=name):
         load_adapter(adapter, model)
+
+
+@pytest.mark.parametrize("layer", [[], {}, ["projection"], 7, None])
+def test_layers_that_are_no_names_are_refused(adapter: Path, model: InstructBlip, layer: object) -> None:
+    values = json.loads((adapter / CONFIG_FILE).read_text())
+    (adapter / CONFIG_FILE).write_text(json.dumps({**values, "layers": [layer]}))
+    with pytest.raises(CheckpointError, match="unknown layers"):
+        load_adapter(adapter, model)

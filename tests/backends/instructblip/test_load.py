@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 import tiny_models
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+import vlinstruct as vli
 from vlinstruct.backends.instructblip.backend import InstructBlipBackend
 from vlinstruct.backends.instructblip.configuration import InstructBlipConfig
 from vlinstruct.backends.instructblip.load import empty_model, load_model
@@ -227,12 +229,35 @@ def test_remote_code_in_a_configuration_is_never_run(folder: Path) -> None:
     assert not (folder / "canary").exists()
 
 
+def test_a_folder_may_be_a_path_and_is_refused_like_its_text(folder: Path) -> None:
+    assert vli.load(folder, device="cpu").backend.identity.name == str(folder)
+    (folder / "generation_config.json").write_text('{"trust_remote_code": true}')
+    with pytest.raises(CheckpointError, match="asks for code of its own"):
+        vli.load(folder, device="cpu")
+
+
 def test_the_beginning_token_of_the_tokenizer_wins(tiny_folders: dict[str, Path], tmp_path: Path) -> None:
     """InstructBLIP's Vicuna begins its prompts with `</s>`, as its tokenizer_config.json says."""
     folder = Path(shutil.copytree(tiny_folders["llama"], tmp_path / "model"))
     assert load(folder).tokenizer.prompt_prefix == (1,)
     (folder / "tokenizer_config.json").write_text(json.dumps({"bos_token": {"content": "</s>"}}))
     assert load(folder).tokenizer.prompt_prefix == (2,)
+
+
+def test_texts_never_end_at_an_id_that_the_vocabulary_lacks(folder: Path) -> None:
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [1, 5, -1, 10**6, 2**70]}))
+    assert set(load(folder).tokenizer.stop_ids) == {1, 5}
+    assert isinstance(vli.load(folder, device="cpu").ask(Image.new("RGB", (9, 9)), "what?").text, str)
+
+
+@pytest.mark.parametrize("token", ["\ud800", {"content": "a\udfff"}])
+def test_a_token_of_half_a_character_is_none_of_the_tokenizers(
+    token: object, tiny_folders: dict[str, Path], tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(tiny_folders["llama"], tmp_path / "model"))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": token, "bos_token": token}))
+    ours, plain = load(folder).tokenizer, load(tiny_folders["llama"]).tokenizer
+    assert (ours.eos_id, ours.prompt_prefix) == (plain.eos_id, plain.prompt_prefix)
 
 
 @pytest.mark.parametrize(

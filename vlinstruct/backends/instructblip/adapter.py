@@ -207,7 +207,10 @@ def read_adapter_config(folder: Path) -> AdapterConfig:
     if wrong:
         raise CheckpointError(f"{folder / CONFIG_FILE} is damaged: {', '.join(wrong)} missing or of the wrong type.")
     layers = values.get("layers", ["projection"])
-    unknown = [str(layer) for layer in layers if layer not in LAYERS] if isinstance(layers, list) else [repr(layers)]
+    # As texts: a list or an object in place of a name cannot be looked up.
+    unknown = (
+        [str(layer) for layer in layers if str(layer) not in LAYERS] if isinstance(layers, list) else [repr(layers)]
+    )
     if unknown:
         raise CheckpointError(
             f"{folder / CONFIG_FILE} names unknown layers: {', '.join(unknown)}", advice="Update vlinstruct."

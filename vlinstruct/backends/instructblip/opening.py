@@ -27,7 +27,7 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torc
 
 
 def load_backend(
-    backbone: str | Identity | None = None,
+    backbone: str | PathLike[str] | Identity | None = None,
     *,
     adapter: str | PathLike[str] | None = None,
     device: str = "auto",

@@ -234,7 +234,9 @@ def is_bpe(tokenizer: Tokenizer) -> bool:
 def _spelling(settings: Mapping[str, Any], name: str) -> str | None:
     token = settings.get(name)
     content = token.get("content") if isinstance(token, Mapping) else token
-    return content if isinstance(content, str) else None
+    # Half a character, a lone surrogate, is in no vocabulary, and tokenizers takes none.
+    is_whole = isinstance(content, str) and not any("\ud800" <= character <= "\udfff" for character in content)
+    return content if is_whole else None
 
 
 def load_tokenizer(folder: Path, text_config: TextConfig) -> TextTokenizer:
@@ -264,7 +266,8 @@ def load_tokenizer(folder: Path, text_config: TextConfig) -> TextTokenizer:
         eos_id=eos_id,
         prompt_prefix=prefix,
         prompt_suffix=suffix,
-        more_stop_ids=tuple(token for token in dict.fromkeys(more_ids) if token != eos_id),
+        # An id that the vocabulary lacks is never written, and may be too large for a tensor.
+        more_stop_ids=tuple(id for id in dict.fromkeys(more_ids) if id != eos_id and 0 <= id < text_config.vocab_size),
         cleans_up_spaces=settings.get("clean_up_tokenization_spaces") is True and not is_bpe(tokenizer),
     )
 
