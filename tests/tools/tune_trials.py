@@ -1,7 +1,7 @@
 """What `vlinstruct tune` promises, tried out: `coverage` by simulation, `trials` on mini's world.
 
-PYTHONPATH=$PWD python -m tests.tools.tune_trials coverage
-PYTHONPATH=$PWD python -m tests.tools.tune_trials trials mini count reading shape
+PYTHONPATH=tests python -m tools.tune_trials coverage
+PYTHONPATH=tests python -m tools.tune_trials trials mini count reading shape
 
 `coverage` makes 1,000 tasks whose truth is known, runs the search on a few dozen items of each, and counts how many of
 the 95 % intervals that are told hold the truth: first over tasks of all kinds, then kind by kind.

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from vlinstruct.errors import CheckpointError, shortened
+from vlinstruct.errors import CheckpointError, is_out_of_files, shortened
 from vlinstruct.weights.safetensors_files import what_it_is_instead
 
 _ZIP = b"PK\x03\x04"
@@ -48,8 +48,12 @@ def load_pickle(path: Path) -> dict[str, Any]:
     except (CheckpointError, MemoryError):
         raise
     except OSError as error:
+        if is_out_of_files(error):
+            raise
         raise _refused(path, error.strerror or type(error).__name__, "Check the file and its permissions") from error
     except Exception as error:  # torch raises errors of many kinds
+        if is_out_of_files(error):
+            raise
         raise _refused(path, *_what_is_wrong(path)) from error
     if not isinstance(values, dict):
         raise _refused(path, f"it holds a {type(values).__name__}, no tensors by name", _SAVE_AGAIN)

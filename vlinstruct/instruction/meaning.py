@@ -21,7 +21,7 @@ Form = Literal["yes/no", "open", "statement"]
 _SENTENCE = re.compile(r"[^.!?;\n]+(?:[.;](?!\s|$)[^.!?;\n]*)*[.!?;\n]*")
 _CLAUSE_END = re.compile(r"[,:()]|\s[-\u2013\u2014]+\s")
 _WHETHER = re.compile(
-    r"\b(?:true or false|false or true|true or not|(?:yes|y)(?: or)? (?:no|n)|right or wrong|correct or (?:not|incorrect)"
+    r"\b(?:true or (?:false|not)|false or true|(?:yes|y)(?: or)? (?:no|n)|right or wrong|correct or (?:not|incorrect)"
     r"|(?:whether )?or (?:not|no\b)"
     r"|(?:is|am) (?:this|that|it|i|he|she|the statement) (?:true|correct|right(?! of| side| hand))"
     r"|(?:is|are|was|does|do|has|have|did|ca|wo) n't (?:it|there|they|he|she|that|this|you)$)"

@@ -20,7 +20,7 @@ from typing import BinaryIO, cast, get_args
 # TIFF and WebP are imported here to be registered: Image.open would import all of its forty plugins to find them.
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin  # noqa: F401
 
-from vlinstruct.errors import InputError, VlinstructError, printable, require, shortened
+from vlinstruct.errors import InputError, VlinstructError, is_out_of_files, printable, require, shortened
 from vlinstruct.files import PathLike, open_regular, read_regular, refusal, too_many_bytes
 from vlinstruct.media.image_formats import ImageFormat, NoImage, identify, lacks_its_end
 from vlinstruct.media.image_modes import is_wide_colour, range_notice, to_rgb
@@ -296,6 +296,8 @@ def _size_in_header(stream: BufferedReader, image_format: str, place: str) -> tu
     except Image.DecompressionBombError as error:
         raise refusal("image", place, "too_large", "too many pixels", "Shrink it") from error
     except Exception as error:  # Pillow raises a dozen kinds, from SyntaxError to struct.error, on damaged files
+        if is_out_of_files(error):  # it imports its readers when they are needed
+            raise
         why = f"not a readable image (its {image_format} header is damaged)"
         raise refusal("image", place, "unreadable", why, "Copy or download it again") from error
 
@@ -339,6 +341,8 @@ def _pillow(content: bytes, image_format: ImageFormat | None, place: str) -> Ite
     except VlinstructError:
         raise
     except Exception as error:  # Pillow raises a dozen kinds, from SyntaxError to struct.error, on damaged files
+        if is_out_of_files(error):
+            raise
         raise _explain(error, content, image_format, place) from error
 
 
