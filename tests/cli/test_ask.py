@@ -47,8 +47,8 @@ def test_a_record_has_the_fields_of_the_readme(picture: Path, tiny_folders: dict
 
 
 def test_an_optimized_question_tells_how_it_came_about(picture: Path, model: vlinstruct.Model) -> None:
-    (record,) = vli("ask", picture, "what?", "-O", "--select", "ias", "--json").records
-    (optimized,) = vli("optimize", "what?", picture, "--select", "ias", "--json").records
+    (record,) = vli("ask", picture, "what?", "-O", "--select", "paper", "--json").records
+    (optimized,) = vli("optimize", "what?", picture, "--select", "paper", "--json").records
     assert record["question"] == "what?"
     assert record["instruction"] == optimized["instruction"] != "what?"
     assert record["answer"] == model.ask(picture, optimized["instruction"]).text

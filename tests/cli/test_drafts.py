@@ -142,8 +142,8 @@ def test_a_score_that_is_not_finite_is_said_and_its_neighbour_unharmed(
 @pytest.mark.parametrize(
     ("typed", "written", "chosen", "notices"),
     [
-        ("what?", "Zoo", "initial", ["rewritten", "optimized"]),
-        ("Zoo", "what?", "rewritten", ["initial"]),
+        ("what?", "what PLZ?", "initial", ["rewritten", "optimized"]),
+        ("what PLZ?", "what?", "rewritten", ["initial"]),
     ],
 )
 def test_a_candidate_without_a_finite_score_never_wins(
@@ -153,11 +153,11 @@ def test_a_candidate_without_a_finite_score_never_wins(
     result = vli("optimize", typed, picture, "--json", "--select", "ias")
     (record,) = result.records
     assert (record["chosen"], record["instruction"]) == (chosen, "what?")
-    assert [record[role]["ias"] is None for role in ROLES] == [record[role]["text"] == "Zoo" for role in ROLES]
+    assert [record[role]["ias"] is None for role in ROLES] == ["Z" in record[role]["text"] for role in ROLES]
     assert [notice.split()[1] for notice in record["notices"]] == notices
     assert all("no finite IAS" in line for line in result.lines)
     assert len(result.lines) == len(notices)
-    assert f"{notices[0]:9}  not finite  Zoo\n" in vli("optimize", typed, picture, "--select", "ias").text
+    assert f"{notices[0]:9}  not finite  what PLZ?\n" in vli("optimize", typed, picture, "--select", "ias").text
 
 
 @pytest.mark.usefixtures("z_is_damaged")

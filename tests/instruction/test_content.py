@@ -29,7 +29,8 @@ FRAMED = [
     ("", "(a) apple (b) banana", ""),
     ("", "Answer:", ""),
     ("", "", ""),
-    ("  ", "what is it", "\n"),
+    ("", "  what is it\n", ""),
+    ("", "put %(x)s there?", ""),
 ]
 PARTS = [" 'a", "a'", "\u2018a ", "“a", '"', "(a) x ", "1e", "1.", "-", ".1", "9", "\n", "A. x B. y ", "a, ", "ab", " "]
 OPTIONS = "Question: Which fruit? Options: (a) apple (b) banana (c) red apple \n Answer:"

@@ -101,7 +101,7 @@ def frame(instruction: str) -> tuple[str, str, str]:
     if first > 0:
         end = start + first
     question = instruction[start:end].strip()
-    if not question:
+    if not question or question == instruction.strip():  # white space alone is no frame: it stays as it was typed
         return "", instruction, ""
     start = instruction.index(question, start)
     return instruction[:start], question, instruction[start + len(question) :]

@@ -117,7 +117,7 @@ def options_span(text: str) -> tuple[int, int]:
     ((11, 29), (6, 6))
     """
     found = find_options(text)
-    if not found:
+    if not found or (len(found) == 1 and found[0].label):  # a single label is no list: `put (x) there?`
         return len(text), len(text)
     start, end = found[0].start, found[-1].end
     introductions = [match.span() for match in _INTRODUCTION.finditer(text, max(0, start - 40), start)]
