@@ -451,7 +451,11 @@ def test_a_second_ctrl_c_ends_at_once_and_costs_what_is_not_saved_alone(
 ) -> None:
     asked = command(data, tmp_path / "a", tiny_folders["t5"])
     process = subprocess.Popen(
-        [sys.executable, "-c", ASKED_TWICE, *asked[3:]], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", ASKED_TWICE, *asked[3:]],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},  # as the tests' own: another number of threads gives other bits
     )
     assert process.stderr is not None
     while (line := process.stderr.readline()) != "busy\n":
