@@ -30,7 +30,7 @@ def test_our_optimized_arm_counts_all_three_scores(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("kind", ["t5", "llama"])
-@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("batch", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_all_arms_run_and_are_reported(kind: str, batch: int, tiny_folders: dict[str, Path]) -> None:
     backend = load_backend(str(tiny_folders[kind]), device="cpu")
     workload = Workload(answer_tokens=3, batch=batch, acceptance=0.5)

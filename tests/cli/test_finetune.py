@@ -208,6 +208,7 @@ def test_killed_at_random_instants_it_ends_with_the_same_bits(
     assert content(tmp_path / "killed") == content(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_sigterm_saves_and_says_how_to_go_on(data: Path, tmp_path: Path, tiny_folders: dict[str, Path]) -> None:
     asked = command(data, tmp_path / "a", tiny_folders["t5"])
     asked[asked.index("--num-train-epochs") + 1] = "100000"
@@ -349,6 +350,7 @@ def test_who_is_not_logged_in_is_told_before_anything_is_trained(
     assert "contradict" in vli(*asked, "--push-to-hub", "me/mine", "--offline").refusal(2)
 
 
+@pytest.mark.slow
 def test_of_two_runs_in_one_folder_one_is_refused(data: Path, tmp_path: Path, tiny_folders: dict[str, Path]) -> None:
     asked = command(data, tmp_path / "a", tiny_folders["t5"])
     both = [subprocess.Popen(asked, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) for _ in range(2)]

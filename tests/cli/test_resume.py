@@ -181,6 +181,7 @@ def test_a_killed_run_is_completed_to_the_same_bytes(
         assert output.read_bytes() == whole, place
 
 
+@pytest.mark.slow
 def test_a_run_killed_again_and_again_is_completed(pictures: Pictures, output: Path, tmp_path: Path) -> None:
     paths = pictures(6)
     paths[3].write_bytes(BAD)

@@ -379,6 +379,7 @@ def test_ctrl_c_while_torch_is_loaded_ends_the_run_at_once(picture: Path) -> Non
     assert (exit_code, stdout, stderr) == (130, b"", "")
 
 
+@pytest.mark.slow
 def test_sigterm_during_a_batch_keeps_what_is_done_and_the_run_goes_on_from_there(
     pictures: Pictures, tmp_path: Path
 ) -> None:

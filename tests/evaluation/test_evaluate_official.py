@@ -58,7 +58,7 @@ def check_records(folder: Path, data: Path, num_rows: int) -> None:
                 assert one["initial"]["text"] == item.instructions["canonical"]
 
 
-@pytest.mark.parametrize("kind", ["t5", "llama"])
+@pytest.mark.parametrize("kind", ["t5", pytest.param("llama", marks=pytest.mark.slow)])
 def test_every_benchmark_runs_on_a_tiny_model(
     kind: str, data: Path, tmp_path: Path, tiny_folders: dict[str, Path]
 ) -> None:
@@ -77,6 +77,7 @@ def test_every_benchmark_runs_on_a_tiny_model(
     assert all(line.startswith(("notice: ", "done: ")) for line in result.lines)
 
 
+@pytest.mark.slow
 def test_every_benchmark_runs_on_mini_with_a_row_for_each_adapter(data: Path, tmp_path: Path) -> None:
     adapters = ("--ablation", "--adapter", "mini-ema")
     result = run(*BENCHMARKS, "--data", data, "--backbone", "mini", *adapters, "-o", tmp_path)

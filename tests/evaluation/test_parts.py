@@ -97,7 +97,7 @@ def whole(pipeline: Model, tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return (folder / "records.jsonl").read_bytes()
 
 
-@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize("count", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_several_processes_leave_the_bytes_of_one(pipeline: Model, whole: bytes, count: int, tmp_path: Path) -> None:
     together(pipeline, tmp_path, count)
     assert (tmp_path / "records.jsonl").read_bytes() == whole

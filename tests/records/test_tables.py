@@ -12,7 +12,7 @@ from vlinstruct.records.items import read_items
 
 @pytest.mark.parametrize("suffix", [".arrow", ".parquet"])
 def test_two_columns_of_one_name_are_refused(suffix: str, tmp_path: Path) -> None:
-    pyarrow = pytest.importorskip("pyarrow")
+    pyarrow = pytest.importorskip("pyarrow", exc_type=ImportError)
     from pyarrow.parquet import write_table
 
     kind = pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])

@@ -252,6 +252,7 @@ def test_what_killed_processes_read_is_not_read_again(tmp_path: Path) -> None:
     assert reader.seen == ["LIME"]
 
 
+@pytest.mark.slow
 def test_two_real_processes_leave_the_records_of_one(tmp_path: Path, reader: Reader) -> None:
     write_files(tmp_path, None)
     launch = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]

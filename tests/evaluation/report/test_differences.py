@@ -127,6 +127,7 @@ def _in_threads(work: Any, count: int) -> None:
 
 
 @pytest.mark.parametrize("how", [(1, 1), (16, 1), (4, 2), (4, 3)])
+@pytest.mark.slow
 def test_batch_size_and_number_of_processes_change_no_answer(
     how: tuple[int, int], runs: Mapping[tuple[int, int], Path]
 ) -> None:

@@ -173,6 +173,7 @@ def test_greedy_answers_stand_beside_those_of_the_beams(tmp_path: Path) -> None:
     assert "a, canonical, plain, greedy" in as_text(table)
 
 
+@pytest.mark.slow
 def test_ranked_answers_are_scored_by_rank_and_by_auc(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     records = []
