@@ -11,10 +11,10 @@ the package from another folder than this file's.
 
 Only the command line is used and nothing of the package is imported, so that its modules may be rearranged at will.
 
-recording.json.gz was made with the code of commit 00fbcb7 (Python 3.11, torch 2.13, transformers 5.24, two cores of a
+recording.json.gz was made with the code of commit 87ddfe2 (Python 3.11, torch 2.13, transformers 5.24, two cores of a
 CPU, OMP_NUM_THREADS=1). Against the recording before it, of d12dbab, no plain answer, score or choice differs; what
 optimization chooses does, since its rules are new. Its numbers hold within 1e-5 on one machine and one torch; elsewhere
-make a recording of your own first: `git worktree add OLD 00fbcb7`, then `record FILE.json.gz --checkout OLD`.
+make a recording of your own first: `git worktree add OLD 87ddfe2`, then `record FILE.json.gz --checkout OLD`.
 """
 
 from __future__ import annotations
