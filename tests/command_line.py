@@ -5,13 +5,14 @@ from __future__ import annotations
 import io
 import json
 import re
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from vlinstruct.cli.main import run_command
+from vlinstruct.cli.main import main, run_command
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,3 +98,16 @@ def vli(*arguments: object, stdin: bytes = b"", is_terminal: bool = False, encod
     with _replaced(stdin=_Stream(stdin), stdout=stdout, stderr=stderr):
         exit_code = run_command([str(argument) for argument in arguments])
     return Result(exit_code=exit_code, stdout=stdout.content(), stderr=stderr.content().decode(encoding))
+
+
+def exit_code_of_main() -> object:
+    """Runs the whole program on `sys.argv`, its handlers of signals included, and puts back those that were there."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)}
+    try:
+        main()
+    except SystemExit as ended:
+        return ended.code
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return None

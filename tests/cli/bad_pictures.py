@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import socket
-import struct
 import tempfile
 import zlib
 from collections.abc import Callable
@@ -13,6 +12,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+from picture_fixtures import make_png as png
+from picture_fixtures import make_png_chunk as png_chunk
 from PIL import Image
 
 
@@ -25,17 +26,6 @@ def encoded(image: Image.Image, image_format: str, **options: Any) -> bytes:
 def noise(width: int = 40, height: int = 30, mode: str = "RGB") -> Image.Image:
     content = random.Random(0).randbytes(width * height * len(mode))
     return Image.frombytes(mode, (width, height), content)
-
-
-def png_chunk(name: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
-
-
-def png(width: int, height: int, *chunks: bytes) -> bytes:
-    """A PNG that announces a size and holds next to none of its pixels."""
-    header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
-    body = png_chunk(b"IDAT", zlib.compress(b"\0" * 10)) + png_chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + header + b"".join(chunks) + body
 
 
 def cut_jpeg(share: float) -> bytes:

@@ -11,13 +11,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from command_line import Result, vli
+from command_line import Result, exit_code_of_main, vli
 
 import vlinstruct
 from vlinstruct.backend import Row, Written
 from vlinstruct.backends.instructblip.backend import InstructBlipBackend
 from vlinstruct.chat import Chat, ChatSettings
-from vlinstruct.cli import main as cli_main
 from vlinstruct.settings import GenerationSettings
 
 from .conftest import Pictures
@@ -151,20 +150,13 @@ def test_ctrl_c_ends_a_piped_chat(
     picture: Path, says: Callable[..., None], monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
     says("some", signal.SIGINT)
-    assert exit_code_of_main(monkeypatch, picture, io.TextIOWrapper(io.BytesIO(TALK))) == 130
+    assert exit_code_of_chat(monkeypatch, picture, io.TextIOWrapper(io.BytesIO(TALK))) == 130
 
 
-def exit_code_of_main(monkeypatch: pytest.MonkeyPatch, picture: Path, stdin: object) -> object:
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)}
+def exit_code_of_chat(monkeypatch: pytest.MonkeyPatch, picture: Path, stdin: object) -> object:
     monkeypatch.setattr(sys, "stdin", stdin)
     monkeypatch.setattr(sys, "argv", ["vlinstruct", "chat", str(picture)])
-    try:
-        with pytest.raises(SystemExit) as ended:
-            cli_main.main()
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    return ended.value.code
+    return exit_code_of_main()
 
 
 # Commands
@@ -386,7 +378,7 @@ def test_ctrl_c_at_the_prompt_ends_with_130(
             signal.raise_signal(signal.SIGINT)
             return ""
 
-    assert exit_code_of_main(monkeypatch, picture, Terminal()) == 130
+    assert exit_code_of_chat(monkeypatch, picture, Terminal()) == 130
     assert capsys.readouterr().err.endswith("> \n")
 
 

@@ -17,13 +17,12 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from command_line import assert_is_error_line, vli
+from command_line import assert_is_error_line, exit_code_of_main, vli
 from PIL import Image
 from pyarrow import parquet
 from safetensors.torch import load_file, save_file
 
 from vlinstruct.backends.registry import mini_folder
-from vlinstruct.cli import main as cli_main
 
 QUICK = ("--learning-rate", "0.01", "--warmup-steps", "2", "--num-train-epochs", "8", "--save-steps", "2")
 QUICK += ("--per-device-train-batch-size", "2", "--gradient-accumulation-steps", "1", "--seed", "3")
@@ -481,17 +480,10 @@ def test_before_there_is_anything_to_save_a_signal_ends_at_once_and_leaves_nothi
     def interrupted(*given: object, **more: object) -> None:
         signal.raise_signal(signal.SIGTERM)
 
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)}
     monkeypatch.setattr(f"vlinstruct.training.finetune.{moment}", interrupted)
     arguments = ["vlinstruct", "finetune", "--data", str(data), "-o", str(tmp_path / "a" / "b"), *QUICK]
     monkeypatch.setattr(sys, "argv", arguments)
-    try:
-        with pytest.raises(SystemExit) as ended:
-            cli_main.main()
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    assert ended.value.code == 143
+    assert exit_code_of_main() == 143
     assert not (tmp_path / "a").exists()
 
 
