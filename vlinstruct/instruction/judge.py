@@ -109,11 +109,11 @@ def judge(
     places = [(row, text) for row, texts in enumerate(candidates) for text in dict.fromkeys(texts)]
     of_places = answering.rows([row for row, _ in places])
     sent = dict(zip(places, wrapped([text for _, text in places], of_places), strict=True))
-    new = [place for place in places if sent[place] != initial_answers[place[0]].instruction]
-    rows = [row for row, _ in new]
     given: dict[tuple[int, str], Answer | Failed] = {
-        place: initial_answers[place[0]] for place in places if place not in new
+        place: initial_answers[place[0]] for place in places if sent[place] == initial_answers[place[0]].instruction
     }
+    new = [place for place in places if place not in given]
+    rows = [row for row, _ in new]
     answered = answers_to_judge(backend, [seen[row] for row in rows], [text for _, text in new], answering.rows(rows))
     given.update(zip(new, answered, strict=True))
     cross = cross_nlls(backend, seen, initial_answers, {place: given[place] for place in new})
