@@ -7,16 +7,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
 from vlinstruct.errors import VlinstructError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from PIL import Image
 
     from vlinstruct.backends.registry import Backbone
 
-    Media = Image.Image
+    Media: TypeAlias = "Image.Image | Clip | Sound"
 
 T = TypeVar("T")
 ROLES = ("initial", "rewritten", "optimized")
@@ -58,6 +60,41 @@ def good(outcome: T | Failed) -> T:
     return outcome
 
 
+MediaKind = Literal["picture", "clip", "sound"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Clip:
+    """Frames of a moving picture, in order.
+
+    Args:
+        frames: upright RGB pictures of one size, N of at least 1.
+        frame_indices: which frames of the source they are, counted from 0, rising, N.
+        num_source_frames: of the whole source.
+        fps: frames a second of the source, the mean where it varies.
+        duration_s: of the whole source, in seconds.
+    """
+
+    frames: tuple[Image.Image, ...]
+    frame_indices: tuple[int, ...]
+    num_source_frames: int
+    fps: float
+    duration_s: float
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Sound:
+    """A recording.
+
+    Args:
+        samples: one channel, (N,), float32 from -1 to 1, N of at least 1.
+        sampling_rate: samples a second.
+    """
+
+    samples: NDArray[np.float32]
+    sampling_rate: int
+
+
 @dataclass(frozen=True, kw_only=True)
 class Exchange:
     """An earlier question of a conversation with its answer, as the model reads them."""
@@ -71,7 +108,7 @@ class Abilities:
     """What a backend says of itself before the first call.
 
     Args:
-        media: the kinds that `see` takes: `picture`, `clip`, `sound`.
+        media: the kinds that `see` takes.
         can_score: it tells the likelihood of a given text.
         can_tell_nll: it tells the likelihood of what it wrote.
         can_write_alone: its language model writes without a picture.
@@ -81,7 +118,7 @@ class Abilities:
         num_in_flight: calls that it works on at the same time.
     """
 
-    media: frozenset[str] = frozenset({"picture"})
+    media: frozenset[MediaKind] = frozenset({"picture"})
     can_score: bool = True
     can_tell_nll: bool = True
     can_write_alone: bool = True
