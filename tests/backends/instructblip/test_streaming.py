@@ -18,7 +18,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 import vlinstruct as vli
 from vlinstruct.backend import Row, Seen, Written
-from vlinstruct.backends.instructblip import decoding
+from vlinstruct.backends import decoding
 from vlinstruct.backends.instructblip.backend import InstructBlipBackend
 from vlinstruct.backends.instructblip.language_model import LanguageModel
 from vlinstruct.backends.instructblip.tokenization import TextTokenizer
