@@ -1,12 +1,19 @@
-"""Folders of tiny families, built once per run; without a transformers that knows the families nothing here runs."""
+"""Folders of tiny families and what they are loaded as, once per run; nothing runs on a transformers without them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from vlinstruct.model import Model
+
+    from .naive import NaiveBackend
 
 OLDEST = (5, 23)
 
@@ -32,6 +39,14 @@ def _hushed() -> Iterator[None]:
     logging.enable_progress_bar()
 
 
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """One folder, loaded by us and by transformers alone."""
+
+    ours: Model
+    theirs: NaiveBackend
+
+
 @pytest.fixture(scope="session")
 def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """Returns the folder of a family, which is built when it is first asked for."""
@@ -43,3 +58,21 @@ def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]
         return root / name if (root / name).exists() else build(name, root / name)
 
     return folder
+
+
+@pytest.fixture(scope="session")
+def pair_of(folder_of: Callable[[str], Path]) -> Callable[[str], Pair]:
+    """Returns a family as both load it."""
+    import vlinstruct as vli
+
+    from .naive import NaiveBackend
+
+    pairs: dict[str, Pair] = {}
+
+    def pair(name: str) -> Pair:
+        if name not in pairs:
+            folder = folder_of(name)
+            pairs[name] = Pair(ours=vli.load(folder, device="cpu"), theirs=NaiveBackend(folder))
+        return pairs[name]
+
+    return pair

@@ -35,6 +35,8 @@ class Reference:
         decoder = self.model.config.get_text_config(decoder=True)
         self.is_encoder_decoder: bool = self.model.config.is_encoder_decoder or decoder.is_encoder_decoder
         self.end_id = self._end_id()
+        stops = self.model.generation_config.eos_token_id
+        self.stop_ids: list[int] = stops if isinstance(stops, list) else [stops]
 
     def context(
         self,
@@ -95,6 +97,11 @@ class Reference:
         # Llama 4's pixels come as bfloat16.
         dtype = self.model.dtype
         return {key: value.to(dtype) if value.is_floating_point() else value for key, value in tensors.items()}
+
+    def control_tokens(self, text: str) -> list[str]:
+        """Returns the tokens in a text that control the model, `<image>` for one."""
+        added = self.tokenizer.added_tokens_decoder.values()
+        return [token.content for token in added if token.content in text and not token.content.isspace()]
 
     def target_ids(self, text: str, *, with_end: bool = True) -> list[int]:
         """Returns the tokens of a target; what looks like a control token in it is text."""

@@ -10,11 +10,9 @@ A new family is one function here with its facts in front.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -22,11 +20,6 @@ import transformers as hf
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from vlinstruct.values import MediaKind
-
-# The registry's torchvision, beside torch's CPU build, cannot load its compiled operators, and then fails where it
-# registers their shapes. No processor needs those operators.
-# transformers imports it when a processor is first asked for.
-sys.modules.setdefault("torchvision._meta_registrations", ModuleType("torchvision._meta_registrations"))
 
 Parts = tuple[Any, Any]
 """A model and its processor."""

@@ -1,0 +1,151 @@
+"""Every family: likelihoods and texts equal those of transformers alone, whatever shares a call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pytest
+from picture_fixtures import make_picture
+
+from vlinstruct.backend import Row, Seen
+from vlinstruct.settings import GenerationSettings
+from vlinstruct.values import Clip, Exchange, Failed, Media, Sound, good
+
+from .conftest import Pair
+from .naive import assert_same_scores, assert_same_texts
+from .tiny_families import FAMILIES, Family
+
+PROMPT = "Based on the image given, the most appropriate instruction should be:"
+QUESTION = "How many red dogs are there?"
+TARGETS = ("What is written on the sign?", "yes", "Describe the image in one sentence, please. no")
+PICTURES = (make_picture(80, 60, seed=1), make_picture(200, 60, seed=2), make_picture(32, 48, seed=3))
+SHORT = GenerationSettings(max_new_tokens=8)
+
+
+def clip(seed: int = 0) -> Clip:
+    frames = tuple(make_picture(64, 48, seed=seed + frame) for frame in range(4))
+    return Clip(frames=frames, frame_indices=(3, 9, 15, 21), num_source_frames=24, fps=24.0, duration_s=1.0)
+
+
+def sound(pitch: float = 220.0) -> Sound:
+    samples = 0.3 * np.sin(np.arange(12_800) * 2 * np.pi * pitch / 16_000)
+    return Sound(samples=samples.astype(np.float32), sampling_rate=16_000)
+
+
+def families(select: Callable[[Family], bool] = lambda family: True) -> pytest.MarkDecorator:
+    """Parametrizes a test over the families that we support, as far as this transformers does."""
+    names = [
+        pytest.param(name, marks=pytest.mark.skipif(family.is_broken, reason="this transformers cannot run it"))
+        for name, family in FAMILIES.items()
+        if family.is_supported and select(family)
+    ]
+    return pytest.mark.parametrize("name", names)
+
+
+def rows_of(seen: Sequence[Seen]) -> list[Row]:
+    """Rows that share a picture, a prompt, or nothing, and one without a picture."""
+    return [
+        Row(prompt=PROMPT, seen=(seen[0],)),
+        Row(prompt=QUESTION, seen=(seen[1],)),
+        Row(prompt=QUESTION, seen=(seen[0],)),
+        Row(prompt=QUESTION),
+        Row(prompt=PROMPT, seen=(seen[2],)),
+    ]
+
+
+def see(pair: Pair, media: Sequence[Media] = PICTURES) -> list[Seen]:
+    return [good(outcome) for outcome in pair.ours.backend.see([pair.ours.prepare(medium) for medium in media])]
+
+
+@families()
+def test_likelihoods_equal_those_of_one_forward_each(name: str, pair_of: Callable[[str], Pair]) -> None:
+    pair = pair_of(name)
+    targets = [TARGETS, TARGETS[:2], TARGETS[2:], TARGETS[1:], TARGETS[:1]]
+    expected = pair.theirs.score(rows_of(PICTURES), targets)
+    rows = rows_of(see(pair))
+    assert_same_scores(pair.ours.backend.score(rows, targets), expected)
+    # Alone, and after pictures of other sizes: nothing of them is left in the model.
+    for row, texts, scores in reversed(list(zip(rows, targets, expected, strict=True))):
+        assert_same_scores(pair.ours.backend.score([row], [texts]), [scores])
+
+
+@families()
+def test_likelihoods_of_first_tokens_are_those_of_the_whole(name: str, pair_of: Callable[[str], Pair]) -> None:
+    pair = pair_of(name)
+    rows, targets = rows_of(PICTURES)[:2], [TARGETS, TARGETS[:1]]
+    expected = pair.theirs.score(rows, targets, with_end=False, num_first=3)
+    assert_same_scores(pair.ours.backend.score(rows_of(see(pair))[:2], targets, with_end=False, num_first=3), expected)
+
+
+@families()
+def test_greedy_texts_are_those_of_generate(name: str, pair_of: Callable[[str], Pair]) -> None:
+    pair = pair_of(name)
+    assert_same_texts(pair.ours.backend.write(rows_of(see(pair)), SHORT), pair.theirs.write(rows_of(PICTURES), SHORT))
+
+
+@families(lambda family: "clip" in family.media)
+def test_a_clip_is_read_as_transformers_reads_it(name: str, pair_of: Callable[[str], Pair]) -> None:
+    _assert_media_are_read_alike(pair_of(name), [clip(), clip(seed=10)])
+
+
+@families(lambda family: "sound" in family.media)
+def test_a_sound_is_heard_as_transformers_hears_it(name: str, pair_of: Callable[[str], Pair]) -> None:
+    _assert_media_are_read_alike(pair_of(name), [sound(), sound(pitch=880.0)])
+
+
+def _assert_media_are_read_alike(pair: Pair, media: list[Media]) -> None:
+    def rows(seen: Sequence[Seen]) -> list[Row]:
+        return [Row(prompt=PROMPT, seen=(seen[0],)), Row(prompt=QUESTION, seen=(seen[1],))]
+
+    targets = [TARGETS[:2], TARGETS[1:]]
+    seen = see(pair, media)
+    expected = pair.theirs.score(rows(media), targets)
+    assert_same_scores(pair.ours.backend.score(rows(seen), targets), expected)
+    assert_same_texts(pair.ours.backend.write(rows(seen), SHORT), pair.theirs.write(rows(media), SHORT))
+    # The law would hold for a model that is deaf and blind, too.
+    same_prompt = pair.theirs.score([Row(prompt=PROMPT, seen=(medium,)) for medium in media], [TARGETS[:1]] * 2)
+    assert good(same_prompt[0])[0].mean_nll != pytest.approx(good(same_prompt[1])[0].mean_nll, abs=1e-3)
+
+
+@families(lambda family: family.has_template)
+def test_earlier_turns_are_read_as_the_template_spells_them(name: str, pair_of: Callable[[str], Pair]) -> None:
+    pair = pair_of(name)
+
+    def rows(seen: Sequence[Seen]) -> list[Row]:
+        turns = (Exchange(question="What is written on the sign?", answer="yes"), Exchange(question="no", answer="two"))
+        return [
+            Row(prompt=QUESTION, seen=(seen[0],), history=turns),
+            Row(prompt=QUESTION, seen=(seen[1],)),
+            Row(prompt=QUESTION, history=turns[:1]),
+        ]
+
+    targets = [TARGETS[:1]] * 3
+    assert_same_scores(pair.ours.backend.score(rows(see(pair)), targets), pair.theirs.score(rows(PICTURES), targets))
+
+
+@families()
+def test_a_typed_control_token_is_text_or_refused_by_name(name: str, pair_of: Callable[[str], Pair]) -> None:
+    family, pair = FAMILIES[name], pair_of(name)
+    for token in (family.typed, pair.theirs.reference.tokenizer.eos_token):
+
+        def rows(seen: Sequence[Seen], token: str = token) -> list[Row]:
+            texts = (PROMPT, f"say {token} now", QUESTION)
+            return [Row(prompt=text, seen=(picture,)) for text, picture in zip(texts, seen, strict=True)]
+
+        before, typed, after = pair.ours.backend.score(rows(see(pair)), [TARGETS[:1]] * 3)
+        expected = rows(PICTURES)
+        if isinstance(typed, Failed):
+            assert token in typed.error.message
+            assert token != family.typed or not family.keeps_typed
+            assert_same_scores([before, after], pair.theirs.score(expected[::2], [TARGETS[:1]] * 2))
+        else:
+            assert_same_scores([before, typed, after], pair.theirs.score(expected, [TARGETS[:1]] * 3))
+
+
+@families()
+def test_a_control_token_in_a_target_is_scored_as_text(name: str, pair_of: Callable[[str], Pair]) -> None:
+    pair = pair_of(name)
+    texts = [f"say {FAMILIES[name].typed} now", "say now"]
+    expected = pair.theirs.score(rows_of(PICTURES)[:1], [texts])
+    assert_same_scores(pair.ours.backend.score(rows_of(see(pair))[:1], [texts]), expected)
