@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from vlinstruct.backend import Backend, Row, Seen, Written
 from vlinstruct.settings import GenerationSettings
-from vlinstruct.values import Failed, Media, TokenScores, Usage
+from vlinstruct.values import Failed, TokenScores, Usage
 
 from .reference import Reference
+
+if TYPE_CHECKING:
+    from vlinstruct.values import Media
 
 TOLERANCE = 1e-5
 """In nats, float32."""

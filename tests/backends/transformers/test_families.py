@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -10,11 +11,14 @@ from picture_fixtures import make_picture
 
 from vlinstruct.backend import Row, Seen
 from vlinstruct.settings import GenerationSettings
-from vlinstruct.values import Clip, Exchange, Failed, Media, Sound, good
+from vlinstruct.values import Clip, Exchange, Failed, Sound, good
 
 from .conftest import Pair
 from .naive import assert_same_scores, assert_same_texts
 from .tiny_families import FAMILIES, Family
+
+if TYPE_CHECKING:
+    from vlinstruct.values import Media
 
 PROMPT = "Based on the image given, the most appropriate instruction should be:"
 QUESTION = "How many red dogs are there?"
