@@ -19,11 +19,15 @@ OLDEST = (5, 23)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if tuple(int(part) for part in version("transformers").split(".")[:2]) >= OLDEST:
-        return
-    reason = f"other families need transformers {'.'.join(map(str, OLDEST))}, here is {version('transformers')}"
+    here = version("transformers")
+    reason = f"other families need transformers {'.'.join(map(str, OLDEST))}, here is {here}"
+    is_old = tuple(int(part) for part in here.split(".")[:2]) < OLDEST
     for item in items:
-        if Path(__file__).parent in item.path.parents:
+        if Path(__file__).parent not in item.path.parents:
+            continue
+        # PaliGemma's processor makes an array of a tensor in a way that NumPy deprecates (transformers 5.24).
+        item.add_marker(pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword"))
+        if is_old:
             item.add_marker(pytest.mark.skip(reason=reason))
 
 

@@ -599,6 +599,7 @@ def phi4_multimodal() -> Parts:
     ids = tokenizer.convert_tokens_to_ids
     audio = {"hidden_size": 32, "intermediate_size": 64, "num_blocks": 1, "num_attention_heads": 4}
     audio |= {"ext_pw_out_channel": 32, "depthwise_separable_out_channel": 32, "nemo_conv_channels": 32}
+    # Its processor counts a picture's tokens for this size, whatever size it is given.
     vision = {**VISION, "image_size": 448, "patch_size": 14, "crop_size": 448}
     config = hf.Phi4MultimodalConfig(
         **TEXT,
@@ -611,7 +612,10 @@ def phi4_multimodal() -> Parts:
         vision_config={**vision, "image_token_id": ids("<|image|>")},
         audio_config={**audio, "audio_token_id": ids("<|audio|>")},
     )
-    images, sounds = hf.Phi4MultimodalImageProcessor(dynamic_hd=1), hf.Phi4MultimodalFeatureExtractor()
+    images, sounds = (
+        hf.Phi4MultimodalImageProcessor(size={"height": 56, "width": 56}, dynamic_hd=2),
+        hf.Phi4MultimodalFeatureExtractor(),
+    )
     # Its processor keeps the template on the tokenizer.
     return hf.Phi4MultimodalForCausalLM(config), hf.Phi4MultimodalProcessor(images, sounds, tokenizer)
 
