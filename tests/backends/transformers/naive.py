@@ -38,11 +38,10 @@ class NaiveBackend(Backend):
         return [self._written(row, settings.max_new_tokens, options) for row in rows]
 
     def _written(self, row: Row, max_new_tokens: int, options: dict[str, Any]) -> Written:
-        context = self.context(row)
-        ids = self.reference.generate(context, max_new_tokens, **options)
+        ids, token_nll = self.reference.generate(self.context(row), max_new_tokens, **options)
         return Written(
             text=self.reference.text(ids),
-            token_nll=None if "num_beams" in options else tuple(self.reference.token_nll(context, ids)),
+            token_nll=tuple(token_nll) or None,
             is_complete=ids[-1] in self.reference.stop_ids,
             usage=Usage(written=len(ids)),
         )

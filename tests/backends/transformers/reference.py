@@ -123,13 +123,24 @@ class Reference:
         """Returns the nats of every token of a text and of the end token behind it."""
         return self.token_nll(context, self.target_ids(text))
 
-    def generate(self, context: dict[str, Tensor], max_new_tokens: int, **options: Any) -> list[int]:
-        """Returns the tokens that `generate` writes, greedily unless told otherwise; the end token last if it came."""
+    def generate(
+        self, context: dict[str, Tensor], max_new_tokens: int, **options: Any
+    ) -> tuple[list[int], list[float]]:
+        """Writes, greedily unless told otherwise.
+
+        Returns:
+            The tokens, the end token last if it came, and the nats of each; none of these with beams.
+        """
+        options = {"do_sample": False, "return_dict_in_generate": True, "output_logits": True, **options}
         with torch.no_grad():
-            made = self._reader(context).generate(**context, max_new_tokens=max_new_tokens, do_sample=False, **options)
+            made = self._reader(context).generate(**context, max_new_tokens=max_new_tokens, **options)
         # A decoder-only model returns what it read, too; an encoder-decoder the token that starts its decoder.
-        start = 1 if self.is_encoder_decoder else context["input_ids"].shape[1]
-        return made[0, start:].tolist()
+        ids = made.sequences[0, 1 if self.is_encoder_decoder else context["input_ids"].shape[1] :]
+        if "num_beams" in options:
+            return ids.tolist(), []
+        # Not by reading all of it once more: a picture's token that was written would stand for a picture there.
+        logits = torch.cat(made.logits).float()
+        return ids.tolist(), (-logits.log_softmax(-1).gather(-1, ids[:, None])[:, 0]).tolist()
 
     def text(self, ids: Sequence[int]) -> str:
         """Returns tokens as text; what was added to the vocabulary (also PaliGemma's places) is no text."""

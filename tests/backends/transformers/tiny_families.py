@@ -612,10 +612,7 @@ def phi4_multimodal() -> Parts:
         vision_config={**vision, "image_token_id": ids("<|image|>")},
         audio_config={**audio, "audio_token_id": ids("<|audio|>")},
     )
-    images, sounds = (
-        hf.Phi4MultimodalImageProcessor(size={"height": 56, "width": 56}, dynamic_hd=2),
-        hf.Phi4MultimodalFeatureExtractor(),
-    )
+    images, sounds = hf.Phi4MultimodalImageProcessor(dynamic_hd=1), hf.Phi4MultimodalFeatureExtractor()
     # Its processor keeps the template on the tokenizer.
     return hf.Phi4MultimodalForCausalLM(config), hf.Phi4MultimodalProcessor(images, sounds, tokenizer)
 
