@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from picture_fixtures import assert_one_line, make_picture
+from transformers import AutoConfig
 
+import vlinstruct as vli
 from vlinstruct.backend import Row, Seen
+from vlinstruct.errors import CheckpointError
 from vlinstruct.settings import GenerationSettings
 from vlinstruct.values import Clip, Exchange, Failed, Sound, good
 
@@ -24,7 +29,10 @@ PROMPT = "Based on the image given, the most appropriate instruction should be:"
 QUESTION = "How many red dogs are there?"
 TARGETS = ("What is written on the sign?", "yes", "Describe the image in one sentence, please. no")
 PICTURES = (make_picture(80, 60, seed=1), make_picture(200, 60, seed=2), make_picture(32, 48, seed=3))
-SHORT = GenerationSettings(max_new_tokens=8)
+SHORT = GenerationSettings(max_new_tokens=6)
+
+# One each of: positions that depend on the picture, a sliding window, cross-attention, tiles, an encoder-decoder.
+KINDS = ("qwen3_vl", "gemma3", "mllama", "smolvlm", "blip2_t5")
 
 
 def clip(seed: int = 0) -> Clip:
@@ -37,13 +45,20 @@ def sound(pitch: float = 220.0) -> Sound:
     return Sound(samples=samples.astype(np.float32), sampling_rate=16_000)
 
 
-def families(select: Callable[[Family], bool] = lambda family: True) -> pytest.MarkDecorator:
-    """Parametrizes a test over the families that we support, as far as this transformers does."""
-    names = [
-        pytest.param(name, marks=pytest.mark.skipif(family.is_broken, reason="this transformers cannot run it"))
-        for name, family in FAMILIES.items()
-        if family.is_supported and select(family)
-    ]
+def families(
+    select: Callable[[Family], bool] = lambda family: True, *, quick: Sequence[str] = tuple(FAMILIES)
+) -> pytest.MarkDecorator:
+    """Parametrizes a test over the families that we support, as far as this transformers does.
+
+    Args:
+        select: those that it is about.
+        quick: those that everybody's test command runs; the others are slow.
+    """
+    names = []
+    for name, family in FAMILIES.items():
+        if family.is_supported and select(family):
+            marks = [pytest.mark.skipif(family.is_broken, reason="this transformers cannot run it")]
+            names.append(pytest.param(name, marks=marks if name in quick else [*marks, pytest.mark.slow]))
     return pytest.mark.parametrize("name", names)
 
 
@@ -65,27 +80,38 @@ def see(pair: Pair, media: Sequence[Media] = PICTURES) -> list[Seen]:
 @families()
 def test_likelihoods_equal_those_of_one_forward_each(name: str, pair_of: Callable[[str], Pair]) -> None:
     pair = pair_of(name)
+    rows, targets = rows_of(PICTURES)[:4], [TARGETS[:2], TARGETS[2:], TARGETS[1:2], TARGETS[:1]]
+    expected = pair.theirs.score(rows, targets)
+    assert_same_scores(pair.ours.backend.score(rows_of(see(pair))[:4], targets), expected)
+
+
+@families(quick=KINDS)
+def test_nothing_of_an_earlier_picture_is_left_in_the_model(name: str, pair_of: Callable[[str], Pair]) -> None:
+    pair = pair_of(name)
     targets = [TARGETS, TARGETS[:2], TARGETS[2:], TARGETS[1:], TARGETS[:1]]
     expected = pair.theirs.score(rows_of(PICTURES), targets)
     rows = rows_of(see(pair))
     assert_same_scores(pair.ours.backend.score(rows, targets), expected)
-    # Alone, and after pictures of other sizes: nothing of them is left in the model.
     for row, texts, scores in reversed(list(zip(rows, targets, expected, strict=True))):
         assert_same_scores(pair.ours.backend.score([row], [texts]), [scores])
+        pair.ours.backend.write([rows[1]], SHORT)
 
 
-@families()
+@families(quick=KINDS)
 def test_likelihoods_of_first_tokens_are_those_of_the_whole(name: str, pair_of: Callable[[str], Pair]) -> None:
     pair = pair_of(name)
     rows, targets = rows_of(PICTURES)[:2], [TARGETS, TARGETS[:1]]
     expected = pair.theirs.score(rows, targets, with_end=False, num_first=3)
-    assert_same_scores(pair.ours.backend.score(rows_of(see(pair))[:2], targets, with_end=False, num_first=3), expected)
+    scores = pair.ours.backend.score(rows_of(see(pair))[:2], targets, with_end=False, num_first=3)
+    assert_same_scores(scores, expected)
 
 
 @families()
 def test_greedy_texts_are_those_of_generate(name: str, pair_of: Callable[[str], Pair]) -> None:
     pair = pair_of(name)
-    assert_same_texts(pair.ours.backend.write(rows_of(see(pair)), SHORT), pair.theirs.write(rows_of(PICTURES), SHORT))
+    # Two pictures that share a batch, and none.
+    expected = pair.theirs.write(rows_of(PICTURES)[1:4], SHORT)
+    assert_same_texts(pair.ours.backend.write(rows_of(see(pair))[1:4], SHORT), expected)
 
 
 @families(lambda family: "clip" in family.media)
@@ -112,7 +138,7 @@ def _assert_media_are_read_alike(pair: Pair, media: list[Media]) -> None:
     assert good(same_prompt[0])[0].mean_nll != pytest.approx(good(same_prompt[1])[0].mean_nll, abs=1e-3)
 
 
-@families(lambda family: family.has_template)
+@families(lambda family: family.has_template, quick=KINDS)
 def test_earlier_turns_are_read_as_the_template_spells_them(name: str, pair_of: Callable[[str], Pair]) -> None:
     pair = pair_of(name)
 
@@ -133,7 +159,7 @@ def typed_rows(token: str, seen: Sequence[Seen]) -> list[Row]:
     return [Row(prompt=text, seen=(picture,)) for text, picture in zip(texts, seen, strict=True)]
 
 
-@families(lambda family: bool(family.literal))
+@families(lambda family: bool(family.literal), quick=KINDS)
 def test_a_typed_control_token_is_read_as_text(name: str, pair_of: Callable[[str], Pair]) -> None:
     pair, seen = pair_of(name), see(pair_of(name))
     for token in FAMILIES[name].literal.split():
@@ -157,9 +183,48 @@ def test_a_typed_control_token_that_cannot_be_text_fails_alone_and_by_name(
         assert [isinstance(outcome, Failed) for outcome in outcomes] == [False, True, False]
 
 
-@families()
+@families(quick=KINDS)
 def test_a_control_token_in_a_target_is_scored_as_text(name: str, pair_of: Callable[[str], Pair]) -> None:
     family, pair = FAMILIES[name], pair_of(name)
     texts = [f"say {token} now" for token in f"{family.literal} {family.refused}".split()]
     expected = pair.theirs.score(rows_of(PICTURES)[:1], [texts])
     assert_same_scores(pair.ours.backend.score(rows_of(see(pair))[:1], [texts]), expected)
+
+
+def test_what_is_known_not_to_work_is_refused_before_its_weights_are_read(
+    folder_of: Callable[[str], Path], tmp_path: Path
+) -> None:
+    for name, family in FAMILIES.items():
+        if not family.is_supported:
+            folder = Path(shutil.copytree(folder_of(name), tmp_path / name))
+            (folder / "model.safetensors").unlink()
+            with pytest.raises(CheckpointError) as caught:
+                vli.load(folder)
+            assert_one_line(caught.value)
+            assert AutoConfig.from_pretrained(folder).model_type in caught.value.message
+
+
+@families(quick=("llava",))
+def test_media_that_a_family_does_not_take_fail_alone(name: str, pair_of: Callable[[str], Pair]) -> None:
+    backend, all_media = pair_of(name).ours.backend, {"picture": PICTURES[0], "clip": clip(), "sound": sound()}
+    assert backend.abilities.media == FAMILIES[name].media
+    outcomes = dict(zip(all_media, backend.see(list(all_media.values())), strict=True))
+    assert {kind for kind, outcome in outcomes.items() if not isinstance(outcome, Failed)} == FAMILIES[name].media
+    for outcome in outcomes.values():
+        if isinstance(outcome, Failed):
+            assert_one_line(outcome.error)
+
+
+@families(quick=KINDS)
+def test_a_prompt_is_counted_by_its_tokens_without_those_of_the_picture(
+    name: str, pair_of: Callable[[str], Pair]
+) -> None:
+    pair = pair_of(name)
+    rows = rows_of(see(pair))
+    long, short, alone = pair.ours.backend.num_tokens([rows[0], rows[2], rows[3]])
+    assert long is not None
+    assert short is not None
+    assert alone is not None
+    expected = [pair.theirs.context(row)["input_ids"].shape[1] for row in (rows_of(PICTURES)[0], rows_of(PICTURES)[2])]
+    assert long.prompt - short.prompt == expected[0] - expected[1]
+    assert alone.prompt <= short.prompt <= expected[1]
