@@ -78,7 +78,12 @@ class Reference:
             processor_kwargs=options,
             **({"sanitize_control_tokens": True} if has_typed_tokens else {}),
         )
-        return self._tensors(rendered)
+        context = self._tensors(rendered)
+        if self.tokenizer.decode(context["input_ids"][0]).rstrip().endswith("<think>"):
+            # A template that opens a thought and has no switch: a thought without a word.
+            closing = self.tokenizer("</think>\n\n", add_special_tokens=False, return_tensors="pt").input_ids
+            context = self._extended(context, closing)
+        return context
 
     def _untemplated(self, prompt: str, kind: str, value: Any) -> dict[str, Tensor]:
         if kind:

@@ -702,3 +702,35 @@ def aya_vision() -> Parts:
     sizes = {"patch_size": 8, "img_size": 32, "downsample_factor": 2}
     processor = hf.AyaVisionProcessor(images, tokenizer, **sizes, chat_template=form)
     return hf.AyaVisionForConditionalGeneration(config), processor
+
+
+@family("clip", literal="<|image|> <|user|>")
+def glm4v() -> Parts:
+    """On no list of ours, either. Its template opens a thought and has no switch; a turn ends where the next begins."""
+    special = ["<|endoftext|>", "<|user|>", "<|assistant|>", "<think>", "</think>", "<|image|>", "<|video|>"]
+    special += [f"<|{side}_of_{kind}|>" for kind in ("image", "video") for side in ("begin", "end")]
+    form = _template(
+        "<|ROLE|>\nCONTENT",
+        answer="<|assistant|>\n<think>",
+        image="<|begin_of_image|><|image|><|end_of_image|>",
+        video="<|begin_of_video|><|video|><|end_of_video|>",
+    )
+    usual = {"eos_token": "<|endoftext|>", "pad_token": "<|endoftext|>", "chat_template": form}
+    tokenizer = _fast(_byte_level, special, **usual)
+    ids = tokenizer.convert_tokens_to_ids
+    text = {**TEXT, "vocab_size": len(tokenizer), "rope_parameters": {**QWEN_ROPE, "partial_rotary_factor": 1.0}}
+    config = hf.Glm4vConfig(
+        text_config={**text, "eos_token_id": 0, "pad_token_id": 0},
+        vision_config={**QWEN_VISION, "image_size": 56, "patch_size": 14},
+        image_token_id=ids("<|image|>"),
+        video_token_id=ids("<|video|>"),
+        image_start_token_id=ids("<|begin_of_image|>"),
+        image_end_token_id=ids("<|end_of_image|>"),
+        video_start_token_id=ids("<|begin_of_video|>"),
+        video_end_token_id=ids("<|end_of_video|>"),
+    )
+    sizes = {"size": {"shortest_edge": 28 * 28 * 8, "longest_edge": 28 * 28 * 32}}
+    images, videos = hf.Glm4vImageProcessor(**sizes), hf.Glm4vVideoProcessor(**sizes)
+    model = hf.Glm4vForConditionalGeneration(config)
+    model.generation_config.eos_token_id = [0, ids("<|user|>")]
+    return model, hf.Glm4vProcessor(images, tokenizer, videos, chat_template=form)
