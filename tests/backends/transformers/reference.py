@@ -17,6 +17,8 @@ from torch import Tensor
 from transformers import AutoModelForMultimodalLM, AutoProcessor
 from transformers.video_utils import VideoMetadata
 
+SNOWMAN = "\u2603"
+
 
 class Reference:
     """One model of any family.
@@ -45,18 +47,21 @@ class Reference:
         *,
         history: Sequence[tuple[str, str]] = (),
         system: str = "",
-        has_typed_tokens: bool = False,
     ) -> dict[str, Tensor]:
         """Returns what the model reads before a target.
 
         Args:
-            prompt: the user's text.
+            prompt: the user's text; a token in it that controls the model stays text.
             media: a PIL picture; frames with their metadata (`frames`, `frame_indices`, `fps`, ...); `samples`; None
                 for the language model alone.
             history: earlier questions and answers; the media belong to the first question.
             system: in front of all.
-            has_typed_tokens: tokens in the user's text that control the model stay literal.
         """
+        typed = self.control_tokens(prompt)
+        if typed:
+            # Rendered with something harmless in its place, for which its own spelling is put in afterwards.
+            marked = self.context(prompt.replace(typed[0], SNOWMAN), media, history=history, system=system)
+            return self._spelt_out(marked, typed[0])
         kind, value, options = _as_part(media)
         if self.template is None:
             return self._untemplated(prompt, kind, value)
@@ -76,7 +81,6 @@ class Reference:
             return_tensors="pt",
             enable_thinking=False,
             processor_kwargs=options,
-            **({"sanitize_control_tokens": True} if has_typed_tokens else {}),
         )
         context = self._tensors(rendered)
         if self.tokenizer.decode(context["input_ids"][0]).rstrip().endswith("<think>"):
@@ -84,6 +88,25 @@ class Reference:
             closing = self.tokenizer("</think>\n\n", add_special_tokens=False, return_tensors="pt").input_ids
             context = self._extended(context, closing)
         return context
+
+    def _spelt_out(self, context: dict[str, Tensor], token: str) -> dict[str, Tensor]:
+        ids = context["input_ids"][0].tolist()
+        marker = self.tokenizer(SNOWMAN, add_special_tokens=False).input_ids
+        start = next(place for place in range(len(ids)) if ids[place : place + len(marker)] == marker)
+        spelling = torch.tensor([self._plain_ids(token)])
+        longer = dict(context)
+        for key, value in context.items():
+            if _is_per_position(value, len(ids)):
+                middle = spelling if key == "input_ids" else value[:, [start] * spelling.shape[1]]
+                longer[key] = torch.cat([value[:, :start], middle, value[:, start + len(marker) :]], 1)
+        return longer
+
+    def _plain_ids(self, text: str) -> list[int]:
+        """Returns the ids of a text in which nothing is a token that was added to the vocabulary."""
+        ids = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids
+        if set(ids) & set(self.tokenizer.added_tokens_decoder):  # PaliGemma's places are no special tokens
+            ids = [token for part in text for token in self.tokenizer(part, add_special_tokens=False).input_ids]
+        return ids
 
     def _untemplated(self, prompt: str, kind: str, value: Any) -> dict[str, Tensor]:
         if kind:
@@ -110,8 +133,7 @@ class Reference:
 
     def target_ids(self, text: str, *, with_end: bool = True) -> list[int]:
         """Returns the tokens of a target; what looks like a control token in it is text."""
-        ids = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids
-        return [*ids, self.end_id] if with_end else ids
+        return [*self._plain_ids(text), *([self.end_id] if with_end else [])]
 
     def token_nll(self, context: dict[str, Tensor], ids: Sequence[int]) -> list[float]:
         """Returns the nats of every token of a target, T."""
@@ -162,7 +184,7 @@ class Reference:
         num_positions = context["input_ids"].shape[1]
         longer = dict(context)
         for key, value in context.items():
-            if value.is_floating_point() or value.shape[:2] != (1, num_positions):
+            if not _is_per_position(value, num_positions):
                 continue
             if key == "input_ids":
                 tail = target
@@ -187,6 +209,10 @@ class Reference:
         ids = self.tokenizer(rendered.rpartition("@")[2], add_special_tokens=False).input_ids
         # LLaVA 1.5's template writes no end of turn.
         return ids[0] if ids and ids[0] in self.tokenizer.added_tokens_decoder else self.tokenizer.eos_token_id
+
+
+def _is_per_position(value: Tensor, num_positions: int) -> bool:
+    return not value.is_floating_point() and value.shape[:2] == (1, num_positions)
 
 
 def _as_part(media: Any) -> tuple[str, Any, dict[str, Any]]:

@@ -154,39 +154,22 @@ def test_earlier_turns_are_read_as_the_template_spells_them(name: str, pair_of: 
     assert_same_scores(pair.ours.backend.score(rows(see(pair)), targets), pair.theirs.score(rows(PICTURES), targets))
 
 
-def typed_rows(token: str, seen: Sequence[Seen]) -> list[Row]:
-    texts = (PROMPT, f"say {token} now", QUESTION)
-    return [Row(prompt=text, seen=(picture,)) for text, picture in zip(texts, seen, strict=True)]
+@families()
+def test_typed_control_tokens_are_read_as_text(name: str, pair_of: Callable[[str], Pair]) -> None:
+    pair = pair_of(name)
 
+    def rows(seen: Sequence[Seen]) -> list[Row]:
+        texts = [PROMPT, *(f"say {token} now" for token in FAMILIES[name].control_tokens.split()), QUESTION]
+        return [Row(prompt=text, seen=(seen[place % 2],)) for place, text in enumerate(texts)]
 
-@families(lambda family: bool(family.literal), quick=KINDS)
-def test_a_typed_control_token_is_read_as_text(name: str, pair_of: Callable[[str], Pair]) -> None:
-    pair, seen = pair_of(name), see(pair_of(name))
-    for token in FAMILIES[name].literal.split():
-        expected = pair.theirs.score(typed_rows(token, PICTURES), [TARGETS[:1]] * 3)
-        assert_same_scores(pair.ours.backend.score(typed_rows(token, seen), [TARGETS[:1]] * 3), expected)
-
-
-@families(lambda family: bool(family.refused))
-def test_a_typed_control_token_that_cannot_be_text_fails_alone_and_by_name(
-    name: str, pair_of: Callable[[str], Pair]
-) -> None:
-    pair, seen = pair_of(name), see(pair_of(name))
-    for token in FAMILIES[name].refused.split():
-        expected = pair.theirs.score(typed_rows(token, PICTURES)[::2], [TARGETS[:1]] * 2)
-        before, typed, after = pair.ours.backend.score(typed_rows(token, seen), [TARGETS[:1]] * 3)
-        assert_same_scores([before, after], expected)
-        assert isinstance(typed, Failed)
-        assert token in typed.error.message
-        assert_one_line(typed.error)
-        outcomes = pair.ours.backend.write(typed_rows(token, seen), SHORT)
-        assert [isinstance(outcome, Failed) for outcome in outcomes] == [False, True, False]
+    targets = [TARGETS[:1]] * len(rows(PICTURES))
+    assert_same_scores(pair.ours.backend.score(rows(see(pair)), targets), pair.theirs.score(rows(PICTURES), targets))
 
 
 @families(quick=KINDS)
-def test_a_control_token_in_a_target_is_scored_as_text(name: str, pair_of: Callable[[str], Pair]) -> None:
-    family, pair = FAMILIES[name], pair_of(name)
-    texts = [f"say {token} now" for token in f"{family.literal} {family.refused}".split()]
+def test_control_tokens_in_a_target_are_scored_as_text(name: str, pair_of: Callable[[str], Pair]) -> None:
+    pair = pair_of(name)
+    texts = [f"say {token} now" for token in FAMILIES[name].control_tokens.split()]
     expected = pair.theirs.score(rows_of(PICTURES)[:1], [texts])
     assert_same_scores(pair.ours.backend.score(rows_of(see(pair))[:1], [texts]), expected)
 

@@ -10,6 +10,7 @@ A new family is one function here with its facts in front.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,8 +46,7 @@ class Family:
 
     Args:
         make: builds model and processor.
-        literal: control tokens that stay text where a user types them, separated by spaces.
-        refused: those that its processor cannot keep apart, so that they are refused by name.
+        control_tokens: such as users type, separated by spaces: the picture's, what ends a turn.
         media: what the model takes.
         has_template: it has a chat template.
         is_supported: False where the backend must refuse it.
@@ -54,8 +54,7 @@ class Family:
     """
 
     make: Callable[[], Parts]
-    literal: str = ""
-    refused: str = ""
+    control_tokens: str
     media: frozenset[MediaKind] = frozenset({"picture"})
     has_template: bool = True
     is_supported: bool = True
@@ -127,10 +126,14 @@ def _metaspace(special: list[str]) -> Tokenizer:
     # Without this split whole sentences become tokens.
     tokenizer.pre_tokenizer = pre_tokenizers.Split("\u2581", "merged_with_next")
     tokenizer.decoder = decoders.Sequence([decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse()])
-    special = ["<unk>", *special, *(f"<0x{byte:02X}>" for byte in range(256))]
+    in_bytes = [f"<0x{byte:02X}>" for byte in range(256)]
+    special = ["<unk>", *special, *in_bytes]
     trainer = trainers.BpeTrainer(vocab_size=600, special_tokens=special, show_progress=False)
     tokenizer.train_from_iterator((text.replace(" ", "\u2581") for text in SENTENCES), trainer)
-    return tokenizer
+    # To the trainer the bytes are control tokens; in the vocabulary they are words like others.
+    content = json.loads(tokenizer.to_str())
+    content["added_tokens"] = [token for token in content["added_tokens"] if token["content"] not in in_bytes]
+    return Tokenizer.from_str(json.dumps(content))
 
 
 def _fast(make: Callable[[list[str]], Tokenizer], special: list[str], **named: str) -> Any:
@@ -216,7 +219,7 @@ def _qwen_sizes(patch: int) -> dict[str, Any]:
     return {"size": {"shortest_edge": patch * patch * 4, "longest_edge": patch * patch * 16}}
 
 
-@family("clip", literal="<|image_pad|> <|im_end|>")
+@family("clip", control_tokens="<|image_pad|> <|im_end|>")
 def qwen2_5_vl() -> Parts:
     form = _chatml(**QWEN_MEDIA)
     tokenizer = _qwen_tokenizer(form)
@@ -239,14 +242,14 @@ def _qwen3(config_class: Any, model_class: Any, text: dict[str, Any], vision: di
     return model_class(config), hf.Qwen3VLProcessor(images, tokenizer, hf.Qwen3VLVideoProcessor(), chat_template=form)
 
 
-@family("clip", literal="<|image_pad|> <|im_end|>")
+@family("clip", control_tokens="<|image_pad|> <|im_end|>")
 def qwen3_vl() -> Parts:
     """Features of an earlier vision layer ride along into the language model."""
     vision = {"deepstack_visual_indexes": [0]}
     return _qwen3(hf.Qwen3VLConfig, hf.Qwen3VLForConditionalGeneration, {}, vision, {})
 
 
-@family("clip", literal="<|image_pad|> <|im_end|>")
+@family("clip", control_tokens="<|image_pad|> <|im_end|>")
 def qwen3_5() -> Parts:
     """Hybrid: linear attention in the first layer, full attention in the second."""
     text = {"layer_types": ["linear_attention", "full_attention"], "linear_num_value_heads": 4}
@@ -255,7 +258,7 @@ def qwen3_5() -> Parts:
     return _qwen3(hf.Qwen3_5Config, hf.Qwen3_5ForConditionalGeneration, text, {}, rope)
 
 
-@family("clip", "sound", literal="<|im_end|>", refused="<|IMAGE|> <|AUDIO|>")
+@family("clip", "sound", control_tokens="<|im_end|> <|IMAGE|> <|AUDIO|>")
 def qwen2_5_omni() -> Parts:
     """The thinker, which hears and writes; the talker, which speaks, is another model."""
     roles = {"image_token": "<|IMAGE|>", "video_token": "<|VIDEO|>", "audio_token": "<|AUDIO|>"}
@@ -309,7 +312,7 @@ def _idefics_parts() -> tuple[Any, str, dict[str, Any]]:
 IDEFICS_SIZES = {"size": {"longest_edge": 64}, "max_image_size": {"longest_edge": 32}}
 
 
-@family("clip", literal="<image> <end_of_utterance>")
+@family("clip", control_tokens="<image> <end_of_utterance>")
 def smolvlm() -> Parts:
     tokenizer, form, config = _idefics_parts()
     sampling = {"max_frames": 4, "fps": 1, "video_size": {"longest_edge": 64}}
@@ -319,7 +322,7 @@ def smolvlm() -> Parts:
     return hf.SmolVLMForConditionalGeneration(hf.SmolVLMConfig(**config)), processor
 
 
-@family(refused="<image> <end_of_utterance>")
+@family(control_tokens="<image> <end_of_utterance>")
 def idefics3() -> Parts:
     tokenizer, form, config = _idefics_parts()
     images = hf.Idefics3ImageProcessor(**IDEFICS_SIZES)
@@ -337,7 +340,7 @@ CLIP_CROP = {"size": {"shortest_edge": 32}, "crop_size": SIDE}
 LLAVA_PATCHES = {"patch_size": 8, "vision_feature_select_strategy": "default", "num_additional_image_tokens": 1}
 
 
-@family(literal="<image> </s>")
+@family(control_tokens="<image> </s>")
 def llava() -> Parts:
     form = _vicuna(image="<image>\n")
     tokenizer = _llama2_tokenizer("<image>", chat_template=form)
@@ -349,7 +352,7 @@ def llava() -> Parts:
     return hf.LlavaForConditionalGeneration(config), processor
 
 
-@family("clip", literal="<image> </s>")
+@family("clip", control_tokens="<image> </s>")
 def llava_next_video() -> Parts:
     form = _vicuna(image="<image>\n", video="<video>\n")
     tokenizer = _llama2_tokenizer("<image>", "<video>", chat_template=form)
@@ -379,7 +382,7 @@ def _qwen2_text(tokenizer: Any) -> Any:
     return hf.Qwen2Config(**TEXT, **QWEN_IDS, vocab_size=len(tokenizer))
 
 
-@family("clip", literal="<image> <|im_end|>")
+@family("clip", control_tokens="<image> <|im_end|>")
 def llava_onevision() -> Parts:
     form = _chatml(image="<image>", video="<video>")
     tokenizer = _chatml_tokenizer(form, "<image>", "<video>")
@@ -402,7 +405,7 @@ def llava_onevision() -> Parts:
     return hf.LlavaOnevisionForConditionalGeneration(config), processor
 
 
-@family("clip", literal="<|im_end|>", refused="<IMG_CONTEXT>")
+@family("clip", control_tokens="<|im_end|> <IMG_CONTEXT>")
 def internvl() -> Parts:
     form = _chatml(image="<IMG_CONTEXT>\n", video="<video>\n")
     roles = {"start_image_token": "<img>", "end_image_token": "</img>"}
@@ -429,7 +432,7 @@ GEMMA_IDS = {"pad_token_id": 1, "eos_token_id": 2, "bos_token_id": 3}
 GEMMA_LAYERS = {"head_dim": 8, "sliding_window": 8, "layer_types": ["sliding_attention", "full_attention"]}
 
 
-@family(literal="<start_of_image> <end_of_turn>", refused="<image_soft_token>")
+@family(control_tokens="<start_of_image> <end_of_turn> <image_soft_token>")
 def gemma3() -> Parts:
     """A window of 8 positions in the first layer; what ends a turn is not `eos_token`."""
     form = _gemma(image="<start_of_image>")
@@ -450,7 +453,7 @@ def gemma3() -> Parts:
     return model, hf.Gemma3Processor(images, tokenizer, image_seq_length=4, chat_template=form)
 
 
-@family("clip", "sound", literal="<image> <end_of_turn>")
+@family("clip", "sound", control_tokens="<image> <end_of_turn>")
 def gemma4() -> Parts:
     form = _gemma(image="<image>", video="<|video|>", audio="<audio>")
     roles = {"boi_token": "<start_of_image>", "eoi_token": "<end_of_image>", "image_token": "<image>"}
@@ -490,7 +493,7 @@ def gemma4() -> Parts:
     return model, processor
 
 
-@family(refused="<image> <eos> <loc0001>", has_template=False)
+@family(control_tokens="<image> <eos> <loc0001>", has_template=False)
 def paligemma() -> Parts:
     """A prefix language model: picture and prompt see each other in both directions."""
     special = ["<pad>", "<eos>", "<bos>", "<image>"]
@@ -506,7 +509,7 @@ def paligemma() -> Parts:
     return hf.PaliGemmaForConditionalGeneration(config), hf.PaliGemmaProcessor(images, tokenizer)
 
 
-@family(literal="<|eot_id|>", refused="<|image|>")
+@family(control_tokens="<|eot_id|> <|image|>")
 def mllama() -> Parts:
     """Cross-attention to the picture in one layer: it has no positions in the text."""
     special = ["<|begin_of_text|>", "<|end_of_text|>", "<|eot_id|>", "<|start_header_id|>", "<|end_header_id|>"]
@@ -534,7 +537,7 @@ def mllama() -> Parts:
     return hf.MllamaForConditionalGeneration(config), hf.MllamaProcessor(images, tokenizer, chat_template=form)
 
 
-@family(literal="<|image|> <|eot|>", broken_in=("5.24.0",))
+@family(control_tokens="<|image|> <|eot|>", broken_in=("5.24.0",))
 def llama4() -> Parts:
     """Attention in chunks of 16 positions in the first layer, experts in both."""
     special = ["<|begin_of_text|>", "<|eot|>", "<|pad|>", "<|header_start|>", "<|header_end|>", "<|image|>"]
@@ -565,7 +568,7 @@ def llama4() -> Parts:
     return hf.Llama4ForConditionalGeneration(config), processor
 
 
-@family(literal="[IMG] </s>")
+@family(control_tokens="[IMG] </s>")
 def mistral3() -> Parts:
     """The picture's rows end in tokens of their own; nothing opens the assistant's turn."""
     special = ["<s>", "</s>", "<pad>", "[INST]", "[/INST]", "[IMG]", "[IMG_BREAK]", "[IMG_END]"]
@@ -590,7 +593,7 @@ def mistral3() -> Parts:
     return hf.Mistral3ForConditionalGeneration(config), processor
 
 
-@family("sound", literal="<|image|> <|end|>")
+@family("sound", control_tokens="<|image|> <|end|>")
 def phi4_multimodal() -> Parts:
     special = ["<|endoftext|>", "<|end|>", "<|user|>", "<|assistant|>", "<|image|>", "<|audio|>"]
     form = _template("<|ROLE|>CONTENT<|end|>", answer="<|assistant|>", image="<|image|>", audio="<|audio|>")
@@ -631,7 +634,7 @@ def _blip2(text: Any, tokenizer: Any) -> Parts:
     return hf.Blip2ForConditionalGeneration(config), hf.Blip2Processor(images, tokenizer, num_query_tokens=4)
 
 
-@family(refused="<image> </s>", has_template=False)
+@family(control_tokens="<image> </s>", has_template=False)
 def blip2_opt() -> Parts:
     tokenizer = _llama2_tokenizer("<image>")
     widths = {"hidden_size": 32, "ffn_dim": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -639,7 +642,7 @@ def blip2_opt() -> Parts:
     return _blip2(text, tokenizer)
 
 
-@family(refused="<image> </s>", has_template=False)
+@family(control_tokens="<image> </s>", has_template=False)
 def blip2_t5() -> Parts:
     tokenizer = _fast(_metaspace, ["<pad>", "</s>", "<image>"], eos_token="</s>", pad_token="<pad>")
     widths = {"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4}
@@ -647,7 +650,7 @@ def blip2_t5() -> Parts:
     return _blip2(hf.T5Config(**widths, **ids, vocab_size=len(tokenizer), feed_forward_proj="gated-gelu"), tokenizer)
 
 
-@family(refused="<image> </s>", has_template=False)
+@family(control_tokens="<image> </s>", has_template=False)
 def florence2() -> Parts:
     """An encoder-decoder: pixels go into BART's encoder."""
     special = ["<s>", "<pad>", "</s>", "<image>"]
@@ -668,7 +671,7 @@ def florence2() -> Parts:
     return hf.Florence2ForConditionalGeneration(config), processor
 
 
-@family(refused="<image> </s>", has_template=False, is_supported=False)
+@family(control_tokens="<image> </s>", has_template=False, is_supported=False)
 def kosmos2() -> Parts:
     """Its likelihoods behind a cache differ from those without."""
     special = ["<s>", "<pad>", "</s>", "<image>", "</image>", "<phrase>", "</phrase>", "<object>", "</object>"]
@@ -681,7 +684,7 @@ def kosmos2() -> Parts:
     return hf.Kosmos2ForConditionalGeneration(config), processor
 
 
-@family(literal="<image> <|end|>")
+@family(control_tokens="<image> <|end|>")
 def aya_vision() -> Parts:
     """On no list of ours: it works by the common path alone."""
     special = ["<pad>", "<bos>", "<eos>", "<|turn|>", "<|end|>", "<image>", "<|IMG_PATCH|>", "<|START_OF_IMG|>"]
@@ -704,7 +707,7 @@ def aya_vision() -> Parts:
     return hf.AyaVisionForConditionalGeneration(config), processor
 
 
-@family("clip", literal="<|image|> <|user|>")
+@family("clip", control_tokens="<|image|> <|user|>")
 def glm4v() -> Parts:
     """On no list of ours, either. Its template opens a thought and has no switch; a turn ends where the next begins."""
     special = ["<|endoftext|>", "<|user|>", "<|assistant|>", "<think>", "</think>", "<|image|>", "<|video|>"]
