@@ -8,11 +8,13 @@ Legend: P positions of a context, T tokens of a target, its end token last.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import AutoModelForMultimodalLM, AutoProcessor
 from transformers.video_utils import VideoMetadata
@@ -85,7 +87,7 @@ class Reference:
         context = self._tensors(rendered)
         if self.tokenizer.decode(context["input_ids"][0]).rstrip().endswith("<think>"):
             # A template that opens a thought and has no switch: a thought without a word.
-            closing = self.tokenizer("</think>\n\n", add_special_tokens=False, return_tensors="pt").input_ids
+            closing = self.tokenizer("\n</think>\n\n", add_special_tokens=False, return_tensors="pt").input_ids
             context = self._extended(context, closing)
         return context
 
@@ -102,11 +104,12 @@ class Reference:
         return longer
 
     def _plain_ids(self, text: str) -> list[int]:
-        """Returns the ids of a text in which nothing is a token that was added to the vocabulary."""
-        ids = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids
-        if set(ids) & set(self.tokenizer.added_tokens_decoder):  # PaliGemma's places are no special tokens
-            ids = [token for part in text for token in self.tokenizer(part, add_special_tokens=False).input_ids]
-        return ids
+        """Returns the ids of a text by the same tokenizer without the tokens that were added to it.
+
+        `split_special_tokens` is not enough: PaliGemma's places are added and no special tokens.
+        """
+        content = json.loads(self.tokenizer.backend_tokenizer.to_str()) | {"added_tokens": []}
+        return Tokenizer.from_str(json.dumps(content)).encode(text, add_special_tokens=False).ids
 
     def _untemplated(self, prompt: str, kind: str, value: Any) -> dict[str, Tensor]:
         if kind:
