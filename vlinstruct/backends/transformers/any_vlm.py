@@ -1,7 +1,7 @@
 """Any vision-language model of transformers behind `vlinstruct.backend.Backend`.
 
-`see` runs the processor, once for each medium. What the model reads first in every prompt about it, the beginning of the
-turn and the medium, then goes through the model once, and every stage of algorithm 2 continues from a fork of that.
+`see` runs the processor, once for each medium. What the model reads first in every prompt about it, the beginning of
+the turn and the medium, then goes through the model once, and every stage of algorithm 2 continues from a fork of that.
 Pictures that are seen together are read together, padded on the left; texts behind them are batched where they have the
 same number of tokens, so that no padding ever stands between a picture and its text: sliding windows and linear
 attention would count it.
@@ -160,9 +160,8 @@ class TransformersBackend(Backend):
             media: B of them; pictures are padded into one batch where the kind of model allows it.
         """
         seen: dict[int, SeenMedium | Failed] = {}
-        together = [
-            place for place, medium in enumerate(media) if self.family.batches and _kind_of(medium) == "picture"
-        ]
+        kinds = list(map(_kind_of, media))
+        together = [place for place, kind in enumerate(kinds) if self.family.batches and kind == "picture"]
         alone = [[place] for place in range(len(media)) if place not in together]
         with self._turn:
             for places in [*([together] if together else []), *alone]:
@@ -175,8 +174,8 @@ class TransformersBackend(Backend):
         if self._is_written_by_generate(settings):
             return self._each(rows, lambda prompt, row: self._generate(prompt, settings, row.draw), think=self.think)
 
-        def continuations(prompts: Sequence[_Prompt], batch: Sequence[Row]) -> list[Written]:
-            steps = list(self._steps(prompts, settings, [row.draw for row in batch]))
+        def continuations(prompts: Sequence[_Prompt], places: Sequence[int]) -> list[Written]:
+            steps = list(self._steps(prompts, settings, [rows[place].draw for place in places]))
             ids = torch.stack([next_ids for next_ids, _ in steps], dim=1).tolist()
             nll = torch.stack([nats for _, nats in steps], dim=1).tolist()
             return [
@@ -219,12 +218,11 @@ class TransformersBackend(Backend):
         num_first: int | None = None,
     ) -> list[list[TokenScores] | Failed]:
         """Scores targets by teacher forcing; a row with several reads its prompt once for all of them."""
-        of_row = {id(row): row_targets for row, row_targets in zip(rows, targets, strict=True)}
 
-        def scores(prompts: Sequence[_Prompt], batch: Sequence[Row]) -> list[list[TokenScores]]:
+        def scores(prompts: Sequence[_Prompt], places: Sequence[int]) -> list[list[TokenScores]]:
             target_ids = [
-                [self.template.target_ids(text, with_end=with_end)[:num_first] for text in of_row[id(row)]]
-                for row in batch
+                [self.template.target_ids(text, with_end=with_end)[:num_first] for text in targets[place]]
+                for place in places
             ]
             nll = self._target_nll(prompts, target_ids)
             return [
@@ -237,6 +235,22 @@ class TransformersBackend(Backend):
 
         # Behind a closed thought, whatever the model may do when it answers: an open one would be continued.
         return self._in_batches(rows, scores, think=False)
+
+    @torch.inference_mode()
+    def plain_nll(self, row: Row, target: str) -> list[float]:
+        """Scores one target in one forward of everything, without a cache: slow, and what `score` must equal.
+
+        Raises:
+            TextError: the row cannot be read.
+        """
+        with self._turn:
+            prompt = self._prompt(row, think=False)
+            ids = torch.tensor([self.template.target_ids(target)], device=self.device)
+            if self.is_encoder_decoder:
+                return self._labels_nll(prompt, ids)[0]
+            inputs = self._whole_inputs(replace(prompt, ids=[*prompt.ids, *ids[0].tolist()]))
+            logits = self._network_of(prompt)(**inputs, use_cache=False).logits
+            return _token_nll(logits[:, -ids.shape[1] - 1 : -1], ids)[0]
 
     @torch.inference_mode()
     def num_tokens(self, rows: Sequence[Row]) -> list[TokenCount | None]:
@@ -498,10 +512,9 @@ class TransformersBackend(Backend):
             do_sample=settings.do_sample,
             eos_token_id=list(self.template.stop_ids),
             pad_token_id=self.template.end_id,
-            **(
-                {"temperature": settings.temperature, "top_p": settings.top_p, "top_k": 0} if settings.do_sample else {}
-            ),
         )
+        if settings.do_sample:
+            config.update(temperature=settings.temperature, top_p=settings.top_p, top_k=0)
         has_nll = settings.num_beams == 1
         with torch.random.fork_rng(enabled=settings.do_sample):
             if settings.do_sample:
@@ -544,9 +557,15 @@ class TransformersBackend(Backend):
         return outcomes
 
     def _in_batches(
-        self, rows: Sequence[Row], work: Callable[[Sequence[_Prompt], Sequence[Row]], list[T]], *, think: bool
+        self, rows: Sequence[Row], work: Callable[[Sequence[_Prompt], Sequence[int]], list[T]], *, think: bool
     ) -> list[T | Failed]:
-        """Works on rows that can be one batch together; one whose prompt cannot be read fails alone."""
+        """Works on rows that can be one batch together; one whose prompt cannot be read fails alone.
+
+        Args:
+            rows: all of them.
+            work: gets the prompts of a batch and their rows' places; returns their results.
+            think: whether what is written may begin with a thought.
+        """
         outcomes: dict[int, T | Failed] = {}
         groups: dict[object, dict[int, _Prompt]] = {}
         with self._turn:
@@ -557,7 +576,7 @@ class TransformersBackend(Backend):
                 except (InputError, CheckpointError) as error:
                     outcomes[place] = Failed(error=error)
             for group in groups.values():
-                outcomes |= self._apart(group, rows, work)
+                outcomes |= self._apart(group, work)
         return [outcomes[place] for place in range(len(rows))]
 
     def _group_of(self, prompt: _Prompt, place: int) -> object:
@@ -567,20 +586,15 @@ class TransformersBackend(Backend):
         return "texts" if prompt.seen is None else (id(prompt.seen.batch), len(prompt.ids))
 
     def _apart(
-        self,
-        group: Mapping[int, _Prompt],
-        rows: Sequence[Row],
-        work: Callable[[Sequence[_Prompt], Sequence[Row]], list[T]],
+        self, group: Mapping[int, _Prompt], work: Callable[[Sequence[_Prompt], Sequence[int]], list[T]]
     ) -> dict[int, T | Failed]:
         """Works on a group; where it fails as a whole, on each of its rows, so that the one at fault fails alone."""
         try:
-            return dict(zip(group, work(list(group.values()), [rows[place] for place in group]), strict=True))
+            return dict(zip(group, work(list(group.values()), list(group)), strict=True))
         except (InputError, CheckpointError) as error:
             if len(group) == 1:
                 return dict.fromkeys(group, Failed(error=error))
-        return {
-            place: outcome for one in group.items() for place, outcome in self._apart(dict([one]), rows, work).items()
-        }
+        return {place: self._apart({place: prompt}, work)[place] for place, prompt in group.items()}
 
 
 def _media_of(model: Any, processor: Any) -> frozenset[MediaKind]:

@@ -1,8 +1,8 @@
 """Texts and turns to token ids and back, for models with a chat template and for those without.
 
-What a user types stays text: `<image>` or `<|im_end|>` in a question is spelt out, not the token that steers the model.
-transformers' own way (`sanitize_control_tokens`) raises for Idefics3, Gemma 3, InternVL, Mllama and Qwen2.5-Omni (5.24),
-whose processors count such words all the same; so the ids are made here, and a processor sees a text of ours alone.
+What a user types stays text: `<image>` or `<|im_end|>` in a question is spelt out, not the token that steers the
+model. transformers' own way (`sanitize_control_tokens`) raises for Idefics3, Gemma 3, InternVL, Mllama and Qwen2.5-Omni
+(5.24), whose processors count such words all the same; so the ids are made here, and a processor sees a text of ours.
 """
 
 from __future__ import annotations
@@ -245,7 +245,7 @@ def turns_of(conversation: Conversation) -> list[dict[str, Any]]:
 
 
 def _untemplated(conversation: Conversation) -> str:
-    """Returns what a model without a chat template reads; such were not trained to talk, BLIP-2's paper spells it so."""
+    """Returns what a model without a chat template reads; talks are spelt as those of InstructBLIP are."""
     prompt = prompt_of([*((turn.question, turn.answer) for turn in conversation.history), (conversation.prompt, "")])
     return f"{conversation.system} {prompt}" if conversation.system else prompt
 

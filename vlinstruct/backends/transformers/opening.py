@@ -57,7 +57,7 @@ def open_backend(
 
         local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
         with _failures_named(identity, "processor"):
-            processor = AutoProcessor.from_pretrained(folder, **local)
+            processor = AutoProcessor.from_pretrained(folder, **local)  # type: ignore[no-untyped-call]
         with _failures_named(identity, "model"):
             model, report = AutoModelForMultimodalLM.from_pretrained(
                 folder,
@@ -95,11 +95,11 @@ def check_unknown(backend: TransformersBackend) -> None:
         targets = ["What is it?", "red"]
         together = good(backend.score([Row(prompt="Describe the image", seen=(first,))], [targets])[0])
         backend.score([Row(prompt="Describe the image", seen=(second,))], [targets])
-        alone = backend.score_plainly(Row(prompt="Describe the image", seen=(first,)), targets)
+        row = Row(prompt="Describe the image", seen=(first,))
         differences = [
             abs(one - other)
-            for scores, nll in zip(together, alone, strict=True)
-            for one, other in zip(scores.token_nll, nll, strict=True)
+            for scores, target in zip(together, targets, strict=True)
+            for one, other in zip(scores.token_nll, backend.plain_nll(row, target), strict=True)
         ]
         if not max(differences) <= _TOLERANCES.get(backend.dtype, 0.2):
             problem = f"a likelihood behind a shared picture is off by {max(differences):.2g} nats"
@@ -121,9 +121,9 @@ def _quantization(quantize: Quantization | None, device: torch.device) -> Any:
         from transformers import BitsAndBytesConfig, TorchAoConfig
 
         if quantize == "4bit":
-            return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4")
+            return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4")  # type: ignore[no-untyped-call]
         if device.type == "cuda":
-            return BitsAndBytesConfig(load_in_8bit=True)
+            return BitsAndBytesConfig(load_in_8bit=True)  # type: ignore[no-untyped-call]
         from torchao.quantization import Int8WeightOnlyConfig
 
         return TorchAoConfig(Int8WeightOnlyConfig())
@@ -134,7 +134,7 @@ def _quietly() -> Iterator[None]:
     """Keeps transformers' bars and log lines of loading to itself."""
     with hushed():
         from transformers.utils import logging
-    verbosity, had_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()  # type: ignore[no-untyped-call]
+    verbosity, had_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
