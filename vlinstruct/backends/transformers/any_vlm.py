@@ -15,7 +15,7 @@ import copy
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -34,7 +34,6 @@ from vlinstruct.values import (
     Clip,
     Failed,
     Identity,
-    Media,
     MediaKind,
     Sound,
     TokenCount,
@@ -42,6 +41,9 @@ from vlinstruct.values import (
     Usage,
     good,
 )
+
+if TYPE_CHECKING:
+    from vlinstruct.values import Media
 
 T = TypeVar("T")
 
@@ -179,8 +181,8 @@ class TransformersBackend(Backend):
             ids = torch.stack([next_ids for next_ids, _ in steps], dim=1).tolist()
             nll = torch.stack([nats for _, nats in steps], dim=1).tolist()
             return [
-                self._written(until_stop(*made, self.template.stop_ids), prompt, settings)
-                for *made, prompt in zip(ids, nll, prompts, strict=True)
+                self._written(until_stop(row_ids, row_nll, self.template.stop_ids), prompt, settings)
+                for row_ids, row_nll, prompt in zip(ids, nll, prompts, strict=True)
             ]
 
         return self._in_batches(rows, continuations, think=self.think)
@@ -594,7 +596,10 @@ class TransformersBackend(Backend):
         except (InputError, CheckpointError) as error:
             if len(group) == 1:
                 return dict.fromkeys(group, Failed(error=error))
-        return {place: self._apart({place: prompt}, work)[place] for place, prompt in group.items()}
+        apart: dict[int, T | Failed] = {}
+        for place, prompt in group.items():
+            apart |= self._apart({place: prompt}, work)
+        return apart
 
 
 def _media_of(model: Any, processor: Any) -> frozenset[MediaKind]:

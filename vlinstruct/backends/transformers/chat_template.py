@@ -178,7 +178,7 @@ class ChatTemplate:
             media=conversation.media,
         )
 
-    def apply(self, turns: list[dict[str, Any]], **options: Any) -> Any:
+    def apply(self, turns: list[Any], **options: Any) -> Any:
         """Calls transformers' `apply_chat_template`.
 
         Raises:
