@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_OTHER = "z"  # a prompt that begins otherwise than ours
 _MAX_THOUGHT_TOKENS = 2048
 # Logits in float32 of 3 instructions of 30 tokens and Qwen's 152,000 words take 55 MB.
 _MAX_LOGIT_BYTES = 512 * 1024 * 1024
@@ -300,14 +301,18 @@ class TransformersBackend(Backend):
         mask = inputs["attention_mask"].bool()
         rows = [ids[kept].tolist() for ids, kept in zip(inputs["input_ids"], mask, strict=True)]
         plain = self.template.encode(plain_text, is_guarded=conversation.system != system)
-        # Where the placeholder stands, the processor's ids and the template's differ; behind it they are the same.
-        num_behind = min(_num_behind(ids, plain) for ids in rows)
+        num_behind = min(_num_behind(ids, plain, self._num_before_prompt(plain, conversation)) for ids in rows)
         cut = inputs["input_ids"].shape[1] - num_behind
         return SeenBatch(
             inputs={name: value[:, :cut] if _is_per_position(value, mask) else value for name, value in inputs.items()},
             heads=[ids[: len(ids) - num_behind] for ids in rows],
             plain_head=plain[: len(plain) - num_behind],
         )
+
+    def _num_before_prompt(self, plain: Sequence[int], conversation: Conversation) -> int:
+        """Returns how many ids of a rendering stand before its prompt: those that another prompt leaves as they are."""
+        other = self.template.encode(self.template.render(replace(conversation, prompt=_OTHER)), is_guarded=True)
+        return next(place for place, (one, two) in enumerate(zip(plain, other, strict=False)) if one != two)
 
     def _processed_plainly(self, media: Sequence[Media], kind: MediaKind) -> SeenBatch:
         """Finds what the processor writes in front of a prompt and behind it, for a model without a chat template."""
@@ -659,10 +664,20 @@ def _row_of(prompt: _Prompt) -> int:
     return prompt.seen.row
 
 
-def _num_behind(ids: Sequence[int], plain: Sequence[int]) -> int:
-    """Returns how many last ids two lists share, those aside that they share at their beginning."""
+def _num_behind(ids: Sequence[int], plain: Sequence[int], num_before_prompt: int) -> int:
+    """Returns how many last ids of a processor and of a template are those behind the medium.
+
+    Where the placeholder stands the two differ, and behind it they are the same; Mllama's stays as it is.
+
+    Args:
+        ids: the processor's.
+        plain: the template's.
+        num_before_prompt: how many of the template's stand before the prompt.
+    """
     shorter = min(len(ids), len(plain))
     num_before = next((place for place in range(shorter) if ids[place] != plain[place]), shorter)
+    if num_before >= num_before_prompt:
+        return len(plain) - num_before_prompt
     return next(
         (count for count in range(shorter - num_before) if ids[-1 - count] != plain[-1 - count]), shorter - num_before
     )
