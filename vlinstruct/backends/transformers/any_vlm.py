@@ -301,7 +301,10 @@ class TransformersBackend(Backend):
         mask = inputs["attention_mask"].bool()
         rows = [ids[kept].tolist() for ids, kept in zip(inputs["input_ids"], mask, strict=True)]
         plain = self.template.encode(plain_text, is_guarded=conversation.system != system)
-        num_behind = min(_num_behind(ids, plain, self._num_before_prompt(plain, conversation)) for ids in rows)
+        # Up to the prompt and no less: Qwen2.5-Omni counts positions up to the token that closes a picture.
+        num_behind = len(plain) - self._num_before_prompt(plain, conversation)
+        if any(ids[-num_behind:] != plain[-num_behind:] for ids in rows):
+            raise CheckpointError(f"the processor of {self.identity.name} changes a prompt behind a picture.")
         cut = inputs["input_ids"].shape[1] - num_behind
         return SeenBatch(
             inputs={name: value[:, :cut] if _is_per_position(value, mask) else value for name, value in inputs.items()},
@@ -662,25 +665,6 @@ def _processor_options(medium: Media) -> dict[str, Any]:
 def _row_of(prompt: _Prompt) -> int:
     assert prompt.seen is not None
     return prompt.seen.row
-
-
-def _num_behind(ids: Sequence[int], plain: Sequence[int], num_before_prompt: int) -> int:
-    """Returns how many last ids of a processor and of a template are those behind the medium.
-
-    Where the placeholder stands the two differ, and behind it they are the same; Mllama's stays as it is.
-
-    Args:
-        ids: the processor's.
-        plain: the template's.
-        num_before_prompt: how many of the template's stand before the prompt.
-    """
-    shorter = min(len(ids), len(plain))
-    num_before = next((place for place in range(shorter) if ids[place] != plain[place]), shorter)
-    if num_before >= num_before_prompt:
-        return len(plain) - num_before_prompt
-    return next(
-        (count for count in range(shorter - num_before) if ids[-1 - count] != plain[-1 - count]), shorter - num_before
-    )
 
 
 def _is_per_position(value: Tensor, mask: Tensor) -> bool:
