@@ -285,13 +285,12 @@ class TransformersBackend(Backend):
         if self.template.template is None:
             return self._processed_plainly(media, kind)
         conversation = Conversation(prompt=MARKER, system=self.template.guard(system), media=kind)
-        options: dict[str, Any] = {"add_generation_prompt": True, "enable_thinking": False}
-        plain_text = str(self.template.apply(turns_of(conversation), **options))
+        plain_text = str(self.template.apply(turns_of(conversation), **self.template.prompt_options()))
         turns = [_with_medium(turns_of(replace(conversation, system=system)), medium) for medium in media]
         padding = {"padding": True, "padding_side": "left"} if len(media) > 1 else {}
         made = self.template.apply(
             turns if len(media) > 1 else turns[0],
-            **options,
+            **self.template.prompt_options(),
             tokenize=True,
             return_dict=True,
             return_tensors="pt",
