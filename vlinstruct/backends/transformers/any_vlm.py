@@ -302,6 +302,12 @@ class TransformersBackend(Backend):
         plain = self.template.encode(plain_text, is_guarded=conversation.system != system)
         # Where the placeholder stands, the processor's ids and the template's differ; behind it they are the same.
         num_behind = min(_num_behind(ids, plain) for ids in rows)
+        if plain in rows:  # Mllama's placeholder is one token either way: behind it is what also stands there without it
+            without = self.template.apply(turns_of(replace(conversation, media=None)), **options)
+            num_behind = _num_behind(plain, self.template.encode(str(without), is_guarded=conversation.system != system))
+        # What closes the medium belongs to it: without it, Qwen2.5-Omni counts one position too many.
+        while num_behind and plain[-num_behind] in self.template.tokenizer.added_tokens_decoder:
+            num_behind -= 1
         cut = inputs["input_ids"].shape[1] - num_behind
         return SeenBatch(
             inputs={name: value[:, :cut] if _is_per_position(value, mask) else value for name, value in inputs.items()},
