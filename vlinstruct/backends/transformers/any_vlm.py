@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_OTHER = "z"  # a prompt that begins otherwise than ours
 _MAX_THOUGHT_TOKENS = 2048
 # Logits in float32 of 3 instructions of 30 tokens and Qwen's 152,000 words take 55 MB.
 _MAX_LOGIT_BYTES = 512 * 1024 * 1024
@@ -300,20 +301,21 @@ class TransformersBackend(Backend):
         mask = inputs["attention_mask"].bool()
         rows = [ids[kept].tolist() for ids, kept in zip(inputs["input_ids"], mask, strict=True)]
         plain = self.template.encode(plain_text, is_guarded=conversation.system != system)
-        # Where the placeholder stands, the processor's ids and the template's differ; behind it they are the same.
-        num_behind = min(_num_behind(ids, plain) for ids in rows)
-        if plain in rows:  # Mllama's placeholder is one token either way: behind it is what also stands there without it
-            without = self.template.apply(turns_of(replace(conversation, media=None)), **options)
-            num_behind = _num_behind(plain, self.template.encode(str(without), is_guarded=conversation.system != system))
-        # What closes the medium belongs to it: without it, Qwen2.5-Omni counts one position too many.
-        while num_behind and plain[-num_behind] in self.template.tokenizer.added_tokens_decoder:
-            num_behind -= 1
+        # Up to the prompt and no less: Qwen2.5-Omni counts positions up to the token that closes a picture.
+        num_behind = len(plain) - self._num_before_prompt(plain, conversation)
+        if any(ids[-num_behind:] != plain[-num_behind:] for ids in rows):
+            raise CheckpointError(f"the processor of {self.identity.name} changes a prompt behind a picture.")
         cut = inputs["input_ids"].shape[1] - num_behind
         return SeenBatch(
             inputs={name: value[:, :cut] if _is_per_position(value, mask) else value for name, value in inputs.items()},
             heads=[ids[: len(ids) - num_behind] for ids in rows],
             plain_head=plain[: len(plain) - num_behind],
         )
+
+    def _num_before_prompt(self, plain: Sequence[int], conversation: Conversation) -> int:
+        """Returns how many ids of a rendering stand before its prompt: those that another prompt leaves as they are."""
+        other = self.template.encode(self.template.render(replace(conversation, prompt=_OTHER)), is_guarded=True)
+        return next(place for place, (one, two) in enumerate(zip(plain, other, strict=False)) if one != two)
 
     def _processed_plainly(self, media: Sequence[Media], kind: MediaKind) -> SeenBatch:
         """Finds what the processor writes in front of a prompt and behind it, for a model without a chat template."""
@@ -663,15 +665,6 @@ def _processor_options(medium: Media) -> dict[str, Any]:
 def _row_of(prompt: _Prompt) -> int:
     assert prompt.seen is not None
     return prompt.seen.row
-
-
-def _num_behind(ids: Sequence[int], plain: Sequence[int]) -> int:
-    """Returns how many last ids two lists share, those aside that they share at their beginning."""
-    shorter = min(len(ids), len(plain))
-    num_before = next((place for place in range(shorter) if ids[place] != plain[place]), shorter)
-    return next(
-        (count for count in range(shorter - num_before) if ids[-1 - count] != plain[-1 - count]), shorter - num_before
-    )
 
 
 def _is_per_position(value: Tensor, mask: Tensor) -> bool:
