@@ -173,9 +173,8 @@ class Reference:
         return ids.tolist(), (-logits.log_softmax(-1).gather(-1, ids[:, None])[:, 0]).tolist()
 
     def text(self, ids: Sequence[int]) -> str:
-        """Returns tokens as text; what was added to the vocabulary (also PaliGemma's places) is no text."""
-        added = self.tokenizer.added_tokens_decoder
-        return self.tokenizer.decode([token for token in ids if token not in added]).strip()
+        """Returns tokens as text, without white space around it and without special tokens."""
+        return self.tokenizer.decode(ids, skip_special_tokens=True).strip()
 
     def _reader(self, context: dict[str, Tensor]) -> Any:
         """The whole model; BLIP-2 insists on a picture, so without one its language model."""

@@ -63,12 +63,13 @@ def families(
 
 
 def rows_of(seen: Sequence[Seen]) -> list[Row]:
-    """Rows that share a picture, a prompt, or nothing, and one without a picture."""
+    """Rows that share a picture, a prompt, or nothing, and two without a picture."""
     return [
         Row(prompt=PROMPT, seen=(seen[0],)),
         Row(prompt=QUESTION, seen=(seen[1],)),
         Row(prompt=QUESTION, seen=(seen[0],)),
         Row(prompt=QUESTION),
+        Row(prompt=PROMPT),
         Row(prompt=PROMPT, seen=(seen[2],)),
     ]
 
@@ -80,15 +81,15 @@ def see(pair: Pair, media: Sequence[Media] = PICTURES) -> list[Seen]:
 @families()
 def test_likelihoods_equal_those_of_one_forward_each(name: str, pair_of: Callable[[str], Pair]) -> None:
     pair = pair_of(name)
-    rows, targets = rows_of(PICTURES)[:4], [TARGETS[:2], TARGETS[2:], TARGETS[1:2], TARGETS[:1]]
+    rows, targets = rows_of(PICTURES)[:5], [TARGETS[:2], TARGETS[2:], TARGETS[1:2], TARGETS[:1], TARGETS[1:2]]
     expected = pair.theirs.score(rows, targets)
-    assert_same_scores(pair.ours.backend.score(rows_of(see(pair))[:4], targets), expected)
+    assert_same_scores(pair.ours.backend.score(rows_of(see(pair))[:5], targets), expected)
 
 
 @families(quick=KINDS)
 def test_nothing_of_an_earlier_picture_is_left_in_the_model(name: str, pair_of: Callable[[str], Pair]) -> None:
     pair = pair_of(name)
-    targets = [TARGETS, TARGETS[:2], TARGETS[2:], TARGETS[1:], TARGETS[:1]]
+    targets = [TARGETS, TARGETS[:2], TARGETS[2:], TARGETS[1:], TARGETS[:1], TARGETS[:1]]
     expected = pair.theirs.score(rows_of(PICTURES), targets)
     rows = rows_of(see(pair))
     assert_same_scores(pair.ours.backend.score(rows, targets), expected)
@@ -109,9 +110,9 @@ def test_likelihoods_of_first_tokens_are_those_of_the_whole(name: str, pair_of: 
 @families()
 def test_greedy_texts_are_those_of_generate(name: str, pair_of: Callable[[str], Pair]) -> None:
     pair = pair_of(name)
-    # Two pictures that share a batch, and none.
-    expected = pair.theirs.write(rows_of(PICTURES)[1:4], SHORT)
-    assert_same_texts(pair.ours.backend.write(rows_of(see(pair))[1:4], SHORT), expected)
+    # Two pictures that share a batch, two texts that do.
+    expected = pair.theirs.write(rows_of(PICTURES)[1:5], SHORT)
+    assert_same_texts(pair.ours.backend.write(rows_of(see(pair))[1:5], SHORT), expected)
 
 
 @families(lambda family: "clip" in family.media)

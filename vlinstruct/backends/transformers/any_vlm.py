@@ -262,7 +262,8 @@ class TransformersBackend(Backend):
         for row in rows:
             prompt = self._prompt(row, think=self.think, is_bounded=False)
             room = None if self.max_positions is None else self.max_positions - len(prompt.all_ids)
-            counts.append(TokenCount(prompt=len(prompt.ids), room=room, is_room_shared=not self.is_encoder_decoder))
+            num_prompt = len(prompt.ids) + (0 if prompt.seen is None else len(prompt.seen.batch.plain_head))
+            counts.append(TokenCount(prompt=num_prompt, room=room, is_room_shared=not self.is_encoder_decoder))
         return counts
 
     def _look(self, media: Sequence[Media], system: str = "") -> list[SeenMedium | Failed]:

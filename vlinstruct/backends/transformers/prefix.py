@@ -63,8 +63,9 @@ class Reader:
         deltas = None
         if self.positions is not None:
             deltas = self.positions.rope_deltas
-            deltas = torch.zeros(len(ids), 1, dtype=torch.long) if deltas is None else deltas.reshape(len(ids), 1)
-            deltas = deltas.to(ids.device)
+            # Texts alone are counted from where their padding begins.
+            deltas = (mask == 0).sum(dim=1) if deltas is None else deltas
+            deltas = deltas.reshape(len(ids), 1).to(ids.device)
         reading = Reading(
             self,
             output[self.cache_name],
