@@ -17,7 +17,7 @@ from urllib.parse import unquote
 from vlinstruct.errors import DataError
 from vlinstruct.files import PathLike
 from vlinstruct.media.fetch import Url
-from vlinstruct.media.inputs import has_image_extension
+from vlinstruct.media.kinds import kind_by_name
 from vlinstruct.records.lines import ItemOptions, UserRecord
 from vlinstruct.records.tables import TablePicture
 
@@ -86,7 +86,7 @@ def no_picture(record: UserRecord, *, is_metadata: bool, advice: str) -> DataErr
     others = [
         name
         for name, value in record.fields.items()
-        if isinstance(value, TablePicture) or (isinstance(value, str) and has_image_extension(value.strip()))
+        if isinstance(value, TablePicture) or (isinstance(value, str) and kind_by_name(value.strip()) is not None)
     ]
     if others and field not in record.fields:
         advice = f"Is it '{others[0][:40]}'? Then add --columns image={others[0][:40]}"
