@@ -15,13 +15,13 @@ MOMENT_S = Fraction(1, 1000)
 
 
 def grey(place: int) -> Image.Image:
-    """A frame that says its place by how bright it is, six levels apart."""
-    return Image.new("RGB", (64, 48), (6 * place + 8,) * 3)
+    """A frame that says its place, 0 to 23, by how bright it is."""
+    return Image.new("RGB", (64, 48), (10 * place + 8,) * 3)
 
 
 def place_of(frame: Image.Image) -> int:
     """Which of `grey`'s frames this is."""
-    return round((float(np.asarray(frame).mean()) - 8) / 6)
+    return round((float(np.asarray(frame).mean()) - 8) / 10)
 
 
 def write_clip(

@@ -253,6 +253,9 @@ def _timeline(av: Any, container: Any, place: str, limits: ClipLimits) -> _Timel
             if packet.size == 0 or packet.stream_index != video.index:
                 continue
             num_packets += 1
+            if packet.is_corrupt:  # the file ends within it, and a decoder would repeat the frame before
+                is_cut_off = True
+                continue
             if packet.is_discard:  # before the point at which an edit lets it begin
                 continue
             # A raw stream has no times: its frames follow each other.
@@ -298,8 +301,9 @@ def _video_stream(av: Any, container: Any, place: str, limits: ClipLimits) -> An
     if context is None or context.name not in _DECODERS.split(","):
         why = f"its video is coded as {'something unknown' if context is None else context.name}, which is not read"
         raise refusal("clip", place, "codec", why, "Convert it to MP4 (H.264)")
-    if context.width < 1 or context.height < 1:
-        raise refusal("clip", place, "damaged", "its frames have no size", _COPY)
+    if context.width < 1 or context.height < 1:  # ffmpeg, too, refuses those above `max_pixels`
+        why = f"its frames have no size, or more than {limits.max_pixels:,} pixels"
+        raise refusal("clip", place, "too_large", why, "Shrink it or raise --max-pixels")
     if context.width * context.height > limits.max_pixels:
         why = f"{context.width} x {context.height} pixels a frame, at most {limits.max_pixels:,} are decoded"
         raise refusal("clip", place, "too_large", why, "Shrink it or raise --max-pixels")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 
+from vlinstruct.media.image_formats import NoImage, identify
 from vlinstruct.values import MediaKind
 
 IMAGE_EXTENSIONS = frozenset(
@@ -68,4 +69,6 @@ def kind_of(head: bytes, name: str = "") -> MediaKind:
         return "sound"
     if container_of(head) is not None:
         return "clip"
+    if not isinstance(identify(head), NoImage):
+        return "picture"
     return kind_by_name(name) or "picture"

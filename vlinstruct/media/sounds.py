@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from io import BytesIO
@@ -104,8 +104,10 @@ def load_sound(source: SoundLike, *, name: str | None = None, limits: SoundLimit
         _check_format(head, place)
         stream.seek(0)
         try:
-            with soundfile.SoundFile(stream) as file:
+            with soundfile.SoundFile(_Seekable(stream)) as file:
                 _check_header(file, place)
+                # Where it may seek, soundfile seeks after each block (0.14), and of an MP3 a part is then silent.
+                file.seekable = lambda: False
                 num_announced, rate = file.frames, file.samplerate
                 resampler = soxr.ResampleStream(rate, SAMPLING_RATE, 1, dtype="float32")
                 blocks, num_read = [], 0
@@ -141,6 +143,19 @@ def _stream_of(source: SoundLike) -> AbstractContextManager[BinaryIO]:
     if isinstance(source, str | os.PathLike):
         return open_regular(source, kind="sound")
     return nullcontext(BytesIO(source) if isinstance(source, bytes | bytearray | memoryview) else source)
+
+
+class _Seekable:
+    """A stream for libsndfile, which seeks before its beginning in damaged files: Python would print that to stderr."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self.read, self.tell, self._seek = stream.read, stream.tell, stream.seek
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Seeks as the stream does; stays where it is if that is no place."""
+        with suppress(ValueError, OSError):
+            return self._seek(offset, whence)
+        return self.tell()
 
 
 def _check_format(head: bytes, place: str) -> None:
