@@ -5,7 +5,7 @@
 "file_name": "a.png"                                                an image folder's metadata
 "content": [{"type": "image", "image" or "path" or "url": ...}]     messages of transformers
 "content": [{"type": "image_url", "image_url": {"url": "a.png"}}]   messages of OpenAI
-"video": "a.mp4"   "audio": "a.wav"                                 and lists of one, where clips and sounds can be asked
+"video": "a.mp4"   "audio": "a.wav"                                 and lists of one, where all media are taken
 """
 
 from __future__ import annotations
