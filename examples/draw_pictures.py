@@ -1,4 +1,4 @@
-"""Draws the pictures of this folder with mini's own world: a sign, a star, a number, and a clip of a star that rises."""
+"""Draws the pictures of this folder with mini's own world: a sign, a star, a number, a clip of a rising star."""
 
 from pathlib import Path
 
