@@ -136,7 +136,10 @@ class TransformersBackend(Backend):
         positions = next((module for module in model.modules() if hasattr(module, "rope_deltas")), None)
         self.reader = Reader(getattr(model, family.decoder) if family.decoder else model, positions)
         self.abilities = Abilities(
-            media=_media_of(model, processor), can_beam=True, can_stream=True, keeps_typed_tokens=self._is_fast
+            media=_media_of(model, processor, str(self.template.template)),
+            can_beam=True,
+            can_stream=True,
+            keeps_typed_tokens=self._is_fast,
         )
         self._readings = ReadingStore()
         self._turn = threading.RLock()  # one call at a time: Qwen's models keep positions of the last picture
@@ -615,8 +618,8 @@ class TransformersBackend(Backend):
         return apart
 
 
-def _media_of(model: Any, processor: Any) -> frozenset[MediaKind]:
-    """Returns the kinds of media that both a model and its processor take."""
+def _media_of(model: Any, processor: Any, template: str) -> frozenset[MediaKind]:
+    """Returns the kinds of media that a model takes: by its own words or its template's, and by its processor's parts."""
     takes: dict[MediaKind, tuple[str, ...]] = {
         "picture": ("image_processor",),
         "clip": ("video_processor",),
@@ -625,7 +628,9 @@ def _media_of(model: Any, processor: Any) -> frozenset[MediaKind]:
     return frozenset(
         kind
         for kind, parts in takes.items()
-        if PARTS[kind] in model.input_modalities and any(hasattr(processor, part) for part in parts)
+        # SmolVLM names no video, whose frames are pictures to it; its template does.
+        if (PARTS[kind] in model.input_modalities or f"'{PARTS[kind]}'" in template)
+        and any(hasattr(processor, part) for part in parts)
     )
 
 
