@@ -372,6 +372,9 @@ class TransformersBackend(Backend):
                 if ids[:num_head] == list(seen.batch.plain_head):
                     ids = ids[num_head:]
                 else:  # the text's beginning, a line break for one, has become one token with what stands before it
+                    if not text.startswith(seen.batch.text_head):
+                        what = "the model's chat template writes something else in front of this text's picture"
+                        raise TextError(what, advice="Ask about the picture anew.", code="chat_template")
                     behind = text.removeprefix(seen.batch.text_head)
                     ids = self.template.encode(behind, add_special_tokens=False, is_guarded=is_guarded)
         prompt = _Prompt(seen=seen, ids=ids)
