@@ -44,6 +44,7 @@ from vlinstruct.evaluation.selection import (
     Selection,
     adapters_by_row,
     collections_of,
+    for_chat_models,
     require_names,
     select,
 )
@@ -58,7 +59,7 @@ from vlinstruct.weights.fingerprint import adapter_fingerprint
 _RESULTS_FILE, _PAGE_FILE, _CHART_FILE, _OCR_FOLDER = "results.json", "report.html", "chart.svg", "ocr"
 # Facts on what was asked and how texts were compared: under others the figures are others, so the table prints them.
 _PRINTED_FACTS = (
-    *("image_size", "ocr_tokens", "items_without_ocr_tokens", "vqa_normalizer", "caption_tokenizer"),
+    *("prompts", "image_size", "ocr_tokens", "items_without_ocr_tokens", "vqa_normalizer", "caption_tokenizer"),
     *("least_certainty", "max_cross_nll", "sure_above"),
 )
 DEFAULT_SETTINGS = EvaluationSettings()
@@ -230,6 +231,8 @@ def evaluate(
         for notice in selection.notices:
             notify(notice)
         identity, by_collection = settled()
+        if identity.is_chat_model:
+            selection = for_chat_models(selection, settings)
         contenders = by_collection[selection.collection]
         optional = {"revision": identity.revision, "image_size": settings.image_size}
         more_facts = {name: value for name, value in optional.items() if value is not None}

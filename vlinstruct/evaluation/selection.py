@@ -15,7 +15,7 @@ from vlinstruct.errors import UsageError, shortened
 from vlinstruct.evaluation.benchmark import Benchmark, Item, Task
 from vlinstruct.evaluation.benchmarks import BENCHMARKS, folder_of, mini
 from vlinstruct.evaluation.reading.files import ignores_tables, read_items
-from vlinstruct.evaluation.reading.items import with_limits
+from vlinstruct.evaluation.reading.items import for_chat, with_limits
 from vlinstruct.evaluation.reading.ocr_tokens import CompleteItems, Ocr, read_completed
 from vlinstruct.media.images import ImageLimits
 from vlinstruct.metrics.vqa_accuracy import Normalizer
@@ -122,6 +122,7 @@ class Selection:
         generation: how answers are generated, by task.
         facts: what a reader of the table should know about the items.
         notices: what a user should know at once.
+        benchmarks: the official ones, in the order of the tasks.
     """
 
     collection: Collection
@@ -130,6 +131,25 @@ class Selection:
     generation: Mapping[str, GenerationSettings]
     facts: Mapping[str, Any]
     notices: Sequence[str] = ()
+    benchmarks: Sequence[Benchmark] = ()
+
+
+def for_chat_models(selection: Selection, settings: EvaluationSettings) -> Selection:
+    """Returns official benchmarks as chat models are asked them; mini's words are the same for all models."""
+    if not selection.benchmarks:
+        return selection
+    by_name = {benchmark.task.name: benchmark for benchmark in selection.benchmarks}
+    ours = [name for name, benchmark in by_name.items() if benchmark.is_chat_ours]
+    prompts = "chat models', as in lmms-eval" + (f" (for {', '.join(ours)} ours)" if ours else "")
+    return replace(
+        selection,
+        items={
+            name: [for_chat(item, by_name[name].chat_instruction) for item in items]
+            for name, items in selection.items.items()
+        },
+        generation={name: settings.generation(benchmark.chat_generation) for name, benchmark in by_name.items()},
+        facts={**selection.facts, "prompts": prompts},
+    )
 
 
 def require_names(names: Sequence[str], *, ocr: bool, ocr_tokens: bool = True) -> None:
@@ -323,6 +343,7 @@ def _official(
         generation={benchmark.task.name: settings.generation(benchmark.generation) for benchmark in benchmarks},
         facts=facts,
         notices=notices,
+        benchmarks=benchmarks,
     )
 
 
