@@ -25,21 +25,31 @@ from weakref import WeakSet
 
 from vlinstruct.errors import (
     CheckpointError,
+    ClipError,
     DataError,
     ImageError,
     InputError,
     OutputInUseError,
     ResourceError,
+    SoundError,
     VlinstructError,
     printable,
 )
 
-Kind = Literal["image", "data", "model"]
+Kind = Literal["image", "clip", "sound", "data", "model"]
 PathLike = str | os.PathLike[str]
 
-_ERRORS: dict[Kind, type[VlinstructError]] = {"image": ImageError, "data": DataError, "model": CheckpointError}
+_ERRORS: dict[Kind, type[VlinstructError]] = {
+    "image": ImageError,
+    "clip": ClipError,
+    "sound": SoundError,
+    "data": DataError,
+    "model": CheckpointError,
+}
 _WHATS: dict[Kind, str] = {
     "image": "cannot read image",
+    "clip": "cannot read clip",
+    "sound": "cannot read sound",
     "data": "cannot read file",
     "model": "cannot read file of a model",
 }
@@ -60,7 +70,9 @@ _MAX_JSON_BYTES = 50_000_000  # a real tokenizer.json has 2-17 MB
 
 
 @overload
-def refusal(kind: Literal["image", "data"], place: object, code: str, why: str, advice: str) -> InputError: ...
+def refusal(
+    kind: Literal["image", "clip", "sound", "data"], place: object, code: str, why: str, advice: str
+) -> InputError: ...
 @overload
 def refusal(kind: Kind, place: object, code: str, why: str, advice: str) -> VlinstructError: ...
 def refusal(kind: Kind, place: object, code: str, why: str, advice: str) -> VlinstructError:

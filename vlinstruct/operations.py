@@ -22,7 +22,8 @@ from vlinstruct.errors import VlinstructError
 from vlinstruct.instruction.templates import QUESTION_FIELD
 from vlinstruct.media.fetch import Url
 from vlinstruct.media.inputs import Source
-from vlinstruct.settings import GenerationSettings, OptimizationSettings
+from vlinstruct.media.kinds import kind_by_name
+from vlinstruct.settings import ClipSettings, GenerationSettings, OptimizationSettings
 from vlinstruct.text import is_blank
 from vlinstruct.values import Answer, Failed, Optimization, ScoredInstruction
 
@@ -342,13 +343,20 @@ def _state_of(source: Source) -> object:
     return [status.st_size, int(status.st_mtime)]
 
 
-def resume_key(operation: Operation, item: BatchItem | BadItem, model: Sequence[object]) -> str:
+def resume_key(
+    operation: Operation,
+    item: BatchItem | BadItem,
+    model: Sequence[object],
+    *,
+    clips: ClipSettings = ClipSettings(),
+) -> str:
     """Identifies an item's result: it is done again only when its id, arguments, picture or the model changed.
 
     Args:
         operation: with everything that changes its results.
         item: with its id, picture and texts.
         model: JSON values that stand for the model: its weights' fingerprint, its adapter, its templates.
+        clips: which frames of clips are used.
 
     Returns:
         16 hex digits.
@@ -357,4 +365,7 @@ def resume_key(operation: Operation, item: BatchItem | BadItem, model: Sequence[
     if isinstance(item, BatchItem):
         arguments = [item.image, _state_of(item.source), item.texts, item.choices]
     parts = [operation.schema, operation.settings(), str(item.id), arguments, *model]
+    # What is named as a picture is read as one, whatever is in it.
+    if isinstance(item, BatchItem) and clips != ClipSettings() and kind_by_name(item.image) != "picture":
+        parts.append(asdict(clips))
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

@@ -109,6 +109,7 @@ class Abilities:
 
     Args:
         media: the kinds that `see` takes.
+        num_frames: of a clip, where the user names no number.
         can_score: it tells the likelihood of a given text.
         can_tell_nll: it tells the likelihood of what it wrote.
         can_write_alone: its language model writes without a picture.
@@ -119,6 +120,7 @@ class Abilities:
     """
 
     media: frozenset[MediaKind] = frozenset({"picture"})
+    num_frames: int = 8
     can_score: bool = True
     can_tell_nll: bool = True
     can_write_alone: bool = True

@@ -53,4 +53,4 @@ def load_backend(
 
 
 def _not_for(identity: Identity, option: str, why: str) -> InputError:
-    return InputError.at(f"cannot use {option} with", identity.name, why, "Leave it out")
+    return InputError.at(f"cannot use {option}", identity.name, why, "Leave it out")

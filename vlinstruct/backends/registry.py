@@ -22,7 +22,7 @@ from vlinstruct.backends.instructblip.configuration import InstructBlipConfig
 from vlinstruct.errors import CheckpointError
 from vlinstruct.files import read_json_object
 from vlinstruct.settings import Thresholds
-from vlinstruct.values import Identity
+from vlinstruct.values import Abilities, Identity
 from vlinstruct.weights.fingerprint import fingerprint
 from vlinstruct.weights.hub import download, refuse_code, revision_of
 
@@ -32,6 +32,9 @@ _BUILT_IN: Mapping[str, str] = {"mini": "weights", "mini-llama": "llama_weights"
 # They ship, too, for each of these: EMA, and without CMAA to compare it with.
 ADAPTERS = tuple(f"{name}-{kind}" for name in _BUILT_IN for kind in ("ema", "projection"))
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+INSTRUCTBLIP_ABILITIES = Abilities(media=frozenset({"picture", "clip"}), num_frames=4, can_beam=True, can_stream=True)
+"""What InstructBLIP can do; here and not with its backend, as it is asked for before torch is imported."""
+
 UNKNOWN_BATCH_SIZE = 32  # Vicuna's, for backbones that the paper did not train
 
 
@@ -219,6 +222,11 @@ def check_runnable(folder: Path, config: Mapping[str, Any], *, name: str) -> Non
     from vlinstruct.backends.transformers.support import require_supported  # imports transformers
 
     require_supported(folder, config, name=name)
+
+
+def abilities_of(identity: Identity) -> Abilities | None:
+    """Returns what a backbone will be able to do, by its `config.json`; None where only the loaded backend knows."""
+    return INSTRUCTBLIP_ABILITIES if is_instructblip(identity.config) else None
 
 
 def find_adapter(name: str, *, offline: bool = False) -> Path:

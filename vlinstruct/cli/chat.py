@@ -7,6 +7,7 @@ each, that of a failed one empty.
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import cache
 from typing import Annotated
 
 import typer
@@ -21,7 +22,7 @@ from vlinstruct.cli.terminal import Talk
 
 @takes(ModelOptions, GenerationOptions, OptimizationOptions)
 def chat(
-    image: Annotated[str, typer.Argument(metavar="IMAGE", help="A picture: a file or a URL.")],
+    image: Annotated[str, typer.Argument(metavar="IMAGE", help="A picture, clip or sound: a file or a URL.")],
     optimize: Annotated[
         bool, typer.Option("--optimize", "-O", help="Optimize every question first.", rich_help_panel=OPTIMIZATION)
     ] = False,
@@ -46,10 +47,14 @@ def chat(
     talk = Talk(quiet=options.quiet)
     say_idle(talk, generation)
     with talk.listening():
-        picture = read_picture(image, options, talk)
+        from vlinstruct.backends.registry import abilities_of, find
+
+        # Asked for at the first clip or sound alone: a picture that cannot be read is said before a download begins.
+        identity = cache(lambda: find(options.backbone, offline=options.offline))
+        picture = read_picture(image, options, talk, abilities=lambda: abilities_of(identity()))
         from vlinstruct.model import load  # imports torch: not before the picture could be read
 
-        model = load(**asdict(options.model_settings()), templates=templates)
+        model = load(**{**asdict(options.model_settings()), "backbone": identity()}, templates=templates)
         collect_garbage_from_here()
         session = Session(model, settings, options=options, talk=talk)
         session.look_at(picture)

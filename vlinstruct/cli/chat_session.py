@@ -61,7 +61,7 @@ class Session:
         """Begins a chat about a picture."""
         from vlinstruct.chat import Chat
 
-        self.chat, self.image = Chat(self.model, picture.image, settings=self.settings), picture.name
+        self.chat, self.image = Chat(self.model, picture.medium, settings=self.settings), picture.name
 
     def run(self, lines: Iterable[ChatLine]) -> None:
         """Takes lines until they end or one says `/quit`.
@@ -148,7 +148,15 @@ class Session:
 
     def _change_picture(self, path: str) -> None:
         num_turns = len(self.chat.turns)
-        self.look_at(read_picture(unquoted_path(path), self.options, self.talk, may_fetch=self.is_typed))
+        self.look_at(
+            read_picture(
+                unquoted_path(path),
+                self.options,
+                self.talk,
+                abilities=lambda: self.model.backend.abilities,
+                may_fetch=self.is_typed,
+            )
+        )
         self.talk.done(f"now talking about {self.image}. Turns forgotten: {num_turns}.")
 
     def _fail(self, error: VlinstructError, line: ChatLine, id: str) -> None:

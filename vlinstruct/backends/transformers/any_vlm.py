@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from vlinstruct.backend import Backend, Row, Seen, Written
+from vlinstruct.backend import Backend, Row, Seen, Written, not_taken
 from vlinstruct.backends.decoding import Continuation, require_finite, step_by_step, until_stop
 from vlinstruct.backends.text_pieces import text_pieces
 from vlinstruct.backends.transformers.chat_template import MARKER, PARTS, ChatTemplate, Conversation, turns_of
@@ -136,7 +136,10 @@ class TransformersBackend(Backend):
         positions = next((module for module in model.modules() if hasattr(module, "rope_deltas")), None)
         self.reader = Reader(getattr(model, family.decoder) if family.decoder else model, positions)
         self.abilities = Abilities(
-            media=_media_of(model, processor), can_beam=True, can_stream=True, keeps_typed_tokens=self._is_fast
+            media=_media_of(model, processor, str(self.template.template)),
+            can_beam=True,
+            can_stream=True,
+            keeps_typed_tokens=self._is_fast,
         )
         self._readings = ReadingStore()
         self._turn = threading.RLock()  # one call at a time: Qwen's models keep positions of the last picture
@@ -163,11 +166,14 @@ class TransformersBackend(Backend):
             media: B of them; pictures are padded into one batch where the kind of model allows it.
         """
         seen: dict[int, SeenMedium | Failed] = {}
-        kinds = list(map(_kind_of, media))
-        together = [place for place, kind in enumerate(kinds) if self.family.batches and kind == "picture"]
-        alone = [[place] for place in range(len(media)) if place not in together]
+        groups: dict[object, list[int]] = {}
+        for place, kind in enumerate(map(_kind_of, media)):
+            if kind not in self.abilities.media:
+                seen[place] = Failed(error=not_taken(kind, self.abilities))
+            else:
+                groups.setdefault(kind if kind == "picture" and self.family.batches else place, []).append(place)
         with self._turn:
-            for places in [*([together] if together else []), *alone]:
+            for places in groups.values():
                 seen |= zip(places, self._look([media[place] for place in places]), strict=True)
         return [seen[place] for place in range(len(media))]
 
@@ -286,13 +292,12 @@ class TransformersBackend(Backend):
         if self.template.template is None:
             return self._processed_plainly(media, kind)
         conversation = Conversation(prompt=MARKER, system=self.template.guard(system), media=kind)
-        options: dict[str, Any] = {"add_generation_prompt": True, "enable_thinking": False}
-        plain_text = str(self.template.apply(turns_of(conversation), **options))
+        plain_text = str(self.template.apply(turns_of(conversation), **self.template.prompt_options()))
         turns = [_with_medium(turns_of(replace(conversation, system=system)), medium) for medium in media]
         padding = {"padding": True, "padding_side": "left"} if len(media) > 1 else {}
         made = self.template.apply(
             turns if len(media) > 1 else turns[0],
-            **options,
+            **self.template.prompt_options(),
             tokenize=True,
             return_dict=True,
             return_tensors="pt",
@@ -587,7 +592,8 @@ class TransformersBackend(Backend):
                 except (InputError, CheckpointError) as error:
                     outcomes[place] = Failed(error=error)
             for group in groups.values():
-                outcomes |= self._apart(group, work)
+                of_group: dict[int, T | Failed] = self._apart(group, work)
+                outcomes |= of_group
         return [outcomes[place] for place in range(len(rows))]
 
     def _group_of(self, prompt: _Prompt, place: int) -> object:
@@ -607,21 +613,24 @@ class TransformersBackend(Backend):
                 return dict.fromkeys(group, Failed(error=error))
         apart: dict[int, T | Failed] = {}
         for place, prompt in group.items():
-            apart |= self._apart({place: prompt}, work)
+            of_row: dict[int, T | Failed] = self._apart({place: prompt}, work)
+            apart |= of_row
         return apart
 
 
-def _media_of(model: Any, processor: Any) -> frozenset[MediaKind]:
-    """Returns the kinds of media that both a model and its processor take."""
-    takes = {"image": ("picture", "image_processor"), "video": ("clip", "video_processor")}
-    takes |= {"audio": ("sound", "feature_extractor")}
-    return cast(
-        frozenset[MediaKind],
-        frozenset(
-            kind
-            for modality, (kind, attribute) in takes.items()
-            if modality in model.input_modalities and hasattr(processor, attribute)
-        ),
+def _media_of(model: Any, processor: Any, template: str) -> frozenset[MediaKind]:
+    """Returns the kinds of media that a model takes: by its own words or its template's, and by its processor's parts."""
+    takes: dict[MediaKind, tuple[str, ...]] = {
+        "picture": ("image_processor",),
+        "clip": ("video_processor",),
+        "sound": ("feature_extractor", "audio_processor"),
+    }
+    return frozenset(
+        kind
+        for kind, parts in takes.items()
+        # SmolVLM names no video, whose frames are pictures to it; its template does.
+        if (PARTS[kind] in model.input_modalities or f"'{PARTS[kind]}'" in template)
+        and any(hasattr(processor, part) for part in parts)
     )
 
 

@@ -85,12 +85,18 @@ class ChatTemplate:
         """
         if self.template is None:
             return _untemplated(conversation)
-        text = str(self.apply(turns_of(conversation), add_generation_prompt=True, enable_thinking=think))
+        text = str(self.apply(turns_of(conversation), **self.prompt_options(think=think)))
         for opening, closing in _THINKING:
             # A template without a switch opens the thoughts, and what follows would be scored as one of them.
             if not think and text.rstrip().endswith(opening):
                 text = f"{text.rstrip()}\n{closing}\n\n"
         return text
+
+    def prompt_options(self, *, think: bool = False) -> dict[str, bool]:
+        """Returns with what `apply` renders a turn that is to be answered."""
+        # Said only where the template asks: transformers takes other words for options of the processor, and warns.
+        switch = {"enable_thinking": think} if "enable_thinking" in str(self.template) else {}
+        return {"add_generation_prompt": True, **switch}
 
     def guard(self, text: str) -> str:
         """Puts a private character into every control token that a text spells, so that it is tokenized as text.

@@ -132,13 +132,14 @@ def _quantization(quantize: Quantization | None, device: torch.device) -> Any:
 @contextmanager
 def _quietly() -> Iterator[None]:
     """Keeps transformers' bars and log lines of loading to itself."""
-    with hushed():
-        from transformers.utils import logging
+    from transformers.utils import logging
+
     verbosity, had_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
-        yield
+        with hushed():
+            yield
     finally:
         logging.set_verbosity(verbosity)
         if had_bars:

@@ -14,7 +14,7 @@ import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -123,7 +123,7 @@ class Reading:
         forked.cache = cache
         if rows is not None and list(rows) != list(range(self.num_rows)):
             places = torch.tensor(rows, device=self.device)
-            cache.reorder_cache(places)
+            cache.reorder_cache(cast(torch.LongTensor, places))
             for name in ("mask", "rope_deltas", "cross_attention_mask"):
                 value = getattr(self, name)
                 setattr(forked, name, None if value is None else value[places])
