@@ -173,6 +173,13 @@ class Reference:
         logits = torch.cat(made.logits)
         return ids.tolist(), (-logits.log_softmax(-1).gather(-1, ids[:, None])[:, 0]).tolist()
 
+    def after_thoughts(self, ids: list[int]) -> list[int]:
+        """Returns what stands behind the last thought; nothing where it is not closed."""
+        opening, closing = self.tokenizer.convert_tokens_to_ids(["<think>", "</think>"])
+        if opening is None or opening not in ids:
+            return ids
+        return ids[len(ids) - ids[::-1].index(closing) :] if closing in ids else []
+
     def text(self, ids: Sequence[int]) -> str:
         """Returns tokens as text, without white space around it and without special tokens."""
         return self.tokenizer.decode(ids, skip_special_tokens=True).strip()

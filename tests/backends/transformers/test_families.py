@@ -211,4 +211,5 @@ def test_a_prompt_is_counted_by_its_tokens_without_those_of_the_picture(
     assert alone is not None
     expected = [pair.theirs.context(row)["input_ids"].shape[1] for row in (rows_of(PICTURES)[0], rows_of(PICTURES)[2])]
     assert long.prompt - short.prompt == expected[0] - expected[1]
-    assert alone.prompt <= short.prompt <= expected[1]
+    assert short.prompt <= expected[1]
+    assert alone.prompt <= short.prompt or not FAMILIES[name].has_template
