@@ -27,11 +27,11 @@ class Reference:
 
     Args:
         folder: in transformers' format.
+        dtype: what it computes in; in float64 the difference that is left is that of our float32.
     """
 
-    def __init__(self, folder: Path) -> None:
-        # In float64: the difference that is left is that of our float32, whatever the processor.
-        self.model: Any = AutoModelForMultimodalLM.from_pretrained(folder, dtype=torch.float64).eval()
+    def __init__(self, folder: Path, dtype: torch.dtype = torch.float64) -> None:
+        self.model: Any = AutoModelForMultimodalLM.from_pretrained(folder, dtype=dtype).eval()
         self.processor: Any = AutoProcessor.from_pretrained(folder)
         self.tokenizer = self.processor.tokenizer
         # Phi-4's processor keeps the template on its tokenizer.

@@ -19,7 +19,6 @@ from vlinstruct.settings import GenerationSettings
 from vlinstruct.values import Clip, Exchange, Failed, Sound, good
 
 from .conftest import Pair
-from .naive import assert_same_scores, assert_same_texts
 from .tiny_families import FAMILIES, Family
 
 if TYPE_CHECKING:
@@ -83,7 +82,7 @@ def test_likelihoods_equal_those_of_one_forward_each(name: str, pair_of: Callabl
     pair = pair_of(name)
     rows, targets = rows_of(PICTURES)[:5], [TARGETS[:2], TARGETS[2:], TARGETS[1:2], TARGETS[:1], TARGETS[1:2]]
     expected = pair.theirs.score(rows, targets)
-    assert_same_scores(pair.ours.backend.score(rows_of(see(pair))[:5], targets), expected)
+    pair.assert_same_scores(pair.ours.backend.score(rows_of(see(pair))[:5], targets), expected)
 
 
 @families(quick=KINDS)
@@ -92,9 +91,9 @@ def test_nothing_of_an_earlier_picture_is_left_in_the_model(name: str, pair_of: 
     targets = [TARGETS, TARGETS[:2], TARGETS[2:], TARGETS[1:], TARGETS[:1], TARGETS[:1]]
     expected = pair.theirs.score(rows_of(PICTURES), targets)
     rows = rows_of(see(pair))
-    assert_same_scores(pair.ours.backend.score(rows, targets), expected)
+    pair.assert_same_scores(pair.ours.backend.score(rows, targets), expected)
     for row, texts, scores in reversed(list(zip(rows, targets, expected, strict=True))):
-        assert_same_scores(pair.ours.backend.score([row], [texts]), [scores])
+        pair.assert_same_scores(pair.ours.backend.score([row], [texts]), [scores])
         pair.ours.backend.write([rows[1]], SHORT)
 
 
@@ -104,7 +103,7 @@ def test_likelihoods_of_first_tokens_are_those_of_the_whole(name: str, pair_of: 
     rows, targets = rows_of(PICTURES)[:2], [TARGETS, TARGETS[:1]]
     expected = pair.theirs.score(rows, targets, with_end=False, num_first=3)
     scores = pair.ours.backend.score(rows_of(see(pair))[:2], targets, with_end=False, num_first=3)
-    assert_same_scores(scores, expected)
+    pair.assert_same_scores(scores, expected)
 
 
 @families()
@@ -112,7 +111,7 @@ def test_greedy_texts_are_those_of_generate(name: str, pair_of: Callable[[str], 
     pair = pair_of(name)
     # Two pictures that share a batch, two texts that do.
     expected = pair.theirs.write(rows_of(PICTURES)[1:5], SHORT)
-    assert_same_texts(pair.ours.backend.write(rows_of(see(pair))[1:5], SHORT), expected)
+    pair.assert_same_texts(pair.ours.backend.write(rows_of(see(pair))[1:5], SHORT), expected)
 
 
 @families(lambda family: "clip" in family.media)
@@ -132,8 +131,8 @@ def _assert_media_are_read_alike(pair: Pair, media: list[Media]) -> None:
     targets = [TARGETS[:2], TARGETS[1:]]
     seen = see(pair, media)
     expected = pair.theirs.score(rows(media), targets)
-    assert_same_scores(pair.ours.backend.score(rows(seen), targets), expected)
-    assert_same_texts(pair.ours.backend.write(rows(seen), SHORT), pair.theirs.write(rows(media), SHORT))
+    pair.assert_same_scores(pair.ours.backend.score(rows(seen), targets), expected)
+    pair.assert_same_texts(pair.ours.backend.write(rows(seen), SHORT), pair.theirs.write(rows(media), SHORT))
     # The law would hold for a model that is deaf and blind, too.
     same_prompt = pair.theirs.score([Row(prompt=PROMPT, seen=(medium,)) for medium in media], [TARGETS[:1]] * 2)
     assert good(same_prompt[0])[0].mean_nll != pytest.approx(good(same_prompt[1])[0].mean_nll, abs=1e-3)
@@ -152,7 +151,9 @@ def test_earlier_turns_are_read_as_the_template_spells_them(name: str, pair_of: 
         ]
 
     targets = [TARGETS[:1]] * 3
-    assert_same_scores(pair.ours.backend.score(rows(see(pair)), targets), pair.theirs.score(rows(PICTURES), targets))
+    pair.assert_same_scores(
+        pair.ours.backend.score(rows(see(pair)), targets), pair.theirs.score(rows(PICTURES), targets)
+    )
 
 
 @families()
@@ -164,7 +165,9 @@ def test_typed_control_tokens_are_read_as_text(name: str, pair_of: Callable[[str
         return [Row(prompt=text, seen=(seen[place % 2],)) for place, text in enumerate(texts)]
 
     targets = [TARGETS[:1]] * len(rows(PICTURES))
-    assert_same_scores(pair.ours.backend.score(rows(see(pair)), targets), pair.theirs.score(rows(PICTURES), targets))
+    pair.assert_same_scores(
+        pair.ours.backend.score(rows(see(pair)), targets), pair.theirs.score(rows(PICTURES), targets)
+    )
 
 
 @families(quick=KINDS)
@@ -172,7 +175,7 @@ def test_control_tokens_in_a_target_are_scored_as_text(name: str, pair_of: Calla
     pair = pair_of(name)
     texts = [f"say {token} now" for token in FAMILIES[name].control_tokens.split()]
     expected = pair.theirs.score(rows_of(PICTURES)[:1], [texts])
-    assert_same_scores(pair.ours.backend.score(rows_of(see(pair))[:1], [texts]), expected)
+    pair.assert_same_scores(pair.ours.backend.score(rows_of(see(pair))[:1], [texts]), expected)
 
 
 def test_what_is_known_not_to_work_is_refused_before_its_weights_are_read(

@@ -13,7 +13,6 @@ from vlinstruct.settings import GenerationSettings
 from vlinstruct.values import good
 
 from .conftest import Pair
-from .naive import assert_same_texts
 
 # One each of: positions that depend on the picture, linear attention, a sliding window, cross-attention, a prefix
 # language model, encoder-decoders.
@@ -41,7 +40,7 @@ def test_pieces_join_to_the_text_that_is_written_at_once(name: str, pair_of: Cal
     for row, expected in zip(rows, pair.theirs.write(rows_of(PICTURES), settings), strict=True):
         *pieces, written = pair.ours.backend.stream(row, settings)
         assert isinstance(written, Written)
-        assert_same_texts([written], [expected])
+        pair.assert_same_texts([written], [expected])
         assert "".join(piece for piece in pieces if isinstance(piece, str)) == written.text
 
 
@@ -61,7 +60,7 @@ def test_beams_and_penalties_are_those_of_generate(
 ) -> None:
     pair = pair_of(name)
     expected = pair.theirs.write(rows_of(PICTURES), settings)
-    assert_same_texts(pair.ours.backend.write(our_rows(pair), settings), expected)
+    pair.assert_same_texts(pair.ours.backend.write(our_rows(pair), settings), expected)
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -84,7 +83,7 @@ def test_a_likely_sample_is_the_greedy_text(name: str, pair_of: Callable[[str], 
     for sampling in ({"top_p": 1e-6}, {"temperature": 1e-4}):
         settings = replace(greedy, do_sample=True, **sampling)
         # Their likelihoods are the model's own, whatever they were drawn with.
-        assert_same_texts(
+        pair.assert_same_texts(
             pair.ours.backend.write(our_rows(pair), settings), pair.theirs.write(rows_of(PICTURES), greedy)
         )
 
@@ -97,4 +96,4 @@ def test_a_guess_changes_no_text(name: str, pair_of: Callable[[str], Pair]) -> N
     texts = [good(outcome).text for outcome in plain]
     for guesses in (texts, texts[::-1], ["<image> How many red dogs are there?"] * len(texts)):
         rows = [replace(row, guess=guess) for row, guess in zip(our_rows(pair), guesses, strict=True)]
-        assert_same_texts(pair.ours.backend.write(rows, settings), plain)
+        pair.assert_same_texts(pair.ours.backend.write(rows, settings), plain)
