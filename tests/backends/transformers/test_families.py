@@ -114,12 +114,12 @@ def test_greedy_texts_are_those_of_generate(name: str, pair_of: Callable[[str], 
     pair.assert_same_texts(pair.ours.backend.write(rows_of(see(pair))[1:5], SHORT), expected)
 
 
-@families(lambda family: "clip" in family.media)
+@families(lambda family: "clip" in family.media, quick=("qwen2_5_vl", "qwen3_vl", "smolvlm", "llava_next_video"))
 def test_a_clip_is_read_as_transformers_reads_it(name: str, pair_of: Callable[[str], Pair]) -> None:
     _assert_media_are_read_alike(pair_of(name), [clip(), clip(seed=10)])
 
 
-@families(lambda family: "sound" in family.media)
+@families(lambda family: "sound" in family.media, quick=("qwen2_5_omni", "phi4_multimodal"))
 def test_a_sound_is_heard_as_transformers_hears_it(name: str, pair_of: Callable[[str], Pair]) -> None:
     _assert_media_are_read_alike(pair_of(name), [sound(), sound(pitch=880.0)])
 
@@ -156,7 +156,7 @@ def test_earlier_turns_are_read_as_the_template_spells_them(name: str, pair_of: 
     )
 
 
-@families()
+@families(quick=(*KINDS, "internvl", "paligemma"))
 def test_typed_control_tokens_are_read_as_text(name: str, pair_of: Callable[[str], Pair]) -> None:
     pair = pair_of(name)
 

@@ -17,7 +17,14 @@ from .conftest import Pair
 # One each of: positions that depend on the picture, linear attention, a sliding window, cross-attention, a prefix
 # language model, encoder-decoders.
 KINDS = ("qwen2_5_vl", "qwen3_5", "gemma3", "mllama", "paligemma", "blip2_t5", "florence2")
+QUICK = ("qwen3_5", "gemma3", "blip2_t5")
 PICTURES = (make_picture(80, 60, seed=1), make_picture(200, 60, seed=2))
+
+
+kinds = pytest.mark.parametrize("name", KINDS)
+quick_kinds = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in KINDS]
+)
 
 
 def rows_of(seen: Sequence[Seen]) -> list[Row]:
@@ -32,7 +39,7 @@ def our_rows(pair: Pair) -> list[Row]:
     return rows_of([good(outcome) for outcome in pair.ours.see_each(PICTURES)])
 
 
-@pytest.mark.parametrize("name", KINDS)
+@kinds
 def test_pieces_join_to_the_text_that_is_written_at_once(name: str, pair_of: Callable[[str], Pair]) -> None:
     pair = pair_of(name)
     settings = GenerationSettings(max_new_tokens=8)
@@ -54,7 +61,7 @@ def test_pieces_join_to_the_text_that_is_written_at_once(name: str, pair_of: Cal
     ],
     ids=lambda settings: f"{settings.num_beams} beams, {settings.length_penalty}, {settings.repetition_penalty}",
 )
-@pytest.mark.parametrize("name", KINDS)
+@kinds
 def test_beams_and_penalties_are_those_of_generate(
     name: str, settings: GenerationSettings, pair_of: Callable[[str], Pair]
 ) -> None:
@@ -63,7 +70,7 @@ def test_beams_and_penalties_are_those_of_generate(
     pair.assert_same_texts(pair.ours.backend.write(our_rows(pair), settings), expected)
 
 
-@pytest.mark.parametrize("name", KINDS)
+@quick_kinds
 def test_a_sample_depends_on_seed_and_draw_and_not_on_its_neighbours(name: str, pair_of: Callable[[str], Pair]) -> None:
     backend, rows = pair_of(name).ours.backend, our_rows(pair_of(name))
     settings = GenerationSettings(max_new_tokens=8, do_sample=True, seed=3)
@@ -76,7 +83,7 @@ def test_a_sample_depends_on_seed_and_draw_and_not_on_its_neighbours(name: str, 
     assert other_seed != [written.text for written in together]
 
 
-@pytest.mark.parametrize("name", KINDS)
+@quick_kinds
 def test_a_likely_sample_is_the_greedy_text(name: str, pair_of: Callable[[str], Pair]) -> None:
     pair = pair_of(name)
     greedy = GenerationSettings(max_new_tokens=6)
@@ -88,7 +95,7 @@ def test_a_likely_sample_is_the_greedy_text(name: str, pair_of: Callable[[str], 
         )
 
 
-@pytest.mark.parametrize("name", KINDS)
+@quick_kinds
 def test_a_guess_changes_no_text(name: str, pair_of: Callable[[str], Pair]) -> None:
     pair = pair_of(name)
     settings = GenerationSettings(max_new_tokens=8)
