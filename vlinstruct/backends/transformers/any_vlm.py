@@ -303,7 +303,7 @@ class TransformersBackend(Backend):
             tokenize=True,
             return_dict=True,
             return_tensors="pt",
-            processor_kwargs={**padding, **_processor_options(media[0])},
+            processor_kwargs={**padding, **_processor_options(self.processor, media[0])},
         )
         inputs = self._tensors(made)
         mask = inputs["attention_mask"].bool()
@@ -372,6 +372,9 @@ class TransformersBackend(Backend):
                 if ids[:num_head] == list(seen.batch.plain_head):
                     ids = ids[num_head:]
                 else:  # the text's beginning, a line break for one, has become one token with what stands before it
+                    if not text.startswith(seen.batch.text_head):
+                        what = "the model's chat template writes something else in front of this text's picture"
+                        raise TextError(what, advice="Ask about the picture anew.", code="chat_template")
                     behind = text.removeprefix(seen.batch.text_head)
                     ids = self.template.encode(behind, add_special_tokens=False, is_guarded=is_guarded)
         prompt = _Prompt(seen=seen, ids=ids)
@@ -525,21 +528,20 @@ class TransformersBackend(Backend):
             do_sample=settings.do_sample,
             eos_token_id=list(self.template.stop_ids),
             pad_token_id=self.template.end_id,
+            return_dict_in_generate=True,
+            output_logits=settings.num_beams == 1,
         )
         if settings.do_sample:
             config.update(temperature=settings.temperature, top_p=settings.top_p, top_k=0)
-        has_nll = settings.num_beams == 1
         with torch.random.fork_rng(enabled=settings.do_sample):
             if settings.do_sample:
                 torch.manual_seed((settings.seed + draw * 0x9E3779B97F4A7C15) % 2**64)
-            made = network.generate(
-                **inputs, generation_config=config, return_dict_in_generate=True, output_logits=has_nll
-            )
+            made = network.generate(**inputs, generation_config=config)
         # A decoder-only model returns what it read, too; an encoder-decoder the token that its decoder starts with.
         start = 1 if self.is_encoder_decoder else inputs["input_ids"].shape[1]
         ids = made.sequences[0, start:].tolist()
         nll = None
-        if has_nll:
+        if settings.num_beams == 1:
             logits = torch.cat(made.logits).float()
             require_finite(logits)
             nll = _token_nll(logits[None], torch.tensor([ids], device=logits.device))[0]
@@ -650,7 +652,7 @@ def _value_of(medium: Media) -> Any:
     return medium.samples if isinstance(medium, Sound) else medium
 
 
-def _processor_options(medium: Media) -> dict[str, Any]:
+def _processor_options(processor: Any, medium: Media) -> dict[str, Any]:
     """Returns what a processor must be told of a medium, so that it samples nothing itself."""
     if isinstance(medium, Sound):
         return {"sampling_rate": medium.sampling_rate}
@@ -666,7 +668,10 @@ def _processor_options(medium: Media) -> dict[str, Any]:
         width=medium.frames[0].width,
         height=medium.frames[0].height,
     )
-    return {"video_metadata": [metadata], "do_sample_frames": False}
+    options = {"video_metadata": [metadata], "do_sample_frames": False}
+    # Qwen's own limit, which transformers will set by itself, and says so as long as nobody does (5.24).
+    has_cap = hasattr(processor.video_processor, "cap_pixels_per_frame")
+    return options | ({"cap_pixels_per_frame": True} if has_cap else {})
 
 
 def _row_of(prompt: _Prompt) -> int:

@@ -107,7 +107,7 @@ def check_unknown(backend: TransformersBackend) -> None:
         else:
             good(backend.score([Row(prompt="Describe the image")], [targets])[0])
     except VlinstructError as error:
-        problem = error.problem
+        problem = error.problem.rstrip(".")
     except Exception as error:  # the forward of an unknown model raises anything
         problem = shortened(str(error).partition("\n")[0], 120) or type(error).__name__
     if problem:
