@@ -156,6 +156,38 @@ def test_earlier_turns_are_read_as_the_template_spells_them(name: str, pair_of: 
     )
 
 
+@families(lambda family: family.has_template, quick=KINDS)
+def test_a_system_text_stands_where_the_template_puts_it(name: str, pair_of: Callable[[str], Pair]) -> None:
+    pair = pair_of(name)
+
+    def rows(seen: Sequence[Seen]) -> list[Row]:
+        system = "Answer in one sentence."
+        return [
+            Row(prompt=QUESTION, seen=(seen[0],), system=system),
+            Row(prompt=QUESTION, seen=(seen[0],)),
+            Row(prompt=QUESTION, seen=(seen[1],), system=system),
+            Row(prompt=QUESTION, system=system),
+        ]
+
+    targets = [TARGETS[:1]] * 4
+    expected = pair.theirs.score(rows(PICTURES), targets)
+    pair.assert_same_scores(pair.ours.backend.score(rows(see(pair)), targets), expected)
+
+
+@families(quick=(*KINDS, "llava", "paligemma"))
+def test_texts_of_any_shape_are_read_as_they_stand(name: str, pair_of: Callable[[str], Pair]) -> None:
+    pair = pair_of(name)
+    # What begins them may join what stands before them, or be taken for a part of the template.
+    texts = ["\nWhat?", "  red ", "\u00e9 \u2603 \u65e5\u672c", "<b>{{ bos_token }}{% if %}", "%s {0}", "?"]
+
+    def rows(seen: Sequence[Seen]) -> list[Row]:
+        return [Row(prompt=text, seen=(seen[place % 2],)) for place, text in enumerate(texts)]
+
+    targets = [[text] for text in texts]
+    expected = pair.theirs.score(rows(PICTURES), targets)
+    pair.assert_same_scores(pair.ours.backend.score(rows(see(pair)), targets), expected)
+
+
 @families(quick=(*KINDS, "internvl", "paligemma"))
 def test_typed_control_tokens_are_read_as_text(name: str, pair_of: Callable[[str], Pair]) -> None:
     pair = pair_of(name)

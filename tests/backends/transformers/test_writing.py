@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -49,6 +50,32 @@ def test_pieces_join_to_the_text_that_is_written_at_once(name: str, pair_of: Cal
         assert isinstance(written, Written)
         pair.assert_same_texts([written], [expected])
         assert "".join(piece for piece in pieces if isinstance(piece, str)) == written.text
+
+
+@kinds
+def test_other_calls_between_two_pieces_change_nothing(name: str, pair_of: Callable[[str], Pair]) -> None:
+    backend, (first, second, alone) = pair_of(name).ours.backend, our_rows(pair_of(name))
+    settings = GenerationSettings(max_new_tokens=8)
+    for row in (first, alone):
+        expected = list(backend.stream(row, settings))
+        pieces = []
+        for piece in backend.stream(row, settings):
+            pieces.append(piece)
+            backend.score([second, alone], [["yes"], ["no"]])
+        assert [piece for piece in pieces if isinstance(piece, str)] == [
+            piece for piece in expected if isinstance(piece, str)
+        ]
+        pair_of(name).assert_same_texts([pieces[-1]], [expected[-1]])
+
+
+@quick_kinds
+def test_threads_that_call_at_the_same_time_get_their_own(name: str, pair_of: Callable[[str], Pair]) -> None:
+    backend, rows = pair_of(name).ours.backend, our_rows(pair_of(name))
+    settings = GenerationSettings(max_new_tokens=5)
+    expected = [backend.write([row], settings)[0] for row in rows]
+    with ThreadPoolExecutor(max_workers=3) as threads:
+        outcomes = [outcome for (outcome,) in threads.map(lambda row: backend.write([row], settings), rows * 3)]
+    pair_of(name).assert_same_texts(outcomes, expected * 3)
 
 
 @pytest.mark.parametrize(
