@@ -207,14 +207,21 @@ class TransformersBackend(Backend):
             steps = self._steps([prompt], settings, [row.draw])
         nll: list[float] = []
         new_ids: list[int] = []
+        thoughts = dict(self.template.thought_ids())
 
         def ids() -> Iterator[int]:
+            closing: int | None = None  # what ends the thought that is being written
             for next_ids, nats in steps:
                 nll.append(float(nats))
                 new_ids.append(int(next_ids))
                 if new_ids[-1] in self.template.stop_ids:
                     return
-                yield new_ids[-1]
+                # Some think though they were told not to.
+                closing = thoughts.get(new_ids[-1], closing)
+                if closing is None:
+                    yield new_ids[-1]
+                elif new_ids[-1] == closing:
+                    closing = None
 
         yield from text_pieces(self.template, ids())
         yield self._written(until_stop(new_ids, nll, self.template.stop_ids), prompt, settings)
