@@ -160,6 +160,11 @@ def test_what_is_there_of_a_clip_that_was_cut_off_is_used_and_said(
 def sound_only(path: Path, *, with_cover: bool = False) -> bytes:
     with av.open(str(path), "w") as container:
         stream = container.add_stream("aac", rate=16_000)
+        if with_cover:
+            cover = container.add_stream("mjpeg", rate=1)
+            cover.width, cover.height, cover.pix_fmt = 64, 48, "yuvj420p"
+            cover.disposition = av.stream.Disposition.attached_pic
+            container.mux(cover.encode(av.VideoFrame.from_image(grey(0))))
         frame = av.AudioFrame.from_ndarray(np.zeros((1, 16_000), np.float32), format="fltp", layout="mono")
         frame.sample_rate = 16_000
         container.mux(stream.encode(frame))
@@ -216,6 +221,7 @@ BAD: dict[str, tuple[Callable[[Path], bytes], str]] = {
     "list_of_files": (lambda path: b"ffconcat version 1.0\nfile '/etc/passwd'\n", "clip_text"),
     "manifest": (lambda path: b"<?xml version='1.0'?><MPD><BaseURL>http://h/</BaseURL></MPD>", "clip_text"),
     "sound_alone": (sound_only, "clip_no_video"),
+    "sound_with_a_cover": (lambda path: sound_only(path, with_cover=True), "clip_no_video"),
     "rare_codec": (uncoded, "clip_codec"),
     "no_frames": (without_frames, "clip_damaged"),
     "a_week_long": (week_long, "clip_too_long"),

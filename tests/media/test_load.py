@@ -12,7 +12,8 @@ from picture_fixtures import encode_picture, make_picture
 from PIL import Image
 
 from vlinstruct.errors import ClipError, ImageError, InputError, SoundError
-from vlinstruct.media.inputs import ALL_KINDS, ListingOptions, list_images
+from vlinstruct.media.fetch import Url
+from vlinstruct.media.inputs import ALL_KINDS, ListingOptions, list_images, load_medium_of
 from vlinstruct.media.load import MediaSettings, load_medium
 from vlinstruct.settings import ClipSettings
 from vlinstruct.values import Abilities, Clip, Sound
@@ -78,6 +79,12 @@ def test_the_number_of_frames_is_the_backends_unless_the_user_says(media: dict[t
     ):
         medium = load_medium(media[Clip], settings=MediaSettings(clips=clips), abilities=abilities).medium
         assert len(medium.frames) == expected
+
+
+def test_a_url_is_read_as_what_it_gives(media: dict[type, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    for kind, content in media.items():
+        monkeypatch.setattr("vlinstruct.media.inputs.fetch", lambda url, content=content: content)
+        assert isinstance(load_medium_of(Url(address="https://h/x?y=1")).medium, kind)
 
 
 def test_a_picture_asks_for_no_abilities(media: dict[type, bytes]) -> None:

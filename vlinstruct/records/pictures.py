@@ -103,7 +103,7 @@ def no_picture(record: UserRecord, *, is_metadata: bool, advice: str) -> DataErr
 def _naming(record: UserRecord, *, is_metadata: bool, takes_all: bool = False) -> _Naming:
     fields = record.fields
     # `file_name` is Hugging Face's word in metadata; tables that people write have `image` there, too.
-    order = ("file_name", "image", "images") if is_metadata else ("image", "images", "file_name")
+    order: tuple[str, ...] = ("file_name", "image", "images") if is_metadata else ("image", "images", "file_name")
     if takes_all:
         order += _CLIPS_AND_SOUNDS
     if name := next((name for name in order if name in fields), None):
