@@ -201,7 +201,8 @@ def _is_cut_off(stream: BinaryIO, head: bytes, size_bytes: int) -> bool:
         stream.seek(max(0, size_bytes - _OGG_PAGE_BYTES))
         rest = stream.read()
         page = rest.rfind(b"OggS")
-        return page < 0 or not rest[page + 5] & 4
+        flags = rest[page + 5 : page + 6] if page >= 0 else b""
+        return not flags or not flags[0] & 4
     if head[:4] not in (b"RIFF", b"FORM"):
         return False
     announced = 8 + int.from_bytes(head[4:8], "little" if head.startswith(b"RIFF") else "big")
