@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import tiny_models
@@ -22,5 +24,8 @@ def tiny_folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def pytest_configure() -> None:
-    """Tiny models are fastest on one thread, the more so when the machine is busy."""
+    """Tiny models are fastest on one thread, the more so when the machine is busy; torchvision must be importable."""
     torch.set_num_threads(1)
+    # The registry's torchvision, beside torch's CPU build, cannot load its compiled operators, and then fails where it
+    # registers their shapes, and with it every processor of transformers. None of them needs those operators.
+    sys.modules.setdefault("torchvision._meta_registrations", ModuleType("torchvision._meta_registrations"))

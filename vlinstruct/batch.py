@@ -403,7 +403,8 @@ class ChosenModel:
             folder = find_adapter(self.settings.adapter, offline=self.settings.offline)
             adapter = adapter_fingerprint(folder)
         settings = self.settings
-        loaded = [settings.dtype, settings.quantize, settings.image_size]
+        # What came later stands there only where it is used: records of before can still be resumed.
+        loaded = [settings.dtype, settings.quantize, settings.image_size, *(["think"] if settings.think else [])]
         return [self.identity.fingerprint, adapter, *loaded, asdict(self.templates)]
 
 

@@ -19,7 +19,7 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from vlinstruct.backend import Backend, Row, Seen, check_rows
-from vlinstruct.backends.instructblip.opening import load_backend
+from vlinstruct.backends.opening import load_backend
 from vlinstruct.errors import InputError
 from vlinstruct.instruction import Templates
 from vlinstruct.instruction import answer as answer_instructions
@@ -58,6 +58,7 @@ def load(
     dtype: str = "auto",
     quantize: Quantization | None = None,
     image_size: int | None = None,
+    think: bool = False,
     offline: bool = False,
     templates: Templates | None = None,
 ) -> Model:
@@ -75,6 +76,7 @@ def load(
         quantize: `8bit` or `4bit` for the language model's layers; everything else keeps its precision.
         image_size: side in pixels that pictures are read at, the trained positions interpolated; the model's own, at
             which it was trained, if None.
+        think: let a model that can think do so before it answers; what it thinks is never part of an answer.
         offline: use what is cached, open no connection.
         templates: the texts that optimization sends to it; the shipped ones if None.
 
@@ -91,6 +93,7 @@ def load(
         dtype=dtype,
         quantize=quantize,
         image_size=image_size,
+        think=think,
         offline=offline,
     )
     return Model(backend, templates=templates)

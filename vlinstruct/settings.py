@@ -159,6 +159,7 @@ class ModelSettings:
     dtype: str = "auto"
     quantize: Quantization | None = None
     image_size: int | None = None
+    think: bool = False
     offline: bool = False
 
 

@@ -204,9 +204,29 @@ def identity_of(folder: Path, name: str | None = None) -> Identity:
     )
 
 
+def is_instructblip(config: Mapping[str, Any]) -> bool:
+    """Says whether a `config.json` is for our own engine; one without a kind is, whose message names what it lacks."""
+    return config.get("model_type", "instructblip") == "instructblip"
+
+
+def check_runnable(folder: Path, config: Mapping[str, Any], *, name: str) -> None:
+    """Refuses a model that no backend here can run, from the settings in its folder alone.
+
+    Raises:
+        CheckpointError: nothing here runs it, or its settings are damaged.
+        ResourceError: a package that it needs is not installed.
+    """
+    if is_instructblip(config):
+        InstructBlipConfig.from_dict(config)
+        return
+    from vlinstruct.backends.transformers.support import require_supported  # imports transformers
+
+    require_supported(folder, config, name=name)
+
+
 def abilities_of(identity: Identity) -> Abilities | None:
     """Returns what a backbone will be able to do, by its `config.json`; None where only the loaded backend knows."""
-    return INSTRUCTBLIP_ABILITIES if identity.config.get("model_type") == "instructblip" else None
+    return INSTRUCTBLIP_ABILITIES if is_instructblip(identity.config) else None
 
 
 def find_adapter(name: str, *, offline: bool = False) -> Path:
@@ -293,7 +313,7 @@ def find_folder(name: str, *, offline: bool = False, what: str = "backbone") -> 
     place = resolve(name, what=what)
     if isinstance(place, Path):
         return place
-    return download(place, offline=offline, check_config=InstructBlipConfig.from_dict)
+    return download(place, offline=offline, check=partial(check_runnable, name=name))
 
 
 def resolve(name: str, *, what: str = "backbone") -> Path | str:

@@ -16,8 +16,9 @@ from vlinstruct.backends.instructblip.configuration import InstructBlipConfig
 from vlinstruct.backends.instructblip.image_processor import ImageProcessor
 from vlinstruct.backends.instructblip.load import empty_model
 from vlinstruct.backends.instructblip.network import InstructBlip
-from vlinstruct.backends.instructblip.opening import compute_device, compute_dtype, load_backend
+from vlinstruct.backends.instructblip.opening import load_backend
 from vlinstruct.backends.instructblip.tokenization import QFormerTokenizer, TextTokenizer, read_tokenizer
+from vlinstruct.backends.machine import compute_device, compute_dtype
 from vlinstruct.backends.registry import BACKBONES, config_of, known_backbone, mini_folder
 from vlinstruct.errors import CheckpointError
 from vlinstruct.values import Identity

@@ -130,6 +130,9 @@ class ModelOptions(CommonOptions):
     )
     quantize: QuantizeOption = None
     image_size: ImageSizeOption = None
+    think: Annotated[
+        bool, typer.Option("--think", help="Let a model that can think do so first; only its answer counts.")
+    ] = False
     max_pixels: MaxPixelsOption = 50_000_000
     allow_truncated: AllowTruncatedOption = False
     frames: FramesOption = None

@@ -204,7 +204,7 @@ def _no_gpu(cuda: str | None, *, has_warned: bool) -> Finding:
 
 def device(settings: DoctorSettings) -> Iterator[Finding]:
     """Whether what was asked for is there, and what the environment's default names."""
-    from vlinstruct.backends.instructblip.opening import compute_dtype
+    from vlinstruct.backends.machine import compute_dtype
 
     names = {settings.device: "--device"}
     if os.environ.get("VLINSTRUCT_DEVICE"):
@@ -219,7 +219,7 @@ def device(settings: DoctorSettings) -> Iterator[Finding]:
 
 
 def _usable(name: str) -> torch.device | None:
-    from vlinstruct.backends.instructblip.opening import compute_device
+    from vlinstruct.backends.machine import compute_device
 
     try:
         return compute_device(name)

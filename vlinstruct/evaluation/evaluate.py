@@ -26,7 +26,7 @@ from typing import Any
 
 from vlinstruct.backends.instructblip.adapter import check_adapter
 from vlinstruct.backends.instructblip.configuration import InstructBlipConfig
-from vlinstruct.backends.instructblip.opening import require_machine
+from vlinstruct.backends.machine import require_machine
 from vlinstruct.backends.registry import default_backbone, find, find_adapter, resolve
 from vlinstruct.errors import InputError, UsageError
 from vlinstruct.evaluation.parts import ALONE, RECORDS_FILE, Processes

@@ -21,7 +21,8 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
-from vlinstruct.backends.instructblip.opening import compute_device, load_backend
+from vlinstruct.backends.instructblip.opening import load_backend
+from vlinstruct.backends.machine import compute_device
 from vlinstruct.backends.registry import BACKBONES, default_backbone, find, known_backbone, of_same_shape
 from vlinstruct.errors import InputError, OutputInUseError, ResourceError, UsageError, shortened
 from vlinstruct.media.images import ImageLimits

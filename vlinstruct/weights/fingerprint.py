@@ -15,7 +15,7 @@ from pathlib import Path
 from vlinstruct.files import file_sha256, open_regular
 from vlinstruct.weights.safetensors_files import header, shards
 
-SETTINGS_FILES = ("*.json", "*.model", "*.txt")
+SETTINGS_FILES = ("*.json", "*.jinja", "*.model", "*.txt")
 """What a loader may read beside the weights, in a model's folder and in its `qformer_tokenizer/`."""
 
 _NUM_SAMPLES, _SAMPLE_BYTES = 64, 4096

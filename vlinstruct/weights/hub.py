@@ -26,7 +26,7 @@ from vlinstruct.weights.safetensors_files import INDEX_FILE, header
 
 # What a model folder consists of: no .bin or .pth (pickles), no .py, and no other framework's copy of the weights.
 _HUB_FILES = ("*.safetensors", *SETTINGS_FILES, *(f"qformer_tokenizer/{pattern}" for pattern in SETTINGS_FILES))
-_SETTINGS = ("*.json",)
+_SETTINGS = ("*.json", "*.jinja")
 # Of a training's folder: optimizer, cached features and checkpoints stay on the machine.
 _UPLOADED = ["README.md", "alignment_config.json", "alignment.safetensors", "lora/*", "curve.png", "log.jsonl"]
 # Settings with which transformers or diffusers run code of the repository's; the attention has values without any.
@@ -65,39 +65,40 @@ def refuse_code(folder: Path, name: str, config: Mapping[str, Any] | None = None
             setting = names_code(read_json_object(path)) if path.is_file() and path.stat().st_size else None
         if setting is not None:
             why = f"its {path.name} asks for code of its own ({setting}), which is never run"
-            advice = "Give a model of the InstructBLIP family without code"
+            advice = "Give a model that transformers knows without code"
             raise CheckpointError.at("refused model", printable(name), why, advice)
 
 
-def download(hub_id: str, *, offline: bool, check_config: Callable[[dict[str, Any]], object]) -> Path:
+def download(hub_id: str, *, offline: bool, check: Callable[[Path, dict[str, Any]], object]) -> Path:
     """Gets a repository; its settings first, so that what will be refused is not downloaded.
 
     Args:
         hub_id: `owner/name`.
         offline: use what is cached, open no connection.
-        check_config: raises where the content of its `config.json` says that it cannot be used.
+        check: gets the folder of its settings and the content of its `config.json`; raises where they say that it
+            cannot be used.
 
     Returns:
         Its folder in the hub's cache.
 
     Raises:
-        CheckpointError: it asks for code of its own, is refused by `check_config`, or its cached files are damaged.
+        CheckpointError: it asks for code of its own, is refused by `check`, or its cached files are damaged.
         NetworkError: it is not cached and cannot be downloaded.
         ResourceError: the hub's cache cannot be written.
     """
 
-    def check(folder: Path) -> None:
+    def check_settings(folder: Path) -> None:
         refuse_code(folder, hub_id)
         config = folder / "config.json"
         if config.is_file() and config.stat().st_size:
-            check_config(read_json_object(config))
+            check(folder, read_json_object(config))
 
     settings_folder = _snapshot(hub_id, _SETTINGS, offline=offline)
-    check(settings_folder)
+    check_settings(settings_folder)
     # Not of the commit by name: to list its files huggingface_hub 2.4 would try for 23 s where there is no network.
     folder = _snapshot(hub_id, _HUB_FILES, offline=offline)
     if folder != settings_folder:  # the repository has moved on in between
-        check(folder)
+        check_settings(folder)
     damaged = damages(folder)
     if damaged:
         first, more = damaged[0], f" (and {len(damaged) - 1} more)" if len(damaged) > 1 else ""

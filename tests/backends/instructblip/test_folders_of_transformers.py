@@ -342,7 +342,7 @@ def test_spaces_are_cleaned_up_as_transformers_does_it(tmp_path: Path) -> None:
         tokenizer = load(folder).tokenizer
         ids = tokenizer.encode(text)
         assert tokenizer.decode(ids) == AutoTokenizer.from_pretrained(folder, trust_remote_code=False).decode(ids)
-        from vlinstruct.backends.instructblip.tokenization import text_pieces
+        from vlinstruct.backends.text_pieces import text_pieces
 
         assert "".join(text_pieces(tokenizer, ids)) == tokenizer.decode(ids).strip()
 

@@ -9,7 +9,8 @@ import pytest
 import tiny_models
 import torch
 
-from vlinstruct.backends.instructblip.decoding import Continuation, generate
+from vlinstruct.backends.decoding import Continuation
+from vlinstruct.backends.instructblip.decoding import generate
 from vlinstruct.backends.instructblip.language_model import Context, LanguageModel
 from vlinstruct.backends.instructblip.speculative import CopyingDraft, DraftedRow
 from vlinstruct.settings import GenerationSettings

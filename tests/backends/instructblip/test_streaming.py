@@ -18,10 +18,11 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 import vlinstruct as vli
 from vlinstruct.backend import Row, Seen, Written
-from vlinstruct.backends.instructblip import decoding
+from vlinstruct.backends import decoding
 from vlinstruct.backends.instructblip.backend import InstructBlipBackend
 from vlinstruct.backends.instructblip.language_model import LanguageModel
-from vlinstruct.backends.instructblip.tokenization import TextTokenizer, text_pieces
+from vlinstruct.backends.instructblip.tokenization import TextTokenizer
+from vlinstruct.backends.text_pieces import text_pieces
 from vlinstruct.errors import TextError
 from vlinstruct.settings import GenerationSettings
 from vlinstruct.values import Exchange, TokenCount, good

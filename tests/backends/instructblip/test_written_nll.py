@@ -15,8 +15,9 @@ from PIL import Image
 
 import vlinstruct as vli
 from vlinstruct.backend import Row, Written
+from vlinstruct.backends.decoding import Continuation
 from vlinstruct.backends.instructblip.backend import InstructBlipBackend
-from vlinstruct.backends.instructblip.decoding import Continuation, generate
+from vlinstruct.backends.instructblip.decoding import generate
 from vlinstruct.backends.instructblip.scoring import target_nll
 from vlinstruct.settings import GenerationSettings
 from vlinstruct.values import good

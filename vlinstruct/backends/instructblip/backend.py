@@ -23,15 +23,17 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from vlinstruct.backend import Backend, Row, Seen, Written, not_taken
+from vlinstruct.backends.decoding import Continuation
 from vlinstruct.backends.instructblip.conversation import prompt_of
-from vlinstruct.backends.instructblip.decoding import Continuation, generate, stream
+from vlinstruct.backends.instructblip.decoding import generate, stream
 from vlinstruct.backends.instructblip.image_processor import ImageProcessor
 from vlinstruct.backends.instructblip.language_model import Context
 from vlinstruct.backends.instructblip.network import InstructBlip
 from vlinstruct.backends.instructblip.prefixes import PrefixStore, SeenClip, SeenPicture, frames_of, stacked
 from vlinstruct.backends.instructblip.scoring import target_nll
-from vlinstruct.backends.instructblip.tokenization import QFormerTokenizer, TextTokenizer, text_pieces
+from vlinstruct.backends.instructblip.tokenization import QFormerTokenizer, TextTokenizer
 from vlinstruct.backends.registry import INSTRUCTBLIP_ABILITIES
+from vlinstruct.backends.text_pieces import text_pieces
 from vlinstruct.errors import CheckpointError, ClipError, InputError, TextError
 from vlinstruct.settings import GenerationSettings
 from vlinstruct.values import Clip, Failed, Identity, Sound, TokenCount, TokenScores, Usage

@@ -15,13 +15,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from vlinstruct.backends.instructblip.language_model import (
-    Context,
-    LanguageModel,
-    penalize_repetition,
-    penalized_tokens,
-    require_finite,
-)
+from vlinstruct.backends.decoding import penalize_repetition, penalized_tokens, require_finite
+from vlinstruct.backends.instructblip.language_model import Context, LanguageModel
 from vlinstruct.settings import GenerationSettings
 
 _IMPOSSIBLE = -1e9  # transformers' value: a finite one, so that sums of it stay ordered

@@ -1,4 +1,4 @@
-"""What the rest of the model knows of a language model, what T5 and Llama share, and what is done to their logits.
+"""What the rest of the model knows of a language model, and what T5 and Llama share.
 
 Encoder-decoder and decoder-only look alike behind the interface: a context (image prefix and prompt) is read once; then
 tokens are fed and logits come back. T5's context is its encoder's input, Llama's is the beginning of its sequence:
@@ -23,7 +23,6 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from vlinstruct.backends.instructblip.text_config import TextConfig
-from vlinstruct.errors import NON_FINITE_LOGITS, CheckpointError
 
 Block = Callable[..., Any]
 
@@ -144,39 +143,3 @@ def checkpointed(blocks: Iterable[Block]) -> list[Block]:
     inputs may be filled by that second run. Source: Training Deep Nets with Sublinear Memory Cost (Chen et al., 2016).
     """
     return [partial(checkpoint, block, use_reentrant=False) for block in blocks]
-
-
-def penalized_tokens(penalized_ids: Sequence[Sequence[int]], logits: Tensor) -> Tensor:
-    """Returns (B, V) booleans: True for the tokens that a row's penalty is for."""
-    is_penalized = torch.zeros_like(logits, dtype=torch.bool)
-    for row, ids in enumerate(penalized_ids):
-        is_penalized[row, list(ids)] = True
-    return is_penalized
-
-
-def penalize_repetition(scores: Tensor, is_penalized: Tensor, penalty: float) -> Tensor:
-    """Makes tokens less likely (Keskar et al., 2019): positive scores are divided, negative ones multiplied.
-
-    Args:
-        scores: logits or log-probabilities, (B, V).
-        is_penalized: (B, V), True where the row has the token already.
-        penalty: above 1 discourages, 1 changes nothing.
-
-    >>> penalize_repetition(torch.tensor([[2.0, -2.0, 1.0]]), torch.tensor([[True, True, False]]), 2.0).tolist()
-    [[1.0, -4.0, 1.0]]
-    """
-    if penalty == 1.0:
-        return scores
-    # Multiplied below 0: a division would make a negative score larger, hence the token likelier.
-    return torch.where(is_penalized, torch.where(scores < 0, scores * penalty, scores / penalty), scores)
-
-
-def require_finite(logits: Tensor) -> None:
-    """Refuses NaN and infinity: a NaN gives no error by itself, and wins every argmax.
-
-    Raises:
-        CheckpointError: with the code `non_finite_logits`.
-    """
-    if not bool(torch.isfinite(logits).all()):
-        message = "the model computed values that are not finite. Its weights are damaged or --dtype is too narrow."
-        raise CheckpointError(message, code=NON_FINITE_LOGITS)

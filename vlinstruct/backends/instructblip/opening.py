@@ -8,22 +8,18 @@ from __future__ import annotations
 import logging
 from os import PathLike
 
-import torch
-
 from vlinstruct.backends.instructblip.adapter import load_adapter
 from vlinstruct.backends.instructblip.backend import InstructBlipBackend
 from vlinstruct.backends.instructblip.configuration import InstructBlipConfig
 from vlinstruct.backends.instructblip.load import load_model
 from vlinstruct.backends.instructblip.memory import place
+from vlinstruct.backends.machine import require_machine
 from vlinstruct.backends.registry import find, find_adapter
-from vlinstruct.errors import InputError, shortened
+from vlinstruct.errors import shortened
 from vlinstruct.settings import Quantization
 from vlinstruct.values import Identity
-from vlinstruct.weights.quantization import require_quantization
 
 logger = logging.getLogger(__name__)
-
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def load_backend(
@@ -69,49 +65,3 @@ def load_backend(
                 image_size or own_size,
             )
     return backend
-
-
-def require_machine(device: str, dtype: str, quantize: Quantization | None) -> tuple[torch.device, torch.dtype]:
-    """Returns the device and the dtype that `load` means.
-
-    Raises:
-        InputError: there is no such device or dtype, or the device cannot hold quantized layers.
-        ResourceError: a library for these is missing.
-    """
-    main = compute_device(device)
-    number_type = compute_dtype(dtype, main)
-    if quantize is not None:
-        require_quantization(quantize, main)
-    return main, number_type
-
-
-def compute_device(name: str) -> torch.device:
-    """Returns the device that `load` means by a name.
-
-    Raises:
-        InputError: there is none here.
-    """
-    if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device).item()  # `meta` makes tensors, but they hold nothing
-    except (RuntimeError, AssertionError) as error:
-        raise InputError.at("cannot use --device", name, "not available here", "Use --device cpu") from error
-    return torch.device("cpu") if device.type == "cpu" else device  # safetensors knows no cpu:0
-
-
-def compute_dtype(name: str, device: torch.device) -> torch.dtype:
-    """Returns the dtype that `load` means by a name.
-
-    Raises:
-        InputError: there is no such dtype.
-    """
-    if name == "auto":
-        # Never float16: T5 overflows in it.
-        return torch.float32 if device.type == "cpu" else torch.bfloat16
-    if name not in _DTYPES:
-        raise InputError.at("cannot use --dtype", name, "unknown", f"Use auto, {', '.join(_DTYPES)}")
-    return _DTYPES[name]

@@ -16,7 +16,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from vlinstruct.backends.instructblip.language_model import Context, LanguageModel, require_finite
+from vlinstruct.backends.decoding import require_finite
+from vlinstruct.backends.instructblip.language_model import Context, LanguageModel
 
 _MAX_MATCH = 4  # tokens; a longer end of the text that matches has a matching end of four
 _MAX_DRAFTED = 32  # per pass; what is wrong of it was computed for nothing

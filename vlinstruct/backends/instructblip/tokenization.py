@@ -7,8 +7,7 @@ transformers' processor finds them in the text, so that a user who types `<image
 from __future__ import annotations
 
 import logging
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,6 @@ _CLEAN_UPS = (
     (" ' ", "'"),
     *((f" {end}", end) for end in ("n't", "'m", "'s", "'ve", "'re")),
 )
-_BYTE_OR_NOTHING = re.compile("(<0x[0-9A-Fa-f]{2}>)?")
 
 
 class LiteralTokenizer:
@@ -125,32 +123,9 @@ class TextTokenizer:
         """Returns the vocabulary's spelling of every id."""
         return tuple(self.tokenizer.id_to_token(token) or "" for token in ids)
 
-
-def text_pieces(tokenizer: TextTokenizer, ids: Iterable[int]) -> Iterator[str]:
-    """Decodes ids one by one; the pieces joined are the text of all ids, stripped.
-
-    What a later id may still change is held back: white space at the end, which strip removes, a character whose bytes
-    are not all there, and bytes of sentencepiece's fallback, which are decoded as a run: one that is no UTF-8 as a
-    whole becomes replacement characters, also where it began well.
-    """
-    all_ids: list[int] = []
-    num_shown = 0
-    for token in ids:
-        # All ids are decoded each time: a token's text depends on its neighbours (a space in front, bytes of one
-        # character), so that no piece can be decoded alone.
-        all_ids.append(token)
-        (piece,) = tokenizer.pieces([token])
-        if token in tokenizer.literal.special or _BYTE_OR_NOTHING.fullmatch(piece):
-            continue
-        text = tokenizer.decode(all_ids).lstrip().rstrip("\ufffd").rstrip()
-        if tokenizer.cleans_up_spaces:  # the last word may lose the space in front of it, or join the next
-            text = text[: max(text.rfind(" "), 0)]
-        if len(text) > num_shown:
-            yield text[num_shown:]
-            num_shown = len(text)
-    rest = tokenizer.decode(all_ids).strip()[num_shown:]
-    if rest:
-        yield rest
+    def is_special(self, token: int) -> bool:
+        """Says whether an id is left out of a text."""
+        return token in self.literal.special
 
 
 class QFormerTokenizer:

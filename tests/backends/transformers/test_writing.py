@@ -1,0 +1,100 @@
+"""Ways to write: piece by piece, sampled, with beams, penalties and guesses; test_families.py has the greedy way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import pytest
+from picture_fixtures import make_picture
+
+from vlinstruct.backend import Row, Seen, Written
+from vlinstruct.settings import GenerationSettings
+from vlinstruct.values import good
+
+from .conftest import Pair
+from .naive import assert_same_texts
+
+# One each of: positions that depend on the picture, linear attention, a sliding window, cross-attention, a prefix
+# language model, encoder-decoders.
+KINDS = ("qwen2_5_vl", "qwen3_5", "gemma3", "mllama", "paligemma", "blip2_t5", "florence2")
+PICTURES = (make_picture(80, 60, seed=1), make_picture(200, 60, seed=2))
+
+
+def rows_of(seen: Sequence[Seen]) -> list[Row]:
+    return [
+        Row(prompt="Describe the image in one sentence, please.", seen=(seen[0],)),
+        Row(prompt="How many red dogs are there?", seen=(seen[1],)),
+        Row(prompt="How many red dogs are there?"),
+    ]
+
+
+def our_rows(pair: Pair) -> list[Row]:
+    return rows_of([good(outcome) for outcome in pair.ours.see_each(PICTURES)])
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_pieces_join_to_the_text_that_is_written_at_once(name: str, pair_of: Callable[[str], Pair]) -> None:
+    pair = pair_of(name)
+    settings = GenerationSettings(max_new_tokens=8)
+    rows = our_rows(pair)
+    for row, expected in zip(rows, pair.theirs.write(rows_of(PICTURES), settings), strict=True):
+        *pieces, written = pair.ours.backend.stream(row, settings)
+        assert isinstance(written, Written)
+        assert_same_texts([written], [expected])
+        assert "".join(piece for piece in pieces if isinstance(piece, str)) == written.text
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        GenerationSettings(max_new_tokens=6, num_beams=3),
+        pytest.param(GenerationSettings(max_new_tokens=8, num_beams=5, length_penalty=-1.0), marks=pytest.mark.slow),
+        pytest.param(GenerationSettings(max_new_tokens=8, repetition_penalty=1.5), marks=pytest.mark.slow),
+        pytest.param(GenerationSettings(max_new_tokens=8, num_beams=2, repetition_penalty=3.0), marks=pytest.mark.slow),
+    ],
+    ids=lambda settings: f"{settings.num_beams} beams, {settings.length_penalty}, {settings.repetition_penalty}",
+)
+@pytest.mark.parametrize("name", KINDS)
+def test_beams_and_penalties_are_those_of_generate(
+    name: str, settings: GenerationSettings, pair_of: Callable[[str], Pair]
+) -> None:
+    pair = pair_of(name)
+    expected = pair.theirs.write(rows_of(PICTURES), settings)
+    assert_same_texts(pair.ours.backend.write(our_rows(pair), settings), expected)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_sample_depends_on_seed_and_draw_and_not_on_its_neighbours(name: str, pair_of: Callable[[str], Pair]) -> None:
+    backend, rows = pair_of(name).ours.backend, our_rows(pair_of(name))
+    settings = GenerationSettings(max_new_tokens=8, do_sample=True, seed=3)
+    rows += [replace(row, draw=1) for row in rows]
+    together = [good(outcome) for outcome in backend.write(rows, settings)]
+    alone = [good(backend.write([row], settings)[0]) for row in rows]
+    assert [written.text for written in together] == [written.text for written in alone]
+    assert len({written.text for written in together[::3]}) == 2, "another draw is another sample"
+    other_seed = [good(outcome).text for outcome in backend.write(rows, replace(settings, seed=4))]
+    assert other_seed != [written.text for written in together]
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_likely_sample_is_the_greedy_text(name: str, pair_of: Callable[[str], Pair]) -> None:
+    pair = pair_of(name)
+    greedy = GenerationSettings(max_new_tokens=6)
+    for sampling in ({"top_p": 1e-6}, {"temperature": 1e-4}):
+        settings = replace(greedy, do_sample=True, **sampling)
+        # Their likelihoods are the model's own, whatever they were drawn with.
+        assert_same_texts(
+            pair.ours.backend.write(our_rows(pair), settings), pair.theirs.write(rows_of(PICTURES), greedy)
+        )
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_guess_changes_no_text(name: str, pair_of: Callable[[str], Pair]) -> None:
+    pair = pair_of(name)
+    settings = GenerationSettings(max_new_tokens=8)
+    plain = pair.ours.backend.write(our_rows(pair), settings)
+    texts = [good(outcome).text for outcome in plain]
+    for guesses in (texts, texts[::-1], ["<image> How many red dogs are there?"] * len(texts)):
+        rows = [replace(row, guess=guess) for row, guess in zip(our_rows(pair), guesses, strict=True)]
+        assert_same_texts(pair.ours.backend.write(rows, settings), plain)

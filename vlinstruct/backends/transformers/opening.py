@@ -1,0 +1,158 @@
+"""From a folder in transformers' format to a loaded backend.
+
+What has no entry among the families is asked a few questions when it is loaded whose answers are known: whether a
+likelihood behind a shared prefix is that of the whole prompt, whether it reads texts alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from PIL import Image
+
+from vlinstruct.backend import Row
+from vlinstruct.backends.transformers.any_vlm import TransformersBackend
+from vlinstruct.backends.transformers.families import FAMILIES, UNKNOWN
+from vlinstruct.backends.transformers.support import require_supported
+from vlinstruct.errors import CheckpointError, VlinstructError, shortened
+from vlinstruct.settings import Quantization
+from vlinstruct.values import Identity, good
+from vlinstruct.weights.quantization import hushed
+
+# Of likelihoods in nats: what other orders of the same sums differ by.
+_TOLERANCES = {torch.float32: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.2}
+
+
+def open_backend(
+    identity: Identity,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+    quantize: Quantization | None = None,
+    may_spread: bool = False,
+    think: bool = False,
+) -> TransformersBackend:
+    """Loads a model of transformers.
+
+    Args:
+        identity: of its folder.
+        device: where it computes.
+        dtype: what it computes in.
+        quantize: how its linear layers are stored.
+        may_spread: whether other GPUs and memory may help out where `device` is a GPU that is too small.
+        think: whether it may think before it answers.
+
+    Raises:
+        CheckpointError: it was refused.
+        ResourceError: it does not fit into memory, or a package is missing.
+    """
+    folder = identity.folder
+    assert folder is not None  # a server is another backend's
+    require_supported(folder, identity.config, name=identity.name)
+    with _quietly():
+        from transformers import AutoModelForMultimodalLM, AutoProcessor
+
+        local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+        with _failures_named(identity, "processor"):
+            processor = AutoProcessor.from_pretrained(folder, **local)  # type: ignore[no-untyped-call]
+        with _failures_named(identity, "model"):
+            model, report = AutoModelForMultimodalLM.from_pretrained(
+                folder,
+                dtype=dtype,
+                device_map="auto" if may_spread and device.type == "cuda" else str(device),
+                use_safetensors=True,
+                output_loading_info=True,
+                quantization_config=_quantization(quantize, device),
+                **local,
+            )
+    # transformers gives what is missing random numbers, and says so in a log line alone.
+    missing = sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]]))
+    if missing:
+        names = f"{len(missing)} tensors are missing or of another shape ({', '.join(missing[:3])})"
+        raise CheckpointError.at("cannot use model", identity.name, names, "Download the folder again")
+    family = FAMILIES.get(model.config.model_type, UNKNOWN)
+    backend = TransformersBackend(model.eval(), processor, family=family, identity=identity, think=think)
+    if not family.is_verified:
+        check_unknown(backend)
+    return backend
+
+
+def check_unknown(backend: TransformersBackend) -> None:
+    """Refuses a kind of model of which the common path does not hold.
+
+    Raises:
+        CheckpointError: with what does not hold.
+    """
+    kind = backend.model.config.model_type
+    problem = ""
+    try:
+        # Two pictures of different sizes: one that stays behind in the model would change what the other one is asked.
+        pictures = [Image.new("RGB", size, colour) for size, colour in (((96, 64), "red"), ((64, 128), "blue"))]
+        first, second = (good(backend.see([picture])[0]) for picture in pictures)
+        targets = ["What is it?", "red"]
+        together = good(backend.score([Row(prompt="Describe the image", seen=(first,))], [targets])[0])
+        backend.score([Row(prompt="Describe the image", seen=(second,))], [targets])
+        row = Row(prompt="Describe the image", seen=(first,))
+        differences = [
+            abs(one - other)
+            for scores, target in zip(together, targets, strict=True)
+            for one, other in zip(scores.token_nll, backend.plain_nll(row, target), strict=True)
+        ]
+        if not max(differences) <= _TOLERANCES.get(backend.dtype, 0.2):
+            problem = f"a likelihood behind a shared picture is off by {max(differences):.2g} nats"
+        else:
+            good(backend.score([Row(prompt="Describe the image")], [targets])[0])
+    except VlinstructError as error:
+        problem = error.problem
+    except Exception as error:  # the forward of an unknown model raises anything
+        problem = shortened(str(error).partition("\n")[0], 120) or type(error).__name__
+    if problem:
+        why = f"models of kind {kind} are not known here, and the common path does not hold: {problem}"
+        raise CheckpointError.at("cannot use model", backend.identity.name, why, "Ask for its family in an issue")
+
+
+def _quantization(quantize: Quantization | None, device: torch.device) -> Any:
+    if quantize is None:
+        return None
+    with hushed():
+        from transformers import BitsAndBytesConfig, TorchAoConfig
+
+        if quantize == "4bit":
+            return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4")  # type: ignore[no-untyped-call]
+        if device.type == "cuda":
+            return BitsAndBytesConfig(load_in_8bit=True)  # type: ignore[no-untyped-call]
+        from torchao.quantization import Int8WeightOnlyConfig
+
+        return TorchAoConfig(Int8WeightOnlyConfig())
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Keeps transformers' bars and log lines of loading to itself."""
+    from transformers.utils import logging
+
+    verbosity, had_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        with hushed():
+            yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if had_bars:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def _failures_named(identity: Identity, what: str) -> Iterator[None]:
+    """Turns what transformers raises over a folder into one line."""
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError, VlinstructError):
+        raise
+    except Exception as error:
+        why = shortened(str(error).partition("\n")[0], 160) or type(error).__name__
+        raise CheckpointError.at(f"cannot load {what}", identity.name, why, "Run vlinstruct doctor on it") from error
