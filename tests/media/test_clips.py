@@ -163,7 +163,7 @@ def sound_only(path: Path, *, with_cover: bool = False) -> bytes:
         if with_cover:
             cover = container.add_stream("mjpeg", rate=1)
             cover.width, cover.height, cover.pix_fmt = 64, 48, "yuvj420p"
-            cover.disposition = av.stream.Disposition.attached_pic
+            cover.disposition = av.stream.Disposition.attached_pic.value
             container.mux(cover.encode(av.VideoFrame.from_image(grey(0))))
         frame = av.AudioFrame.from_ndarray(np.zeros((1, 16_000), np.float32), format="fltp", layout="mono")
         frame.sample_rate = 16_000
