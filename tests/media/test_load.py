@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +59,14 @@ def test_what_cannot_be_told_is_what_its_name_says(name: str, error: type[InputE
     with pytest.raises(error) as caught:
         load_medium(path)
     assert caught.value.code.endswith("_empty")
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.wav"])
+def test_a_pipe_is_refused_without_a_wait(name: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(InputError) as caught:
+        load_medium(tmp_path / name)
+    assert caught.value.code.endswith("_not_regular")
 
 
 def test_what_is_not_taken_is_refused_by_what_is_before_it_is_decoded(media: dict[type, bytes]) -> None:
