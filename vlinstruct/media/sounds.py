@@ -28,7 +28,7 @@ _FORMATS = "WAV, FLAC, MP3 or Ogg"
 _COPY = "Copy or download it again"
 _BLOCK_SAMPLES = 4096  # what is lost before damage at most
 _MAX_CHANNELS = 64
-_MAX_RATE = 1_000_000
+_RATES = range(1_000, 1_000_001)  # a sample a second would be 16,000 of ours
 _OGG_PAGE_BYTES = 65_307  # the largest
 _UNKNOWN_LENGTH = 0x7FFF0000  # and more: what programs write into a header that they cannot return to
 
@@ -134,7 +134,7 @@ def load_sound(source: SoundLike, *, name: str | None = None, limits: SoundLimit
         raise refusal("sound", place, "damaged", "its samples are not finite", "Save it again")
     what = "it was cut off or is damaged, what is there of it is used"
     return LoadedSound(
-        sound=Sound(samples=samples.clip(-1.0, 1.0), sampling_rate=SAMPLING_RATE),
+        sound=Sound(samples=np.clip(samples, -1.0, 1.0, out=samples), sampling_rate=SAMPLING_RATE),
         notices=(f"{printable(place)}: {what}",) if is_cut_off else (),
     )
 
@@ -178,7 +178,7 @@ def _check_format(head: bytes, place: str) -> None:
 
 
 def _check_header(file: Any, place: str) -> None:
-    if not 1 <= file.channels <= _MAX_CHANNELS or not 1 <= file.samplerate <= _MAX_RATE:
+    if not 1 <= file.channels <= _MAX_CHANNELS or file.samplerate not in _RATES:
         why = f"{file.channels} channels at {file.samplerate:,} samples a second"
         raise refusal("sound", place, "damaged", why, f"Convert it to {_FORMATS}")
 
