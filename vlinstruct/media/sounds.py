@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
-from io import BytesIO
 from typing import Any, BinaryIO
 
 from vlinstruct.errors import ResourceError, VlinstructError, is_out_of_files, printable, require
-from vlinstruct.files import PathLike, open_regular, refusal, too_many_bytes
-from vlinstruct.media.image_formats import NoImage, identify
-from vlinstruct.media.kinds import HEAD_BYTES, kind_of
+from vlinstruct.files import PathLike, opened, refusal, too_many_bytes
+from vlinstruct.media.kinds import HEAD_BYTES, kind_of, something_else
 from vlinstruct.values import Sound
 
 SoundLike = PathLike | bytes | BinaryIO
@@ -95,7 +93,7 @@ def load_sound(source: SoundLike, *, name: str | None = None, limits: SoundLimit
 
     soundfile, soxr = require_soundfile()
     place = name or (os.fspath(source) if isinstance(source, str | os.PathLike) else "sound data")
-    with _stream_of(source) as stream:
+    with opened(source, kind="sound") as stream:
         size_bytes = stream.seek(0, os.SEEK_END)
         if size_bytes > limits.max_bytes:
             raise too_many_bytes("sound", place, size_bytes, limits.max_bytes)
@@ -139,12 +137,6 @@ def load_sound(source: SoundLike, *, name: str | None = None, limits: SoundLimit
     )
 
 
-def _stream_of(source: SoundLike) -> AbstractContextManager[BinaryIO]:
-    if isinstance(source, str | os.PathLike):
-        return open_regular(source, kind="sound")
-    return nullcontext(BytesIO(source) if isinstance(source, bytes | bytearray | memoryview) else source)
-
-
 class _Seekable:
     """A stream for libsndfile, which seeks before its beginning in damaged files: Python would print that to stderr."""
 
@@ -167,14 +159,7 @@ def _check_format(head: bytes, place: str) -> None:
     if kind == "clip":
         why = "its container is that of a clip (as M4A is), which is not read as sound"
         raise refusal("sound", place, "format", why, f"Convert it to {_FORMATS}")
-    content = identify(head)
-    if not isinstance(content, NoImage):
-        raise refusal("sound", place, "format", f"its format is {content}, a picture", "Name it as one")
-    if content.code == "unreadable":
-        raise refusal("sound", place, "unreadable", "not a readable sound", f"Give a {_FORMATS} file")
-    why = content.why.replace("not an image", "not a sound")
-    advice = f"Convert it to {_FORMATS}" if content.code == "format" else content.advice
-    raise refusal("sound", place, content.code, why, advice)
+    raise something_else("sound", head, place, _FORMATS)
 
 
 def _check_header(file: Any, place: str) -> None:
