@@ -65,6 +65,8 @@ class Reference:
             marked = self.context(prompt.replace(typed[0], SNOWMAN), media, history=history, system=system)
             return self._spelt_out(marked, typed[0])
         kind, value, options = _as_part(media)
+        if kind == "video" and hasattr(self.processor.video_processor, "cap_pixels_per_frame"):
+            options["cap_pixels_per_frame"] = True
         if self.template is None:
             return self._untemplated(prompt, kind, value)
         parts = [{"type": kind, kind: value}] if kind else []

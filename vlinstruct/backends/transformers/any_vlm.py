@@ -70,12 +70,14 @@ class SeenBatch:
         inputs: what the forward takes of the prefix: ids and masks (B, P), padded on the left, and pixels or features.
         heads: each row's ids up to the end of its medium, without padding.
         plain_head: the same ids with the placeholder as the template writes it, which every rendering begins with.
+        text_head: the same as text.
         tail: ids that stand behind the prompt where there is no chat template.
     """
 
     inputs: Mapping[str, Tensor]
     heads: Sequence[Sequence[int]]
     plain_head: Sequence[int] = ()
+    text_head: str = ""
     tail: Sequence[int] = ()
 
 
@@ -301,14 +303,15 @@ class TransformersBackend(Backend):
             tokenize=True,
             return_dict=True,
             return_tensors="pt",
-            processor_kwargs={**padding, **_processor_options(media[0])},
+            processor_kwargs={**padding, **_processor_options(self.processor, media[0])},
         )
         inputs = self._tensors(made)
         mask = inputs["attention_mask"].bool()
         rows = [ids[kept].tolist() for ids, kept in zip(inputs["input_ids"], mask, strict=True)]
         plain = self.template.encode(plain_text, is_guarded=conversation.system != system)
         # Up to the prompt and no less: Qwen2.5-Omni counts positions up to the token that closes a picture.
-        num_behind = len(plain) - self._num_before_prompt(plain, conversation)
+        other_text = self.template.render(replace(conversation, prompt=_OTHER))
+        num_behind = len(plain) - _num_shared(plain, self.template.encode(other_text, is_guarded=True))
         if any(ids[-num_behind:] != plain[-num_behind:] for ids in rows):
             raise CheckpointError(f"the processor of {self.identity.name} changes a prompt behind a picture.")
         cut = inputs["input_ids"].shape[1] - num_behind
@@ -316,12 +319,8 @@ class TransformersBackend(Backend):
             inputs={name: value[:, :cut] if _is_per_position(value, mask) else value for name, value in inputs.items()},
             heads=[ids[: len(ids) - num_behind] for ids in rows],
             plain_head=plain[: len(plain) - num_behind],
+            text_head=plain_text[: _num_shared(plain_text, other_text)],
         )
-
-    def _num_before_prompt(self, plain: Sequence[int], conversation: Conversation) -> int:
-        """Returns how many ids of a rendering stand before its prompt: those that another prompt leaves as they are."""
-        other = self.template.encode(self.template.render(replace(conversation, prompt=_OTHER)), is_guarded=True)
-        return next(place for place, (one, two) in enumerate(zip(plain, other, strict=False)) if one != two)
 
     def _processed_plainly(self, media: Sequence[Media], kind: MediaKind) -> SeenBatch:
         """Finds what the processor writes in front of a prompt and behind it, for a model without a chat template."""
@@ -370,13 +369,14 @@ class TransformersBackend(Backend):
             ids = self.template.encode(text, is_guarded=is_guarded)
             if seen is not None:
                 num_head = len(seen.batch.plain_head)
-                if ids[:num_head] != list(seen.batch.plain_head):
-                    raise TextError(
-                        "the model's tokenizer joins the beginning of this text with the picture's place",
-                        advice="Begin the text with a letter.",
-                        code="text_start",
-                    )
-                ids = ids[num_head:]
+                if ids[:num_head] == list(seen.batch.plain_head):
+                    ids = ids[num_head:]
+                else:  # the text's beginning, a line break for one, has become one token with what stands before it
+                    if not text.startswith(seen.batch.text_head):
+                        what = "the model's chat template writes something else in front of this text's picture"
+                        raise TextError(what, advice="Ask about the picture anew.", code="chat_template")
+                    behind = text.removeprefix(seen.batch.text_head)
+                    ids = self.template.encode(behind, add_special_tokens=False, is_guarded=is_guarded)
         prompt = _Prompt(seen=seen, ids=ids)
         num_tokens = len(prompt.all_ids)
         if is_bounded and self.max_positions is not None and num_tokens >= self.max_positions:
@@ -528,21 +528,20 @@ class TransformersBackend(Backend):
             do_sample=settings.do_sample,
             eos_token_id=list(self.template.stop_ids),
             pad_token_id=self.template.end_id,
+            return_dict_in_generate=True,
+            output_logits=settings.num_beams == 1,
         )
         if settings.do_sample:
             config.update(temperature=settings.temperature, top_p=settings.top_p, top_k=0)
-        has_nll = settings.num_beams == 1
         with torch.random.fork_rng(enabled=settings.do_sample):
             if settings.do_sample:
                 torch.manual_seed((settings.seed + draw * 0x9E3779B97F4A7C15) % 2**64)
-            made = network.generate(
-                **inputs, generation_config=config, return_dict_in_generate=True, output_logits=has_nll
-            )
+            made = network.generate(**inputs, generation_config=config)
         # A decoder-only model returns what it read, too; an encoder-decoder the token that its decoder starts with.
         start = 1 if self.is_encoder_decoder else inputs["input_ids"].shape[1]
         ids = made.sequences[0, start:].tolist()
         nll = None
-        if has_nll:
+        if settings.num_beams == 1:
             logits = torch.cat(made.logits).float()
             require_finite(logits)
             nll = _token_nll(logits[None], torch.tensor([ids], device=logits.device))[0]
@@ -619,7 +618,7 @@ class TransformersBackend(Backend):
 
 
 def _media_of(model: Any, processor: Any, template: str) -> frozenset[MediaKind]:
-    """Returns the kinds of media that a model takes: by its own words or its template's, and by its processor's parts."""
+    """Returns the kinds of media that a model or its template says it takes, and that its processor has a part for."""
     takes: dict[MediaKind, tuple[str, ...]] = {
         "picture": ("image_processor",),
         "clip": ("video_processor",),
@@ -653,7 +652,7 @@ def _value_of(medium: Media) -> Any:
     return medium.samples if isinstance(medium, Sound) else medium
 
 
-def _processor_options(medium: Media) -> dict[str, Any]:
+def _processor_options(processor: Any, medium: Media) -> dict[str, Any]:
     """Returns what a processor must be told of a medium, so that it samples nothing itself."""
     if isinstance(medium, Sound):
         return {"sampling_rate": medium.sampling_rate}
@@ -669,12 +668,20 @@ def _processor_options(medium: Media) -> dict[str, Any]:
         width=medium.frames[0].width,
         height=medium.frames[0].height,
     )
-    return {"video_metadata": [metadata], "do_sample_frames": False}
+    options = {"video_metadata": [metadata], "do_sample_frames": False}
+    # Qwen's own limit, which transformers will set by itself, and says so as long as nobody does (5.24).
+    has_cap = hasattr(processor.video_processor, "cap_pixels_per_frame")
+    return options | ({"cap_pixels_per_frame": True} if has_cap else {})
 
 
 def _row_of(prompt: _Prompt) -> int:
     assert prompt.seen is not None
     return prompt.seen.row
+
+
+def _num_shared(one: Sequence[object], other: Sequence[object]) -> int:
+    """Returns how many of their first entries two sequences, which differ, share."""
+    return next(place for place, pair in enumerate(zip(one, other, strict=False)) if pair[0] != pair[1])
 
 
 def _is_per_position(value: Tensor, mask: Tensor) -> bool:

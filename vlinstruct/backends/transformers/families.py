@@ -20,6 +20,7 @@ class Family:
             depends on the prompt, and a text alone needs types of tokens to be read so (off by 0.2 nats otherwise).
         behind_prompt: what the processor writes behind a prompt, for a model without a chat template.
         batches: whether pictures of several rows go through it together, padded on the left.
+        model_class: transformers' class that loads it, where the automatic one takes more than is needed.
         is_verified: whether our tests compare it with transformers; others are checked when they are loaded.
     """
 
@@ -27,6 +28,7 @@ class Family:
     is_prefix_lm: bool = False
     behind_prompt: str = ""
     batches: bool = True
+    model_class: str = ""
     is_verified: bool = True
 
 
@@ -48,6 +50,7 @@ FAMILIES: Mapping[str, Family] = {
     "mllama": _VERIFIED,
     "paligemma": Family(is_prefix_lm=True, behind_prompt="\n", batches=False),
     "phi4_multimodal": _ONE_BY_ONE,  # its processor does not pad
+    "qwen2_5_omni": Family(model_class="Qwen2_5OmniThinkerForConditionalGeneration"),  # without the part that talks
     "qwen2_5_omni_thinker": _VERIFIED,
     "qwen2_5_vl": _VERIFIED,
     "qwen3_5": _VERIFIED,

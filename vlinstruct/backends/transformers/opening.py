@@ -53,13 +53,15 @@ def open_backend(
     assert folder is not None  # a server is another backend's
     require_supported(folder, identity.config, name=identity.name)
     with _quietly():
-        from transformers import AutoModelForMultimodalLM, AutoProcessor
+        import transformers
 
+        family = FAMILIES.get(str(identity.config.get("model_type")), UNKNOWN)
+        model_class = getattr(transformers, family.model_class or "AutoModelForMultimodalLM")
         local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
         with _failures_named(identity, "processor"):
-            processor = AutoProcessor.from_pretrained(folder, **local)  # type: ignore[no-untyped-call]
+            processor = transformers.AutoProcessor.from_pretrained(folder, **local)  # type: ignore[no-untyped-call]
         with _failures_named(identity, "model"):
-            model, report = AutoModelForMultimodalLM.from_pretrained(
+            model, report = model_class.from_pretrained(
                 folder,
                 dtype=dtype,
                 device_map="auto" if may_spread and device.type == "cuda" else str(device),
@@ -73,7 +75,6 @@ def open_backend(
     if missing:
         names = f"{len(missing)} tensors are missing or of another shape ({', '.join(missing[:3])})"
         raise CheckpointError.at("cannot use model", identity.name, names, "Download the folder again")
-    family = FAMILIES.get(model.config.model_type, UNKNOWN)
     backend = TransformersBackend(model.eval(), processor, family=family, identity=identity, think=think)
     if not family.is_verified:
         check_unknown(backend)
@@ -106,7 +107,7 @@ def check_unknown(backend: TransformersBackend) -> None:
         else:
             good(backend.score([Row(prompt="Describe the image")], [targets])[0])
     except VlinstructError as error:
-        problem = error.problem
+        problem = error.problem.rstrip(".")
     except Exception as error:  # the forward of an unknown model raises anything
         problem = shortened(str(error).partition("\n")[0], 120) or type(error).__name__
     if problem:
