@@ -267,6 +267,9 @@ class TransformersBackend(Backend):
             if self.is_encoder_decoder:
                 return self._labels_nll(prompt, ids)[0]
             inputs = self._whole_inputs(replace(prompt, ids=[*prompt.ids, *ids[0].tolist()]))
+            if self.family.is_prefix_lm:  # its targets do not see what follows them
+                inputs.setdefault("token_type_ids", torch.zeros_like(inputs["input_ids"]))
+                inputs["token_type_ids"][:, -ids.shape[1] :] = 1
             logits = self._network_of(prompt)(**inputs, use_cache=False).logits
             return _token_nll(logits[:, -ids.shape[1] - 1 : -1], ids)[0]
 
@@ -332,7 +335,9 @@ class TransformersBackend(Backend):
     def _processed_plainly(self, media: Sequence[Media], kind: MediaKind) -> SeenBatch:
         """Finds what the processor writes in front of a prompt and behind it, for a model without a chat template."""
         (medium,) = media
-        made = self.processor(text=MARKER, **{f"{PARTS[kind]}s": medium}, return_tensors="pt")
+        made = self.processor(
+            text=self.family.before_prompt + MARKER, **{f"{PARTS[kind]}s": medium}, return_tensors="pt"
+        )
         inputs = self._tensors(made)
         ids = inputs["input_ids"][0].tolist()
         marker = self.template.encode(MARKER, add_special_tokens=False)

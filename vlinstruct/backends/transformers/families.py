@@ -18,7 +18,8 @@ class Family:
             model insists on pixels; empty for the whole model.
         is_prefix_lm: whether picture and prompt see each other in both directions, so that what was read of a picture
             depends on the prompt, and a text alone needs types of tokens to be read so (off by 0.2 nats otherwise).
-        behind_prompt: what the processor writes behind a prompt, for a model without a chat template.
+        before_prompt: what the processor wants in front of a prompt, for a model without a chat template.
+        behind_prompt: what the processor writes behind one.
         batches: whether pictures of several rows go through it together, padded on the left.
         model_class: transformers' class that loads it, where the automatic one takes more than is needed.
         packages: what its processor imports beyond transformers' own requirements.
@@ -28,6 +29,7 @@ class Family:
 
     decoder: str = ""
     is_prefix_lm: bool = False
+    before_prompt: str = ""
     behind_prompt: str = ""
     batches: bool = True
     model_class: str = ""
@@ -53,7 +55,7 @@ FAMILIES: Mapping[str, Family] = {
     "llava_onevision": _TORCHVISION,
     "mistral3": _TORCHVISION,
     "mllama": _VERIFIED,
-    "paligemma": Family(is_prefix_lm=True, behind_prompt="\n", batches=False),
+    "paligemma": Family(is_prefix_lm=True, before_prompt="<image>", behind_prompt="\n", batches=False),
     "phi4_multimodal": Family(packages=("torchvision",), batches=False),  # its processor does not pad
     # Without the part that talks.
     "qwen2_5_omni": Family(model_class="Qwen2_5OmniThinkerForConditionalGeneration", packages=("torchvision",)),
