@@ -49,8 +49,9 @@ T = TypeVar("T")
 
 _OTHER = "z"  # a prompt that begins otherwise than ours
 _MAX_THOUGHT_TOKENS = 2048
-# Logits in float32 of 3 instructions of 30 tokens and Qwen's 152,000 words take 55 MB.
-_MAX_LOGIT_BYTES = 512 * 1024 * 1024
+# What one pass over targets may take beside the weights. Logits in float32 of 3 instructions of 30 tokens and Qwen's
+# 152,000 words take 55 MB; keys and values of 1,000 picture tokens, repeated for each target, 57 MB in Qwen2.5-VL-7B.
+_MAX_PASS_BYTES = 1024 * 1024 * 1024
 # Settings of `generate` that forbid or force tokens: with one of them, `generate` itself writes.
 _FORCING = (
     "bad_words_ids",
@@ -488,7 +489,8 @@ class TransformersBackend(Backend):
             nll = _token_nll(logits[:, :-1], ids)
         else:
             first_logits, reading = self._begin(prompts)
-            for start, stop in self._pieces(len(flat), ids.shape[1], first_logits.shape[-1]):
+            num_bytes = 4 * ids.shape[1] * first_logits.shape[-1] + reading.num_bytes // reading.num_rows
+            for start, stop in _pieces(len(flat), num_bytes):
                 logits = first_logits[places[start:stop], None]
                 if ids.shape[1] > 1:
                     rest = reading.fork(places[start:stop]).feed(ids[start:stop, :-1])
@@ -502,16 +504,10 @@ class TransformersBackend(Backend):
         network = self._network_of(prompt)
         inputs = self._whole_inputs(prompt)
         nll: list[list[float]] = []
-        for start, stop in self._pieces(len(ids), ids.shape[1], self.model.config.get_text_config().vocab_size):
+        for start, stop in _pieces(len(ids), 4 * ids.shape[1] * self.model.config.get_text_config().vocab_size):
             repeated = {name: value.repeat_interleave(stop - start, dim=0) for name, value in inputs.items()}
             nll += _token_nll(network(**repeated, labels=ids[start:stop]).logits, ids[start:stop])
         return nll
-
-    def _pieces(self, num_targets: int, num_tokens: int, vocab_size: int) -> Iterator[tuple[int, int]]:
-        """Divides targets so that their logits fit."""
-        most = max(1, _MAX_LOGIT_BYTES // (4 * num_tokens * vocab_size))
-        for start in range(0, num_targets, most):
-            yield start, min(start + most, num_targets)
 
     def _network_of(self, prompt: _Prompt) -> Any:
         """Returns what reads a prompt as a whole: without a medium, the part that takes texts alone."""
@@ -694,6 +690,13 @@ def _row_of(prompt: _Prompt) -> int:
 def _num_shared(one: Sequence[object], other: Sequence[object]) -> int:
     """Returns how many of their first entries two sequences, which differ, share."""
     return next(place for place, pair in enumerate(zip(one, other, strict=False)) if pair[0] != pair[1])
+
+
+def _pieces(num_targets: int, num_bytes: int) -> Iterator[tuple[int, int]]:
+    """Divides targets, each of which takes so many bytes, into passes that fit."""
+    most = max(1, _MAX_PASS_BYTES // num_bytes)
+    for start in range(0, num_targets, most):
+        yield start, min(start + most, num_targets)
 
 
 def _is_per_position(value: Tensor, mask: Tensor) -> bool:
