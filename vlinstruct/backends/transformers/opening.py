@@ -16,7 +16,7 @@ from PIL import Image
 from vlinstruct.backend import Row
 from vlinstruct.backends.transformers.any_vlm import TransformersBackend
 from vlinstruct.backends.transformers.families import FAMILIES, UNKNOWN
-from vlinstruct.backends.transformers.support import require_supported
+from vlinstruct.backends.transformers.support import require_safetensors, require_supported
 from vlinstruct.errors import CheckpointError, VlinstructError, shortened
 from vlinstruct.settings import Quantization
 from vlinstruct.values import Identity, good
@@ -52,6 +52,7 @@ def open_backend(
     folder = identity.folder
     assert folder is not None  # a server is another backend's
     require_supported(folder, identity.config, name=identity.name)
+    require_safetensors(folder, name=identity.name)
     with _quietly():
         import transformers
 
