@@ -53,6 +53,7 @@ class EvaluationSettings:
         dtype: what the model computes in: auto, float32, bfloat16 or float16.
         quantize: store the language model's layers in fewer bits.
         image_size: side in pixels that pictures are read at; the model's own if None.
+        think: let a model that can think do so before it answers.
         offline: open no connection, use what is cached.
         least_certainty: that the rules of choosing an instruction compare with, as the next two; the table's columns
             and its page's cases are worked out anew under others, nothing is answered again. None is the backbone's.
@@ -78,6 +79,7 @@ class EvaluationSettings:
     dtype: str = "auto"
     quantize: Quantization | None = None
     image_size: int | None = None
+    think: bool = False
     offline: bool = False
     least_certainty: float | None = None
     max_cross_nll: float | None = None

@@ -83,6 +83,7 @@ def test_a_thought_that_was_cut_is_no_answer(saying: Callable[..., Path]) -> Non
     model = vli.load(saying(*THOUGHT, *ANSWER), device="cpu")
     (written,) = model.backend.write([Row(prompt=QUESTION)], GenerationSettings(max_new_tokens=2))
     assert good(written).text == ""
+    assert good(written).token_nll == ()
     assert not good(written).is_complete
 
 
@@ -92,6 +93,35 @@ def test_no_thought_is_shown_while_it_is_written(think: bool, saying: Callable[.
     *pieces, written = model.backend.stream(Row(prompt=QUESTION), GenerationSettings(max_new_tokens=10))
     assert isinstance(written, Written)
     assert "".join(piece for piece in pieces if isinstance(piece, str)) == written.text == "two one"
+
+
+def test_a_model_that_does_not_think_when_it_may_has_answered(saying: Callable[..., Path]) -> None:
+    model = vli.load(saying(*ANSWER), device="cpu", think=True)
+    (written,) = model.backend.write([Row(prompt=QUESTION)], GenerationSettings(max_new_tokens=10))
+    assert good(written).text == "two one"
+    assert good(written).is_complete
+
+
+def test_a_thought_that_the_template_opens_is_no_answer(saying: Callable[..., Path]) -> None:
+    # Without a switch, as that of Qwen3-VL-Thinking.
+    folder = saying(*THOUGHT[1:], *ANSWER)
+    template = folder / "chat_template.jinja"
+    text = template.read_text()
+    start = text.index("{% if enable_thinking")
+    template.write_text(text[:start] + "<think>\n" + text[text.index("{% endif %}", start) + len("{% endif %}") :])
+    settings = GenerationSettings(max_new_tokens=10)
+    model = vli.load(folder, device="cpu", think=True)
+    (written,) = model.backend.write([Row(prompt=QUESTION)], settings)
+    assert good(written).text == "two one"
+    assert good(written).is_complete
+    assert len(good(written).token_nll or ()) == len(ANSWER)
+    *pieces, streamed = model.backend.stream(Row(prompt=QUESTION), settings)
+    assert streamed == written
+    assert "".join(map(str, pieces)) == "two one"
+    # Told not to think, its thought is closed for it before it begins, and nothing it writes is cut off.
+    model = vli.load(folder, device="cpu")
+    (written,) = model.backend.write([Row(prompt=QUESTION)], settings)
+    assert good(written).text == "red do two one"
 
 
 @pytest.mark.parametrize("think", [True, False])

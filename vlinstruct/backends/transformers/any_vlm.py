@@ -200,29 +200,25 @@ class TransformersBackend(Backend):
     @torch.inference_mode()
     def stream(self, row: Row, settings: GenerationSettings) -> Iterator[str | Written]:
         """Continues one row piece by piece; the pieces joined are the text that `write` returns."""
-        if self._is_written_by_generate(settings) or self.think:  # what is a thought is known at its end
+        if self._is_written_by_generate(settings):
             yield from super().stream(row, settings)
             return
         with self._turn:
-            prompt = self._prompt(row, think=False)
+            prompt = self._prompt(row, think=self.think)
             steps = self._steps([prompt], settings, [row.draw])
         nll: list[float] = []
         new_ids: list[int] = []
-        thoughts = dict(self.template.thought_ids())
+        # Some models think though they were told not to.
+        thoughts = self.template.thoughts(prompt.ids)
 
         def ids() -> Iterator[int]:
-            closing: int | None = None  # what ends the thought that is being written
             for next_ids, nats in steps:
                 nll.append(float(nats))
                 new_ids.append(int(next_ids))
                 if new_ids[-1] in self.template.stop_ids:
                     return
-                # Some think though they were told not to.
-                closing = thoughts.get(new_ids[-1], closing)
-                if closing is None:
+                if thoughts.is_answer(new_ids[-1]):
                     yield new_ids[-1]
-                elif new_ids[-1] == closing:
-                    closing = None
 
         yield from text_pieces(self.template, ids())
         yield self._written(until_stop(new_ids, nll, self.template.stop_ids), prompt, settings)
@@ -456,17 +452,34 @@ class TransformersBackend(Backend):
         self, prompts: Sequence[_Prompt], settings: GenerationSettings, draws: Sequence[int]
     ) -> Iterator[tuple[Tensor, Tensor]]:
         logits, reading = self._begin(prompts)
+        num_tokens = settings.max_new_tokens
         if self.think:
-            num_tokens = min(settings.max_new_tokens + _MAX_THOUGHT_TOKENS, MAX_NEW_TOKENS)
-            settings = replace(settings, max_new_tokens=num_tokens)
-        return step_by_step(
+            num_tokens = min(num_tokens + _MAX_THOUGHT_TOKENS, MAX_NEW_TOKENS)
+        steps = step_by_step(
             logits,
             lambda ids: reading.feed(ids, num_logits=1)[:, -1],
-            settings,
+            replace(settings, max_new_tokens=num_tokens),
             self.template.stop_ids,
             penalized_ids=[prompt.all_ids for prompt in prompts] if settings.repetition_penalty != 1.0 else (),
             draws=draws,
         )
+        return self._until_answered(steps, prompts, settings.max_new_tokens) if self.think else steps
+
+    def _until_answered(
+        self, steps: Iterator[tuple[Tensor, Tensor]], prompts: Sequence[_Prompt], max_new_tokens: int
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Ends with the longest answer: what a row did not think is no room for its answer."""
+        thoughts = [self.template.thoughts(prompt.ids) for prompt in prompts]
+        num_left = [max_new_tokens] * len(prompts)
+        for next_ids, nats in steps:
+            yield next_ids, nats
+            for row, token in enumerate(next_ids.tolist()):
+                if token in self.template.stop_ids:
+                    num_left[row] = 0
+                elif thoughts[row].is_answer(token):
+                    num_left[row] -= 1
+            if max(num_left) <= 0:
+                return
 
     def _target_nll(
         self, prompts: Sequence[_Prompt], targets: Sequence[Sequence[Sequence[int]]]
@@ -557,12 +570,13 @@ class TransformersBackend(Backend):
 
     def _written(self, made: Continuation, prompt: _Prompt, settings: GenerationSettings) -> Written:
         ids, nll, is_complete = made.ids, made.token_nll, made.is_complete
-        for opening, closing in self.template.thought_ids():
-            if self.think or opening in ids:
-                num_thought = len(ids) - ids[::-1].index(closing) if closing in ids else len(ids)
-                is_complete = is_complete and (num_thought < len(ids) or closing in ids)
-                ids = ids[num_thought:]
-                nll = None if nll is None else nll[num_thought:]
+        thoughts = self.template.thoughts(prompt.ids)
+        is_answer = [thoughts.is_answer(token) for token in ids]
+        ids = [token for token, is_part in zip(ids, is_answer, strict=True) if is_part]
+        is_complete = is_complete and not thoughts.is_open
+        if nll is not None:
+            # The end token's belongs to the answer, not to a thought that it breaks off.
+            nll = tuple(nats for nats, is_part in zip(nll, [*is_answer, is_complete], strict=False) if is_part)
         if len(ids) > settings.max_new_tokens:
             ids, is_complete = ids[: settings.max_new_tokens], False
             nll = None if nll is None else nll[: settings.max_new_tokens]

@@ -44,6 +44,29 @@ class Conversation:
     media: MediaKind | None = None
 
 
+class Thoughts:
+    """Tells what is thought from what is answered, token by token.
+
+    Args:
+        openings: the ids that open a thought; none where the model has no such tokens.
+        closings: the ids that close one.
+        prompt_ids: what was read; what a user types is none of these tokens.
+    """
+
+    def __init__(self, openings: frozenset[int], closings: frozenset[int], prompt_ids: Sequence[int]) -> None:
+        self.openings = openings
+        self.closings = closings
+        last = next((token for token in reversed(prompt_ids) if token in openings | closings), None)
+        self.is_open = last in openings
+
+    def is_answer(self, token: int) -> bool:
+        """Says of the next token that is written whether it is a part of the answer."""
+        if token in self.openings or token in self.closings:
+            self.is_open = token in self.openings
+            return False
+        return not self.is_open
+
+
 class ChatTemplate:
     """A processor's tokenizer and chat template.
 
@@ -68,6 +91,12 @@ class ChatTemplate:
             key=len,
             reverse=True,
         )
+        vocabulary = self.tokenizer.get_vocab()
+        # Those that open a thought, and those that close one.
+        self.thought_ids = [
+            frozenset(vocabulary[token] for token in tokens if token in vocabulary)
+            for tokens in zip(*_THINKING, strict=True)
+        ]
         self.special_ids = frozenset(self.tokenizer.all_special_ids)
         self.adds_special_tokens = self._adds_special_tokens()
         self.end_id = self._end_id(model_ends)
@@ -159,14 +188,10 @@ class ChatTemplate:
         """Says whether an id is left out of a text."""
         return token in self.special_ids
 
-    def thought_ids(self) -> list[tuple[int, int]]:
-        """Returns the ids that open and close a thought; none where the model has no such tokens."""
-        vocabulary = self.tokenizer.get_vocab()
-        return [
-            (vocabulary[opening], vocabulary[closing])
-            for opening, closing in _THINKING
-            if opening in vocabulary and closing in vocabulary
-        ]
+    def thoughts(self, prompt_ids: Sequence[int]) -> Thoughts:
+        """Returns what tells thoughts from the answer to a prompt, in which the template may have opened one."""
+        openings, closings = self.thought_ids
+        return Thoughts(openings, closings, prompt_ids)
 
     def guarded(self, conversation: Conversation) -> Conversation:
         """Returns a conversation with every text guarded.
