@@ -52,13 +52,13 @@ def open_backend(
     folder = identity.folder
     assert folder is not None  # a server is another backend's
     require_supported(folder, identity.config, name=identity.name)
-    with _quietly():
+    with quietly():
         from transformers import AutoModelForMultimodalLM, AutoProcessor
 
         local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-        with _failures_named(identity, "processor"):
+        with failures_named(identity, "processor"):
             processor = AutoProcessor.from_pretrained(folder, **local)  # type: ignore[no-untyped-call]
-        with _failures_named(identity, "model"):
+        with failures_named(identity, "model"):
             model, report = AutoModelForMultimodalLM.from_pretrained(
                 folder,
                 dtype=dtype,
@@ -130,7 +130,7 @@ def _quantization(quantize: Quantization | None, device: torch.device) -> Any:
 
 
 @contextmanager
-def _quietly() -> Iterator[None]:
+def quietly() -> Iterator[None]:
     """Keeps transformers' bars and log lines of loading to itself."""
     from transformers.utils import logging
 
@@ -147,7 +147,7 @@ def _quietly() -> Iterator[None]:
 
 
 @contextmanager
-def _failures_named(identity: Identity, what: str) -> Iterator[None]:
+def failures_named(identity: Identity, what: str) -> Iterator[None]:
     """Turns what transformers raises over a folder into one line."""
     try:
         yield
