@@ -5,18 +5,22 @@
 
 A Qwen2.5-VL, whose picture has 256 tokens: `30m` has 12 layers of width 384, `7b` is Qwen2.5-VL-7B-Instruct's own
 shape, `tiny` shows that all of this runs. More options are those of `vlinstruct bench`. The processor is transformers'
-own, with the toy tokenizer of the tests: texts are as long as they are asked to be, whatever the tokenizer.
+own, with a toy tokenizer that knows the words of our prompts.
 """
 
 from __future__ import annotations
 
 import sys
 import tempfile
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
 import transformers as hf
 from backends.transformers.tiny_families import FAMILIES
+
+from vlinstruct.bench.workload import INSTRUCTION
+from vlinstruct.instruction.templates import Templates
 
 SHAPES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "tiny": ({}, {}),
@@ -72,6 +76,9 @@ def write_folder(shape: str, folder: Path) -> None:
     for part, values in ((config.text_config, text), (config.vision_config, vision)):
         for name, value in values.items():
             setattr(part, name, value)
+    # With a token for nearly every word that is asked, as a vocabulary of its size has.
+    texts = [INSTRUCTION, *astuple(Templates.default())] * 2
+    processor.tokenizer = processor.tokenizer.train_new_from_iterator(texts, vocab_size=2000)
     if shape != "tiny":
         processor.image_processor = hf.Qwen2VLImageProcessor(size={"shortest_edge": _PIXELS, "longest_edge": _PIXELS})
     config.text_config.layer_types = None  # as many as there are layers
