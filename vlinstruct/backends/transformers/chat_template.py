@@ -86,7 +86,7 @@ class ChatTemplate:
             (
                 token.content
                 for token in self.tokenizer.added_tokens_decoder.values()
-                if token.content and not token.content.isspace()
+                if len(token.content) > 1 and not token.content.isspace()
             ),
             key=len,
             reverse=True,
@@ -136,7 +136,7 @@ class ChatTemplate:
         guarded = text
         while spelt := next((token for token in self.control_tokens if token in guarded), None):
             # Whether the character is ours or the user's could not be told later.
-            if _GUARD in text or len(spelt) == 1 or not self.tokenizer.is_fast:
+            if _GUARD in text or not self.tokenizer.is_fast:
                 raise _not_literal(spelt)
             guarded = guarded.replace(spelt, spelt[0] + _GUARD + spelt[1:])
         return guarded
