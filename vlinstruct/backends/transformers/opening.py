@@ -58,9 +58,10 @@ def open_backend(
 
         family = FAMILIES.get(str(identity.config.get("model_type")), UNKNOWN)
         model_class = getattr(transformers, family.model_class or "AutoModelForMultimodalLM")
-        local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
         with failures_named(identity, "processor"):
-            processor = transformers.AutoProcessor.from_pretrained(folder, **local)  # type: ignore[no-untyped-call]
+            processor = transformers.AutoProcessor.from_pretrained(  # type: ignore[no-untyped-call]
+                folder, local_files_only=True, trust_remote_code=False
+            )
         with failures_named(identity, "model"):
             model, report = model_class.from_pretrained(
                 folder,
@@ -69,7 +70,8 @@ def open_backend(
                 use_safetensors=True,
                 output_loading_info=True,
                 quantization_config=_quantization(quantize, device),
-                **local,
+                local_files_only=True,
+                trust_remote_code=False,
             )
     # transformers gives what is missing random numbers, and says so in a log line alone.
     missing = sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]]))
