@@ -169,6 +169,11 @@ class ChatTemplate:
                 raise _not_literal(piece.replace(_GUARD, ""))
         return ids
 
+    def mistaken_tokens(self) -> list[str]:
+        """Returns the control tokens that are not text where a user types them: none, in a sound tokenizer."""
+        steering = set(self.tokenizer.added_tokens_decoder)
+        return [token for token in self.control_tokens if steering.intersection(self.target_ids(token, with_end=False))]
+
     def target_ids(self, text: str, *, with_end: bool = True) -> list[int]:
         """Returns the ids of what the model is to write: a text as it stands, and the end of its turn."""
         guarded = self.guard(text)

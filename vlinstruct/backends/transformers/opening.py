@@ -94,6 +94,8 @@ def check_unknown(backend: TransformersBackend) -> None:
     kind = backend.model.config.model_type
     problem = ""
     try:
+        if mistaken := backend.template.mistaken_tokens():
+            raise CheckpointError(f"its tokenizer cannot keep a typed {mistaken[0]!r} apart")
         # Two pictures of different sizes: one that stays behind in the model would change what the other one is asked.
         pictures = [Image.new("RGB", size, colour) for size, colour in (((96, 64), "red"), ((64, 128), "blue"))]
         first, second = (good(backend.see([picture])[0]) for picture in pictures)
