@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from itertools import pairwise
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
 from picture_fixtures import make_picture
-from transformers import AutoModelForMultimodalLM, AutoProcessor
 
 import vlinstruct as vli
 from vlinstruct.backend import Row, Written
@@ -21,42 +17,6 @@ PICTURE = make_picture(80, 60, seed=1)
 QUESTION = "How many red dogs are there?"
 THOUGHT = ("<think>", "Ġred", "Ġdo", "</think>")
 ANSWER = ("Ġtwo", "Ġone", "<|im_end|>")
-
-
-def say(model: Any, tokenizer: Any, tokens: Sequence[str]) -> None:
-    """Sets weights so that each token is followed by the next one, whatever stands before it.
-
-    Args:
-        model: Qwen3-VL.
-        tokenizer: its own.
-        tokens: all different; the first is the last of the prompt.
-    """
-    decoder = model.model.language_model
-    with torch.no_grad():
-        for layer in decoder.layers:
-            layer.self_attn.o_proj.weight.zero_()
-            layer.mlp.down_proj.weight.zero_()
-        decoder.norm.weight.fill_(1.0)
-        directions = torch.nn.functional.normalize(decoder.embed_tokens.weight, dim=-1)
-        model.lm_head.weight.zero_()
-        for token, follower in pairwise(tokenizer.convert_tokens_to_ids(list(tokens))):
-            model.lm_head.weight[follower] = 10 * directions[token]
-
-
-@pytest.fixture
-def saying(folder_of: Callable[[str], Path], tmp_path: Path) -> Callable[..., Path]:
-    """Returns the folder of a model that says given tokens after any prompt."""
-
-    def write(*tokens: str) -> Path:
-        folder = folder_of("qwen3_vl")
-        model, processor = AutoModelForMultimodalLM.from_pretrained(folder), AutoProcessor.from_pretrained(folder)
-        assert len({"Ċ", *tokens}) == len(tokens) + 1
-        say(model, processor.tokenizer, ["Ċ", *tokens])
-        model.save_pretrained(tmp_path)
-        processor.save_pretrained(tmp_path)
-        return tmp_path
-
-    return write
 
 
 @pytest.mark.parametrize("think", [True, False])
