@@ -31,7 +31,6 @@ def write_clip(
     times_ms: Sequence[int] | None = None,
     codec: str = "libx264",
     keyframe_every: int = 6,
-    rotation: float | None = None,
     options: dict[str, str] | None = None,
     draw: Callable[[int], Image.Image] = grey,
 ) -> Path:
@@ -44,8 +43,6 @@ def write_clip(
         stream.codec_context.gop_size = keyframe_every
         if codec != "mpeg4":  # its times are counted at the rate
             stream.codec_context.time_base = MOMENT_S
-        if rotation is not None:
-            stream.set_display_rotation(rotation)
         for place, time in enumerate(times_ms):
             frame = av.VideoFrame.from_image(draw(place))
             frame.pts, frame.time_base = (time, MOMENT_S) if codec != "mpeg4" else (place, Fraction(1, 8))

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from vlinstruct.backends.registry import abilities_of, default_backbone, find, find_adapter
-from vlinstruct.errors import CheckpointError, InputError, NetworkError, ResourceError, VlinstructError
+from vlinstruct.errors import CheckpointError, InputError, NetworkError, VlinstructError
 from vlinstruct.files import PathLike
 from vlinstruct.instruction.templates import Templates
 from vlinstruct.media import ocr
@@ -384,10 +384,7 @@ class ChosenModel:
 
     def abilities(self) -> Abilities | None:
         """Returns what the model can do, as far as that is known before it is loaded."""
-        try:
-            return abilities_of(self.identity)
-        except (CheckpointError, NetworkError, ResourceError):  # raised again when it is loaded, for all items
-            return None
+        return abilities_of(self.name)
 
     def load(self) -> Model:
         from vlinstruct.model import load

@@ -16,9 +16,9 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import cache
-from io import BufferedReader
+from io import BufferedReader, BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, overload
 from weakref import WeakSet
@@ -115,6 +115,17 @@ def _check_regular(status: os.stat_result, path: PathLike, kind: Kind) -> None:
         raise refusal(kind, os.fspath(path), "is_directory", "it is a directory", "Name a file")
     if not stat.S_ISREG(status.st_mode):
         raise refusal(kind, os.fspath(path), "not_regular", "not a regular file", "Copy its content to a file")
+
+
+def opened(source: PathLike | bytes | BinaryIO, *, kind: Kind) -> AbstractContextManager[BinaryIO]:
+    """Opens a path, or bytes, for reading; a file object is the caller's and stays open.
+
+    Raises:
+        VlinstructError: as `open_regular`.
+    """
+    if isinstance(source, str | os.PathLike):
+        return open_regular(source, kind=kind)
+    return nullcontext(BytesIO(source) if isinstance(source, bytes | bytearray | memoryview) else source)
 
 
 def read_regular(path: PathLike, *, kind: Kind, max_bytes: int) -> bytes:

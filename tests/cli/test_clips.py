@@ -71,6 +71,17 @@ def test_what_the_model_does_not_take_is_one_line_and_loads_no_model(command: st
     assert "sound.wav): this model takes pictures and clips" in line
 
 
+@pytest.mark.parametrize("backbone", ["flant5-xl", "Salesforce/instructblip-vicuna-7b"])
+def test_no_model_is_downloaded_for_what_it_does_not_take_or_what_cannot_be_read(
+    backbone: str, made: Path, tmp_path: Path
+) -> None:
+    bad = tmp_path / "bad.mp4"
+    bad.write_bytes((made / "clip.mp4").read_bytes()[:99])
+    assert "takes pictures and clips" in vli("ask", made / "sound.wav", ASKED, "--backbone", backbone).refusal(4)
+    assert "its index is missing" in vli("ask", bad, ASKED, "--backbone", backbone, "--offline").refusal(4)
+    vli("ask", made / "clip.mp4", ASKED, "--backbone", backbone, "--offline").refusal(9)  # else it would be
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize(("name", "package", "extra"), [("clip.mp4", "av", "video"), ("sound.wav", "soxr", "audio")])
 def test_a_missing_package_is_one_line_with_its_extra_and_loads_no_model(

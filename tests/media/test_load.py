@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ from picture_fixtures import encode_picture, make_picture
 from PIL import Image
 
 from vlinstruct.errors import ClipError, ImageError, InputError, SoundError
-from vlinstruct.media.inputs import ALL_KINDS, ListingOptions, list_images
+from vlinstruct.media.fetch import Url
+from vlinstruct.media.inputs import ALL_KINDS, ListingOptions, list_images, load_medium_of
 from vlinstruct.media.load import MediaSettings, load_medium
 from vlinstruct.settings import ClipSettings
 from vlinstruct.values import Abilities, Clip, Sound
@@ -59,6 +61,14 @@ def test_what_cannot_be_told_is_what_its_name_says(name: str, error: type[InputE
     assert caught.value.code.endswith("_empty")
 
 
+@pytest.mark.parametrize("name", ["a.mp4", "a.wav"])
+def test_a_pipe_is_refused_without_a_wait(name: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(InputError) as caught:
+        load_medium(tmp_path / name)
+    assert caught.value.code.endswith("_not_regular")
+
+
 def test_what_is_not_taken_is_refused_by_what_is_before_it_is_decoded(media: dict[type, bytes]) -> None:
     pictures, cut = Abilities(), media[Clip][:64]
     for content in (media[Clip], cut, media[Sound]):
@@ -78,6 +88,12 @@ def test_the_number_of_frames_is_the_backends_unless_the_user_says(media: dict[t
     ):
         medium = load_medium(media[Clip], settings=MediaSettings(clips=clips), abilities=abilities).medium
         assert len(medium.frames) == expected
+
+
+def test_a_url_is_read_as_what_it_gives(media: dict[type, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    for kind, content in media.items():
+        monkeypatch.setattr("vlinstruct.media.inputs.fetch", lambda url, content=content: content)
+        assert isinstance(load_medium_of(Url(address="https://h/x?y=1")).medium, kind)
 
 
 def test_a_picture_asks_for_no_abilities(media: dict[type, bytes]) -> None:

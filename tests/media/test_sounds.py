@@ -72,6 +72,7 @@ BAD: dict[str, tuple[Callable[[Path], bytes], str]] = {
     "picture": (lambda path: encode_picture(make_picture(), "PNG"), "sound_format"),
     "clip": (lambda path: write_clip(path.with_suffix(".mp4")).read_bytes(), "sound_format"),
     "ogg_without_sound": (lambda path: b"OggS\0\2" + bytes(20) + b"\1\x2a\x80theora" + bytes(35), "sound_damaged"),
+    "a_sample_a_second": (lambda path: write_sound(path, np.zeros(3000), 1).read_bytes(), "sound_damaged"),
     "not_finite": (not_finite, "sound_damaged"),
 }
 

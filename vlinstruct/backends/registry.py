@@ -224,9 +224,18 @@ def check_runnable(folder: Path, config: Mapping[str, Any], *, name: str) -> Non
     require_supported(folder, config, name=name)
 
 
-def abilities_of(identity: Identity) -> Abilities | None:
-    """Returns what a backbone will be able to do, by its `config.json`; None where only the loaded backend knows."""
-    return INSTRUCTBLIP_ABILITIES if is_instructblip(identity.config) else None
+def abilities_of(name: str) -> Abilities | None:
+    """Returns what a backbone will be able to do; None where only the loaded backend knows. Nothing is downloaded.
+
+    Args:
+        name: a shipped name, a folder or a hub id.
+    """
+    entry = known_backbone(name)
+    try:
+        config = config_of(name if entry is None else entry.name)
+    except CheckpointError:  # said in full when it is loaded
+        return None
+    return INSTRUCTBLIP_ABILITIES if is_instructblip(config) else None
 
 
 def find_adapter(name: str, *, offline: bool = False) -> Path:

@@ -125,9 +125,9 @@ def as_record(
 
 def as_table(comparisons: Sequence[Comparison], cold: Sequence[Timing] = ()) -> str:
     """Returns a block of lines per workload and one for the cold starts: median, quartiles, ratio to the first arm."""
-    blocks = [_block(heading(comparison), comparison.timings, to=ARMS[0], unit="ms") for comparison in comparisons]
+    blocks = [block(heading(comparison), comparison.timings, to=ARMS[0], unit="ms") for comparison in comparisons]
     if cold:
-        blocks.append(_block("cold start, whole processes on the CPU", cold, to=cold[0].arm, unit="s"))
+        blocks.append(block("cold start, whole processes on the CPU", cold, to=cold[0].arm, unit="s"))
     return "\n\n".join("\n".join(block) for block in blocks)
 
 
@@ -138,8 +138,8 @@ def heading(comparison: Comparison) -> str:
     return f"batch {load.batch}, answers of {load.answer_tokens} tokens, {share}"
 
 
-def _block(head: str, timings: Sequence[Timing], *, to: str, unit: str) -> list[str]:
-    """Returns a line per arm under its head, with ratios to the arm `to`."""
+def block(head: str, timings: Sequence[Timing], *, to: str, unit: str) -> list[str]:
+    """Returns a line per arm under its head, in `unit` (ms or s), with ratios to the arm `to`."""
     scale, digits = (1e3, 1) if unit == "ms" else (1, 2)
     has_peaks = any(timing.peak_bytes is not None for timing in timings)
     reference = next(timing.median_s for timing in timings if timing.arm == to)

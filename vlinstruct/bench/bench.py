@@ -10,20 +10,27 @@ from typing import Any
 import torch
 from PIL import Image
 
-from vlinstruct.backends.registry import default_backbone, find
+from vlinstruct.backends.opening import load_backend
+from vlinstruct.backends.registry import config_of, default_backbone, find, is_instructblip
 from vlinstruct.bench.answers import Comparison, as_record, as_table, compare
 from vlinstruct.bench.cold_start import cold_starts
 from vlinstruct.bench.models import load_both, load_both_random
 from vlinstruct.bench.questions import compare_questions, questions_record, questions_table
 from vlinstruct.bench.ranking import compare_ranking, ranking_record, ranking_table
 from vlinstruct.bench.replay import measured_acceptance
+from vlinstruct.bench.theirs import TheirArms
 from vlinstruct.bench.timing import environment
 from vlinstruct.bench.training import compare_training, training_record, training_table
 from vlinstruct.bench.workload import Workload, training_workloads
+from vlinstruct.errors import InputError
 from vlinstruct.media.inputs import load_source
+from vlinstruct.model import Model
 from vlinstruct.records.items import ItemError, read_items
+from vlinstruct.settings import GenerationSettings
+from vlinstruct.values import Identity
 
 _ANSWERS_OF = (2, 15)  # tokens: a word, as VQA wants it, and a sentence
+_VLM_ANSWERS_OF = (5, 30)  # chat models answer in sentences
 _MINI_ITEMS = 60
 _TRAINING_BATCH = 8
 
@@ -91,10 +98,12 @@ def bench(settings: BenchSettings, *, on_loaded: Callable[[], None] = lambda: No
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     name, runs = settings.backbone or default_backbone(), settings.runs
-    if settings.random_weights:
+    identity = None if settings.random_weights else find(name, offline=settings.offline)
+    if not is_instructblip(config_of(name) if identity is None else identity.config):
+        return _bench_any_vlm(name, identity, settings, on_loaded)
+    if identity is None:
         ours, theirs = load_both_random(name, device=settings.device, dtype=settings.dtype)
     else:
-        identity = find(name, offline=settings.offline)
         ours, theirs = load_both(identity, device=settings.device, dtype=settings.dtype)
     on_loaded()
     machine = environment(ours.device, ours.dtype)
@@ -106,7 +115,12 @@ def bench(settings: BenchSettings, *, on_loaded: Callable[[], None] = lambda: No
         ranking = compare_ranking(ours, theirs, settings.num_candidates, runs)
         return Measurement(table=ranking_table(ranking), record=ranking_record(name, ranking, machine))
     if settings.data is not None:
-        cost = compare_questions(ours, theirs, _questions(settings.data), runs)
+
+        @torch.inference_mode()
+        def answer(image: Image.Image, question: str, max_new_tokens: int) -> None:
+            TheirArms(theirs, ours, [image], Workload()).answered(question, max_new_tokens)
+
+        cost = compare_questions(ours, answer, _questions(settings.data), runs)
         return Measurement(table=questions_table(cost), record=questions_record(name, cost, machine))
     shares = settings.acceptance or (0.0, measured_acceptance(_MINI_ITEMS), 1.0)
     questions = [
@@ -121,6 +135,44 @@ def bench(settings: BenchSettings, *, on_loaded: Callable[[], None] = lambda: No
     return Measurement(
         table=as_table(comparisons, cold), record=as_record(name, comparisons, cold, machine), comparisons=comparisons
     )
+
+
+def _bench_any_vlm(
+    name: str, identity: Identity | None, settings: BenchSettings, on_loaded: Callable[[], None]
+) -> Measurement:
+    """Measures answers of any other model of transformers, on one model for all arms."""
+    # Here, not above: they import transformers, for which a measurement of mini's alone must not wait.
+    from vlinstruct.backends.transformers.any_vlm import TransformersBackend
+    from vlinstruct.bench.any_vlm import compare_vlm, vlm_record, vlm_table
+    from vlinstruct.bench.models import random_vlm
+    from vlinstruct.bench.naive import NaiveBackend
+
+    only_ours = {
+        "--training": settings.training,
+        "--candidates": settings.num_candidates,
+        "--acceptance": settings.acceptance,
+    }
+    refused = ", ".join(option for option, value in only_ours.items() if value)
+    if refused:
+        raise InputError.at(f"cannot use {refused}", name, "for the InstructBLIP family alone", "Leave it out")
+    if identity is None:
+        backend = random_vlm(name, device=settings.device, dtype=settings.dtype)
+    else:
+        loaded = load_backend(identity, device=settings.device, dtype=settings.dtype)
+        assert isinstance(loaded, TransformersBackend)
+        backend = loaded
+    on_loaded()
+    machine = environment(backend.device, backend.dtype)
+    if settings.data is not None:
+        naive = Model(NaiveBackend(backend))
+
+        def answer(image: Image.Image, question: str, max_new_tokens: int) -> None:
+            naive.ask(image, question, generation=GenerationSettings(max_new_tokens=max_new_tokens))
+
+        cost = compare_questions(backend, answer, _questions(settings.data), settings.runs)
+        return Measurement(table=questions_table(cost), record=questions_record(name, cost, machine))
+    comparisons = compare_vlm(backend, _VLM_ANSWERS_OF, batch=settings.batch_size or 1, runs=settings.runs)
+    return Measurement(table=vlm_table(comparisons), record=vlm_record(name, comparisons, machine))
 
 
 def _questions(data: Path) -> list[tuple[Image.Image, str]]:

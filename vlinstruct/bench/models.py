@@ -1,12 +1,13 @@
 """A backbone loaded twice, as ours and as transformers' model: from its folder, or its shapes with random weights.
 
-Random weights show a backbone's speed and memory without a download. The tokenizers are mini's then, whose ids every
-vocabulary has; what is written is laid down anyway.
+Random weights show a backbone's speed and memory without a download. InstructBLIP's tokenizers are mini's then, whose
+ids every vocabulary has; what is written is laid down anyway. Other models are built once, for all arms.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -19,10 +20,13 @@ from vlinstruct.backends.instructblip.network import InstructBlip
 from vlinstruct.backends.instructblip.opening import load_backend
 from vlinstruct.backends.instructblip.tokenization import QFormerTokenizer, TextTokenizer, read_tokenizer
 from vlinstruct.backends.machine import compute_device, compute_dtype
-from vlinstruct.backends.registry import BACKBONES, config_of, known_backbone, mini_folder
+from vlinstruct.backends.registry import BACKBONES, config_of, identity_of, known_backbone, mini_folder
 from vlinstruct.errors import CheckpointError
 from vlinstruct.values import Identity
 from vlinstruct.weights.quantization import hushed
+
+if TYPE_CHECKING:
+    from vlinstruct.backends.transformers.any_vlm import TransformersBackend
 
 _SPREAD = 0.02  # standard deviation
 
@@ -116,6 +120,46 @@ def random_model(config: InstructBlipConfig, device: torch.device, dtype: torch.
         else:
             parameter.fill_(1.0 if name.endswith("weight") else 0.0)
     return model
+
+
+def random_vlm(backbone: str, *, device: str, dtype: str) -> TransformersBackend:
+    """Builds any vision-language model of transformers with random weights, as its class draws them.
+
+    Args:
+        backbone: a folder with a config.json and the processor's files.
+        device: as `vlinstruct.load` takes it.
+        dtype: as `vlinstruct.load` takes it.
+
+    Raises:
+        CheckpointError: it has no processor, or nothing here runs it.
+    """
+    # Here, not above: an older transformers than they take measures InstructBLIP.
+    from vlinstruct.backends.transformers.any_vlm import TransformersBackend
+    from vlinstruct.backends.transformers.families import FAMILIES, UNKNOWN
+    from vlinstruct.backends.transformers.opening import failures_named, quietly
+    from vlinstruct.backends.transformers.support import require_supported
+
+    folder, where = Path(backbone).expanduser(), compute_device(device)
+    if not any((folder / f"{kind}_config.json").is_file() for kind in ("processor", "preprocessor")):
+        why = "random weights need the model's own processor, which is not here"
+        raise CheckpointError.at(
+            "cannot measure backbone", backbone, why, "Give a folder with all files but the weights"
+        )
+    identity = identity_of(folder, backbone)
+    require_supported(folder, identity.config, name=backbone)
+    with quietly():
+        from transformers import AutoConfig, AutoModelForMultimodalLM, AutoProcessor
+
+        local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+        with failures_named(identity, "processor"):
+            processor = AutoProcessor.from_pretrained(folder, **local)  # type: ignore[no-untyped-call]
+        with failures_named(identity, "model"), where:
+            config = AutoConfig.from_pretrained(folder, **local)
+            model = AutoModelForMultimodalLM.from_config(  # type: ignore[no-untyped-call]
+                config, dtype=compute_dtype(dtype, where)
+            )
+    family = FAMILIES.get(config.model_type, UNKNOWN)
+    return TransformersBackend(model.eval(), processor, family=family, identity=identity)
 
 
 def _with_minis_tokenizers(model: InstructBlip, identity: Identity) -> InstructBlipBackend:

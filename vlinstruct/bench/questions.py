@@ -10,13 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from PIL import Image
 
-from vlinstruct.backends.instructblip.backend import InstructBlipBackend
-from vlinstruct.bench.theirs import TheirArms
+from vlinstruct.backend import Backend
 from vlinstruct.bench.timing import Timing, seconds_of, timed_in_turns
-from vlinstruct.bench.workload import Workload
 from vlinstruct.model import Model
 from vlinstruct.settings import GenerationSettings, OptimizationSettings
 
@@ -49,23 +46,25 @@ class QuestionCost:
 
 
 def compare_questions(
-    backend: InstructBlipBackend, theirs: Any, questions: Sequence[tuple[Image.Image, str]], runs: int
+    backend: Backend,
+    answer: Callable[[Image.Image, str, int], object],
+    questions: Sequence[tuple[Image.Image, str]],
+    runs: int,
 ) -> QuestionCost:
     """Asks all questions with every arm in turns.
 
     Args:
         backend: ours.
-        theirs: transformers' model with the same weights.
+        answer: answers with transformers, given picture, question, and the most tokens to write.
         questions: pictures with what is asked of each.
         runs: of every arm, at least 2.
     """
     generation = GenerationSettings()
     left_alone: list[bool] = []
 
-    @torch.inference_mode()
     def transformers() -> None:
         for image, question in questions:
-            TheirArms(theirs, backend, [image], Workload()).answered(question, generation.max_new_tokens)
+            answer(image, question, generation.max_new_tokens)
 
     def ours(**settings: Any) -> Callable[[], None]:
         def ask() -> None:

@@ -7,7 +7,6 @@ each, that of a failed one empty.
 from __future__ import annotations
 
 from dataclasses import asdict
-from functools import cache
 from typing import Annotated
 
 import typer
@@ -47,14 +46,13 @@ def chat(
     talk = Talk(quiet=options.quiet)
     say_idle(talk, generation)
     with talk.listening():
-        from vlinstruct.backends.registry import abilities_of, find
+        from vlinstruct.backends.registry import abilities_of, default_backbone
 
-        # Asked for at the first clip or sound alone: a picture that cannot be read is said before a download begins.
-        identity = cache(lambda: find(options.backbone, offline=options.offline))
-        picture = read_picture(image, options, talk, abilities=lambda: abilities_of(identity()))
+        backbone = options.backbone or default_backbone()
+        picture = read_picture(image, options, talk, abilities=lambda: abilities_of(backbone))
         from vlinstruct.model import load  # imports torch: not before the picture could be read
 
-        model = load(**{**asdict(options.model_settings()), "backbone": identity()}, templates=templates)
+        model = load(**asdict(options.model_settings()), templates=templates)
         collect_garbage_from_here()
         session = Session(model, settings, options=options, talk=talk)
         session.look_at(picture)

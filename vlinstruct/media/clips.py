@@ -16,18 +16,16 @@ import math
 import os
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
-from io import BytesIO
 from typing import Any, BinaryIO
 
 from PIL import Image
 
 from vlinstruct.errors import ResourceError, VlinstructError, is_out_of_files, printable, require
-from vlinstruct.files import PathLike, open_regular, refusal, too_many_bytes
-from vlinstruct.media.image_formats import NoImage, identify
-from vlinstruct.media.kinds import HEAD_BYTES, container_of
+from vlinstruct.files import PathLike, opened, refusal, too_many_bytes
+from vlinstruct.media.kinds import HEAD_BYTES, container_of, something_else
 from vlinstruct.settings import MAX_FRAMES, ClipSettings
 from vlinstruct.values import Abilities, Clip
 
@@ -36,6 +34,7 @@ ClipLike = PathLike | bytes | BinaryIO
 _DECODERS = "h264,hevc,vp8,vp9,libvpx,libvpx-vp9,libdav1d,av1,mpeg4,mpeg2video,mpeg1video,mjpeg,prores,h263,msmpeg4"
 _FORMATS = "MP4, MOV, WebM, MKV, AVI or MPEG"
 _COPY = "Copy or download it again"
+_MAX_BOXES = 10_000  # before the index; a hostile file could have a billion
 _WHOLE = 0.95  # a clip that ends before this share of its announced duration was cut off; headers round
 # Their indices lead to a keyframe; in MPEG's streams and in AVI a seek may end behind the frame that is wanted.
 _SEEKABLE = ("mov", "matroska")
@@ -138,7 +137,7 @@ def load_clip(
     """
     av = require_av()
     place = name or (os.fspath(source) if isinstance(source, str | os.PathLike) else "clip data")
-    with _stream_of(source) as stream:
+    with opened(source, kind="clip") as stream:
         size_bytes = stream.seek(0, os.SEEK_END)
         if size_bytes > limits.max_bytes:
             raise too_many_bytes("clip", place, size_bytes, limits.max_bytes)
@@ -174,42 +173,27 @@ def load_clip(
     return LoadedClip(clip=clip, notices=tuple(f"{printable(place)}: {what}" for what in whats))
 
 
-def _stream_of(source: ClipLike) -> AbstractContextManager[BinaryIO]:
-    if isinstance(source, str | os.PathLike):
-        return open_regular(source, kind="clip")
-    return nullcontext(BytesIO(source) if isinstance(source, bytes | bytearray | memoryview) else source)
-
-
 def _demuxer_of(head: bytes, place: str) -> str:
     if not head:
         raise refusal("clip", place, "empty", "empty file", "Check where it came from")
     if (demuxer := container_of(head)) is not None:
         return demuxer
-    content = identify(head)
-    if not isinstance(content, NoImage):
-        raise refusal("clip", place, "format", f"its format is {content}, a picture", "Name it as one")
-    if content.code == "unreadable":
-        raise refusal("clip", place, "unreadable", "not a readable clip", f"Give a {_FORMATS} file")
-    why = content.why.replace("not an image", "not a clip")
-    advice = f"Convert it to {_FORMATS}" if content.code == "format" else content.advice
-    raise refusal("clip", place, content.code, why, advice)
+    raise something_else("clip", head, place, _FORMATS)
 
 
 def _has_index(stream: BinaryIO, size_bytes: int) -> bool:
     """Says whether an MP4 or MOV has its `moov` whole: it stands behind the frames where a camera wrote the file."""
     place = 0
-    while place + 8 <= size_bytes:
+    for _ in range(_MAX_BOXES):
         stream.seek(place)
         header = stream.read(16)
         length = int.from_bytes(header[:4], "big")
         if length == 1:  # the length stands behind the name, in eight bytes
             length = int.from_bytes(header[8:16], "big")
         length = length or size_bytes - place  # 0: to the end of the file
-        if header[4:8] == b"moov":
-            return place + length <= size_bytes
-        if length < 8:
-            return False
         place += length
+        if header[4:8] == b"moov" or length < 8 or place >= size_bytes:
+            return header[4:8] == b"moov" and place <= size_bytes
     return False
 
 
@@ -243,24 +227,23 @@ def _timeline(av: Any, container: Any, place: str, limits: ClipLimits) -> _Timel
     """
     video = _video_stream(av, container, place, limits)
     times, lengths, keyframes = list[int](), list[int](), list[int]()
-    num_packets, end_s, is_cut_off = 0, 0.0, False
+    end_s, is_cut_off = 0.0, False
     start_s = max(0, container.start_time or 0) / 1e6
     try:
         for packet in container.demux():
             time = packet.pts if packet.pts is not None else packet.dts
             if time is not None and packet.time_base is not None:
-                end_s = max(end_s, float((time + packet.duration) * packet.time_base))
+                end_s = max(end_s, float((time + (packet.duration or 0)) * packet.time_base))
             if packet.size == 0 or packet.stream_index != video.index:
                 continue
-            num_packets += 1
             if packet.is_corrupt:  # the file ends within it, and a decoder would repeat the frame before
                 is_cut_off = True
                 continue
             if packet.is_discard:  # before the point at which an edit lets it begin
                 continue
             # A raw stream has no times: its frames follow each other.
-            times.append(time if time is not None else (times[-1] + max(1, packet.duration) if times else 0))
-            lengths.append(packet.duration)
+            times.append(time if time is not None else (times[-1] + max(1, packet.duration or 0) if times else 0))
+            lengths.append(packet.duration or 0)
             if packet.is_keyframe:
                 keyframes.append(times[-1])
             if len(times) > limits.max_source_frames:
@@ -284,9 +267,8 @@ def _timeline(av: Any, container: Any, place: str, limits: ClipLimits) -> _Timel
         unit_s=unit_s,
         duration_s=duration_s,
         size=_shown_size(video),
-        is_cut_off=is_cut_off
-        or num_packets < video.frames
-        or end_s - start_s < _WHOLE * (container.duration or 0) / 1e6,
+        # By times: of a clip that was trimmed, the header counts frames that are not shown.
+        is_cut_off=is_cut_off or end_s - start_s < _WHOLE * (container.duration or 0) / 1e6,
     )
 
 

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import os
 import re
+from typing import Literal
 
+from vlinstruct.errors import InputError
+from vlinstruct.files import refusal
 from vlinstruct.media.image_formats import NoImage, identify
 from vlinstruct.values import MediaKind
 
@@ -72,3 +75,21 @@ def kind_of(head: bytes, name: str = "") -> MediaKind:
     if not isinstance(identify(head), NoImage):
         return "picture"
     return kind_by_name(name) or "picture"
+
+
+def something_else(kind: Literal["clip", "sound"], head: bytes, place: str, formats: str) -> InputError:
+    """Returns the error of a file that is no clip, or no sound: it says what it is.
+
+    Args:
+        kind: what it should be.
+        head: the first HEAD_BYTES of it.
+        place: what to call it.
+        formats: those that are read, in words.
+    """
+    content = identify(head)
+    if not isinstance(content, NoImage):
+        return refusal(kind, place, "format", f"its format is {content}, a picture", "Name it as one")
+    if content.code == "unreadable":
+        return refusal(kind, place, "unreadable", f"not a readable {kind}", f"Give a {formats} file")
+    advice = f"Convert it to {formats}" if content.code == "format" else content.advice
+    return refusal(kind, place, content.code, content.why.replace("not an image", f"not a {kind}"), advice)

@@ -10,6 +10,7 @@ import logging
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import cache
 from importlib.util import find_spec
 from io import TextIOBase
 from typing import TYPE_CHECKING, cast
@@ -126,6 +127,7 @@ def _kind_of(source: MediaLike, name: str | None) -> MediaKind:
     return kind_of(head, name or "")
 
 
+@cache
 def is_readable(kind: MediaKind) -> bool:
     """Says whether the packages that read a kind are installed; nothing is imported."""
     return all(find_spec(package) is not None for package in _PACKAGES[kind])

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
-from io import BytesIO
 from typing import Any, BinaryIO
 
 from vlinstruct.errors import ResourceError, VlinstructError, is_out_of_files, printable, require
-from vlinstruct.files import PathLike, open_regular, refusal, too_many_bytes
-from vlinstruct.media.image_formats import NoImage, identify
-from vlinstruct.media.kinds import HEAD_BYTES, kind_of
+from vlinstruct.files import PathLike, opened, refusal, too_many_bytes
+from vlinstruct.media.kinds import HEAD_BYTES, kind_of, something_else
 from vlinstruct.values import Sound
 
 SoundLike = PathLike | bytes | BinaryIO
@@ -28,7 +26,7 @@ _FORMATS = "WAV, FLAC, MP3 or Ogg"
 _COPY = "Copy or download it again"
 _BLOCK_SAMPLES = 4096  # what is lost before damage at most
 _MAX_CHANNELS = 64
-_MAX_RATE = 1_000_000
+_RATES = range(1_000, 1_000_001)  # a sample a second would be 16,000 of ours
 _OGG_PAGE_BYTES = 65_307  # the largest
 _UNKNOWN_LENGTH = 0x7FFF0000  # and more: what programs write into a header that they cannot return to
 
@@ -95,7 +93,7 @@ def load_sound(source: SoundLike, *, name: str | None = None, limits: SoundLimit
 
     soundfile, soxr = require_soundfile()
     place = name or (os.fspath(source) if isinstance(source, str | os.PathLike) else "sound data")
-    with _stream_of(source) as stream:
+    with opened(source, kind="sound") as stream:
         size_bytes = stream.seek(0, os.SEEK_END)
         if size_bytes > limits.max_bytes:
             raise too_many_bytes("sound", place, size_bytes, limits.max_bytes)
@@ -134,15 +132,9 @@ def load_sound(source: SoundLike, *, name: str | None = None, limits: SoundLimit
         raise refusal("sound", place, "damaged", "its samples are not finite", "Save it again")
     what = "it was cut off or is damaged, what is there of it is used"
     return LoadedSound(
-        sound=Sound(samples=samples.clip(-1.0, 1.0), sampling_rate=SAMPLING_RATE),
+        sound=Sound(samples=np.clip(samples, -1.0, 1.0, out=samples), sampling_rate=SAMPLING_RATE),
         notices=(f"{printable(place)}: {what}",) if is_cut_off else (),
     )
-
-
-def _stream_of(source: SoundLike) -> AbstractContextManager[BinaryIO]:
-    if isinstance(source, str | os.PathLike):
-        return open_regular(source, kind="sound")
-    return nullcontext(BytesIO(source) if isinstance(source, bytes | bytearray | memoryview) else source)
 
 
 class _Seekable:
@@ -167,18 +159,11 @@ def _check_format(head: bytes, place: str) -> None:
     if kind == "clip":
         why = "its container is that of a clip (as M4A is), which is not read as sound"
         raise refusal("sound", place, "format", why, f"Convert it to {_FORMATS}")
-    content = identify(head)
-    if not isinstance(content, NoImage):
-        raise refusal("sound", place, "format", f"its format is {content}, a picture", "Name it as one")
-    if content.code == "unreadable":
-        raise refusal("sound", place, "unreadable", "not a readable sound", f"Give a {_FORMATS} file")
-    why = content.why.replace("not an image", "not a sound")
-    advice = f"Convert it to {_FORMATS}" if content.code == "format" else content.advice
-    raise refusal("sound", place, content.code, why, advice)
+    raise something_else("sound", head, place, _FORMATS)
 
 
 def _check_header(file: Any, place: str) -> None:
-    if not 1 <= file.channels <= _MAX_CHANNELS or not 1 <= file.samplerate <= _MAX_RATE:
+    if not 1 <= file.channels <= _MAX_CHANNELS or file.samplerate not in _RATES:
         why = f"{file.channels} channels at {file.samplerate:,} samples a second"
         raise refusal("sound", place, "damaged", why, f"Convert it to {_FORMATS}")
 
@@ -201,7 +186,8 @@ def _is_cut_off(stream: BinaryIO, head: bytes, size_bytes: int) -> bool:
         stream.seek(max(0, size_bytes - _OGG_PAGE_BYTES))
         rest = stream.read()
         page = rest.rfind(b"OggS")
-        return page < 0 or not rest[page + 5] & 4
+        flags = rest[page + 5 : page + 6] if page >= 0 else b""
+        return not flags or not flags[0] & 4
     if head[:4] not in (b"RIFF", b"FORM"):
         return False
     announced = 8 + int.from_bytes(head[4:8], "little" if head.startswith(b"RIFF") else "big")

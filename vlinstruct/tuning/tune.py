@@ -34,6 +34,7 @@ from vlinstruct.instruction.race import (
     race,
 )
 from vlinstruct.instruction.templates import QUESTION_FIELD
+from vlinstruct.media.load import require_readers
 from vlinstruct.metrics.bootstrap import Interval
 from vlinstruct.operations import Ask, Fields, resume_key
 from vlinstruct.records.columns import Columns
@@ -109,6 +110,7 @@ def tune(
     if output is not None:
         _check_output(output, [data, *pictures], overwrite=settings.overwrite)
     chosen = ChosenModel(settings, on_loaded)
+    require_readers([batch_item(item).image for item in items])
     numbers = range(1 + len(tuning.tries) + MAX_PROPOSED)
     with opened_journal(
         None if output is None else f"{os.fspath(output)}.jsonl",

@@ -27,10 +27,11 @@ class Reference:
 
     Args:
         folder: in transformers' format.
+        dtype: what it computes in; in float64 the difference that is left is that of our float32.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.model: Any = AutoModelForMultimodalLM.from_pretrained(folder).eval()
+    def __init__(self, folder: Path, dtype: torch.dtype = torch.float64) -> None:
+        self.model: Any = AutoModelForMultimodalLM.from_pretrained(folder, dtype=dtype).eval()
         self.processor: Any = AutoProcessor.from_pretrained(folder)
         self.tokenizer = self.processor.tokenizer
         # Phi-4's processor keeps the template on its tokenizer.
@@ -127,7 +128,7 @@ class Reference:
     def _tensors(self, rendered: Any) -> dict[str, Tensor]:
         tensors = {key: value for key, value in rendered.items() if isinstance(value, Tensor)}
         tensors.pop("labels", None)
-        # Llama 4's pixels come as bfloat16.
+        # Pixels are float32, Llama 4's bfloat16.
         dtype = self.model.dtype
         return {key: value.to(dtype) if value.is_floating_point() else value for key, value in tensors.items()}
 
@@ -149,7 +150,7 @@ class Reference:
             else:
                 logits = self._reader(context)(**self._extended(context, target), use_cache=False).logits
                 logits = logits[:, -target.shape[1] - 1 : -1]
-        return (-logits.float().log_softmax(-1).gather(-1, target[..., None])[0, :, 0]).tolist()
+        return (-logits.log_softmax(-1).gather(-1, target[..., None])[0, :, 0]).tolist()
 
     def score(self, context: dict[str, Tensor], text: str) -> list[float]:
         """Returns the nats of every token of a text and of the end token behind it."""
@@ -171,8 +172,15 @@ class Reference:
         if "num_beams" in options:
             return ids.tolist(), []
         # Not by reading all of it once more: a picture's token that was written would stand for a picture there.
-        logits = torch.cat(made.logits).float()
+        logits = torch.cat(made.logits)
         return ids.tolist(), (-logits.log_softmax(-1).gather(-1, ids[:, None])[:, 0]).tolist()
+
+    def after_thoughts(self, ids: list[int]) -> list[int]:
+        """Returns what stands behind the last thought; nothing where it is not closed."""
+        opening, closing = self.tokenizer.convert_tokens_to_ids(["<think>", "</think>"])
+        if opening is None or opening not in ids:
+            return ids
+        return ids[len(ids) - ids[::-1].index(closing) :] if closing in ids else []
 
     def text(self, ids: Sequence[int]) -> str:
         """Returns tokens as text, without white space around it and without special tokens."""

@@ -49,8 +49,9 @@ T = TypeVar("T")
 
 _OTHER = "z"  # a prompt that begins otherwise than ours
 _MAX_THOUGHT_TOKENS = 2048
-# Logits in float32 of 3 instructions of 30 tokens and Qwen's 152,000 words take 55 MB.
-_MAX_LOGIT_BYTES = 512 * 1024 * 1024
+# What one pass over targets may take beside the weights. Logits in float32 of 3 instructions of 30 tokens and Qwen's
+# 152,000 words take 55 MB; keys and values of 1,000 picture tokens, repeated for each target, 57 MB in Qwen2.5-VL-7B.
+_MAX_PASS_BYTES = 1024 * 1024 * 1024
 # Settings of `generate` that forbid or force tokens: with one of them, `generate` itself writes.
 _FORCING = (
     "bad_words_ids",
@@ -207,14 +208,21 @@ class TransformersBackend(Backend):
             steps = self._steps([prompt], settings, [row.draw])
         nll: list[float] = []
         new_ids: list[int] = []
+        thoughts = dict(self.template.thought_ids())
 
         def ids() -> Iterator[int]:
+            closing: int | None = None  # what ends the thought that is being written
             for next_ids, nats in steps:
                 nll.append(float(nats))
                 new_ids.append(int(next_ids))
                 if new_ids[-1] in self.template.stop_ids:
                     return
-                yield new_ids[-1]
+                # Some think though they were told not to.
+                closing = thoughts.get(new_ids[-1], closing)
+                if closing is None:
+                    yield new_ids[-1]
+                elif new_ids[-1] == closing:
+                    closing = None
 
         yield from text_pieces(self.template, ids())
         yield self._written(until_stop(new_ids, nll, self.template.stop_ids), prompt, settings)
@@ -260,6 +268,9 @@ class TransformersBackend(Backend):
             if self.is_encoder_decoder:
                 return self._labels_nll(prompt, ids)[0]
             inputs = self._whole_inputs(replace(prompt, ids=[*prompt.ids, *ids[0].tolist()]))
+            if self.family.is_prefix_lm:  # its targets do not see what follows them
+                inputs.setdefault("token_type_ids", torch.zeros_like(inputs["input_ids"]))
+                inputs["token_type_ids"][:, -ids.shape[1] :] = 1
             logits = self._network_of(prompt)(**inputs, use_cache=False).logits
             return _token_nll(logits[:, -ids.shape[1] - 1 : -1], ids)[0]
 
@@ -325,7 +336,9 @@ class TransformersBackend(Backend):
     def _processed_plainly(self, media: Sequence[Media], kind: MediaKind) -> SeenBatch:
         """Finds what the processor writes in front of a prompt and behind it, for a model without a chat template."""
         (medium,) = media
-        made = self.processor(text=MARKER, **{f"{PARTS[kind]}s": medium}, return_tensors="pt")
+        made = self.processor(
+            text=self.family.before_prompt + MARKER, **{f"{PARTS[kind]}s": medium}, return_tensors="pt"
+        )
         inputs = self._tensors(made)
         ids = inputs["input_ids"][0].tolist()
         marker = self.template.encode(MARKER, add_special_tokens=False)
@@ -476,7 +489,8 @@ class TransformersBackend(Backend):
             nll = _token_nll(logits[:, :-1], ids)
         else:
             first_logits, reading = self._begin(prompts)
-            for start, stop in self._pieces(len(flat), ids.shape[1], first_logits.shape[-1]):
+            num_bytes = 4 * ids.shape[1] * first_logits.shape[-1] + reading.num_bytes // reading.num_rows
+            for start, stop in _pieces(len(flat), num_bytes):
                 logits = first_logits[places[start:stop], None]
                 if ids.shape[1] > 1:
                     rest = reading.fork(places[start:stop]).feed(ids[start:stop, :-1])
@@ -490,16 +504,10 @@ class TransformersBackend(Backend):
         network = self._network_of(prompt)
         inputs = self._whole_inputs(prompt)
         nll: list[list[float]] = []
-        for start, stop in self._pieces(len(ids), ids.shape[1], self.model.config.get_text_config().vocab_size):
+        for start, stop in _pieces(len(ids), 4 * ids.shape[1] * self.model.config.get_text_config().vocab_size):
             repeated = {name: value.repeat_interleave(stop - start, dim=0) for name, value in inputs.items()}
             nll += _token_nll(network(**repeated, labels=ids[start:stop]).logits, ids[start:stop])
         return nll
-
-    def _pieces(self, num_targets: int, num_tokens: int, vocab_size: int) -> Iterator[tuple[int, int]]:
-        """Divides targets so that their logits fit."""
-        most = max(1, _MAX_LOGIT_BYTES // (4 * num_tokens * vocab_size))
-        for start in range(0, num_targets, most):
-            yield start, min(start + most, num_targets)
 
     def _network_of(self, prompt: _Prompt) -> Any:
         """Returns what reads a prompt as a whole: without a medium, the part that takes texts alone."""
@@ -682,6 +690,13 @@ def _row_of(prompt: _Prompt) -> int:
 def _num_shared(one: Sequence[object], other: Sequence[object]) -> int:
     """Returns how many of their first entries two sequences, which differ, share."""
     return next(place for place, pair in enumerate(zip(one, other, strict=False)) if pair[0] != pair[1])
+
+
+def _pieces(num_targets: int, num_bytes: int) -> Iterator[tuple[int, int]]:
+    """Divides targets, each of which takes so many bytes, into passes that fit."""
+    most = max(1, _MAX_PASS_BYTES // num_bytes)
+    for start in range(0, num_targets, most):
+        yield start, min(start + most, num_targets)
 
 
 def _is_per_position(value: Tensor, mask: Tensor) -> bool:

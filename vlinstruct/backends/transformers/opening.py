@@ -16,7 +16,7 @@ from PIL import Image
 from vlinstruct.backend import Row
 from vlinstruct.backends.transformers.any_vlm import TransformersBackend
 from vlinstruct.backends.transformers.families import FAMILIES, UNKNOWN
-from vlinstruct.backends.transformers.support import require_supported
+from vlinstruct.backends.transformers.support import require_safetensors, require_supported
 from vlinstruct.errors import CheckpointError, VlinstructError, shortened
 from vlinstruct.settings import Quantization
 from vlinstruct.values import Identity, good
@@ -52,15 +52,16 @@ def open_backend(
     folder = identity.folder
     assert folder is not None  # a server is another backend's
     require_supported(folder, identity.config, name=identity.name)
-    with _quietly():
+    require_safetensors(folder, name=identity.name)
+    with quietly():
         import transformers
 
         family = FAMILIES.get(str(identity.config.get("model_type")), UNKNOWN)
         model_class = getattr(transformers, family.model_class or "AutoModelForMultimodalLM")
         local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-        with _failures_named(identity, "processor"):
+        with failures_named(identity, "processor"):
             processor = transformers.AutoProcessor.from_pretrained(folder, **local)  # type: ignore[no-untyped-call]
-        with _failures_named(identity, "model"):
+        with failures_named(identity, "model"):
             model, report = model_class.from_pretrained(
                 folder,
                 dtype=dtype,
@@ -131,7 +132,7 @@ def _quantization(quantize: Quantization | None, device: torch.device) -> Any:
 
 
 @contextmanager
-def _quietly() -> Iterator[None]:
+def quietly() -> Iterator[None]:
     """Keeps transformers' bars and log lines of loading to itself."""
     from transformers.utils import logging
 
@@ -148,7 +149,7 @@ def _quietly() -> Iterator[None]:
 
 
 @contextmanager
-def _failures_named(identity: Identity, what: str) -> Iterator[None]:
+def failures_named(identity: Identity, what: str) -> Iterator[None]:
     """Turns what transformers raises over a folder into one line."""
     try:
         yield

@@ -139,12 +139,12 @@ class Reading:
     @property
     def num_rows(self) -> int:
         """B."""
-        return len(_tensors(self.cache)[0])
+        return len(tensors_of(self.cache)[0])
 
     @property
     def num_bytes(self) -> int:
         """What the cache takes."""
-        return sum(tensor.nbytes for tensor in _tensors(self.cache))
+        return sum(tensor.nbytes for tensor in tensors_of(self.cache))
 
     def feed(self, ids: Tensor, *, num_logits: int | None = None) -> Tensor:
         """Reads on.
@@ -181,7 +181,7 @@ class Reading:
         return logits if num_logits is None else logits[:, -num_logits:]
 
 
-def _tensors(cache: Cache) -> list[Tensor]:
+def tensors_of(cache: Cache) -> list[Tensor]:
     """Returns everything that a cache holds of its rows, whatever kinds of layers it has."""
     found = []
     for layer in cache.layers:
