@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from os import PathLike
+from collections.abc import Mapping
+from os import PathLike, fspath
+from typing import Any
 
 from vlinstruct.backend import Backend
 from vlinstruct.backends.machine import require_machine
-from vlinstruct.backends.registry import find, is_instructblip
+from vlinstruct.backends.registry import default_backbone, find, is_instructblip, known_backbone
 from vlinstruct.errors import InputError
 from vlinstruct.settings import Quantization
 from vlinstruct.values import Identity
@@ -25,11 +27,13 @@ def load_backend(
 ) -> Backend:
     """Loads a model; the arguments and errors are those of `vlinstruct.load`."""
     main, number_type = require_machine(device, dtype, quantize)  # before anything is downloaded
+    entry = None if isinstance(backbone, Identity) else known_backbone(fspath(backbone or default_backbone()))
+    if entry is not None:
+        _require_options(entry.name, entry.config(), adapter=adapter, image_size=image_size, think=think)
     identity = backbone if isinstance(backbone, Identity) else find(backbone, offline=offline)
+    _require_options(identity.name, identity.config, adapter=adapter, image_size=image_size, think=think)
     # Here, not above: a command on mini shall not wait for transformers, nor one on another model for our network.
     if is_instructblip(identity.config):
-        if think:
-            raise _not_for(identity, "--think", "it does not think before it answers")
         from vlinstruct.backends.instructblip import opening as instructblip
 
         return instructblip.load_backend(
@@ -41,10 +45,6 @@ def load_backend(
             image_size=image_size,
             offline=offline,
         )
-    if adapter is not None:
-        raise _not_for(identity, "--adapter", "alignment layers belong to models of the InstructBLIP family")
-    if image_size is not None:
-        raise _not_for(identity, "--image-size", "it reads pictures at sizes of its own")
     from vlinstruct.backends.transformers.opening import open_backend
 
     return open_backend(
@@ -52,5 +52,15 @@ def load_backend(
     )
 
 
-def _not_for(identity: Identity, option: str, why: str) -> InputError:
-    return InputError.at(f"cannot use {option}", identity.name, why, "Leave it out")
+def _require_options(
+    name: str, config: Mapping[str, Any], *, adapter: object | None, image_size: int | None, think: bool
+) -> None:
+    """Refuses options that mean nothing to a family of models."""
+    is_ours = is_instructblip(config)
+    for option, is_given, why in (
+        ("--think", is_ours and think, "it does not think before it answers"),
+        ("--adapter", not is_ours and adapter is not None, "adapters are for models of the InstructBLIP family alone"),
+        ("--image-size", not is_ours and image_size is not None, "it reads pictures at sizes of its own"),
+    ):
+        if is_given:
+            raise InputError.at(f"cannot use {option}", name, why, "Leave it out")
