@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from vlinstruct.backends.opening import load_backend
-from vlinstruct.backends.registry import config_of, default_backbone, find, is_instructblip
+from vlinstruct.backends.registry import config_of, default_backbone, find, is_instructblip, known_backbone
 from vlinstruct.bench.answers import Comparison, as_record, as_table, compare
 from vlinstruct.bench.cold_start import cold_starts
 from vlinstruct.bench.models import load_both, load_both_random
@@ -98,8 +98,13 @@ def bench(settings: BenchSettings, *, on_loaded: Callable[[], None] = lambda: No
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     name, runs = settings.backbone or default_backbone(), settings.runs
+    entry = known_backbone(name)
+    if entry is not None:  # before it is downloaded
+        _require_options(name, entry.config(), settings)
     identity = None if settings.random_weights else find(name, offline=settings.offline)
-    if not is_instructblip(config_of(name) if identity is None else identity.config):
+    config = config_of(name) if identity is None else identity.config
+    _require_options(name, config, settings)
+    if not is_instructblip(config):
         return _bench_any_vlm(name, identity, settings, on_loaded)
     if identity is None:
         ours, theirs = load_both_random(name, device=settings.device, dtype=settings.dtype)
@@ -147,14 +152,6 @@ def _bench_any_vlm(
     from vlinstruct.bench.models import random_vlm
     from vlinstruct.bench.naive import NaiveBackend
 
-    only_ours = {
-        "--training": settings.training,
-        "--candidates": settings.num_candidates,
-        "--acceptance": settings.acceptance,
-    }
-    refused = ", ".join(option for option, value in only_ours.items() if value)
-    if refused:
-        raise InputError.at(f"cannot use {refused}", name, "for the InstructBLIP family alone", "Leave it out")
     if identity is None:
         backend = random_vlm(name, device=settings.device, dtype=settings.dtype)
     else:
@@ -173,6 +170,18 @@ def _bench_any_vlm(
         return Measurement(table=questions_table(cost), record=questions_record(name, cost, machine))
     comparisons = compare_vlm(backend, _VLM_ANSWERS_OF, batch=settings.batch_size or 1, runs=settings.runs)
     return Measurement(table=vlm_table(comparisons), record=vlm_record(name, comparisons, machine))
+
+
+def _require_options(name: str, config: Mapping[str, Any], settings: BenchSettings) -> None:
+    """Refuses what is measured of InstructBLIP alone."""
+    only_ours = {
+        "--training": settings.training,
+        "--candidates": settings.num_candidates,
+        "--acceptance": settings.acceptance,
+    }
+    refused = ", ".join(option for option, value in only_ours.items() if value)
+    if refused and not is_instructblip(config):
+        raise InputError.at(f"cannot use {refused}", name, "for the InstructBLIP family alone", "Leave it out")
 
 
 def _questions(data: Path) -> list[tuple[Image.Image, str]]:

@@ -17,6 +17,7 @@ from PIL import Image
 from vlinstruct.backend import Row
 from vlinstruct.backends.transformers.any_vlm import TransformersBackend
 from vlinstruct.backends.transformers.families import FAMILIES, UNKNOWN
+from vlinstruct.backends.transformers.memory import require_room
 from vlinstruct.backends.transformers.support import require_safetensors, require_supported
 from vlinstruct.errors import CheckpointError, VlinstructError, shortened
 from vlinstruct.settings import Quantization
@@ -54,6 +55,8 @@ def open_backend(
     assert folder is not None  # a server is another backend's
     require_supported(folder, identity.config, name=identity.name)
     require_safetensors(folder, name=identity.name)
+    if not (may_spread and device.type == "cuda"):
+        require_room(identity, device, dtype=dtype, quantize=quantize)
     with quietly():
         import transformers
 
