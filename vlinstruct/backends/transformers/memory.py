@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from typing import Any
 
@@ -27,7 +28,10 @@ from vlinstruct.weights.quantization import hushed
 # holds; the other names are those of tables.
 _QUANTIZABLE = Quantizable(
     part="",
-    kept=("lm_head", "experts", "embed_tokens", "embeddings", "position_embedding", "embed_positions", "pos_embed"),
+    kept=(
+        *("lm_head", "experts", "shared", "embed_tokens", "embed_tokens_per_layer"),
+        *("embedding", "embeddings", "position_embedding", "embed_positions", "pos_embed"),
+    ),
 )
 _SIDE = 1024  # of a photograph of a million pixels, where a picture's size decides how many positions it has
 _PATCH = 14  # where a configuration has another name for it
@@ -110,7 +114,13 @@ class TransformersNeeds:
         kinds = list(_first(text, "layer_types") or ["full_attention"] * text.num_hidden_layers)
         # The last layers of Gemma 3n and 4 read the caches of others.
         kinds = kinds[: len(kinds) - (_first(text, "num_kv_shared_layers") or 0)]
-        return sum(2 * load.rows * self._positions(kind, length) * self._key_width(kind) * itemsize for kind in kinds)
+        # Gemma 4's layers differ in more than their window; all others' have the numbers of the whole.
+        layers = _first(text, "per_layer_config") or [text] * len(kinds)
+        numbers = sum(
+            self._positions(kind, length) * _key_width(layer)
+            for kind, layer in zip(kinds, layers, strict=False)  # those that share their caches are left out
+        )
+        return 2 * load.rows * numbers * itemsize
 
     def _positions(self, kind: str, length: int) -> int:
         """Returns how many positions a layer keeps; linear attention has a state that does not grow."""
@@ -119,13 +129,6 @@ class TransformersNeeds:
         if kind == "chunked_attention":
             return min(length, self._text.attention_chunk_size or length)
         return length if kind == "full_attention" else 0
-
-    def _key_width(self, kind: str) -> int:
-        """Returns the numbers of a position's keys in a layer."""
-        text, more = self._text, ("num_global_key_value_heads", "global_head_dim") if kind == "full_attention" else ()
-        heads = _first(text, *more[:1], "num_key_value_heads", "num_attention_heads")
-        width = _first(text, *more[1:], "head_dim", "d_kv") or text.hidden_size // text.num_attention_heads
-        return int(heads * width)
 
     def activation_bytes(self, load: Load, itemsize: int) -> int:
         """Returns what the widest layer keeps at once, the vision tower's or the language model's, and the logits."""
@@ -175,6 +178,12 @@ def _count(shapes: Iterable[tuple[str, Sequence[int]]]) -> WeightCount:
     return count_weights(((name.removeprefix("model."), shape) for name, shape in shapes), _QUANTIZABLE)
 
 
+def _key_width(layer: Any) -> int:
+    """Returns the numbers of a position's keys in a layer."""
+    width = _first(layer, "head_dim", "d_kv") or layer.hidden_size // layer.num_attention_heads
+    return int(_first(layer, "num_key_value_heads", "num_attention_heads") * width)
+
+
 def _layer_width(config: Any) -> int:
     """Returns how many numbers of a position a layer keeps at once: four of its width, two of its feed-forward's."""
     width = _first(config, "hidden_size", "embed_dim") or 0
@@ -183,8 +192,12 @@ def _layer_width(config: Any) -> int:
 
 
 def _first(config: Any, *names: str) -> Any:
-    """Returns the first of these settings that a configuration has."""
-    return next((value for name in names if (value := getattr(config, name, None)) is not None), None)
+    """Returns the first of these settings that a configuration has as a whole."""
+    for name in names:
+        with suppress(RuntimeError):  # it differs from layer to layer
+            if (value := getattr(config, name, None)) is not None:
+                return value
+    return None
 
 
 def _side(size: Any) -> int | None:
