@@ -14,7 +14,7 @@ from PIL import Image
 from vlinstruct.backends.instructblip.backend import InstructBlipBackend
 from vlinstruct.bench.replay import ReplayedBackend
 from vlinstruct.bench.theirs import TheirArms
-from vlinstruct.bench.timing import Timing, peaks_of, picture, seconds_of, timed_in_turns
+from vlinstruct.bench.timing import Timing, peaks_of, picture, ratio_of, seconds_of, timed_in_turns
 from vlinstruct.bench.workload import INSTRUCTION, Workload
 from vlinstruct.errors import ResourceError, UsageError
 from vlinstruct.model import Model
@@ -35,9 +35,8 @@ class Comparison:
     timings: tuple[Timing, ...]
 
     def ratio(self, arm: str, to: str) -> float:
-        """Returns an arm's median over another's."""
-        medians = {timing.arm: timing.median_s for timing in self.timings}
-        return medians[arm] / medians[to]
+        """Returns how many times another arm's time an arm takes."""
+        return ratio_of(self.timings, arm, to)
 
 
 class OurArms:
@@ -142,14 +141,13 @@ def block(head: str, timings: Sequence[Timing], *, to: str, unit: str) -> list[s
     """Returns a line per arm under its head, in `unit` (ms or s), with ratios to the arm `to`."""
     scale, digits = (1e3, 1) if unit == "ms" else (1, 2)
     has_peaks = any(timing.peak_bytes is not None for timing in timings)
-    reference = next(timing.median_s for timing in timings if timing.arm == to)
     lines = [f"{head:52} {'median':>10} {'quartiles':>17}  ratio" + has_peaks * "  peak memory"]
     for timing in timings:
         low, high = timing.quartiles_s
         spread = f"{scale * low:.{digits}f} to {scale * high:.{digits}f}"
         time = f"{scale * timing.median_s:.{digits}f} {unit}"
         peak = f"  {timing.peak_bytes / _MB:8.0f} MB" if timing.peak_bytes is not None else ""
-        lines.append(f"  {timing.arm:50} {time:>10} {spread:>17} {timing.median_s / reference:6.2f}{peak}")
+        lines.append(f"  {timing.arm:50} {time:>10} {spread:>17} {ratio_of(timings, timing.arm, to):6.2f}{peak}")
     return lines
 
 
