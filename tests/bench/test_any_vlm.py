@@ -113,6 +113,8 @@ def test_questions_of_a_file_are_measured(folder: Path, tmp_path: Path) -> None:
     assert (record["schema"], record["questions"]) == ("vlinstruct.bench.questions/1", 1)
 
 
-@pytest.mark.parametrize("option", [("--training",), ("--candidates", "3"), ("--acceptance", "1")])
+@pytest.mark.parametrize(
+    "option", [("--training",), ("--candidates", "3"), ("--acceptance", "1"), ("--cold-runs", "2")]
+)
 def test_what_belongs_to_instructblip_alone_is_refused(option: tuple[str, ...], folder: Path) -> None:
     assert option[0] in vli("bench", "--backbone", folder, *option).refusal(4)
