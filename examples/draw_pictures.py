@@ -1,4 +1,4 @@
-"""Draws the pictures of this folder with mini's own world: a sign, a star, a number."""
+"""Draws the pictures of this folder with mini's own world: a sign, a star, a number, a clip of a rising star."""
 
 from pathlib import Path
 
@@ -28,6 +28,24 @@ SCENES = {
     "number.png": scene("green", (thing("white", "heart", 0.5, 0.75, 0.3),), (text("42", "white", 0.3, 0.3),)),
 }
 
+# Two seconds of eight frames.
+FRAMES = [
+    scene("white", (thing("blue", "star", 0.25 + place / 30, 0.75 - place / 30, 0.4),), ()) for place in range(16)
+]
+
+
+def write_clip(path: Path) -> None:
+    import av  # pip install 'vlinstruct[video]'
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=8, options={"crf": "20"})
+        stream.width, stream.height, stream.pix_fmt = 400, 300, "yuv420p"
+        for frame in FRAMES:
+            container.mux(stream.encode(av.VideoFrame.from_image(draw(frame, (400, 300)))))
+        container.mux(stream.encode())
+
+
 if __name__ == "__main__":
+    write_clip(HERE / "rising_star.mp4")
     for name, picture in SCENES.items():
         draw(picture, (400, 300)).save(HERE / name)

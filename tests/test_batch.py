@@ -26,6 +26,7 @@ from vlinstruct.errors import (
 )
 from vlinstruct.media.fetch import Url
 from vlinstruct.media.images import ImageLimits
+from vlinstruct.media.load import MediaSettings
 from vlinstruct.operations import BadItem, BatchItem, Score, resume_key
 from vlinstruct.records.output import RecordWriter
 from vlinstruct.values import Failed
@@ -270,7 +271,7 @@ def test_limits_and_notices_are_those_of_the_batch() -> None:
     notices: list[str] = []
     frames = BytesIO()
     Image.new("RGB", (3, 2)).save(frames, "GIF", save_all=True, append_images=[Image.new("RGB", (3, 2), "red")])
-    run = Run(limits=ImageLimits(max_pixels=6), notify=notices.append)
+    run = Run(media=MediaSettings(images=ImageLimits(max_pixels=6)), notify=notices.append)
     outcomes = run([item("animated", source=frames.getvalue()), item(4)])
     assert [outcome.record.get("code") for outcome in outcomes] == [None, "image_too_large"]
     (notice,) = notices

@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from vlinstruct.evaluation.selection import EvaluationSettings
     from vlinstruct.model import Model, load
     from vlinstruct.operations import Ask, BatchItem, Optimize, Score
-    from vlinstruct.settings import GenerationSettings, ModelSettings, OptimizationSettings, RunSettings
+    from vlinstruct.settings import ClipSettings, GenerationSettings, ModelSettings, OptimizationSettings, RunSettings
     from vlinstruct.training.finetune import finetune, plan_finetuning
     from vlinstruct.training.settings import TrainingSettings
     from vlinstruct.tuning.settings import TuneSettings
     from vlinstruct.tuning.tune import tune
-    from vlinstruct.values import Failed
+    from vlinstruct.values import Clip, Failed, Sound
 
 __version__ = "0.1.0"
 
@@ -37,6 +37,8 @@ __all__ = [
     "BatchItem",
     "Chat",
     "ChatSettings",
+    "Clip",
+    "ClipSettings",
     "EvaluationSettings",
     "Failed",
     "GenerationSettings",
@@ -46,6 +48,7 @@ __all__ = [
     "Optimize",
     "RunSettings",
     "Score",
+    "Sound",
     "TrainingSettings",
     "TuneSettings",
     "VlinstructError",
@@ -69,6 +72,8 @@ _HOMES = {
     "BatchItem": "operations",
     "Chat": "chat",
     "ChatSettings": "chat",
+    "Clip": "values",
+    "ClipSettings": "settings",
     "EvaluationSettings": "evaluation.selection",
     "Failed": "values",
     "GenerationSettings": "settings",
@@ -78,6 +83,7 @@ _HOMES = {
     "Optimize": "operations",
     "RunSettings": "settings",
     "Score": "operations",
+    "Sound": "values",
     "TrainingSettings": "training.settings",
     "TuneSettings": "tuning.settings",
     "VlinstructError": "errors",

@@ -18,18 +18,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from vlinstruct.errors import UsageError
+from vlinstruct.errors import InputError, UsageError
 from vlinstruct.settings import GenerationSettings
 from vlinstruct.values import Abilities, Exchange, Failed, Identity, TokenCount, TokenScores, Usage
 
 if TYPE_CHECKING:
-    from vlinstruct.values import Media
+    from vlinstruct.values import Media, MediaKind
 
 Stage = Literal["rewrite", "score", "compare", "answer", "judge"]
 
 
 class Seen(Protocol):
-    """What `see` computed of one picture: opaque to everybody but the backend that made it."""
+    """What `see` computed of one picture, clip or sound: opaque to everybody but the backend that made it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +84,7 @@ class Backend(Protocol):
     abilities: Abilities = Abilities()
 
     def see(self, media: Sequence[Media]) -> list[Seen | Failed]:
-        """Computes what all later calls need of each picture, once."""
+        """Computes what all later calls need of each picture, clip or sound, once."""
         ...
 
     def write(self, rows: Sequence[Row], settings: GenerationSettings) -> list[Written | Failed]:
@@ -132,13 +132,13 @@ class Backend(Protocol):
         """Counts every row's tokens; None where the backend does not know."""
         return [None] * len(rows)
 
-    def prepare(self, picture: Media) -> Media:
-        """Returns what `see` needs of a picture, which sees the same of both; may be called from any thread.
+    def prepare(self, medium: Media) -> Media:
+        """Returns what `see` needs of a picture, clip or sound, and sees the same of both; from any thread.
 
         A batch waits for its other pictures in this form: 16 photographs of 50 megapixels take 2.4 GB, and 2.4 MB at
         the size that a model reads.
         """
-        return picture
+        return medium
 
 
 @dataclass(kw_only=True)
@@ -173,8 +173,8 @@ class ProfiledBackend(Backend):
         with self._timed("see", len(media)):
             return self.backend.see(media)
 
-    def prepare(self, picture: Media) -> Media:
-        return self.backend.prepare(picture)
+    def prepare(self, medium: Media) -> Media:
+        return self.backend.prepare(medium)
 
     def write(self, rows: Sequence[Row], settings: GenerationSettings) -> list[Written | Failed]:
         with self._timed(*_stage_of(rows)):
@@ -236,3 +236,20 @@ def check_rows(rows: Sequence[object], seen: Sequence[object]) -> None:
     """
     if len(rows) != len(seen):
         raise UsageError(f"one row of instructions per image is expected, got {len(rows)} for {len(seen)} images")
+
+
+def not_taken(kind: MediaKind, abilities: Abilities, place: str = "") -> InputError:
+    """Returns the error of what a backend does not see.
+
+    Args:
+        kind: what was given.
+        abilities: the backend's.
+        place: what to call it; its kind if empty.
+
+    >>> not_taken("sound", Abilities(), "a.wav").message
+    'cannot use a sound (a.wav): this model takes pictures only. Give one of these, or another --backbone'
+    """
+    kinds = [f"{name}s" for name in ("picture", "clip", "sound") if name in abilities.media]
+    why = f"this model takes {' and '.join(kinds)}{' only' if len(kinds) < 2 else ''}"
+    advice = "Give one of these, or another --backbone"
+    return InputError.at(f"cannot use a {kind}", place or kind, why, advice, code="media_not_taken")

@@ -21,16 +21,18 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from vlinstruct.backends.registry import default_backbone, find, find_adapter
+from vlinstruct.backends.registry import abilities_of, default_backbone, find, find_adapter
 from vlinstruct.errors import CheckpointError, InputError, NetworkError, VlinstructError
 from vlinstruct.files import PathLike
 from vlinstruct.instruction.templates import Templates
 from vlinstruct.media import ocr
-from vlinstruct.media.images import DEFAULT_LIMITS, ImageLimits, LoadedImage
-from vlinstruct.media.inputs import load_source
+from vlinstruct.media.images import ImageLimits
+from vlinstruct.media.inputs import load_medium_of
+from vlinstruct.media.load import LoadedMedium, MediaSettings, require_readers
 from vlinstruct.media.read_ahead import read_ahead
 from vlinstruct.operations import (
     EMPTY_ANSWER,
+    UNFINISHED_THOUGHT,
     BadItem,
     BatchItem,
     Fields,
@@ -40,13 +42,14 @@ from vlinstruct.operations import (
 )
 from vlinstruct.records.output import RecordWriter, error_record, open_records
 from vlinstruct.settings import OptimizationSettings, RunSettings
-from vlinstruct.values import Failed, Identity, good
+from vlinstruct.values import Abilities, Clip, Failed, Identity, Sound, good
 from vlinstruct.weights.fingerprint import adapter_fingerprint
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from vlinstruct.model import Model
+    from vlinstruct.values import Media
 
 SHARED_SCHEMA = "vlinstruct.optimize_shared/1"
 DEFAULT_RUN = RunSettings()
@@ -62,10 +65,10 @@ class Outcome:
 
 @dataclass(frozen=True, kw_only=True)
 class _Row:
-    """An item of a chunk: its picture, its error, or neither if an earlier run finished it."""
+    """An item of a chunk: its picture, clip or sound, its error, or neither if an earlier run finished it."""
 
     item: BatchItem | BadItem
-    image: Image.Image | None = None
+    medium: Media | None = None
     words: tuple[str, ...] = ()  # what OCR has read in it, as one text
     error: VlinstructError | None = None
     notices: tuple[str, ...] = ()
@@ -81,7 +84,8 @@ class Batch:
         backbone: what the records call the model.
         load_model: loads it; called once, when the first picture has been read.
         batch_size: items that go through the model together, at least 1.
-        limits: how large a picture may be.
+        media: how pictures, clips and sounds are read.
+        abilities: what the model can do, as far as that is known before it is loaded; asked where it is no picture.
         read_text: reads the words in a picture, which then follow an item's texts, joined by commas; None for nobody.
         notify: is told what a user should know of a picture, e.g. that it is animated.
     """
@@ -90,7 +94,8 @@ class Batch:
     backbone: str
     load_model: Callable[[], Model]
     batch_size: int = 1
-    limits: ImageLimits = DEFAULT_LIMITS
+    media: MediaSettings = MediaSettings()
+    abilities: Callable[[], Abilities | None] = lambda: None
     read_text: Callable[[Image.Image], Sequence[str]] | None = None
     notify: Callable[[str], None] = lambda notice: None
 
@@ -133,18 +138,18 @@ class Batch:
 
         def row_of(item: BatchItem | BadItem) -> _Row:
             row = _Row(item=item, is_done=True) if is_done(item.id) else self._read(item)
-            if row.image is not None and next(num_pictures) > 0 and self.read_text is None:
+            if row.medium is not None and next(num_pictures) > 0 and self.read_text is None:
                 may_go_on.wait()
                 return self._prepared(row, models[0]) if models else row
             return row
 
         try:
             for row in read_ahead(items, row_of, num_ahead=self.batch_size if self.read_text is None else 1):
-                is_first = row.image is not None and not models
+                is_first = row.medium is not None and not models
                 if is_first:
                     models.append(load())
                     may_go_on.set()
-                is_whole = row.image is not None and (is_first or self.read_text is not None)
+                is_whole = row.medium is not None and (is_first or self.read_text is not None)
                 yield self._prepared(row, models[0]) if is_whole else row
         finally:
             may_go_on.set()
@@ -152,24 +157,24 @@ class Batch:
     def _again(self, item: BatchItem | BadItem, model: Model) -> _Row:
         """Reads an item that an earlier run finished, because it shares its chunk with one that is to be done."""
         row = self._read(item)
-        return row if row.image is None else self._prepared(row, model)
+        return row if row.medium is None else self._prepared(row, model)
 
     def _prepared(self, row: _Row, model: Model) -> _Row:
         """Returns a row with its picture's words, and the picture as the model needs it."""
-        assert row.image is not None
+        assert row.medium is not None
         try:
-            words = () if self.read_text is None else (", ".join(self.read_text(row.image)),)
+            words = () if self.read_text is None else (", ".join(self.read_text(_picture(row.medium, row.item))),)
         except InputError as error:
-            return replace(row, image=None, error=error)
-        return replace(row, image=model.prepare(row.image), words=words)
+            return replace(row, medium=None, error=error)
+        return replace(row, medium=model.prepare(row.medium), words=words)
 
     def _read(self, item: BatchItem | BadItem) -> _Row:
         if isinstance(item, BadItem):
             return _Row(item=item, error=item.error)
-        loaded = read_picture(item, self.limits)
+        loaded = read_medium(item, self.media, self.abilities)
         if isinstance(loaded, Failed):
             return _Row(item=item, error=loaded.error)
-        return _Row(item=item, image=loaded.image, notices=tuple(loaded.notices))
+        return _Row(item=item, medium=loaded.medium, notices=tuple(loaded.notices))
 
     def _run(self, chunk: Sequence[_Row], load: Callable[[], Model]) -> Iterator[Outcome]:
         todo = [row for row in chunk if not row.is_done]
@@ -185,7 +190,7 @@ class Batch:
         """Runs a chunk; one that fails as a whole is run again item by item."""
         ids = [row.item.id for row in rows]
         try:
-            seen = [good(outcome) for outcome in model.see_each([row.image for row in rows if row.image is not None])]
+            seen = [good(outcome) for outcome in model.see_each([row.medium for row in rows if row.medium is not None])]
             texts = [(*row.item.texts, *row.words) if isinstance(row.item, BatchItem) else () for row in rows]
             choices = [row.item.choices if isinstance(row.item, BatchItem) else () for row in rows]
             results = self.operation.run(model, seen, texts, choices)
@@ -209,10 +214,24 @@ class Batch:
         return Outcome(record={**head, **result})
 
 
-def read_picture(item: BatchItem, limits: ImageLimits) -> LoadedImage | Failed:
-    """Reads an item's picture."""
+def _picture(medium: Media, item: BatchItem | BadItem) -> Image.Image:
+    """Returns a picture that words can be read in.
+
+    Raises:
+        InputError: it is a clip or a sound.
+    """
+    if isinstance(medium, Clip | Sound):
+        why = "--ocr reads the words of pictures alone"
+        raise InputError.at("cannot read words", item.id, why, "Ask it without --ocr", code="no_picture")
+    return medium
+
+
+def read_medium(
+    item: BatchItem, settings: MediaSettings, abilities: Callable[[], Abilities | None] = lambda: None
+) -> LoadedMedium | Failed:
+    """Reads an item's picture, clip or sound, if the backend takes it."""
     try:
-        return load_source(item.source, name=item.image, limits=limits)
+        return load_medium_of(item.source, name=item.image, settings=settings, abilities=abilities)
     except (InputError, NetworkError) as error:
         return Failed(error=error)
 
@@ -264,7 +283,7 @@ def write_records(
         num_done += outcome.error is None
         num_failed += outcome.error is not None
         num_model_faults += isinstance(outcome.error, CheckpointError)
-        num_empty += EMPTY_ANSWER in outcome.record.get("notices", ())
+        num_empty += not {EMPTY_ANSWER, UNFINISHED_THOUGHT}.isdisjoint(outcome.record.get("notices", ()))
         on_progress()
         if max_failures is not None and num_failed >= max_failures:
             break
@@ -308,6 +327,7 @@ def run_batch(
         CheckpointError, NetworkError, ResourceError: the model cannot be loaded. A bad item raises nothing.
     """
     chosen, listed = ChosenModel(settings, on_loaded), tuple(items)
+    require_readers([item.image for item in listed if isinstance(item, BatchItem)])
     batch = _batch(operation, chosen, settings, notify)
     if isinstance(output, str | os.PathLike):
         templates = [settings.templates] if settings.templates is not None else []
@@ -316,7 +336,7 @@ def run_batch(
         writer = open_records(
             output,
             schema=operation.schema,
-            keys={str(item.id): resume_key(operation, item, key) for item in listed},
+            keys={str(item.id): resume_key(operation, item, key, clips=settings.clips) for item in listed},
             overwrite=settings.overwrite,
             inputs=[*inputs, *templates, *pictures],
         )
@@ -341,6 +361,8 @@ def run_one(
     Raises:
         VlinstructError: the item or the model failed.
     """
+    if isinstance(item, BatchItem):
+        require_readers([item.image])
     (outcome,) = _batch(operation, ChosenModel(settings, on_loaded), settings, notify).outcomes([item])
     if outcome.error is not None:
         raise outcome.error
@@ -360,6 +382,10 @@ class ChosenModel:
     @functools.cached_property
     def identity(self) -> Identity:
         return find(self.name, offline=self.settings.offline)
+
+    def abilities(self) -> Abilities | None:
+        """Returns what the model can do, as far as that is known before it is loaded."""
+        return abilities_of(self.name)
 
     def load(self) -> Model:
         from vlinstruct.model import load
@@ -386,15 +412,17 @@ def _batch(operation: Operation, chosen: ChosenModel, settings: RunSettings, not
         backbone=chosen.name,
         load_model=chosen.load,
         batch_size=settings.batch_size,
-        limits=picture_limits(settings),
+        media=media_settings(settings),
+        abilities=chosen.abilities,
         read_text=ocr.ocr_tokens if operation.ocr else None,
         notify=notify,
     )
 
 
-def picture_limits(settings: RunSettings) -> ImageLimits:
-    """Returns how large a picture of a run may be."""
-    return ImageLimits(max_pixels=settings.max_pixels, allow_truncated=settings.allow_truncated)
+def media_settings(settings: RunSettings) -> MediaSettings:
+    """Returns how the pictures, clips and sounds of a run are read."""
+    limits = ImageLimits(max_pixels=settings.max_pixels, allow_truncated=settings.allow_truncated)
+    return MediaSettings(images=limits, clips=settings.clips)
 
 
 def optimize_shared(
@@ -422,10 +450,12 @@ def optimize_shared(
         VlinstructError: no picture can be read (the first one's error), or the model was refused.
     """
     chosen = ChosenModel(settings, on_loaded)
+    media = media_settings(settings)
+    require_readers([item.image for item in items])
     failed: dict[int, VlinstructError] = {}  # by the item's place
     # Before the model is loaded: where no picture can be read, that is the error, and it comes at once.
     for place, item in enumerate(items):
-        first = read_picture(item, picture_limits(settings))
+        first = read_medium(item, media, chosen.abilities)
         if not isinstance(first, Failed):
             break
         failed[place] = first.error
@@ -433,17 +463,17 @@ def optimize_shared(
         raise failed[0]
     model = chosen.load()
 
-    def read(item: BatchItem) -> LoadedImage | Failed:
+    def read(item: BatchItem) -> LoadedMedium | Failed:
         # In the thread that reads ahead, so that pictures wait for their chunk at the model's size.
-        picture = read_picture(item, picture_limits(settings))
-        if isinstance(picture, Failed):
-            return picture
-        return replace(picture, image=model.prepare(picture.image))
+        loaded = read_medium(item, media, lambda: model.backend.abilities)
+        if isinstance(loaded, Failed):
+            return loaded
+        return replace(loaded, medium=model.prepare(loaded.medium))
 
-    def chunks() -> Iterator[list[Image.Image]]:
+    def chunks() -> Iterator[list[Media]]:
         # Read as often as they are needed, and never all at once: a folder's pictures would not fit into memory.
         places = [place for place in range(len(items)) if place not in failed]
-        chunk: list[Image.Image] = []
+        chunk: list[Media] = []
         pictures = read_ahead([items[place] for place in places], read, num_ahead=settings.batch_size)
         for place, picture in zip(places, pictures, strict=True):
             if isinstance(picture, Failed):
@@ -451,7 +481,7 @@ def optimize_shared(
                 continue
             for notice in picture.notices:
                 notify(notice)
-            chunk.append(picture.image)
+            chunk.append(picture.medium)
             if len(chunk) == settings.batch_size:
                 yield chunk
                 chunk = []

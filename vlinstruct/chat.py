@@ -24,7 +24,8 @@ from vlinstruct.text import check_instruction
 from vlinstruct.values import Answer, Exchange, Optimization
 
 if TYPE_CHECKING:
-    from vlinstruct.model import ImageLike, Model
+    from vlinstruct.media.load import MediaLike
+    from vlinstruct.model import Model
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +65,7 @@ class Chat:
 
     Args:
         model: a loaded model.
-        image: the picture, or what the model saw of it.
+        image: the picture, clip or sound, or what the model saw of it.
         settings: how it answers; greedily, as typed, if None.
 
     Attributes:
@@ -72,7 +73,7 @@ class Chat:
         question: the one asked last, also where its answer was stopped; None before the first.
     """
 
-    def __init__(self, model: Model, image: ImageLike | Seen, *, settings: ChatSettings | None = None) -> None:
+    def __init__(self, model: Model, image: MediaLike | Seen, *, settings: ChatSettings | None = None) -> None:
         self.model = model
         self.seen = model.seen_of(image)
         self.settings = settings or ChatSettings()

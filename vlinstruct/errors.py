@@ -93,6 +93,18 @@ class ImageError(InputError):
     default_code = "bad_image"
 
 
+class ClipError(InputError):
+    """A clip cannot be read."""
+
+    default_code = "bad_clip"
+
+
+class SoundError(InputError):
+    """A sound cannot be read."""
+
+    default_code = "bad_sound"
+
+
 class TextError(InputError):
     """An instruction or question cannot be used."""
 

@@ -16,30 +16,40 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import cache
-from io import BufferedReader
+from io import BufferedReader, BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, overload
 from weakref import WeakSet
 
 from vlinstruct.errors import (
     CheckpointError,
+    ClipError,
     DataError,
     ImageError,
     InputError,
     OutputInUseError,
     ResourceError,
+    SoundError,
     VlinstructError,
     printable,
 )
 
-Kind = Literal["image", "data", "model"]
+Kind = Literal["image", "clip", "sound", "data", "model"]
 PathLike = str | os.PathLike[str]
 
-_ERRORS: dict[Kind, type[VlinstructError]] = {"image": ImageError, "data": DataError, "model": CheckpointError}
+_ERRORS: dict[Kind, type[VlinstructError]] = {
+    "image": ImageError,
+    "clip": ClipError,
+    "sound": SoundError,
+    "data": DataError,
+    "model": CheckpointError,
+}
 _WHATS: dict[Kind, str] = {
     "image": "cannot read image",
+    "clip": "cannot read clip",
+    "sound": "cannot read sound",
     "data": "cannot read file",
     "model": "cannot read file of a model",
 }
@@ -60,7 +70,9 @@ _MAX_JSON_BYTES = 50_000_000  # a real tokenizer.json has 2-17 MB
 
 
 @overload
-def refusal(kind: Literal["image", "data"], place: object, code: str, why: str, advice: str) -> InputError: ...
+def refusal(
+    kind: Literal["image", "clip", "sound", "data"], place: object, code: str, why: str, advice: str
+) -> InputError: ...
 @overload
 def refusal(kind: Kind, place: object, code: str, why: str, advice: str) -> VlinstructError: ...
 def refusal(kind: Kind, place: object, code: str, why: str, advice: str) -> VlinstructError:
@@ -103,6 +115,17 @@ def _check_regular(status: os.stat_result, path: PathLike, kind: Kind) -> None:
         raise refusal(kind, os.fspath(path), "is_directory", "it is a directory", "Name a file")
     if not stat.S_ISREG(status.st_mode):
         raise refusal(kind, os.fspath(path), "not_regular", "not a regular file", "Copy its content to a file")
+
+
+def opened(source: PathLike | bytes | BinaryIO, *, kind: Kind) -> AbstractContextManager[BinaryIO]:
+    """Opens a path, or bytes, for reading; a file object is the caller's and stays open.
+
+    Raises:
+        VlinstructError: as `open_regular`.
+    """
+    if isinstance(source, str | os.PathLike):
+        return open_regular(source, kind=kind)
+    return nullcontext(BytesIO(source) if isinstance(source, bytes | bytearray | memoryview) else source)
 
 
 def read_regular(path: PathLike, *, kind: Kind, max_bytes: int) -> bytes:

@@ -12,6 +12,7 @@ Legend: B rows, one picture each; K texts per row.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from os import PathLike
@@ -29,15 +30,19 @@ from vlinstruct.instruction.judge import Answering, wrapped
 from vlinstruct.instruction.rewrite import Rewritings
 from vlinstruct.instruction.score import is_finite
 from vlinstruct.instruction.shared import optimize_for_all
-from vlinstruct.media.images import DEFAULT_LIMITS, PICTURE_TYPES, ImageLimits, read_image
+from vlinstruct.media.images import DEFAULT_LIMITS, PICTURE_TYPES, ImageLimits
 from vlinstruct.media.images import ImageLike as ImageLike  # a part of this module's interface
-from vlinstruct.settings import GenerationSettings, OptimizationSettings, Quantization, Thresholds
+from vlinstruct.media.load import MediaSettings, load_medium
+from vlinstruct.settings import ClipSettings, GenerationSettings, OptimizationSettings, Quantization, Thresholds
 from vlinstruct.text import check_instruction
-from vlinstruct.values import Answer, Failed, Identity, Optimization, ScoredInstruction, TokenScores, good
+from vlinstruct.values import Answer, Clip, Failed, Identity, Optimization, ScoredInstruction, Sound, TokenScores, good
 
 if TYPE_CHECKING:
     from vlinstruct.chat import Chat, ChatSettings
+    from vlinstruct.media.load import MediaLike
     from vlinstruct.values import Media
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -102,6 +107,7 @@ class Model:
         templates: the texts that optimization sends to it; the shipped ones if None.
         thresholds: what an `OptimizationSettings` that leaves them to the backbone gets; the registry's if None.
         limits: how large the pictures that it sees may be, and how whole they must be; an attribute, too.
+        clips: which frames of clips it sees; an attribute, too.
     """
 
     def __init__(
@@ -111,9 +117,11 @@ class Model:
         templates: Templates | None = None,
         thresholds: Thresholds | None = None,
         limits: ImageLimits = DEFAULT_LIMITS,
+        clips: ClipSettings = ClipSettings(),
     ) -> None:
         self.backend = backend
         self.limits = limits
+        self.clips = clips
         self.templates = templates or Templates.default()
         if thresholds is None:
             backbone = backend.identity.entry
@@ -126,43 +134,49 @@ class Model:
         """The hub's commit that the weights are of; None for others."""
         return self.backend.identity.revision
 
-    def see(self, image: ImageLike) -> Seen:
-        """Looks at a picture, once for every call that it is given to.
+    def see(self, image: MediaLike) -> Seen:
+        """Looks at a picture or a clip, or listens to a sound, once for every call that it is given to.
 
         Args:
-            image: a path, encoded bytes, a binary file object or a PIL picture; each is read alike, so a PIL picture is
-                turned upright by its EXIF and laid on white, as its file would be.
+            image: a path, encoded bytes, a binary file object, a PIL picture, a `Clip` or a `Sound`; each is read
+                alike, so a PIL picture is turned upright by its EXIF and laid on white, as its file would be.
 
         Raises:
-            ImageError: it cannot be read.
+            InputError: it cannot be read, or the backend does not take its kind.
+            ResourceError: the package that reads it is not installed.
         """
         return _only(self.see_each([image]))
 
-    def prepare(self, picture: Media) -> Media:
-        """Returns what `see` needs of an RGB picture, for who keeps many that wait to be seen."""
-        return self.backend.prepare(picture)
+    def prepare(self, medium: Media) -> Media:
+        """Returns what `see` needs of a picture, clip or sound, for who keeps many that wait to be seen."""
+        return self.backend.prepare(medium)
 
-    def see_each(self, images: Sequence[ImageLike]) -> list[Seen | Failed]:
-        """Looks at pictures together.
+    def see_each(self, images: Sequence[MediaLike]) -> list[Seen | Failed]:
+        """Looks at pictures, clips and sounds together.
 
         Returns:
             What was seen of each, or why it cannot be read.
         """
+        settings = MediaSettings(images=self.limits, clips=self.clips)
         outcomes: list[Media | Failed] = []
         for image in images:
             try:
-                outcomes.append(self.backend.prepare(read_image(image, limits=self.limits)))
+                loaded = load_medium(image, settings=settings, abilities=lambda: self.backend.abilities)
             except InputError as error:
                 outcomes.append(Failed(error=error))
-        pictures = [outcome for outcome in outcomes if not isinstance(outcome, Failed)]
-        seen = iter(self.backend.see(pictures) if pictures else ())
+                continue
+            for notice in loaded.notices:
+                logger.warning("%s", notice)
+            outcomes.append(self.backend.prepare(loaded.medium))
+        media = [outcome for outcome in outcomes if not isinstance(outcome, Failed)]
+        seen = iter(self.backend.see(media) if media else ())
         return [outcome if isinstance(outcome, Failed) else next(seen) for outcome in outcomes]
 
-    def ask(self, image: ImageLike | Seen, question: str, *, choices: Sequence[str] = (), **settings: Any) -> Answer:
+    def ask(self, image: MediaLike | Seen, question: str, *, choices: Sequence[str] = (), **settings: Any) -> Answer:
         """Answers a question about one picture.
 
         Args:
-            image: a picture, or what `see` returned for it.
+            image: a picture, clip or sound, or what `see` returned for it.
             question: sent verbatim.
             choices: answers to rank instead of generating one.
             **settings: those of `ask_each`.
@@ -173,12 +187,12 @@ class Model:
         offered = [choices] if choices else None
         return _only(self.ask_each([self.seen_of(image)], [question], choices=offered, **settings))
 
-    def optimize(self, instruction: str, image: ImageLike | Seen, **settings: Any) -> Optimization:
+    def optimize(self, instruction: str, image: MediaLike | Seen, **settings: Any) -> Optimization:
         """Optimizes an instruction for one picture (algorithm 2).
 
         Args:
             instruction: options included.
-            image: a picture, or what `see` returned for it.
+            image: a picture, clip or sound, or what `see` returned for it.
             **settings: those of `optimize_each`.
 
         Raises:
@@ -187,11 +201,11 @@ class Model:
         """
         return _only(self.optimize_each([self.seen_of(image)], [instruction], **settings))
 
-    def score(self, image: ImageLike | Seen, *instructions: str) -> list[ScoredInstruction]:
+    def score(self, image: MediaLike | Seen, *instructions: str) -> list[ScoredInstruction]:
         """Scores instructions for one picture (eq. 3), in the order given; lower is better."""
         return _only(self.score_each([self.seen_of(image)], [instructions]))
 
-    def chat(self, image: ImageLike | Seen, settings: ChatSettings | None = None) -> Chat:
+    def chat(self, image: MediaLike | Seen, settings: ChatSettings | None = None) -> Chat:
         """Begins a chat about one picture."""
         from vlinstruct.chat import Chat
 
@@ -306,7 +320,7 @@ class Model:
     def optimize_shared(
         self,
         instruction: str,
-        images: Sequence[ImageLike],
+        images: Sequence[MediaLike],
         *,
         batch_size: int = 16,
         optimization: OptimizationSettings | None = None,
@@ -330,7 +344,7 @@ class Model:
     def optimize_chunks(
         self,
         instruction: str,
-        chunks: Callable[[], Iterable[Sequence[ImageLike]]],
+        chunks: Callable[[], Iterable[Sequence[MediaLike]]],
         *,
         optimization: OptimizationSettings | None = None,
     ) -> Optimization:
@@ -377,12 +391,12 @@ class Model:
             self._rewritings.clear()
         return self._rewritings
 
-    def seen_of(self, image: ImageLike | Seen) -> Seen:
+    def seen_of(self, image: MediaLike | Seen) -> Seen:
         """Returns what was seen of a picture; looks at it if it is one, and passes on what `see` returned."""
         # What `see` returned is the backend's own object, of any class but these.
-        is_picture = isinstance(image, PICTURE_TYPES) or hasattr(image, "read")
+        is_medium = isinstance(image, (*PICTURE_TYPES, Clip, Sound)) or hasattr(image, "read")
         is_foreign = type(image).__module__ in ("builtins", "numpy")  # refused by `see`, in words
-        return self.see(cast(ImageLike, image)) if is_picture or is_foreign else image
+        return self.see(cast("MediaLike", image)) if is_medium or is_foreign else image
 
     def _answer(self, seen: Sequence[Seen], instructions: Sequence[str], answering: Answering) -> list[Answer | Failed]:
         sent = wrapped(instructions, answering)

@@ -22,7 +22,8 @@ from vlinstruct.errors import VlinstructError
 from vlinstruct.instruction.templates import QUESTION_FIELD
 from vlinstruct.media.fetch import Url
 from vlinstruct.media.inputs import Source
-from vlinstruct.settings import GenerationSettings, OptimizationSettings
+from vlinstruct.media.kinds import kind_by_name
+from vlinstruct.settings import ClipSettings, GenerationSettings, OptimizationSettings
 from vlinstruct.text import is_blank
 from vlinstruct.values import Answer, Failed, Optimization, ScoredInstruction
 
@@ -43,6 +44,8 @@ OCR_TEMPLATE = f"OCR tokens: {TOKENS_FIELD} Question: {QUESTION_FIELD} \n Short 
 
 EMPTY_ANSWER = "the answer is empty, the model ended it at once; ask in other words"
 """The notice in a record whose answer has no characters to see."""
+UNFINISHED_THOUGHT = "the answer is empty, the model thought until its tokens ran out; ask without --think"
+"""The same where the model was still thinking."""
 
 # Scores of one item computed alone and in a batch differ in the last bits of float32: far below what is written.
 _DECIMALS = 5
@@ -317,9 +320,14 @@ def _certainty(answer: Answer) -> float | None:
 
 def _with_notice(fields: Fields, *answers: Answer) -> Fields:
     """Adds a notice where an answer is empty: a line without characters is easily taken for a fault of the terminal."""
-    if all(not is_blank(answer.text) for answer in answers):
-        return fields
-    return {**fields, "notices": [*fields.get("notices", ()), EMPTY_ANSWER]}
+    empty = [empty_answer_notice(answer) for answer in answers if is_blank(answer.text)]
+    return {**fields, "notices": [*fields.get("notices", ()), empty[0]]} if empty else fields
+
+
+def empty_answer_notice(answer: Answer) -> str:
+    """Says why an answer has no characters to see."""
+    # One that the model ended has its end token's likelihood at least.
+    return UNFINISHED_THOUGHT if answer.token_nll == () else EMPTY_ANSWER
 
 
 def _rounded(value: float) -> float | None:
@@ -342,13 +350,20 @@ def _state_of(source: Source) -> object:
     return [status.st_size, int(status.st_mtime)]
 
 
-def resume_key(operation: Operation, item: BatchItem | BadItem, model: Sequence[object]) -> str:
+def resume_key(
+    operation: Operation,
+    item: BatchItem | BadItem,
+    model: Sequence[object],
+    *,
+    clips: ClipSettings = ClipSettings(),
+) -> str:
     """Identifies an item's result: it is done again only when its id, arguments, picture or the model changed.
 
     Args:
         operation: with everything that changes its results.
         item: with its id, picture and texts.
         model: JSON values that stand for the model: its weights' fingerprint, its adapter, its templates.
+        clips: which frames of clips are used.
 
     Returns:
         16 hex digits.
@@ -357,4 +372,7 @@ def resume_key(operation: Operation, item: BatchItem | BadItem, model: Sequence[
     if isinstance(item, BatchItem):
         arguments = [item.image, _state_of(item.source), item.texts, item.choices]
     parts = [operation.schema, operation.settings(), str(item.id), arguments, *model]
+    # What is named as a picture is read as one, whatever is in it.
+    if isinstance(item, BatchItem) and clips != ClipSettings() and kind_by_name(item.image) != "picture":
+        parts.append(asdict(clips))
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

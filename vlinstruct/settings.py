@@ -18,6 +18,9 @@ When = Literal["unsure", "always"]
 """When an instruction is optimized before it is answered."""
 Quantization = Literal["8bit", "4bit"]
 
+MAX_FRAMES = 128
+"""The most frames of a clip: 128 of InstructBLIP's are 4,096 positions in front of a prompt."""
+
 MAX_NEW_TOKENS = 4_096
 """The most tokens of an answer or an instruction: far above what the models of this package write."""
 
@@ -161,6 +164,29 @@ class ModelSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ClipSettings:
+    """Which frames of a clip are used; the backend's own number of them where nothing is set.
+
+    Args:
+        num_frames: the middles of so many equal parts of its duration, 1 to MAX_FRAMES.
+        fps: one every 1/fps seconds from its beginning on, at most MAX_FRAMES; above 0.
+    """
+
+    num_frames: int | None = None
+    fps: float | None = None
+
+    def __post_init__(self) -> None:
+        require(
+            (self.num_frames is None or self.fps is None, "num_frames and fps cannot both be set"),
+            (
+                self.num_frames is None or 1 <= self.num_frames <= MAX_FRAMES,
+                f"num_frames must be 1 to {MAX_FRAMES}, got {self.num_frames}",
+            ),
+            (self.fps is None or 0 < self.fps < math.inf, f"fps must be above 0, got {self.fps}"),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunSettings:
     """How items are worked on.
 
@@ -170,6 +196,7 @@ class RunSettings:
         batch_size: items that go through the model together, at least 1.
         max_pixels: larger pictures are refused before they are decoded.
         allow_truncated: read what is there of a picture that was cut off.
+        clips: which frames of clips are used.
         max_failures: stop after this many failed items; None never stops.
         overwrite: replace an output that is there already, instead of resuming it.
     """
@@ -179,5 +206,6 @@ class RunSettings:
     batch_size: int = 1
     max_pixels: int = 50_000_000
     allow_truncated: bool = False
+    clips: ClipSettings = ClipSettings()
     max_failures: int | None = None
     overwrite: bool = False

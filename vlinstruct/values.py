@@ -109,6 +109,7 @@ class Abilities:
 
     Args:
         media: the kinds that `see` takes.
+        num_frames: of a clip, where the user names no number.
         can_score: it tells the likelihood of a given text.
         can_tell_nll: it tells the likelihood of what it wrote.
         can_write_alone: its language model writes without a picture.
@@ -119,6 +120,7 @@ class Abilities:
     """
 
     media: frozenset[MediaKind] = frozenset({"picture"})
+    num_frames: int = 8
     can_score: bool = True
     can_tell_nll: bool = True
     can_write_alone: bool = True
@@ -325,6 +327,7 @@ class Identity:
         revision: the hub's commit that the files are of; None for others.
         entry: what is known of it by name; None for a stranger, whatever its shape.
         config: the content of its `config.json`.
+        is_chat_model: whether it reads what people say in turns of a chat template, and was trained to.
         read_fingerprint: reads what `fingerprint` returns.
     """
 
@@ -334,6 +337,7 @@ class Identity:
     revision: str | None = None
     entry: Backbone | None = None
     config: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    is_chat_model: bool = False
     read_fingerprint: Callable[[], str] = field(default=lambda: "", repr=False, compare=False)
 
     @cached_property

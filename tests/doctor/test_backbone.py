@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from vlinstruct.doctor import backbone
+from vlinstruct.doctor.attempt import Attempt
 from vlinstruct.doctor.backbone import examine_backbone
 from vlinstruct.doctor.finding import DoctorSettings, Finding
 
@@ -68,7 +69,7 @@ def test_mini_has_nothing_to_report() -> None:
 @pytest.mark.parametrize(
     ("part", "changes", "check", "level", "words"),
     [
-        ((), {"model_type": "blip-2"}, "configuration", "problem", "not an InstructBLIP model"),
+        ((), {"model_type": "kosmos-2"}, "kind", "problem", "models of kind kosmos-2 are not supported"),
         (("text_config",), {"model_type": "opt"}, "configuration", "problem", "unsupported language model 'opt'"),
         ((), {"vision_config": [1]}, "configuration", "problem", "an object was expected"),
         (("text_config",), {"eos_token_id": "x"}, "configuration", "problem", "an id or a list of ids was expected"),
@@ -193,9 +194,7 @@ def test_memory_that_ends_while_it_answers_is_no_bug(folder: Path, monkeypatch: 
 
 
 def test_answers_that_differ_are_a_problem(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    attempts: Iterator[backbone.Attempt] = (
-        backbone.Attempt(answer=answer, ias=1.0, token_nll=(1.0,)) for answer in ("red", "blue")
-    )
+    attempts: Iterator[Attempt] = (Attempt(answer=answer, ias=1.0, token_nll=(1.0,)) for answer in ("red", "blue"))
     monkeypatch.setattr(backbone, "attempt", lambda model: next(attempts))
     assert "twice gave 'red' (IAS 1.00000) and 'blue'" in told(examined(folder), "answer", "problem")
 

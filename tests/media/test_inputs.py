@@ -11,7 +11,12 @@ import pytest
 from vlinstruct.errors import ImageError, InputError, NetworkError
 from vlinstruct.media import inputs
 from vlinstruct.media.fetch import Url
-from vlinstruct.media.inputs import ImageInput, ListingOptions, has_image_extension, list_images, load_input
+from vlinstruct.media.inputs import ImageInput, ListingOptions, list_images, load_source
+from vlinstruct.media.kinds import kind_by_name
+
+
+def load_input(item):
+    return load_source(item.source, name=item.id)
 
 
 def _ids(listed, folder=None):
@@ -233,7 +238,7 @@ def test_offline_refuses_urls(refused):
     ("name", "expected"), [("a.jpeg", True), ("x/y.TIF", True), ("what is this", False), ("a.", False)]
 )
 def test_image_extensions(name, expected):
-    assert has_image_extension(name) is expected
+    assert (kind_by_name(name) == "picture") is expected
 
 
 def test_an_empty_path_is_not_the_working_folder():

@@ -224,16 +224,16 @@ def test_a_repository_that_moves_on_while_it_is_downloaded_is_checked_again(
     def then_move(*given: Any, **more: Any) -> Path:
         folder = snapshot(*given, **more)
         hub.commit = "b" * 40
-        hub.files["config.json"] = b'{"model_type": "blip-2"}'
+        hub.files["config.json"] = b'{"model_type": "kosmos-2"}'
         return folder
 
     monkeypatch.setattr(hub_module, "_snapshot", then_move)
-    assert "not an InstructBLIP model" in refused(CheckpointError)
+    assert "models of kind kosmos-2 are not supported" in refused(CheckpointError)
 
 
 def test_another_models_settings_are_refused_before_its_weights_are_downloaded(hub: Hub) -> None:
-    hub.files["config.json"] = b'{"model_type": "blip-2"}'
-    assert "not an InstructBLIP model" in refused(CheckpointError)
+    hub.files["config.json"] = b'{"model_type": "kosmos-2"}'
+    assert "models of kind kosmos-2 are not supported" in refused(CheckpointError)
     assert not any("safetensors" in request for request in hub.requests)
 
 

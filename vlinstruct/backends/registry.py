@@ -22,7 +22,7 @@ from vlinstruct.backends.instructblip.configuration import InstructBlipConfig
 from vlinstruct.errors import CheckpointError
 from vlinstruct.files import read_json_object
 from vlinstruct.settings import Thresholds
-from vlinstruct.values import Identity
+from vlinstruct.values import Abilities, Identity
 from vlinstruct.weights.fingerprint import fingerprint
 from vlinstruct.weights.hub import download, refuse_code, revision_of
 
@@ -32,6 +32,9 @@ _BUILT_IN: Mapping[str, str] = {"mini": "weights", "mini-llama": "llama_weights"
 # They ship, too, for each of these: EMA, and without CMAA to compare it with.
 ADAPTERS = tuple(f"{name}-{kind}" for name in _BUILT_IN for kind in ("ema", "projection"))
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+INSTRUCTBLIP_ABILITIES = Abilities(media=frozenset({"picture", "clip"}), num_frames=4, can_beam=True, can_stream=True)
+"""What InstructBLIP can do; here and not with its backend, as it is asked for before torch is imported."""
+
 UNKNOWN_BATCH_SIZE = 32  # Vicuna's, for backbones that the paper did not train
 
 
@@ -196,6 +199,7 @@ def identity_of(folder: Path, name: str | None = None) -> Identity:
         revision=revision_of(folder),
         entry=known_backbone(name),
         config=config,
+        is_chat_model=not is_instructblip(config) and _has_chat_template(folder),
         # Not read here: it reads 64 places of every shard, and most commands never ask for it.
         read_fingerprint=partial(fingerprint, folder),
     )
@@ -204,6 +208,14 @@ def identity_of(folder: Path, name: str | None = None) -> Identity:
 def is_instructblip(config: Mapping[str, Any]) -> bool:
     """Says whether a `config.json` is for our own engine; one without a kind is, whose message names what it lacks."""
     return config.get("model_type", "instructblip") == "instructblip"
+
+
+def _has_chat_template(folder: Path) -> bool:
+    """Says whether a folder in transformers' format has a chat template, in any of the places where they stand."""
+    if any((folder / name).exists() for name in ("chat_template.jinja", "chat_template.json")):
+        return True
+    files = [folder / name for name in ("processor_config.json", "tokenizer_config.json")]
+    return any(read_json_object(path).get("chat_template") is not None for path in files if path.exists())
 
 
 def check_runnable(folder: Path, config: Mapping[str, Any], *, name: str) -> None:
@@ -219,6 +231,20 @@ def check_runnable(folder: Path, config: Mapping[str, Any], *, name: str) -> Non
     from vlinstruct.backends.transformers.support import require_supported  # imports transformers
 
     require_supported(folder, config, name=name)
+
+
+def abilities_of(name: str) -> Abilities | None:
+    """Returns what a backbone will be able to do; None where only the loaded backend knows. Nothing is downloaded.
+
+    Args:
+        name: a shipped name, a folder or a hub id.
+    """
+    entry = known_backbone(name)
+    try:
+        config = config_of(name if entry is None else entry.name)
+    except CheckpointError:  # said in full when it is loaded
+        return None
+    return INSTRUCTBLIP_ABILITIES if is_instructblip(config) else None
 
 
 def find_adapter(name: str, *, offline: bool = False) -> Path:

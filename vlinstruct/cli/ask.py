@@ -54,7 +54,8 @@ class DataOptions:
 @takes(DataOptions, RunOptions, GenerationOptions, OptimizationOptions)
 def ask(
     arguments: Annotated[
-        list[str] | None, typer.Argument(metavar="IMAGE... QUESTION", help="Pictures, then the question.")
+        list[str] | None,
+        typer.Argument(metavar="IMAGE... QUESTION", help="Pictures, clips or sounds, then the question."),
     ] = None,
     optimize: Annotated[
         bool, typer.Option("--optimize", "-O", help="Optimize the instruction first.", rich_help_panel=OPTIMIZATION)
@@ -83,7 +84,7 @@ def ask(
     generation: GenerationOptions,
     optimization: OptimizationOptions,
 ) -> None:
-    """Answer a question about a picture.
+    """Answer a question about a picture, a clip or a sound.
 
     IMAGE is a file, a folder, a quoted glob, - for stdin, or a URL. Several pictures or a folder are a batch: one JSON
     line each. The question is sent as it is typed.

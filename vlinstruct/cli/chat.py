@@ -21,7 +21,7 @@ from vlinstruct.cli.terminal import Talk
 
 @takes(ModelOptions, GenerationOptions, OptimizationOptions)
 def chat(
-    image: Annotated[str, typer.Argument(metavar="IMAGE", help="A picture: a file or a URL.")],
+    image: Annotated[str, typer.Argument(metavar="IMAGE", help="A picture, clip or sound: a file or a URL.")],
     optimize: Annotated[
         bool, typer.Option("--optimize", "-O", help="Optimize every question first.", rich_help_panel=OPTIMIZATION)
     ] = False,
@@ -46,7 +46,10 @@ def chat(
     talk = Talk(quiet=options.quiet)
     say_idle(talk, generation)
     with talk.listening():
-        picture = read_picture(image, options, talk)
+        from vlinstruct.backends.registry import abilities_of, default_backbone
+
+        backbone = options.backbone or default_backbone()
+        picture = read_picture(image, options, talk, abilities=lambda: abilities_of(backbone))
         from vlinstruct.model import load  # imports torch: not before the picture could be read
 
         model = load(**asdict(options.model_settings()), templates=templates)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
 from io import BytesIO, TextIOWrapper
@@ -17,7 +17,7 @@ from vlinstruct.errors import InputError, TextError
 from vlinstruct.text import is_blank
 
 if TYPE_CHECKING:
-    from PIL import Image
+    from vlinstruct.values import Abilities, Media
 
 _PROMPT = "> "
 _MAX_LINE_BYTES = 1_000_000
@@ -89,26 +89,41 @@ def parsed_line(line: str) -> ChatLine:
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """The picture that a chat is about.
+    """The picture, clip or sound that a chat is about.
 
     Args:
         name: as it was typed.
-        image: RGB.
+        medium: it.
     """
 
     name: str
-    image: Image.Image
+    medium: Media
 
 
-def read_picture(typed: str, options: ModelOptions, talk: Talk, *, may_fetch: bool = True) -> Picture:
-    """Reads the one picture that was typed.
+def read_picture(
+    typed: str,
+    options: ModelOptions,
+    talk: Talk,
+    *,
+    abilities: Callable[[], Abilities | None],
+    may_fetch: bool = True,
+) -> Picture:
+    """Reads the one picture, clip or sound that was typed.
+
+    Args:
+        typed: a file or a URL.
+        options: how it is read.
+        talk: says notices.
+        abilities: what the model takes, as far as that is known.
+        may_fetch: whether it may be a URL.
 
     Raises:
         InputError: it cannot be read, may be several, or is a URL that must not be fetched.
         NetworkError: it cannot be fetched.
     """
     from vlinstruct.media.fetch import Url
-    from vlinstruct.media.inputs import ListingOptions, list_images, load_input
+    from vlinstruct.media.inputs import ListingOptions, list_images, load_medium_of
+    from vlinstruct.media.load import MediaSettings, require_readers
 
     if typed == "-":
         raise _no_picture(typed, "stdin brings the questions", "Name a file")
@@ -119,10 +134,12 @@ def read_picture(typed: str, options: ModelOptions, talk: Talk, *, may_fetch: bo
     # Piped lines may come from a file of strangers, and a fetch tells its server about us.
     if isinstance(item.source, Url) and not may_fetch:
         raise _no_picture(item.source.short_name, "URLs are fetched only if typed, not if piped in", "Name a file")
-    loaded = load_input(item, limits=options.image_limits())
+    require_readers([item.id])
+    settings = MediaSettings(images=options.image_limits(), clips=options.clip_settings())
+    loaded = load_medium_of(item.source, name=item.id, settings=settings, abilities=abilities)
     for notice in loaded.notices:
         talk.notice(notice)
-    return Picture(name=item.id, image=loaded.image)
+    return Picture(name=item.id, medium=loaded.medium)
 
 
 def unquoted_path(typed: str) -> str:

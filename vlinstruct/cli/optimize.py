@@ -27,7 +27,9 @@ def optimize(
     instruction: Annotated[
         str | None, typer.Argument(metavar="INSTRUCTION", help="What you would ask, options included.")
     ] = None,
-    images: Annotated[list[str] | None, typer.Argument(metavar="IMAGE...", help="One or more pictures.")] = None,
+    images: Annotated[
+        list[str] | None, typer.Argument(metavar="IMAGE...", help="One or more pictures, clips or sounds.")
+    ] = None,
     answer: Annotated[
         bool,
         typer.Option("--answer", help="Also answer the initial and the chosen instruction.", rich_help_panel=ANSWER),

@@ -6,6 +6,7 @@ Typer checks itself (`min`, `max`, a list of words) it can also show in `--help`
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
@@ -15,7 +16,7 @@ import typer
 from vlinstruct.backends.registry import BACKBONES
 from vlinstruct.cli.command import INPUT, MODEL, OUTPUT
 from vlinstruct.errors import UsageError
-from vlinstruct.settings import ModelSettings, Quantization, RunSettings
+from vlinstruct.settings import MAX_FRAMES, ClipSettings, ModelSettings, Quantization, RunSettings
 
 if TYPE_CHECKING:
     from vlinstruct.media.images import ImageLimits
@@ -62,6 +63,20 @@ AllowTruncatedOption = Annotated[
         rich_help_panel=INPUT,
     ),
 ]
+FramesOption = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        max=MAX_FRAMES,
+        help="Frames of a clip, at equal distances.",
+        show_default="the model's own",
+        rich_help_panel=INPUT,
+    ),
+]
+FpsOption = Annotated[
+    float | None,
+    typer.Option(help=f"Frames of a clip for each of its seconds, at most {MAX_FRAMES}.", rich_help_panel=INPUT),
+]
 ImageSizeOption = Annotated[
     int | None,
     typer.Option(
@@ -69,6 +84,12 @@ ImageSizeOption = Annotated[
         help="Side in pixels that the model reads pictures at.",
         show_default="the model's own",
         rich_help_panel=MODEL,
+    ),
+]
+ThinkOption = Annotated[
+    bool,
+    typer.Option(
+        "--think", help="Let a model that can think do so first; only its answer counts.", rich_help_panel=MODEL
     ),
 ]
 OfflineOption = Annotated[
@@ -115,11 +136,22 @@ class ModelOptions(CommonOptions):
     )
     quantize: QuantizeOption = None
     image_size: ImageSizeOption = None
-    think: Annotated[
-        bool, typer.Option("--think", help="Let a model that can think do so first; only its answer counts.")
-    ] = False
+    think: ThinkOption = False
     max_pixels: MaxPixelsOption = 50_000_000
     allow_truncated: AllowTruncatedOption = False
+    frames: FramesOption = None
+    fps: FpsOption = None
+
+    def __post_init__(self) -> None:
+        self.clip_settings()
+
+    def clip_settings(self) -> ClipSettings:
+        """Returns which frames of clips are used."""
+        if self.frames is not None and self.fps is not None:
+            raise UsageError("--frames and --fps exclude each other", advice="Leave one of them away.")
+        if self.fps is not None and not 0 < self.fps < math.inf:
+            raise UsageError(f"--fps must be above 0, got {self.fps:g}.")
+        return ClipSettings(num_frames=self.frames, fps=self.fps)
 
     def image_limits(self) -> ImageLimits:
         """Returns how large a picture may be, and how whole it must be."""
@@ -163,10 +195,12 @@ class RunOptions(ModelOptions):
             batch_size=self.batch_size,
             max_pixels=self.max_pixels,
             allow_truncated=self.allow_truncated,
+            clips=self.clip_settings(),
             max_failures=self.max_failures,
             overwrite=self.overwrite,
         )
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.overwrite and self.output is None:
             raise UsageError("--overwrite needs --output FILE: there is nothing to replace.")

@@ -15,7 +15,8 @@ from vlinstruct.cli.idle import Idle, say_idle
 from vlinstruct.cli.options import RunOptions
 from vlinstruct.cli.terminal import Talk, progress, show, show_record
 from vlinstruct.errors import BatchError, CheckpointError, InputError, UsageError
-from vlinstruct.media.inputs import ListingOptions, has_image_extension, list_images
+from vlinstruct.media.inputs import ALL_KINDS, ListingOptions, list_images
+from vlinstruct.media.kinds import kind_by_name
 from vlinstruct.operations import BadItem, BatchItem, Fields, Operation
 
 Item = BatchItem | BadItem
@@ -45,13 +46,18 @@ class Work:
 def typed_work(images: Sequence[str], texts: tuple[str, ...], options: RunOptions, talk: Talk) -> Work:
     """Lists the pictures that were typed, each with the same texts."""
     listing = ListingOptions(
-        recursive=options.recursive, follow_symlinks=options.follow_symlinks, offline=options.offline
+        recursive=options.recursive,
+        follow_symlinks=options.follow_symlinks,
+        offline=options.offline,
+        kinds=ALL_KINDS,
     )
     inputs = list_images(images, stdin=sys.stdin.buffer if sys.stdin is not None else None, options=listing)
     for notice in inputs.notices:
         talk.notice(notice)
     if not any(os.path.isdir(image) for image in images):
         say_idle(talk, options, Idle(names=("recursive", "follow_symlinks"), why="without a folder"))
+    if all(kind_by_name(item.id) == "picture" for item in inputs.items):
+        say_idle(talk, options, Idle(names=("frames", "fps"), why="without a clip"))
     items = [BatchItem(id=item.id, source=item.source, image=item.id, texts=texts) for item in inputs.items]
     return Work(items=items, is_batch=inputs.is_batch)
 
@@ -65,12 +71,12 @@ def refuse_swapped(images: Sequence[str], texts: Sequence[str], usage: str) -> N
     Raises:
         UsageError: with the right order.
     """
-    picture = next((text for text in texts if has_image_extension(text) or os.path.isfile(text)), None)
+    picture = next((text for text in texts if kind_by_name(text) is not None or os.path.isfile(text)), None)
     if picture is None:
         return
     # Only where what stands for the picture cannot be one, too: `sign.png` may be what somebody asks about.
     if any(
-        not has_image_extension(image) and "://" not in image and image != "-" and not os.path.lexists(image)
+        kind_by_name(image) is None and "://" not in image and image != "-" and not os.path.lexists(image)
         for image in images
     ):
         raise UsageError("the picture and the text are in the wrong order", advice=f"Type: {usage}")

@@ -19,7 +19,9 @@ _USAGE = 'vlinstruct score IMAGE "INSTRUCTION"...'
 
 @takes(RunOptions)
 def score(
-    image: Annotated[str, typer.Argument(metavar="IMAGE", help="A picture, a folder, a quoted glob, - or a URL.")],
+    image: Annotated[
+        str, typer.Argument(metavar="IMAGE", help="A picture, clip or sound, a folder, a quoted glob, - or a URL.")
+    ],
     instructions: Annotated[list[str], typer.Argument(metavar="INSTRUCTION...", help="What to score.")],
     *,
     options: RunOptions,

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-
-from PIL import Image, ImageDraw
 
 from vlinstruct.backends.instructblip.adapter import load_adapter
-from vlinstruct.backends.instructblip.backend import InstructBlipBackend
 from vlinstruct.backends.instructblip.configuration import InstructBlipConfig
 from vlinstruct.backends.instructblip.opening import load_backend
-from vlinstruct.backends.registry import find_adapter
+from vlinstruct.backends.registry import find_adapter, is_instructblip
 from vlinstruct.doctor import configuration, folder, tokens
-from vlinstruct.doctor.finding import DoctorSettings, Finding, notice, ok, problem, refusal, run_check
+from vlinstruct.doctor.any_vlm import examine_any_vlm
+from vlinstruct.doctor.attempt import attempt, compared
+from vlinstruct.doctor.finding import DoctorSettings, Finding, notice, refusal, run_check
 from vlinstruct.doctor.folder import ModelFolder, damaged_files, find_folder
 from vlinstruct.doctor.golden import compare_deeply
-from vlinstruct.errors import NetworkError, ResourceError, ScoreError, VlinstructError, is_out_of_memory
+from vlinstruct.errors import NetworkError, ResourceError, VlinstructError, is_out_of_memory
 from vlinstruct.files import read_json_object
-from vlinstruct.model import Model
-from vlinstruct.settings import GenerationSettings
 
 Check = Callable[[ModelFolder], Iterator[Finding]]
 
@@ -44,10 +39,7 @@ _TOKENIZERS: Sequence[Check] = (
     tokens.typed_text,
 )
 _FIX = "Download or copy the folder again"
-_QUESTION = "what colour is the circle?"
-_MAX_NEW_TOKENS = 8
 _SMALLER = "Use --dtype bfloat16, --quantize 8bit, or another --device"
-_NARROW = "Use --dtype float32 or bfloat16; if it stays, download the weights again"
 
 
 def examine_backbone(settings: DoctorSettings) -> list[Finding]:
@@ -66,6 +58,8 @@ def examine_backbone(settings: DoctorSettings) -> list[Finding]:
     is_whole = len(findings) == 1
     try:
         values = read_json_object(path / "config.json")
+        if not is_instructblip(values):
+            return [*findings, *examine_any_vlm(path, values, settings, is_whole=is_whole)]
         config = InstructBlipConfig.from_dict(values)
     except VlinstructError as error:
         return [*findings, refusal("configuration", error, _FIX)]
@@ -80,32 +74,12 @@ def examine_backbone(settings: DoctorSettings) -> list[Finding]:
     return [*findings, *run_check(answer, model, fix=_FIX), *deep]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Attempt:
-    """An answer to the question, and the question's score.
-
-    Args:
-        answer: the answer.
-        ias: the question's, in nats per token.
-        token_nll: of each of the question's tokens, in nats.
-    """
-
-    answer: str
-    ias: float
-    token_nll: tuple[float, ...]
-
-    @property
-    def is_finite(self) -> bool:
-        """Whether no score is NaN or infinite."""
-        return math.isfinite(self.ias) and all(map(math.isfinite, self.token_nll))
-
-
 def answer(model: ModelFolder) -> Iterator[Finding]:
     """Loads the backbone, where it fits into memory, and asks it; with its adapter once more."""
     settings = model.settings
     try:
         backend = load_backend(str(model.folder.absolute()), device=settings.device, dtype=settings.dtype, offline=True)
-        yield _compared("answer", attempt(backend), attempt(backend))
+        yield compared("answer", attempt(backend), attempt(backend))
         if settings.adapter is not None:
             check = f"answer with {settings.adapter}"
             try:
@@ -115,38 +89,10 @@ def answer(model: ModelFolder) -> Iterator[Finding]:
                 yield notice(check, "not tried: it is not in the cache", fix)
                 return
             load_adapter(adapter, backend.network)
-            yield _compared(check, attempt(backend), attempt(backend))
+            yield compared(check, attempt(backend), attempt(backend))
     except ResourceError as error:
         yield notice("answer", f"not tried: {error.problem}", error.advice or _SMALLER)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
         yield notice("answer", "not tried: out of memory while it was loaded", _SMALLER)
-
-
-def attempt(backend: InstructBlipBackend) -> Attempt:
-    """Asks once, from the pixels on.
-
-    Nothing is taken over from an earlier attempt: it would repeat the encoder's output, and hide that it is not stable.
-    """
-    model = Model(backend)
-    image = Image.new("RGB", (224, 224), "white")
-    ImageDraw.Draw(image).ellipse((48, 48, 176, 176), fill="red")
-    seen = model.see(image)
-    try:
-        (scored,) = model.score(seen, _QUESTION)
-    except ScoreError:  # no score is finite
-        return Attempt(answer="", ias=math.nan, token_nll=())
-    reply = model.ask(seen, _QUESTION, generation=GenerationSettings(max_new_tokens=_MAX_NEW_TOKENS))
-    return Attempt(answer=reply.text, ias=scored.ias, token_nll=scored.scores.token_nll)
-
-
-def _compared(check: str, first: Attempt, second: Attempt) -> Finding:
-    if not (first.is_finite and second.is_finite):
-        return problem(check, "its scores are not finite", _NARROW)
-    # The very same numbers are expected, not close ones: it is one device, one batch, and nothing is sampled.
-    if first != second:
-        answers = [f"{attempt.answer!r} (IAS {attempt.ias:.5f})" for attempt in (first, second)]
-        message = f"the same question twice gave {' and '.join(answers)}"
-        return problem(check, message, "Compare with --device cpu; if it stays, report it")
-    return ok(check, f"asked about a red circle, {_QUESTION!r}: {first.answer!r}, IAS {first.ias:.4f}, twice the same")

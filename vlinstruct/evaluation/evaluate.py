@@ -27,6 +27,7 @@ from typing import Any
 from vlinstruct.backends.instructblip.adapter import check_adapter
 from vlinstruct.backends.instructblip.configuration import InstructBlipConfig
 from vlinstruct.backends.machine import require_machine
+from vlinstruct.backends.opening import require_options
 from vlinstruct.backends.registry import default_backbone, find, find_adapter, resolve
 from vlinstruct.errors import InputError, UsageError
 from vlinstruct.evaluation.parts import ALONE, RECORDS_FILE, Processes
@@ -44,6 +45,7 @@ from vlinstruct.evaluation.selection import (
     Selection,
     adapters_by_row,
     collections_of,
+    for_chat_models,
     require_names,
     select,
 )
@@ -58,7 +60,15 @@ from vlinstruct.weights.fingerprint import adapter_fingerprint
 _RESULTS_FILE, _PAGE_FILE, _CHART_FILE, _OCR_FOLDER = "results.json", "report.html", "chart.svg", "ocr"
 # Facts on what was asked and how texts were compared: under others the figures are others, so the table prints them.
 _PRINTED_FACTS = (
-    *("image_size", "ocr_tokens", "items_without_ocr_tokens", "vqa_normalizer", "caption_tokenizer"),
+    *(
+        "prompts",
+        "think",
+        "image_size",
+        "ocr_tokens",
+        "items_without_ocr_tokens",
+        "vqa_normalizer",
+        "caption_tokenizer",
+    ),
     *("least_certainty", "max_cross_nll", "sure_above"),
 )
 DEFAULT_SETTINGS = EvaluationSettings()
@@ -230,6 +240,8 @@ def evaluate(
         for notice in selection.notices:
             notify(notice)
         identity, by_collection = settled()
+        if identity.is_chat_model:
+            selection = for_chat_models(selection, settings)
         contenders = by_collection[selection.collection]
         optional = {"revision": identity.revision, "image_size": settings.image_size}
         more_facts = {name: value for name, value in optional.items() if value is not None}
@@ -275,9 +287,12 @@ def _launched(settings: EvaluationSettings) -> tuple[Processes, EvaluationSettin
 def _contender(name: str, adapter: str | None, identity: Identity, settings: EvaluationSettings) -> Contender:
     """Returns what runs for a row of the table."""
     # All that its answers depend on beside the item. The device is left out: a run can be resumed on another one.
+    require_options(identity, adapter=adapter, image_size=settings.image_size, think=settings.think)
     fingerprint = "/".join([identity.fingerprint, settings.dtype, str(settings.quantize)])
     if settings.image_size is not None:
         fingerprint += f"/{settings.image_size}"
+    if settings.think:
+        fingerprint += "/think"
     if adapter is not None:
         folder = find_adapter(adapter, offline=settings.offline)
         check_adapter(folder, InstructBlipConfig.from_dict(identity.config))
@@ -290,6 +305,7 @@ def _contender(name: str, adapter: str | None, identity: Identity, settings: Eva
         dtype=settings.dtype,
         quantize=settings.quantize,
         image_size=settings.image_size,
+        think=settings.think,
         offline=settings.offline,
     )
     return Contender(name=name, fingerprint=fingerprint, load=load_model)
@@ -321,6 +337,8 @@ def _evaluation(
     facts |= settings.own_thresholds
     if settings.image_size is not None:
         facts["image_size"] = settings.image_size
+    if settings.think:
+        facts["think"] = True
     if any(task.metric == "vqa_accuracy" for task in selection.tasks):
         facts["vqa_normalizer"] = normalizer
     if table.caption_tokenizer is not None:

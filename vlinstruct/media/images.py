@@ -119,9 +119,9 @@ def load_image(source: ImageLike, *, name: str | None = None, limits: ImageLimit
     if isinstance(source, Image.Image):
         return _from_opened(source, name or getattr(source, "filename", "") or "PIL picture")
     place = name or (os.fspath(source) if isinstance(source, str | os.PathLike) else "image data")
-    if isinstance(source, str) and _URL.match(source) and not os.path.lexists(source):
+    if is_url(source):
         why = "it is a URL, and only those that are typed at the command line are fetched"
-        raise refusal("image", shortened(source, 60), "is_url", why, "Give its bytes, or the path of a file")
+        raise refusal("image", shortened(str(source), 60), "is_url", why, "Give its bytes, or the path of a file")
     if isinstance(source, str | os.PathLike):
         content = read_regular(source, kind="image", max_bytes=limits.max_bytes)
     else:
@@ -129,6 +129,11 @@ def load_image(source: ImageLike, *, name: str | None = None, limits: ImageLimit
         if len(content) > limits.max_bytes:
             raise too_many_bytes("image", place, len(content), limits.max_bytes)
     return _decode(content, image_format_of(content, place), place, limits)
+
+
+def is_url(source: object) -> bool:
+    """Says whether a text is a URL, and no file of that name is there."""
+    return isinstance(source, str) and _URL.match(source) is not None and not os.path.lexists(source)
 
 
 def read_image(source: ImageLike, *, name: str | None = None, limits: ImageLimits = DEFAULT_LIMITS) -> Image.Image:

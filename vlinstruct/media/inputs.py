@@ -10,7 +10,7 @@ import glob
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -19,11 +19,13 @@ from vlinstruct.errors import InputError, NetworkError, printable
 from vlinstruct.files import PathLike, refusal, too_many_bytes
 from vlinstruct.media.fetch import Url, fetch
 from vlinstruct.media.images import DEFAULT_LIMITS, ImageLimits, LoadedImage, load_image
+from vlinstruct.media.kinds import kind_by_name
+from vlinstruct.media.load import LoadedMedium, MediaSettings, is_readable, load_medium
+from vlinstruct.values import Abilities, MediaKind
 
-IMAGE_EXTENSIONS = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".mpo"}
-)
 MAX_STDIN_BYTES = DEFAULT_LIMITS.max_bytes
+_NO_MEDIUM = "files without the extension of an image, a clip or a sound"
+_EXTRAS = {"clip": "video", "sound": "audio"}
 _JUNK = frozenset({"thumbs.db", "desktop.ini"})
 _SCHEME = re.compile(r"(data):|([a-z][a-z0-9+.-]+)://", re.IGNORECASE)
 
@@ -80,23 +82,17 @@ class ListingOptions:
         recursive: enter the subfolders of a folder.
         follow_symlinks: follow links that lead out of a folder.
         offline: refuse URLs.
+        kinds: of a folder's files, those that are listed.
     """
 
     recursive: bool = False
     follow_symlinks: bool = False
     offline: bool = False
+    kinds: frozenset[MediaKind] = frozenset({"picture"})
 
 
+ALL_KINDS: frozenset[MediaKind] = frozenset({"picture", "clip", "sound"})
 DEFAULT_LISTING = ListingOptions()
-
-
-def has_image_extension(name: str) -> bool:
-    """Says whether a name ends like a picture's.
-
-    >>> has_image_extension("a/B.JPG"), has_image_extension("what is this?")
-    (True, False)
-    """
-    return os.path.splitext(name)[1].lower() in IMAGE_EXTENSIONS
 
 
 def list_images(
@@ -129,16 +125,6 @@ def list_images(
     return ImageInputs(items=tuple(items.values()), is_batch=is_batch, notices=_notices(skipped))
 
 
-def load_input(item: ImageInput, *, limits: ImageLimits = DEFAULT_LIMITS) -> LoadedImage:
-    """Reads the picture of one item, fetching it if it is a URL.
-
-    Raises:
-        ImageError: it cannot be read, or there is nothing at its URL.
-        NetworkError: it cannot be fetched.
-    """
-    return load_source(item.source, name=item.id, limits=limits)
-
-
 def load_source(source: Source, *, name: str | None = None, limits: ImageLimits = DEFAULT_LIMITS) -> LoadedImage:
     """Reads a picture from wherever it is, fetching it if it is a URL.
 
@@ -155,6 +141,26 @@ def load_source(source: Source, *, name: str | None = None, limits: ImageLimits 
         return load_image(fetch(source), name=source.short_name, limits=limits)
     content = source if isinstance(source, Path | bytes) else source.content()
     return load_image(content, name=name, limits=limits)
+
+
+def load_medium_of(
+    source: Source,
+    *,
+    name: str | None = None,
+    settings: MediaSettings = MediaSettings(),
+    abilities: Callable[[], Abilities | None] = lambda: None,
+) -> LoadedMedium:
+    """Reads a picture, a clip or a sound from wherever it is; the arguments are those of `load_medium`.
+
+    Raises:
+        InputError: it cannot be read, there is nothing at its URL, or it is not taken.
+        NetworkError: it cannot be fetched.
+        ResourceError: the package that reads it is not installed.
+    """
+    if isinstance(source, Url):
+        return load_medium(fetch(source), name=source.short_name, settings=settings, abilities=abilities)
+    content = source if isinstance(source, Path | bytes) else source.content()
+    return load_medium(content, name=name, settings=settings, abilities=abilities)
 
 
 def _expand(text: str, stdin: BinaryIO | None, options: ListingOptions, skipped: Counter[str]) -> Iterable[ImageInput]:
@@ -264,7 +270,11 @@ def _reason_to_skip(entry: os.DirEntry[str], root: str, options: ListingOptions)
         return "links that lead out of the folder (--follow-symlinks)"
     if _is_folder(entry):
         return "" if options.recursive else "subfolders (--recursive)"
-    return "" if has_image_extension(entry.name) else "files without an image extension"
+    kind = kind_by_name(entry.name)
+    if kind not in options.kinds:
+        return "files without an image extension" if options.kinds == {"picture"} else _NO_MEDIUM
+    # Of a folder of pictures a clip is left out where it cannot be read; one that is typed is an error.
+    return "" if is_readable(kind) else f"{kind}s, which need vlinstruct[{_EXTRAS[kind]}]"
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -1,8 +1,8 @@
 """Reads the items of `ask --data`: a question about a picture each, in any of the forms of `input.py`.
 
-A record of items: {"image": "cats/1.jpg", "question": "how many?", "id": "q7", "choices": ["2", "3"]}; image paths
-start from the file's own folder, `instruction` may replace `question`, `id` and `choices` may be left out, other fields
-are ignored.
+A record of items: {"image": "cats/1.jpg", "question": "how many?", "id": "q7", "choices": ["2", "3"]}; paths start from
+the file's own folder, `video` or `audio` may stand in place of `image`, `instruction` in place of `question`, `id` and
+`choices` may be left out, other fields are ignored.
 
 One bad record never stops the rest: it becomes an ItemError in its place, and a batch writes it as a record. Ids that
 are used twice do stop, before any work: results could not be told apart, nor resumed.
@@ -120,7 +120,7 @@ def _read_item(
         record = unread.read()
         unused.update(_misspelt(record))
         item_id = record.id_or(label)  # before the rest, whose errors then bear it
-        image = picture_of(record, root_of(file), options, is_metadata=unread.is_metadata)
+        image = picture_of(record, root_of(file), options, is_metadata=unread.is_metadata, takes_all=True)
         if image is None:
             advice = "Add it, or say which it is: --columns image=NAME"
             raise no_picture(record, is_metadata=unread.is_metadata, advice=advice)

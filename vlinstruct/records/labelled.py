@@ -71,7 +71,7 @@ def _read_item(unread: UnreadRecord, file: str, options: ItemOptions) -> Labelle
     try:
         record = unread.read()
         item_id = record.id_or(label)  # before the rest, whose errors then bear it
-        image = picture_of(record, root_of(file), options, is_metadata=unread.is_metadata)
+        image = picture_of(record, root_of(file), options, is_metadata=unread.is_metadata, takes_all=True)
         if image is None:
             advice = "Add it, or say which it is: --columns image=NAME"
             raise no_picture(record, is_metadata=unread.is_metadata, advice=advice)

@@ -5,11 +5,12 @@
 "file_name": "a.png"                                                an image folder's metadata
 "content": [{"type": "image", "image" or "path" or "url": ...}]     messages of transformers
 "content": [{"type": "image_url", "image_url": {"url": "a.png"}}]   messages of OpenAI
+"video": "a.mp4"   "audio": "a.wav"                                 and lists of one, where all media are taken
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
@@ -17,13 +18,14 @@ from urllib.parse import unquote
 from vlinstruct.errors import DataError
 from vlinstruct.files import PathLike
 from vlinstruct.media.fetch import Url
-from vlinstruct.media.inputs import has_image_extension
+from vlinstruct.media.kinds import kind_by_name
 from vlinstruct.records.lines import ItemOptions, UserRecord
 from vlinstruct.records.tables import TablePicture
 
 Picture = Path | Url | TablePicture
 
 _IN_PARTS = ("image", "path", "url", "image_url")
+_CLIPS_AND_SOUNDS = ("video", "videos", "audio", "audios")
 _IN_STRUCTS = ("path", "url")
 _AS_FILE = "Save it as a file, and name that; or as bytes in a parquet table"
 # What JPEG, PNG, GIF, WebP and TIFF begin with; a path may begin so, but no name of a file is that long.
@@ -39,7 +41,9 @@ class _Naming:
     value: object
 
 
-def picture_of(record: UserRecord, root: PathLike, options: ItemOptions, *, is_metadata: bool) -> Picture | None:
+def picture_of(
+    record: UserRecord, root: PathLike, options: ItemOptions, *, is_metadata: bool, takes_all: bool = False
+) -> Picture | None:
     """Returns where a record's picture is; None where it names none, as LLaVA's mix has 40,688.
 
     Args:
@@ -47,11 +51,12 @@ def picture_of(record: UserRecord, root: PathLike, options: ItemOptions, *, is_m
         root: the folder that a path starts from.
         options: whether a URL, or a path that leads out of that folder, is accepted.
         is_metadata: the picture is `file_name` where both it and `image` are there.
+        takes_all: a clip or a sound is as good as a picture.
 
     Raises:
         DataError: it names several, or one that cannot be used.
     """
-    naming = _naming(record, is_metadata=is_metadata)
+    naming = _naming(record, is_metadata=is_metadata, takes_all=takes_all)
     value = naming.value
     if isinstance(value, list):
         if len(value) > 1:
@@ -86,7 +91,7 @@ def no_picture(record: UserRecord, *, is_metadata: bool, advice: str) -> DataErr
     others = [
         name
         for name, value in record.fields.items()
-        if isinstance(value, TablePicture) or (isinstance(value, str) and has_image_extension(value.strip()))
+        if isinstance(value, TablePicture) or (isinstance(value, str) and kind_by_name(value.strip()) is not None)
     ]
     if others and field not in record.fields:
         advice = f"Is it '{others[0][:40]}'? Then add --columns image={others[0][:40]}"
@@ -95,13 +100,15 @@ def no_picture(record: UserRecord, *, is_metadata: bool, advice: str) -> DataErr
     return record.error(f"field '{field}' is missing", code="missing_field", advice=advice)
 
 
-def _naming(record: UserRecord, *, is_metadata: bool) -> _Naming:
+def _naming(record: UserRecord, *, is_metadata: bool, takes_all: bool = False) -> _Naming:
     fields = record.fields
     # `file_name` is Hugging Face's word in metadata; tables that people write have `image` there, too.
-    order = ("file_name", "image", "images") if is_metadata else ("image", "images", "file_name")
+    order: tuple[str, ...] = ("file_name", "image", "images") if is_metadata else ("image", "images", "file_name")
+    if takes_all:
+        order += _CLIPS_AND_SOUNDS
     if name := next((name for name in order if name in fields), None):
         return _Naming(field=name, value=fields[name])
-    parts = list(_in_messages(fields))
+    parts = list(_in_messages(fields, (*_IN_PARTS, *_CLIPS_AND_SOUNDS) if takes_all else _IN_PARTS))
     return (
         _Naming(field=parts[0].field, value=[part.value for part in parts])
         if parts
@@ -109,13 +116,13 @@ def _naming(record: UserRecord, *, is_metadata: bool) -> _Naming:
     )
 
 
-def _in_messages(fields: Mapping[str, object]) -> Iterator[_Naming]:
+def _in_messages(fields: Mapping[str, object], names: Sequence[str]) -> Iterator[_Naming]:
     """Yields the pictures that stand in the parts of messages; a part that only marks a place names none."""
     messages = [fields.get(name) for name in ("messages", "conversations", "prompt")]
     for message in [entry for entries in messages if isinstance(entries, list) for entry in entries]:
         content = message.get("content", message.get("value")) if isinstance(message, dict) else None
         for part in content if isinstance(content, list) else []:
-            for name in _IN_PARTS if isinstance(part, dict) else ():
+            for name in names if isinstance(part, dict) else ():
                 if part.get(name) is not None:
                     yield _Naming(field=name, value=part[name])
                     break

@@ -17,12 +17,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from vlinstruct.backend import Backend, ProfiledBackend, Row, Seen, Written
-from vlinstruct.batch import read_picture
+from vlinstruct.batch import read_medium
 from vlinstruct.errors import VlinstructError
 from vlinstruct.files import PathLike
 from vlinstruct.instruction.templates import QUESTION_FIELD
 from vlinstruct.media.fetch import Url
-from vlinstruct.media.images import ImageLimits
+from vlinstruct.media.load import MediaSettings
 from vlinstruct.metrics.accuracy import is_exact_match
 from vlinstruct.metrics.captions import ptb_tokens
 from vlinstruct.metrics.cider import cider
@@ -129,7 +129,7 @@ class Answers:
         items: N.
         tuning: the metric and how answers are generated.
         batch_size: how many items go through the model together.
-        limits: how large a picture may be.
+        media: how pictures, clips and sounds are read.
         load: loads the model; not called where an earlier run finished everything.
         journal: what was answered before, and where new answers go.
         notify: is told what a user should know of a picture.
@@ -142,7 +142,7 @@ class Answers:
     items: Sequence[LabelledItem]
     tuning: TuneSettings
     batch_size: int
-    limits: ImageLimits
+    media: MediaSettings
     load: Callable[[], Model]
     journal: Journal
     notify: Callable[[str], None]
@@ -170,11 +170,11 @@ class Answers:
         """
         if place in self._seen or place in self.unreadable:
             return self._seen.get(place)
-        picture = read_picture(batch_item(self.items[place]), self.limits)
+        picture = read_medium(batch_item(self.items[place]), self.media, lambda: self.model.backend.abilities)
         if not isinstance(picture, Failed):
             for notice in picture.notices:
                 self.notify(notice)
-            (seen,) = self.model.see_each([picture.image])
+            (seen,) = self.model.see_each([picture.medium])
             if not isinstance(seen, Failed):
                 if len(self._seen) >= _MAX_SEEN:
                     del self._seen[next(iter(self._seen))]

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from vlinstruct.batch import ChosenModel, picture_limits
+from vlinstruct.batch import ChosenModel, media_settings
 from vlinstruct.errors import DataError, InputError, UsageError, VlinstructError, shortened
 from vlinstruct.files import PathLike, written_atomically
 from vlinstruct.instruction.propose import filled
@@ -34,6 +34,7 @@ from vlinstruct.instruction.race import (
     race,
 )
 from vlinstruct.instruction.templates import QUESTION_FIELD
+from vlinstruct.media.load import require_readers
 from vlinstruct.metrics.bootstrap import Interval
 from vlinstruct.operations import Ask, Fields, resume_key
 from vlinstruct.records.columns import Columns
@@ -109,6 +110,7 @@ def tune(
     if output is not None:
         _check_output(output, [data, *pictures], overwrite=settings.overwrite)
     chosen = ChosenModel(settings, on_loaded)
+    require_readers([batch_item(item).image for item in items])
     numbers = range(1 + len(tuning.tries) + MAX_PROPOSED)
     with opened_journal(
         None if output is None else f"{os.fspath(output)}.jsonl",
@@ -123,7 +125,7 @@ def tune(
             items=items,
             tuning=tuning,
             batch_size=settings.batch_size,
-            limits=picture_limits(settings),
+            media=media_settings(settings),
             load=chosen.load,
             journal=journal,
             notify=notify,
@@ -175,7 +177,8 @@ def _run_key(
 ) -> str:
     """Identifies a run: by everything that changes what it finds."""
     model = chosen.key()
-    keys = [resume_key(Ask(generation=tuning.generation), batch_item(item), model) for item in items]
+    operation = Ask(generation=tuning.generation)
+    keys = [resume_key(operation, batch_item(item), model, clips=settings.clips) for item in items]
     parts = [instruction, asdict(tuning), settings.batch_size, keys]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -10,8 +10,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from vlinstruct.values import Failed
+
 if TYPE_CHECKING:
+    from vlinstruct.backend import Written
     from vlinstruct.model import Model
+    from vlinstruct.values import TokenScores
 
     from .naive import NaiveBackend
 
@@ -50,6 +54,32 @@ class Pair:
     ours: Model
     theirs: NaiveBackend
 
+    def assert_same_scores(
+        self, ours: Iterable[list[TokenScores] | Failed], theirs: Iterable[list[TokenScores] | Failed]
+    ) -> None:
+        """Checks likelihoods token by token, of every target of every row."""
+        for of_ours, of_theirs in zip(ours, theirs, strict=True):
+            assert not isinstance(of_ours, Failed), of_ours.error.message
+            assert not isinstance(of_theirs, Failed)
+            for our_target, their_target in zip(of_ours, of_theirs, strict=True):
+                assert our_target.token_nll == pytest.approx(their_target.token_nll, abs=self.tolerance)
+
+    def assert_same_texts(self, ours: Iterable[Written | Failed], theirs: Iterable[Written | Failed]) -> None:
+        """Checks that the same tokens were written, one by one, with the same likelihoods."""
+        for our_row, their_row in zip(ours, theirs, strict=True):
+            assert not isinstance(our_row, Failed), our_row.error.message
+            assert not isinstance(their_row, Failed)
+            assert our_row.text == their_row.text
+            assert our_row.is_complete == their_row.is_complete
+            assert our_row.usage.written == their_row.usage.written
+            if their_row.token_nll is not None:
+                assert our_row.token_nll == pytest.approx(their_row.token_nll, abs=self.tolerance)
+
+    @property
+    def tolerance(self) -> float:
+        """In nats."""
+        return self.theirs.tolerance
+
 
 @pytest.fixture(scope="session")
 def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
@@ -70,13 +100,14 @@ def pair_of(folder_of: Callable[[str], Path]) -> Callable[[str], Pair]:
     import vlinstruct as vli
 
     from .naive import NaiveBackend
+    from .tiny_families import FAMILIES
 
     pairs: dict[str, Pair] = {}
 
     def pair(name: str) -> Pair:
         if name not in pairs:
             folder = folder_of(name)
-            pairs[name] = Pair(ours=vli.load(folder, device="cpu"), theirs=NaiveBackend(folder))
+            pairs[name] = Pair(ours=vli.load(folder, device="cpu"), theirs=NaiveBackend(folder, FAMILIES[name]))
         return pairs[name]
 
     return pair

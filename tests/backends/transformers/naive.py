@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pytest
+import torch
 
 from vlinstruct.backend import Backend, Row, Seen, Written
 from vlinstruct.settings import GenerationSettings
 from vlinstruct.values import Failed, TokenScores, Usage
 
 from .reference import Reference
+from .tiny_families import Family
 
 if TYPE_CHECKING:
     from vlinstruct.values import Media
 
-TOLERANCE = 1e-5
-"""In nats, float32."""
-
 
 class NaiveBackend(Backend):
-    """Sees nothing beforehand, keeps nothing."""
+    """Sees nothing beforehand, keeps nothing.
 
-    def __init__(self, folder: Path) -> None:
-        self.reference = Reference(folder)
+    Args:
+        folder: of the family.
+        family: what is known of it.
+    """
+
+    def __init__(self, folder: Path, family: Family) -> None:
+        self.reference = Reference(folder, torch.float64 if family.takes_float64 else torch.float32)
+        self.tolerance = family.tolerance
 
     def see(self, media: Sequence[Media]) -> list[Seen | Failed]:
         return list(media)
@@ -39,10 +43,11 @@ class NaiveBackend(Backend):
 
     def _written(self, row: Row, max_new_tokens: int, options: dict[str, Any]) -> Written:
         ids, token_nll = self.reference.generate(self.context(row), max_new_tokens, **options)
+        answer, is_closed = self.reference.outside_thoughts(ids)
         return Written(
-            text=self.reference.text(ids),
-            token_nll=tuple(token_nll) or None,
-            is_complete=ids[-1] in self.reference.stop_ids,
+            text=self.reference.text([ids[place] for place in answer]),
+            token_nll=tuple(token_nll[place] for place in answer) if token_nll else None,
+            is_complete=is_closed and ids[-1] in self.reference.stop_ids,
             usage=Usage(written=len(ids)),
         )
 
@@ -73,26 +78,3 @@ class NaiveBackend(Backend):
             history=[(turn.question, turn.answer) for turn in row.history],
             system=row.system,
         )
-
-
-def assert_same_scores(
-    ours: Iterable[list[TokenScores] | Failed], theirs: Iterable[list[TokenScores] | Failed]
-) -> None:
-    """Checks likelihoods token by token, of every target of every row."""
-    for of_ours, of_theirs in zip(ours, theirs, strict=True):
-        assert not isinstance(of_ours, Failed), of_ours.error.message
-        assert not isinstance(of_theirs, Failed)
-        for our_target, their_target in zip(of_ours, of_theirs, strict=True):
-            assert our_target.token_nll == pytest.approx(their_target.token_nll, abs=TOLERANCE)
-
-
-def assert_same_texts(ours: Iterable[Written | Failed], theirs: Iterable[Written | Failed]) -> None:
-    """Checks that the same tokens were written, one by one, with the same likelihoods."""
-    for our_row, their_row in zip(ours, theirs, strict=True):
-        assert not isinstance(our_row, Failed), our_row.error.message
-        assert not isinstance(their_row, Failed)
-        assert our_row.text == their_row.text
-        assert our_row.is_complete == their_row.is_complete
-        assert our_row.usage.written == their_row.usage.written
-        if their_row.token_nll is not None:
-            assert our_row.token_nll == pytest.approx(their_row.token_nll, abs=TOLERANCE)

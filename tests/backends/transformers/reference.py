@@ -27,10 +27,11 @@ class Reference:
 
     Args:
         folder: in transformers' format.
+        dtype: what it computes in; in float64 the difference that is left is that of our float32.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.model: Any = AutoModelForMultimodalLM.from_pretrained(folder).eval()
+    def __init__(self, folder: Path, dtype: torch.dtype = torch.float64) -> None:
+        self.model: Any = AutoModelForMultimodalLM.from_pretrained(folder, dtype=dtype).eval()
         self.processor: Any = AutoProcessor.from_pretrained(folder)
         self.tokenizer = self.processor.tokenizer
         # Phi-4's processor keeps the template on its tokenizer.
@@ -65,6 +66,8 @@ class Reference:
             marked = self.context(prompt.replace(typed[0], SNOWMAN), media, history=history, system=system)
             return self._spelt_out(marked, typed[0])
         kind, value, options = _as_part(media)
+        if kind == "video" and hasattr(self.processor.video_processor, "cap_pixels_per_frame"):
+            options["cap_pixels_per_frame"] = True
         if self.template is None:
             return self._untemplated(prompt, kind, value)
         parts = [{"type": kind, kind: value}] if kind else []
@@ -125,7 +128,7 @@ class Reference:
     def _tensors(self, rendered: Any) -> dict[str, Tensor]:
         tensors = {key: value for key, value in rendered.items() if isinstance(value, Tensor)}
         tensors.pop("labels", None)
-        # Llama 4's pixels come as bfloat16.
+        # Pixels are float32, Llama 4's bfloat16.
         dtype = self.model.dtype
         return {key: value.to(dtype) if value.is_floating_point() else value for key, value in tensors.items()}
 
@@ -147,7 +150,7 @@ class Reference:
             else:
                 logits = self._reader(context)(**self._extended(context, target), use_cache=False).logits
                 logits = logits[:, -target.shape[1] - 1 : -1]
-        return (-logits.float().log_softmax(-1).gather(-1, target[..., None])[0, :, 0]).tolist()
+        return (-logits.log_softmax(-1).gather(-1, target[..., None])[0, :, 0]).tolist()
 
     def score(self, context: dict[str, Tensor], text: str) -> list[float]:
         """Returns the nats of every token of a text and of the end token behind it."""
@@ -169,13 +172,23 @@ class Reference:
         if "num_beams" in options:
             return ids.tolist(), []
         # Not by reading all of it once more: a picture's token that was written would stand for a picture there.
-        logits = torch.cat(made.logits).float()
+        logits = torch.cat(made.logits)
         return ids.tolist(), (-logits.log_softmax(-1).gather(-1, ids[:, None])[:, 0]).tolist()
 
+    def outside_thoughts(self, ids: Sequence[int]) -> tuple[list[int], bool]:
+        """Returns the places of what is no thought, and whether the last thought is closed."""
+        opening, closing = self.tokenizer.convert_tokens_to_ids(["<think>", "</think>"])
+        places, is_open = [], False
+        for place, token in enumerate(ids):
+            if token in (opening, closing) and token != self.tokenizer.unk_token_id:
+                is_open = token == opening
+            elif not is_open:
+                places.append(place)
+        return places, not is_open
+
     def text(self, ids: Sequence[int]) -> str:
-        """Returns tokens as text; what was added to the vocabulary (also PaliGemma's places) is no text."""
-        added = self.tokenizer.added_tokens_decoder
-        return self.tokenizer.decode([token for token in ids if token not in added]).strip()
+        """Returns tokens as text, without white space around it and without special tokens."""
+        return self.tokenizer.decode(ids, skip_special_tokens=True).strip()
 
     def _reader(self, context: dict[str, Tensor]) -> Any:
         """The whole model; BLIP-2 insists on a picture, so without one its language model."""

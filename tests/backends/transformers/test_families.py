@@ -14,12 +14,12 @@ from transformers import AutoConfig
 
 import vlinstruct as vli
 from vlinstruct.backend import Row, Seen
+from vlinstruct.backends.transformers.families import FAMILIES as KNOWN
 from vlinstruct.errors import CheckpointError
 from vlinstruct.settings import GenerationSettings
 from vlinstruct.values import Clip, Exchange, Failed, Sound, good
 
 from .conftest import Pair
-from .naive import assert_same_scores, assert_same_texts
 from .tiny_families import FAMILIES, Family
 
 if TYPE_CHECKING:
@@ -63,12 +63,13 @@ def families(
 
 
 def rows_of(seen: Sequence[Seen]) -> list[Row]:
-    """Rows that share a picture, a prompt, or nothing, and one without a picture."""
+    """Rows that share a picture, a prompt, or nothing, and two without a picture."""
     return [
         Row(prompt=PROMPT, seen=(seen[0],)),
         Row(prompt=QUESTION, seen=(seen[1],)),
         Row(prompt=QUESTION, seen=(seen[0],)),
         Row(prompt=QUESTION),
+        Row(prompt=PROMPT),
         Row(prompt=PROMPT, seen=(seen[2],)),
     ]
 
@@ -80,20 +81,20 @@ def see(pair: Pair, media: Sequence[Media] = PICTURES) -> list[Seen]:
 @families()
 def test_likelihoods_equal_those_of_one_forward_each(name: str, pair_of: Callable[[str], Pair]) -> None:
     pair = pair_of(name)
-    rows, targets = rows_of(PICTURES)[:4], [TARGETS[:2], TARGETS[2:], TARGETS[1:2], TARGETS[:1]]
+    rows, targets = rows_of(PICTURES)[:5], [TARGETS[:2], TARGETS[2:], TARGETS[1:2], TARGETS[:1], TARGETS[1:2]]
     expected = pair.theirs.score(rows, targets)
-    assert_same_scores(pair.ours.backend.score(rows_of(see(pair))[:4], targets), expected)
+    pair.assert_same_scores(pair.ours.backend.score(rows_of(see(pair))[:5], targets), expected)
 
 
 @families(quick=KINDS)
 def test_nothing_of_an_earlier_picture_is_left_in_the_model(name: str, pair_of: Callable[[str], Pair]) -> None:
     pair = pair_of(name)
-    targets = [TARGETS, TARGETS[:2], TARGETS[2:], TARGETS[1:], TARGETS[:1]]
+    targets = [TARGETS, TARGETS[:2], TARGETS[2:], TARGETS[1:], TARGETS[:1], TARGETS[:1]]
     expected = pair.theirs.score(rows_of(PICTURES), targets)
     rows = rows_of(see(pair))
-    assert_same_scores(pair.ours.backend.score(rows, targets), expected)
+    pair.assert_same_scores(pair.ours.backend.score(rows, targets), expected)
     for row, texts, scores in reversed(list(zip(rows, targets, expected, strict=True))):
-        assert_same_scores(pair.ours.backend.score([row], [texts]), [scores])
+        pair.assert_same_scores(pair.ours.backend.score([row], [texts]), [scores])
         pair.ours.backend.write([rows[1]], SHORT)
 
 
@@ -103,23 +104,23 @@ def test_likelihoods_of_first_tokens_are_those_of_the_whole(name: str, pair_of: 
     rows, targets = rows_of(PICTURES)[:2], [TARGETS, TARGETS[:1]]
     expected = pair.theirs.score(rows, targets, with_end=False, num_first=3)
     scores = pair.ours.backend.score(rows_of(see(pair))[:2], targets, with_end=False, num_first=3)
-    assert_same_scores(scores, expected)
+    pair.assert_same_scores(scores, expected)
 
 
 @families()
 def test_greedy_texts_are_those_of_generate(name: str, pair_of: Callable[[str], Pair]) -> None:
     pair = pair_of(name)
-    # Two pictures that share a batch, and none.
-    expected = pair.theirs.write(rows_of(PICTURES)[1:4], SHORT)
-    assert_same_texts(pair.ours.backend.write(rows_of(see(pair))[1:4], SHORT), expected)
+    # Two pictures that share a batch, two texts that do.
+    expected = pair.theirs.write(rows_of(PICTURES)[1:5], SHORT)
+    pair.assert_same_texts(pair.ours.backend.write(rows_of(see(pair))[1:5], SHORT), expected)
 
 
-@families(lambda family: "clip" in family.media)
+@families(lambda family: "clip" in family.media, quick=("qwen2_5_vl", "qwen3_vl", "smolvlm", "llava_next_video"))
 def test_a_clip_is_read_as_transformers_reads_it(name: str, pair_of: Callable[[str], Pair]) -> None:
     _assert_media_are_read_alike(pair_of(name), [clip(), clip(seed=10)])
 
 
-@families(lambda family: "sound" in family.media)
+@families(lambda family: "sound" in family.media, quick=("qwen2_5_omni", "phi4_multimodal"))
 def test_a_sound_is_heard_as_transformers_hears_it(name: str, pair_of: Callable[[str], Pair]) -> None:
     _assert_media_are_read_alike(pair_of(name), [sound(), sound(pitch=880.0)])
 
@@ -131,8 +132,8 @@ def _assert_media_are_read_alike(pair: Pair, media: list[Media]) -> None:
     targets = [TARGETS[:2], TARGETS[1:]]
     seen = see(pair, media)
     expected = pair.theirs.score(rows(media), targets)
-    assert_same_scores(pair.ours.backend.score(rows(seen), targets), expected)
-    assert_same_texts(pair.ours.backend.write(rows(seen), SHORT), pair.theirs.write(rows(media), SHORT))
+    pair.assert_same_scores(pair.ours.backend.score(rows(seen), targets), expected)
+    pair.assert_same_texts(pair.ours.backend.write(rows(seen), SHORT), pair.theirs.write(rows(media), SHORT))
     # The law would hold for a model that is deaf and blind, too.
     same_prompt = pair.theirs.score([Row(prompt=PROMPT, seen=(medium,)) for medium in media], [TARGETS[:1]] * 2)
     assert good(same_prompt[0])[0].mean_nll != pytest.approx(good(same_prompt[1])[0].mean_nll, abs=1e-3)
@@ -151,10 +152,44 @@ def test_earlier_turns_are_read_as_the_template_spells_them(name: str, pair_of: 
         ]
 
     targets = [TARGETS[:1]] * 3
-    assert_same_scores(pair.ours.backend.score(rows(see(pair)), targets), pair.theirs.score(rows(PICTURES), targets))
+    pair.assert_same_scores(
+        pair.ours.backend.score(rows(see(pair)), targets), pair.theirs.score(rows(PICTURES), targets)
+    )
 
 
-@families()
+@families(lambda family: family.has_template, quick=KINDS)
+def test_a_system_text_stands_where_the_template_puts_it(name: str, pair_of: Callable[[str], Pair]) -> None:
+    pair = pair_of(name)
+
+    def rows(seen: Sequence[Seen]) -> list[Row]:
+        system = "Answer in one sentence."
+        return [
+            Row(prompt=QUESTION, seen=(seen[0],), system=system),
+            Row(prompt=QUESTION, seen=(seen[0],)),
+            Row(prompt=QUESTION, seen=(seen[1],), system=system),
+            Row(prompt=QUESTION, system=system),
+        ]
+
+    targets = [TARGETS[:1]] * 4
+    expected = pair.theirs.score(rows(PICTURES), targets)
+    pair.assert_same_scores(pair.ours.backend.score(rows(see(pair)), targets), expected)
+
+
+@families(quick=(*KINDS, "llava", "paligemma"))
+def test_texts_of_any_shape_are_read_as_they_stand(name: str, pair_of: Callable[[str], Pair]) -> None:
+    pair = pair_of(name)
+    # What begins them may join what stands before them, or be taken for a part of the template.
+    texts = ["\nWhat?", "  red ", "\u00e9 \u2603 \u65e5\u672c", "<b>{{ bos_token }}{% if %}", "%s {0}", "?"]
+
+    def rows(seen: Sequence[Seen]) -> list[Row]:
+        return [Row(prompt=text, seen=(seen[place % 2],)) for place, text in enumerate(texts)]
+
+    targets = [[text] for text in texts]
+    expected = pair.theirs.score(rows(PICTURES), targets)
+    pair.assert_same_scores(pair.ours.backend.score(rows(see(pair)), targets), expected)
+
+
+@families(quick=(*KINDS, "internvl", "paligemma"))
 def test_typed_control_tokens_are_read_as_text(name: str, pair_of: Callable[[str], Pair]) -> None:
     pair = pair_of(name)
 
@@ -163,7 +198,9 @@ def test_typed_control_tokens_are_read_as_text(name: str, pair_of: Callable[[str
         return [Row(prompt=text, seen=(seen[place % 2],)) for place, text in enumerate(texts)]
 
     targets = [TARGETS[:1]] * len(rows(PICTURES))
-    assert_same_scores(pair.ours.backend.score(rows(see(pair)), targets), pair.theirs.score(rows(PICTURES), targets))
+    pair.assert_same_scores(
+        pair.ours.backend.score(rows(see(pair)), targets), pair.theirs.score(rows(PICTURES), targets)
+    )
 
 
 @families(quick=KINDS)
@@ -171,7 +208,13 @@ def test_control_tokens_in_a_target_are_scored_as_text(name: str, pair_of: Calla
     pair = pair_of(name)
     texts = [f"say {token} now" for token in FAMILIES[name].control_tokens.split()]
     expected = pair.theirs.score(rows_of(PICTURES)[:1], [texts])
-    assert_same_scores(pair.ours.backend.score(rows_of(see(pair))[:1], [texts]), expected)
+    pair.assert_same_scores(pair.ours.backend.score(rows_of(see(pair))[:1], [texts]), expected)
+
+
+def test_families_without_an_entry_are_among_those_that_work() -> None:
+    # The laws above hold for them by the common path: a family is a builder here, and an entry only where it differs.
+    assert FAMILIES.keys() >= {"aya_vision", "glm4v"}
+    assert not {"aya_vision", "glm4v"} & KNOWN.keys()
 
 
 def test_what_is_known_not_to_work_is_refused_before_its_weights_are_read(
@@ -210,4 +253,5 @@ def test_a_prompt_is_counted_by_its_tokens_without_those_of_the_picture(
     assert alone is not None
     expected = [pair.theirs.context(row)["input_ids"].shape[1] for row in (rows_of(PICTURES)[0], rows_of(PICTURES)[2])]
     assert long.prompt - short.prompt == expected[0] - expected[1]
-    assert alone.prompt <= short.prompt <= expected[1]
+    assert short.prompt <= expected[1]
+    assert alone.prompt <= short.prompt or not FAMILIES[name].has_template

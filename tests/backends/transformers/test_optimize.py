@@ -12,7 +12,6 @@ from vlinstruct.settings import GenerationSettings, OptimizationSettings, Select
 from vlinstruct.values import Answer, Failed, Optimization, good
 
 from .conftest import Pair
-from .naive import TOLERANCE
 from .tiny_families import FAMILIES
 
 QUICK = ("qwen3_vl", "gemma3", "blip2_t5")
@@ -35,7 +34,7 @@ families = pytest.mark.parametrize(
 )
 
 
-def assert_same_outcome(ours: Optimization, theirs: Optimization) -> None:
+def assert_same_outcome(ours: Optimization, theirs: Optimization, tolerance: float) -> None:
     """Checks everything up to the comparison, and what comes of it where both models read the same prompt there."""
     are_shown_alike = all(
         # Four decimals of a score are in that prompt: last bits must not decide over the fourth.
@@ -47,8 +46,8 @@ def assert_same_outcome(ours: Optimization, theirs: Optimization) -> None:
     for role in roles:
         scored, expected = ours.by_role()[role], theirs.by_role()[role]
         assert scored.text == expected.text
-        assert scored.ias == pytest.approx(expected.ias, abs=TOLERANCE)
-        assert scored.written_certainty == pytest.approx(expected.written_certainty, abs=TOLERANCE)
+        assert scored.ias == pytest.approx(expected.ias, abs=tolerance)
+        assert scored.written_certainty == pytest.approx(expected.written_certainty, abs=tolerance)
     if are_shown_alike:
         assert ours.chosen == theirs.chosen
         assert ours.notices == theirs.notices
@@ -73,10 +72,10 @@ def test_an_outcome_is_that_of_the_naive_steps(name: str, select: Select, pair_o
         our_answer, their_answer = good(ours), good(theirs)
         assert our_answer.optimization is not None
         assert their_answer.optimization is not None
-        assert_same_outcome(our_answer.optimization, their_answer.optimization)
+        assert_same_outcome(our_answer.optimization, their_answer.optimization, pair.tolerance)
         if our_answer.instruction == their_answer.instruction:
             assert our_answer.text == their_answer.text
-            assert our_answer.token_nll == pytest.approx(their_answer.token_nll, abs=TOLERANCE)
+            assert our_answer.token_nll == pytest.approx(their_answer.token_nll, abs=pair.tolerance)
 
 
 @families
@@ -87,4 +86,4 @@ def test_choices_are_ranked_as_one_by_one(name: str, pair_of: Callable[[str], Pa
     theirs = Model(pair.theirs).ask(PICTURES[0], INSTRUCTIONS[0], choices=offered)
     assert ours.text == theirs.text
     for our_choice, their_choice in zip(ours.choices, theirs.choices, strict=True):
-        assert our_choice.nll == pytest.approx(their_choice.nll, abs=TOLERANCE)
+        assert our_choice.nll == pytest.approx(their_choice.nll, abs=pair.tolerance)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -13,12 +14,18 @@ from vlinstruct.settings import GenerationSettings
 from vlinstruct.values import good
 
 from .conftest import Pair
-from .naive import assert_same_texts
 
 # One each of: positions that depend on the picture, linear attention, a sliding window, cross-attention, a prefix
 # language model, encoder-decoders.
 KINDS = ("qwen2_5_vl", "qwen3_5", "gemma3", "mllama", "paligemma", "blip2_t5", "florence2")
+QUICK = ("qwen3_5", "gemma3", "blip2_t5")
 PICTURES = (make_picture(80, 60, seed=1), make_picture(200, 60, seed=2))
+
+
+kinds = pytest.mark.parametrize("name", KINDS)
+quick_kinds = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in KINDS]
+)
 
 
 def rows_of(seen: Sequence[Seen]) -> list[Row]:
@@ -33,7 +40,7 @@ def our_rows(pair: Pair) -> list[Row]:
     return rows_of([good(outcome) for outcome in pair.ours.see_each(PICTURES)])
 
 
-@pytest.mark.parametrize("name", KINDS)
+@kinds
 def test_pieces_join_to_the_text_that_is_written_at_once(name: str, pair_of: Callable[[str], Pair]) -> None:
     pair = pair_of(name)
     settings = GenerationSettings(max_new_tokens=8)
@@ -41,8 +48,34 @@ def test_pieces_join_to_the_text_that_is_written_at_once(name: str, pair_of: Cal
     for row, expected in zip(rows, pair.theirs.write(rows_of(PICTURES), settings), strict=True):
         *pieces, written = pair.ours.backend.stream(row, settings)
         assert isinstance(written, Written)
-        assert_same_texts([written], [expected])
+        pair.assert_same_texts([written], [expected])
         assert "".join(piece for piece in pieces if isinstance(piece, str)) == written.text
+
+
+@kinds
+def test_other_calls_between_two_pieces_change_nothing(name: str, pair_of: Callable[[str], Pair]) -> None:
+    backend, (first, second, alone) = pair_of(name).ours.backend, our_rows(pair_of(name))
+    settings = GenerationSettings(max_new_tokens=8)
+    for row in (first, alone):
+        expected = list(backend.stream(row, settings))
+        pieces = []
+        for piece in backend.stream(row, settings):
+            pieces.append(piece)
+            backend.score([second, alone], [["yes"], ["no"]])
+        assert [piece for piece in pieces if isinstance(piece, str)] == [
+            piece for piece in expected if isinstance(piece, str)
+        ]
+        pair_of(name).assert_same_texts([pieces[-1]], [expected[-1]])
+
+
+@quick_kinds
+def test_threads_that_call_at_the_same_time_get_their_own(name: str, pair_of: Callable[[str], Pair]) -> None:
+    backend, rows = pair_of(name).ours.backend, our_rows(pair_of(name))
+    settings = GenerationSettings(max_new_tokens=5)
+    expected = [backend.write([row], settings)[0] for row in rows]
+    with ThreadPoolExecutor(max_workers=3) as threads:
+        outcomes = [outcome for (outcome,) in threads.map(lambda row: backend.write([row], settings), rows * 3)]
+    pair_of(name).assert_same_texts(outcomes, expected * 3)
 
 
 @pytest.mark.parametrize(
@@ -55,16 +88,16 @@ def test_pieces_join_to_the_text_that_is_written_at_once(name: str, pair_of: Cal
     ],
     ids=lambda settings: f"{settings.num_beams} beams, {settings.length_penalty}, {settings.repetition_penalty}",
 )
-@pytest.mark.parametrize("name", KINDS)
+@kinds
 def test_beams_and_penalties_are_those_of_generate(
     name: str, settings: GenerationSettings, pair_of: Callable[[str], Pair]
 ) -> None:
     pair = pair_of(name)
     expected = pair.theirs.write(rows_of(PICTURES), settings)
-    assert_same_texts(pair.ours.backend.write(our_rows(pair), settings), expected)
+    pair.assert_same_texts(pair.ours.backend.write(our_rows(pair), settings), expected)
 
 
-@pytest.mark.parametrize("name", KINDS)
+@quick_kinds
 def test_a_sample_depends_on_seed_and_draw_and_not_on_its_neighbours(name: str, pair_of: Callable[[str], Pair]) -> None:
     backend, rows = pair_of(name).ours.backend, our_rows(pair_of(name))
     settings = GenerationSettings(max_new_tokens=8, do_sample=True, seed=3)
@@ -77,19 +110,19 @@ def test_a_sample_depends_on_seed_and_draw_and_not_on_its_neighbours(name: str, 
     assert other_seed != [written.text for written in together]
 
 
-@pytest.mark.parametrize("name", KINDS)
+@quick_kinds
 def test_a_likely_sample_is_the_greedy_text(name: str, pair_of: Callable[[str], Pair]) -> None:
     pair = pair_of(name)
     greedy = GenerationSettings(max_new_tokens=6)
     for sampling in ({"top_p": 1e-6}, {"temperature": 1e-4}):
         settings = replace(greedy, do_sample=True, **sampling)
         # Their likelihoods are the model's own, whatever they were drawn with.
-        assert_same_texts(
+        pair.assert_same_texts(
             pair.ours.backend.write(our_rows(pair), settings), pair.theirs.write(rows_of(PICTURES), greedy)
         )
 
 
-@pytest.mark.parametrize("name", KINDS)
+@quick_kinds
 def test_a_guess_changes_no_text(name: str, pair_of: Callable[[str], Pair]) -> None:
     pair = pair_of(name)
     settings = GenerationSettings(max_new_tokens=8)
@@ -97,4 +130,4 @@ def test_a_guess_changes_no_text(name: str, pair_of: Callable[[str], Pair]) -> N
     texts = [good(outcome).text for outcome in plain]
     for guesses in (texts, texts[::-1], ["<image> How many red dogs are there?"] * len(texts)):
         rows = [replace(row, guess=guess) for row, guess in zip(our_rows(pair), guesses, strict=True)]
-        assert_same_texts(pair.ours.backend.write(rows, settings), plain)
+        pair.assert_same_texts(pair.ours.backend.write(rows, settings), plain)

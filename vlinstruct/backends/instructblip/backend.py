@@ -3,35 +3,43 @@
 The vision tower runs in `see` and nowhere else: by its parameters it is about 80 % of a scoring pass of FlanT5-XL and
 43 % of Vicuna-7B's, and transformers runs it in every forward and every `generate`. The Q-Former runs once per picture
 and text; only the language model runs in every call. Rows with a picture and rows without are two batches of one call.
+A clip is its frames, as InstructBLIP's authors asked about videos: each is seen as a picture, and their prefixes stand
+side by side in front of the prompt.
 
-Legend: B rows, C context positions, L the language model's width, T Q-Former tokens.
+Legend: B rows, C context positions, L the language model's width, N frames of a row (1 of a picture), T Q-Former
+tokens.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TypeVar, cast
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import torch
 from PIL import Image
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from vlinstruct.backend import Backend, Row, Seen, Written
+from vlinstruct.backend import Backend, Row, Seen, Written, not_taken
 from vlinstruct.backends.decoding import Continuation
 from vlinstruct.backends.instructblip.conversation import prompt_of
 from vlinstruct.backends.instructblip.decoding import generate, stream
 from vlinstruct.backends.instructblip.image_processor import ImageProcessor
 from vlinstruct.backends.instructblip.language_model import Context
 from vlinstruct.backends.instructblip.network import InstructBlip
-from vlinstruct.backends.instructblip.prefixes import PrefixStore, SeenPicture, stacked
+from vlinstruct.backends.instructblip.prefixes import PrefixStore, SeenClip, SeenPicture, frames_of, stacked
 from vlinstruct.backends.instructblip.scoring import target_nll
 from vlinstruct.backends.instructblip.tokenization import QFormerTokenizer, TextTokenizer
+from vlinstruct.backends.registry import INSTRUCTBLIP_ABILITIES
 from vlinstruct.backends.text_pieces import text_pieces
-from vlinstruct.errors import CheckpointError, InputError, TextError
+from vlinstruct.errors import CheckpointError, ClipError, InputError, TextError
 from vlinstruct.settings import GenerationSettings
-from vlinstruct.values import Abilities, Failed, Identity, TokenCount, TokenScores, Usage
+from vlinstruct.values import Clip, Failed, Identity, Sound, TokenCount, TokenScores, Usage
+
+if TYPE_CHECKING:
+    from vlinstruct.values import Media
 
 T = TypeVar("T")
 
@@ -47,7 +55,7 @@ class InstructBlipBackend(Backend):
         identity: where it comes from.
     """
 
-    abilities = Abilities(can_beam=True, can_stream=True)
+    abilities = INSTRUCTBLIP_ABILITIES
 
     def __init__(
         self,
@@ -77,19 +85,36 @@ class InstructBlipBackend(Backend):
         return self.network.query_tokens.dtype
 
     @torch.inference_mode()
-    def see(self, media: Sequence[Image.Image]) -> list[Seen | Failed]:
-        """Runs the vision tower, once per picture.
+    def see(self, media: Sequence[Media]) -> list[Seen | Failed]:
+        """Runs the vision tower, once per picture and once per clip.
 
         Args:
-            media: RGB pictures of any size, B.
+            media: RGB pictures of any size, and clips, B.
         """
         with self._turn:
-            batch = self.network.encode_image(self.pixel_values(media)) if media else ()
-            return [SeenPicture(cast(Tensor, batch), row) for row in range(len(batch))]
+            # All pictures are one batch. A clip is one by itself: sixteen of them together would not fit into memory.
+            pictures = iter(self._see_pictures([medium for medium in media if isinstance(medium, Image.Image)]))
+            outcomes: list[Seen | Failed] = []
+            for medium in media:
+                if isinstance(medium, Clip):
+                    outcomes.append(SeenClip(self._see_pictures(medium.frames)))
+                elif isinstance(medium, Sound):
+                    outcomes.append(Failed(error=not_taken("sound", self.abilities)))
+                else:
+                    outcomes.append(next(pictures))
+            return outcomes
 
-    def prepare(self, picture: Image.Image) -> Image.Image:
-        """Returns a picture at the size that the vision tower reads."""
-        return self.image_processor.resized(picture)
+    def _see_pictures(self, pictures: Sequence[Image.Image]) -> list[SeenPicture]:
+        batch = self.network.encode_image(self.pixel_values(pictures)) if pictures else ()
+        return [SeenPicture(cast(Tensor, batch), row) for row in range(len(batch))]
+
+    def prepare(self, medium: Media) -> Media:
+        """Returns a picture, or a clip with its frames, at the size that the vision tower reads."""
+        if isinstance(medium, Sound):
+            return medium
+        if isinstance(medium, Clip):
+            return replace(medium, frames=tuple(map(self.image_processor.resized, medium.frames)))
+        return self.image_processor.resized(medium)
 
     def pixel_values(self, media: Sequence[Image.Image]) -> Tensor:
         """Returns what the vision tower reads, (B, 3, image_size, image_size)."""
@@ -189,10 +214,14 @@ class InstructBlipBackend(Backend):
             # Not `encode`, which says that it cuts a text: this only counts.
             num_read = len(self.qformer_tokenizer.literal.encode(row.reads)) + 2
             reads = min(num_read, self.qformer_tokenizer.max_length) if row.seen else 0
-            room = text_config.prompt_room(self.network.num_prefix_tokens if row.seen else 0) - prompt
+            room = text_config.prompt_room(self._num_prefix_tokens(row)) - prompt
             is_shared = not text_config.is_encoder_decoder
             counts.append(TokenCount(prompt=prompt, reads=reads, room=room, is_room_shared=is_shared))
         return counts
+
+    def _num_prefix_tokens(self, row: Row) -> int:
+        num_frames = len(frames_of(row.seen[0])) if row.seen else 0
+        return num_frames * self.network.num_prefix_tokens
 
     def _in_batches(
         self, rows: Sequence[Row], work: Callable[[Sequence[int], Sequence[Sequence[int]]], list[T]]
@@ -209,7 +238,9 @@ class InstructBlipBackend(Backend):
         batches: dict[bool, dict[int, list[int]]] = {}
         for place, row in enumerate(rows):
             try:
-                batches.setdefault(bool(row.seen), {})[place] = self.prompt_ids(_full_prompt(row))
+                ids = self.prompt_ids(_full_prompt(row))
+                self._require_room(row, len(ids))
+                batches.setdefault(bool(row.seen), {})[place] = ids
             except (InputError, CheckpointError) as error:
                 outcomes[place] = Failed(error=error)
         with self._turn:
@@ -235,34 +266,36 @@ class InstructBlipBackend(Backend):
         return {place: outcome for row in batch.items() for place, outcome in self._apart(dict([row]), work).items()}
 
     def _prefix_of(self, rows: Sequence[Row]) -> Sequence[Tensor] | None:
-        """Returns every row's projected queries, (Q, L), or (2Q, L) under EMA; None for rows without a picture.
+        """Returns every row's projected queries, (NQ, L), or (2NQ, L) under EMA; None for rows without a picture.
 
         What the Q-Former made of a picture for a text is computed once, for as long as the picture lives.
         """
         if not rows[0].seen:
             return None
-        pictures = [cast(SeenPicture, row.seen[0]) for row in rows]
-        prefixes = [self._prefixes.get(picture, row.reads) for picture, row in zip(pictures, rows, strict=True)]
+        pairs = [(picture, row.reads) for row in rows for picture in frames_of(row.seen[0])]
+        prefixes = [self._prefixes.get(picture, text) for picture, text in pairs]
         # Rows of one call often share picture and text, e.g. samples of one rewriting: the first of them computes.
         computed_by: dict[tuple[int, str], int] = {}
-        for place, (picture, row, prefix) in enumerate(zip(pictures, rows, prefixes, strict=True)):
+        for place, ((picture, text), prefix) in enumerate(zip(pairs, prefixes, strict=True)):
             if prefix is None:
-                computed_by.setdefault((id(picture), row.reads), place)
+                computed_by.setdefault((id(picture), text), place)
         if computed_by:
-            places = list(computed_by.values())
-            image_embeds = stacked([pictures[place] for place in places])
-            input_ids, attention_mask = self.qformer_ids([rows[place].reads for place in places])
+            missing = [pairs[place] for place in computed_by.values()]
+            image_embeds = stacked([picture for picture, _ in missing])
+            input_ids, attention_mask = self.qformer_ids([text for _, text in missing])
             computed = dict(
                 zip(computed_by, self.network.image_prefix(image_embeds, input_ids, attention_mask), strict=True)
             )
-            for place in places:
-                self._prefixes.put(pictures[place], rows[place].reads, computed[id(pictures[place]), rows[place].reads])
+            for picture, text in missing:
+                self._prefixes.put(picture, text, computed[id(picture), text])
             # From `computed`, not the store again: what was just put there may have been dropped for lack of room.
             prefixes = [
-                computed[id(picture), row.reads] if prefix is None else prefix
-                for picture, row, prefix in zip(pictures, rows, prefixes, strict=True)
+                computed[id(picture), text] if prefix is None else prefix
+                for (picture, text), prefix in zip(pairs, prefixes, strict=True)
             ]
-        return cast(list[Tensor], prefixes)
+        of_pictures = iter(cast(list[Tensor], prefixes))
+        of_rows = [[next(of_pictures) for _ in frames_of(row.seen[0])] for row in rows]
+        return [torch.cat(of_row) if len(of_row) > 1 else of_row[0] for of_row in of_rows]
 
     def qformer_ids(self, texts: Sequence[str], num_tokens: int = 0) -> tuple[Tensor, Tensor]:
         """Returns what the Q-Former reads, (B, T), and its mask, (B, T), 1 where it is no padding.
@@ -291,7 +324,7 @@ class InstructBlipBackend(Backend):
 
         Args:
             ids: what `prompt_ids` returned, one per row.
-            prefix: per row (2Q, L) or (Q, L); None for the text alone.
+            prefix: per row (2NQ, L) or (NQ, L); None for the text alone.
         """
         # One lookup of all rows' tokens, however many rows there are.
         flat = torch.tensor([token for row in ids for token in row], device=self.device)
@@ -315,6 +348,22 @@ class InstructBlipBackend(Backend):
         """
         # Refused, not cut: without its end an instruction asks something else.
         return self._bounded(self.tokenizer.prompt_ids(prompt), "prompt", "Shorten the instruction.")
+
+    def _require_room(self, row: Row, num_prompt_tokens: int) -> None:
+        """Refuses a clip of more frames than the language model has positions for.
+
+        Raises:
+            ClipError: it has.
+        """
+        text_config = self.network.config.text_config
+        num_frames = len(frames_of(row.seen[0])) if row.seen else 0
+        # T5's positions are relative: it has no end of them.
+        if num_frames < 2 or text_config.is_encoder_decoder:
+            return
+        room = text_config.prompt_room(self._num_prefix_tokens(row)) - num_prompt_tokens
+        if room < 0:
+            message = f"clip too long: {num_frames} frames and the prompt are {-room} tokens too many for the model"
+            raise ClipError(message, advice="Take fewer frames (--frames).", code="clip_too_long")
 
     def _bounded(self, ids: list[int], what: str, advice: str) -> list[int]:
         most = self.network.config.text_config.max_text_tokens

@@ -13,9 +13,12 @@ import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor
+
+from vlinstruct.backend import Seen
 
 # About 1,000 prefixes of the largest backbone (64 tokens of 5,120 numbers in 2 bytes); a chat of 256 questions with the
 # smallest of the paper's needs a sixth of it.
@@ -39,6 +42,22 @@ class SeenPicture:
     def image_embeds(self) -> Tensor:
         """The encoder's output, (P, D)."""
         return self.batch[self.row]
+
+
+class SeenClip:
+    """A clip as the vision tower saw it.
+
+    Args:
+        frames: in order, N of at least 1.
+    """
+
+    def __init__(self, frames: Sequence[SeenPicture]) -> None:
+        self.frames = tuple(frames)
+
+
+def frames_of(seen: Seen) -> tuple[SeenPicture, ...]:
+    """Returns the pictures of which each gets a prefix: a clip's frames, or the one picture."""
+    return seen.frames if isinstance(seen, SeenClip) else (cast(SeenPicture, seen),)
 
 
 def stacked(pictures: Sequence[SeenPicture]) -> Tensor:

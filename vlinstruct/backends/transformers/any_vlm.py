@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from vlinstruct.backend import Backend, Row, Seen, Written
+from vlinstruct.backend import Backend, Row, Seen, Written, not_taken
 from vlinstruct.backends.decoding import Continuation, require_finite, step_by_step, until_stop
 from vlinstruct.backends.text_pieces import text_pieces
 from vlinstruct.backends.transformers.chat_template import MARKER, PARTS, ChatTemplate, Conversation, turns_of
@@ -49,8 +49,9 @@ T = TypeVar("T")
 
 _OTHER = "z"  # a prompt that begins otherwise than ours
 _MAX_THOUGHT_TOKENS = 2048
-# Logits in float32 of 3 instructions of 30 tokens and Qwen's 152,000 words take 55 MB.
-_MAX_LOGIT_BYTES = 512 * 1024 * 1024
+# What one pass over targets may take beside the weights. Logits in float32 of 3 instructions of 30 tokens and Qwen's
+# 152,000 words take 55 MB; keys and values of 1,000 picture tokens, repeated for each target, 57 MB in Qwen2.5-VL-7B.
+_MAX_PASS_BYTES = 1024 * 1024 * 1024
 # Settings of `generate` that forbid or force tokens: with one of them, `generate` itself writes.
 _FORCING = (
     "bad_words_ids",
@@ -70,12 +71,14 @@ class SeenBatch:
         inputs: what the forward takes of the prefix: ids and masks (B, P), padded on the left, and pixels or features.
         heads: each row's ids up to the end of its medium, without padding.
         plain_head: the same ids with the placeholder as the template writes it, which every rendering begins with.
+        text_head: the same as text.
         tail: ids that stand behind the prompt where there is no chat template.
     """
 
     inputs: Mapping[str, Tensor]
     heads: Sequence[Sequence[int]]
     plain_head: Sequence[int] = ()
+    text_head: str = ""
     tail: Sequence[int] = ()
 
 
@@ -136,7 +139,10 @@ class TransformersBackend(Backend):
         positions = next((module for module in model.modules() if hasattr(module, "rope_deltas")), None)
         self.reader = Reader(getattr(model, family.decoder) if family.decoder else model, positions)
         self.abilities = Abilities(
-            media=_media_of(model, processor), can_beam=True, can_stream=True, keeps_typed_tokens=self._is_fast
+            media=_media_of(model, processor, str(self.template.template)),
+            can_beam=True,
+            can_stream=True,
+            keeps_typed_tokens=self._is_fast,
         )
         self._readings = ReadingStore()
         self._turn = threading.RLock()  # one call at a time: Qwen's models keep positions of the last picture
@@ -163,11 +169,14 @@ class TransformersBackend(Backend):
             media: B of them; pictures are padded into one batch where the kind of model allows it.
         """
         seen: dict[int, SeenMedium | Failed] = {}
-        kinds = list(map(_kind_of, media))
-        together = [place for place, kind in enumerate(kinds) if self.family.batches and kind == "picture"]
-        alone = [[place] for place in range(len(media)) if place not in together]
+        groups: dict[object, list[int]] = {}
+        for place, kind in enumerate(map(_kind_of, media)):
+            if kind not in self.abilities.media:
+                seen[place] = Failed(error=not_taken(kind, self.abilities))
+            else:
+                groups.setdefault(kind if kind == "picture" and self.family.batches else place, []).append(place)
         with self._turn:
-            for places in [*([together] if together else []), *alone]:
+            for places in groups.values():
                 seen |= zip(places, self._look([media[place] for place in places]), strict=True)
         return [seen[place] for place in range(len(media))]
 
@@ -191,14 +200,16 @@ class TransformersBackend(Backend):
     @torch.inference_mode()
     def stream(self, row: Row, settings: GenerationSettings) -> Iterator[str | Written]:
         """Continues one row piece by piece; the pieces joined are the text that `write` returns."""
-        if self._is_written_by_generate(settings) or self.think:  # what is a thought is known at its end
+        if self._is_written_by_generate(settings):
             yield from super().stream(row, settings)
             return
         with self._turn:
-            prompt = self._prompt(row, think=False)
+            prompt = self._prompt(row, think=self.think)
             steps = self._steps([prompt], settings, [row.draw])
         nll: list[float] = []
         new_ids: list[int] = []
+        # Some models think though they were told not to.
+        thoughts = self.template.thoughts(prompt.ids)
 
         def ids() -> Iterator[int]:
             for next_ids, nats in steps:
@@ -206,7 +217,8 @@ class TransformersBackend(Backend):
                 new_ids.append(int(next_ids))
                 if new_ids[-1] in self.template.stop_ids:
                     return
-                yield new_ids[-1]
+                if thoughts.is_answer(new_ids[-1]):
+                    yield new_ids[-1]
 
         yield from text_pieces(self.template, ids())
         yield self._written(until_stop(new_ids, nll, self.template.stop_ids), prompt, settings)
@@ -252,6 +264,9 @@ class TransformersBackend(Backend):
             if self.is_encoder_decoder:
                 return self._labels_nll(prompt, ids)[0]
             inputs = self._whole_inputs(replace(prompt, ids=[*prompt.ids, *ids[0].tolist()]))
+            if self.family.is_prefix_lm:  # its targets do not see what follows them
+                inputs.setdefault("token_type_ids", torch.zeros_like(inputs["input_ids"]))
+                inputs["token_type_ids"][:, -ids.shape[1] :] = 1
             logits = self._network_of(prompt)(**inputs, use_cache=False).logits
             return _token_nll(logits[:, -ids.shape[1] - 1 : -1], ids)[0]
 
@@ -262,7 +277,8 @@ class TransformersBackend(Backend):
         for row in rows:
             prompt = self._prompt(row, think=self.think, is_bounded=False)
             room = None if self.max_positions is None else self.max_positions - len(prompt.all_ids)
-            counts.append(TokenCount(prompt=len(prompt.ids), room=room, is_room_shared=not self.is_encoder_decoder))
+            num_prompt = len(prompt.ids) + (0 if prompt.seen is None else len(prompt.seen.batch.plain_head))
+            counts.append(TokenCount(prompt=num_prompt, room=room, is_room_shared=not self.is_encoder_decoder))
         return counts
 
     def _look(self, media: Sequence[Media], system: str = "") -> list[SeenMedium | Failed]:
@@ -294,14 +310,15 @@ class TransformersBackend(Backend):
             tokenize=True,
             return_dict=True,
             return_tensors="pt",
-            processor_kwargs={**padding, **_processor_options(media[0])},
+            processor_kwargs={**padding, **_processor_options(self.processor, media[0])},
         )
         inputs = self._tensors(made)
         mask = inputs["attention_mask"].bool()
         rows = [ids[kept].tolist() for ids, kept in zip(inputs["input_ids"], mask, strict=True)]
         plain = self.template.encode(plain_text, is_guarded=conversation.system != system)
         # Up to the prompt and no less: Qwen2.5-Omni counts positions up to the token that closes a picture.
-        num_behind = len(plain) - self._num_before_prompt(plain, conversation)
+        other_text = self.template.render(replace(conversation, prompt=_OTHER))
+        num_behind = len(plain) - _num_shared(plain, self.template.encode(other_text, is_guarded=True))
         if any(ids[-num_behind:] != plain[-num_behind:] for ids in rows):
             raise CheckpointError(f"the processor of {self.identity.name} changes a prompt behind a picture.")
         cut = inputs["input_ids"].shape[1] - num_behind
@@ -309,17 +326,15 @@ class TransformersBackend(Backend):
             inputs={name: value[:, :cut] if _is_per_position(value, mask) else value for name, value in inputs.items()},
             heads=[ids[: len(ids) - num_behind] for ids in rows],
             plain_head=plain[: len(plain) - num_behind],
+            text_head=plain_text[: _num_shared(plain_text, other_text)],
         )
-
-    def _num_before_prompt(self, plain: Sequence[int], conversation: Conversation) -> int:
-        """Returns how many ids of a rendering stand before its prompt: those that another prompt leaves as they are."""
-        other = self.template.encode(self.template.render(replace(conversation, prompt=_OTHER)), is_guarded=True)
-        return next(place for place, (one, two) in enumerate(zip(plain, other, strict=False)) if one != two)
 
     def _processed_plainly(self, media: Sequence[Media], kind: MediaKind) -> SeenBatch:
         """Finds what the processor writes in front of a prompt and behind it, for a model without a chat template."""
         (medium,) = media
-        made = self.processor(text=MARKER, **{f"{PARTS[kind]}s": medium}, return_tensors="pt")
+        made = self.processor(
+            text=self.family.before_prompt + MARKER, **{f"{PARTS[kind]}s": medium}, return_tensors="pt"
+        )
         inputs = self._tensors(made)
         ids = inputs["input_ids"][0].tolist()
         marker = self.template.encode(MARKER, add_special_tokens=False)
@@ -363,13 +378,14 @@ class TransformersBackend(Backend):
             ids = self.template.encode(text, is_guarded=is_guarded)
             if seen is not None:
                 num_head = len(seen.batch.plain_head)
-                if ids[:num_head] != list(seen.batch.plain_head):
-                    raise TextError(
-                        "the model's tokenizer joins the beginning of this text with the picture's place",
-                        advice="Begin the text with a letter.",
-                        code="text_start",
-                    )
-                ids = ids[num_head:]
+                if ids[:num_head] == list(seen.batch.plain_head):
+                    ids = ids[num_head:]
+                else:  # the text's beginning, a line break for one, has become one token with what stands before it
+                    if not text.startswith(seen.batch.text_head):
+                        what = "the model's chat template writes something else in front of this text's picture"
+                        raise TextError(what, advice="Ask about the picture anew.", code="chat_template")
+                    behind = text.removeprefix(seen.batch.text_head)
+                    ids = self.template.encode(behind, add_special_tokens=False, is_guarded=is_guarded)
         prompt = _Prompt(seen=seen, ids=ids)
         num_tokens = len(prompt.all_ids)
         if is_bounded and self.max_positions is not None and num_tokens >= self.max_positions:
@@ -436,17 +452,34 @@ class TransformersBackend(Backend):
         self, prompts: Sequence[_Prompt], settings: GenerationSettings, draws: Sequence[int]
     ) -> Iterator[tuple[Tensor, Tensor]]:
         logits, reading = self._begin(prompts)
+        num_tokens = settings.max_new_tokens
         if self.think:
-            num_tokens = min(settings.max_new_tokens + _MAX_THOUGHT_TOKENS, MAX_NEW_TOKENS)
-            settings = replace(settings, max_new_tokens=num_tokens)
-        return step_by_step(
+            num_tokens = min(num_tokens + _MAX_THOUGHT_TOKENS, MAX_NEW_TOKENS)
+        steps = step_by_step(
             logits,
             lambda ids: reading.feed(ids, num_logits=1)[:, -1],
-            settings,
+            replace(settings, max_new_tokens=num_tokens),
             self.template.stop_ids,
             penalized_ids=[prompt.all_ids for prompt in prompts] if settings.repetition_penalty != 1.0 else (),
             draws=draws,
         )
+        return self._until_answered(steps, prompts, settings.max_new_tokens) if self.think else steps
+
+    def _until_answered(
+        self, steps: Iterator[tuple[Tensor, Tensor]], prompts: Sequence[_Prompt], max_new_tokens: int
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Ends with the longest answer: what a row did not think is no room for its answer."""
+        thoughts = [self.template.thoughts(prompt.ids) for prompt in prompts]
+        num_left = [max_new_tokens] * len(prompts)
+        for next_ids, nats in steps:
+            yield next_ids, nats
+            for row, token in enumerate(next_ids.tolist()):
+                if token in self.template.stop_ids:
+                    num_left[row] = 0
+                elif thoughts[row].is_answer(token):
+                    num_left[row] -= 1
+            if max(num_left) <= 0:
+                return
 
     def _target_nll(
         self, prompts: Sequence[_Prompt], targets: Sequence[Sequence[Sequence[int]]]
@@ -469,7 +502,8 @@ class TransformersBackend(Backend):
             nll = _token_nll(logits[:, :-1], ids)
         else:
             first_logits, reading = self._begin(prompts)
-            for start, stop in self._pieces(len(flat), ids.shape[1], first_logits.shape[-1]):
+            num_bytes = 4 * ids.shape[1] * first_logits.shape[-1] + reading.num_bytes // reading.num_rows
+            for start, stop in _pieces(len(flat), num_bytes):
                 logits = first_logits[places[start:stop], None]
                 if ids.shape[1] > 1:
                     rest = reading.fork(places[start:stop]).feed(ids[start:stop, :-1])
@@ -483,16 +517,10 @@ class TransformersBackend(Backend):
         network = self._network_of(prompt)
         inputs = self._whole_inputs(prompt)
         nll: list[list[float]] = []
-        for start, stop in self._pieces(len(ids), ids.shape[1], self.model.config.get_text_config().vocab_size):
+        for start, stop in _pieces(len(ids), 4 * ids.shape[1] * self.model.config.get_text_config().vocab_size):
             repeated = {name: value.repeat_interleave(stop - start, dim=0) for name, value in inputs.items()}
             nll += _token_nll(network(**repeated, labels=ids[start:stop]).logits, ids[start:stop])
         return nll
-
-    def _pieces(self, num_targets: int, num_tokens: int, vocab_size: int) -> Iterator[tuple[int, int]]:
-        """Divides targets so that their logits fit."""
-        most = max(1, _MAX_LOGIT_BYTES // (4 * num_tokens * vocab_size))
-        for start in range(0, num_targets, most):
-            yield start, min(start + most, num_targets)
 
     def _network_of(self, prompt: _Prompt) -> Any:
         """Returns what reads a prompt as a whole: without a medium, the part that takes texts alone."""
@@ -521,21 +549,20 @@ class TransformersBackend(Backend):
             do_sample=settings.do_sample,
             eos_token_id=list(self.template.stop_ids),
             pad_token_id=self.template.end_id,
+            return_dict_in_generate=True,
+            output_logits=settings.num_beams == 1,
         )
         if settings.do_sample:
             config.update(temperature=settings.temperature, top_p=settings.top_p, top_k=0)
-        has_nll = settings.num_beams == 1
         with torch.random.fork_rng(enabled=settings.do_sample):
             if settings.do_sample:
                 torch.manual_seed((settings.seed + draw * 0x9E3779B97F4A7C15) % 2**64)
-            made = network.generate(
-                **inputs, generation_config=config, return_dict_in_generate=True, output_logits=has_nll
-            )
+            made = network.generate(**inputs, generation_config=config)
         # A decoder-only model returns what it read, too; an encoder-decoder the token that its decoder starts with.
         start = 1 if self.is_encoder_decoder else inputs["input_ids"].shape[1]
         ids = made.sequences[0, start:].tolist()
         nll = None
-        if has_nll:
+        if settings.num_beams == 1:
             logits = torch.cat(made.logits).float()
             require_finite(logits)
             nll = _token_nll(logits[None], torch.tensor([ids], device=logits.device))[0]
@@ -543,12 +570,13 @@ class TransformersBackend(Backend):
 
     def _written(self, made: Continuation, prompt: _Prompt, settings: GenerationSettings) -> Written:
         ids, nll, is_complete = made.ids, made.token_nll, made.is_complete
-        for opening, closing in self.template.thought_ids():
-            if self.think or opening in ids:
-                num_thought = len(ids) - ids[::-1].index(closing) if closing in ids else len(ids)
-                is_complete = is_complete and (num_thought < len(ids) or closing in ids)
-                ids = ids[num_thought:]
-                nll = None if nll is None else nll[num_thought:]
+        thoughts = self.template.thoughts(prompt.ids)
+        is_answer = [thoughts.is_answer(token) for token in ids]
+        ids = [token for token, is_part in zip(ids, is_answer, strict=True) if is_part]
+        is_complete = is_complete and not thoughts.is_open
+        if nll is not None:
+            # The end token's belongs to the answer, not to a thought that it breaks off.
+            nll = tuple(nats for nats, is_part in zip(nll, [*is_answer, is_complete], strict=False) if is_part)
         if len(ids) > settings.max_new_tokens:
             ids, is_complete = ids[: settings.max_new_tokens], False
             nll = None if nll is None else nll[: settings.max_new_tokens]
@@ -585,7 +613,8 @@ class TransformersBackend(Backend):
                 except (InputError, CheckpointError) as error:
                     outcomes[place] = Failed(error=error)
             for group in groups.values():
-                outcomes |= self._apart(group, work)
+                of_group: dict[int, T | Failed] = self._apart(group, work)
+                outcomes |= of_group
         return [outcomes[place] for place in range(len(rows))]
 
     def _group_of(self, prompt: _Prompt, place: int) -> object:
@@ -605,21 +634,24 @@ class TransformersBackend(Backend):
                 return dict.fromkeys(group, Failed(error=error))
         apart: dict[int, T | Failed] = {}
         for place, prompt in group.items():
-            apart |= self._apart({place: prompt}, work)
+            of_row: dict[int, T | Failed] = self._apart({place: prompt}, work)
+            apart |= of_row
         return apart
 
 
-def _media_of(model: Any, processor: Any) -> frozenset[MediaKind]:
-    """Returns the kinds of media that both a model and its processor take."""
-    takes = {"image": ("picture", "image_processor"), "video": ("clip", "video_processor")}
-    takes |= {"audio": ("sound", "feature_extractor")}
-    return cast(
-        frozenset[MediaKind],
-        frozenset(
-            kind
-            for modality, (kind, attribute) in takes.items()
-            if modality in model.input_modalities and hasattr(processor, attribute)
-        ),
+def _media_of(model: Any, processor: Any, template: str) -> frozenset[MediaKind]:
+    """Returns the kinds of media that a model or its template says it takes, and that its processor has a part for."""
+    takes: dict[MediaKind, tuple[str, ...]] = {
+        "picture": ("image_processor",),
+        "clip": ("video_processor",),
+        "sound": ("feature_extractor", "audio_processor"),
+    }
+    return frozenset(
+        kind
+        for kind, parts in takes.items()
+        # SmolVLM names no video, whose frames are pictures to it; its template does.
+        if (PARTS[kind] in model.input_modalities or f"'{PARTS[kind]}'" in template)
+        and any(hasattr(processor, part) for part in parts)
     )
 
 
@@ -642,7 +674,7 @@ def _value_of(medium: Media) -> Any:
     return medium.samples if isinstance(medium, Sound) else medium
 
 
-def _processor_options(medium: Media) -> dict[str, Any]:
+def _processor_options(processor: Any, medium: Media) -> dict[str, Any]:
     """Returns what a processor must be told of a medium, so that it samples nothing itself."""
     if isinstance(medium, Sound):
         return {"sampling_rate": medium.sampling_rate}
@@ -658,12 +690,27 @@ def _processor_options(medium: Media) -> dict[str, Any]:
         width=medium.frames[0].width,
         height=medium.frames[0].height,
     )
-    return {"video_metadata": [metadata], "do_sample_frames": False}
+    options = {"video_metadata": [metadata], "do_sample_frames": False}
+    # Qwen's own limit, which transformers will set by itself, and says so as long as nobody does (5.24).
+    has_cap = hasattr(processor.video_processor, "cap_pixels_per_frame")
+    return options | ({"cap_pixels_per_frame": True} if has_cap else {})
 
 
 def _row_of(prompt: _Prompt) -> int:
     assert prompt.seen is not None
     return prompt.seen.row
+
+
+def _num_shared(one: Sequence[object], other: Sequence[object]) -> int:
+    """Returns how many of their first entries two sequences, which differ, share."""
+    return next(place for place, pair in enumerate(zip(one, other, strict=False)) if pair[0] != pair[1])
+
+
+def _pieces(num_targets: int, num_bytes: int) -> Iterator[tuple[int, int]]:
+    """Divides targets, each of which takes so many bytes, into passes that fit."""
+    most = max(1, _MAX_PASS_BYTES // num_bytes)
+    for start in range(0, num_targets, most):
+        yield start, min(start + most, num_targets)
 
 
 def _is_per_position(value: Tensor, mask: Tensor) -> bool:

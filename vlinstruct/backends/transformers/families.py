@@ -18,40 +18,57 @@ class Family:
             model insists on pixels; empty for the whole model.
         is_prefix_lm: whether picture and prompt see each other in both directions, so that what was read of a picture
             depends on the prompt, and a text alone needs types of tokens to be read so (off by 0.2 nats otherwise).
-        behind_prompt: what the processor writes behind a prompt, for a model without a chat template.
+        before_prompt: what the processor wants in front of a prompt, for a model without a chat template.
+        behind_prompt: what the processor writes behind one.
         batches: whether pictures of several rows go through it together, padded on the left.
+        model_class: transformers' class that loads it, where the automatic one takes more than is needed.
+        packages: what its processor imports beyond transformers' own requirements.
+        broken_in: versions of transformers that cannot run it.
         is_verified: whether our tests compare it with transformers; others are checked when they are loaded.
     """
 
     decoder: str = ""
     is_prefix_lm: bool = False
+    before_prompt: str = ""
     behind_prompt: str = ""
     batches: bool = True
+    model_class: str = ""
+    packages: tuple[str, ...] = ()
+    broken_in: tuple[str, ...] = ()
     is_verified: bool = True
 
 
 _VERIFIED = Family()
-_ONE_BY_ONE = Family(batches=False)
+# Its processor is written for torchvision alone.
+_TORCHVISION = Family(packages=("torchvision",))
 
 FAMILIES: Mapping[str, Family] = {
     "blip-2": Family(decoder="language_model", batches=False),  # its forward and `generate` insist on pixels
-    "florence2": _ONE_BY_ONE,  # an encoder-decoder: padding on the left changes what its encoder reads
+    "florence2": Family(batches=False),  # an encoder-decoder: padding on the left changes what its encoder reads
     "gemma3": _VERIFIED,
-    "gemma4": _VERIFIED,
+    "gemma4": _TORCHVISION,
     "idefics3": _VERIFIED,
-    "internvl": _VERIFIED,
-    "llama4": _VERIFIED,
+    "internvl": _TORCHVISION,
+    "llama4": Family(packages=("torchvision",), broken_in=("5.24.0",)),  # AttributeError: image_outputs
     "llava": _VERIFIED,
-    "llava_next_video": _VERIFIED,
-    "llava_onevision": _VERIFIED,
-    "mistral3": _VERIFIED,
+    "llava_next_video": _TORCHVISION,
+    "llava_onevision": _TORCHVISION,
+    "mistral3": _TORCHVISION,
     "mllama": _VERIFIED,
-    "paligemma": Family(is_prefix_lm=True, behind_prompt="\n", batches=False),
-    "phi4_multimodal": _ONE_BY_ONE,  # its processor does not pad
-    "qwen2_5_omni_thinker": _VERIFIED,
-    "qwen2_5_vl": _VERIFIED,
-    "qwen3_5": _VERIFIED,
-    "qwen3_vl": _VERIFIED,
-    "smolvlm": _VERIFIED,
+    "paligemma": Family(is_prefix_lm=True, before_prompt="<image>", behind_prompt="\n", batches=False),
+    "phi4_multimodal": Family(packages=("torchvision",), batches=False),  # its processor does not pad
+    # Without the part that talks.
+    "qwen2_5_omni": Family(model_class="Qwen2_5OmniThinkerForConditionalGeneration", packages=("torchvision",)),
+    "qwen2_5_omni_thinker": _TORCHVISION,
+    "qwen2_5_vl": _TORCHVISION,
+    "qwen3_5": _TORCHVISION,
+    "qwen3_vl": _TORCHVISION,
+    "smolvlm": Family(packages=("torchvision", "num2words")),
 }
 UNKNOWN = Family(is_verified=False)
+
+UNSUPPORTED: Mapping[str, str] = {
+    "kosmos-2": "what it has read of a picture cannot be shared, and scores of several texts differ by 0.5 nats",
+    "instructblipvideo": "its weights are InstructBLIP's; give the InstructBLIP model, which takes clips, too",
+}
+"""Kinds that are refused by name, and why."""

@@ -16,7 +16,7 @@ from PIL import Image
 from vlinstruct.backend import Row
 from vlinstruct.backends.transformers.any_vlm import TransformersBackend
 from vlinstruct.backends.transformers.families import FAMILIES, UNKNOWN
-from vlinstruct.backends.transformers.support import require_supported
+from vlinstruct.backends.transformers.support import require_safetensors, require_supported
 from vlinstruct.errors import CheckpointError, VlinstructError, shortened
 from vlinstruct.settings import Quantization
 from vlinstruct.values import Identity, good
@@ -52,28 +52,32 @@ def open_backend(
     folder = identity.folder
     assert folder is not None  # a server is another backend's
     require_supported(folder, identity.config, name=identity.name)
+    require_safetensors(folder, name=identity.name)
     with quietly():
-        from transformers import AutoModelForMultimodalLM, AutoProcessor
+        import transformers
 
-        local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+        family = FAMILIES.get(str(identity.config.get("model_type")), UNKNOWN)
+        model_class = getattr(transformers, family.model_class or "AutoModelForMultimodalLM")
         with failures_named(identity, "processor"):
-            processor = AutoProcessor.from_pretrained(folder, **local)  # type: ignore[no-untyped-call]
+            processor = transformers.AutoProcessor.from_pretrained(  # type: ignore[no-untyped-call]
+                folder, local_files_only=True, trust_remote_code=False
+            )
         with failures_named(identity, "model"):
-            model, report = AutoModelForMultimodalLM.from_pretrained(
+            model, report = model_class.from_pretrained(
                 folder,
                 dtype=dtype,
                 device_map="auto" if may_spread and device.type == "cuda" else str(device),
                 use_safetensors=True,
                 output_loading_info=True,
                 quantization_config=_quantization(quantize, device),
-                **local,
+                local_files_only=True,
+                trust_remote_code=False,
             )
     # transformers gives what is missing random numbers, and says so in a log line alone.
     missing = sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]]))
     if missing:
         names = f"{len(missing)} tensors are missing or of another shape ({', '.join(missing[:3])})"
         raise CheckpointError.at("cannot use model", identity.name, names, "Download the folder again")
-    family = FAMILIES.get(model.config.model_type, UNKNOWN)
     backend = TransformersBackend(model.eval(), processor, family=family, identity=identity, think=think)
     if not family.is_verified:
         check_unknown(backend)
@@ -89,6 +93,8 @@ def check_unknown(backend: TransformersBackend) -> None:
     kind = backend.model.config.model_type
     problem = ""
     try:
+        if mistaken := backend.template.mistaken_tokens():
+            raise CheckpointError(f"its tokenizer cannot keep a typed {mistaken[0]!r} apart")
         # Two pictures of different sizes: one that stays behind in the model would change what the other one is asked.
         pictures = [Image.new("RGB", size, colour) for size, colour in (((96, 64), "red"), ((64, 128), "blue"))]
         first, second = (good(backend.see([picture])[0]) for picture in pictures)
@@ -106,7 +112,7 @@ def check_unknown(backend: TransformersBackend) -> None:
         else:
             good(backend.score([Row(prompt="Describe the image")], [targets])[0])
     except VlinstructError as error:
-        problem = error.problem
+        problem = error.problem.rstrip(".")
     except Exception as error:  # the forward of an unknown model raises anything
         problem = shortened(str(error).partition("\n")[0], 120) or type(error).__name__
     if problem:

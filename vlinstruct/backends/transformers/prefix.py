@@ -14,7 +14,7 @@ import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -63,8 +63,9 @@ class Reader:
         deltas = None
         if self.positions is not None:
             deltas = self.positions.rope_deltas
-            deltas = torch.zeros(len(ids), 1, dtype=torch.long) if deltas is None else deltas.reshape(len(ids), 1)
-            deltas = deltas.to(ids.device)
+            # Texts alone are counted from where their padding begins.
+            deltas = (mask == 0).sum(dim=1) if deltas is None else deltas
+            deltas = deltas.reshape(len(ids), 1).to(ids.device)
         reading = Reading(
             self,
             output[self.cache_name],
@@ -122,7 +123,7 @@ class Reading:
         forked.cache = cache
         if rows is not None and list(rows) != list(range(self.num_rows)):
             places = torch.tensor(rows, device=self.device)
-            cache.reorder_cache(places)
+            cache.reorder_cache(cast(torch.LongTensor, places))
             for name in ("mask", "rope_deltas", "cross_attention_mask"):
                 value = getattr(self, name)
                 setattr(forked, name, None if value is None else value[places])
