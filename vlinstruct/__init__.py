@@ -13,7 +13,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vlinstruct.backends.instructblip.memory import plan_memory
+    from vlinstruct.backends.memory import plan_memory
     from vlinstruct.batch import optimize_shared, run_batch, run_one
     from vlinstruct.chat import Chat, ChatSettings
     from vlinstruct.conversion.convert import convert
@@ -94,7 +94,7 @@ _HOMES = {
     "load": "model",
     "optimize_shared": "batch",
     "plan_finetuning": "training.finetune",
-    "plan_memory": "backends.instructblip.memory",
+    "plan_memory": "backends.memory",
     "run_batch": "batch",
     "run_one": "batch",
     "tune": "tuning.tune",

@@ -12,7 +12,8 @@ from tiny_models import tiny_config
 
 from vlinstruct.backends.instructblip.configuration import InstructBlipConfig
 from vlinstruct.backends.instructblip.load import empty_model
-from vlinstruct.backends.instructblip.memory import Load, cache_bytes, place, working_bytes
+from vlinstruct.backends.instructblip.memory import InstructBlipNeeds, place
+from vlinstruct.backends.memory import Load, working_bytes
 from vlinstruct.backends.registry import BACKBONES, identity_of
 from vlinstruct.bench.models import random_model
 from vlinstruct.errors import CheckpointError, ResourceError
@@ -130,17 +131,17 @@ def test_a_folder_that_does_not_fit_is_refused_before_it_is_read(
 def test_the_caches_are_as_large_as_the_real_ones(kind: str, num_written: int) -> None:
     config = InstructBlipConfig.from_dict(tiny_config(kind))
     model = random_model(config, torch.device("cpu"), torch.float32).language_model
-    load = Load(rows=2, prompt_tokens=5, new_tokens=num_written)
-    embeds = torch.zeros(2, load.context(config), config.text_config.hidden_size)
+    needs, load = InstructBlipNeeds(config), Load(rows=2, prompt_tokens=5, new_tokens=num_written)
+    embeds = torch.zeros(2, needs.media_tokens + 5, config.text_config.hidden_size)
     _, state = model.prefill(embeds, torch.ones(embeds.shape[:2]), torch.zeros(2, 3, dtype=torch.long))
     caches = [*state.own, *state.context] if kind == "t5" else state.caches  # type: ignore[attr-defined]
     real = sum(one.keys.nbytes + one.values.nbytes for one in caches)
-    assert cache_bytes(config, load, 4) == real
+    assert needs.cache_bytes(load, 4) == real
 
 
 def test_more_at_once_takes_more() -> None:
-    config = InstructBlipConfig.from_dict(BACKBONES["flant5-xl"].config())
+    needs = InstructBlipNeeds(InstructBlipConfig.from_dict(BACKBONES["flant5-xl"].config()))
     sizes = [
-        working_bytes(config, Load(rows=rows, prompt_tokens=tokens), 2) for rows, tokens in ((1, 9), (1, 99), (8, 99))
+        working_bytes(needs, Load(rows=rows, prompt_tokens=tokens), 2) for rows, tokens in ((1, 9), (1, 99), (8, 99))
     ]
     assert sizes == sorted(set(sizes))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from os import PathLike
+from collections.abc import Mapping
+from os import PathLike, fspath
+from typing import Any
 
 from vlinstruct.backend import Backend
 from vlinstruct.backends.machine import require_machine
-from vlinstruct.backends.registry import find, is_instructblip
+from vlinstruct.backends.registry import default_backbone, find, is_instructblip, known_backbone
 from vlinstruct.errors import InputError
 from vlinstruct.settings import Quantization
 from vlinstruct.values import Identity
@@ -24,10 +26,13 @@ def load_backend(
     offline: bool = False,
 ) -> Backend:
     """Loads a model; the arguments and errors are those of `vlinstruct.load`."""
-    main, number_type = require_machine(device, dtype, quantize)  # before anything is downloaded
+    main, number_type = require_machine(device, dtype, quantize)
+    entry = None if isinstance(backbone, Identity) else known_backbone(fspath(backbone or default_backbone()))
+    if entry is not None:  # so that a known model is not downloaded for an option that it does not have
+        require_options(entry.name, entry.config(), adapter=adapter, image_size=image_size, think=think)
     identity = backbone if isinstance(backbone, Identity) else find(backbone, offline=offline)
-    # Here, not above: a command on mini shall not wait for transformers, nor one on another model for our network.
-    require_options(identity, adapter=adapter, image_size=image_size, think=think)
+    require_options(identity.name, identity.config, adapter=adapter, image_size=image_size, think=think)
+    # Imported here: a command on mini shall not wait for transformers, nor one on another model for our network.
     if is_instructblip(identity.config):
         from vlinstruct.backends.instructblip import opening as instructblip
 
@@ -47,20 +52,26 @@ def load_backend(
     )
 
 
-def require_options(identity: Identity, *, adapter: object | None, image_size: int | None, think: bool) -> None:
+def require_options(
+    name: str, config: Mapping[str, Any], *, adapter: object | None, image_size: int | None, think: bool
+) -> None:
     """Refuses options that belong to other kinds of models.
+
+    Args:
+        name: what messages call the model.
+        config: the content of its config.json.
+        adapter: as in `vlinstruct.load`.
+        image_size: as in `vlinstruct.load`.
+        think: as in `vlinstruct.load`.
 
     Raises:
         InputError: with the option.
     """
-    is_ours = is_instructblip(identity.config)
-    if think and is_ours:
-        raise _not_for(identity, "--think", "it does not think before it answers")
-    if adapter is not None and not is_ours:
-        raise _not_for(identity, "--adapter", "alignment layers belong to models of the InstructBLIP family")
-    if image_size is not None and not is_ours:
-        raise _not_for(identity, "--image-size", "it reads pictures at sizes of its own")
-
-
-def _not_for(identity: Identity, option: str, why: str) -> InputError:
-    return InputError.at(f"cannot use {option}", identity.name, why, "Leave it out")
+    is_ours = is_instructblip(config)
+    for option, is_given, why in (
+        ("--think", is_ours and think, "it does not think before it answers"),
+        ("--adapter", not is_ours and adapter is not None, "adapters are for models of the InstructBLIP family alone"),
+        ("--image-size", not is_ours and image_size is not None, "it reads pictures at sizes of its own"),
+    ):
+        if is_given:
+            raise InputError.at(f"cannot use {option}", name, why, "Leave it out")

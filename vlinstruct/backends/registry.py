@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import partial
@@ -24,7 +24,7 @@ from vlinstruct.files import read_json_object
 from vlinstruct.settings import Thresholds
 from vlinstruct.values import Abilities, Identity
 from vlinstruct.weights.fingerprint import fingerprint
-from vlinstruct.weights.hub import download, refuse_code, revision_of
+from vlinstruct.weights.hub import cached_folder, download, refuse_code, revision_of
 
 DEFAULT_BACKBONE = "mini"
 # What ships in the package, by name: its folder in `vlinstruct/mini`.
@@ -35,6 +35,7 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 INSTRUCTBLIP_ABILITIES = Abilities(media=frozenset({"picture", "clip"}), num_frames=4, can_beam=True, can_stream=True)
 """What InstructBLIP can do; here and not with its backend, as it is asked for before torch is imported."""
 
+_NAMES_ADVICE = "`vlinstruct backbones` lists the names"
 UNKNOWN_BATCH_SIZE = 32  # Vicuna's, for backbones that the paper did not train
 
 
@@ -46,7 +47,7 @@ class Backbone:
         name: what `--backbone` takes, and what the paper's figures are filed under.
         hub_id: its Hugging Face repository; None for one that ships in the package.
         parameters: all of them, in billions, as loaded.
-        download_gb: what the hub's float32 files take, in gigabytes; 0 for a shipped one.
+        download_gb: what the hub's safetensors take in their own dtype, in gigabytes; 0 for a shipped one.
         licence: as its model card says.
         batch_size: samples of an update in the recipe that it is trained with.
         recipe: in which fields that recipe differs from FinetuneConfig's defaults.
@@ -72,8 +73,9 @@ class Backbone:
         if self.is_built_in:
             text = (_built_in_folder(self.name) / "config.json").read_text(encoding="utf-8")
         else:
-            file = resources.files("vlinstruct.backends.instructblip") / "configs" / f"{self.name}.json"
-            text = file.read_text(encoding="utf-8")
+            rooms = (resources.files(f"vlinstruct.backends.{room}") for room in ("instructblip", "transformers"))
+            files = (room / "configs" / f"{self.name}.json" for room in rooms)
+            text = next(file for file in files if file.is_file()).read_text(encoding="utf-8")
         values: dict[str, Any] = json.loads(text)
         return values
 
@@ -91,7 +93,7 @@ _MINIS_RECIPE: Mapping[str, Any] = {
 # and of 1, 1.5, 2, 3 nats and no limit: from 0.75 on more is gained only by asking again about much that is right, and
 # from 2 nats on more than 2 of 100 planted instructions that hurt are taken; at 1.5 it is 2 of 500, at 1 none.
 _MINIS_THRESHOLDS: Mapping[str, float] = {"max_cross_nll": 1.5, "sure_above": 0.75}
-_VICUNAS_LICENCE = "Vicuna's: non-commercial"
+_VICUNAS_LICENCE = "Vicuna non-commercial"
 
 BACKBONES: Mapping[str, Backbone] = {
     backbone.name: backbone
@@ -148,6 +150,27 @@ BACKBONES: Mapping[str, Backbone] = {
             download_gb=57,
             licence=_VICUNAS_LICENCE,
         ),
+        # What transformers' own classes run. Their sources are listed in README.md beside this file.
+        *(
+            Backbone(name=name, hub_id=hub_id, parameters=parameters, download_gb=download_gb, licence=licence)
+            for name, hub_id, parameters, download_gb, licence in (
+                ("smolvlm2-256m", "HuggingFaceTB/SmolVLM2-256M-Video-Instruct", 0.26, 1.0, "Apache-2.0"),
+                ("smolvlm2-500m", "HuggingFaceTB/SmolVLM2-500M-Video-Instruct", 0.51, 2.0, "Apache-2.0"),
+                ("smolvlm2-2.2b", "HuggingFaceTB/SmolVLM2-2.2B-Instruct", 2.25, 9.0, "Apache-2.0"),
+                ("qwen2.5-vl-3b", "Qwen/Qwen2.5-VL-3B-Instruct", 3.75, 7.5, "Qwen Research"),
+                ("qwen2.5-vl-7b", "Qwen/Qwen2.5-VL-7B-Instruct", 8.29, 16.6, "Apache-2.0"),
+                ("qwen3-vl-2b", "Qwen/Qwen3-VL-2B-Instruct", 2.13, 4.3, "Apache-2.0"),
+                ("qwen3-vl-4b", "Qwen/Qwen3-VL-4B-Instruct", 4.44, 8.9, "Apache-2.0"),
+                ("qwen3-vl-8b", "Qwen/Qwen3-VL-8B-Instruct", 8.77, 17.5, "Apache-2.0"),
+                ("gemma3-4b", "google/gemma-3-4b-it", 4.30, 8.6, "Gemma"),
+                ("llava-1.5-7b", "llava-hf/llava-1.5-7b-hf", 7.06, 14.1, "Llama 2"),
+                ("llava-onevision-7b", "llava-hf/llava-onevision-qwen2-7b-ov-hf", 8.03, 16.1, "Apache-2.0"),
+                ("internvl3-1b", "OpenGVLab/InternVL3-1B-hf", 0.94, 1.9, "Qwen"),
+                ("internvl3-2b", "OpenGVLab/InternVL3-2B-hf", 2.09, 4.2, "Qwen"),
+                ("internvl3-8b", "OpenGVLab/InternVL3-8B-hf", 7.94, 15.9, "Qwen"),
+                ("paligemma2-3b", "google/paligemma2-3b-mix-224", 3.03, 6.1, "Gemma"),
+            )
+        ),
     )
 }
 
@@ -203,6 +226,31 @@ def identity_of(folder: Path, name: str | None = None) -> Identity:
         # Not read here: it reads 64 places of every shard, and most commands never ask for it.
         read_fingerprint=partial(fingerprint, folder),
     )
+
+
+def instructblip_backbones() -> Sequence[Backbone]:
+    """Returns those that the paper's engine runs: they can be trained, converted and given an adapter."""
+    return [backbone for backbone in BACKBONES.values() if is_instructblip(backbone.config())]
+
+
+def require_instructblip(name: str, config: Mapping[str, Any] | None = None, *, what: str) -> None:
+    """Refuses a model of another family where only InstructBLIP's will do.
+
+    Args:
+        name: as it was typed.
+        config: the content of its config.json; if None, that of a known name, and nothing is said of others, so that
+            nothing is downloaded to be refused.
+        what: what cannot be done with it.
+
+    Raises:
+        CheckpointError: it is another family's.
+    """
+    entry = known_backbone(name)
+    if config is None and entry is not None:
+        config = entry.config()
+    if config is not None and not is_instructblip(config):
+        why = "that is for models of the InstructBLIP family alone"
+        raise CheckpointError.at(what, name, why, "Use flant5-xl, vicuna-7b, mini or a folder of that family")
 
 
 def is_instructblip(config: Mapping[str, Any]) -> bool:
@@ -276,9 +324,9 @@ def known_backbone(name: str) -> Backbone | None:
 
 
 def of_same_shape(config: Mapping[str, Any]) -> Backbone | None:
-    """Returns the known backbone whose language model has the kind, width and depth of a `config.json`'s; or None."""
-    shape = _shape(config)
-    return next((backbone for backbone in BACKBONES.values() if _shape(backbone.config()) == shape), None)
+    """Returns the known InstructBLIP whose language model has a `config.json`'s kind, width and depth; or None."""
+    shape = _shape(config) if is_instructblip(config) else None
+    return next((backbone for backbone in instructblip_backbones() if _shape(backbone.config()) == shape), None)
 
 
 def _shape(config: Mapping[str, Any]) -> list[Any]:
@@ -289,21 +337,26 @@ def _shape(config: Mapping[str, Any]) -> list[Any]:
 
 
 def config_of(name: str) -> dict[str, Any]:
-    """Returns the `config.json` of a known backbone, which ships, or of a folder; nothing is downloaded.
+    """Returns the `config.json` of a known backbone, a folder or a cached repository; nothing is downloaded.
 
     Args:
-        name: a known name, or a folder.
+        name: a known name, a folder, or a hub id.
 
     Raises:
-        CheckpointError: it is neither, or its file is damaged.
+        CheckpointError: it is none of them, its file is damaged, or it asks for code of its own.
     """
-    if name in BACKBONES:
-        return BACKBONES[name].config()
-    path = Path(name).expanduser() / "config.json"
+    if (backbone := known_backbone(name)) is not None:
+        return backbone.config()
+    folder = Path(name).expanduser()
+    if not folder.is_dir() and _HUB_ID.fullmatch(name):
+        folder = cached_folder(name) or folder
+    path = folder / "config.json"
     if not path.is_file():
-        advice = f"Give a folder with a config.json, or {', '.join(BACKBONES)}"
+        advice = f"Give a folder with a config.json. {_NAMES_ADVICE}"
         raise CheckpointError.at("unknown backbone", name, "its shape is not known here", advice)
-    return read_json_object(path)
+    config = read_json_object(path)
+    refuse_code(folder, name, config)
+    return config
 
 
 def mini_folder() -> Path:
@@ -360,9 +413,8 @@ def resolve(name: str, *, what: str = "backbone") -> Path | str:
     names = ADAPTERS if what == "adapter" else tuple(BACKBONES)
     near = get_close_matches(name, names, n=1)
     guess = f"Did you mean {near[0]}? " if near else ""
-    raise CheckpointError.at(
-        f"unknown {what}", name, "not a name, folder or hub id", f"{guess}Names are {', '.join(names)}"
-    )
+    advice = f"Names are {', '.join(names)}" if what == "adapter" else _NAMES_ADVICE
+    raise CheckpointError.at(f"unknown {what}", name, "not a name, folder or hub id", guess + advice)
 
 
 def is_cached(backbone: Backbone) -> bool:

@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 from vlinstruct.backends.opening import load_backend
-from vlinstruct.backends.registry import config_of, default_backbone, find, is_instructblip
-from vlinstruct.bench.answers import Comparison, as_record, as_table, compare
+from vlinstruct.backends.registry import config_of, default_backbone, find, is_instructblip, known_backbone
+from vlinstruct.bench.answers import Drawable, as_record, as_table, compare
 from vlinstruct.bench.cold_start import cold_starts
 from vlinstruct.bench.models import load_both, load_both_random
 from vlinstruct.bench.questions import compare_questions, questions_record, questions_table
@@ -31,6 +31,7 @@ from vlinstruct.values import Identity
 
 _ANSWERS_OF = (2, 15)  # tokens: a word, as VQA wants it, and a sentence
 _VLM_ANSWERS_OF = (5, 30)  # chat models answer in sentences
+_COLD_RUNS = 3
 _MINI_ITEMS = 60
 _TRAINING_BATCH = 8
 
@@ -49,7 +50,8 @@ class BenchSettings:
         batch_size: pictures that are asked about together, or samples of an update; 1, in training 8 if None.
         acceptance: shares of the tokens of instructions that drafts give, 0 to 1; 0, what mini reaches, and 1 if empty.
         runs: of every arm, at least 2; in training epochs.
-        cold_runs: starts of every cold process, at least 2; 0 for none.
+        cold_runs: starts of every cold process, at least 2; 0 for none; 3 where InstructBLIP's answers are measured if
+            None.
         random_weights: the backbone's shapes with random weights; no download, no cold start.
         threads: CPU threads for the whole process from now on; torch's own choice if None.
         offline: open no connection; use what is cached.
@@ -64,7 +66,7 @@ class BenchSettings:
     batch_size: int | None = None
     acceptance: Sequence[float] = ()
     runs: int = 9
-    cold_runs: int = 3
+    cold_runs: int | None = None
     random_weights: bool = False
     threads: int | None = None
     offline: bool = False
@@ -82,7 +84,7 @@ class Measurement:
 
     table: str
     record: Mapping[str, Any]
-    comparisons: Sequence[Comparison] = ()
+    comparisons: Sequence[Drawable] = ()
 
 
 def bench(settings: BenchSettings, *, on_loaded: Callable[[], None] = lambda: None) -> Measurement:
@@ -98,8 +100,13 @@ def bench(settings: BenchSettings, *, on_loaded: Callable[[], None] = lambda: No
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     name, runs = settings.backbone or default_backbone(), settings.runs
+    entry = known_backbone(name)
+    if entry is not None:  # before it is downloaded
+        _require_options(name, entry.config(), settings)
     identity = None if settings.random_weights else find(name, offline=settings.offline)
-    if not is_instructblip(config_of(name) if identity is None else identity.config):
+    config = config_of(name) if identity is None else identity.config
+    _require_options(name, config, settings)
+    if not is_instructblip(config):
         return _bench_any_vlm(name, identity, settings, on_loaded)
     if identity is None:
         ours, theirs = load_both_random(name, device=settings.device, dtype=settings.dtype)
@@ -131,7 +138,8 @@ def bench(settings: BenchSettings, *, on_loaded: Callable[[], None] = lambda: No
     comparisons = compare(ours, theirs, questions, runs)
     # A process starts from a folder, which random weights do not have.
     folder = ours.identity.folder
-    cold = cold_starts(folder, settings.cold_runs) if settings.cold_runs > 0 and folder is not None else ()
+    cold_runs = _COLD_RUNS if settings.cold_runs is None else settings.cold_runs
+    cold = cold_starts(folder, cold_runs) if cold_runs > 0 and folder is not None else ()
     return Measurement(
         table=as_table(comparisons, cold), record=as_record(name, comparisons, cold, machine), comparisons=comparisons
     )
@@ -147,14 +155,6 @@ def _bench_any_vlm(
     from vlinstruct.bench.models import random_vlm
     from vlinstruct.bench.naive import NaiveBackend
 
-    only_ours = {
-        "--training": settings.training,
-        "--candidates": settings.num_candidates,
-        "--acceptance": settings.acceptance,
-    }
-    refused = ", ".join(option for option, value in only_ours.items() if value)
-    if refused:
-        raise InputError.at(f"cannot use {refused}", name, "for the InstructBLIP family alone", "Leave it out")
     if identity is None:
         backend = random_vlm(name, device=settings.device, dtype=settings.dtype)
     else:
@@ -172,7 +172,22 @@ def _bench_any_vlm(
         cost = compare_questions(backend, answer, _questions(settings.data), settings.runs)
         return Measurement(table=questions_table(cost), record=questions_record(name, cost, machine))
     comparisons = compare_vlm(backend, _VLM_ANSWERS_OF, batch=settings.batch_size or 1, runs=settings.runs)
-    return Measurement(table=vlm_table(comparisons), record=vlm_record(name, comparisons, machine))
+    return Measurement(
+        table=vlm_table(comparisons), record=vlm_record(name, comparisons, machine), comparisons=comparisons
+    )
+
+
+def _require_options(name: str, config: Mapping[str, Any], settings: BenchSettings) -> None:
+    """Refuses what is measured of InstructBLIP alone."""
+    only_ours = {
+        "--training": settings.training,
+        "--candidates": settings.num_candidates,
+        "--acceptance": settings.acceptance,
+        "--cold-runs": settings.cold_runs,
+    }
+    refused = ", ".join(option for option, value in only_ours.items() if value)
+    if refused and not is_instructblip(config):
+        raise InputError.at(f"cannot use {refused}", name, "for the InstructBLIP family alone", "Leave it out")
 
 
 def _questions(data: Path) -> list[tuple[Image.Image, str]]:

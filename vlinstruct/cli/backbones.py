@@ -13,13 +13,15 @@ from vlinstruct.cli.terminal import show_record, show_report
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from vlinstruct.backends.instructblip.memory import Footprint, MemoryPlan
+    from vlinstruct.backends.memory import Footprint, MemoryPlan
     from vlinstruct.backends.registry import Backbone
 
 
 @takes(PrintOptions)
 def backbones(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="A name or a folder: plan its memory.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="A name, a folder or a cached hub id: plan its memory.")
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=1, max=1024, help="Pictures that go through it together.")] = 1,
     prompt_tokens: Annotated[int, typer.Option(min=1, max=100_000, help="Tokens of each instruction.")] = 128,
     max_new_tokens: Annotated[int, typer.Option(min=1, max=4096, help="Tokens of each answer.")] = 64,
@@ -33,11 +35,13 @@ def backbones(
     from vlinstruct.backends.registry import BACKBONES
 
     if name is not None:
-        from vlinstruct.backends.instructblip.memory import plan_memory
+        from vlinstruct.backends.memory import plan_memory
 
         plan = plan_memory(name, batch_size=batch_size, prompt_tokens=prompt_tokens, max_new_tokens=max_new_tokens)
         _show_plan(plan, printing.as_json)
         return
+    if not printing.as_json:
+        show_report(f"{'name':18} {'weights':>7} {'download':>8} {'source':42} licence")
     for record in [_record(backbone) for backbone in BACKBONES.values()]:
         if printing.as_json:
             show_record(record)
@@ -61,9 +65,9 @@ def _record(backbone: Backbone) -> dict[str, object]:
 
 
 def _line(record: dict[str, object]) -> str:
-    availability = "here" if record["is_here"] else f"{record['download_gb']} GB to download"
-    size = f"{record['parameters_billion']:>6} B"
-    return f"{record['id']:11} {size}  {availability:20} {record['source']:35} {record['licence']}"
+    download = "here" if record["is_here"] else f"{record['download_gb']} GB"
+    size = f"{record['parameters_billion']:>5} B"
+    return f"{record['id']:18} {size} {download:>8} {record['source']:42} {record['licence']}"
 
 
 def _show_plan(plan: MemoryPlan, as_json: bool) -> None:
@@ -74,7 +78,15 @@ def _show_plan(plan: MemoryPlan, as_json: bool) -> None:
 
     record: dict[str, object] = {"schema": "vlinstruct.memory_plan/1", "id": plan.backbone, "status": "ok"}
     settings = [{**asdict(footprint), "total_bytes": footprint.total_bytes} for footprint in plan.footprints]
-    show_record({**record, "parameters": plan.weights.parts, "free_bytes": plan.free, "settings": settings})
+    show_record(
+        {
+            **record,
+            "parameters": plan.weights.parts,
+            "media_tokens": plan.media_tokens,
+            "free_bytes": plan.free,
+            "settings": settings,
+        }
+    )
 
 
 def _plan_lines(plan: MemoryPlan) -> Iterator[str]:
@@ -84,7 +96,7 @@ def _plan_lines(plan: MemoryPlan) -> Iterator[str]:
     yield f"free here: {', '.join(free)}"
     load = plan.load
     at_once = f"{load.rows} x ({load.prompt_tokens} + {load.new_tokens}) tokens at once"
-    yield f"{at_once}; caches and activations are estimates"
+    yield f"{at_once}, {plan.media_tokens} more a picture; caches and activations are estimates"
     yield f"{'--dtype':10}{'--quantize':12}{'weights':>11}{'caches':>10}{'activations':>13}{'in all':>11}  fits on"
     yield from map(_footprint_line, plan.footprints)
 

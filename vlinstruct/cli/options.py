@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import typer
 
-from vlinstruct.backends.registry import BACKBONES
 from vlinstruct.cli.command import INPUT, MODEL, OUTPUT
 from vlinstruct.errors import UsageError
 from vlinstruct.settings import MAX_FRAMES, ClipSettings, ModelSettings, Quantization, RunSettings
@@ -25,7 +24,7 @@ Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 BackboneOption = Annotated[
     str | None,
     typer.Option(
-        help=f"{', '.join(BACKBONES)}, a folder or a hub id.",
+        help="A name (`vlinstruct backbones`), a folder or a hub id.",
         show_default="mini",
         envvar="VLINSTRUCT_BACKBONE",
         rich_help_panel=MODEL,

@@ -20,7 +20,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from vlinstruct.backends.registry import BACKBONES, find, find_folder
+from vlinstruct.backends.registry import BACKBONES, find, find_folder, require_instructblip
 from vlinstruct.errors import InputError, UsageError, shortened
 from vlinstruct.files import read_json_object
 
@@ -129,6 +129,8 @@ def convert(
     options = {"--backbone": backbone, "--config": config, "--qformer-tokenizer": qformer_tokenizer, "--ema": use_ema}
     _require_taken(kind, {**options, "--dtype": dtype, "--max-shard-size": max_shard_size})
     max_shard_bytes = _num_bytes(max_shard_size or "5GB")
+    for name in (*folders, *([] if backbone is None else [backbone])):
+        require_instructblip(name, what="cannot convert")
 
     import torch
 

@@ -17,7 +17,7 @@ from tokenizers import AddedToken, Tokenizer, processors
 from vlinstruct.backends.instructblip.configuration import InstructBlipConfig, TextConfig
 from vlinstruct.backends.instructblip.text_config import text_config_class
 from vlinstruct.backends.instructblip.tokenization import read_tokenizer
-from vlinstruct.backends.registry import BACKBONES
+from vlinstruct.backends.registry import instructblip_backbones
 from vlinstruct.errors import CheckpointError
 from vlinstruct.files import read_json_object
 
@@ -36,7 +36,7 @@ def configuration_for(folder: Path) -> dict[str, Any]:
         CheckpointError: none has, or the folder's own is missing or damaged.
     """
     size = _size(_text_config(folder))
-    for backbone in BACKBONES.values():
+    for backbone in instructblip_backbones():
         values = backbone.config()
         if _size(InstructBlipConfig.from_dict(values).text_config) == size:
             return values

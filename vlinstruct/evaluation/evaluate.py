@@ -287,7 +287,9 @@ def _launched(settings: EvaluationSettings) -> tuple[Processes, EvaluationSettin
 def _contender(name: str, adapter: str | None, identity: Identity, settings: EvaluationSettings) -> Contender:
     """Returns what runs for a row of the table."""
     # All that its answers depend on beside the item. The device is left out: a run can be resumed on another one.
-    require_options(identity, adapter=adapter, image_size=settings.image_size, think=settings.think)
+    require_options(
+        identity.name, identity.config, adapter=adapter, image_size=settings.image_size, think=settings.think
+    )
     fingerprint = "/".join([identity.fingerprint, settings.dtype, str(settings.quantize)])
     if settings.image_size is not None:
         fingerprint += f"/{settings.image_size}"

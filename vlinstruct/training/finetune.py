@@ -23,7 +23,14 @@ from typing import Any, Literal
 
 from vlinstruct.backends.instructblip.opening import load_backend
 from vlinstruct.backends.machine import compute_device
-from vlinstruct.backends.registry import BACKBONES, default_backbone, find, known_backbone, of_same_shape
+from vlinstruct.backends.registry import (
+    BACKBONES,
+    default_backbone,
+    find,
+    known_backbone,
+    of_same_shape,
+    require_instructblip,
+)
 from vlinstruct.errors import InputError, OutputInUseError, ResourceError, UsageError, shortened
 from vlinstruct.media.images import ImageLimits
 from vlinstruct.training.data.conversations import (
@@ -284,7 +291,10 @@ def _job(
     """Reads the samples and loads the backbone."""
     # A named backbone is found, and perhaps downloaded, when the data has been read; a stranger's shape is needed now.
     named = known_backbone(backbone)
+    require_instructblip(backbone, what="cannot train backbone")
     identity = find(backbone, offline=offline) if named is None else None
+    if identity is not None:
+        require_instructblip(backbone, identity.config, what="cannot train backbone")
     similar = of_same_shape(identity.config) if identity is not None else None
     if similar is not None:
         notify(f"{backbone} has the shape of {similar.name}, whose recipe is used where no option says otherwise")

@@ -21,9 +21,9 @@ PICTURE = make_picture(80, 60, seed=1)
 def backend(request: pytest.FixtureRequest, pair_of: Callable[[str], Pair]) -> Iterator[TransformersBackend]:
     backend = pair_of(request.param).ours.backend
     assert isinstance(backend, TransformersBackend)
-    most = backend.max_positions
+    most = backend.prompts.max_positions
     yield backend
-    backend.max_positions = most
+    backend.prompts.max_positions = most
 
 
 def test_a_text_ends_at_the_last_position_and_cuts_no_other(backend: TransformersBackend) -> None:
@@ -32,10 +32,10 @@ def test_a_text_ends_at_the_last_position_and_cuts_no_other(backend: Transformer
     prompts = [Row(prompt=text, seen=(seen,)) for text in ("What is written on the sign?", "no")]
     lengths = [good(outcome).usage.prompt for outcome in backend.write(prompts, settings)]
     num_read = 0 if backend.is_encoder_decoder else lengths[0]
-    backend.max_positions = room = lengths[0] + 3
+    backend.prompts.max_positions = room = lengths[0] + 3
     texts = [good(outcome) for outcome in backend.write(prompts, settings)]
     assert texts[0].usage.written <= room - num_read
-    backend.max_positions = None
+    backend.prompts.max_positions = None
     whole = [good(outcome) for outcome in backend.write(prompts, settings)]
     assert texts[0] == whole[0] or (whole[0].text.startswith(texts[0].text) and not texts[0].is_complete)
     assert lengths[1] < lengths[0]
@@ -44,8 +44,8 @@ def test_a_text_ends_at_the_last_position_and_cuts_no_other(backend: Transformer
 
 def test_a_target_without_room_is_refused_alone(backend: TransformersBackend) -> None:
     (seen,) = map(good, backend.see([PICTURE]))
-    assert backend.max_positions is not None
-    targets = [["What is it? " * backend.max_positions], ["yes"]]
+    assert backend.prompts.max_positions is not None
+    targets = [["What is it? " * backend.prompts.max_positions], ["yes"]]
     long, short = backend.score([Row(prompt="What is it?", seen=(seen,))] * 2, targets)
     assert isinstance(long, Failed)
     assert long.error.message.startswith("text too long: ")

@@ -18,6 +18,7 @@ from vlinstruct.backend import Row
 from vlinstruct.backends.transformers.any_vlm import TransformersBackend
 from vlinstruct.backends.transformers.chat_template import can_think
 from vlinstruct.backends.transformers.families import FAMILIES, UNKNOWN
+from vlinstruct.backends.transformers.memory import require_room
 from vlinstruct.backends.transformers.support import require_safetensors, require_supported
 from vlinstruct.errors import CheckpointError, InputError, VlinstructError, shortened
 from vlinstruct.settings import Quantization
@@ -55,6 +56,8 @@ def open_backend(
     assert folder is not None  # a server is another backend's
     require_supported(folder, identity.config, name=identity.name)
     require_safetensors(folder, name=identity.name)
+    if not (may_spread and device.type == "cuda"):
+        require_room(identity, device, dtype=dtype, quantize=quantize)
     with quietly():
         import transformers
 
