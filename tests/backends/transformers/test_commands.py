@@ -109,7 +109,9 @@ def test_options_of_instructblip_are_refused(
     assert why in line
 
 
-def test_thinking_is_refused_where_nothing_thinks() -> None:
+def test_thinking_is_refused_where_nothing_thinks(folder_of: Callable[[str], Path]) -> None:
+    command = ("ask", "examples/pictures/sign.png", "What?", "--think", "--backbone", folder_of("llava"))
+    assert "cannot use --think (" in vli(*command).refusal(4)
     for command in (("ask", "examples/pictures/sign.png", "What?"), ("evaluate", "mini/gqa", "--limit", "2")):
         assert "cannot use --think (mini)" in vli(*command, "--backbone", "mini", "--think").refusal(4)
 

@@ -28,7 +28,7 @@ from vlinstruct.backends.transformers.chat_template import ChatTemplate
 from vlinstruct.backends.transformers.families import Family
 from vlinstruct.backends.transformers.prefix import Reader, Reading, ReadingStore
 from vlinstruct.backends.transformers.prompts import Prompt, Prompts, SeenBatch, SeenMedium, kind_of, media_of
-from vlinstruct.errors import CheckpointError, InputError
+from vlinstruct.errors import CheckpointError, InputError, TextError
 from vlinstruct.settings import MAX_NEW_TOKENS, GenerationSettings
 from vlinstruct.values import (
     Abilities,
@@ -140,7 +140,8 @@ class TransformersBackend(Backend):
                 for row_ids, row_nll, prompt in zip(ids, nll, prompts, strict=True)
             ]
 
-        return self._in_batches(rows, continuations, think=self.think)
+        num_tokens = self._num_wanted_tokens(settings)
+        return self._in_batches(rows, continuations, think=self.think, num_tokens=num_tokens)
 
     @torch.inference_mode()
     def stream(self, row: Row, settings: GenerationSettings) -> Iterator[str | Written]:
@@ -184,6 +185,8 @@ class TransformersBackend(Backend):
                 [self.template.target_ids(text, with_end=with_end)[:num_first] for text in targets[place]]
                 for place in places
             ]
+            for prompt, row_ids in zip(prompts, target_ids, strict=True):
+                self._require_room(prompt, max(map(len, row_ids), default=0))
             nll = self._target_nll(prompts, target_ids)
             return [
                 [
@@ -253,9 +256,7 @@ class TransformersBackend(Backend):
         self, prompts: Sequence[Prompt], settings: GenerationSettings, draws: Sequence[int]
     ) -> Iterator[tuple[Tensor, Tensor]]:
         logits, reading = self._begin(prompts)
-        num_tokens = settings.max_new_tokens
-        if self.think:
-            num_tokens = min(num_tokens + _MAX_THOUGHT_TOKENS, MAX_NEW_TOKENS)
+        num_tokens = min(self._num_new_tokens(prompt, settings) for prompt in prompts)
         steps = step_by_step(
             logits,
             lambda ids: reading.feed(ids, num_logits=1)[:, -1],
@@ -265,6 +266,31 @@ class TransformersBackend(Backend):
             draws=draws,
         )
         return self._until_answered(steps, prompts, settings.max_new_tokens) if self.think else steps
+
+    def _num_new_tokens(self, prompt: Prompt, settings: GenerationSettings) -> int:
+        """Returns the most tokens that are written: OPT and BART have no positions beyond their last one."""
+        return min(self._num_wanted_tokens(settings), self._room(prompt))
+
+    def _num_wanted_tokens(self, settings: GenerationSettings) -> int:
+        """Returns the most tokens of a text and its thoughts."""
+        return min(settings.max_new_tokens + (_MAX_THOUGHT_TOKENS if self.think else 0), MAX_NEW_TOKENS)
+
+    def _room(self, prompt: Prompt) -> int:
+        """Returns how many tokens can follow a prompt; an encoder-decoder's stand in positions of their own."""
+        if self.prompts.max_positions is None:
+            return MAX_NEW_TOKENS
+        return self.prompts.max_positions - (0 if self.is_encoder_decoder else len(prompt.all_ids))
+
+    def _require_room(self, prompt: Prompt, num_tokens: int) -> None:
+        """Refuses what cannot be read behind a prompt.
+
+        Raises:
+            TextError: it is too long.
+        """
+        room = self._room(prompt)
+        if self.prompts.max_positions is not None and num_tokens > room:
+            message = f"text too long: {num_tokens} tokens, behind its prompt the language model takes {room}"
+            raise TextError(message, advice="Shorten the text.", code="text_too_long")
 
     def _until_answered(
         self, steps: Iterator[tuple[Tensor, Tensor]], prompts: Sequence[Prompt], max_new_tokens: int
@@ -338,9 +364,8 @@ class TransformersBackend(Backend):
         network = self._network_of(prompt)
         inputs = self.prompts.whole_inputs(prompt)
         config = copy.deepcopy(network.generation_config)
-        num_tokens = settings.max_new_tokens + (_MAX_THOUGHT_TOKENS if self.think else 0)
         config.update(
-            max_new_tokens=min(num_tokens, MAX_NEW_TOKENS),
+            max_new_tokens=self._num_new_tokens(prompt, settings),
             max_length=None,
             num_beams=settings.num_beams,
             length_penalty=settings.length_penalty,
@@ -395,7 +420,12 @@ class TransformersBackend(Backend):
         return outcomes
 
     def _in_batches(
-        self, rows: Sequence[Row], work: Callable[[Sequence[Prompt], Sequence[int]], list[T]], *, think: bool
+        self,
+        rows: Sequence[Row],
+        work: Callable[[Sequence[Prompt], Sequence[int]], list[T]],
+        *,
+        think: bool,
+        num_tokens: int = 0,
     ) -> list[T | Failed]:
         """Works on rows that can be one batch together; one whose prompt cannot be read fails alone.
 
@@ -403,6 +433,7 @@ class TransformersBackend(Backend):
             rows: all of them.
             work: gets the prompts of a batch and their rows' places; returns their results.
             think: whether what is written may begin with a thought.
+            num_tokens: that each is to have room for; one without is worked on alone, so that it cuts no other's text.
         """
         outcomes: dict[int, T | Failed] = {}
         groups: dict[object, dict[int, Prompt]] = {}
@@ -410,11 +441,12 @@ class TransformersBackend(Backend):
             for place, row in enumerate(rows):
                 try:
                     prompt = self.prompts.prompt_of(row, think=think)
-                    groups.setdefault(self._group_of(prompt, place), {})[place] = prompt
+                    group = place if self._room(prompt) < num_tokens else self._group_of(prompt, place)
+                    groups.setdefault(group, {})[place] = prompt
                 except (InputError, CheckpointError) as error:
                     outcomes[place] = Failed(error=error)
-            for group in groups.values():
-                of_group: dict[int, T | Failed] = self._apart(group, work)
+            for of_key in groups.values():
+                of_group: dict[int, T | Failed] = self._apart(of_key, work)
                 outcomes |= of_group
         return [outcomes[place] for place in range(len(rows))]
 

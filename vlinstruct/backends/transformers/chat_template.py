@@ -91,12 +91,7 @@ class ChatTemplate:
             key=len,
             reverse=True,
         )
-        vocabulary = self.tokenizer.get_vocab()
-        # Those that open a thought, and those that close one.
-        self.thought_ids = [
-            frozenset(vocabulary[token] for token in tokens if token in vocabulary)
-            for tokens in zip(*_THINKING, strict=True)
-        ]
+        self.thought_ids = _thought_ids(self.tokenizer)
         self.special_ids = frozenset(self.tokenizer.all_special_ids)
         self.adds_special_tokens = self._adds_special_tokens()
         self.end_id = self._end_id(model_ends)
@@ -253,6 +248,20 @@ class ChatTemplate:
             if ids and (ids[0] in ends or ids[0] in self.tokenizer.added_tokens_decoder):
                 return int(ids[0])
         return int(self.tokenizer.eos_token_id)
+
+
+def can_think(processor: Any) -> bool:
+    """Says whether a model has the tokens that thoughts stand between."""
+    return all(_thought_ids(getattr(processor, "tokenizer", processor)))
+
+
+def _thought_ids(tokenizer: Any) -> list[frozenset[int]]:
+    """Returns the ids that open a thought, and those that close one."""
+    vocabulary = tokenizer.get_vocab()
+    return [
+        frozenset(vocabulary[token] for token in tokens if token in vocabulary)
+        for tokens in zip(*_THINKING, strict=True)
+    ]
 
 
 def _not_literal(spelt: str) -> TextError:

@@ -16,10 +16,11 @@ from PIL import Image
 
 from vlinstruct.backend import Row
 from vlinstruct.backends.transformers.any_vlm import TransformersBackend
+from vlinstruct.backends.transformers.chat_template import can_think
 from vlinstruct.backends.transformers.families import FAMILIES, UNKNOWN
 from vlinstruct.backends.transformers.memory import require_room
 from vlinstruct.backends.transformers.support import require_safetensors, require_supported
-from vlinstruct.errors import CheckpointError, VlinstructError, shortened
+from vlinstruct.errors import CheckpointError, InputError, VlinstructError, shortened
 from vlinstruct.settings import Quantization
 from vlinstruct.values import Identity, good
 from vlinstruct.weights.quantization import hushed, let_bitsandbytes_run
@@ -65,6 +66,10 @@ def open_backend(
         with failures_named(identity, "processor"):
             processor = transformers.AutoProcessor.from_pretrained(  # type: ignore[no-untyped-call]
                 folder, local_files_only=True, trust_remote_code=False
+            )
+        if think and not can_think(processor):
+            raise InputError.at(
+                "cannot use --think", identity.name, "it does not think before it answers", "Leave it out"
             )
         with failures_named(identity, "model"):
             quantization = None if quantize is None else _quantization(quantize, model_class, folder, device, dtype)
