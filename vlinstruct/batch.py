@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from vlinstruct.backends.registry import abilities_of, default_backbone, find, find_adapter
+from vlinstruct.backends.registry import abilities_of, default_backbone, find, find_adapter, require_options
 from vlinstruct.errors import CheckpointError, InputError, NetworkError, VlinstructError
 from vlinstruct.files import PathLike
 from vlinstruct.instruction.templates import Templates
@@ -381,6 +381,9 @@ class ChosenModel:
 
     @functools.cached_property
     def identity(self) -> Identity:
+        settings = self.settings
+        # Before anything is downloaded.
+        require_options(self.name, adapter=settings.adapter, image_size=settings.image_size, think=settings.think)
         return find(self.name, offline=self.settings.offline)
 
     def abilities(self) -> Abilities | None:

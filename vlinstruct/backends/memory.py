@@ -141,7 +141,7 @@ def plan_memory(
         from vlinstruct.backends.transformers.memory import TransformersNeeds
 
         needs = TransformersNeeds(config, name=name)
-    load = Load(rows=batch_size, prompt_tokens=prompt_tokens, new_tokens=max_new_tokens)
+    weights, load = needs.weights, Load(rows=batch_size, prompt_tokens=prompt_tokens, new_tokens=max_new_tokens)
     free: dict[str, int | None] = {str(gpu.device): gpu.free for gpu in gpus()}
     free["cpu"] = free_bytes(torch.device("cpu"))
     footprints = []
@@ -150,7 +150,7 @@ def plan_memory(
             continue
         caches, activations = needs.cache_bytes(load, itemsize), needs.activation_bytes(load, itemsize)
         for quantize in _QUANTIZATIONS:
-            size = needs.weights.num_bytes(itemsize, quantize)
+            size = weights.num_bytes(itemsize, quantize)
             needed = size + caches + activations
             footprints.append(
                 Footprint(
@@ -166,7 +166,7 @@ def plan_memory(
         backbone=name,
         load=load,
         media_tokens=needs.media_tokens,
-        weights=needs.weights,
+        weights=weights,
         footprints=footprints,
         free=free,
     )

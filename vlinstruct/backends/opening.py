@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from os import PathLike, fspath
 from typing import Any
 
 from vlinstruct.backend import Backend
 from vlinstruct.backends.machine import require_machine
-from vlinstruct.backends.registry import default_backbone, find, is_instructblip, known_backbone
-from vlinstruct.errors import InputError
+from vlinstruct.backends.registry import default_backbone, find, is_instructblip, require_options
 from vlinstruct.settings import Quantization
 from vlinstruct.values import Identity
 
@@ -26,13 +24,13 @@ def load_backend(
     offline: bool = False,
 ) -> Backend:
     """Loads a model; the arguments and errors are those of `vlinstruct.load`."""
-    main, number_type = require_machine(device, dtype, quantize)
-    entry = None if isinstance(backbone, Identity) else known_backbone(fspath(backbone or default_backbone()))
-    if entry is not None:  # so that a known model is not downloaded for an option that it does not have
-        require_options(entry.name, entry.config(), adapter=adapter, image_size=image_size, think=think)
+    main, number_type = require_machine(device, dtype, quantize)  # before anything is downloaded
+    options: dict[str, Any] = {"adapter": adapter, "image_size": image_size, "think": think}
+    if not isinstance(backbone, Identity):
+        require_options(fspath(backbone or default_backbone()), **options)
     identity = backbone if isinstance(backbone, Identity) else find(backbone, offline=offline)
-    require_options(identity.name, identity.config, adapter=adapter, image_size=image_size, think=think)
-    # Imported here: a command on mini shall not wait for transformers, nor one on another model for our network.
+    require_options(identity.name, identity.config, **options)
+    # Here, not above: a command on mini shall not wait for transformers, nor one on another model for our network.
     if is_instructblip(identity.config):
         from vlinstruct.backends.instructblip import opening as instructblip
 
@@ -50,28 +48,3 @@ def load_backend(
     return open_backend(
         identity, device=main, dtype=number_type, quantize=quantize, may_spread=device == "auto", think=think
     )
-
-
-def require_options(
-    name: str, config: Mapping[str, Any], *, adapter: object | None, image_size: int | None, think: bool
-) -> None:
-    """Refuses options that belong to other kinds of models.
-
-    Args:
-        name: what messages call the model.
-        config: the content of its config.json.
-        adapter: as in `vlinstruct.load`.
-        image_size: as in `vlinstruct.load`.
-        think: as in `vlinstruct.load`.
-
-    Raises:
-        InputError: with the option.
-    """
-    is_ours = is_instructblip(config)
-    for option, is_given, why in (
-        ("--think", is_ours and think, "it does not think before it answers"),
-        ("--adapter", not is_ours and adapter is not None, "adapters are for models of the InstructBLIP family alone"),
-        ("--image-size", not is_ours and image_size is not None, "it reads pictures at sizes of its own"),
-    ):
-        if is_given:
-            raise InputError.at(f"cannot use {option}", name, why, "Leave it out")

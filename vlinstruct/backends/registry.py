@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from vlinstruct.backends.instructblip.configuration import InstructBlipConfig
-from vlinstruct.errors import CheckpointError
+from vlinstruct.errors import CheckpointError, InputError
 from vlinstruct.files import read_json_object
 from vlinstruct.settings import Thresholds
 from vlinstruct.values import Abilities, Identity
@@ -245,12 +245,50 @@ def require_instructblip(name: str, config: Mapping[str, Any] | None = None, *, 
     Raises:
         CheckpointError: it is another family's.
     """
-    entry = known_backbone(name)
-    if config is None and entry is not None:
-        config = entry.config()
+    config = _config_here(name) if config is None else config
     if config is not None and not is_instructblip(config):
         why = "that is for models of the InstructBLIP family alone"
         raise CheckpointError.at(what, name, why, "Use flant5-xl, vicuna-7b, mini or a folder of that family")
+
+
+def require_options(
+    name: str,
+    config: Mapping[str, Any] | None = None,
+    *,
+    adapter: object | None = None,
+    image_size: int | None = None,
+    think: bool = False,
+) -> None:
+    """Refuses options of `vlinstruct.load` that mean nothing to a family of models.
+
+    Args:
+        name: as it was typed.
+        config: the content of its config.json; if None, that of a known name, and nothing is said of others, so that
+            nothing is downloaded to be refused.
+        adapter: as of `load`.
+        image_size: as of `load`.
+        think: as of `load`.
+
+    Raises:
+        InputError: one is given and means nothing.
+    """
+    config = _config_here(name) if config is None else config
+    if config is None:
+        return
+    is_ours = is_instructblip(config)
+    for option, is_given, why in (
+        ("--think", is_ours and think, "it does not think before it answers"),
+        ("--adapter", not is_ours and adapter is not None, "adapters are for models of the InstructBLIP family alone"),
+        ("--image-size", not is_ours and image_size is not None, "it reads pictures at sizes of its own"),
+    ):
+        if is_given:
+            raise InputError.at(f"cannot use {option}", name, why, "Leave it out")
+
+
+def _config_here(name: str) -> dict[str, Any] | None:
+    """Returns the configuration of a known name."""
+    entry = known_backbone(name)
+    return None if entry is None else entry.config()
 
 
 def is_instructblip(config: Mapping[str, Any]) -> bool:
@@ -287,9 +325,8 @@ def abilities_of(name: str) -> Abilities | None:
     Args:
         name: a shipped name, a folder or a hub id.
     """
-    entry = known_backbone(name)
     try:
-        config = config_of(name if entry is None else entry.name)
+        config = config_of(name)
     except CheckpointError:  # said in full when it is loaded
         return None
     return INSTRUCTBLIP_ABILITIES if is_instructblip(config) else None

@@ -27,8 +27,7 @@ from typing import Any
 from vlinstruct.backends.instructblip.adapter import check_adapter
 from vlinstruct.backends.instructblip.configuration import InstructBlipConfig
 from vlinstruct.backends.machine import require_machine
-from vlinstruct.backends.opening import require_options
-from vlinstruct.backends.registry import default_backbone, find, find_adapter, resolve
+from vlinstruct.backends.registry import default_backbone, find, find_adapter, require_options, resolve
 from vlinstruct.errors import InputError, UsageError
 from vlinstruct.evaluation.parts import ALONE, RECORDS_FILE, Processes
 from vlinstruct.evaluation.reading.ocr_tokens import Ocr
@@ -201,6 +200,7 @@ def evaluate(
     require_machine(settings.device, settings.dtype, settings.quantize)
     resolve(backbone)
     for row in {name for by_row in rows.values() for name in by_row.values() if name is not None}:
+        require_options(backbone, adapter=row)
         resolve(row, what="adapter")
 
     @cache

@@ -86,8 +86,8 @@ def quotations(text: str) -> list[str]:
 def frame(instruction: str) -> tuple[str, str, str]:
     """Splits an instruction into what stands before the question, the question, and what stands after it.
 
-    Before stand OCR tokens, a context and the label `Question:`; after stand options, `Answer:`, and lines that say how to
-    answer. Joined, the three are the instruction.
+    Before stand OCR tokens, a context and the label `Question:`; after stand options, `Answer:`, and lines that say how
+    to answer. Joined, the three are the instruction.
 
     >>> frame("OCR tokens: a, b, c. Question: what brand is it? \\n Short answer:")
     ('OCR tokens: a, b, c. Question: ', 'what brand is it?', ' \\n Short answer:')

@@ -64,6 +64,9 @@ class TransformersNeeds:
             self._text = self._config.get_text_config(decoder=True)
         except Exception as error:  # whatever a damaged file makes it raise
             raise self._refusal(str(error)) from error
+        for number in ("num_hidden_layers", "hidden_size", "vocab_size"):
+            if not isinstance(_first(self._text, number), int):
+                raise self._refusal(f"its language model has no {number}")
 
     @cached_property
     def weights(self) -> WeightCount:
@@ -98,6 +101,8 @@ class TransformersNeeds:
         """Returns how many patches of one picture the vision tower sees."""
         vision = self._config.vision_config
         side, patch = (_side(_first(vision, name)) for name in ("image_size", "patch_size"))
+        if strides := _first(vision, "patch_stride"):  # Florence-2 makes patches of patches
+            patch = math.prod(strides)
         if side is None:
             return (_SIDE // (patch or _PATCH)) ** 2
         num_tiles = 1
@@ -162,14 +167,19 @@ def require_room(
     """
     folder = identity.folder
     assert folder is not None  # a server is another backend's
-    weights, needs = _count(stored_shapes(folder)), TransformersNeeds(identity.config, name=identity.name)
+    if "quantization_config" in identity.config:  # its tensors hold several numbers in one
+        return
+    weights, working = _count(stored_shapes(folder)), 0
+    # An estimate of a kind that has names of its own must not keep it from loading.
+    with suppress(CheckpointError, AttributeError, TypeError):
+        working = working_bytes(TransformersNeeds(identity.config, name=identity.name), Load(), dtype.itemsize)
     require_memory(
         weights,
         identity.name,
         itemsize=dtype.itemsize,
         quantize=quantize,
         available=free_bytes(device),
-        working=working_bytes(needs, Load(), dtype.itemsize),
+        working=working,
     )
 
 
@@ -186,9 +196,12 @@ def _key_width(layer: Any) -> int:
 
 def _layer_width(config: Any) -> int:
     """Returns how many numbers of a position a layer keeps at once: four of its width, two of its feed-forward's."""
-    width = _first(config, "hidden_size", "embed_dim") or 0
-    width = width[-1] if isinstance(width, list | tuple) else width
-    return int(4 * width + 2 * (_first(config, "intermediate_size", "ffn_dim", "encoder_ffn_dim") or 4 * width))
+    width = _widest(_first(config, "hidden_size", "embed_dim") or 0)
+    return 4 * width + 2 * _widest(_first(config, "intermediate_size", "ffn_dim", "encoder_ffn_dim") or 4 * width)
+
+
+def _widest(size: Any) -> int:
+    return int(max(size) if isinstance(size, list | tuple) else size)
 
 
 def _first(config: Any, *names: str) -> Any:

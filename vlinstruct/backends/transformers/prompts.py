@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from vlinstruct.values import Media
 
 _OTHER = "z"  # a prompt that begins otherwise than ours
+_MAX_JOINED = 4  # ids before a text that may join its beginning: white space, a colon
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -35,14 +36,12 @@ class SeenBatch:
         inputs: what the forward takes of the prefix: ids and masks (B, P), padded on the left, and pixels or features.
         heads: each row's ids up to the end of its medium, without padding.
         plain_head: the same ids with the placeholder as the template writes it, which every rendering begins with.
-        text_head: the same as text.
         tail: ids that stand behind the prompt where there is no chat template.
     """
 
     inputs: Mapping[str, Tensor]
     heads: Sequence[Sequence[int]]
     plain_head: Sequence[int] = ()
-    text_head: str = ""
     tail: Sequence[int] = ()
 
 
@@ -55,14 +54,15 @@ class SeenMedium:
         kind: of medium.
         batch: with whom it was processed.
         row: which of them it is.
-        variants: the same alone, or behind a system's text, by that text; made when they are asked for.
+        variants: the same alone, or behind a system's text, by that text, and with a shorter head, by how many ids it
+            lacks; made when they are asked for.
     """
 
     medium: Media
     kind: MediaKind
     batch: SeenBatch
     row: int
-    variants: dict[str, SeenMedium] = field(default_factory=dict, repr=False)
+    variants: dict[str | int, SeenMedium] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,7 +148,6 @@ class Prompts:
             inputs={name: value[:, :cut] if _is_per_position(value, mask) else value for name, value in inputs.items()},
             heads=[ids[: len(ids) - num_behind] for ids in rows],
             plain_head=plain[: len(plain) - num_behind],
-            text_head=plain_text[: _num_shared(plain_text, other_text)],
         )
 
     def _processed_plainly(self, media: Sequence[Media], kind: MediaKind) -> SeenBatch:
@@ -199,15 +198,11 @@ class Prompts:
         else:
             ids = self.template.encode(text, is_guarded=is_guarded)
             if seen is not None:
-                num_head = len(seen.batch.plain_head)
-                if ids[:num_head] == list(seen.batch.plain_head):
-                    ids = ids[num_head:]
-                else:  # the text's beginning, a line break for one, has become one token with what stands before it
-                    if not text.startswith(seen.batch.text_head):
-                        what = "the model's chat template writes something else in front of this text's picture"
-                        raise TextError(what, advice="Ask about the picture anew.", code="chat_template")
-                    behind = text.removeprefix(seen.batch.text_head)
-                    ids = self.template.encode(behind, add_special_tokens=False, is_guarded=is_guarded)
+                # A text's beginning, a line break for one, may become one token with what stands before it.
+                num_head = _num_shared(ids, seen.batch.plain_head)
+                if num_head < len(seen.batch.plain_head):
+                    seen = self._with_shorter_head(seen, len(seen.batch.plain_head) - num_head)
+                ids = ids[num_head:]
         prompt = Prompt(seen=seen, ids=ids)
         num_tokens = len(prompt.all_ids)
         if is_bounded and self.max_positions is not None and num_tokens >= self.max_positions:
@@ -232,6 +227,32 @@ class Prompts:
             (outcome,) = self.look([seen.medium], system)
             seen.variants[system] = good(outcome)
         return seen.variants[system]
+
+    def _with_shorter_head(self, seen: SeenMedium, num_less: int) -> SeenMedium:
+        """Returns a medium whose head lacks its last ids, which are text behind the medium.
+
+        Raises:
+            TextError: they are not: the template begins otherwise than before.
+        """
+        batch = seen.batch
+        num_text = min(_num_shared(batch.plain_head[::-1], head[::-1]) for head in batch.heads)
+        if num_less > min(num_text, _MAX_JOINED):
+            what = "the model's chat template writes something else in front of this text's picture"
+            raise TextError(what, advice="Ask about the picture anew.", code="chat_template")
+        if num_less not in seen.variants:
+            mask = batch.inputs["attention_mask"]
+            inputs = {
+                name: value[:, :-num_less] if _is_per_position(value, mask) else value
+                for name, value in batch.inputs.items()
+            }
+            shorter = replace(
+                batch,
+                inputs=inputs,
+                heads=[head[:-num_less] for head in batch.heads],
+                plain_head=batch.plain_head[:-num_less],
+            )
+            seen.variants[num_less] = replace(seen, batch=shorter, variants={})
+        return seen.variants[num_less]
 
     def whole_inputs(self, prompt: Prompt) -> dict[str, Tensor]:
         """Returns what the model's own forward takes for one row, pixels and all."""
@@ -306,8 +327,9 @@ def _processor_options(processor: Any, medium: Media) -> dict[str, Any]:
 
 
 def _num_shared(one: Sequence[object], other: Sequence[object]) -> int:
-    """Returns how many of their first entries two sequences, which differ, share."""
-    return next(place for place, pair in enumerate(zip(one, other, strict=False)) if pair[0] != pair[1])
+    """Returns how many of their first entries two sequences share."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((place for place, pair in pairs if pair[0] != pair[1]), min(len(one), len(other)))
 
 
 def _is_per_position(value: Tensor, mask: Tensor) -> bool:
