@@ -71,6 +71,7 @@ def test_every_benchmark_runs_on_a_tiny_model(
     assert table["generation"]["gqa"]["num_beams"] == 5
     assert table["generation"]["gqa"]["max_new_tokens"] == 4
     assert table["published"] == {}
+    assert "prompts" not in table, "they are the paper's"
     assert (tmp_path / "report.html").exists()
     check_records(tmp_path, data, 1)
     assert "the figures cannot be compared" in result.stderr

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -53,6 +55,30 @@ def test_a_folder_in_batches_gives_the_records_of_one_by_one(
         result = vli(*command, "--device", "cpu", "--batch-size", size, "-o", tmp_path / f"{size}.jsonl")
         assert result.exit_code == 0, result.stderr
     assert records(tmp_path / "4.jsonl") == [nearly(record) for record in records(tmp_path / "1.jsonl")]
+
+
+_PEAK = """
+import resource, sys, types
+sys.modules.setdefault("torchvision._meta_registrations", types.ModuleType("torchvision._meta_registrations"))
+from vlinstruct.cli.main import run_command
+code = run_command(sys.argv[1:])
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+sys.exit(code)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems count otherwise")
+def test_a_larger_folder_takes_no_more_memory(folder_of: Callable[[str], Path], tmp_path: Path) -> None:
+    def peak_kib(count: int) -> int:
+        folder = pictures(tmp_path / f"{count} pictures", count)
+        words = ["ask", folder, "What is this?", "-O", "--max-new-tokens", "4", "--batch-size", "8", "--device", "cpu"]
+        words += ["--backbone", folder_of("qwen3_vl"), "-o", tmp_path / f"{count}.jsonl", "-q"]
+        command = [sys.executable, "-c", _PEAK, *map(str, words)]
+        return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+    # The pixels of 40 pictures more are up to 16 MB as the processor makes them.
+    assert peak_kib(56) - peak_kib(16) < 8_000
 
 
 def test_benchmarks_are_asked_as_chat_models_are_and_the_results_say_it(
