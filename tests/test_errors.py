@@ -29,6 +29,8 @@ def test_exit_codes_are_those_of_the_design() -> None:
         "BatchError": 3,
         "InputError": 4,
         "ImageError": 4,
+        "ClipError": 4,
+        "SoundError": 4,
         "TextError": 4,
         "DataError": 4,
         "ScoreError": 4,

@@ -32,6 +32,7 @@ from vlinstruct.media.load import LoadedMedium, MediaSettings, require_readers
 from vlinstruct.media.read_ahead import read_ahead
 from vlinstruct.operations import (
     EMPTY_ANSWER,
+    UNFINISHED_THOUGHT,
     BadItem,
     BatchItem,
     Fields,
@@ -282,7 +283,7 @@ def write_records(
         num_done += outcome.error is None
         num_failed += outcome.error is not None
         num_model_faults += isinstance(outcome.error, CheckpointError)
-        num_empty += EMPTY_ANSWER in outcome.record.get("notices", ())
+        num_empty += not {EMPTY_ANSWER, UNFINISHED_THOUGHT}.isdisjoint(outcome.record.get("notices", ()))
         on_progress()
         if max_failures is not None and num_failed >= max_failures:
             break

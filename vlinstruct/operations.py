@@ -44,6 +44,8 @@ OCR_TEMPLATE = f"OCR tokens: {TOKENS_FIELD} Question: {QUESTION_FIELD} \n Short 
 
 EMPTY_ANSWER = "the answer is empty, the model ended it at once; ask in other words"
 """The notice in a record whose answer has no characters to see."""
+UNFINISHED_THOUGHT = "the answer is empty, the model thought until its tokens ran out; ask without --think"
+"""The same where the model was still thinking."""
 
 # Scores of one item computed alone and in a batch differ in the last bits of float32: far below what is written.
 _DECIMALS = 5
@@ -318,9 +320,14 @@ def _certainty(answer: Answer) -> float | None:
 
 def _with_notice(fields: Fields, *answers: Answer) -> Fields:
     """Adds a notice where an answer is empty: a line without characters is easily taken for a fault of the terminal."""
-    if all(not is_blank(answer.text) for answer in answers):
-        return fields
-    return {**fields, "notices": [*fields.get("notices", ()), EMPTY_ANSWER]}
+    empty = [empty_answer_notice(answer) for answer in answers if is_blank(answer.text)]
+    return {**fields, "notices": [*fields.get("notices", ()), empty[0]]} if empty else fields
+
+
+def empty_answer_notice(answer: Answer) -> str:
+    """Says why an answer has no characters to see."""
+    # One that the model ended has its end token's likelihood at least.
+    return UNFINISHED_THOUGHT if answer.token_nll == () else EMPTY_ANSWER
 
 
 def _rounded(value: float) -> float | None:

@@ -327,6 +327,7 @@ class Identity:
         revision: the hub's commit that the files are of; None for others.
         entry: what is known of it by name; None for a stranger, whatever its shape.
         config: the content of its `config.json`.
+        is_chat_model: whether it reads what people say in turns of a chat template, and was trained to.
         read_fingerprint: reads what `fingerprint` returns.
     """
 
@@ -336,6 +337,7 @@ class Identity:
     revision: str | None = None
     entry: Backbone | None = None
     config: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    is_chat_model: bool = False
     read_fingerprint: Callable[[], str] = field(default=lambda: "", repr=False, compare=False)
 
     @cached_property

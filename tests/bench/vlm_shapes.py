@@ -23,7 +23,7 @@ from vlinstruct.bench.workload import INSTRUCTION
 from vlinstruct.instruction.templates import Templates
 
 SHAPES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    "tiny": ({}, {}),
+    "tiny": ({"vocab_size": 1000}, {}),
     "30m": (
         {
             "hidden_size": 384,
@@ -78,7 +78,7 @@ def write_folder(shape: str, folder: Path) -> None:
             setattr(part, name, value)
     # With a token for nearly every word that is asked, as a vocabulary of its size has.
     texts = [INSTRUCTION, *astuple(Templates.default())] * 2
-    processor.tokenizer = processor.tokenizer.train_new_from_iterator(texts, vocab_size=2000)
+    processor.tokenizer = processor.tokenizer.train_new_from_iterator(texts, vocab_size=2000, show_progress=False)
     if shape != "tiny":
         processor.image_processor = hf.Qwen2VLImageProcessor(size={"shortest_edge": _PIXELS, "longest_edge": _PIXELS})
     config.text_config.layer_types = None  # as many as there are layers

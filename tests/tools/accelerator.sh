@@ -26,17 +26,17 @@ touch "$results"
 
 if [ "${1:-}" = --smoke ]; then
     shift
-    t5=mini llama=mini-llama t5_large=mini llama_large=mini-llama
+    t5=mini llama=mini-llama t5_large=mini llama_large=mini-llama vlm=tiny
     pictures=2 candidates=3 samples=2 training=(--small) options=(--device cpu --runs 2)
 else
-    t5=flant5-xl llama=vicuna-7b t5_large=flant5-xxl llama_large=vicuna-13b
+    t5=flant5-xl llama=vicuna-7b t5_large=flant5-xxl llama_large=vicuna-13b vlm=7b
     pictures=64 candidates=100 samples=16 training=() options=(--dtype bfloat16 --runs 7)
 fi
 
 # In the order of their worth: what a short lease leaves out is measured least often.
 steps=(
     doctor
-    bench-t5 bench-llama bench-t5-batch
+    bench-t5 bench-llama bench-t5-batch bench-vlm bench-vlm-batch
     training training-beside-transformers ranking
     answers-t5 answers-t5-4bit answers-t5-8bit
     answers-llama answers-llama-4bit
@@ -45,6 +45,7 @@ steps=(
 
 shapes() { command=("$python" -m tools.real_shapes "$@"); }
 bench() { command=("$python" -m vlinstruct bench --random-weights --json "${options[@]}" --backbone "$@"); }
+bench_vlm() { command=("$python" -m bench.vlm_shapes $vlm --json "${options[@]}" "$@"); }
 answers() { # NAME LAST [--quantize BITS]; LAST: its weights are needed no longer
     shapes answers "$1" --folder "$weights/$1" "${@:3}"
     [ "$2" = last ] && unneeded=$weights/$1
@@ -59,6 +60,8 @@ set_command() {
     bench-t5) bench $t5 --acceptance 0.772 ;;
     bench-llama) bench $llama --acceptance 0.772 ;;
     bench-t5-batch) bench $t5 --acceptance 0.772 --batch-size $pictures ;;
+    bench-vlm) bench_vlm ;; # plain, and every call of algorithm 2 alone, beside ours; with peak memory
+    bench-vlm-batch) bench_vlm --batch-size 2 ;;
     training) shapes training $t5 "${training[@]}" ;;
     training-beside-transformers) bench $t5 --training --batch-size $samples ;;
     ranking) bench $t5 --candidates $candidates ;;

@@ -172,6 +172,14 @@ def _rows(record: dict[str, Any]) -> Iterator[str]:
         for one in record["comparisons"]:
             share = f"{100 * one['acceptance']:.0f} % of drafts right"
             yield f"batch {one['batch']}, answers of {one['answer_tokens']} tokens, {share}: {_medians(one['seconds'])}"
+    elif schema == "vlinstruct.bench.any_vlm/1":
+        for one in record["comparisons"]:
+            yield f"batch {one['batch']}, answers of {one['answer_tokens']} tokens: {_medians(one['seconds'])}"
+            for what in ("peak_bytes", "cache_bytes"):
+                sizes = ", ".join(f"{arm} {size / _GB:.2f} GB" for arm, size in one[what].items())
+                yield f"  {what.replace('_bytes', '')}: {sizes or 'not told'}"
+            texts = "the same texts" if one["has_same_texts"] else "different texts"
+            yield f"  {texts}, likelihoods within {one['largest_difference']:.0e} nats"
     elif schema == "vlinstruct.bench.training/1":
         for one in record["trainings"]:
             speeds = ", ".join(f"{arm} {speed:.1f}" for arm, speed in one["median_samples_per_s"].items())

@@ -222,6 +222,7 @@ def identity_of(folder: Path, name: str | None = None) -> Identity:
         revision=revision_of(folder),
         entry=known_backbone(name),
         config=config,
+        is_chat_model=not is_instructblip(config) and _has_chat_template(folder),
         # Not read here: it reads 64 places of every shard, and most commands never ask for it.
         read_fingerprint=partial(fingerprint, folder),
     )
@@ -293,6 +294,14 @@ def _config_here(name: str) -> dict[str, Any] | None:
 def is_instructblip(config: Mapping[str, Any]) -> bool:
     """Says whether a `config.json` is for our own engine; one without a kind is, whose message names what it lacks."""
     return config.get("model_type", "instructblip") == "instructblip"
+
+
+def _has_chat_template(folder: Path) -> bool:
+    """Says whether a folder in transformers' format has a chat template, in any of the places where they stand."""
+    if any((folder / name).exists() for name in ("chat_template.jinja", "chat_template.json")):
+        return True
+    files = [folder / name for name in ("processor_config.json", "tokenizer_config.json")]
+    return any(read_json_object(path).get("chat_template") is not None for path in files if path.exists())
 
 
 def check_runnable(folder: Path, config: Mapping[str, Any], *, name: str) -> None:

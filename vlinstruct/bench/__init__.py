@@ -2,6 +2,8 @@
 
 bench        the verb: what is measured, and the measurement as a table and a record
 answers      plain and optimized answers, with their table, record and plot
+any_vlm      the same of any vision-language model of transformers
+naive        such a model as one would use it with transformers alone
 training     epochs of finetune, with their table and record
 ranking      many candidates for one question, with its table and record
 cold_start   whole processes, from the shell to an answer

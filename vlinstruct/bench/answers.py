@@ -7,14 +7,14 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from PIL import Image
 
 from vlinstruct.backends.instructblip.backend import InstructBlipBackend
 from vlinstruct.bench.replay import ReplayedBackend
 from vlinstruct.bench.theirs import TheirArms
-from vlinstruct.bench.timing import Timing, peaks_of, picture, seconds_of, timed_in_turns
+from vlinstruct.bench.timing import Timing, peaks_of, picture, ratio_of, seconds_of, timed_in_turns
 from vlinstruct.bench.workload import INSTRUCTION, Workload
 from vlinstruct.errors import ResourceError, UsageError
 from vlinstruct.model import Model
@@ -25,6 +25,25 @@ ARMS = ("transformers, plain", "transformers, AIO", "vlinstruct, plain", "vlinst
 _MB = 10**6
 _FORMATS = (".png", ".svg", ".pdf")  # of the plot
 _COLOURS = dict(zip(ARMS, ("#b0b0b0", "#808080", "#7fb3d5", "#1f77b4"), strict=True))
+_OTHER_COLOUR = "#5dade2"
+
+
+class Drawable(Protocol):
+    """Arms that were timed on one workload."""
+
+    @property
+    def heading(self) -> str:
+        """What was asked, in a line."""
+        ...
+
+    @property
+    def timings(self) -> tuple[Timing, ...]:
+        """Of every arm."""
+        ...
+
+    def ratio(self, arm: str, to: str) -> float:
+        """Returns how many times another arm's time an arm takes."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,10 +53,16 @@ class Comparison:
     workload: Workload
     timings: tuple[Timing, ...]
 
+    @property
+    def heading(self) -> str:
+        """What was asked, in a line: pictures together, length of the answers, share of drafts that are right."""
+        load = self.workload
+        share = f"{100 * load.acceptance:.0f} % of drafts right"
+        return f"batch {load.batch}, answers of {load.answer_tokens} tokens, {share}"
+
     def ratio(self, arm: str, to: str) -> float:
-        """Returns an arm's median over another's."""
-        medians = {timing.arm: timing.median_s for timing in self.timings}
-        return medians[arm] / medians[to]
+        """Returns how many times another arm's time an arm takes."""
+        return ratio_of(self.timings, arm, to)
 
 
 class OurArms:
@@ -125,31 +150,23 @@ def as_record(
 
 def as_table(comparisons: Sequence[Comparison], cold: Sequence[Timing] = ()) -> str:
     """Returns a block of lines per workload and one for the cold starts: median, quartiles, ratio to the first arm."""
-    blocks = [block(heading(comparison), comparison.timings, to=ARMS[0], unit="ms") for comparison in comparisons]
+    blocks = [block(comparison.heading, comparison.timings, to=ARMS[0], unit="ms") for comparison in comparisons]
     if cold:
         blocks.append(block("cold start, whole processes on the CPU", cold, to=cold[0].arm, unit="s"))
     return "\n\n".join("\n".join(block) for block in blocks)
-
-
-def heading(comparison: Comparison) -> str:
-    """Returns in a line what was asked: pictures together, length of the answers, share of drafts that are right."""
-    load = comparison.workload
-    share = f"{100 * load.acceptance:.0f} % of drafts right"
-    return f"batch {load.batch}, answers of {load.answer_tokens} tokens, {share}"
 
 
 def block(head: str, timings: Sequence[Timing], *, to: str, unit: str) -> list[str]:
     """Returns a line per arm under its head, in `unit` (ms or s), with ratios to the arm `to`."""
     scale, digits = (1e3, 1) if unit == "ms" else (1, 2)
     has_peaks = any(timing.peak_bytes is not None for timing in timings)
-    reference = next(timing.median_s for timing in timings if timing.arm == to)
     lines = [f"{head:52} {'median':>10} {'quartiles':>17}  ratio" + has_peaks * "  peak memory"]
     for timing in timings:
         low, high = timing.quartiles_s
         spread = f"{scale * low:.{digits}f} to {scale * high:.{digits}f}"
         time = f"{scale * timing.median_s:.{digits}f} {unit}"
         peak = f"  {timing.peak_bytes / _MB:8.0f} MB" if timing.peak_bytes is not None else ""
-        lines.append(f"  {timing.arm:50} {time:>10} {spread:>17} {timing.median_s / reference:6.2f}{peak}")
+        lines.append(f"  {timing.arm:50} {time:>10} {spread:>17} {ratio_of(timings, timing.arm, to):6.2f}{peak}")
     return lines
 
 
@@ -168,7 +185,7 @@ def require_plots(path: Path) -> None:
         raise ResourceError("--plot needs matplotlib, which is not installed: pip install 'vlinstruct[plots]'.")
 
 
-def save_plot(comparisons: Sequence[Comparison], path: Path) -> None:
+def save_plot(comparisons: Sequence[Drawable], path: Path) -> None:
     """Draws comparisons: one panel per workload, a bar per arm, quartiles as whiskers.
 
     Args:
@@ -187,13 +204,15 @@ def save_plot(comparisons: Sequence[Comparison], path: Path) -> None:
         quartiles = [(1e3 * low, 1e3 * high) for low, high in (timing.quartiles_s for timing in comparison.timings)]
         below = [median - low for median, (low, _) in zip(medians, quartiles, strict=True)]
         above = [high - median for median, (_, high) in zip(medians, quartiles, strict=True)]
-        axes.barh(arms, medians, xerr=[below, above], color=[_COLOURS[arm] for arm in arms], capsize=3)
+        axes.barh(
+            arms, medians, xerr=[below, above], color=[_COLOURS.get(arm, _OTHER_COLOUR) for arm in arms], capsize=3
+        )
         for place, (arm, median, (_, high)) in enumerate(zip(arms, medians, quartiles, strict=True)):
             label = f"{median:.1f} ms, {comparison.ratio(arm, ARMS[0]):.2f}x"
             axes.annotate(label, (high, place), (8, 0), va="center", textcoords="offset points", fontsize=8)
         axes.invert_yaxis()
         axes.set_xlim(0, 1.25 * max(medians))
-        axes.set_title(heading(comparison), fontsize=10, loc="left")
+        axes.set_title(comparison.heading, fontsize=10, loc="left")
         axes.set_xlabel("milliseconds, median and quartiles")
     try:
         figure.savefig(path, dpi=120)

@@ -25,7 +25,7 @@ from vlinstruct.backends.transformers.opening import quietly
 from vlinstruct.backends.transformers.prefix import tensors_of
 from vlinstruct.bench.answers import block
 from vlinstruct.bench.naive import NaiveBackend
-from vlinstruct.bench.timing import Timing, peaks_of, picture, seconds_of, timed_in_turns
+from vlinstruct.bench.timing import Timing, peaks_of, picture, ratio_of, seconds_of, timed_in_turns
 from vlinstruct.bench.workload import INSTRUCTION
 from vlinstruct.model import Model
 from vlinstruct.settings import GenerationSettings, OptimizationSettings
@@ -71,9 +71,8 @@ class VlmComparison:
         return f"batch {self.batch}, answers of {self.answer_tokens} tokens"
 
     def ratio(self, arm: str, to: str) -> float:
-        """Returns an arm's median over another's."""
-        medians = {timing.arm: timing.median_s for timing in self.timings}
-        return medians[arm] / medians[to]
+        """Returns how many times another arm's time an arm takes."""
+        return ratio_of(self.timings, arm, to)
 
 
 def compare_vlm(

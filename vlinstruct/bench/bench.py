@@ -12,7 +12,7 @@ from PIL import Image
 
 from vlinstruct.backends.opening import load_backend
 from vlinstruct.backends.registry import config_of, default_backbone, find, is_instructblip, known_backbone
-from vlinstruct.bench.answers import Comparison, as_record, as_table, compare
+from vlinstruct.bench.answers import Drawable, as_record, as_table, compare
 from vlinstruct.bench.cold_start import cold_starts
 from vlinstruct.bench.models import load_both, load_both_random
 from vlinstruct.bench.questions import compare_questions, questions_record, questions_table
@@ -31,6 +31,7 @@ from vlinstruct.values import Identity
 
 _ANSWERS_OF = (2, 15)  # tokens: a word, as VQA wants it, and a sentence
 _VLM_ANSWERS_OF = (5, 30)  # chat models answer in sentences
+_COLD_RUNS = 3
 _MINI_ITEMS = 60
 _TRAINING_BATCH = 8
 
@@ -49,7 +50,8 @@ class BenchSettings:
         batch_size: pictures that are asked about together, or samples of an update; 1, in training 8 if None.
         acceptance: shares of the tokens of instructions that drafts give, 0 to 1; 0, what mini reaches, and 1 if empty.
         runs: of every arm, at least 2; in training epochs.
-        cold_runs: starts of every cold process, at least 2; 0 for none.
+        cold_runs: starts of every cold process, at least 2; 0 for none; 3 where InstructBLIP's answers are measured if
+            None.
         random_weights: the backbone's shapes with random weights; no download, no cold start.
         threads: CPU threads for the whole process from now on; torch's own choice if None.
         offline: open no connection; use what is cached.
@@ -64,7 +66,7 @@ class BenchSettings:
     batch_size: int | None = None
     acceptance: Sequence[float] = ()
     runs: int = 9
-    cold_runs: int = 3
+    cold_runs: int | None = None
     random_weights: bool = False
     threads: int | None = None
     offline: bool = False
@@ -82,7 +84,7 @@ class Measurement:
 
     table: str
     record: Mapping[str, Any]
-    comparisons: Sequence[Comparison] = ()
+    comparisons: Sequence[Drawable] = ()
 
 
 def bench(settings: BenchSettings, *, on_loaded: Callable[[], None] = lambda: None) -> Measurement:
@@ -136,7 +138,8 @@ def bench(settings: BenchSettings, *, on_loaded: Callable[[], None] = lambda: No
     comparisons = compare(ours, theirs, questions, runs)
     # A process starts from a folder, which random weights do not have.
     folder = ours.identity.folder
-    cold = cold_starts(folder, settings.cold_runs) if settings.cold_runs > 0 and folder is not None else ()
+    cold_runs = _COLD_RUNS if settings.cold_runs is None else settings.cold_runs
+    cold = cold_starts(folder, cold_runs) if cold_runs > 0 and folder is not None else ()
     return Measurement(
         table=as_table(comparisons, cold), record=as_record(name, comparisons, cold, machine), comparisons=comparisons
     )
@@ -169,7 +172,9 @@ def _bench_any_vlm(
         cost = compare_questions(backend, answer, _questions(settings.data), settings.runs)
         return Measurement(table=questions_table(cost), record=questions_record(name, cost, machine))
     comparisons = compare_vlm(backend, _VLM_ANSWERS_OF, batch=settings.batch_size or 1, runs=settings.runs)
-    return Measurement(table=vlm_table(comparisons), record=vlm_record(name, comparisons, machine))
+    return Measurement(
+        table=vlm_table(comparisons), record=vlm_record(name, comparisons, machine), comparisons=comparisons
+    )
 
 
 def _require_options(name: str, config: Mapping[str, Any], settings: BenchSettings) -> None:
@@ -178,6 +183,7 @@ def _require_options(name: str, config: Mapping[str, Any], settings: BenchSettin
         "--training": settings.training,
         "--candidates": settings.num_candidates,
         "--acceptance": settings.acceptance,
+        "--cold-runs": settings.cold_runs,
     }
     refused = ", ".join(option for option, value in only_ours.items() if value)
     if refused and not is_instructblip(config):

@@ -150,13 +150,14 @@ def random_vlm(backbone: str, *, device: str, dtype: str) -> TransformersBackend
     with quietly():
         from transformers import AutoConfig, AutoModelForMultimodalLM, AutoProcessor
 
-        local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
         with failures_named(identity, "processor"):
-            processor = AutoProcessor.from_pretrained(folder, **local)  # type: ignore[no-untyped-call]
+            processor = AutoProcessor.from_pretrained(  # type: ignore[no-untyped-call]
+                folder, local_files_only=True, trust_remote_code=False
+            )
         with failures_named(identity, "model"), where:
-            config = AutoConfig.from_pretrained(folder, **local)
+            config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
             model = AutoModelForMultimodalLM.from_config(  # type: ignore[no-untyped-call]
-                config, dtype=compute_dtype(dtype, where)
+                config, dtype=compute_dtype(dtype, where), trust_remote_code=False
             )
     family = FAMILIES.get(config.model_type, UNKNOWN)
     return TransformersBackend(model.eval(), processor, family=family, identity=identity)

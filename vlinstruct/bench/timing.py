@@ -51,6 +51,19 @@ class Timing:
         low, _, high = median_and_quartiles(self.seconds)
         return low, high
 
+    def ratio(self, to: Timing) -> float:
+        """Returns the median, over the turns, of this arm's seconds over another's in the same turn.
+
+        Turn by turn, as a machine that is busy for a while is busy for both.
+        """
+        return statistics.median(mine / theirs for mine, theirs in zip(self.seconds, to.seconds, strict=True))
+
+
+def ratio_of(timings: Sequence[Timing], arm: str, to: str) -> float:
+    """Returns the ratio of two arms by their names."""
+    by_arm = {timing.arm: timing for timing in timings}
+    return by_arm[arm].ratio(by_arm[to])
+
 
 def seconds_of(timings: Sequence[Timing]) -> dict[str, list[float]]:
     """Returns every run's seconds by arm, for a record."""

@@ -103,7 +103,7 @@ def bench(
         batch_size=batch_size,
         acceptance=acceptance or (),
         runs=runs,
-        cold_runs=_COLD_RUNS if cold_runs is None else cold_runs,
+        cold_runs=cold_runs,
         random_weights=random_weights,
         threads=threads,
         offline=offline,

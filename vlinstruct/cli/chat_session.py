@@ -16,7 +16,7 @@ from vlinstruct.cli.chat_input import ChatLine, Picture, read_picture, unquoted_
 from vlinstruct.cli.options import ModelOptions
 from vlinstruct.cli.terminal import Talk, ctrl_c_interrupts, print_to_stderr, say, show, show_piece, show_record
 from vlinstruct.errors import BatchError, InputError, NetworkError, VlinstructError
-from vlinstruct.operations import EMPTY_ANSWER, turn_fields
+from vlinstruct.operations import empty_answer_notice, turn_fields
 from vlinstruct.text import is_blank
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ class Session:
         if turn.answer.optimization is not None:
             self._say(turn.answer.optimization.notices)
         if is_blank(turn.answer.text):
-            self.talk.notice(f"{id}: {EMPTY_ANSWER}")
+            self.talk.notice(f"{id}: {empty_answer_notice(turn.answer)}")
         if "optimization" in fields and not self.options.as_json:
             self.talk.asked(asked(fields["optimization"]))
         if self.options.as_json:

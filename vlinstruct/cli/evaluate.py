@@ -21,6 +21,7 @@ from vlinstruct.cli.options import (
     Dtype,
     ImageSizeOption,
     QuantizeOption,
+    ThinkOption,
 )
 from vlinstruct.cli.terminal import Talk, progress, show_report
 from vlinstruct.errors import BatchError, UsageError
@@ -74,6 +75,7 @@ def evaluate(
     dtype: Annotated[Dtype, typer.Option(help="What the model computes in.", rich_help_panel=MODEL)] = "auto",
     quantize: QuantizeOption = None,
     image_size: ImageSizeOption = None,
+    think: ThinkOption = False,
     batch_size: Annotated[
         int, typer.Option(min=1, max=1024, help="Items that go through the model together.", rich_help_panel=MODEL)
     ] = 16,
@@ -113,6 +115,7 @@ def evaluate(
                 dtype=dtype,
                 quantize=quantize,
                 image_size=image_size,
+                think=think,
                 offline=common.offline,
             ),
             reading=reading,
@@ -173,6 +176,7 @@ def evaluate(
                 dtype=dtype,
                 quantize=quantize,
                 image_size=image_size,
+                think=think,
                 offline=common.offline,
                 **asdict(thresholds),
             ),

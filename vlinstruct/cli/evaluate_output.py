@@ -58,6 +58,7 @@ def _listing_record(benchmark: Benchmark) -> dict[str, Any]:
         "metric": benchmark.task.metric,
         "mode": _mode(benchmark),
         "instruction": benchmark.instruction,
+        "chat_instruction": benchmark.chat_instruction,
         "source": benchmark.source,
         "licence": benchmark.licence,
         "files": [dict(form) for form in benchmark.forms],

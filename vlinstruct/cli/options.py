@@ -85,6 +85,12 @@ ImageSizeOption = Annotated[
         rich_help_panel=MODEL,
     ),
 ]
+ThinkOption = Annotated[
+    bool,
+    typer.Option(
+        "--think", help="Let a model that can think do so first; only its answer counts.", rich_help_panel=MODEL
+    ),
+]
 OfflineOption = Annotated[
     bool, typer.Option("--offline", help="Open no connection; use what is cached.", rich_help_panel=MODEL)
 ]
@@ -129,9 +135,7 @@ class ModelOptions(CommonOptions):
     )
     quantize: QuantizeOption = None
     image_size: ImageSizeOption = None
-    think: Annotated[
-        bool, typer.Option("--think", help="Let a model that can think do so first; only its answer counts.")
-    ] = False
+    think: ThinkOption = False
     max_pixels: MaxPixelsOption = 50_000_000
     allow_truncated: AllowTruncatedOption = False
     frames: FramesOption = None

@@ -100,14 +100,14 @@ def template(backend: TransformersBackend) -> Iterator[Finding]:
 
 def typed_text(backend: TransformersBackend) -> Iterator[Finding]:
     """Whether tokens that steer the model are text where a user types them."""
-    chat = backend.template
-    steering = set(backend.template.tokenizer.added_tokens_decoder)
-    typed = [token for token in chat.control_tokens if steering.intersection(chat.target_ids(token, with_end=False))]
+    typed = backend.template.mistaken_tokens()
     if typed:
         fix = "Leave such words out of instructions, and report the model"
         yield problem("typed text", f"{len(typed)} control tokens are not kept apart, {typed[0]!r} among them", fix)
     else:
-        yield ok("typed text", f"all {len(chat.control_tokens)} control tokens are text where they are typed")
+        yield ok(
+            "typed text", f"all {len(backend.template.control_tokens)} control tokens are text where they are typed"
+        )
 
 
 def shared_picture(backend: TransformersBackend) -> Iterator[Finding]:

@@ -4,13 +4,17 @@ How answers are generated is what InstructBLIP's own evaluation in LAVIS does (g
 under lavis/projects/instructblip, and the defaults of `predict_answers` in
 lavis/models/blip2_models/blip2_t5_instruct.py. It follows from the metric, so that no benchmark says it again.
 
+Chat models are asked as LLaVA-1.5's evaluation asks them, in lmms-eval's spelling (lmms_eval/tasks/ of
+github.com/EvolvingLMMs-Lab/lmms-eval), and answer greedily, in 16 tokens (gqa.yaml there) or 64 (flickr30k's). Where
+options are offered their letters are ranked, which is what these prompts ask for.
+
 Where we differ: LAVIS' `generate` has a repetition penalty of 1.5, we have none unless `--repetition-penalty` says so.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -20,6 +24,8 @@ from vlinstruct.settings import GenerationSettings
 
 SHORT_ANSWER = GenerationSettings(max_new_tokens=10, num_beams=5, length_penalty=-1.0)
 CAPTION = GenerationSettings(max_new_tokens=30, num_beams=5, length_penalty=1.0)
+CHAT_SHORT_ANSWER = GenerationSettings(max_new_tokens=16)
+CHAT_CAPTION = GenerationSettings(max_new_tokens=64)
 # They are printed beside the scores: whoever compares figures sees whose settings made them.
 _SHORT_ANSWER_SOURCE = (
     "LAVIS, predict_answers and instructblip/qa_okvqa_*_eval.yaml: 5 beams, length penalty -1, 10 tokens"
@@ -68,6 +74,7 @@ class Item:
         candidates: what is ranked, where the task ranks.
         target: the place of the right one among these; found by its text if None, which two of them may share.
         num_ocr_tokens: how many OCR tokens its instruction shows; None where that has no place for any.
+        fields: what the benchmark's instructions are filled with.
     """
 
     id: str
@@ -78,6 +85,7 @@ class Item:
     candidates: tuple[str, ...] = ()
     target: int | None = None
     num_ocr_tokens: int | None = None
+    fields: Mapping[str, str] = field(default_factory=dict)
 
 
 ReadText = Callable[[str, Callable[[], Image.Image]], Sequence[str]]
@@ -111,6 +119,8 @@ class Benchmark:
         part: which part of it is scored, in its authors' words.
         num_items: how many items that part has.
         instruction: what is asked, with the fields that an item fills.
+        chat_instruction: what chat models are asked; {lettered_options} are an item's candidates, a line each.
+        is_chat_ours: whether that is ours, since lmms-eval has no such task.
         source: where people get it.
         licence: of its annotations, as its authors say.
         forms: what is read, by path in the benchmark's folder, and what each is; a path that ends with a slash is a
@@ -130,6 +140,7 @@ class Benchmark:
     part: str
     num_items: int
     instruction: str
+    chat_instruction: str
     source: str
     licence: str
     forms: Sequence[Mapping[str, str]]
@@ -140,6 +151,7 @@ class Benchmark:
     with_ocr: Callable[[ReadText], Benchmark] | None = None
     without_ocr: Callable[[], Benchmark] | None = None
     generation_note: str = ""
+    is_chat_ours: bool = False
 
     @property
     def generation(self) -> GenerationSettings:
@@ -147,6 +159,13 @@ class Benchmark:
         if self.task.is_ranked:
             return GenerationSettings()
         return CAPTION if self.task.metric == "cider" else SHORT_ANSWER
+
+    @property
+    def chat_generation(self) -> GenerationSettings:
+        """How chat models answer it."""
+        if self.task.is_ranked:
+            return GenerationSettings()
+        return CHAT_CAPTION if self.task.metric == "cider" else CHAT_SHORT_ANSWER
 
     @property
     def generation_source(self) -> str:

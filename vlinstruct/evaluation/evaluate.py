@@ -44,6 +44,7 @@ from vlinstruct.evaluation.selection import (
     Selection,
     adapters_by_row,
     collections_of,
+    for_chat_models,
     require_names,
     select,
 )
@@ -58,7 +59,15 @@ from vlinstruct.weights.fingerprint import adapter_fingerprint
 _RESULTS_FILE, _PAGE_FILE, _CHART_FILE, _OCR_FOLDER = "results.json", "report.html", "chart.svg", "ocr"
 # Facts on what was asked and how texts were compared: under others the figures are others, so the table prints them.
 _PRINTED_FACTS = (
-    *("image_size", "ocr_tokens", "items_without_ocr_tokens", "vqa_normalizer", "caption_tokenizer"),
+    *(
+        "prompts",
+        "think",
+        "image_size",
+        "ocr_tokens",
+        "items_without_ocr_tokens",
+        "vqa_normalizer",
+        "caption_tokenizer",
+    ),
     *("least_certainty", "max_cross_nll", "sure_above"),
 )
 DEFAULT_SETTINGS = EvaluationSettings()
@@ -231,6 +240,8 @@ def evaluate(
         for notice in selection.notices:
             notify(notice)
         identity, by_collection = settled()
+        if identity.is_chat_model:
+            selection = for_chat_models(selection, settings)
         contenders = by_collection[selection.collection]
         optional = {"revision": identity.revision, "image_size": settings.image_size}
         more_facts = {name: value for name, value in optional.items() if value is not None}
@@ -276,9 +287,14 @@ def _launched(settings: EvaluationSettings) -> tuple[Processes, EvaluationSettin
 def _contender(name: str, adapter: str | None, identity: Identity, settings: EvaluationSettings) -> Contender:
     """Returns what runs for a row of the table."""
     # All that its answers depend on beside the item. The device is left out: a run can be resumed on another one.
+    require_options(
+        identity.name, identity.config, adapter=adapter, image_size=settings.image_size, think=settings.think
+    )
     fingerprint = "/".join([identity.fingerprint, settings.dtype, str(settings.quantize)])
     if settings.image_size is not None:
         fingerprint += f"/{settings.image_size}"
+    if settings.think:
+        fingerprint += "/think"
     if adapter is not None:
         folder = find_adapter(adapter, offline=settings.offline)
         check_adapter(folder, InstructBlipConfig.from_dict(identity.config))
@@ -291,6 +307,7 @@ def _contender(name: str, adapter: str | None, identity: Identity, settings: Eva
         dtype=settings.dtype,
         quantize=settings.quantize,
         image_size=settings.image_size,
+        think=settings.think,
         offline=settings.offline,
     )
     return Contender(name=name, fingerprint=fingerprint, load=load_model)
@@ -322,6 +339,8 @@ def _evaluation(
     facts |= settings.own_thresholds
     if settings.image_size is not None:
         facts["image_size"] = settings.image_size
+    if settings.think:
+        facts["think"] = True
     if any(task.metric == "vqa_accuracy" for task in selection.tasks):
         facts["vqa_normalizer"] = normalizer
     if table.caption_tokenizer is not None:

@@ -15,7 +15,7 @@ from vlinstruct.errors import UsageError, shortened
 from vlinstruct.evaluation.benchmark import Benchmark, Item, Task
 from vlinstruct.evaluation.benchmarks import BENCHMARKS, folder_of, mini
 from vlinstruct.evaluation.reading.files import ignores_tables, read_items
-from vlinstruct.evaluation.reading.items import with_limits
+from vlinstruct.evaluation.reading.items import for_chat, with_limits
 from vlinstruct.evaluation.reading.ocr_tokens import CompleteItems, Ocr, read_completed
 from vlinstruct.media.images import ImageLimits
 from vlinstruct.metrics.vqa_accuracy import Normalizer
@@ -53,6 +53,7 @@ class EvaluationSettings:
         dtype: what the model computes in: auto, float32, bfloat16 or float16.
         quantize: store the language model's layers in fewer bits.
         image_size: side in pixels that pictures are read at; the model's own if None.
+        think: let a model that can think do so before it answers.
         offline: open no connection, use what is cached.
         least_certainty: that the rules of choosing an instruction compare with, as the next two; the table's columns
             and its page's cases are worked out anew under others, nothing is answered again. None is the backbone's.
@@ -78,6 +79,7 @@ class EvaluationSettings:
     dtype: str = "auto"
     quantize: Quantization | None = None
     image_size: int | None = None
+    think: bool = False
     offline: bool = False
     least_certainty: float | None = None
     max_cross_nll: float | None = None
@@ -122,6 +124,7 @@ class Selection:
         generation: how answers are generated, by task.
         facts: what a reader of the table should know about the items.
         notices: what a user should know at once.
+        benchmarks: the official ones, in the order of the tasks.
     """
 
     collection: Collection
@@ -130,6 +133,25 @@ class Selection:
     generation: Mapping[str, GenerationSettings]
     facts: Mapping[str, Any]
     notices: Sequence[str] = ()
+    benchmarks: Sequence[Benchmark] = ()
+
+
+def for_chat_models(selection: Selection, settings: EvaluationSettings) -> Selection:
+    """Returns official benchmarks as chat models are asked them; mini's words are the same for all models."""
+    if not selection.benchmarks:
+        return selection
+    by_name = {benchmark.task.name: benchmark for benchmark in selection.benchmarks}
+    ours = [name for name, benchmark in by_name.items() if benchmark.is_chat_ours]
+    prompts = "chat models', as in lmms-eval" + (f" (for {', '.join(ours)} ours)" if ours else "")
+    return replace(
+        selection,
+        items={
+            name: [for_chat(item, by_name[name].chat_instruction) for item in items]
+            for name, items in selection.items.items()
+        },
+        generation={name: settings.generation(benchmark.chat_generation) for name, benchmark in by_name.items()},
+        facts={**selection.facts, "prompts": prompts},
+    )
 
 
 def require_names(names: Sequence[str], *, ocr: bool, ocr_tokens: bool = True) -> None:
@@ -323,6 +345,7 @@ def _official(
         generation={benchmark.task.name: settings.generation(benchmark.generation) for benchmark in benchmarks},
         facts=facts,
         notices=notices,
+        benchmarks=benchmarks,
     )
 
 

@@ -43,6 +43,15 @@ _ANSWER_CUE = re.compile(
     r"\s*(?<!\w)(?:(?:the|your|short|long|final|brief) ){0,3}(?:answer|a)[ \t]*:\s*\Z", re.IGNORECASE
 )
 _MOST_CUE_CHARACTERS = 100
+# Lines behind a question that say how to answer it, as chat models are asked (LLaVA-1.5, lmms-eval).
+_ANSWER_LINE = re.compile(
+    r"""[ \t]* (?:
+        (?:please\ )? (?:answer|reply|respond) (?:\ the\ question)? \ (?:with|in|using|by|only|briefly|directly|yes) \b
+      | when\ the\ provided\ information\ is\ insufficient
+      | reference\ ocr\ tokens? [ \t]* :
+    )""",
+    re.IGNORECASE | re.VERBOSE,
+)
 _OCR_LABEL = re.compile(r"\s*(?:reference )?ocr(?: tokens?| text)?[ \t]*:", re.IGNORECASE)
 _OCR_TOKENS = re.compile(r"(?<!\w)ocr tokens?:[^.\n]*", re.IGNORECASE)
 _SPACES = re.compile(r"\s+")
@@ -77,13 +86,15 @@ def quotations(text: str) -> list[str]:
 def frame(instruction: str) -> tuple[str, str, str]:
     """Splits an instruction into what stands before the question, the question, and what stands after it.
 
-    Before stand OCR tokens, a context and the label `Question:`; after stand options and `Answer:`. Joined, the three
-    are the instruction.
+    Before stand OCR tokens, a context and the label `Question:`; after stand options, `Answer:`, and lines that say how
+    to answer. Joined, the three are the instruction.
 
     >>> frame("OCR tokens: a, b, c. Question: what brand is it? \\n Short answer:")
     ('OCR tokens: a, b, c. Question: ', 'what brand is it?', ' \\n Short answer:')
     >>> frame("Which one? Options: red, blue")
     ('', 'Which one?', ' Options: red, blue')
+    >>> frame("What is it?\\nAnswer the question using a single word or phrase.")
+    ('', 'What is it?', '\\nAnswer the question using a single word or phrase.')
     >>> frame("what is it")
     ('', 'what is it', '')
     """
@@ -91,6 +102,9 @@ def frame(instruction: str) -> tuple[str, str, str]:
     cue = _ANSWER_CUE.search(instruction, max(0, end - _MOST_CUE_CHARACTERS))
     if cue is not None:
         end = cue.start()
+    else:
+        while (line := instruction.rfind("\n", 0, end)) >= 0 and _ANSWER_LINE.match(instruction, line + 1):
+            end = line
     # The last one: what comes before may be examples.
     labels = [match.end() for match in _QUESTION_LABEL.finditer(instruction, 0, end)]
     if labels:

@@ -75,9 +75,19 @@ def _four_bit(library: Any, weight: Tensor, device: torch.device, dtype: torch.d
     layer = library.nn.Linear4bit(columns, rows, bias=False, compute_dtype=dtype, quant_type="nf4", device="meta")
     packed = library.nn.Params4bit(weight.to(dtype).contiguous(), requires_grad=False, quant_type="nf4")
     layer.weight = packed.to(device)
-    if columns % _BLOCK:  # bitsandbytes 0.50.2 repacks such a layer for AVX-512 and fails: "shape is invalid"
-        layer.support_avx512bf16_for_cpu = False
+    let_bitsandbytes_run(layer)
     return cast(nn.Module, layer)
+
+
+def let_bitsandbytes_run(model: nn.Module) -> None:
+    """Keeps a fault of bitsandbytes from 4-bit layers, which it would repack for AVX-512 on a CPU.
+
+    Of a width that is no multiple of a block it fails (0.50.2): "shape is invalid".
+    """
+    layers: Iterator[Any] = model.modules()
+    for layer in layers:
+        if hasattr(layer, "support_avx512bf16_for_cpu") and layer.in_features % _BLOCK:
+            layer.support_avx512bf16_for_cpu = False
 
 
 def _eight_bit(library: Any, weight: Tensor, device: torch.device) -> nn.Module:

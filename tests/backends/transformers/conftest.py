@@ -94,6 +94,14 @@ def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]
     return folder
 
 
+@pytest.fixture
+def saying(folder_of: Callable[[str], Path], tmp_path: Path) -> Callable[..., Path]:
+    """Returns the folder of a model that says given tokens after any prompt."""
+    from .fixed_text import say
+
+    return lambda *tokens: say(folder_of("qwen3_vl"), tokens, tmp_path / "saying")
+
+
 @pytest.fixture(scope="session")
 def pair_of(folder_of: Callable[[str], Path]) -> Callable[[str], Pair]:
     """Returns a family as both load it."""

@@ -43,11 +43,11 @@ class NaiveBackend(Backend):
 
     def _written(self, row: Row, max_new_tokens: int, options: dict[str, Any]) -> Written:
         ids, token_nll = self.reference.generate(self.context(row), max_new_tokens, **options)
-        answer = self.reference.after_thoughts(ids)
+        answer, is_closed = self.reference.outside_thoughts(ids)
         return Written(
-            text=self.reference.text(answer),
-            token_nll=tuple(token_nll[len(ids) - len(answer) :]) if token_nll else None,
-            is_complete=bool(answer) and ids[-1] in self.reference.stop_ids,
+            text=self.reference.text([ids[place] for place in answer]),
+            token_nll=tuple(token_nll[place] for place in answer) if token_nll else None,
+            is_complete=is_closed and ids[-1] in self.reference.stop_ids,
             usage=Usage(written=len(ids)),
         )
 

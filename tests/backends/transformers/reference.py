@@ -175,12 +175,16 @@ class Reference:
         logits = torch.cat(made.logits)
         return ids.tolist(), (-logits.log_softmax(-1).gather(-1, ids[:, None])[:, 0]).tolist()
 
-    def after_thoughts(self, ids: list[int]) -> list[int]:
-        """Returns what stands behind the last thought; nothing where it is not closed."""
+    def outside_thoughts(self, ids: Sequence[int]) -> tuple[list[int], bool]:
+        """Returns the places of what is no thought, and whether the last thought is closed."""
         opening, closing = self.tokenizer.convert_tokens_to_ids(["<think>", "</think>"])
-        if opening is None or opening not in ids:
-            return ids
-        return ids[len(ids) - ids[::-1].index(closing) :] if closing in ids else []
+        places, is_open = [], False
+        for place, token in enumerate(ids):
+            if token in (opening, closing) and token != self.tokenizer.unk_token_id:
+                is_open = token == opening
+            elif not is_open:
+                places.append(place)
+        return places, not is_open
 
     def text(self, ids: Sequence[int]) -> str:
         """Returns tokens as text, without white space around it and without special tokens."""

@@ -19,7 +19,9 @@ from vlinstruct.errors import CheckpointError
 from vlinstruct.settings import GenerationSettings
 from vlinstruct.values import Clip, Exchange, Failed, Sound, good
 
+from . import tiny_families
 from .conftest import Pair
+from .naive import NaiveBackend
 from .tiny_families import FAMILIES, Family
 
 if TYPE_CHECKING:
@@ -187,6 +189,24 @@ def test_texts_of_any_shape_are_read_as_they_stand(name: str, pair_of: Callable[
     targets = [[text] for text in texts]
     expected = pair.theirs.score(rows(PICTURES), targets)
     pair.assert_same_scores(pair.ours.backend.score(rows(see(pair)), targets), expected)
+
+
+def test_a_line_break_that_joins_the_one_before_it_is_read_as_transformers_reads_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # LLaVA's template writes one behind the picture, and larger vocabularies have two of them as one token.
+    sentences = (*tiny_families.SENTENCES, "one\n\ntwo\n\nthree\n\nfour\n\nfive")
+    monkeypatch.setattr(tiny_families, "SENTENCES", sentences)
+    folder = tiny_families.build("llava", tmp_path)
+    pair = Pair(ours=vli.load(folder, device="cpu"), theirs=NaiveBackend(folder, FAMILIES["llava"]))
+    assert len(pair.theirs.reference.tokenizer("\n\n", add_special_tokens=False).input_ids) == 1
+    seen = see(pair)
+    texts = ["\nWhat?", "What?", "\nWhich?"]
+    rows = [Row(prompt=text, seen=(seen[place % 2],)) for place, text in enumerate(texts)]
+    expected = pair.theirs.score(
+        [Row(prompt=text, seen=(PICTURES[place % 2],)) for place, text in enumerate(texts)], [TARGETS] * 3
+    )
+    pair.assert_same_scores(pair.ours.backend.score(rows, [TARGETS] * 3), expected)
 
 
 @families(quick=(*KINDS, "internvl", "paligemma"))

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from itertools import pairwise
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
 from picture_fixtures import make_picture
-from transformers import AutoModelForMultimodalLM, AutoProcessor
 
 import vlinstruct as vli
 from vlinstruct.backend import Row, Written
@@ -21,42 +17,6 @@ PICTURE = make_picture(80, 60, seed=1)
 QUESTION = "How many red dogs are there?"
 THOUGHT = ("<think>", "Ġred", "Ġdo", "</think>")
 ANSWER = ("Ġtwo", "Ġone", "<|im_end|>")
-
-
-def say(model: Any, tokenizer: Any, tokens: Sequence[str]) -> None:
-    """Sets weights so that each token is followed by the next one, whatever stands before it.
-
-    Args:
-        model: Qwen3-VL.
-        tokenizer: its own.
-        tokens: all different; the first is the last of the prompt.
-    """
-    decoder = model.model.language_model
-    with torch.no_grad():
-        for layer in decoder.layers:
-            layer.self_attn.o_proj.weight.zero_()
-            layer.mlp.down_proj.weight.zero_()
-        decoder.norm.weight.fill_(1.0)
-        directions = torch.nn.functional.normalize(decoder.embed_tokens.weight, dim=-1)
-        model.lm_head.weight.zero_()
-        for token, follower in pairwise(tokenizer.convert_tokens_to_ids(list(tokens))):
-            model.lm_head.weight[follower] = 10 * directions[token]
-
-
-@pytest.fixture
-def saying(folder_of: Callable[[str], Path], tmp_path: Path) -> Callable[..., Path]:
-    """Returns the folder of a model that says given tokens after any prompt."""
-
-    def write(*tokens: str) -> Path:
-        folder = folder_of("qwen3_vl")
-        model, processor = AutoModelForMultimodalLM.from_pretrained(folder), AutoProcessor.from_pretrained(folder)
-        assert len({"Ċ", *tokens}) == len(tokens) + 1
-        say(model, processor.tokenizer, ["Ċ", *tokens])
-        model.save_pretrained(tmp_path)
-        processor.save_pretrained(tmp_path)
-        return tmp_path
-
-    return write
 
 
 @pytest.mark.parametrize("think", [True, False])
@@ -83,6 +43,7 @@ def test_a_thought_that_was_cut_is_no_answer(saying: Callable[..., Path]) -> Non
     model = vli.load(saying(*THOUGHT, *ANSWER), device="cpu")
     (written,) = model.backend.write([Row(prompt=QUESTION)], GenerationSettings(max_new_tokens=2))
     assert good(written).text == ""
+    assert good(written).token_nll == ()
     assert not good(written).is_complete
 
 
@@ -92,6 +53,35 @@ def test_no_thought_is_shown_while_it_is_written(think: bool, saying: Callable[.
     *pieces, written = model.backend.stream(Row(prompt=QUESTION), GenerationSettings(max_new_tokens=10))
     assert isinstance(written, Written)
     assert "".join(piece for piece in pieces if isinstance(piece, str)) == written.text == "two one"
+
+
+def test_a_model_that_does_not_think_when_it_may_has_answered(saying: Callable[..., Path]) -> None:
+    model = vli.load(saying(*ANSWER), device="cpu", think=True)
+    (written,) = model.backend.write([Row(prompt=QUESTION)], GenerationSettings(max_new_tokens=10))
+    assert good(written).text == "two one"
+    assert good(written).is_complete
+
+
+def test_a_thought_that_the_template_opens_is_no_answer(saying: Callable[..., Path]) -> None:
+    # Without a switch, as that of Qwen3-VL-Thinking.
+    folder = saying(*THOUGHT[1:], *ANSWER)
+    template = folder / "chat_template.jinja"
+    text = template.read_text()
+    start = text.index("{% if enable_thinking")
+    template.write_text(text[:start] + "<think>\n" + text[text.index("{% endif %}", start) + len("{% endif %}") :])
+    settings = GenerationSettings(max_new_tokens=10)
+    model = vli.load(folder, device="cpu", think=True)
+    (written,) = model.backend.write([Row(prompt=QUESTION)], settings)
+    assert good(written).text == "two one"
+    assert good(written).is_complete
+    assert len(good(written).token_nll or ()) == len(ANSWER)
+    *pieces, streamed = model.backend.stream(Row(prompt=QUESTION), settings)
+    assert streamed == written
+    assert "".join(map(str, pieces)) == "two one"
+    # Told not to think, its thought is closed for it before it begins, and nothing it writes is cut off.
+    model = vli.load(folder, device="cpu")
+    (written,) = model.backend.write([Row(prompt=QUESTION)], settings)
+    assert good(written).text == "red do two one"
 
 
 @pytest.mark.parametrize("think", [True, False])

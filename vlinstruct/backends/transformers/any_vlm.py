@@ -14,7 +14,7 @@ from __future__ import annotations
 import copy
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import torch
@@ -24,22 +24,19 @@ from torch.nn.utils.rnn import pad_sequence
 from vlinstruct.backend import Backend, Row, Seen, Written, not_taken
 from vlinstruct.backends.decoding import Continuation, require_finite, step_by_step, until_stop
 from vlinstruct.backends.text_pieces import text_pieces
-from vlinstruct.backends.transformers.chat_template import MARKER, PARTS, ChatTemplate, Conversation, turns_of
+from vlinstruct.backends.transformers.chat_template import ChatTemplate
 from vlinstruct.backends.transformers.families import Family
 from vlinstruct.backends.transformers.prefix import Reader, Reading, ReadingStore
-from vlinstruct.errors import CheckpointError, ImageError, InputError, TextError, VlinstructError, shortened
+from vlinstruct.backends.transformers.prompts import Prompt, Prompts, SeenBatch, SeenMedium, kind_of, media_of
+from vlinstruct.errors import CheckpointError, InputError, TextError
 from vlinstruct.settings import MAX_NEW_TOKENS, GenerationSettings
 from vlinstruct.values import (
     Abilities,
-    Clip,
     Failed,
     Identity,
-    MediaKind,
-    Sound,
     TokenCount,
     TokenScores,
     Usage,
-    good,
 )
 
 if TYPE_CHECKING:
@@ -47,7 +44,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_OTHER = "z"  # a prompt that begins otherwise than ours
 _MAX_THOUGHT_TOKENS = 2048
 # What one pass over targets may take beside the weights. Logits in float32 of 3 instructions of 30 tokens and Qwen's
 # 152,000 words take 55 MB; keys and values of 1,000 picture tokens, repeated for each target, 57 MB in Qwen2.5-VL-7B.
@@ -61,57 +57,6 @@ _FORCING = (
     "sequence_bias",
     "suppress_tokens",
 )
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class SeenBatch:
-    """Media that went through the processor together.
-
-    Args:
-        inputs: what the forward takes of the prefix: ids and masks (B, P), padded on the left, and pixels or features.
-        heads: each row's ids up to the end of its medium, without padding.
-        plain_head: the same ids with the placeholder as the template writes it, which every rendering begins with.
-        text_head: the same as text.
-        tail: ids that stand behind the prompt where there is no chat template.
-    """
-
-    inputs: Mapping[str, Tensor]
-    heads: Sequence[Sequence[int]]
-    plain_head: Sequence[int] = ()
-    text_head: str = ""
-    tail: Sequence[int] = ()
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class SeenMedium:
-    """One medium as the processor made it.
-
-    Args:
-        medium: as it was given.
-        kind: of medium.
-        batch: with whom it was processed.
-        row: which of them it is.
-        variants: the same alone, or behind a system's text, by that text; made when they are asked for.
-    """
-
-    medium: Media
-    kind: MediaKind
-    batch: SeenBatch
-    row: int
-    variants: dict[str, SeenMedium] = field(default_factory=dict, repr=False)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Prompt:
-    """What a row reads: a medium, or none, and the ids behind it."""
-
-    seen: SeenMedium | None
-    ids: list[int]
-
-    @property
-    def all_ids(self) -> list[int]:
-        """With the medium's placeholders."""
-        return self.ids if self.seen is None else [*self.seen.batch.heads[self.seen.row], *self.ids]
 
 
 class TransformersBackend(Backend):
@@ -135,11 +80,11 @@ class TransformersBackend(Backend):
         self.is_encoder_decoder = bool(model.config.is_encoder_decoder or text_config.is_encoder_decoder)
         ends = model.generation_config.eos_token_id
         self.template = ChatTemplate(processor, [] if ends is None else ends if isinstance(ends, list) else [ends])
-        self.max_positions: int | None = getattr(text_config, "max_position_embeddings", None)
+        self.prompts = Prompts(model, processor, self.template, family=family, name=identity.name)
         positions = next((module for module in model.modules() if hasattr(module, "rope_deltas")), None)
         self.reader = Reader(getattr(model, family.decoder) if family.decoder else model, positions)
         self.abilities = Abilities(
-            media=_media_of(model, processor, str(self.template.template)),
+            media=media_of(model, processor, str(self.template.template)),
             can_beam=True,
             can_stream=True,
             keeps_typed_tokens=self._is_fast,
@@ -170,14 +115,14 @@ class TransformersBackend(Backend):
         """
         seen: dict[int, SeenMedium | Failed] = {}
         groups: dict[object, list[int]] = {}
-        for place, kind in enumerate(map(_kind_of, media)):
+        for place, kind in enumerate(map(kind_of, media)):
             if kind not in self.abilities.media:
                 seen[place] = Failed(error=not_taken(kind, self.abilities))
             else:
                 groups.setdefault(kind if kind == "picture" and self.family.batches else place, []).append(place)
         with self._turn:
             for places in groups.values():
-                seen |= zip(places, self._look([media[place] for place in places]), strict=True)
+                seen |= zip(places, self.prompts.look([media[place] for place in places]), strict=True)
         return [seen[place] for place in range(len(media))]
 
     @torch.inference_mode()
@@ -186,7 +131,7 @@ class TransformersBackend(Backend):
         if self._is_written_by_generate(settings):
             return self._each(rows, lambda prompt, row: self._generate(prompt, settings, row.draw), think=self.think)
 
-        def continuations(prompts: Sequence[_Prompt], places: Sequence[int]) -> list[Written]:
+        def continuations(prompts: Sequence[Prompt], places: Sequence[int]) -> list[Written]:
             steps = list(self._steps(prompts, settings, [rows[place].draw for place in places]))
             ids = torch.stack([next_ids for next_ids, _ in steps], dim=1).tolist()
             nll = torch.stack([nats for _, nats in steps], dim=1).tolist()
@@ -195,34 +140,31 @@ class TransformersBackend(Backend):
                 for row_ids, row_nll, prompt in zip(ids, nll, prompts, strict=True)
             ]
 
-        return self._in_batches(rows, continuations, think=self.think)
+        num_tokens = self._num_wanted_tokens(settings)
+        return self._in_batches(rows, continuations, think=self.think, num_tokens=num_tokens)
 
     @torch.inference_mode()
     def stream(self, row: Row, settings: GenerationSettings) -> Iterator[str | Written]:
         """Continues one row piece by piece; the pieces joined are the text that `write` returns."""
-        if self._is_written_by_generate(settings) or self.think:  # what is a thought is known at its end
+        if self._is_written_by_generate(settings):
             yield from super().stream(row, settings)
             return
         with self._turn:
-            prompt = self._prompt(row, think=False)
+            prompt = self.prompts.prompt_of(row, think=self.think)
             steps = self._steps([prompt], settings, [row.draw])
         nll: list[float] = []
         new_ids: list[int] = []
-        thoughts = dict(self.template.thought_ids())
+        # Some models think though they were told not to.
+        thoughts = self.template.thoughts(prompt.ids)
 
         def ids() -> Iterator[int]:
-            closing: int | None = None  # what ends the thought that is being written
             for next_ids, nats in steps:
                 nll.append(float(nats))
                 new_ids.append(int(next_ids))
                 if new_ids[-1] in self.template.stop_ids:
                     return
-                # Some think though they were told not to.
-                closing = thoughts.get(new_ids[-1], closing)
-                if closing is None:
+                if thoughts.is_answer(new_ids[-1]):
                     yield new_ids[-1]
-                elif new_ids[-1] == closing:
-                    closing = None
 
         yield from text_pieces(self.template, ids())
         yield self._written(until_stop(new_ids, nll, self.template.stop_ids), prompt, settings)
@@ -238,11 +180,13 @@ class TransformersBackend(Backend):
     ) -> list[list[TokenScores] | Failed]:
         """Scores targets by teacher forcing; a row with several reads its prompt once for all of them."""
 
-        def scores(prompts: Sequence[_Prompt], places: Sequence[int]) -> list[list[TokenScores]]:
+        def scores(prompts: Sequence[Prompt], places: Sequence[int]) -> list[list[TokenScores]]:
             target_ids = [
                 [self.template.target_ids(text, with_end=with_end)[:num_first] for text in targets[place]]
                 for place in places
             ]
+            for prompt, row_ids in zip(prompts, target_ids, strict=True):
+                self._require_room(prompt, max(map(len, row_ids), default=0))
             nll = self._target_nll(prompts, target_ids)
             return [
                 [
@@ -263,11 +207,11 @@ class TransformersBackend(Backend):
             TextError: the row cannot be read.
         """
         with self._turn:
-            prompt = self._prompt(row, think=False)
+            prompt = self.prompts.prompt_of(row, think=False)
             ids = torch.tensor([self.template.target_ids(target)], device=self.device)
             if self.is_encoder_decoder:
                 return self._labels_nll(prompt, ids)[0]
-            inputs = self._whole_inputs(replace(prompt, ids=[*prompt.ids, *ids[0].tolist()]))
+            inputs = self.prompts.whole_inputs(replace(prompt, ids=[*prompt.ids, *ids[0].tolist()]))
             if self.family.is_prefix_lm:  # its targets do not see what follows them
                 inputs.setdefault("token_type_ids", torch.zeros_like(inputs["input_ids"]))
                 inputs["token_type_ids"][:, -ids.shape[1] :] = 1
@@ -279,141 +223,11 @@ class TransformersBackend(Backend):
         """Counts tokens; the room is what the language model's positions leave beside the medium."""
         counts: list[TokenCount | None] = []
         for row in rows:
-            prompt = self._prompt(row, think=self.think, is_bounded=False)
-            room = None if self.max_positions is None else self.max_positions - len(prompt.all_ids)
+            prompt = self.prompts.prompt_of(row, think=self.think, is_bounded=False)
+            room = None if self.prompts.max_positions is None else self.prompts.max_positions - len(prompt.all_ids)
             num_prompt = len(prompt.ids) + (0 if prompt.seen is None else len(prompt.seen.batch.plain_head))
             counts.append(TokenCount(prompt=num_prompt, room=room, is_room_shared=not self.is_encoder_decoder))
         return counts
-
-    def _look(self, media: Sequence[Media], system: str = "") -> list[SeenMedium | Failed]:
-        """Runs the processor over media of one kind, behind a prompt of ours in whose place the users' come."""
-        try:
-            batch = self._processed(media, system)
-        except VlinstructError:
-            raise
-        except Exception as error:  # processors raise anything over a picture that they cannot take
-            if len(media) > 1:
-                return [seen for medium in media for seen in self._look([medium], system)]
-            why = shortened(str(error).partition("\n")[0], 120) or type(error).__name__
-            what = f"the model's processor cannot take this {_kind_of(media[0])}: {why}"
-            return [Failed(error=ImageError(what, advice="Give it in another size.", code="processor"))]
-        kind = _kind_of(media[0])
-        return [SeenMedium(medium=medium, kind=kind, batch=batch, row=row) for row, medium in enumerate(media)]
-
-    def _processed(self, media: Sequence[Media], system: str) -> SeenBatch:
-        kind = _kind_of(media[0])
-        if self.template.template is None:
-            return self._processed_plainly(media, kind)
-        conversation = Conversation(prompt=MARKER, system=self.template.guard(system), media=kind)
-        plain_text = str(self.template.apply(turns_of(conversation), **self.template.prompt_options()))
-        turns = [_with_medium(turns_of(replace(conversation, system=system)), medium) for medium in media]
-        padding = {"padding": True, "padding_side": "left"} if len(media) > 1 else {}
-        made = self.template.apply(
-            turns if len(media) > 1 else turns[0],
-            **self.template.prompt_options(),
-            tokenize=True,
-            return_dict=True,
-            return_tensors="pt",
-            processor_kwargs={**padding, **_processor_options(self.processor, media[0])},
-        )
-        inputs = self._tensors(made)
-        mask = inputs["attention_mask"].bool()
-        rows = [ids[kept].tolist() for ids, kept in zip(inputs["input_ids"], mask, strict=True)]
-        plain = self.template.encode(plain_text, is_guarded=conversation.system != system)
-        # Up to the prompt and no less: Qwen2.5-Omni counts positions up to the token that closes a picture.
-        other_text = self.template.render(replace(conversation, prompt=_OTHER))
-        num_behind = len(plain) - _num_shared(plain, self.template.encode(other_text, is_guarded=True))
-        if any(ids[-num_behind:] != plain[-num_behind:] for ids in rows):
-            raise CheckpointError(f"the processor of {self.identity.name} changes a prompt behind a picture.")
-        cut = inputs["input_ids"].shape[1] - num_behind
-        return SeenBatch(
-            inputs={name: value[:, :cut] if _is_per_position(value, mask) else value for name, value in inputs.items()},
-            heads=[ids[: len(ids) - num_behind] for ids in rows],
-            plain_head=plain[: len(plain) - num_behind],
-            text_head=plain_text[: _num_shared(plain_text, other_text)],
-        )
-
-    def _processed_plainly(self, media: Sequence[Media], kind: MediaKind) -> SeenBatch:
-        """Finds what the processor writes in front of a prompt and behind it, for a model without a chat template."""
-        (medium,) = media
-        made = self.processor(
-            text=self.family.before_prompt + MARKER, **{f"{PARTS[kind]}s": medium}, return_tensors="pt"
-        )
-        inputs = self._tensors(made)
-        ids = inputs["input_ids"][0].tolist()
-        marker = self.template.encode(MARKER, add_special_tokens=False)
-        starts = [start for start in range(len(ids)) if ids[start : start + len(marker)] == marker]
-        if not starts:
-            raise CheckpointError(f"the processor of {self.identity.name} writes no prompt behind a picture.")
-        cut = starts[-1]
-        mask = torch.ones_like(inputs["input_ids"])
-        inputs.setdefault("attention_mask", mask)
-        return SeenBatch(
-            inputs={name: value[:, :cut] if _is_per_position(value, mask) else value for name, value in inputs.items()},
-            heads=[ids[:cut]],
-            tail=ids[cut + len(marker) :],
-        )
-
-    def _tensors(self, made: Mapping[str, Any]) -> dict[str, Tensor]:
-        """Returns what the forward takes of a processor's output, on its device and in its dtype."""
-        return {
-            name: value.to(self.device, self.dtype if value.is_floating_point() else None)
-            for name, value in made.items()
-            if isinstance(value, Tensor) and name != "labels"
-        }
-
-    def _prompt(self, row: Row, *, think: bool, is_bounded: bool = True) -> _Prompt:
-        """Renders a row and finds the ids behind its medium.
-
-        Raises:
-            TextError: it is too long, or has a control token that the tokenizer cannot keep apart.
-        """
-        seen = cast(SeenMedium, row.seen[0]) if row.seen else None
-        if seen is not None and row.system:
-            seen = self._variant(seen, row.system)
-        typed = Conversation(
-            prompt=row.prompt, history=row.history, system=row.system, media=None if seen is None else seen.kind
-        )
-        conversation = self.template.guarded(typed)
-        text, is_guarded = self.template.render(conversation, think=think), conversation != typed
-        if self.template.template is None:
-            ids = self._plain_ids(text, seen, is_guarded=is_guarded)
-        else:
-            ids = self.template.encode(text, is_guarded=is_guarded)
-            if seen is not None:
-                num_head = len(seen.batch.plain_head)
-                if ids[:num_head] == list(seen.batch.plain_head):
-                    ids = ids[num_head:]
-                else:  # the text's beginning, a line break for one, has become one token with what stands before it
-                    if not text.startswith(seen.batch.text_head):
-                        what = "the model's chat template writes something else in front of this text's picture"
-                        raise TextError(what, advice="Ask about the picture anew.", code="chat_template")
-                    behind = text.removeprefix(seen.batch.text_head)
-                    ids = self.template.encode(behind, add_special_tokens=False, is_guarded=is_guarded)
-        prompt = _Prompt(seen=seen, ids=ids)
-        num_tokens = len(prompt.all_ids)
-        if is_bounded and self.max_positions is not None and num_tokens >= self.max_positions:
-            message = f"prompt too long: {num_tokens} tokens, the language model takes {self.max_positions}"
-            raise TextError(message, advice="Shorten the instruction.", code="text_too_long")
-        return prompt
-
-    def _plain_ids(self, text: str, seen: SeenMedium | None, *, is_guarded: bool) -> list[int]:
-        if seen is not None:
-            return [
-                *self.template.encode(text, add_special_tokens=False, is_guarded=is_guarded),
-                *seen.batch.tail,
-            ]
-        if self.family.behind_prompt:  # as the processor writes a prompt behind a picture
-            text = f"{self.template.tokenizer.bos_token}{text}{self.family.behind_prompt}"
-            return self.template.encode(text, add_special_tokens=False, is_guarded=is_guarded)
-        return self.template.encode(text, is_guarded=is_guarded)
-
-    def _variant(self, seen: SeenMedium, system: str) -> SeenMedium:
-        """Returns a medium as the processor makes it alone, behind a system's text or none."""
-        if system not in seen.variants:
-            (outcome,) = self._look([seen.medium], system)
-            seen.variants[system] = good(outcome)
-        return seen.variants[system]
 
     def _reading_of(self, batch: SeenBatch) -> Reading:
         reading = self._readings.get(batch)
@@ -422,7 +236,7 @@ class TransformersBackend(Backend):
             self._readings.put(batch, reading)
         return reading
 
-    def _begin(self, prompts: Sequence[_Prompt]) -> tuple[Tensor, Reading]:
+    def _begin(self, prompts: Sequence[Prompt]) -> tuple[Tensor, Reading]:
         """Reads the prompts of a group, and returns the logits of what follows, (B, V), and what was read."""
         first = prompts[0].seen
         if first is None:
@@ -433,43 +247,69 @@ class TransformersBackend(Backend):
             types = {"token_type_ids": torch.zeros_like(ids)} if self.family.is_prefix_lm else {}
             return self.reader.begin({"input_ids": ids, "attention_mask": mask, **types})
         if self.family.is_prefix_lm:
-            return self.reader.begin(self._whole_inputs(prompts[0]), whole=self.model)
+            return self.reader.begin(self.prompts.whole_inputs(prompts[0]), whole=self.model)
         reading = self._reading_of(first.batch).fork([_row_of(prompt) for prompt in prompts])
         ids = torch.tensor([prompt.ids for prompt in prompts], device=self.device)
         return reading.feed(ids, num_logits=1)[:, -1], reading
 
-    def _whole_inputs(self, prompt: _Prompt) -> dict[str, Tensor]:
-        """Returns what the model's own forward takes for one row, pixels and all."""
-        ids = torch.tensor([prompt.ids], device=self.device)
-        if prompt.seen is None:
-            return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-        batch = prompt.seen.batch
-        assert len(batch.heads) == 1
-        mask = batch.inputs["attention_mask"]
-        inputs = dict(batch.inputs)
-        for name, value in batch.inputs.items():
-            if _is_per_position(value, mask):
-                inputs[name] = torch.cat([value, _behind(name, value, ids)], dim=1)
-        return inputs
-
     def _steps(
-        self, prompts: Sequence[_Prompt], settings: GenerationSettings, draws: Sequence[int]
+        self, prompts: Sequence[Prompt], settings: GenerationSettings, draws: Sequence[int]
     ) -> Iterator[tuple[Tensor, Tensor]]:
         logits, reading = self._begin(prompts)
-        if self.think:
-            num_tokens = min(settings.max_new_tokens + _MAX_THOUGHT_TOKENS, MAX_NEW_TOKENS)
-            settings = replace(settings, max_new_tokens=num_tokens)
-        return step_by_step(
+        num_tokens = min(self._num_new_tokens(prompt, settings) for prompt in prompts)
+        steps = step_by_step(
             logits,
             lambda ids: reading.feed(ids, num_logits=1)[:, -1],
-            settings,
+            replace(settings, max_new_tokens=num_tokens),
             self.template.stop_ids,
             penalized_ids=[prompt.all_ids for prompt in prompts] if settings.repetition_penalty != 1.0 else (),
             draws=draws,
         )
+        return self._until_answered(steps, prompts, settings.max_new_tokens) if self.think else steps
+
+    def _num_new_tokens(self, prompt: Prompt, settings: GenerationSettings) -> int:
+        """Returns the most tokens that are written: OPT and BART have no positions beyond their last one."""
+        return min(self._num_wanted_tokens(settings), self._room(prompt))
+
+    def _num_wanted_tokens(self, settings: GenerationSettings) -> int:
+        """Returns the most tokens of a text and its thoughts."""
+        return min(settings.max_new_tokens + (_MAX_THOUGHT_TOKENS if self.think else 0), MAX_NEW_TOKENS)
+
+    def _room(self, prompt: Prompt) -> int:
+        """Returns how many tokens can follow a prompt; an encoder-decoder's stand in positions of their own."""
+        if self.prompts.max_positions is None:
+            return MAX_NEW_TOKENS
+        return self.prompts.max_positions - (0 if self.is_encoder_decoder else len(prompt.all_ids))
+
+    def _require_room(self, prompt: Prompt, num_tokens: int) -> None:
+        """Refuses what cannot be read behind a prompt.
+
+        Raises:
+            TextError: it is too long.
+        """
+        room = self._room(prompt)
+        if self.prompts.max_positions is not None and num_tokens > room:
+            message = f"text too long: {num_tokens} tokens, behind its prompt the language model takes {room}"
+            raise TextError(message, advice="Shorten the text.", code="text_too_long")
+
+    def _until_answered(
+        self, steps: Iterator[tuple[Tensor, Tensor]], prompts: Sequence[Prompt], max_new_tokens: int
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Ends with the longest answer: what a row did not think is no room for its answer."""
+        thoughts = [self.template.thoughts(prompt.ids) for prompt in prompts]
+        num_left = [max_new_tokens] * len(prompts)
+        for next_ids, nats in steps:
+            yield next_ids, nats
+            for row, token in enumerate(next_ids.tolist()):
+                if token in self.template.stop_ids:
+                    num_left[row] = 0
+                elif thoughts[row].is_answer(token):
+                    num_left[row] -= 1
+            if max(num_left) <= 0:
+                return
 
     def _target_nll(
-        self, prompts: Sequence[_Prompt], targets: Sequence[Sequence[Sequence[int]]]
+        self, prompts: Sequence[Prompt], targets: Sequence[Sequence[Sequence[int]]]
     ) -> list[list[list[float]]]:
         """Scores each prompt's targets; returns the nats of every token, by prompt and target."""
         flat = [torch.tensor(ids, dtype=torch.long, device=self.device) for row in targets for ids in row]
@@ -499,17 +339,17 @@ class TransformersBackend(Backend):
         scores = iter(nll)
         return [[next(scores)[: len(target)] for target in row] for row in targets]
 
-    def _labels_nll(self, prompt: _Prompt, ids: Tensor) -> list[list[float]]:
+    def _labels_nll(self, prompt: Prompt, ids: Tensor) -> list[list[float]]:
         """An encoder-decoder reads the prompt with its encoder, once for each target (n, S), which is its decoder's."""
         network = self._network_of(prompt)
-        inputs = self._whole_inputs(prompt)
+        inputs = self.prompts.whole_inputs(prompt)
         nll: list[list[float]] = []
         for start, stop in _pieces(len(ids), 4 * ids.shape[1] * self.model.config.get_text_config().vocab_size):
             repeated = {name: value.repeat_interleave(stop - start, dim=0) for name, value in inputs.items()}
             nll += _token_nll(network(**repeated, labels=ids[start:stop]).logits, ids[start:stop])
         return nll
 
-    def _network_of(self, prompt: _Prompt) -> Any:
+    def _network_of(self, prompt: Prompt) -> Any:
         """Returns what reads a prompt as a whole: without a medium, the part that takes texts alone."""
         return self.reader.network if prompt.seen is None else self.model
 
@@ -517,16 +357,15 @@ class TransformersBackend(Backend):
         is_forced = any(getattr(self.model.generation_config, name, None) for name in _FORCING)
         return settings.num_beams > 1 or self.is_encoder_decoder or is_forced
 
-    def _generate(self, prompt: _Prompt, settings: GenerationSettings, draw: int) -> Written:
+    def _generate(self, prompt: Prompt, settings: GenerationSettings, draw: int) -> Written:
         """Writes one row with transformers' `generate`."""
         if prompt.seen is not None and len(prompt.seen.batch.heads) > 1:
-            prompt = replace(prompt, seen=self._variant(prompt.seen, ""))
+            prompt = replace(prompt, seen=self.prompts.variant(prompt.seen, ""))
         network = self._network_of(prompt)
-        inputs = self._whole_inputs(prompt)
+        inputs = self.prompts.whole_inputs(prompt)
         config = copy.deepcopy(network.generation_config)
-        num_tokens = settings.max_new_tokens + (_MAX_THOUGHT_TOKENS if self.think else 0)
         config.update(
-            max_new_tokens=min(num_tokens, MAX_NEW_TOKENS),
+            max_new_tokens=self._num_new_tokens(prompt, settings),
             max_length=None,
             num_beams=settings.num_beams,
             length_penalty=settings.length_penalty,
@@ -555,32 +394,38 @@ class TransformersBackend(Backend):
             nll = _token_nll(logits[None], torch.tensor([ids], device=logits.device))[0]
         return self._written(until_stop(ids, nll, self.template.stop_ids), prompt, settings)
 
-    def _written(self, made: Continuation, prompt: _Prompt, settings: GenerationSettings) -> Written:
+    def _written(self, made: Continuation, prompt: Prompt, settings: GenerationSettings) -> Written:
         ids, nll, is_complete = made.ids, made.token_nll, made.is_complete
-        for opening, closing in self.template.thought_ids():
-            if self.think or opening in ids:
-                num_thought = len(ids) - ids[::-1].index(closing) if closing in ids else len(ids)
-                is_complete = is_complete and (num_thought < len(ids) or closing in ids)
-                ids = ids[num_thought:]
-                nll = None if nll is None else nll[num_thought:]
+        thoughts = self.template.thoughts(prompt.ids)
+        is_answer = [thoughts.is_answer(token) for token in ids]
+        ids = [token for token, is_part in zip(ids, is_answer, strict=True) if is_part]
+        is_complete = is_complete and not thoughts.is_open
+        if nll is not None:
+            # The end token's belongs to the answer, not to a thought that it breaks off.
+            nll = tuple(nats for nats, is_part in zip(nll, [*is_answer, is_complete], strict=False) if is_part)
         if len(ids) > settings.max_new_tokens:
             ids, is_complete = ids[: settings.max_new_tokens], False
             nll = None if nll is None else nll[: settings.max_new_tokens]
         usage = Usage(prompt=len(prompt.all_ids), written=len(made.ids) + made.is_complete)
         return Written(text=self.template.decode(ids).strip(), token_nll=nll, is_complete=is_complete, usage=usage)
 
-    def _each(self, rows: Sequence[Row], work: Callable[[_Prompt, Row], T], *, think: bool) -> list[T | Failed]:
+    def _each(self, rows: Sequence[Row], work: Callable[[Prompt, Row], T], *, think: bool) -> list[T | Failed]:
         outcomes: list[T | Failed] = []
         with self._turn:
             for row in rows:
                 try:
-                    outcomes.append(work(self._prompt(row, think=think), row))
+                    outcomes.append(work(self.prompts.prompt_of(row, think=think), row))
                 except (InputError, CheckpointError) as error:
                     outcomes.append(Failed(error=error))
         return outcomes
 
     def _in_batches(
-        self, rows: Sequence[Row], work: Callable[[Sequence[_Prompt], Sequence[int]], list[T]], *, think: bool
+        self,
+        rows: Sequence[Row],
+        work: Callable[[Sequence[Prompt], Sequence[int]], list[T]],
+        *,
+        think: bool,
+        num_tokens: int = 0,
     ) -> list[T | Failed]:
         """Works on rows that can be one batch together; one whose prompt cannot be read fails alone.
 
@@ -588,29 +433,31 @@ class TransformersBackend(Backend):
             rows: all of them.
             work: gets the prompts of a batch and their rows' places; returns their results.
             think: whether what is written may begin with a thought.
+            num_tokens: that each is to have room for; one without is worked on alone, so that it cuts no other's text.
         """
         outcomes: dict[int, T | Failed] = {}
-        groups: dict[object, dict[int, _Prompt]] = {}
+        groups: dict[object, dict[int, Prompt]] = {}
         with self._turn:
             for place, row in enumerate(rows):
                 try:
-                    prompt = self._prompt(row, think=think)
-                    groups.setdefault(self._group_of(prompt, place), {})[place] = prompt
+                    prompt = self.prompts.prompt_of(row, think=think)
+                    group = place if self._room(prompt) < num_tokens else self._group_of(prompt, place)
+                    groups.setdefault(group, {})[place] = prompt
                 except (InputError, CheckpointError) as error:
                     outcomes[place] = Failed(error=error)
-            for group in groups.values():
-                of_group: dict[int, T | Failed] = self._apart(group, work)
+            for of_key in groups.values():
+                of_group: dict[int, T | Failed] = self._apart(of_key, work)
                 outcomes |= of_group
         return [outcomes[place] for place in range(len(rows))]
 
-    def _group_of(self, prompt: _Prompt, place: int) -> object:
+    def _group_of(self, prompt: Prompt, place: int) -> object:
         """Returns a key that rows of one batch share: the media's batch, and the number of tokens behind it."""
         if self.is_encoder_decoder or self.family.is_prefix_lm:
             return place
         return "texts" if prompt.seen is None else (id(prompt.seen.batch), len(prompt.ids))
 
     def _apart(
-        self, group: Mapping[int, _Prompt], work: Callable[[Sequence[_Prompt], Sequence[int]], list[T]]
+        self, group: Mapping[int, Prompt], work: Callable[[Sequence[Prompt], Sequence[int]], list[T]]
     ) -> dict[int, T | Failed]:
         """Works on a group; where it fails as a whole, on each of its rows, so that the one at fault fails alone."""
         try:
@@ -625,71 +472,9 @@ class TransformersBackend(Backend):
         return apart
 
 
-def _media_of(model: Any, processor: Any, template: str) -> frozenset[MediaKind]:
-    """Returns the kinds of media that a model or its template says it takes, and that its processor has a part for."""
-    takes: dict[MediaKind, tuple[str, ...]] = {
-        "picture": ("image_processor",),
-        "clip": ("video_processor",),
-        "sound": ("feature_extractor", "audio_processor"),
-    }
-    return frozenset(
-        kind
-        for kind, parts in takes.items()
-        # SmolVLM names no video, whose frames are pictures to it; its template does.
-        if (PARTS[kind] in model.input_modalities or f"'{PARTS[kind]}'" in template)
-        and any(hasattr(processor, part) for part in parts)
-    )
-
-
-def _kind_of(medium: Media) -> MediaKind:
-    return "clip" if isinstance(medium, Clip) else "sound" if isinstance(medium, Sound) else "picture"
-
-
-def _with_medium(turns: list[dict[str, Any]], medium: Media) -> list[dict[str, Any]]:
-    """Puts a medium into the part that stands for it."""
-    for turn in turns:
-        for part in turn["content"]:
-            if part["type"] in PARTS.values():
-                part[part["type"]] = _value_of(medium)
-    return turns
-
-
-def _value_of(medium: Media) -> Any:
-    if isinstance(medium, Clip):
-        return list(medium.frames)
-    return medium.samples if isinstance(medium, Sound) else medium
-
-
-def _processor_options(processor: Any, medium: Media) -> dict[str, Any]:
-    """Returns what a processor must be told of a medium, so that it samples nothing itself."""
-    if isinstance(medium, Sound):
-        return {"sampling_rate": medium.sampling_rate}
-    if not isinstance(medium, Clip):
-        return {}
-    from transformers.video_utils import VideoMetadata
-
-    metadata = VideoMetadata(
-        total_num_frames=medium.num_source_frames,
-        fps=medium.fps,
-        duration=medium.duration_s,
-        frames_indices=list(medium.frame_indices),
-        width=medium.frames[0].width,
-        height=medium.frames[0].height,
-    )
-    options = {"video_metadata": [metadata], "do_sample_frames": False}
-    # Qwen's own limit, which transformers will set by itself, and says so as long as nobody does (5.24).
-    has_cap = hasattr(processor.video_processor, "cap_pixels_per_frame")
-    return options | ({"cap_pixels_per_frame": True} if has_cap else {})
-
-
-def _row_of(prompt: _Prompt) -> int:
+def _row_of(prompt: Prompt) -> int:
     assert prompt.seen is not None
     return prompt.seen.row
-
-
-def _num_shared(one: Sequence[object], other: Sequence[object]) -> int:
-    """Returns how many of their first entries two sequences, which differ, share."""
-    return next(place for place, pair in enumerate(zip(one, other, strict=False)) if pair[0] != pair[1])
 
 
 def _pieces(num_targets: int, num_bytes: int) -> Iterator[tuple[int, int]]:
@@ -697,22 +482,6 @@ def _pieces(num_targets: int, num_bytes: int) -> Iterator[tuple[int, int]]:
     most = max(1, _MAX_PASS_BYTES // num_bytes)
     for start in range(0, num_targets, most):
         yield start, min(start + most, num_targets)
-
-
-def _is_per_position(value: Tensor, mask: Tensor) -> bool:
-    """Says whether a tensor has one entry for each position, as ids and masks do."""
-    return not value.is_floating_point() and value.shape[:2] == mask.shape
-
-
-def _behind(name: str, value: Tensor, ids: Tensor) -> Tensor:
-    """Returns how a tensor with one entry for each position goes on behind a medium, over ids (1, N)."""
-    if name == "input_ids":
-        return ids
-    if name == "attention_mask":
-        return torch.ones_like(ids)
-    if name == "cross_attention_mask":  # Mllama's: what follows sees what the medium's end sees
-        return value[:, -1:].expand(-1, ids.shape[1], *value.shape[2:])
-    return torch.zeros(1, ids.shape[1], *value.shape[2:], dtype=value.dtype, device=value.device)
 
 
 def _token_nll(logits: Tensor, ids: Tensor) -> list[list[float]]:

@@ -44,6 +44,29 @@ class Conversation:
     media: MediaKind | None = None
 
 
+class Thoughts:
+    """Tells what is thought from what is answered, token by token.
+
+    Args:
+        openings: the ids that open a thought; none where the model has no such tokens.
+        closings: the ids that close one.
+        prompt_ids: what was read; what a user types is none of these tokens.
+    """
+
+    def __init__(self, openings: frozenset[int], closings: frozenset[int], prompt_ids: Sequence[int]) -> None:
+        self.openings = openings
+        self.closings = closings
+        last = next((token for token in reversed(prompt_ids) if token in openings | closings), None)
+        self.is_open = last in openings
+
+    def is_answer(self, token: int) -> bool:
+        """Says of the next token that is written whether it is a part of the answer."""
+        if token in self.openings or token in self.closings:
+            self.is_open = token in self.openings
+            return False
+        return not self.is_open
+
+
 class ChatTemplate:
     """A processor's tokenizer and chat template.
 
@@ -63,11 +86,12 @@ class ChatTemplate:
             (
                 token.content
                 for token in self.tokenizer.added_tokens_decoder.values()
-                if token.content and not token.content.isspace()
+                if len(token.content) > 1 and not token.content.isspace()
             ),
             key=len,
             reverse=True,
         )
+        self.thought_ids = _thought_ids(self.tokenizer)
         self.special_ids = frozenset(self.tokenizer.all_special_ids)
         self.adds_special_tokens = self._adds_special_tokens()
         self.end_id = self._end_id(model_ends)
@@ -107,7 +131,7 @@ class ChatTemplate:
         guarded = text
         while spelt := next((token for token in self.control_tokens if token in guarded), None):
             # Whether the character is ours or the user's could not be told later.
-            if _GUARD in text or len(spelt) == 1 or not self.tokenizer.is_fast:
+            if _GUARD in text or not self.tokenizer.is_fast:
                 raise _not_literal(spelt)
             guarded = guarded.replace(spelt, spelt[0] + _GUARD + spelt[1:])
         return guarded
@@ -140,6 +164,11 @@ class ChatTemplate:
                 raise _not_literal(piece.replace(_GUARD, ""))
         return ids
 
+    def mistaken_tokens(self) -> list[str]:
+        """Returns the control tokens that are not text where a user types them: none, in a sound tokenizer."""
+        steering = set(self.tokenizer.added_tokens_decoder)
+        return [token for token in self.control_tokens if steering.intersection(self.target_ids(token, with_end=False))]
+
     def target_ids(self, text: str, *, with_end: bool = True) -> list[int]:
         """Returns the ids of what the model is to write: a text as it stands, and the end of its turn."""
         guarded = self.guard(text)
@@ -159,14 +188,10 @@ class ChatTemplate:
         """Says whether an id is left out of a text."""
         return token in self.special_ids
 
-    def thought_ids(self) -> list[tuple[int, int]]:
-        """Returns the ids that open and close a thought; none where the model has no such tokens."""
-        vocabulary = self.tokenizer.get_vocab()
-        return [
-            (vocabulary[opening], vocabulary[closing])
-            for opening, closing in _THINKING
-            if opening in vocabulary and closing in vocabulary
-        ]
+    def thoughts(self, prompt_ids: Sequence[int]) -> Thoughts:
+        """Returns what tells thoughts from the answer to a prompt, in which the template may have opened one."""
+        openings, closings = self.thought_ids
+        return Thoughts(openings, closings, prompt_ids)
 
     def guarded(self, conversation: Conversation) -> Conversation:
         """Returns a conversation with every text guarded.
@@ -223,6 +248,20 @@ class ChatTemplate:
             if ids and (ids[0] in ends or ids[0] in self.tokenizer.added_tokens_decoder):
                 return int(ids[0])
         return int(self.tokenizer.eos_token_id)
+
+
+def can_think(processor: Any) -> bool:
+    """Says whether a model has the tokens that thoughts stand between."""
+    return all(_thought_ids(getattr(processor, "tokenizer", processor)))
+
+
+def _thought_ids(tokenizer: Any) -> list[frozenset[int]]:
+    """Returns the ids that open a thought, and those that close one."""
+    vocabulary = tokenizer.get_vocab()
+    return [
+        frozenset(vocabulary[token] for token in tokens if token in vocabulary)
+        for tokens in zip(*_THINKING, strict=True)
+    ]
 
 
 def _not_literal(spelt: str) -> TextError:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,13 +16,14 @@ from PIL import Image
 
 from vlinstruct.backend import Row
 from vlinstruct.backends.transformers.any_vlm import TransformersBackend
+from vlinstruct.backends.transformers.chat_template import can_think
 from vlinstruct.backends.transformers.families import FAMILIES, UNKNOWN
 from vlinstruct.backends.transformers.memory import require_room
 from vlinstruct.backends.transformers.support import require_safetensors, require_supported
-from vlinstruct.errors import CheckpointError, VlinstructError, shortened
+from vlinstruct.errors import CheckpointError, InputError, VlinstructError, shortened
 from vlinstruct.settings import Quantization
 from vlinstruct.values import Identity, good
-from vlinstruct.weights.quantization import hushed
+from vlinstruct.weights.quantization import hushed, let_bitsandbytes_run
 
 # Of likelihoods in nats: what other orders of the same sums differ by.
 _TOLERANCES = {torch.float32: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.2}
@@ -42,7 +44,7 @@ def open_backend(
         identity: of its folder.
         device: where it computes.
         dtype: what it computes in.
-        quantize: how its linear layers are stored.
+        quantize: how the language model's linear layers are stored.
         may_spread: whether other GPUs and memory may help out where `device` is a GPU that is too small.
         think: whether it may think before it answers.
 
@@ -61,24 +63,32 @@ def open_backend(
 
         family = FAMILIES.get(str(identity.config.get("model_type")), UNKNOWN)
         model_class = getattr(transformers, family.model_class or "AutoModelForMultimodalLM")
-        local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
         with failures_named(identity, "processor"):
-            processor = transformers.AutoProcessor.from_pretrained(folder, **local)  # type: ignore[no-untyped-call]
+            processor = transformers.AutoProcessor.from_pretrained(  # type: ignore[no-untyped-call]
+                folder, local_files_only=True, trust_remote_code=False
+            )
+        if think and not can_think(processor):
+            raise InputError.at(
+                "cannot use --think", identity.name, "it does not think before it answers", "Leave it out"
+            )
         with failures_named(identity, "model"):
+            quantization = None if quantize is None else _quantization(quantize, model_class, folder, device, dtype)
             model, report = model_class.from_pretrained(
                 folder,
                 dtype=dtype,
                 device_map="auto" if may_spread and device.type == "cuda" else str(device),
                 use_safetensors=True,
                 output_loading_info=True,
-                quantization_config=_quantization(quantize, device),
-                **local,
+                quantization_config=quantization,
+                local_files_only=True,
+                trust_remote_code=False,
             )
     # transformers gives what is missing random numbers, and says so in a log line alone.
     missing = sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]]))
     if missing:
         names = f"{len(missing)} tensors are missing or of another shape ({', '.join(missing[:3])})"
         raise CheckpointError.at("cannot use model", identity.name, names, "Download the folder again")
+    let_bitsandbytes_run(model)
     backend = TransformersBackend(model.eval(), processor, family=family, identity=identity, think=think)
     if not family.is_verified:
         check_unknown(backend)
@@ -94,6 +104,8 @@ def check_unknown(backend: TransformersBackend) -> None:
     kind = backend.model.config.model_type
     problem = ""
     try:
+        if mistaken := backend.template.mistaken_tokens():
+            raise CheckpointError(f"its tokenizer cannot keep a typed {mistaken[0]!r} apart")
         # Two pictures of different sizes: one that stays behind in the model would change what the other one is asked.
         pictures = [Image.new("RGB", size, colour) for size, colour in (((96, 64), "red"), ((64, 128), "blue"))]
         first, second = (good(backend.see([picture])[0]) for picture in pictures)
@@ -119,19 +131,42 @@ def check_unknown(backend: TransformersBackend) -> None:
         raise CheckpointError.at("cannot use model", backend.identity.name, why, "Ask for its family in an issue")
 
 
-def _quantization(quantize: Quantization | None, device: torch.device) -> Any:
-    if quantize is None:
-        return None
+def _quantization(
+    quantize: Quantization, model_class: Any, folder: Path, device: torch.device, dtype: torch.dtype
+) -> Any:
     with hushed():
-        from transformers import BitsAndBytesConfig, TorchAoConfig
+        from transformers import AutoConfig, BitsAndBytesConfig, TorchAoConfig
 
+        with torch.device("meta"):
+            if hasattr(model_class, "from_config"):
+                config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+                model = model_class.from_config(config)
+            else:
+                model = model_class(model_class.config_class.from_pretrained(folder, local_files_only=True))
+        kept = _beside_decoder(model)
         if quantize == "4bit":
-            return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4")  # type: ignore[no-untyped-call]
+            return BitsAndBytesConfig(  # type: ignore[no-untyped-call]
+                load_in_4bit=True,
+                bnb_4bit_quant_type="nf4",
+                bnb_4bit_compute_dtype=dtype,
+                llm_int8_skip_modules=kept,
+            )
         if device.type == "cuda":
-            return BitsAndBytesConfig(load_in_8bit=True)  # type: ignore[no-untyped-call]
+            return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=kept)  # type: ignore[no-untyped-call]
         from torchao.quantization import Int8WeightOnlyConfig
 
-        return TorchAoConfig(Int8WeightOnlyConfig())
+        return TorchAoConfig(Int8WeightOnlyConfig(), modules_to_not_convert=kept)
+
+
+def _beside_decoder(model: Any) -> list[str]:
+    """Returns what keeps its precision: all modules beside the language model's layers, its head among them."""
+    names = {module: name for name, module in model.named_modules()}
+    path = names[model.get_decoder()].split(".")
+    kept = [names[model.get_output_embeddings()]]  # BLIP-2's decoder has it in it
+    for depth, part in enumerate(path):
+        parent = model.get_submodule(".".join(path[:depth]))
+        kept += [names[child] for name, child in parent.named_children() if name != part]
+    return kept
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from vlinstruct.evaluation.reading.items import ItemMaker, LoadPicture, picture
 from vlinstruct.training.data.fields import CAPTION_INSTRUCTION
 
 _SPLIT_FILE, _LAVIS_FILE, _PICTURES = "dataset_flickr30k.json", "flickr30k_test.json", "flickr30k-images/"
+_CHAT_INSTRUCTION = "Provide a one-sentence caption for the provided image."
 _TASK = Task(name="flickr30k", metric="cider")
 
 
@@ -47,6 +48,7 @@ def _item(maker: ItemMaker, record: Record, path: str, captions: Sequence[str], 
         PurePosixPath(path).stem,
         record,
         instruction=CAPTION_INSTRUCTION,
+        fields={},
         load_picture=load_picture,
         references=captions,
     )
@@ -74,6 +76,7 @@ BENCHMARK = Benchmark(
     part="test (Karpathy's split)",
     num_items=1_000,
     instruction=CAPTION_INSTRUCTION,
+    chat_instruction=_CHAT_INSTRUCTION,
     source="https://shannon.cs.illinois.edu/DenotationGraph (pictures), "
     "https://cs.stanford.edu/people/karpathy/deepimagesent (split)",
     licence="not stated with the files; the pictures are under Flickr's terms of use",

@@ -16,11 +16,11 @@ from vlinstruct.evaluation.benchmark import Benchmark, HubCopy, Item, Task
 from vlinstruct.evaluation.reading.annotations import Record, read_object
 from vlinstruct.evaluation.reading.hub_tables import read_rows
 from vlinstruct.evaluation.reading.items import ItemMaker, LoadPicture, picture
-from vlinstruct.instruction.templates import fill
 
 _FILE, _PICTURES = "testdev_balanced_questions.json", "images/"
 _INSTRUCTION = "Question: {question} \n Short answer:"
 _CONFIG = "testdev_balanced"
+_CHAT_INSTRUCTION = "{question}\nAnswer the question using a single word or phrase."
 _TASK = Task(name="gqa", metric="accuracy")
 
 
@@ -51,7 +51,8 @@ def _item(maker: ItemMaker, record: Record, name: str, load_picture: LoadPicture
     return maker.item(
         name,
         record,
-        instruction=fill(_INSTRUCTION, question=record.text("question")),
+        instruction=_INSTRUCTION,
+        fields={"question": record.text("question")},
         load_picture=load_picture,
         references=[record.text("answer")],
     )
@@ -68,6 +69,7 @@ BENCHMARK = Benchmark(
     part="test-dev (balanced)",
     num_items=12_578,
     instruction=_INSTRUCTION,
+    chat_instruction=_CHAT_INSTRUCTION,
     source="https://cs.stanford.edu/people/dorarad/gqa/download.html",
     licence="not stated with the files (copies of them say CC BY 4.0 or MIT)",
     forms=({_FILE: "the questions, of questions1.2.zip", _PICTURES: "the pictures, of images.zip"},),

@@ -20,10 +20,14 @@ from vlinstruct.evaluation.reading.annotations import PROBLEMS_FILE, SPLITS_FILE
 from vlinstruct.evaluation.reading.hub_tables import read_rows
 from vlinstruct.evaluation.reading.items import ItemMaker, LeftOut, LoadPicture, choices_of, options, picture
 from vlinstruct.evaluation.reading.joined_choices import commas_in_choices, divisions
-from vlinstruct.instruction.templates import fill
 
 _FOLDER, _DATA_FILE, _PICTURE = "iconqa/test/choose_txt/", "data.json", "image.png"
 _INSTRUCTION = "Question: {question} Options: {options} \n Answer:"
+_CHAT_INSTRUCTION = (
+    "Given a set of images and a question, please provide the answer to the question.\n"
+    "Question: {question}.\nOptions:\n{lettered_options}\n"
+    "Please answer with the option letter from the given choices directly."
+)
 _TASK = Task(name="iconqa", metric="ranked_accuracy")
 
 
@@ -57,7 +61,8 @@ def read_copy(folder: Path) -> Iterator[Item]:
         elif possible:
             why = f"its choices '{shortened(joined, 60)}' can be divided at the commas in {len(possible)} ways"
             error = row.error(f"{why}, the answer does not tell", advice="Its authors' files tell, which are read, too")
-            yield maker.item(name, row, instruction=row.text("question"), load_picture=LeftOut(error=error))
+            fields = {"question": row.text("question")}
+            yield maker.item(name, row, instruction="{question}", fields=fields, load_picture=LeftOut(error=error))
         else:
             choices_of(replace(row, fields={"choices": joined.split(",")}))
             raise row.error("field 'answer' is none of 'choices' between the commas")
@@ -69,7 +74,8 @@ def _item(
     return maker.item(
         name,
         record,
-        instruction=fill(_INSTRUCTION, question=record.text("question"), options=options(choices)),
+        instruction=_INSTRUCTION,
+        fields={"question": record.text("question"), "options": options(choices)},
         load_picture=load_picture,
         candidates=choices,
         target=target,
@@ -94,6 +100,7 @@ BENCHMARK = Benchmark(
     part="choose_txt test",
     num_items=6_316,
     instruction=_INSTRUCTION,
+    chat_instruction=_CHAT_INSTRUCTION,
     source="https://iconqa.github.io, https://iconqa2021.s3.us-west-1.amazonaws.com/iconqa_data.zip",
     licence="CC BY-NC-SA 4.0",
     forms=(

@@ -20,6 +20,7 @@ from vlinstruct.evaluation.reading.items import ItemMaker, LoadPicture, picture
 from vlinstruct.training.data.fields import CAPTION_INSTRUCTION
 
 _FILE, _FOLDERS = "nocaps_val_4500_captions.json", ("val/", "images/")
+_CHAT_INSTRUCTION = "Provide a one-sentence caption for the provided image."
 _TASK = Task(name="nocaps", metric="cider")
 
 
@@ -50,7 +51,14 @@ def read_copy(folder: Path) -> Iterator[Item]:
 
 
 def _item(maker: ItemMaker, record: Record, name: str, captions: Sequence[str], load_picture: LoadPicture) -> Item:
-    return maker.item(name, record, instruction=CAPTION_INSTRUCTION, load_picture=load_picture, references=captions)
+    return maker.item(
+        name,
+        record,
+        instruction=CAPTION_INSTRUCTION,
+        fields={},
+        load_picture=load_picture,
+        references=captions,
+    )
 
 
 _COPY = HubCopy(
@@ -64,6 +72,7 @@ BENCHMARK = Benchmark(
     part="val",
     num_items=4_500,
     instruction=CAPTION_INSTRUCTION,
+    chat_instruction=_CHAT_INSTRUCTION,
     source="https://nocaps.org/download, https://nocaps.s3.amazonaws.com/nocaps_val_4500_captions.json",
     licence="not stated with the file (copies of it say CC BY 2.0, as Open Images' pictures)",
     forms=tuple({_FILE: "the captions", name: "the pictures, of Open Images' validation part"} for name in _FOLDERS),

@@ -6,7 +6,8 @@
 
 On the hub a row has the same fields and the picture, but no number: there an id is the row's place among the pictured.
 
-Where we differ: InstructBLIP shows the `hint` as context; VisLingInstruct's instruction (appendix C.2) has none.
+Where we differ: InstructBLIP shows the `hint` as context; VisLingInstruct's instruction (appendix C.2) has none;
+that for chat models has it.
 """
 
 from __future__ import annotations
@@ -18,13 +19,15 @@ from vlinstruct.evaluation.benchmark import Benchmark, HubCopy, Item, Task
 from vlinstruct.evaluation.reading.annotations import PROBLEMS_FILE, SPLITS_FILE, Record, read_problems
 from vlinstruct.evaluation.reading.hub_tables import read_rows
 from vlinstruct.evaluation.reading.items import ItemMaker, LoadPicture, choices_of, options, picture
-from vlinstruct.instruction.templates import fill
 
 _PICTURES = "images/test/"
 _INSTRUCTION = (
     "Given the image, choose the correct option for the following question. Question: {question} \n Options: {options}"
 )
 _CONFIG = "ScienceQA-IMG"
+_CHAT_INSTRUCTION = (
+    "{context}{question}\n{lettered_options}\nAnswer with the option's letter from the given choices directly."
+)
 _TASK = Task(name="scienceqa", metric="ranked_accuracy")
 
 
@@ -41,7 +44,13 @@ def read_copy(folder: Path) -> Iterator[Item]:
     """Yields the same items from a copy on the hub, under other ids."""
     maker = ItemMaker(_TASK)
     rows = read_rows(
-        folder, _COPY.split, columns=_COPY.columns, picture="image", config=_CONFIG, with_picture_only=True
+        folder,
+        _COPY.split,
+        columns=_COPY.columns,
+        picture="image",
+        optional=["hint"],
+        config=_CONFIG,
+        with_picture_only=True,
     )
     for number, row in enumerate(rows, start=1):
         yield _item(maker, row, f"row{number}", row.picture("image"))
@@ -49,10 +58,16 @@ def read_copy(folder: Path) -> Iterator[Item]:
 
 def _item(maker: ItemMaker, record: Record, name: str, load_picture: LoadPicture) -> Item:
     choices = choices_of(record)
+    hint = record.text("hint") if record.fields.get("hint") else ""
     return maker.item(
         name,
         record,
-        instruction=fill(_INSTRUCTION, question=record.text("question"), options=options(choices)),
+        instruction=_INSTRUCTION,
+        fields={
+            "question": record.text("question"),
+            "options": options(choices),
+            "context": f"Context: {hint}\n" if hint else "",
+        },
         load_picture=load_picture,
         candidates=choices,
         target=record.index("answer", len(choices)),
@@ -70,6 +85,7 @@ BENCHMARK = Benchmark(
     part="test, those with an image",
     num_items=2_017,
     instruction=_INSTRUCTION,
+    chat_instruction=_CHAT_INSTRUCTION,
     source="https://github.com/lupantech/ScienceQA, data/scienceqa and tools/download.sh",
     licence="CC BY-NC-SA 4.0",
     forms=({PROBLEMS_FILE: "all problems", SPLITS_FILE: "their parts", _PICTURES: "the pictures, of test.zip"},),

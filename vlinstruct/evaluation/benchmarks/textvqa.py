@@ -21,12 +21,13 @@ from vlinstruct.evaluation.benchmark import Benchmark, HubCopy, Item, ReadText, 
 from vlinstruct.evaluation.reading.annotations import Record, read_object
 from vlinstruct.evaluation.reading.hub_tables import read_rows
 from vlinstruct.evaluation.reading.items import ItemMaker, LoadPicture, picture, ten_answers
-from vlinstruct.instruction.templates import fill
 from vlinstruct.media.ocr import MAX_TOKENS
 
 _FILE, _OCR_FILE, _PICTURES = "TextVQA_0.5.1_val.json", "TextVQA_Rosetta_OCR_v0.2_val.json", "train_images/"
 _PLAIN_INSTRUCTION = "Question: {question} \n Short answer:"
 _INSTRUCTION = "OCR tokens: {tokens} Question: {question} \n Short answer:"
+_PLAIN_CHAT_INSTRUCTION = "{question}\nAnswer the question using a single word or phrase."
+_CHAT_INSTRUCTION = "{question}\nReference OCR token: {tokens}\nAnswer the question using a single word or phrase."
 _TOKENS = "ocr_tokens"
 _PART = "val"
 _TASK = Task(name="textvqa", metric="vqa_accuracy")
@@ -106,6 +107,7 @@ def without_ocr() -> Benchmark:
     return replace(
         BENCHMARK,
         instruction=_PLAIN_INSTRUCTION,
+        chat_instruction=_PLAIN_CHAT_INSTRUCTION,
         forms=_forms_without_tokens(),
         read=partial(read, is_plain=True),
         copy=replace(_COPY, read=partial(read_copy, is_plain=True)),
@@ -118,15 +120,11 @@ def _forms_without_tokens() -> Sequence[Mapping[str, str]]:
 
 
 def _item(maker: ItemMaker, record: Record, tokens: Sequence[str] | None, load_picture: LoadPicture) -> Item:
-    question = record.text("question")
-    if tokens is None:
-        instruction = fill(_PLAIN_INSTRUCTION, question=question)
-    else:
-        instruction = fill(_INSTRUCTION, tokens=", ".join(tokens), question=question)
     return maker.item(
         record.key("question_id"),
         record,
-        instruction=instruction,
+        instruction=_PLAIN_INSTRUCTION if tokens is None else _INSTRUCTION,
+        fields={"question": record.text("question"), "tokens": ", ".join(tokens or ())},
         load_picture=load_picture,
         references=ten_answers(record.texts("answers"), record),
         num_ocr_tokens=None if tokens is None else len(tokens),
@@ -149,6 +147,7 @@ BENCHMARK = Benchmark(
     part=_PART,
     num_items=5_000,
     instruction=_INSTRUCTION,
+    chat_instruction=_CHAT_INSTRUCTION,
     source="https://textvqa.org/dataset",
     licence="CC BY 4.0",
     forms=(

@@ -17,12 +17,12 @@ from pathlib import Path
 from vlinstruct.evaluation.benchmark import Benchmark, Item, Task
 from vlinstruct.evaluation.reading.annotations import read_object
 from vlinstruct.evaluation.reading.items import ItemMaker, picture
-from vlinstruct.instruction.templates import fill
 
 _FILE, _PICTURES = "visdial_1.0_val.json", "VisualDialog_val2018/"
 _INSTRUCTION = "Question: {question} \n Short answer:"
 _SPLIT = "val2018"
 _ID_DIGITS = 12
+_CHAT_INSTRUCTION = "{question}\nAnswer the question using a single word or phrase."
 _TASK = Task(name="visdial", metric="mrr")
 
 
@@ -44,7 +44,8 @@ def read(folder: Path) -> Iterator[Item]:
         yield maker.item(
             name,
             last,
-            instruction=fill(_INSTRUCTION, question=questions[last.index("question", len(questions))]),
+            instruction=_INSTRUCTION,
+            fields={"question": questions[last.index("question", len(questions))]},
             load_picture=picture(folder / _PICTURES, f"VisualDialog_{_SPLIT}_{name.zfill(_ID_DIGITS)}.jpg", dialogue),
             candidates=candidates,
             target=last.index("gt_index", len(candidates)),
@@ -56,6 +57,7 @@ BENCHMARK = Benchmark(
     part="val, the last round of each dialogue",
     num_items=2_064,
     instruction=_INSTRUCTION,
+    chat_instruction=_CHAT_INSTRUCTION,
     source="https://visualdialog.org/data",
     licence="CC BY 4.0",
     forms=({_FILE: "the dialogues", _PICTURES: "the pictures, of VisualDialog_val2018.zip"},),
@@ -65,4 +67,5 @@ BENCHMARK = Benchmark(
     '{"question": 1, "answer": 1, "answer_options": [0, 1, 2], "gt_index": 1}]}]}}',
     read=read,
     hub="copies lack the 100 answers to rank (HuggingFaceM4/VisDial, jxu124/visdial): take the authors' files",
+    is_chat_ours=True,
 )

@@ -17,12 +17,15 @@ from vlinstruct.evaluation.benchmark import Benchmark, HubCopy, Item, Task
 from vlinstruct.evaluation.reading.annotations import Record, read_list
 from vlinstruct.evaluation.reading.hub_tables import read_rows
 from vlinstruct.evaluation.reading.items import ItemMaker, LoadPicture, picture, ten_answers
-from vlinstruct.instruction.templates import fill
 
 _FILE, _PICTURES = "val.json", "val/"
 _INSTRUCTION = (
     "Answer the question based on the image. Reply in one phrase/word or say 'unanswerable'. "
     "Question: {question} \n Short answer:"
+)
+_CHAT_INSTRUCTION = (
+    "{question}\nWhen the provided information is insufficient, respond with 'Unanswerable'.\n"
+    "Answer the question using a single word or phrase."
 )
 _TASK = Task(name="vizwiz", metric="vqa_accuracy")
 
@@ -48,7 +51,8 @@ def _item(maker: ItemMaker, record: Record, name: str, answers: Sequence[str], l
     return maker.item(
         name,
         record,
-        instruction=fill(_INSTRUCTION, question=record.text("question")),
+        instruction=_INSTRUCTION,
+        fields={"question": record.text("question")},
         load_picture=load_picture,
         references=ten_answers(answers, record),
     )
@@ -65,6 +69,7 @@ BENCHMARK = Benchmark(
     part="val",
     num_items=4_319,
     instruction=_INSTRUCTION,
+    chat_instruction=_CHAT_INSTRUCTION,
     source="https://vizwiz.org/tasks-and-datasets/vqa",
     licence="CC BY 4.0",
     forms=({_FILE: "the questions, of Annotations.zip", _PICTURES: "the pictures, of val.zip"},),

@@ -18,11 +18,11 @@ from vlinstruct.evaluation.benchmark import Benchmark, HubCopy, Item, Task
 from vlinstruct.evaluation.reading.annotations import Record, read_lines
 from vlinstruct.evaluation.reading.hub_tables import read_rows
 from vlinstruct.evaluation.reading.items import ItemMaker, LoadPicture, picture
-from vlinstruct.instruction.templates import fill
 
 _FILE, _PICTURES = "test.jsonl", "images/"
 _INSTRUCTION = "Based on the image, is this statement true or false? {statement}"
 _ANSWERS = ("false", "true")
+_CHAT_INSTRUCTION = f"{_INSTRUCTION}\nAnswer the question using a single word or phrase."
 _TASK = Task(name="vsr", metric="accuracy")
 
 
@@ -45,7 +45,8 @@ def _item(maker: ItemMaker, record: Record, number: int, statement: str, load_pi
     return maker.item(
         str(number),
         record,
-        instruction=fill(_INSTRUCTION, statement=statement),
+        instruction=_INSTRUCTION,
+        fields={"statement": statement},
         load_picture=load_picture,
         references=[_ANSWERS[record.index("label", len(_ANSWERS))]],
     )
@@ -57,6 +58,7 @@ BENCHMARK = Benchmark(
     part="test (zero-shot split)",
     num_items=1_222,
     instruction=_INSTRUCTION,
+    chat_instruction=_CHAT_INSTRUCTION,
     source="https://github.com/cambridgeltl/visual-spatial-reasoning, data/splits/zeroshot",
     licence="Apache-2.0 (the authors' copy on the hub says CC BY 4.0)",
     forms=({_FILE: "the statements of the zero-shot split", _PICTURES: "the pictures, of COCO 2017"},),
@@ -65,4 +67,5 @@ BENCHMARK = Benchmark(
     read=read,
     hub="cambridgeltl/vsr_zeroshot has the authors' test.jsonl, no pictures",
     copy=_COPY,
+    is_chat_ours=True,
 )

@@ -6,7 +6,7 @@ A picture is opened when its item is answered, not when the annotations are read
 from __future__ import annotations
 
 import string
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,11 +16,14 @@ from vlinstruct.errors import DataError, shortened
 from vlinstruct.evaluation.benchmark import Item, Task
 from vlinstruct.evaluation.reading.annotations import Record
 from vlinstruct.files import leads_out
+from vlinstruct.instruction.templates import fill
 from vlinstruct.media.images import DEFAULT_LIMITS, ImageLimits, check_image_header, read_image
 from vlinstruct.records.lines import path_inside
 from vlinstruct.text import check_instruction
 
 _NUM_ANSWERS = 10
+LETTERED = "{lettered_options}"
+"""Where an instruction for chat models has an item's candidates."""
 LoadPicture = Callable[[], Image.Image]
 """Gives a picture when it is called."""
 
@@ -132,6 +135,7 @@ class ItemMaker:
         record: Record,
         *,
         instruction: str,
+        fields: Mapping[str, str],
         load_picture: LoadPicture,
         references: Sequence[str] = (),
         candidates: Sequence[str] = (),
@@ -143,7 +147,8 @@ class ItemMaker:
         Args:
             name: its record's id.
             record: for messages.
-            instruction: how it is asked.
+            instruction: how it is asked, with fields in braces.
+            fields: their values, and those of what chat models are asked.
             load_picture: gives its picture.
             references: right answers, as the metric needs them; the right candidate where there is a target.
             candidates: what is ranked.
@@ -165,12 +170,30 @@ class ItemMaker:
             id=f"{self._task.name}-{name}",
             task=self._task.name,
             load_picture=load_picture,
-            instructions={"canonical": check_instruction(instruction, what=record.place)},
+            instructions={"canonical": check_instruction(fill(instruction, **fields), what=record.place)},
             references=tuple(references) if target is None else (candidates[target],),
             candidates=tuple(candidates),
             target=target,
             num_ocr_tokens=num_ocr_tokens,
+            fields=fields,
         )
+
+
+def for_chat(item: Item, instruction: str) -> Item:
+    """Returns an item as chat models are asked it: where the instruction has options, their letters are ranked.
+
+    Args:
+        item: a benchmark's.
+        instruction: the benchmark's for chat models.
+    """
+    letters = string.ascii_uppercase[: len(item.candidates)] if LETTERED in instruction else ""
+    lines = [f"{letter}. {choice}" for letter, choice in zip(letters, item.candidates, strict=False)]
+    text = fill(instruction, **item.fields, lettered_options="\n".join(lines))
+    item = replace(item, instructions={"canonical": check_instruction(text, what=item.id)})
+    if not letters:
+        return item
+    references = item.references if item.target is None else (letters[item.target],)
+    return replace(item, candidates=tuple(letters), references=references)
 
 
 def options(choices: Sequence[str]) -> str:

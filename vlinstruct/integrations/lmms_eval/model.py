@@ -84,6 +84,7 @@ class Simple(lmms):  # type: ignore[misc]
                 dtype=self.settings.dtype,
                 quantize=self.settings.quantization,
                 image_size=self.settings.image_size or None,
+                think=self.settings.think,
                 offline=self.settings.offline,
             )
         except VlinstructError as error:

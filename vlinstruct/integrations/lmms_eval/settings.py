@@ -31,7 +31,8 @@ _OF_SAMPLING = ("temperature", "top_p")
 _GENERATION_KWARGS = frozenset({*_COUNTS, *_NUMBERS, *_OF_SAMPLING, "do_sample", "until"})
 # What errors advise of our own command line, with the value where one stands behind it.
 _OPTION = re.compile(
-    r"--(backbone|adapter|device|dtype|quantize|offline)\b(?: (mini|cpu|float32|bfloat16|float16|8bit|4bit)\b)?"
+    r"--(backbone|adapter|device|dtype|quantize|image-size|think|offline)\b"
+    r"(?: (mini|cpu|float32|bfloat16|float16|8bit|4bit)\b)?"
 )
 
 
@@ -52,7 +53,7 @@ def reworded(error: E, *, of: object = None) -> E:
 
 def _as_model_arg(option: re.Match[str]) -> str:
     name, value = option.groups()
-    name = "pretrained" if name == "backbone" else name
+    name = "pretrained" if name == "backbone" else name.replace("-", "_")
     return name if value is None else f"{name}={value}"
 
 
@@ -67,6 +68,7 @@ class Settings:
         dtype: auto, float32, bfloat16 or float16.
         quantize: 8bit or 4bit; empty is neither.
         image_size: side in pixels that pictures are read at; 0 is the model's own.
+        think: let a model that can think do so before it answers; only its answer counts.
         offline: use what is cached, open no connection.
         batch_size: documents that go through the model together, 1 to 1024.
         optimize: run algorithm 2 on every filled-in instruction, and ask what it chooses.
@@ -81,6 +83,7 @@ class Settings:
     dtype: str = "auto"
     quantize: str = ""
     image_size: int = 0
+    think: bool = False
     offline: bool = False
     batch_size: int = 1
     optimize: bool = False
