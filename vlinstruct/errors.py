@@ -169,6 +169,17 @@ _OUT_OF_MEMORY = (
 _ONEDNN_OUT_OF_MEMORY = "could not create a primitive"  # it says no more; what it does not support is a "descriptor"
 
 
+def cause_of(error: Exception, max_characters: int) -> str:
+    """Returns what a library's error says, without its further lines: its first one, or its type where it is mute.
+
+    >>> cause_of(ValueError("Validation error for field 'a':\\n    expected int.\\n    more"), 80)
+    "Validation error for field 'a': expected int"
+    """
+    lines = [line.strip() for line in str(error).strip().splitlines()] or [type(error).__name__]
+    text = " ".join(lines[: 2 if lines[0].endswith(":") else 1])
+    return shortened(text.rstrip(".:"), max_characters)
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Returns whether an error says that memory ended.
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
 from picture_fixtures import assert_one_line, make_picture
+from PIL import Image
 
 import vlinstruct as vli
 from vlinstruct.backend import Row
@@ -64,7 +64,7 @@ def test_a_picture_over_which_the_model_fails_fails_alone(pair_of: Callable[[str
     [
         ("{{ 1 / 0 }}", "division by zero"),
         ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "recursion"),
-        ("{{ raise_exception('a\\nb') }}", r"a\nb"),
+        ("{{ raise_exception('because\\nb') }}", "because"),
         ("{{ messages.no.such }}", "no"),
     ],
 )
@@ -74,6 +74,30 @@ def test_a_template_that_fails_is_told_when_it_is_loaded(
     folder = Path(shutil.copytree(folder_of("qwen3_vl"), tmp_path / "damaged"))
     (folder / "chat_template.jinja").write_text(template)
     assert says in refusal(folder)
+
+
+def test_of_several_templates_the_default_one_is_taken(
+    damaged: Callable[..., Path], pair_of: Callable[[str], Pair]
+) -> None:
+    pair = pair_of("qwen3_vl")
+    templates = {"default": pair.ours.backend.template.template, "rag": "{{ 1 / 0 }}"}
+    named = [{"name": name, "template": template} for name, template in templates.items()]
+    folder = damaged("tokenizer_config.json", chat_template=named)
+    (folder / "chat_template.jinja").unlink()
+    assert vli.load(folder, device="cpu").ask(PICTURE, "What is it?") == pair.ours.ask(PICTURE, "What is it?")
+
+
+def test_a_model_that_wants_a_template_and_has_none_is_told(folder_of: Callable[[str], Path], tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(folder_of("qwen3_vl"), tmp_path / "damaged"))
+    (folder / "chat_template.jinja").unlink()
+    assert "no chat template" in refusal(folder)
+
+
+def test_an_attention_that_is_not_installed_is_not_needed(
+    damaged: Callable[..., Path], pair_of: Callable[[str], Pair]
+) -> None:
+    model = vli.load(damaged("config.json", _attn_implementation="flash_attention_2"), device="cpu")
+    assert model.ask(PICTURE, "What is it?") == pair_of("qwen3_vl").ours.ask(PICTURE, "What is it?")
 
 
 def test_ends_that_are_no_tokens_end_nothing(damaged: Callable[..., Path], pair_of: Callable[[str], Pair]) -> None:

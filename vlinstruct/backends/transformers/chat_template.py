@@ -7,14 +7,14 @@ model. transformers' own way (`sanitize_control_tokens`) raises for Idefics3, Ge
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 from vlinstruct.backends.instructblip.conversation import prompt_of
 from vlinstruct.backends.instructblip.tokenization import named_failures
-from vlinstruct.errors import CheckpointError, TextError, printable, shortened
+from vlinstruct.errors import CheckpointError, TextError, cause_of, shortened
 from vlinstruct.values import Exchange, MediaKind
 
 PARTS: dict[MediaKind, str] = {"picture": "image", "clip": "video", "sound": "audio"}
@@ -81,6 +81,8 @@ class ChatTemplate:
         self.processor = processor
         self.tokenizer = getattr(processor, "tokenizer", processor)
         self.template = getattr(processor, "chat_template", None) or getattr(self.tokenizer, "chat_template", None)
+        if isinstance(self.template, Mapping):  # others beside it are for tools and documents
+            self.template = self.template.get("default")
         # Longest first, so that a token which begins like another one is found whole.
         self.control_tokens = sorted(
             (
@@ -315,7 +317,7 @@ def _said_in_one_line() -> Iterator[None]:
     except MemoryError:
         raise
     except Exception as error:  # a template is a program: it divides by zero, calls itself, adds a number to a text
-        why = (shortened(printable(str(error)), 120) or type(error).__name__).rstrip(".")
+        why = cause_of(error, 120)
         raise TextError(
             f"the model's chat template does not take this conversation: {why}",
             advice="Leave the system's text or earlier turns away.",

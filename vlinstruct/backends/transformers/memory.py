@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from vlinstruct.backends.memory import Load, working_bytes
-from vlinstruct.errors import CheckpointError, shortened
+from vlinstruct.errors import CheckpointError, cause_of, shortened
 from vlinstruct.settings import Quantization
 from vlinstruct.values import Identity
 from vlinstruct.weights.memory import Quantizable, WeightCount, count_weights, require_memory, stored_shapes
@@ -63,7 +63,7 @@ class TransformersNeeds:
             self._config = getattr(config, "thinker_config", config)
             self._text = self._config.get_text_config(decoder=True)
         except Exception as error:  # whatever a damaged file makes it raise
-            raise self._refusal(str(error)) from error
+            raise self._refusal(cause_of(error, 120)) from error
         for number in ("num_hidden_layers", "hidden_size", "vocab_size"):
             if not isinstance(_first(self._text, number), int):
                 raise self._refusal(f"its language model has no {number}")
@@ -79,7 +79,7 @@ class TransformersNeeds:
                     self._config, trust_remote_code=False
                 )
         except Exception as error:  # a kind that answers nothing, numbers that do not go together
-            raise self._refusal(str(error)) from error
+            raise self._refusal(cause_of(error, 120)) from error
         return _count((name, tuple(weight.shape)) for name, weight in model.named_parameters())
 
     @property
@@ -146,7 +146,7 @@ class TransformersNeeds:
         return max(vision_bytes, text_bytes) + logits_bytes
 
     def _refusal(self, why: str) -> CheckpointError:
-        why = shortened(why.partition("\n")[0], 120)
+        why = shortened(why, 120)
         return CheckpointError.at("cannot plan memory", self._name, why, "Check its config.json")
 
 

@@ -20,9 +20,9 @@ from vlinstruct.backends.transformers.chat_template import can_think
 from vlinstruct.backends.transformers.families import FAMILIES, UNKNOWN
 from vlinstruct.backends.transformers.memory import require_room
 from vlinstruct.backends.transformers.support import require_safetensors, require_supported
-from vlinstruct.errors import CheckpointError, InputError, VlinstructError, shortened
+from vlinstruct.errors import CheckpointError, InputError, VlinstructError, cause_of
 from vlinstruct.settings import Quantization
-from vlinstruct.values import Identity, good
+from vlinstruct.values import Failed, Identity, good
 from vlinstruct.weights.quantization import hushed, let_bitsandbytes_run
 
 # Of likelihoods in nats: what other orders of the same sums differ by.
@@ -73,8 +73,13 @@ def open_backend(
             )
         with failures_named(identity, "model"):
             quantization = None if quantize is None else _quantization(quantize, model_class, folder, device, dtype)
+            config = _config_of(model_class, folder)
+            # FlashAttention is a package that few have; transformers chooses, whatever a folder was saved with.
+            if config._attn_implementation not in (None, "eager", "sdpa"):
+                config._attn_implementation = None
             model, report = model_class.from_pretrained(
                 folder,
+                config=config,
                 dtype=dtype,
                 device_map="auto" if may_spread and device.type == "cuda" else str(device),
                 use_safetensors=True,
@@ -97,6 +102,9 @@ def open_backend(
     if not backend.abilities.media:
         why = f"its processor ({type(processor).__name__}) takes no pictures, clips or sounds"
         raise CheckpointError.at("cannot use model", identity.name, why, "Give a complete model folder")
+    if backend.template.template is None and isinstance(backend.see([Image.new("RGB", (64, 64))])[0], Failed):
+        why = "it has no chat template, and its processor takes no picture without one"
+        raise CheckpointError.at("cannot use model", identity.name, why, "Give its version for instructions or chats")
     if not family.is_verified:
         check_unknown(backend)
     return backend
@@ -132,24 +140,29 @@ def check_unknown(backend: TransformersBackend) -> None:
     except VlinstructError as error:
         problem = error.problem.rstrip(".")
     except Exception as error:  # the forward of an unknown model raises anything
-        problem = shortened(str(error).partition("\n")[0], 120) or type(error).__name__
+        problem = cause_of(error, 120)
     if problem:
         why = f"models of kind {kind} are not known here, and the common path does not hold: {problem}"
         raise CheckpointError.at("cannot use model", backend.identity.name, why, "Ask for its family in an issue")
+
+
+def _config_of(model_class: Any, folder: Path) -> Any:
+    """Returns a folder's configuration as a class of models takes it."""
+    from transformers import AutoConfig
+
+    config_class = AutoConfig if hasattr(model_class, "from_config") else model_class.config_class
+    return config_class.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
 
 
 def _quantization(
     quantize: Quantization, model_class: Any, folder: Path, device: torch.device, dtype: torch.dtype
 ) -> Any:
     with hushed():
-        from transformers import AutoConfig, BitsAndBytesConfig, TorchAoConfig
+        from transformers import BitsAndBytesConfig, TorchAoConfig
 
         with torch.device("meta"):
-            if hasattr(model_class, "from_config"):
-                config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-                model = model_class.from_config(config)
-            else:
-                model = model_class(model_class.config_class.from_pretrained(folder, local_files_only=True))
+            config = _config_of(model_class, folder)
+            model = model_class.from_config(config) if hasattr(model_class, "from_config") else model_class(config)
         kept = _beside_decoder(model)
         if quantize == "4bit":
             return BitsAndBytesConfig(  # type: ignore[no-untyped-call]
@@ -201,11 +214,7 @@ def failures_named(identity: Identity, what: str) -> Iterator[None]:
     except (MemoryError, torch.OutOfMemoryError, VlinstructError):
         raise
     except Exception as error:
-        lines = [line.strip() for line in str(error).splitlines()]
-        # A check of transformers' names the setting in the first line, and what is wrong with it in the second one.
-        why = " ".join(lines[: 2 if lines and lines[0].endswith(":") else 1]) or type(error).__name__
+        why = cause_of(error, 160)
         if "ignore_mismatched_sizes" in why:  # it speaks of a table in the log
             why = "its tensors have other shapes than its config.json says"
-        raise CheckpointError.at(
-            f"cannot load {what}", identity.name, shortened(why, 160).rstrip(".:"), "Run vlinstruct doctor on it"
-        ) from error
+        raise CheckpointError.at(f"cannot load {what}", identity.name, why, "Run vlinstruct doctor on it") from error

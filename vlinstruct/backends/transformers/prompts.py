@@ -27,8 +27,8 @@ from vlinstruct.errors import (
     SoundError,
     TextError,
     VlinstructError,
+    cause_of,
     is_out_of_memory,
-    shortened,
 )
 from vlinstruct.values import Clip, Failed, MediaKind, Sound, good
 
@@ -351,9 +351,8 @@ def media_failures_named(who: str, kind: MediaKind | None) -> Iterator[None]:
         # No picture is to blame for a GPU that failed.
         if kind is None or is_out_of_memory(error) or isinstance(error, torch.AcceleratorError):
             raise
-        why = (shortened(str(error).partition("\n")[0], 120) or type(error).__name__).rstrip(".")
         error_class, advice = _REFUSALS[kind]
-        why = f"{who} cannot take it: {why}"
+        why = f"{who} cannot take it: {cause_of(error, 120)}"
         raise error_class.at(f"cannot use a {kind}", kind, why, advice, code=_MEDIUM_REFUSED) from error
 
 
