@@ -101,8 +101,8 @@ class ChatTemplate:
         self.thought_ids = _thought_ids(self.tokenizer)
         self.special_ids = frozenset(self.tokenizer.all_special_ids)
         self.adds_special_tokens = self._adds_special_tokens()
-        ends = [*model_ends, self.tokenizer.eos_token_id]
-        ends = [end for end in ends if isinstance(end, int) and 0 <= end < len(self.tokenizer)]
+        known_ids = self.tokenizer.get_vocab().values()  # with gaps, so that their number tells nothing
+        ends = [end for end in (*model_ends, self.tokenizer.eos_token_id) if end in known_ids]
         self.end_id = self._end_id(ends)
         self.stop_ids = tuple(dict.fromkeys((self.end_id, *ends)))
 
