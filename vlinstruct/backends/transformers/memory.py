@@ -90,7 +90,8 @@ class TransformersNeeds:
         if fixed is not None:
             return int(fixed)
         # How many patches a side become one position.
-        merged = _first(vision, "spatial_merge_size") or _first(self._config, "scale_factor")
+        merged = _first(vision, "spatial_merge_size", "pooling_kernel_size")
+        merged = merged or _first(self._config, "spatial_merge_size", "scale_factor", "downsample_factor")
         merged = merged or 1 / (_first(self._config, "downsample_ratio") or 1)
         return round(self._num_patches / merged**2)
 
@@ -101,7 +102,8 @@ class TransformersNeeds:
         side, patch = (_side(_first(vision, name)) for name in ("image_size", "patch_size"))
         if strides := _first(vision, "patch_stride"):  # Florence-2 makes patches of patches
             patch = math.prod(strides)
-        if side is None:
+        # What reads clips in patches of several frames reads pictures at their own size; Pixtral's is the largest one.
+        if side is None or hasattr(vision, "temporal_patch_size") or side > _SIDE:
             return (_SIDE // (patch or _PATCH)) ** 2
         num_tiles = 1
         if hasattr(self._config, "scale_factor"):
