@@ -27,7 +27,7 @@ import torch
 
 import vlinstruct
 from vlinstruct.backends.instructblip.backend import InstructBlipBackend
-from vlinstruct.backends.registry import BACKBONES, mini_folder
+from vlinstruct.backends.registry import BACKBONES, instructblip_backbones, mini_folder
 from vlinstruct.bench.models import random_backbone
 from vlinstruct.bench.timing import picture
 from vlinstruct.bench.training import OurTraining, training_config
@@ -203,7 +203,7 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     for name in ("training", "answers"):
         command = commands.add_parser(name)
-        command.add_argument("backbone", choices=list(BACKBONES))
+        command.add_argument("backbone", choices=[backbone.name for backbone in instructblip_backbones()])
     commands.choices["training"].add_argument("--small", action="store_true", help="small batches, for a CPU")
     commands.choices["answers"].add_argument("--folder", type=Path, required=True)
     commands.choices["answers"].add_argument("--quantize", choices=["8bit", "4bit"])
