@@ -24,12 +24,12 @@ from vlinstruct.weights.memory import Quantizable, WeightCount, count_weights, r
 from vlinstruct.weights.placement import free_bytes
 from vlinstruct.weights.quantization import hushed
 
-# Linear layers in every part but the head. Experts are stored as one tensor of three dimensions, however many a file
-# holds; the other names are those of tables.
+# The language model's linear layers but the head. Experts are stored as one tensor of three dimensions, however many a file
+# holds; T5's `wo` stays in float32; the other names are those of tables.
 _QUANTIZABLE = Quantizable(
-    part="",
+    parts=("language_model", "text_model", "layers"),
     kept=(
-        *("lm_head", "experts", "shared", "embed_tokens", "embed_tokens_per_layer"),
+        *("lm_head", "experts", "shared", "wo", "relative_attention_bias", "embed_tokens", "embed_tokens_per_layer"),
         *("embedding", "embeddings", "position_embedding", "embed_positions", "pos_embed"),
     ),
 )
@@ -184,8 +184,10 @@ def require_room(
 
 
 def _count(shapes: Iterable[tuple[str, Sequence[int]]]) -> WeightCount:
-    # `model.` stands before every part's name, or before none's.
-    return count_weights(((name.removeprefix("model."), shape) for name, shape in shapes), _QUANTIZABLE)
+    # `model.` stands before every part's name, or before none's; Qwen2.5-Omni's parts have one more name before them.
+    return count_weights(
+        ((name.removeprefix("thinker.").removeprefix("model."), shape) for name, shape in shapes), _QUANTIZABLE
+    )
 
 
 def _key_width(layer: Any) -> int:
