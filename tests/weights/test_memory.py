@@ -42,7 +42,7 @@ def write_header(folder: Path, shapes: list[list[int]]) -> None:
 
 def test_weights_are_counted_from_the_header_alone(tmp_path: Path) -> None:
     write_header(tmp_path, [[1000, 1000, 1000], [], [5]])
-    assert count_weights(stored_shapes(tmp_path), Quantizable(parts=("x",))).total == 10**9 + 1 + 5
+    assert count_weights(stored_shapes(tmp_path), Quantizable(part="x")).total == 10**9 + 1 + 5
 
 
 @pytest.mark.parametrize(

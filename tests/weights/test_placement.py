@@ -21,7 +21,7 @@ from vlinstruct.weights.placement import Budget, Placement, distribute
 CPU, FIRST, SECOND = torch.device("cpu"), torch.device("cuda", 0), torch.device("cuda", 1)
 # 40 numbers that stay on the main device, and four layers of 100.
 SHAPES = [("vision_model.x.weight", (4, 10))] + [(f"language_model.block.{i}.q.weight", (10, 10)) for i in range(4)]
-BLOCKS = Quantizable(parts=("language_model",))
+BLOCKS = Quantizable(part="language_model")
 WEIGHTS = count_weights(SHAPES, BLOCKS)
 
 

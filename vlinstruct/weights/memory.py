@@ -36,26 +36,26 @@ class Quantizable:
     """Which tensors are stored in fewer bits: the matrices of linear layers in one part of a model.
 
     Args:
-        parts: the names that it has; in other kinds of models it has others.
+        part: its name.
         kept: of modules in it whose matrices keep their precision, e.g. embeddings and the head.
         kept_in_8bit: of those that keep it in 8 bits alone.
     """
 
-    parts: tuple[str, ...]
+    part: str
     kept: tuple[str, ...] = ()
     kept_in_8bit: tuple[str, ...] = ()
 
     def includes(self, name: str, shape: Sequence[int], quantize: Quantization | None = None) -> bool:
         """Says whether a tensor is stored in so many bits; in any number of them if None.
 
-        >>> blocks = Quantizable(parts=("language_model",), kept=("lm_head",), kept_in_8bit=("wo",))
+        >>> blocks = Quantizable(part="language_model", kept=("lm_head",), kept_in_8bit=("wo",))
         >>> [blocks.includes(f"language_model.{name}.weight", (8, 4)) for name in ("0.q", "0.wo", "lm_head")]
         [True, True, False]
         >>> blocks.includes("language_model.0.wo.weight", (8, 4), "8bit"), blocks.includes("qformer.q.weight", (8, 4))
         (False, False)
         """
         first, *modules = name.removesuffix(".weight").split(".")
-        if not name.endswith(".weight") or len(shape) != 2 or first not in self.parts or not modules:
+        if not name.endswith(".weight") or len(shape) != 2 or first != self.part or not modules:
             return False
         is_kept = any(module in self.kept for module in modules)
         return not is_kept and not (quantize == "8bit" and modules[-1] in self.kept_in_8bit)

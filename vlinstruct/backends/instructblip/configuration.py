@@ -178,7 +178,7 @@ class InstructBlipConfig:
     def quantizable(self) -> Quantizable:
         """The layers that 8 and 4 bits store: those of the language model's blocks."""
         text = self.text_config
-        return Quantizable(parts=("language_model",), kept=text.unquantized, kept_in_8bit=text.unquantized_8bit)
+        return Quantizable(part="language_model", kept=text.unquantized, kept_in_8bit=text.unquantized_8bit)
 
     def num_prefix_tokens(self, *, use_ema: bool) -> int:
         """Returns how many positions an image takes in front of a prompt: Q, or 2Q where CMAA's U_mm follows."""

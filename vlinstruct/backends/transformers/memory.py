@@ -9,30 +9,22 @@ Legend: B rows, C context positions (picture and prompt), S written tokens.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import cached_property
 from typing import Any
 
 import torch
+from torch import nn
 
 from vlinstruct.backends.memory import Load, working_bytes
 from vlinstruct.errors import CheckpointError, shortened
 from vlinstruct.settings import Quantization
 from vlinstruct.values import Identity
-from vlinstruct.weights.memory import Quantizable, WeightCount, count_weights, require_memory, stored_shapes
+from vlinstruct.weights.memory import WeightCount, require_memory, stored_shapes
 from vlinstruct.weights.placement import free_bytes
 from vlinstruct.weights.quantization import hushed
 
-# The language model's linear layers but the head. Experts are stored as one tensor of three dimensions, however many a file
-# holds; T5's `wo` stays in float32; the other names are those of tables.
-_QUANTIZABLE = Quantizable(
-    parts=("language_model", "text_model", "layers"),
-    kept=(
-        *("lm_head", "experts", "shared", "wo", "relative_attention_bias", "embed_tokens", "embed_tokens_per_layer"),
-        *("embedding", "embeddings", "position_embedding", "embed_positions", "pos_embed"),
-    ),
-)
 _SIDE = 1024  # of a photograph of a million pixels, where a picture's size decides how many positions it has
 _PATCH = 14  # where a configuration has another name for it
 _TILES = 17  # SmolVLM and Idefics3 enlarge a picture to four tiles a side, and add the whole of it
@@ -70,7 +62,7 @@ class TransformersNeeds:
 
     @cached_property
     def weights(self) -> WeightCount:
-        """Its numbers."""
+        """Its numbers; those of the language model's linear layers, without its head, can be quantized."""
         try:
             with hushed(), torch.device("meta"):  # it imports the kind's module
                 from transformers import AutoModelForMultimodalLM
@@ -78,9 +70,15 @@ class TransformersNeeds:
                 model = AutoModelForMultimodalLM.from_config(  # type: ignore[no-untyped-call]
                     self._config, trust_remote_code=False
                 )
+            decoder, head = model.get_decoder(), model.get_output_embeddings()
         except Exception as error:  # a kind that answers nothing, numbers that do not go together
             raise self._refusal(str(error)) from error
-        return _count((name, tuple(weight.shape)) for name, weight in model.named_parameters())
+        parts: dict[str, int] = {}
+        for name, weight in model.named_parameters():
+            part = name.removeprefix("model.").partition(".")[0]
+            parts[part] = parts.get(part, 0) + weight.numel()
+        layers = (module for module in decoder.modules() if isinstance(module, nn.Linear) and module is not head)
+        return WeightCount(parts=parts, quantizable=sum(layer.weight.numel() for layer in layers))
 
     @property
     def media_tokens(self) -> int:
@@ -159,7 +157,7 @@ def require_room(
         identity: of its folder.
         device: where it computes.
         dtype: what it computes in.
-        quantize: how its linear layers are stored.
+        quantize: how the language model's linear layers are stored.
 
     Raises:
         ResourceError: it does not fit; says what would make it fit.
@@ -169,24 +167,18 @@ def require_room(
     assert folder is not None  # a server is another backend's
     if "quantization_config" in identity.config:  # its tensors hold several numbers in one
         return
-    weights, working = _count(stored_shapes(folder)), 0
-    # An estimate of a kind that has names of its own must not keep it from loading.
-    with suppress(CheckpointError, AttributeError, TypeError):
-        working = working_bytes(TransformersNeeds(identity.config, name=identity.name), Load(), dtype.itemsize)
+    total, available = sum(math.prod(shape) for _, shape in stored_shapes(folder)), free_bytes(device)
+    try:
+        needs = TransformersNeeds(identity.config, name=identity.name)
+        working = working_bytes(needs, Load(), dtype.itemsize)
+        if quantize is None and (available is None or total * dtype.itemsize + working <= available):
+            return
+        weights = WeightCount(parts={"model": total}, quantizable=needs.weights.quantizable)
+    except (CheckpointError, AttributeError, TypeError):
+        # An estimate of a kind that has names of its own must not keep it from loading.
+        return
     require_memory(
-        weights,
-        identity.name,
-        itemsize=dtype.itemsize,
-        quantize=quantize,
-        available=free_bytes(device),
-        working=working,
-    )
-
-
-def _count(shapes: Iterable[tuple[str, Sequence[int]]]) -> WeightCount:
-    # `model.` stands before every part's name, or before none's; Qwen2.5-Omni's parts have one more name before them.
-    return count_weights(
-        ((name.removeprefix("thinker.").removeprefix("model."), shape) for name, shape in shapes), _QUANTIZABLE
+        weights, identity.name, itemsize=dtype.itemsize, quantize=quantize, available=available, working=working
     )
 
 
