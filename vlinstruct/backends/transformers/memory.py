@@ -77,7 +77,13 @@ class TransformersNeeds:
         for name, weight in model.named_parameters():
             part = name.removeprefix("model.").partition(".")[0]
             parts[part] = parts.get(part, 0) + weight.numel()
-        layers = (module for module in decoder.modules() if isinstance(module, nn.Linear) and module is not head)
+        # T5's `wo`, which overflows: transformers leaves it as it is.
+        kept = {name for part in decoder.modules() for name in getattr(part, "_keep_in_fp32_modules", None) or ()}
+        layers = (
+            module
+            for name, module in decoder.named_modules()
+            if isinstance(module, nn.Linear) and module is not head and name.rpartition(".")[2] not in kept
+        )
         return WeightCount(parts=parts, quantizable=sum(layer.weight.numel() for layer in layers))
 
     @property
