@@ -27,7 +27,14 @@ from vlinstruct.backends.text_pieces import text_pieces
 from vlinstruct.backends.transformers.chat_template import ChatTemplate
 from vlinstruct.backends.transformers.families import Family
 from vlinstruct.backends.transformers.prefix import Reader, Reading, ReadingStore
-from vlinstruct.backends.transformers.prompts import Prompt, Prompts, SeenBatch, SeenMedium, kind_of, media_of
+from vlinstruct.backends.transformers.prompts import (
+    Prompt,
+    Prompts,
+    SeenMedium,
+    kind_of,
+    media_failures_named,
+    media_of,
+)
 from vlinstruct.errors import CheckpointError, InputError, TextError
 from vlinstruct.settings import MAX_NEW_TOKENS, GenerationSettings
 from vlinstruct.values import (
@@ -233,11 +240,12 @@ class TransformersBackend(Backend):
             counts.append(TokenCount(prompt=num_prompt, room=room, is_room_shared=not self.is_encoder_decoder))
         return counts
 
-    def _reading_of(self, batch: SeenBatch) -> Reading:
-        reading = self._readings.get(batch)
+    def _reading_of(self, seen: SeenMedium) -> Reading:
+        reading = self._readings.get(seen.batch)
         if reading is None:
-            _, reading = self.reader.begin(batch.inputs, whole=self.model)
-            self._readings.put(batch, reading)
+            with media_failures_named("the model", seen.kind):
+                _, reading = self.reader.begin(seen.batch.inputs, whole=self.model)
+            self._readings.put(seen.batch, reading)
         return reading
 
     def _begin(self, prompts: Sequence[Prompt]) -> tuple[Tensor, Reading]:
@@ -251,8 +259,9 @@ class TransformersBackend(Backend):
             types = {"token_type_ids": torch.zeros_like(ids)} if self.family.is_prefix_lm else {}
             return self.reader.begin({"input_ids": ids, "attention_mask": mask, **types})
         if self.family.is_prefix_lm:
-            return self.reader.begin(self.prompts.whole_inputs(prompts[0]), whole=self.model)
-        reading = self._reading_of(first.batch).fork([_row_of(prompt) for prompt in prompts])
+            with media_failures_named("the model", first.kind):
+                return self.reader.begin(self.prompts.whole_inputs(prompts[0]), whole=self.model)
+        reading = self._reading_of(first).fork([_row_of(prompt) for prompt in prompts])
         ids = torch.tensor([prompt.ids for prompt in prompts], device=self.device)
         return reading.feed(ids, num_logits=1)[:, -1], reading
 
@@ -327,7 +336,7 @@ class TransformersBackend(Backend):
             nll = self._labels_nll(prompt, ids)
         elif len(flat) == len(prompts) and prompts[0].seen is not None and not self.family.is_prefix_lm:
             # One target a prompt: both in one pass behind the medium.
-            reading = self._reading_of(prompts[0].seen.batch).fork([_row_of(prompt) for prompt in prompts])
+            reading = self._reading_of(prompts[0].seen).fork([_row_of(prompt) for prompt in prompts])
             read = torch.tensor([prompt.ids for prompt in prompts], device=self.device)
             logits = reading.feed(torch.cat([read, ids], dim=1), num_logits=ids.shape[1] + 1)
             nll = _token_nll(logits[:, :-1], ids)
@@ -350,7 +359,9 @@ class TransformersBackend(Backend):
         nll: list[list[float]] = []
         for start, stop in _pieces(len(ids), 4 * ids.shape[1] * self.model.config.get_text_config().vocab_size):
             repeated = {name: value.repeat_interleave(stop - start, dim=0) for name, value in inputs.items()}
-            nll += _token_nll(network(**repeated, labels=ids[start:stop]).logits, ids[start:stop])
+            with media_failures_named("the model", prompt.kind):
+                logits = network(**repeated, labels=ids[start:stop]).logits
+            nll += _token_nll(logits, ids[start:stop])
         return nll
 
     def _network_of(self, prompt: Prompt) -> Any:
@@ -363,8 +374,7 @@ class TransformersBackend(Backend):
 
     def _generate(self, prompt: Prompt, settings: GenerationSettings, draw: int) -> Written:
         """Writes one row with transformers' `generate`."""
-        if prompt.seen is not None and len(prompt.seen.batch.heads) > 1:
-            prompt = replace(prompt, seen=self.prompts.variant(prompt.seen, ""))
+        prompt = self.prompts.alone(prompt)
         network = self._network_of(prompt)
         inputs = self.prompts.whole_inputs(prompt)
         config = copy.deepcopy(network.generation_config)
@@ -384,7 +394,7 @@ class TransformersBackend(Backend):
         )
         if settings.do_sample:
             config.update(temperature=settings.temperature, top_p=settings.top_p, top_k=0)
-        with torch.random.fork_rng(enabled=settings.do_sample):
+        with media_failures_named("the model", prompt.kind), torch.random.fork_rng(enabled=settings.do_sample):
             if settings.do_sample:
                 torch.manual_seed((settings.seed + draw * 0x9E3779B97F4A7C15) % 2**64)
             made = network.generate(**inputs, generation_config=config)
@@ -463,7 +473,10 @@ class TransformersBackend(Backend):
     def _apart(
         self, group: Mapping[int, Prompt], work: Callable[[Sequence[Prompt], Sequence[int]], list[T]]
     ) -> dict[int, T | Failed]:
-        """Works on a group; where it fails as a whole, on each of its rows, so that the one at fault fails alone."""
+        """Works on a group; where it fails as a whole, on each of its rows, so that the one at fault fails alone.
+
+        Media that went through the processor together are processed anew, each alone: the model reads them as one.
+        """
         try:
             return dict(zip(group, work(list(group.values()), list(group)), strict=True))
         except (InputError, CheckpointError) as error:
@@ -471,7 +484,9 @@ class TransformersBackend(Backend):
                 return dict.fromkeys(group, Failed(error=error))
         apart: dict[int, T | Failed] = {}
         for place, prompt in group.items():
-            of_row: dict[int, T | Failed] = self._apart({place: prompt}, work)
+            of_row: dict[int, T | Failed] = self._apart(
+                {place: prompt}, lambda prompts, places: work([self.prompts.alone(prompts[0])], places)
+            )
             apart |= of_row
         return apart
 

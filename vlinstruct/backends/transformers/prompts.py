@@ -8,7 +8,8 @@ Legend: B rows, P positions of a prefix, N tokens behind it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -18,12 +19,28 @@ from torch import Tensor
 from vlinstruct.backend import Row
 from vlinstruct.backends.transformers.chat_template import MARKER, PARTS, ChatTemplate, Conversation, turns_of
 from vlinstruct.backends.transformers.families import Family
-from vlinstruct.errors import CheckpointError, ImageError, TextError, VlinstructError, shortened
+from vlinstruct.errors import (
+    CheckpointError,
+    ClipError,
+    ImageError,
+    InputError,
+    SoundError,
+    TextError,
+    VlinstructError,
+    is_out_of_memory,
+    shortened,
+)
 from vlinstruct.values import Clip, Failed, MediaKind, Sound, good
 
 if TYPE_CHECKING:
     from vlinstruct.values import Media
 
+_MEDIUM_REFUSED = "processor"
+_REFUSALS: dict[MediaKind, tuple[type[InputError], str]] = {
+    "picture": (ImageError, "Give it in another size."),
+    "clip": (ClipError, "Give it in another size, or with more frames."),
+    "sound": (SoundError, "Give a longer one."),
+}
 _OTHER = "z"  # a prompt that begins otherwise than ours
 _MAX_JOINED = 4  # ids before a text that may join its beginning: white space, a colon
 
@@ -73,6 +90,11 @@ class Prompt:
     ids: list[int]
 
     @property
+    def kind(self) -> MediaKind | None:
+        """Of the medium."""
+        return None if self.seen is None else self.seen.kind
+
+    @property
     def all_ids(self) -> list[int]:
         """With the medium's placeholders."""
         return self.ids if self.seen is None else [*self.seen.batch.heads[self.seen.row], *self.ids]
@@ -105,17 +127,16 @@ class Prompts:
 
     def look(self, media: Sequence[Media], system: str = "") -> list[SeenMedium | Failed]:
         """Runs the processor over media of one kind, behind a prompt of ours in whose place the users' come."""
-        try:
-            batch = self._processed(media, system)
-        except VlinstructError:
-            raise
-        except Exception as error:  # processors raise anything over a picture that they cannot take
-            if len(media) > 1:
-                return [seen for medium in media for seen in self.look([medium], system)]
-            why = shortened(str(error).partition("\n")[0], 120) or type(error).__name__
-            what = f"the model's processor cannot take this {kind_of(media[0])}: {why}"
-            return [Failed(error=ImageError(what, advice="Give it in another size.", code="processor"))]
         kind = kind_of(media[0])
+        try:
+            with media_failures_named("the model's processor", kind):
+                batch = self._processed(media, system)
+        except InputError as error:
+            if len(media) > 1 and error.code == _MEDIUM_REFUSED:
+                return [seen for medium in media for seen in self.look([medium], system)]
+            if error.code == _MEDIUM_REFUSED:
+                return [Failed(error=error)]
+            raise
         return [SeenMedium(medium=medium, kind=kind, batch=batch, row=row) for row, medium in enumerate(media)]
 
     def _processed(self, media: Sequence[Media], system: str) -> SeenBatch:
@@ -228,6 +249,20 @@ class Prompts:
             seen.variants[system] = good(outcome)
         return seen.variants[system]
 
+    def alone(self, prompt: Prompt) -> Prompt:
+        """Returns a prompt whose medium was processed with no other one.
+
+        Raises:
+            InputError: the processor does not take it.
+        """
+        seen = prompt.seen
+        if seen is None or len(seen.batch.heads) == 1:
+            return prompt
+        single = self.variant(seen, "")
+        if num_less := len(single.batch.plain_head) - len(seen.batch.plain_head):
+            single = self._with_shorter_head(single, num_less)
+        return replace(prompt, seen=single)
+
     def _with_shorter_head(self, seen: SeenMedium, num_less: int) -> SeenMedium:
         """Returns a medium whose head lacks its last ids, which are text behind the medium.
 
@@ -283,6 +318,30 @@ def media_of(model: Any, processor: Any, template: str) -> frozenset[MediaKind]:
         if (PARTS[kind] in model.input_modalities or f"'{PARTS[kind]}'" in template)
         and any(hasattr(processor, part) for part in parts)
     )
+
+
+@contextmanager
+def media_failures_named(who: str, kind: MediaKind | None) -> Iterator[None]:
+    """Turns what transformers raises over a medium into one line: over sizes that nobody thought of, anything.
+
+    Args:
+        who: cannot take it.
+        kind: of the medium; None for text alone, at which nothing is turned.
+
+    Raises:
+        ImageError: with the code `processor`; so do a clip's and a sound's.
+    """
+    try:
+        yield
+    except VlinstructError:
+        raise
+    except Exception as error:
+        # No picture is to blame for a GPU that failed.
+        if kind is None or is_out_of_memory(error) or isinstance(error, torch.AcceleratorError):
+            raise
+        why = (shortened(str(error).partition("\n")[0], 120) or type(error).__name__).rstrip(".")
+        error_class, advice = _REFUSALS[kind]
+        raise error_class(f"{who} cannot take this {kind}: {why}", advice=advice, code=_MEDIUM_REFUSED) from error
 
 
 def kind_of(medium: Media) -> MediaKind:
