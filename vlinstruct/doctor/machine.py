@@ -96,8 +96,8 @@ def usable_packages() -> list[Package]:
             libraries.append(Package(name=name, specifier=specifier))
             continue
         extra = next((extra for extra in extras if marker.evaluate({"extra": extra})), None)
-        # Else only the tests need it, or another system. Of what everybody needs an extra may want a newer version, which
-        # is told where that is used.
+        # Else only the tests need it, or another system. Of what everybody needs an extra may want a newer version: that
+        # is told where it is used.
         is_needed = any(library.name == name and not library.is_optional for library in libraries)
         if extra is not None and not is_needed:
             libraries.append(Package(name=name, specifier=specifier, extra=extra, is_optional=True))
