@@ -442,6 +442,8 @@ def test_without_a_home_folder_it_is_still_one_line(hub: Hub) -> None:
     "changes",
     [
         {"_attn_implementation_internal": "owner/kernel"},
+        {"text_config": {"attn_implementation": {"": "owner/kernel"}}},
+        {"_experts_implementation": "owner/kernel"},
         {"text_config": {"trust_remote_code": True}},
         {"qformer_config": {"a": [{"auto_map": {"AutoConfig": "evil.Config"}}]}},
         {"custom_pipelines": {"x": {"impl": "evil.Pipeline"}}},

@@ -85,6 +85,8 @@ def main() -> None:
         warnings.simplefilter("ignore")  # a library's warning to programmers is not for users
     # Nor is what transformers logs while a model runs, of kernels that are not installed for one; read at its import.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    # Where the package `kernels` is installed, transformers would fetch kernels and run them, unasked.
+    os.environ.setdefault("USE_HUB_KERNELS", "NO")
     if sys.stderr is None:  # closed; print would take stdout in its place
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     exit_code = run_command(sys.argv[1:])

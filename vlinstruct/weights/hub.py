@@ -32,6 +32,9 @@ _UPLOADED = ["README.md", "alignment_config.json", "alignment.safetensors", "lor
 # Settings with which transformers or diffusers run code of the repository's; the attention has values without any.
 _CODE = ("auto_map", "custom_pipelines", "trust_remote_code", "_attn_implementation_internal")
 _HARMLESS = (None, False, "", "eager", "sdpa")
+# Settings that name a kernel, which transformers fetches and runs where the package `kernels` is installed, if their
+# value is a repository's.
+_MAYBE_KERNELS = ("_attn_implementation", "attn_implementation", "_experts_implementation", "experts_implementation")
 
 
 def names_code(values: object) -> str | None:
@@ -39,9 +42,12 @@ def names_code(values: object) -> str | None:
 
     >>> names_code({"text_config": {"auto_map": {"AutoModel": "evil.Model"}}}), names_code({"auto_map": None})
     ('auto_map', None)
+    >>> names_code({"attn_implementation": "owner/kernel"}), names_code({"attn_implementation": "flash_attention_2"})
+    ('attn_implementation', None)
     """
     if isinstance(values, dict):
         setting = next((name for name in _CODE if name in values and values[name] not in _HARMLESS), None)
+        setting = setting or next((name for name in _MAYBE_KERNELS if "/" in str(values.get(name))), None)
         return setting or next(filter(None, map(names_code, values.values())), None)
     return next(filter(None, map(names_code, values)), None) if isinstance(values, list) else None
 

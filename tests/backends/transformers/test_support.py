@@ -28,6 +28,12 @@ def refusal(folder: Path, config: dict[str, Any]) -> VlinstructError:
     return caught.value
 
 
+@pytest.mark.parametrize("config", [{"num_hidden_layers": 10**9}, {"vision_config": {"depth": 0}}])
+def test_a_damaged_number_of_layers_is_told_before_they_are_built(config: dict[str, Any], tmp_path: Path) -> None:
+    config = {"model_type": "qwen3_vl", "text_config": config}
+    assert "its config.json says" in refusal(settings_folder(tmp_path, config), config).message
+
+
 @pytest.mark.parametrize(
     ("kind", "says"),
     [

@@ -197,6 +197,7 @@ class TransformersBackend(Backend):
                 for place in places
             ]
             for prompt, row_ids in zip(prompts, target_ids, strict=True):
+                self.prompts.require_embeddings([token for ids in row_ids for token in ids])
                 self._require_room(prompt, max(map(len, row_ids), default=0))
             nll = self._target_nll(prompts, target_ids)
             return [

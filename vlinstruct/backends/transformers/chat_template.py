@@ -8,13 +8,13 @@ model. transformers' own way (`sanitize_control_tokens`) raises for Idefics3, Ge
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 from vlinstruct.backends.instructblip.conversation import prompt_of
 from vlinstruct.backends.instructblip.tokenization import named_failures
-from vlinstruct.errors import TextError, printable, shortened
+from vlinstruct.errors import CheckpointError, TextError, printable, shortened
 from vlinstruct.values import Exchange, MediaKind
 
 PARTS: dict[MediaKind, str] = {"picture": "image", "clip": "video", "sound": "audio"}
@@ -86,16 +86,23 @@ class ChatTemplate:
             (
                 token.content
                 for token in self.tokenizer.added_tokens_decoder.values()
-                if len(token.content) > 1 and not token.content.isspace()
+                if len(token.content) > 1
+                and not token.content.isspace()
+                # A word that a training added to the vocabulary steers nothing.
+                and (token.special or not token.content.isalnum())
             ),
             key=len,
             reverse=True,
         )
+        if any(_GUARD in token for token in self.control_tokens):
+            raise CheckpointError("its tokenizer has a control token with U+E0F0 in it, which guards them here.")
         self.thought_ids = _thought_ids(self.tokenizer)
         self.special_ids = frozenset(self.tokenizer.all_special_ids)
         self.adds_special_tokens = self._adds_special_tokens()
-        self.end_id = self._end_id(model_ends)
-        self.stop_ids = tuple(dict.fromkeys((self.end_id, *model_ends, self.tokenizer.eos_token_id)))
+        ends = [*model_ends, self.tokenizer.eos_token_id]
+        ends = [end for end in ends if isinstance(end, int) and 0 <= end < len(self.tokenizer)]
+        self.end_id = self._end_id(ends)
+        self.stop_ids = tuple(dict.fromkeys((self.end_id, *ends)))
 
     def render(self, conversation: Conversation, *, think: bool = False) -> str:
         """Returns the text that the model reads, with one placeholder for what it sees.
@@ -166,7 +173,7 @@ class ChatTemplate:
 
     def mistaken_tokens(self) -> list[str]:
         """Returns the control tokens that are not text where a user types them: none, in a sound tokenizer."""
-        steering = set(self.tokenizer.added_tokens_decoder)
+        steering = set(self.tokenizer.convert_tokens_to_ids(self.control_tokens))
         return [token for token in self.control_tokens if steering.intersection(self.target_ids(token, with_end=False))]
 
     def target_ids(self, text: str, *, with_end: bool = True) -> list[int]:
@@ -215,7 +222,8 @@ class ChatTemplate:
         Raises:
             TextError: the template does not take such turns.
         """
-        with _said_in_one_line():
+        # Beside the template, a processor works on the medium, and may fail over that.
+        with nullcontext() if "tokenize" in options else _said_in_one_line():
             try:
                 return self.processor.apply_chat_template(turns, chat_template=self.template, **options)
             except (TypeError, AttributeError):
@@ -236,18 +244,23 @@ class ChatTemplate:
         beginning = self.tokenizer.bos_token
         return beginning is None or not self.render(Conversation(prompt=MARKER)).startswith(beginning)
 
-    def _end_id(self, model_ends: Sequence[int]) -> int:
-        """Returns the token that ends an assistant's turn: what the template writes behind one."""
+    def _end_id(self, ends: Sequence[int]) -> int:
+        """Returns the token that ends an assistant's turn: what the template writes behind one.
+
+        Raises:
+            CheckpointError: neither the template nor the model nor its tokenizer names one.
+        """
         if self.template is not None:
             marker = "\u2603"
             turns = turns_of(Conversation(prompt=MARKER))
             answered = [*turns, {"role": "assistant", "content": [{"type": "text", "text": marker}]}]
             behind = str(self.apply(answered)).rpartition(marker)[2]
             ids = self.tokenizer(behind, add_special_tokens=False).input_ids
-            ends = {self.tokenizer.eos_token_id, *model_ends}
             if ids and (ids[0] in ends or ids[0] in self.tokenizer.added_tokens_decoder):
                 return int(ids[0])
-        return int(self.tokenizer.eos_token_id)
+        if not ends:
+            raise CheckpointError("neither its tokenizer nor generation_config.json names the token that ends a text.")
+        return ends[-1]
 
 
 def can_think(processor: Any) -> bool:
@@ -297,12 +310,12 @@ def _untemplated(conversation: Conversation) -> str:
 
 @contextmanager
 def _said_in_one_line() -> Iterator[None]:
-    from jinja2.exceptions import TemplateError
-
     try:
         yield
-    except TemplateError as error:
-        why = shortened(printable(str(error)), 120)
+    except MemoryError:
+        raise
+    except Exception as error:  # a template is a program: it divides by zero, calls itself, adds a number to a text
+        why = (shortened(printable(str(error)), 120) or type(error).__name__).rstrip(".")
         raise TextError(
             f"the model's chat template does not take this conversation: {why}",
             advice="Leave the system's text or earlier turns away.",

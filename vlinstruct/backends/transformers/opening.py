@@ -89,7 +89,14 @@ def open_backend(
         names = f"{len(missing)} tensors are missing or of another shape ({', '.join(missing[:3])})"
         raise CheckpointError.at("cannot use model", identity.name, names, "Download the folder again")
     let_bitsandbytes_run(model)
-    backend = TransformersBackend(model.eval(), processor, family=family, identity=identity, think=think)
+    try:
+        backend = TransformersBackend(model.eval(), processor, family=family, identity=identity, think=think)
+    except (CheckpointError, InputError) as error:  # over its chat template or its tokenizer
+        why = error.problem.rstrip(".")
+        raise CheckpointError.at("cannot use model", identity.name, why, "Download the folder again") from error
+    if not backend.abilities.media:
+        why = f"its processor ({type(processor).__name__}) takes no pictures, clips or sounds"
+        raise CheckpointError.at("cannot use model", identity.name, why, "Give a complete model folder")
     if not family.is_verified:
         check_unknown(backend)
     return backend
@@ -196,5 +203,11 @@ def failures_named(identity: Identity, what: str) -> Iterator[None]:
     except (MemoryError, torch.OutOfMemoryError, VlinstructError):
         raise
     except Exception as error:
-        why = shortened(str(error).partition("\n")[0], 160) or type(error).__name__
-        raise CheckpointError.at(f"cannot load {what}", identity.name, why, "Run vlinstruct doctor on it") from error
+        lines = [line.strip() for line in str(error).splitlines()]
+        # A check of transformers' names the setting in the first line, and what is wrong with it in the second one.
+        why = " ".join(lines[: 2 if lines and lines[0].endswith(":") else 1]) or type(error).__name__
+        if "ignore_mismatched_sizes" in why:  # it speaks of a table in the log
+            why = "its tensors have other shapes than its config.json says"
+        raise CheckpointError.at(
+            f"cannot load {what}", identity.name, shortened(why, 160).rstrip(".:"), "Run vlinstruct doctor on it"
+        ) from error

@@ -37,9 +37,9 @@ if TYPE_CHECKING:
 
 _MEDIUM_REFUSED = "processor"
 _REFUSALS: dict[MediaKind, tuple[type[InputError], str]] = {
-    "picture": (ImageError, "Give it in another size."),
-    "clip": (ClipError, "Give it in another size, or with more frames."),
-    "sound": (SoundError, "Give a longer one."),
+    "picture": (ImageError, "Give it in another size"),
+    "clip": (ClipError, "Give it in another size, or with more frames"),
+    "sound": (SoundError, "Give a longer one"),
 }
 _OTHER = "z"  # a prompt that begins otherwise than ours
 _MAX_JOINED = 4  # ids before a text that may join its beginning: white space, a colon
@@ -118,6 +118,7 @@ class Prompts:
         self.family = family
         self.name = name
         text_config = model.config.get_text_config(decoder=True)
+        self.num_embeddings = int(model.get_input_embeddings().num_embeddings)
         self.max_positions: int | None = getattr(text_config, "max_position_embeddings", None)
 
     @property
@@ -224,12 +225,23 @@ class Prompts:
                 if num_head < len(seen.batch.plain_head):
                     seen = self._with_shorter_head(seen, len(seen.batch.plain_head) - num_head)
                 ids = ids[num_head:]
+        self.require_embeddings(ids)
         prompt = Prompt(seen=seen, ids=ids)
         num_tokens = len(prompt.all_ids)
         if is_bounded and self.max_positions is not None and num_tokens >= self.max_positions:
             message = f"prompt too long: {num_tokens} tokens, the language model takes {self.max_positions}"
             raise TextError(message, advice="Shorten the instruction.", code="text_too_long")
         return prompt
+
+    def require_embeddings(self, ids: Sequence[int]) -> None:
+        """Refuses tokens of a tokenizer that has more of them than the weights; those of media may well have none.
+
+        Raises:
+            CheckpointError: there is one.
+        """
+        if max(ids, default=0) >= self.num_embeddings:
+            why = f"its tokenizer made token {max(ids)} of this text, and its weights have {self.num_embeddings}"
+            raise CheckpointError.at("cannot use model", self.name, why, "Download the folder again")
 
     def _plain_ids(self, text: str, seen: SeenMedium | None, *, is_guarded: bool) -> list[int]:
         if seen is not None:
@@ -341,7 +353,8 @@ def media_failures_named(who: str, kind: MediaKind | None) -> Iterator[None]:
             raise
         why = (shortened(str(error).partition("\n")[0], 120) or type(error).__name__).rstrip(".")
         error_class, advice = _REFUSALS[kind]
-        raise error_class(f"{who} cannot take this {kind}: {why}", advice=advice, code=_MEDIUM_REFUSED) from error
+        why = f"{who} cannot take it: {why}"
+        raise error_class.at(f"cannot use a {kind}", kind, why, advice, code=_MEDIUM_REFUSED) from error
 
 
 def kind_of(medium: Media) -> MediaKind:

@@ -17,6 +17,8 @@ from vlinstruct.weights.quantization import hushed
 _OLDEST = (5, 23)  # the first with AutoModelForMultimodalLM's whole list, which our tests run on
 _PROCESSORS = ("processor_config.json", "preprocessor_config.json")
 _TOKENIZERS = ("tokenizer.json", "tokenizer_config.json")
+_LAYERS = ("depth", "num_hidden_layers", "num_layers")
+_MAX_LAYERS = 1000  # the deepest models have 130
 # What unpacks weights that are stored in fewer bits, by `quant_method`; transformers asks for others itself.
 _QUANTIZERS = {
     "awq": "gptqmodel",
@@ -42,6 +44,7 @@ def require_supported(folder: Path, config: Mapping[str, Any], *, name: str) -> 
     kind = shortened(str(config.get("model_type")), 40)
     if kind in UNSUPPORTED:
         raise _refused(name, f"models of kind {kind} are not supported: {UNSUPPORTED[kind]}", "Use another --backbone")
+    _require_layers(config, name=name)
     here = version("transformers")
     if tuple(int(part) for part in here.split(".")[:2]) < _OLDEST:
         why = f"models of kind {kind} need transformers {'.'.join(map(str, _OLDEST))} or newer, here is {here}"
@@ -68,6 +71,17 @@ def require_safetensors(folder: Path, *, name: str) -> None:
         why = f"its weights are pickles ({printable(pickles[0].name)}), which are never loaded"
         raise _refused(name, why, "Give a folder with safetensors")
     raise _refused(name, "it holds no weights (*.safetensors)", "Give a complete model folder")
+
+
+def _require_layers(values: object, *, name: str) -> None:
+    """Refuses a damaged number of layers at any depth: transformers would build them one by one, for hours."""
+    if not isinstance(values, Mapping):
+        return
+    for setting, value in values.items():
+        if setting in _LAYERS and isinstance(value, int) and not 1 <= value <= _MAX_LAYERS:
+            why = f"its config.json says {setting}: {shortened(str(value), 20)}"
+            raise _refused(name, why, "Download it again")
+        _require_layers(value, name=name)
 
 
 def _require_known(kind: str, *, name: str, here: str) -> None:
