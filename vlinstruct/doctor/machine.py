@@ -96,7 +96,7 @@ def usable_packages() -> list[Package]:
             libraries.append(Package(name=name, specifier=specifier))
             continue
         extra = next((extra for extra in extras if marker.evaluate({"extra": extra})), None)
-        # Else only the tests need it, or another system. Of what everybody needs an extra may want a newer version: that
+        # Else only the tests need it, or another system. Of what everybody needs an extra may want a newer version, as
         # is told where it is used.
         is_needed = any(library.name == name and not library.is_optional for library in libraries)
         if extra is not None and not is_needed:

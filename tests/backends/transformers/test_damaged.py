@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
 from picture_fixtures import assert_one_line, make_picture
+from PIL import Image
 
 import vlinstruct as vli
 from vlinstruct.backend import Row
