@@ -68,7 +68,7 @@ class Footprint:
 
     Args:
         dtype: what it computes in.
-        quantize: how its linear layers are stored.
+        quantize: how its language model is stored.
         weights_bytes: of all weights.
         cache_bytes: of keys and values.
         activation_bytes: of the widest layer, estimated.

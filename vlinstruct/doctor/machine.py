@@ -96,7 +96,10 @@ def usable_packages() -> list[Package]:
             libraries.append(Package(name=name, specifier=specifier))
             continue
         extra = next((extra for extra in extras if marker.evaluate({"extra": extra})), None)
-        if extra is not None:  # else only the tests need it, or another system
+        # Else only the tests need it, or another system. Of what everybody needs an extra may want a newer version, as
+        # is told where it is used.
+        is_needed = any(library.name == name and not library.is_optional for library in libraries)
+        if extra is not None and not is_needed:
             libraries.append(Package(name=name, specifier=specifier, extra=extra, is_optional=True))
     names = {package.name.lower() for package in libraries}
     return [*libraries, *(Package(name=name, is_optional=True) for name in _OPTIONAL if name not in names)]

@@ -36,7 +36,7 @@ class Quantizable:
     """Which tensors are stored in fewer bits: the matrices of linear layers in one part of a model.
 
     Args:
-        part: its name; empty for all parts.
+        part: its name.
         kept: of modules in it whose matrices keep their precision, e.g. embeddings and the head.
         kept_in_8bit: of those that keep it in 8 bits alone.
     """
@@ -55,7 +55,7 @@ class Quantizable:
         (False, False)
         """
         first, *modules = name.removesuffix(".weight").split(".")
-        if not name.endswith(".weight") or len(shape) != 2 or first != (self.part or first) or not modules:
+        if not name.endswith(".weight") or len(shape) != 2 or first != self.part or not modules:
             return False
         is_kept = any(module in self.kept for module in modules)
         return not is_kept and not (quantize == "8bit" and modules[-1] in self.kept_in_8bit)

@@ -14,6 +14,7 @@ from command_line import vli
 from picture_fixtures import make_picture
 
 from vlinstruct.backends.registry import find
+from vlinstruct.backends.transformers.memory import TransformersNeeds
 from vlinstruct.model import load
 
 from ...evaluation.official_files import write
@@ -170,4 +171,8 @@ def test_only_the_layers_of_the_language_model_are_quantized(
     assert changed
     assert all(place.startswith(("model.language_model.", "language_model.")) for place in changed)
     assert not any("head" in place for place in changed)
+    num_quantized = sum(ours.get_submodule(place).weight.numel() for place in changed)
+    num_planned = TransformersNeeds(find(folder_of(name)).config, name=name).weights.quantizable
+    # torchao quantizes T5's `wo`, too.
+    assert num_quantized == num_planned or (num_quantized > num_planned and (name, quantize) == ("blip2_t5", "8bit"))
     assert model.ask(make_picture(60, 40, seed=0), "What?").text is not None

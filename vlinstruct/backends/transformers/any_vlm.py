@@ -89,7 +89,11 @@ class TransformersBackend(Backend):
         self.template = ChatTemplate(processor, [] if ends is None else ends if isinstance(ends, list) else [ends])
         self.prompts = Prompts(model, processor, self.template, family=family, name=identity.name)
         positions = next((module for module in model.modules() if hasattr(module, "rope_deltas")), None)
-        self.reader = Reader(getattr(model, family.decoder) if family.decoder else model, positions)
+        self.reader = Reader(
+            getattr(model, family.decoder) if family.decoder else model,
+            positions,
+            text_model=model.get_submodule(family.text_model) if family.text_model else None,
+        )
         self.abilities = Abilities(
             media=media_of(model, processor, str(self.template.template)),
             can_beam=True,

@@ -9,30 +9,22 @@ Legend: B rows, C context positions (picture and prompt), S written tokens.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import cached_property
 from typing import Any
 
 import torch
+from torch import nn
 
 from vlinstruct.backends.memory import Load, working_bytes
 from vlinstruct.errors import CheckpointError, cause_of, shortened
 from vlinstruct.settings import Quantization
 from vlinstruct.values import Identity
-from vlinstruct.weights.memory import Quantizable, WeightCount, count_weights, require_memory, stored_shapes
+from vlinstruct.weights.memory import WeightCount, require_memory, stored_shapes
 from vlinstruct.weights.placement import free_bytes
 from vlinstruct.weights.quantization import hushed
 
-# Linear layers in every part but the head. Experts are stored as one tensor of three dimensions, however many a file
-# holds; the other names are those of tables.
-_QUANTIZABLE = Quantizable(
-    part="",
-    kept=(
-        *("lm_head", "experts", "shared", "embed_tokens", "embed_tokens_per_layer"),
-        *("embedding", "embeddings", "position_embedding", "embed_positions", "pos_embed"),
-    ),
-)
 _SIDE = 1024  # of a photograph of a million pixels, where a picture's size decides how many positions it has
 _PATCH = 14  # where a configuration has another name for it
 _TILES = 17  # SmolVLM and Idefics3 enlarge a picture to four tiles a side, and add the whole of it
@@ -70,7 +62,7 @@ class TransformersNeeds:
 
     @cached_property
     def weights(self) -> WeightCount:
-        """Its numbers."""
+        """Its numbers; those of the language model's linear layers, without its head, can be quantized."""
         try:
             with hushed(), torch.device("meta"):  # it imports the kind's module
                 from transformers import AutoModelForMultimodalLM
@@ -78,9 +70,21 @@ class TransformersNeeds:
                 model = AutoModelForMultimodalLM.from_config(  # type: ignore[no-untyped-call]
                     self._config, trust_remote_code=False
                 )
+            decoder, head = model.get_decoder(), model.get_output_embeddings()
         except Exception as error:  # a kind that answers nothing, numbers that do not go together
             raise self._refusal(cause_of(error, 120)) from error
-        return _count((name, tuple(weight.shape)) for name, weight in model.named_parameters())
+        parts: dict[str, int] = {}
+        for name, weight in model.named_parameters():
+            part = name.removeprefix("model.").partition(".")[0]
+            parts[part] = parts.get(part, 0) + weight.numel()
+        # T5's `wo`, which overflows: transformers leaves it as it is.
+        kept = {name for part in decoder.modules() for name in getattr(part, "_keep_in_fp32_modules", None) or ()}
+        layers = (
+            module
+            for name, module in decoder.named_modules()
+            if isinstance(module, nn.Linear) and module is not head and name.rpartition(".")[2] not in kept
+        )
+        return WeightCount(parts=parts, quantizable=sum(layer.weight.numel() for layer in layers))
 
     @property
     def media_tokens(self) -> int:
@@ -92,7 +96,8 @@ class TransformersNeeds:
         if fixed is not None:
             return int(fixed)
         # How many patches a side become one position.
-        merged = _first(vision, "spatial_merge_size") or _first(self._config, "scale_factor")
+        merged = _first(vision, "spatial_merge_size", "pooling_kernel_size")
+        merged = merged or _first(self._config, "spatial_merge_size", "scale_factor", "downsample_factor")
         merged = merged or 1 / (_first(self._config, "downsample_ratio") or 1)
         return round(self._num_patches / merged**2)
 
@@ -103,7 +108,8 @@ class TransformersNeeds:
         side, patch = (_side(_first(vision, name)) for name in ("image_size", "patch_size"))
         if strides := _first(vision, "patch_stride"):  # Florence-2 makes patches of patches
             patch = math.prod(strides)
-        if side is None:
+        # What reads clips in patches of several frames reads pictures at their own size; Pixtral's is the largest one.
+        if side is None or hasattr(vision, "temporal_patch_size") or side > _SIDE:
             return (_SIDE // (patch or _PATCH)) ** 2
         num_tiles = 1
         if hasattr(self._config, "scale_factor"):
@@ -159,7 +165,7 @@ def require_room(
         identity: of its folder.
         device: where it computes.
         dtype: what it computes in.
-        quantize: how its linear layers are stored.
+        quantize: how the language model's linear layers are stored.
 
     Raises:
         ResourceError: it does not fit; says what would make it fit.
@@ -169,23 +175,19 @@ def require_room(
     assert folder is not None  # a server is another backend's
     if "quantization_config" in identity.config:  # its tensors hold several numbers in one
         return
-    weights, working = _count(stored_shapes(folder)), 0
-    # An estimate of a kind that has names of its own must not keep it from loading.
-    with suppress(CheckpointError, AttributeError, TypeError):
-        working = working_bytes(TransformersNeeds(identity.config, name=identity.name), Load(), dtype.itemsize)
+    total, available = sum(math.prod(shape) for _, shape in stored_shapes(folder)), free_bytes(device)
+    try:
+        needs = TransformersNeeds(identity.config, name=identity.name)
+        working = working_bytes(needs, Load(), dtype.itemsize)
+        if quantize is None and (available is None or total * dtype.itemsize + working <= available):
+            return
+        weights = WeightCount(parts={"model": total}, quantizable=needs.weights.quantizable)
+    except (CheckpointError, AttributeError, TypeError):
+        # An estimate of a kind that has names of its own must not keep it from loading.
+        return
     require_memory(
-        weights,
-        identity.name,
-        itemsize=dtype.itemsize,
-        quantize=quantize,
-        available=free_bytes(device),
-        working=working,
+        weights, identity.name, itemsize=dtype.itemsize, quantize=quantize, available=available, working=working
     )
-
-
-def _count(shapes: Iterable[tuple[str, Sequence[int]]]) -> WeightCount:
-    # `model.` stands before every part's name, or before none's.
-    return count_weights(((name.removeprefix("model."), shape) for name, shape in shapes), _QUANTIZABLE)
 
 
 def _key_width(layer: Any) -> int:

@@ -121,13 +121,13 @@ def check_unknown(backend: TransformersBackend) -> None:
     try:
         if mistaken := backend.template.mistaken_tokens():
             raise CheckpointError(f"its tokenizer cannot keep a typed {mistaken[0]!r} apart")
-        # Two pictures of different sizes: one that stays behind in the model would change what the other one is asked.
+        # A picture of another size in between: what stays behind of it in the model would change the first one's.
         pictures = [Image.new("RGB", size, colour) for size, colour in (((96, 64), "red"), ((64, 128), "blue"))]
         first, second = (good(backend.see([picture])[0]) for picture in pictures)
         targets = ["What is it?", "red"]
-        together = good(backend.score([Row(prompt="Describe the image", seen=(first,))], [targets])[0])
-        backend.score([Row(prompt="Describe the image", seen=(second,))], [targets])
-        row = Row(prompt="Describe the image", seen=(first,))
+        row, other_row = (Row(prompt="Describe the image", seen=(picture,)) for picture in (first, second))
+        for each in (row, other_row, row):
+            together = good(backend.score([each], [targets])[0])
         differences = [
             abs(one - other)
             for scores, target in zip(together, targets, strict=True)
@@ -162,7 +162,10 @@ def _quantization(
 
         with torch.device("meta"):
             config = _config_of(model_class, folder)
-            model = model_class.from_config(config) if hasattr(model_class, "from_config") else model_class(config)
+            if hasattr(model_class, "from_config"):
+                model = model_class.from_config(config, trust_remote_code=False)
+            else:
+                model = model_class(config)
         kept = _beside_decoder(model)
         if quantize == "4bit":
             return BitsAndBytesConfig(  # type: ignore[no-untyped-call]
