@@ -145,7 +145,10 @@ def require_memory(
     needed = weights.num_bytes(itemsize, quantize)
     if available is None or needed + working <= available:
         return
-    why = f"its weights take {needed / _GB:.1f} GB, {available / _GB:.1f} GB of memory are free"
+    takes = f"its weights take {needed / _GB:.1f} GB"
+    if needed <= available:
+        takes += f" and what it computes with {working / _GB:.1f} GB"
+    why = f"{takes}, {available / _GB:.1f} GB of memory are free"
     fits = remedies(weights, itemsize=itemsize, quantize=quantize, available=available - working)
     advice = f"Use {' or '.join(fits)}" if fits else "Close other programs, or use a smaller --backbone"
     raise ResourceError.at("cannot load model", name, why, advice, code="out_of_memory")
