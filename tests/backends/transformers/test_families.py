@@ -35,6 +35,7 @@ SHORT = GenerationSettings(max_new_tokens=6)
 
 # One each of: positions that depend on the picture, a sliding window, cross-attention, tiles, an encoder-decoder.
 KINDS = ("qwen3_vl", "gemma3", "mllama", "smolvlm", "blip2_t5")
+MANY = (*KINDS, "qwen2_5_vl", "qwen3_5", "llava", "paligemma", "florence2", "aya_vision")
 
 
 def clip(seed: int = 0) -> Clip:
@@ -80,7 +81,7 @@ def see(pair: Pair, media: Sequence[Media] = PICTURES) -> list[Seen]:
     return [good(outcome) for outcome in pair.ours.backend.see([pair.ours.prepare(medium) for medium in media])]
 
 
-@families()
+@families(quick=MANY)
 def test_likelihoods_equal_those_of_one_forward_each(name: str, pair_of: Callable[[str], Pair]) -> None:
     pair = pair_of(name)
     rows, targets = rows_of(PICTURES)[:5], [TARGETS[:2], TARGETS[2:], TARGETS[1:2], TARGETS[:1], TARGETS[1:2]]
@@ -109,7 +110,7 @@ def test_likelihoods_of_first_tokens_are_those_of_the_whole(name: str, pair_of: 
     pair.assert_same_scores(scores, expected)
 
 
-@families()
+@families(quick=MANY)
 def test_greedy_texts_are_those_of_generate(name: str, pair_of: Callable[[str], Pair]) -> None:
     pair = pair_of(name)
     # Two pictures that share a batch, two texts that do.
