@@ -17,10 +17,7 @@ from .conftest import Pair
 
 # One each of: positions that depend on the picture, linear attention, a sliding window, cross-attention, a prefix
 # language model, encoder-decoders.
-KINDS = (
-    *("qwen2_5_vl", "gemma3", "blip2_t5"),
-    *(pytest.param(name, marks=pytest.mark.slow) for name in ("qwen3_5", "mllama", "paligemma", "florence2")),
-)
+KINDS = ("qwen2_5_vl", "qwen3_5", "gemma3", "mllama", "paligemma", "blip2_t5", "florence2")
 QUICK = ("qwen3_5", "gemma3", "blip2_t5")
 PICTURES = (make_picture(80, 60, seed=1), make_picture(200, 60, seed=2))
 
