@@ -29,6 +29,7 @@ def test_every_metric_runs_on_mini_and_the_same_seed_gives_the_same_bytes(tmp_pa
     assert f"report: {tmp_path / 'a' / 'report.html'}" in " ".join(first.lines)
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
     vli(*SMALL, "-o", tmp_path, "--batch-size", "2")
     path = tmp_path / "records.jsonl"

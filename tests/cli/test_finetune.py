@@ -73,6 +73,7 @@ def test_without_data_only_mini_has_something_to_learn(tmp_path: Path) -> None:
     assert "licence" in line
 
 
+@pytest.mark.slow
 def test_mini_draws_its_own_examples(tmp_path: Path) -> None:
     adapter = tmp_path / "a"
     vli("finetune", "--backbone", "mini", "-o", adapter, "--max-steps", "2", "--device", "cpu")

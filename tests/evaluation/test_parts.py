@@ -104,7 +104,7 @@ def test_several_processes_leave_the_bytes_of_one(pipeline: Model, whole: bytes,
     assert sorted(path.name for path in tmp_path.iterdir()) == ["records.jsonl", "times.jsonl"]
 
 
-@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("count", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_what_is_overwritten_is_as_if_nothing_had_been_there(
     pipeline: Model, whole: bytes, count: int, tmp_path: Path
 ) -> None:
