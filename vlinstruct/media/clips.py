@@ -337,7 +337,10 @@ def _decoded(
         None where a seek led behind the frame that is wanted.
     """
     video = container.streams[timeline.stream_index]
-    video.thread_type = "AUTO"
+    # One thread: one of ffmpeg's that logs waits for Python's lock, which closing the decoder holds while it waits for
+    # that thread (seen with PyAV 14.2).
+    video.thread_type = "NONE"
+    video.codec_context.thread_count = 1
     images: dict[int, Image.Image] = {}
     frames, shown, position = _frames(av, container, video, timeline.times), None, timeline.times[0]
     for time in wanted:
