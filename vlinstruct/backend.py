@@ -78,7 +78,7 @@ class Written:
 
 
 class Backend(Protocol):
-    """A vision-language model. Inherit to get `stream` and `num_tokens`; the other three methods are required."""
+    """A vision-language model. Inherit to get all but `see`, `write` and `score`, which are required."""
 
     identity: Identity = Identity(name="unnamed")
     abilities: Abilities = Abilities()
@@ -132,6 +132,10 @@ class Backend(Protocol):
         """Counts every row's tokens; None where the backend does not know."""
         return [None] * len(rows)
 
+    def knows(self, seen: Seen) -> bool:
+        """Returns False where a picture is unlike all that the model was trained on, as far as the backend can tell."""
+        return True
+
     def prepare(self, medium: Media) -> Media:
         """Returns what `see` needs of a picture, clip or sound, and sees the same of both; from any thread.
 
@@ -175,6 +179,9 @@ class ProfiledBackend(Backend):
 
     def prepare(self, medium: Media) -> Media:
         return self.backend.prepare(medium)
+
+    def knows(self, seen: Seen) -> bool:
+        return self.backend.knows(seen)
 
     def write(self, rows: Sequence[Row], settings: GenerationSettings) -> list[Written | Failed]:
         with self._timed(*_stage_of(rows)):

@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from vlinstruct.doubts import doubts
 from vlinstruct.errors import VlinstructError
 from vlinstruct.instruction.templates import QUESTION_FIELD
 from vlinstruct.media.fetch import Url
@@ -172,8 +173,10 @@ class Ask:
         # What was typed, and what OCR read, come first: the instruction that was asked follows from them.
         names = ("question", "ocr_tokens") if self.ocr else ("question",)
         return [
-            answer if isinstance(answer, Failed) else {**dict(zip(names, row, strict=True)), **_answer_fields(answer)}
-            for row, answer in zip(texts, [answers[place] for place in range(len(texts))], strict=True)
+            answer
+            if isinstance(answer, Failed)
+            else {**dict(zip(names, row, strict=True)), **_answer_fields(answer, doubts(model, picture, answer))}
+            for row, picture, answer in zip(texts, seen, [answers[place] for place in range(len(texts))], strict=True)
         ]
 
 
@@ -262,7 +265,7 @@ class Score:
         return records
 
 
-def _answer_fields(answer: Answer) -> Fields:
+def _answer_fields(answer: Answer, doubtful: Sequence[str]) -> Fields:
     fields: Fields = {"instruction": answer.instruction, "answer": answer.text}
     if answer.choices:
         fields["choices"] = [
@@ -271,7 +274,7 @@ def _answer_fields(answer: Answer) -> Fields:
         ]
     if answer.optimization is not None:
         fields["optimization"] = optimization_fields(answer.optimization)
-    return _with_notice(fields, answer)
+    return _with_notice(fields, answer, notices=doubtful)
 
 
 def optimization_fields(outcome: Optimization) -> Fields:
@@ -290,13 +293,13 @@ def _candidate_fields(scored: ScoredInstruction) -> Fields:
     return fields if cross_nll is None else {**fields, "cross_nll": _rounded(cross_nll)}
 
 
-def turn_fields(turn: Turn) -> Fields:
-    """Returns what a record says of a chat's turn."""
+def turn_fields(turn: Turn, doubtful: Sequence[str] = ()) -> Fields:
+    """Returns what a record says of a chat's turn, what speaks against its answer included."""
     optimization = turn.answer.optimization
     fields: Fields = {"question": turn.question, "answer": turn.answer.text, "turns_cut": turn.num_turns_cut}
     if optimization is not None:
         fields["optimization"] = optimization_fields(optimization)
-    return _with_notice(fields, turn.answer)
+    return _with_notice(fields, turn.answer, notices=doubtful)
 
 
 def _with_answers(initial: Answer | Failed, chosen: Answer | Failed) -> Fields | Failed:
@@ -318,10 +321,11 @@ def _certainty(answer: Answer) -> float | None:
     return None if answer.certainty is None else _rounded(answer.certainty)
 
 
-def _with_notice(fields: Fields, *answers: Answer) -> Fields:
-    """Adds a notice where an answer is empty: a line without characters is easily taken for a fault of the terminal."""
+def _with_notice(fields: Fields, *answers: Answer, notices: Sequence[str] = ()) -> Fields:
+    """Adds notices, one where an answer is empty: a line without characters is easily taken for a terminal's fault."""
     empty = [empty_answer_notice(answer) for answer in answers if is_blank(answer.text)]
-    return {**fields, "notices": [*fields.get("notices", ()), empty[0]]} if empty else fields
+    added = [*notices, *empty[:1]]
+    return {**fields, "notices": [*fields.get("notices", ()), *added]} if added else fields
 
 
 def empty_answer_notice(answer: Answer) -> str:

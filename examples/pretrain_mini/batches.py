@@ -11,28 +11,31 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from multiprocessing import get_context
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pretrain_mini.copying import Sources
-from pretrain_mini.labels import Ids, PatchLabels, patch_labels
+from pretrain_mini.labels import PatchLabels, patch_labels
 from pretrain_mini.reading import LanguageModelName
-from pretrain_mini.rewriting import rewriting_pair
-from pretrain_mini.row_tokenizer import Rows, RowTokenizer, sources_in, stacked
-from pretrain_mini.rows import Pictured, Row, asked_rows, compared_rows, scored_rows
+from pretrain_mini.rewriting import TextPair, rewriting_pair, scene_pair
+from pretrain_mini.row_tokenizer import ReadRows, Rows, RowTokenizer, TextRows, stacked
+from pretrain_mini.rows import Pictured, asked_rows, compared_rows, read_question, scored_rows
 from vlinstruct.instruction.templates import Templates
 from vlinstruct.mini.draw import Size, draw
 from vlinstruct.mini.questions import facts
 from vlinstruct.mini.scene import Scene
 from vlinstruct.mini.world import sample_page, sample_scene
 
+Item = TypeVar("Item")
 _COMPARE_EVERY = 2
+_ASKED_GROUPS, _TEXT_GROUPS = 4, 3
 _AHEAD_PER_WORKER = 2
 
 
@@ -44,8 +47,10 @@ class BatchShape:
         pictures: P, scenes first, then pages.
         pages: pictures full of words that nothing is asked about; for the dense labels.
         asked: questions to answer.
-        scored: instructions to predict from the picture (template B.2).
+        scored: instructions to predict from the picture (template B.2), each with one that does not fit.
         rewritten: text-only rewritings (template B.1).
+        told: instructions to predict from a scene in words.
+        read: questions that the Q-Former reads without a picture, to tell what they ask.
         compared: comparisons of two instructions, in every other step: their prompts are long.
         image_size: side of the picture in pixels.
         grid: G.
@@ -56,19 +61,23 @@ class BatchShape:
     asked: int = 0
     scored: int = 0
     rewritten: int = 0
+    told: int = 0
+    read: int = 0
     compared: int = 0
     image_size: int = 120
     grid: int = 10
 
     def times(self, scale: int) -> BatchShape:
         """Returns the shape of a step that sees `scale` times as much."""
-        counts = ("pictures", "pages", "asked", "scored", "rewritten", "compared")
+        counts = ("pictures", "pages", "asked", "scored", "rewritten", "told", "read", "compared")
         return replace(self, **{name: scale * getattr(self, name) for name in counts})
 
 
 # The dense labels need no questions: at first the vision tower learns alone, from more pictures a second.
 SEEING = BatchShape(pictures=12, pages=7)
-ANSWERING = BatchShape(pictures=18, pages=4, asked=56, scored=12, rewritten=20, compared=6)
+# Text is cheap: then both readers of text learn what people type, without a picture.
+TYPING = BatchShape(pictures=0, rewritten=40, told=8, read=96)
+ANSWERING = BatchShape(pictures=18, pages=4, asked=56, scored=10, rewritten=16, read=24, compared=6)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,20 +86,18 @@ class Batch:
 
     Args:
         pixels: (P, 3, image_size, image_size), 0 to 255.
-        patches: classes of the patches, each (P, G, G).
-        visual: questions, scored instructions and comparisons: rows of like length together, to save padding; empty
-            when nothing is asked.
-        rewriting_prompt_ids: (R, T), text only.
-        rewriting_target_ids: (R, S).
-        rewriting_sources: (R, S, T), where the decoder should look for what it copies.
+        patches: classes of the patches, each (P, G, G); None without pictures.
+        visual: questions, scored instructions and comparisons; empty when nothing is asked. Here and below rows of like
+            length stand together, to save padding.
+        text: rows without a picture.
+        read: questions without a picture, for the Q-Former.
     """
 
     pixels: NDArray[np.uint8]
-    patches: PatchLabels
+    patches: PatchLabels | None
     visual: tuple[Rows, ...]
-    rewriting_prompt_ids: Ids
-    rewriting_target_ids: Ids
-    rewriting_sources: Sources
+    text: tuple[TextRows, ...]
+    read: tuple[ReadRows, ...]
 
 
 def picture_at(scene: Scene, size: Size, side: int) -> Image.Image:
@@ -130,21 +137,23 @@ class BatchMaker:
         pictures = [*scenes, *pages]
         sizes = [_sample_size(shape.image_size, rng) for _ in pictures]
         pictured = [Pictured(scene=scene, facts=facts(scene, rng)) for scene in scenes]
-        short, long = _by_length(asked_rows(pictured, shape.asked, rng))
-        scored = scored_rows(self.templates, pictured, shape.scored, rng)
+        groups = _by_length(asked_rows(pictured, shape.asked, rng), lambda row: _length(row.pair), _ASKED_GROUPS)
+        groups.append(scored_rows(self.templates, pictured, shape.scored, rng))
         # Two batches in a row, so that of two processes neither waits for the other's long prompts.
-        compared = compared_rows(self.templates, pictured, 0 if index // 2 % _COMPARE_EVERY else shape.compared, rng)
-        labels = [patch_labels(scene, size, shape.grid) for scene, size in zip(pictures, sizes, strict=True)]
-        prompt_ids, target_ids = self.tokenizer.pairs(
-            [rewriting_pair(self.templates, rng) for _ in range(shape.rewritten)]
+        groups.append(
+            compared_rows(self.templates, pictured, 0 if index // 2 % _COMPARE_EVERY else shape.compared, rng)
         )
+        labels = [patch_labels(scene, size, shape.grid) for scene, size in zip(pictures, sizes, strict=True)]
+        pairs = [rewriting_pair(self.templates, rng) for _ in range(shape.rewritten)]
+        pairs += [scene_pair(self.templates, rng) for _ in range(shape.told)]
+        read = [read_question(rng) for _ in range(shape.read)]
+        pixels = [_pixels(*pair, shape.image_size) for pair in zip(pictures, sizes, strict=True)]
         return Batch(
-            pixels=np.stack([_pixels(*pair, shape.image_size) for pair in zip(pictures, sizes, strict=True)]),
-            patches=stacked(labels),
-            visual=tuple(self.tokenizer.rows(rows, labels) for rows in (short, long + scored, compared) if rows),
-            rewriting_prompt_ids=prompt_ids,
-            rewriting_target_ids=target_ids,
-            rewriting_sources=sources_in(prompt_ids, target_ids),
+            pixels=np.array(pixels, np.uint8).reshape(-1, 3, shape.image_size, shape.image_size),
+            patches=stacked(labels) if labels else None,
+            visual=tuple(self.tokenizer.rows(rows, labels) for rows in groups if rows),
+            text=tuple(map(self.tokenizer.text_rows, _by_length(pairs, _length, _TEXT_GROUPS))),
+            read=tuple(map(self.tokenizer.read_rows, _by_length(read, lambda row: len(row.text), _TEXT_GROUPS))),
         )
 
 
@@ -152,11 +161,15 @@ def _pixels(scene: Scene, size: Size, side: int) -> NDArray[np.uint8]:
     return np.asarray(picture_at(scene, size, side)).transpose(2, 0, 1)
 
 
-def _by_length(rows: list[Row]) -> tuple[list[Row], list[Row]]:
-    """Splits rows into the two thirds that are shorter and the rest."""
-    by_length = sorted(rows, key=lambda row: len(row.pair.prompt) + 2 * len(row.pair.target))
-    cut = 2 * len(rows) // 3
-    return by_length[:cut], by_length[cut:]
+def _length(pair: TextPair) -> int:
+    return len(pair.prompt) + 2 * len(pair.target)
+
+
+def _by_length(rows: list[Item], length: Callable[[Item], int], groups: int) -> list[list[Item]]:
+    """Splits rows into groups of like length, the shorter ones first: padding is computed, too."""
+    by_length = sorted(rows, key=length)
+    cuts = [len(rows) * i // groups for i in range(groups + 1)]
+    return [by_length[start:end] for start, end in pairwise(cuts) if end > start]
 
 
 _maker: BatchMaker | None = None
@@ -177,6 +190,7 @@ class BatchStream:
 
     Args:
         seed: of the whole training.
+        shape_of: what a step sees.
         first: index of step 0's batch.
         stride: between the indices of two steps: the number of training processes.
         workers: processes that draw ahead; with none, a batch is made when it is asked for.
@@ -187,6 +201,7 @@ class BatchStream:
     def __init__(
         self,
         seed: int,
+        shape_of: Callable[[int], BatchShape],
         *,
         first: int,
         stride: int,
@@ -194,7 +209,7 @@ class BatchStream:
         fonts: Sequence[str] | None = None,
         language_model: LanguageModelName = "t5",
     ) -> None:
-        self.first, self.stride = first, stride
+        self.shape_of, self.first, self.stride = shape_of, first, stride
         self.ahead = _AHEAD_PER_WORKER * workers
         self.pending: deque[tuple[int, Future[Batch]]] = deque()
         self.maker = None if workers else BatchMaker(seed, fonts, language_model)
@@ -203,25 +218,25 @@ class BatchStream:
             arguments = (seed, fonts, language_model)
             self.pool = ProcessPoolExecutor(workers, get_context("spawn"), _start_worker, arguments)
 
-    def start(self, step: int, shape: BatchShape) -> None:
+    def start(self, step: int) -> None:
         """Waits until the workers have drawn a first batch."""
         if self.pool is not None:
-            self._order(self.pool, step, shape)
+            self._order(self.pool, step)
             self.pending[0][1].result()
 
-    def batch(self, step: int, shape: BatchShape) -> Batch:
-        """Returns a step's batch; the next ones are ordered in the same shape, which then has changed a little late."""
+    def batch(self, step: int) -> Batch:
+        """Returns a step's batch, and has the workers draw the next ones."""
         if self.pool is None:
             assert self.maker is not None
-            return self.maker.make(self._index(step), shape)
-        self._order(self.pool, step, shape)
+            return self.maker.make(self._index(step), self.shape_of(step))
+        self._order(self.pool, step)
         return self.pending.popleft()[1].result()
 
-    def _order(self, pool: ProcessPoolExecutor, step: int, shape: BatchShape) -> None:
+    def _order(self, pool: ProcessPoolExecutor, step: int) -> None:
         if not self.pending or self.pending[0][0] != step:
             self.pending.clear()
         for later in range(step + len(self.pending), step + self.ahead):
-            self.pending.append((later, pool.submit(_make, self._index(later), shape)))
+            self.pending.append((later, pool.submit(_make, self._index(later), self.shape_of(later))))
 
     def _index(self, step: int) -> int:
         return self.first + step * self.stride

@@ -147,10 +147,10 @@ def judge_relation(length: int, word: Sequence[int]) -> Judgement:
 
     Args:
         length: C.
-        word: its positions.
+        word: its positions; none where it is not known which word says it.
     """
     judgement = no_judgement(length)
-    judgement.looks[:, VERDICT_QUERY, word] = 1 / len(word)
+    judgement.looks[:, VERDICT_QUERY, word] = 1 / max(1, len(word))
     return judgement
 
 

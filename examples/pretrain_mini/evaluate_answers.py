@@ -86,7 +86,7 @@ def answer_all(model: Model, scenes: Sequence[Scene], split: Split, poor_share: 
     return answered
 
 
-def _text_height(scene: Scene) -> float:
+def text_height(scene: Scene) -> float:
     """Returns the height of the capitals as drawn, as a fraction of the picture's."""
     return layout(scene.prints[0], DEFAULT_SIZE).capital / DEFAULT_SIZE[1]
 
@@ -99,7 +99,7 @@ def _band_name(low: float, high: float) -> str:
 def right_in_band(answered: Sequence[Answered], families: Sequence[str], low: float, high: float) -> Share:
     """Returns the right answers of some families on texts of capitals `low` to `high` of the picture's height."""
     of_families = (item for item in answered if item.question.family in families)
-    inside = (item.is_right for item in of_families if low <= _text_height(item.scene) < high)
+    inside = (item.is_right for item in of_families if low <= text_height(item.scene) < high)
     return share(f"{families[0]}, {_band_name(low, high)}", inside)
 
 

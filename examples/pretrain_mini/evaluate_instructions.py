@@ -1,4 +1,4 @@
-"""How well a model rewrites, scores and compares instructions: algorithm 2's three steps, in a part's wordings."""
+"""How well a model scores and compares instructions, in a part's wordings; `evaluate_people.py` rewrites them."""
 
 from __future__ import annotations
 
@@ -8,17 +8,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pretrain_mini.report import Share, share
-from pretrain_mini.rewriting import sample_fact, scored
+from pretrain_mini.rewriting import scored
 from pretrain_mini.rows import Pictured, mismatched_fact
 from vlinstruct.backend import Row
-from vlinstruct.instruction.content import content_changes
 from vlinstruct.metrics.roc_auc import roc_auc
 from vlinstruct.mini import Split
 from vlinstruct.mini.draw import draw
-from vlinstruct.mini.phrasings import families
 from vlinstruct.mini.questions import Fact, facts
 from vlinstruct.mini.scene import Scene
-from vlinstruct.mini.wording import canonical, clean, poor
+from vlinstruct.mini.wording import canonical, clean
 from vlinstruct.model import Model
 from vlinstruct.settings import GenerationSettings
 from vlinstruct.values import good
@@ -39,44 +37,6 @@ class Likelihoods:
 
     auc: float
     paired: Share
-
-
-def is_well_formed(text: str, fact: Fact) -> bool:
-    """True for an instruction of the fact's family with the fact's slots, in any good wording."""
-    family = families()[fact.family]
-    wordings = (family.canonical, *family.paraphrases.train, *family.paraphrases.dev, *family.paraphrases.test)
-    filled = text
-    for name, value in sorted(fact.slots.items(), key=lambda slot: -len(slot[1])):
-        filled = filled.replace(value, f"{{{name}}}", 1)
-    return filled in wordings
-
-
-def _rewrite(model: Model, texts: Sequence[str]) -> list[str]:
-    rows = [Row(prompt=model.templates.rewrite_prompt(text), stage="rewrite") for text in texts]
-    starts = range(0, len(rows), _BATCH)
-    return [
-        good(written).text for start in starts for written in model.backend.write(rows[start : start + _BATCH], _GREEDY)
-    ]
-
-
-def rewriting_shares(model: Model, count: int, split: Split) -> list[Share]:
-    """Returns how many poor instructions become well-formed, keep their content, and how many good ones stay."""
-    rng = random.Random("rewriting")
-    sampled = [sample_fact(rng, split) for _ in range(count)]
-    sources = [poor(fact.family, fact.slots, rng, split) for fact in sampled]
-    best = [canonical(fact.family, fact.slots) for fact in sampled]
-    rewritten = _rewrite(model, sources)
-    return [
-        share("poor instruction becomes a well-formed one", map(is_well_formed, rewritten, sampled)),
-        share(
-            "rewriting keeps numbers, quotations, options",
-            (not content_changes(source, text) for source, text in zip(sources, rewritten, strict=True)),
-        ),
-        share(
-            "canonical instruction stays as it is",
-            (a == b for a, b in zip(_rewrite(model, best), best, strict=True)),
-        ),
-    ]
 
 
 def _contrast(picture: Pictured, rng: random.Random, split: Split) -> tuple[Fact, Fact]:

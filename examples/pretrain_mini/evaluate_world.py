@@ -18,7 +18,8 @@ from pretrain_mini.evaluate_answers import (
     reading_curve,
     reading_shares,
 )
-from pretrain_mini.evaluate_instructions import Words, comparison_shares, likelihoods, rewriting_shares
+from pretrain_mini.evaluate_instructions import Words, comparison_shares, likelihoods
+from pretrain_mini.evaluate_people import rewriting_shares
 from pretrain_mini.report import save_reading_curve, table
 from vlinstruct.mini import Split
 
@@ -53,7 +54,7 @@ def evaluate(backbone: str, split: Split, num_scenes: int, curve: Path | None) -
         "\n### Instructions\n",
         table(
             [
-                *rewriting_shares(model, len(fewer), split),
+                *rewriting_shares(model, split),
                 *comparison_shares(model, fewer, split),
                 *(pair.paired for pair in pairs.values()),
             ]

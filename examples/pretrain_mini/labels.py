@@ -20,7 +20,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from pretrain_mini.rows import VERDICTS, Row
+from pretrain_mini.rows import FOREIGN, VERDICTS, Row
 from vlinstruct.mini.draw import Size, canvas_size, layout, moved
 from vlinstruct.mini.phrasings import families
 from vlinstruct.mini.questions import Fact
@@ -41,7 +41,7 @@ COLOUR_CLASSES = len(COLOURS) + 1
 HALVES = 2
 _LEAST_COVER = 0.35
 
-FAMILY_NAMES = tuple(families())
+FAMILY_NAMES = (*families(), FOREIGN)
 READING_FAMILIES = ("reading", "number", "written", "ocr", "meme", "caption", "description")
 # Families that are answered by what is not there, too.
 _ABSENCE_FAMILIES = ("count", "exist", "answerable")

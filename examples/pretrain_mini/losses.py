@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, softplus
 
 from pretrain_mini.architecture import GRID, normalised
 from pretrain_mini.batches import Batch
@@ -32,9 +32,10 @@ from pretrain_mini.labels import (
     SHAPE_CLASSES,
     VERDICT_QUERY,
     Ids,
+    PatchLabels,
     RowLabels,
 )
-from pretrain_mini.row_tokenizer import Rows
+from pretrain_mini.row_tokenizer import ReadRows, Rows, TextRows
 from pretrain_mini.rows import VERDICTS
 from vlinstruct.backends.instructblip.llama import Llama
 from vlinstruct.backends.instructblip.network import InstructBlip
@@ -44,6 +45,7 @@ from vlinstruct.mini.words import MAX_LENGTH
 
 WEIGHTS = {
     "target": 1.0,
+    "unlikely": 0.5,
     "rewrite": 1.0,
     "copying": 0.6,
     "encoder_attention": 0.5,
@@ -67,10 +69,15 @@ WEIGHTS = {
     "query_grid_columns": 0.2,
     "query_horizontal": 0.3,
     "query_vertical": 0.3,
+    "read_family": 0.3,
+    "read_shapes": 0.2,
+    "read_colours": 0.2,
 }
 _NOTHING_WEIGHT = 0.15
 # A thing's centre is one patch: that its neighbours are none is half of what there is to know.
 _NO_CENTRE_WEIGHT = 0.5
+# In nats a token: how much less likely what does not fit should be, and how sharply a lack of it counts.
+_MARGIN, _MARGIN_SCALE = 1.5, 0.5
 
 
 class AuxiliaryHeads(nn.Module):
@@ -107,12 +114,12 @@ class AuxiliaryHeads(nn.Module):
         outputs = {"better": 2, "agrees": 2, "verdict": len(VERDICTS)}
         self.encoder = nn.ModuleDict({name: nn.Linear(language_width, count) for name, count in outputs.items()})
 
-    def patch_losses(self, image_embeds: Tensor, batch: Batch) -> dict[str, Tensor]:
+    def patch_losses(self, image_embeds: Tensor, patches: PatchLabels) -> dict[str, Tensor]:
         """Returns one loss per kind of patch label; image_embeds is (P, 1 + G*G, D)."""
         return {
             f"patch_{name}": _dense_loss(
                 head(image_embeds[:, 1:]),
-                _tensor(getattr(batch.patches, name), image_embeds),
+                _tensor(getattr(patches, name), image_embeds),
                 _NO_CENTRE_WEIGHT if name == "centre" else _NOTHING_WEIGHT,
             )
             for name, head in self.patch.items()
@@ -161,6 +168,18 @@ class AuxiliaryHeads(nn.Module):
         return {
             f"query_{name}": _classification(self.query[name](embeds), [getattr(group, name) for group in labels])
             for name, embeds in inputs.items()
+        }
+
+    def reading_losses(self, read: Sequence[Tensor], groups: Sequence[ReadRows]) -> dict[str, Tensor]:
+        """Returns the losses on what the Q-Former's output (R, Q, D) of each group knows of questions alone."""
+        query_embeds = torch.cat([*read])
+        focus = query_embeds[:, FOCUS_QUERIES[0] : FOCUS_QUERIES[-1] + 1]
+        return {
+            "read_family": _classification(
+                self.query["family"](query_embeds[:, FAMILY_QUERY]), [rows.family for rows in groups]
+            ),
+            "read_shapes": _classification(self.query["shapes"](focus), [rows.shapes for rows in groups]),
+            "read_colours": _classification(self.query["colours"](focus), [rows.colours for rows in groups]),
         }
 
 
@@ -232,22 +251,67 @@ def all_losses(model: InstructBlip, heads: AuxiliaryHeads, batch: Batch) -> dict
     The vision tower learns from its dense labels alone. In ten minutes under the gradients of the answers, too (and
     with fewer pages), the share of unseen words that its dense labels spell fell from 79 to 70 % (410 words, one run).
     """
-    image_embeds = model.encode_image(normalised(_tensor(batch.pixels, model.query_tokens)))
-    losses = heads.patch_losses(image_embeds, batch) | heads.place_losses(image_embeds)
+    losses: dict[str, Tensor] = {}
+    image_embeds: Tensor = model.query_tokens
+    if batch.patches is not None:
+        image_embeds = model.encode_image(normalised(_tensor(batch.pixels, model.query_tokens)))
+        losses |= heads.patch_losses(image_embeds, batch.patches) | heads.place_losses(image_embeds)
+    if batch.read:
+        losses |= heads.reading_losses([_read(model, rows) for rows in batch.read], batch.read)
     if batch.visual:
         losses |= _answer_losses(model, heads, image_embeds.detach(), batch)
+    elif batch.text:
+        losses |= _text_losses(model, batch.text)
     return losses
+
+
+def _read(model: InstructBlip, rows: ReadRows) -> Tensor:
+    """Returns (R, Q, D), what the Q-Former knows of questions alone; it sees nothing, one position of zeros."""
+    ids = _tensor(rows.qformer_ids, model.query_tokens)
+    nothing = model.query_tokens.new_zeros(len(ids), 1, model.config.vision_config.hidden_size)
+    query_embeds, _ = model.query(nothing, ids, (ids != 0).long())
+    return query_embeds
+
+
+def _text_loss(model: InstructBlip, guide: LanguageGuide, rows: TextRows) -> Tensor:
+    """Returns the rows' target losses (R,)."""
+    ids = (_tensor(ids, model.query_tokens) for ids in (rows.prompt_ids, rows.target_ids))
+    return _target_loss(model, guide, None, *ids)
+
+
+def _text_losses(model: InstructBlip, groups: Sequence[TextRows]) -> dict[str, Tensor]:
+    guide = _guide_of(model)
+    with guide.recording() as recorded:
+        rewritten = torch.cat([_text_loss(model, guide, rows) for rows in groups])
+    return {
+        "rewrite": rewritten.mean(),
+        "copying": copying_loss(recorded.copying, [rows.sources for rows in groups]),
+    }
+
+
+def _margin_loss(losses: Tensor, fits: Tensor) -> Tensor:
+    """Returns how far instructions that do not fit are from being less likely than those that do, over all pairs.
+
+    Args:
+        losses: (R,), each instruction's mean negative log-likelihood, as IAS is (paper, equation 3).
+        fits: (R,), 1 where it fits, 0 where not, IGNORED where it takes no part.
+    """
+    margins = losses[fits == 0][:, None] - losses[fits == 1][None]
+    distances = softplus((_MARGIN - margins) / _MARGIN_SCALE) * _MARGIN_SCALE
+    return distances.sum() / max(1, distances.numel())
 
 
 def _answer_losses(model: InstructBlip, heads: AuxiliaryHeads, image_embeds: Tensor, batch: Batch) -> dict[str, Tensor]:
     guide = _guide_of(model)
-    ids = (_tensor(ids, image_embeds) for ids in (batch.rewriting_prompt_ids, batch.rewriting_target_ids))
     with recorded_attention(model.qformer) as attention, guide.recording() as recorded:
         seen = [_rows_loss(model, guide, image_embeds, rows) for rows in batch.visual]
-        rewritten = _target_loss(model, guide, None, *ids)
-    sources = [*(rows.sources for rows in batch.visual), batch.rewriting_sources]
+        rewritten = torch.cat([_text_loss(model, guide, rows) for rows in batch.text])
+    sources = [*(rows.sources for rows in batch.visual), *(rows.sources for rows in batch.text)]
+    losses = torch.cat([of_group for _, of_group in seen])
+    fits = torch.cat([_tensor(rows.fits, losses) for rows in batch.visual])
     return {
-        "target": torch.cat([losses for _, losses in seen]).mean(),
+        "target": losses[fits != 0].mean(),
+        "unlikely": _margin_loss(losses, fits),
         "rewrite": rewritten.mean(),
         "query_attention": guidance_loss(attention, [rows.labels.attention for rows in batch.visual]),
         "copying": copying_loss(recorded.copying, sources),

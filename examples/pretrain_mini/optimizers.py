@@ -79,7 +79,7 @@ class Optimizers:
             parameter.grad = None
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns both states; another process's momenta are not among them, and are rebuilt in some twenty steps."""
+        """Returns both states; the momenta of another process's matrices are not among them."""
         return {"muon": self.muon.state_dict(), "adamw": self.adamw.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -48,6 +48,11 @@ class Peers:
             parameter.grad = part.view_as(parameter)
         return float(mean[-1])
 
+    def meet(self) -> None:
+        """Waits for the others."""
+        if len(self.slots) > 1:
+            self.barrier.wait()
+
     @torch.no_grad()
     def pass_on(self, shares: list[list[nn.Parameter]]) -> None:
         """Gives every process what the others have updated.

@@ -1,8 +1,8 @@
-"""Trains mini from scratch: `python -m pretrain_mini.pretrain --output DIR [--minutes N] [--resume]`.
+"""Trains mini: `python -m pretrain_mini.pretrain --output DIR [--start FOLDER] [--resume]`.
 
-The learning rate follows the clock, so that it has decayed to nothing when the time is over. The output folder gets
-`log.jsonl`, `curve.png`, `checkpoint.pt` (every two minutes; `--resume` goes on from it after a kill, in the same
-order of data) and at the end `model/`, an InstructBLIP folder in transformers' format.
+First the vision tower alone, from dense labels; then the language model and the Q-Former's reading alone, from text;
+then everything. The output folder gets `log.jsonl`, `curve.png`, `checkpoint/` (every few minutes; `--resume` goes on
+from it after a kill, to the same bits) and at the end `model/`, an InstructBLIP folder in transformers' format.
 
 `--device cuda` trains on an accelerator, in one process, with `--workers` others that draw the pictures; there a step
 waits for its kernels to be launched, not to be computed, so `--scale` lets it see more at once.
@@ -15,9 +15,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import sys
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from multiprocessing import get_context
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -28,17 +30,19 @@ from torch import Tensor, nn
 from torch.multiprocessing.spawn import spawn
 
 from pretrain_mini.architecture import mini_config, new_model
-from pretrain_mini.batches import ANSWERING, SEEING, Batch, BatchShape, BatchStream
+from pretrain_mini.batches import ANSWERING, SEEING, TYPING, Batch, BatchShape, BatchStream
 from pretrain_mini.losses import AuxiliaryHeads, all_losses, total_loss
 from pretrain_mini.optimizers import Optimizers
 from pretrain_mini.parallel import Peers, shared_slots
 from pretrain_mini.reading import LANGUAGE_MODELS, LanguageModelName
 from pretrain_mini.report import save_curve
 from pretrain_mini.tokenizers import language_tokenizer, qformer_tokenizer
-from pretrain_mini.weights import export, start_from
+from pretrain_mini.weights import export, familiarise, start_from
 from vlinstruct.backends.instructblip.attention import prefer_kernels_for_all_shapes
 from vlinstruct.backends.instructblip.network import InstructBlip
 from vlinstruct.errors import CheckpointError, VlinstructError
+
+MODEL_FILE = "model.pt"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +52,7 @@ class Settings:
     Args:
         output: folder for log, checkpoint and model.
         language_model: its kind; the rest of the model is the same.
-        minutes: of training, start-up not counted.
+        steps: of training.
         resume: go on from the folder's checkpoint.
         start: an exported model's folder, whose weights a new training starts from; None for untrained ones. Of one
             with another kind of language model all else is taken.
@@ -60,9 +64,10 @@ class Settings:
         workers: processes that draw batches ahead for every process; an accelerator waits for one that draws its own.
         muon_rate: peak learning rate of the hidden matrices.
         adamw_rate: peak learning rate of everything else.
-        warm_up: share of the time in which the learning rate rises.
-        decay: share of the time, at its end, in which the learning rate falls.
-        seeing: share of the time in which the vision tower learns alone, from dense labels.
+        warm_up: share of the steps in which the learning rate rises, at the start of every phase.
+        decay: share of the steps, at their end, in which the learning rate falls.
+        seeing: share of the steps in which the vision tower learns alone, from dense labels.
+        typing: share of the steps, after those, in which what people type is learned without pictures.
         weight_decay: of matrices and embeddings alike.
         gradient_norm: longer gradients are shortened to it.
         checkpoint_s: seconds between checkpoints.
@@ -71,7 +76,7 @@ class Settings:
 
     output: Path
     language_model: LanguageModelName = "t5"
-    minutes: float = 128.0
+    steps: int = 4000
     resume: bool = False
     start: Path | None = None
     rates: float = 1.0
@@ -85,15 +90,16 @@ class Settings:
     warm_up: float = 0.01
     decay: float = 0.4
     seeing: float = 0.1
+    typing: float = 0.15
     weight_decay: float = 0.02
     gradient_norm: float = 1.0
-    checkpoint_s: float = 120.0
+    checkpoint_s: float = 240.0
     log_steps: int = 50
 
     @property
     def checkpoint(self) -> Path:
-        """File with everything that a resumed training needs."""
-        return self.output / "checkpoint.pt"
+        """Folder with everything that a resumed training needs."""
+        return self.output / "checkpoint"
 
     @property
     def log(self) -> Path:
@@ -102,18 +108,26 @@ class Settings:
 
 
 def warmth(progress: float, settings: Settings) -> float:
-    """Returns the share of the peak learning rates: rises at the start and when the questions begin, falls at the end.
+    """Returns the share of the peak learning rates: rises at the start of every phase, falls at the end.
 
     Args:
-        progress: share of the time that has passed, 0 to 1.
+        progress: share of the steps that are done, 0 to 1.
         settings: give the phases.
 
-    >>> settings = Settings(output=Path("x"), warm_up=0.1, seeing=0.5, decay=0.25)
+    >>> settings = Settings(output=Path("x"), warm_up=0.1, seeing=0.5, typing=0, decay=0.25)
     >>> [warmth(progress, settings) for progress in (0.0, 0.3, 0.5, 0.7, 1.0)]
     [0.0, 1.0, 0.0, 1.0, 0.0]
     """
-    begin = settings.seeing if progress >= settings.seeing else 0.0
+    begin = max(start for start in (0.0, settings.seeing, settings.seeing + settings.typing) if progress >= start)
     return min(1.0, (progress - begin) / settings.warm_up, max(0.0, 1 - progress) / settings.decay)
+
+
+def shape_of(step: int, settings: Settings) -> BatchShape:
+    """Returns what a step sees."""
+    progress = step / settings.steps
+    if progress < settings.seeing:
+        return SEEING.times(settings.scale)
+    return (TYPING if progress < settings.seeing + settings.typing else ANSWERING).times(settings.scale)
 
 
 class Trainer:
@@ -152,7 +166,7 @@ class Trainer:
     def _load(self, rank: int) -> None:
         if not self.settings.checkpoint.exists():
             raise CheckpointError(f"nothing to resume: {self.settings.checkpoint} is missing. Leave out --resume.")
-        state = torch.load(self.settings.checkpoint, weights_only=True, map_location=self.device)
+        state = torch.load(self.settings.checkpoint / MODEL_FILE, weights_only=True, map_location=self.device)
         kind, expected = state["language_model"], self.settings.language_model
         if kind != expected:
             raise CheckpointError(
@@ -160,39 +174,44 @@ class Trainer:
             )
         self.model.load_state_dict(state["model"])
         self.heads.load_state_dict(state["heads"])
-        if rank == 0:
-            self.optimizers.load_state_dict(state["optimizers"])
+        optimizers = self.settings.checkpoint / _optimizer_file(rank)
+        self.optimizers.load_state_dict(torch.load(optimizers, weights_only=True, map_location=self.device))
         self.step, self.pictures, self.elapsed_s = state["step"], state["pictures"], state["elapsed_s"]
 
-    def save(self) -> None:
-        """Writes the checkpoint beside the old one, then replaces it."""
-        state: dict[str, Any] = {
-            "model": self.model.state_dict(),
-            "heads": self.heads.state_dict(),
-            "optimizers": self.optimizers.state_dict(),
-            "step": self.step,
-            "pictures": self.pictures,
-            "elapsed_s": self.elapsed_s,
-            "language_model": self.settings.language_model,
-        }
+    def save(self, peers: Peers) -> None:
+        """Writes the checkpoint beside the old one, then replaces it; every process writes its optimizers' state."""
         unfinished = self.settings.checkpoint.with_suffix(".tmp")
-        torch.save(state, unfinished)
-        os.replace(unfinished, self.settings.checkpoint)
+        if peers.rank == 0:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            unfinished.mkdir()
+            state: dict[str, Any] = {
+                "model": self.model.state_dict(),
+                "heads": self.heads.state_dict(),
+                "step": self.step,
+                "pictures": self.pictures,
+                "elapsed_s": self.elapsed_s,
+                "language_model": self.settings.language_model,
+            }
+            torch.save(state, unfinished / MODEL_FILE)
+        peers.meet()
+        torch.save(self.optimizers.state_dict(), unfinished / _optimizer_file(peers.rank))
+        peers.meet()
+        if peers.rank == 0:
+            replaced = self.settings.checkpoint.with_suffix(".old")
+            if self.settings.checkpoint.exists():
+                os.replace(self.settings.checkpoint, replaced)
+            os.replace(unfinished, self.settings.checkpoint)
+            shutil.rmtree(replaced, ignore_errors=True)
 
     @property
     def progress(self) -> float:
-        """Share of the time that has passed."""
-        return self.elapsed_s / (60 * self.settings.minutes)
-
-    @property
-    def shape(self) -> BatchShape:
-        """What the next step sees."""
-        shape = SEEING if self.progress < self.settings.seeing else ANSWERING
-        return shape.times(self.settings.scale)
+        """Share of the steps that are done."""
+        return self.step / self.settings.steps
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Computes the losses of this process's batch and their gradients."""
-        with torch.autocast(self.device.type, torch.bfloat16):
+        # A CPU without matrix units takes 1.5 times as long for bfloat16 as for float32.
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type != "cpu"):
             losses = all_losses(self.model, self.heads, batch)
         total_loss(losses).backward()  # type: ignore[no-untyped-call]
         self.pictures += self.settings.processes * len(batch.pixels)
@@ -204,6 +223,17 @@ class Trainer:
         warm = self.settings.rates * warmth(self.progress, self.settings)
         self.optimizers.step(warm * self.settings.muon_rate, warm * self.settings.adamw_rate)
         self.step += 1
+
+
+def _optimizer_file(rank: int) -> str:
+    return f"optimizers-{rank}.pt"
+
+
+def _recover(checkpoint: Path) -> None:
+    """Gives the old checkpoint its name back, where a kill came between it and the new one."""
+    replaced = checkpoint.with_suffix(".old")
+    if replaced.exists() and not checkpoint.exists():
+        os.replace(replaced, checkpoint)
 
 
 def _log(trainer: Trainer, losses: dict[str, Tensor]) -> None:
@@ -228,32 +258,33 @@ def _train(rank: int, settings: Settings, slots: Tensor, barrier: Barrier) -> No
     trainer = Trainer(settings, rank)
     stream = BatchStream(
         settings.seed,
+        partial(shape_of, settings=settings),
         first=rank,
         stride=settings.processes,
         workers=settings.workers,
         language_model=settings.language_model,
     )
-    stream.start(trainer.step, trainer.shape)
+    stream.start(trainer.step)
     peers = Peers(rank, slots, barrier)
     begin, saved_s = time.monotonic() - trainer.elapsed_s, trainer.elapsed_s
-    while trainer.elapsed_s < 60 * settings.minutes:
-        losses = trainer.losses(stream.batch(trainer.step, trainer.shape))
+    while trainer.step < settings.steps:
+        losses = trainer.losses(stream.batch(trainer.step))
         trainer.elapsed_s = peers.average(trainer.learning(), time.monotonic() - begin)
         trainer.update()
         peers.pass_on(trainer.optimizers.shares)
         if rank == 0 and trainer.step % settings.log_steps == 0:
             _log(trainer, losses)
-        if rank == 0 and trainer.elapsed_s - saved_s > settings.checkpoint_s:
-            trainer.save()
+        if trainer.elapsed_s - saved_s > settings.checkpoint_s:  # the clocks' mean: all processes agree upon it
+            trainer.save(peers)
             saved_s = trainer.elapsed_s
     stream.close()
-    if rank == 0:
-        trainer.save()
+    trainer.save(peers)
 
 
 def pretrain(settings: Settings) -> None:
     """Trains and exports."""
     settings.output.mkdir(parents=True, exist_ok=True)
+    _recover(settings.checkpoint)
     trainer = Trainer(replace(settings, device="cpu"))
     if settings.start is not None:
         print(f"taken from {settings.start}: {trainer.taken}", file=sys.stderr)
@@ -262,7 +293,8 @@ def pretrain(settings: Settings) -> None:
     barrier = get_context("spawn").Barrier(settings.processes)
     spawn(_train, args=(settings, slots, barrier), nprocs=settings.processes)  # type: ignore[no-untyped-call]
     save_curve(settings.log, settings.output / "curve.png")
-    export(settings.checkpoint, settings.output / "model")
+    export(settings.checkpoint / MODEL_FILE, settings.output / "model")
+    familiarise(settings.output / "model")
 
 
 def _settings() -> Settings:
@@ -271,7 +303,7 @@ def _settings() -> Settings:
     parser.add_argument(
         "--language-model", choices=LANGUAGE_MODELS, default=Settings.language_model, help="its kind (default: t5)"
     )
-    parser.add_argument("--minutes", type=float, default=Settings.minutes, help="of training (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=Settings.steps, help="of training (default: %(default)s)")
     parser.add_argument("--device", default=Settings.device, help="cpu, or an accelerator (default: %(default)s)")
     parser.add_argument("--processes", type=int, help="one thread each (default: 2 on a CPU, else 1)")
     parser.add_argument("--scale", type=int, default=Settings.scale, help="times as much a step (default: %(default)s)")
@@ -279,6 +311,7 @@ def _settings() -> Settings:
     parser.add_argument("--seed", type=int, default=Settings.seed)
     parser.add_argument("--start", type=Path, help="folder of an exported model to go on training from")
     parser.add_argument("--seeing", type=float, default=Settings.seeing, help="share of the vision tower alone")
+    parser.add_argument("--typing", type=float, default=Settings.typing, help="share of text alone")
     parser.add_argument("--rates", type=float, default=Settings.rates, help="share of the peak learning rates")
     parser.add_argument("--warm-up", type=float, default=Settings.warm_up, help="share in which the rates rise")
     parser.add_argument("--resume", action="store_true", help="go on from the folder's checkpoint")
@@ -287,10 +320,11 @@ def _settings() -> Settings:
     return Settings(
         output=options.output,
         language_model=options.language_model,
-        minutes=options.minutes,
+        steps=options.steps,
         resume=options.resume,
         start=options.start,
         seeing=options.seeing,
+        typing=options.typing,
         rates=options.rates,
         warm_up=options.warm_up,
         scale=options.scale,

@@ -1,54 +1,36 @@
-"""Text-only training pairs: poor instructions with their canonical form, and comparisons of two scored instructions.
+"""Text-only training pairs: instructions as people type them with their canonical form, and comparisons of two.
 
-A third of the rewriting pairs are questions from outside mini's world, so that the language model learns to carry over
-words, numbers and quoted strings that it has never seen.
+What asks for something else than mini's world knows is to be copied as it stands, so the language model learns to carry
+over words, numbers and quoted strings that it has never seen, and to tell an unknown noun from a known one.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from vlinstruct.instruction.templates import Templates, fill
+from vlinstruct.instruction.templates import Templates
 from vlinstruct.mini import Split
-from vlinstruct.mini.phrasings import manners
-from vlinstruct.mini.questions import Fact, facts
-from vlinstruct.mini.wording import canonical, clean, poor
+from vlinstruct.mini.phrasings import nouns
+from vlinstruct.mini.questions import Fact, caption, description, facts
+from vlinstruct.mini.scene import Scene
+from vlinstruct.mini.wording import canonical, foreign, plural_noun, typed
 from vlinstruct.mini.words import sample_text
 from vlinstruct.mini.world import sample_scene
 from vlinstruct.values import ScoredInstruction, TokenScores
 
-# Wordings of foreign questions: {noun}, {other} and {number} are filled with words that mostly are no world words.
-FOREIGN = (
-    "What is the {noun} doing?",
-    "What is the {noun} in the picture?",
-    "Where is the {noun}?",
-    "Is the {noun} next to the {other}?",
-    "Is this a {noun} or a {other}?",
-    "Who is holding the {noun}?",
-    "What kind of {noun} is this?",
-    "How many {noun} are in the {other}?",
-    'Does the {noun} say "{other}"?',
-    "Is the number {number} on the {noun}?",
-    "What time is it on the {noun}?",
-    "Why is the {noun} {other}?",
-    "Describe the {noun} and the {other}.",
-    "Which {noun} is the {other}? (a) {noun} (b) {other} (c) {third}",
-    "What can you see behind the {noun}?",
-    "Write a story about the {noun} in {number} words.",
-    "Is the {noun} wearing a {other}?",
-    "Based on the image, is this statement true or false? The {noun} is {other}.",
-)
-_NOUN_TEXT = """
-    man woman person people child boy girl animal food plate hand face head eye hair tree flower grass sky street
-    building phone camera computer screen clothes bike airplane vehicle umbrella bottle cup fork knife spoon sandwich
-    hot cold large small old young big little open made holding wearing sitting standing walking playing
-"""
-NOUNS = tuple(_NOUN_TEXT.split())
+_FOREIGN_SHARE, _CANONICAL_SHARE = 0.28, 0.08
 # Copying letter by letter is learned last: these are sampled more often.
 _COPYING_FAMILIES = ("written", "ocr", "options", "choice")
-_COPYING_SHARE = 0.3
+_COPYING_SHARE = 0.2
+# Families that may ask about any noun, and the slot that names it.
+_NAMING_SLOTS = {"colour": "thing", "count": "things", "exist": "thing", "relation": "thing", "position": "first"}
+_UNKNOWN_SHARE, _STRANGE_SHARE, _STRANGE_WORD = 0.35, 0.3, 0.3
+_OFFERED_OTHERWISE = 0.4
+_FULL_NAME_SHARE = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,39 +55,87 @@ def sample_fact(rng: random.Random, split: Split) -> Fact:
     scene = sample_scene(rng.getrandbits(40), split=split, fonts=("pillow",))
     possible = facts(scene, rng)
     family = rng.choice(sorted({fact.family for fact in possible}))
-    return rng.choice([fact for fact in possible if fact.family == family])
+    return as_called(rng.choice([fact for fact in possible if fact.family == family]), scene, rng)
 
 
-def _foreign(rng: random.Random) -> str:
-    def noun() -> str:
-        return rng.choice(NOUNS) if rng.random() < 0.4 else sample_text(rng, "train")
+def as_called(fact: Fact, scene: Scene, rng: random.Random) -> Fact:
+    """Calls things by their shape alone at times, where that is as clear: people say "the star", not "the red star"."""
+    if fact.family not in ("position", "relation", "exist") or rng.random() < _FULL_NAME_SHARE:
+        return fact
+    shapes = Counter(thing.shape for thing in scene.things)
 
-    number = str(rng.randint(0, 9999))
-    return fill(rng.choice(FOREIGN), noun=noun(), other=noun(), third=noun(), number=number)
+    def called(name: str) -> str:
+        shape = name.split(" ")[-1]
+        # Whether something is there stays as true by its shape alone where it is there, or where its shape is not.
+        is_clear = (fact.answer == "yes") == (shapes[shape] > 0) if fact.family == "exist" else shapes[shape] == 1
+        return shape if is_clear else name
 
-
-def _spoiled(text: str, rng: random.Random) -> str:
-    """Adds politeness, or takes capital letter and end mark away."""
-    if rng.random() < 0.4:
-        text = text[0].lower() + text[1:].rstrip("?.")
-    if rng.random() < 0.4:
-        text = f"{rng.choice(manners().openings.train)} {text}"
-    return f"{text} {rng.choice(manners().closings.train)}" if rng.random() < 0.3 else text
+    return replace(fact, slots={slot: called(v) if slot != "relation" else v for slot, v in fact.slots.items()})
 
 
-def sample_rewriting(rng: random.Random, split: Split = "train") -> tuple[str, str]:
-    """Samples an instruction and what it should become: the canonical one of its family, with the same slots."""
-    if rng.random() < 0.35:
-        text = _foreign(rng)
-        return _spoiled(text, rng), text
-    fact = sample_fact(rng, split)
-    while rng.random() < _COPYING_SHARE and fact.family not in _COPYING_FAMILIES:
-        fact = sample_fact(rng, split)
-    best = canonical(fact.family, fact.slots)
+def _about_the_unknown(rng: random.Random) -> str:
+    """Asks one of the world's questions about a thing that it does not have."""
+    fact = sample_fact(rng, "train")
+    while fact.family not in _NAMING_SLOTS:
+        fact = sample_fact(rng, "train")
+    noun = rng.choice(nouns()["train"]) if rng.random() < 0.6 else sample_text(rng, "train")
+    slot = _NAMING_SLOTS[fact.family]
+    return typed(fact.family, {**fact.slots, slot: plural_noun(noun) if slot == "things" else noun}, rng).text
+
+
+def _made_strange(text: str, rng: random.Random) -> str:
+    """Puts words that nobody knows in the places of some."""
+    return re.sub(
+        r"[A-Za-z]+", lambda match: sample_text(rng, "train") if rng.random() < _STRANGE_WORD else match[0], text
+    )
+
+
+def sample_foreign(rng: random.Random) -> str:
+    """Samples an instruction that mini can neither follow nor rewrite."""
+    if rng.random() < _UNKNOWN_SHARE:
+        return _about_the_unknown(rng)
+    text = foreign(rng)
+    return _made_strange(text, rng) if rng.random() < _STRANGE_SHARE else text
+
+
+def offered(fact: Fact, rng: random.Random) -> Mapping[str, str]:
+    """Returns a fact's slots, its options listed in another way at times."""
+    if "options" not in fact.slots or rng.random() >= _OFFERED_OTHERWISE:
+        return fact.slots
+    *others, last = fact.candidates
+    lists = (
+        f"{', '.join(others)} or {last}",
+        f"{', '.join(others)}, {last}",
+        "/".join(fact.candidates),
+        " ".join(f"{letter}) {option}" for letter, option in zip("ABC", fact.candidates, strict=False)),
+        " ".join(f"{number}. {option}" for number, option in enumerate(fact.candidates, start=1)),
+    )
+    return {**fact.slots, "options": rng.choice(lists)}
+
+
+def sample_rewriting(rng: random.Random) -> tuple[str, str]:
+    """Samples an instruction and what it should become: the canonical one of its family and form, or itself."""
     share = rng.random()
-    if share < 0.6:
-        return poor(fact.family, fact.slots, rng, split), best
-    return (clean(fact.family, fact.slots, rng, split) if share < 0.85 else best), best
+    if share < _FOREIGN_SHARE:
+        text = sample_foreign(rng)
+        return text, text
+    fact = sample_fact(rng, "train")
+    while rng.random() < _COPYING_SHARE and fact.family not in _COPYING_FAMILIES:
+        fact = sample_fact(rng, "train")
+    slots = offered(fact, rng)
+    worded = typed(fact.family, slots, rng)
+    best = canonical(fact.family, slots, worded.form)
+    return (best if share > 1 - _CANONICAL_SHARE else worded.text), best
+
+
+def scene_pair(templates: Templates, rng: random.Random) -> TextPair:
+    """Samples an instruction that fits a scene, to be predicted from the scene in words in place of a picture."""
+    scene = sample_scene(rng.getrandbits(40), fonts=("pillow",))
+    while not (possible := [fact for fact in facts(scene, rng) if fact.is_fitting and (scene.things or scene.prints)]):
+        scene = sample_scene(rng.getrandbits(40), fonts=("pillow",))
+    seen = rng.choice((caption, description))(scene)
+    fact = rng.choice(possible)
+    return TextPair(prompt=f"{seen}. {templates.score_prompt()}", target=typed(fact.family, fact.slots, rng).text)
 
 
 def rewriting_pair(templates: Templates, rng: random.Random) -> TextPair:
@@ -132,7 +162,7 @@ def comparison_pair(templates: Templates, fitting: Sequence[Fact], rng: random.R
     """
     first = rng.choice(fitting)
     second = first if rng.random() < 0.3 else rng.choice(fitting)
-    worded = [(_worded(fact, rng), fact) for fact in (first, second)]
+    worded = [(typed(fact.family, fact.slots, rng), fact) for fact in (first, second)]
     low = round(rng.uniform(0.1, 4.0), 4)
     scores = (
         [low, low] if rng.random() < 0.12 else [low, low + rng.choice((rng.uniform(0.01, 1.0), rng.uniform(1.0, 4.0)))]
@@ -140,11 +170,11 @@ def comparison_pair(templates: Templates, fitting: Sequence[Fact], rng: random.R
     rng.shuffle(scores)
     entries = list(zip(scores, worded, strict=True))
     (_, (source, best)), (_, (rejected, _)) = sorted(
-        entries, key=lambda entry: (entry[0], len(entry[1][0]), entry[1][0])
+        entries, key=lambda entry: (entry[0], len(entry[1][0].text), entry[1][0].text)
     )
-    prompt = templates.compare_prompt([scored(text, ias) for ias, (text, _) in entries])
-    return TextPair(prompt=prompt, target=canonical(best.family, best.slots), source=source, rejected=rejected)
-
-
-def _worded(fact: Fact, rng: random.Random) -> str:
-    return (poor if rng.random() < 0.25 else clean)(fact.family, fact.slots, rng)
+    return TextPair(
+        prompt=templates.compare_prompt([scored(words.text, ias) for ias, (words, _) in entries]),
+        target=canonical(best.family, best.slots, source.form),
+        source=source.text,
+        rejected=rejected.text,
+    )

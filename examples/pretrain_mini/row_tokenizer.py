@@ -26,6 +26,7 @@ from pretrain_mini.encoder_attention import (
     sparse,
 )
 from pretrain_mini.labels import (
+    FAMILY_NAMES,
     FOCUS_QUERIES,
     IGNORED,
     NUM_QUERY_TOKENS,
@@ -37,7 +38,7 @@ from pretrain_mini.labels import (
 )
 from pretrain_mini.reading import END, READINGS, LanguageModelName
 from pretrain_mini.rewriting import TextPair
-from pretrain_mini.rows import Row
+from pretrain_mini.rows import ReadQuestion, Row
 from pretrain_mini.tokenizers import QFORMER_SPECIALS, language_tokenizer, qformer_tokenizer
 from vlinstruct.mini.scene import COLOUR_NAMES, SHAPES
 
@@ -65,6 +66,7 @@ class Rows:
         looks: (R, 2, Q + T, Q + T), where a position should look (`encoder_attention.py`).
         agrees: (R, Q + T), 1 where what is read or seen agrees with the question's words, 0 where not, else IGNORED.
         verdict_places: (R,), which position is asked for the verdict.
+        fits: (R,), of an instruction that is scored by itself 1 where it fits the picture, 0 where not, else IGNORED.
         labels: what the auxiliary losses want, stacked.
     """
 
@@ -77,7 +79,40 @@ class Rows:
     looks: SparseLooks
     agrees: Ids
     verdict_places: Ids
+    fits: Ids
     labels: RowLabels
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextRows:
+    """Rows without a picture that go through the language model together.
+
+    Args:
+        prompt_ids: (R, T).
+        target_ids: (R, S).
+        sources: (R, S, T), where the decoder should look for what it copies.
+    """
+
+    prompt_ids: Ids
+    target_ids: Ids
+    sources: Sources
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadRows:
+    """Questions that the Q-Former reads without a picture.
+
+    Args:
+        qformer_ids: (R, T).
+        family: (R,), position in FAMILY_NAMES.
+        shapes: (R, 2), positions in SHAPES of the shapes that the question names, in the fact's order; else IGNORED.
+        colours: (R, 2), of the colours, in COLOUR_NAMES.
+    """
+
+    qformer_ids: Ids
+    family: Ids
+    shapes: Ids
+    colours: Ids
 
 
 def padded(sequences: Sequence[Sequence[int]]) -> Ids:
@@ -118,6 +153,21 @@ class RowTokenizer:
         )
         return padded(prompts), padded(targets)
 
+    def text_rows(self, pairs: Sequence[TextPair]) -> TextRows:
+        """Tokenizes rows without a picture."""
+        prompt_ids, target_ids = self.pairs(pairs)
+        return TextRows(prompt_ids=prompt_ids, target_ids=target_ids, sources=sources_in(prompt_ids, target_ids))
+
+    def read_rows(self, questions: Sequence[ReadQuestion]) -> ReadRows:
+        """Tokenizes questions that are read without a picture."""
+        named = [question.named for question in questions]
+        return ReadRows(
+            qformer_ids=padded([self._qformer_ids(question.text) for question in questions]),
+            family=np.array([FAMILY_NAMES.index(question.family) for question in questions]),
+            shapes=_places_in(SHAPES, named),
+            colours=_places_in(COLOUR_NAMES, named),
+        )
+
     def rows(self, rows: list[Row], patches: list[PatchLabels]) -> Rows:
         """Tokenizes rows that go through the model together; `patches` are the labels of all pictures."""
         prompt_ids, target_ids = self.pairs([row.pair for row in rows])
@@ -139,15 +189,22 @@ class RowTokenizer:
             looks=sparse(self.reading.looks(looks, prompt_ids)),
             agrees=self.reading.labels(np.stack([judgement.agrees for judgement in judgements]), looks),
             verdict_places=self.reading.verdict_places(prompt_ids),
+            fits=np.array([IGNORED if row.fits is None else int(row.fits) for row in rows]),
             labels=stacked([row_labels(row, patches[row.picture]) for row in rows]),
         )
 
     def _read_relation(self, row: Row, prompt_ids: Ids, from_queries: Sources, from_prompt: Sources) -> None:
         """Lets a verdict on a relation look as much at its word as at the query that knows how things stand."""
         if row.fact is not None and row.fact.family == "position" and row.verdict == row.pair.target:
-            word = relation_word(row.fact.slots["relation"])
-            from_prompt += from_queries.sum(axis=-1, keepdims=True) * self._run(word, prompt_ids) / 2
-            from_queries /= 2
+            word = self._relation_run(row.fact.slots["relation"], prompt_ids)
+            if word.any():
+                from_prompt += from_queries.sum(axis=-1, keepdims=True) * word / (2 * word.sum())
+                from_queries /= 2
+
+    def _relation_run(self, relation: str, prompt_ids: Ids) -> NDArray[np.bool_]:
+        """Returns (T,): True where the prompt says how things stand, nowhere where it does so in words of its own."""
+        runs = (self._run(word, prompt_ids) for word in relation_words(relation))
+        return next((run for run in runs if run.any()), np.zeros(len(prompt_ids), np.bool_))
 
     def _copied(self, row: Row, prompt_ids: Ids) -> Ids:
         """Returns (T,): the part of the prompt that the target is made from; elsewhere what is no token."""
@@ -189,12 +246,15 @@ class RowTokenizer:
         slots = row.fact.slots
         match row.fact.family:
             case "position":
-                return judge_relation(length, self._places(relation_word(slots["relation"]), prompt_ids))
+                word = np.flatnonzero(self._relation_run(slots["relation"], prompt_ids))
+                return judge_relation(length, [NUM_QUERY_TOKENS + int(place) for place in word])
             case "same":
                 return judge_sameness(length, row.verdict == "yes")
             case "written":
-                letters = self._places(f'"{slots["quote"]}"', prompt_ids)[-1 - len(slots["quote"]) : -1]
-                return judge_spelling(length, letters, slots["quote"], row.scene.prints[0].text.lower())
+                spelt = self._text_ids(slots["quote"])[1:]  # without the space in front
+                letters = [NUM_QUERY_TOKENS + int(i) for i in np.flatnonzero(run_of(np.array(spelt), prompt_ids))]
+                if len(letters) == len(slots["quote"]):
+                    return judge_spelling(length, letters, slots["quote"], row.scene.prints[0].text.lower())
         return no_judgement(length)
 
     def _query_sources(self, row: Row, target_ids: Ids) -> Sources:
@@ -212,13 +272,31 @@ class RowTokenizer:
         return name_sources(target_ids, dict(zip(FOCUS_QUERIES, named, strict=False)), NUM_QUERY_TOKENS)
 
 
-def relation_word(relation: str) -> str:
-    """Returns the word that tells a relation from the others.
+_RELATION_WORDS = {
+    "to the left of": ("left", "leftward", "lefthand", "leftwards"),
+    "to the right of": ("right", "rite", "rightward", "rightwards"),
+    "above": ("above", "over", "higher", "top", "up", "upper", "upwards", "overhead"),
+    "below": ("below", "under", "underneath", "beneath", "lower", "bottom", "down", "underside"),
+}
 
-    >>> relation_word("to the left of"), relation_word("above")
-    ('left', 'above')
+
+def relation_words(relation: str) -> list[str]:
+    """Returns the words that may tell a relation from the others, in every spelling that is a piece of its own.
+
+    >>> relation_words("to the left of")[:3]
+    ['left', 'Left', 'LEFT']
     """
-    return relation.removeprefix("to the ").removesuffix(" of")
+    words = _RELATION_WORDS[relation]
+    return [spelling for word in words for spelling in (word, word.capitalize(), word.upper())]
+
+
+def _places_in(names: Sequence[str], named: Sequence[Sequence[str]]) -> Ids:
+    """Returns (R, 2): the place among names of the word that each of two nouns has of them, else IGNORED."""
+    places = np.full((len(named), len(FOCUS_QUERIES)), IGNORED)
+    for row, nouns in enumerate(named):
+        for column, noun in enumerate(nouns[: len(FOCUS_QUERIES)]):
+            places[row, column] = next((names.index(word) for word in noun.split(" ") if word in names), IGNORED)
+    return places
 
 
 def sources_in(prompt_ids: Ids, target_ids: Ids) -> Sources:

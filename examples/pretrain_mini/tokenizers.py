@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -16,12 +17,10 @@ from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers
 from tokenizers.models import Unigram, WordPiece
 
 from pretrain_mini.reading import LanguageModelName
-from pretrain_mini.rewriting import FOREIGN, NOUNS
 from vlinstruct.instruction.templates import Templates
-from vlinstruct.mini.phrasings import families, manners
-from vlinstruct.mini.questions import NOUNS_BY_COLOUR, RELATIONS, plural_noun
+from vlinstruct.mini.phrasings import SIDES, around, families, foreign_wordings, nouns
+from vlinstruct.mini.questions import NOUNS_BY_COLOUR, plural_noun
 from vlinstruct.mini.scene import COLOURS, SHAPES
-from vlinstruct.mini.wording import FILLERS
 from vlinstruct.mini.words import SIGN_WORDS
 
 SPACE = "▁"
@@ -29,38 +28,52 @@ PRINTABLE = tuple(map(chr, range(33, 127)))
 LANGUAGE_SPECIALS = ("<pad>", "</s>", "<unk>")
 QFORMER_SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[DEC]")
 
+# Of words that people type: fewer times is mostly a slip of the keyboard.
+_LEAST_COUNT = 2
 _WORD_SCORE = -1.0
 _CHARACTER_SCORE = -10.0
 # Far below any spelling of its characters: a special token or byte piece is never read from a user's text.
 _NEVER_SCORE = -1000.0
 
 
-def _training_texts() -> Iterable[str]:
+def _world_texts() -> Iterable[str]:
+    """What mini reads and writes whatever people type."""
     templates = Templates.default()
     yield from (templates.rewrite, templates.score, templates.compare, templates.compare_item)
     for family in families().values():
-        yield family.canonical
-        yield from family.paraphrases.train
-        for wordings in family.poor.values():
-            yield from wordings.train
-    around = manners()
-    for wordings in (around.openings, around.closings, around.casual_openings, around.casual_closings):
-        yield from wordings.train
-    yield from FILLERS
-    yield from (*around.misspellings, *FOREIGN, *NOUNS, *RELATIONS, *COLOURS, *SHAPES)
-    for nouns in NOUNS_BY_COLOUR.values():
-        yield from nouns
-    yield from map(plural_noun, SHAPES)
+        yield from family.canonical.values()
+    yield from (*SIDES.values(), *COLOURS, *SHAPES, *map(plural_noun, SHAPES))
+    for named in NOUNS_BY_COLOUR.values():
+        yield from named
     yield "yes no true false unanswerable an objects on and word number in background gray left right top bottom middle"
+    yield "what colour is the star what shape is the red object how many circles are there"
+
+
+def _typed_texts() -> Iterable[str]:
+    """What people type, as far as training shows it."""
+    for family in families().values():
+        yield from (wording.text for wording in family.wordings["train"])
+    yield from (wording.text for wording in foreign_wordings()["train"])
+    yield from (*around().openings, *around().closings)
+    # Twice: each of these is a word, though it stands here once.
+    for _ in range(2):
+        yield from (word for group in around().synonyms for word in group)
+        yield from (form for noun in nouns()["train"] for form in (noun, plural_noun(noun)))
 
 
 def closed_vocabulary() -> list[str]:
     """Returns the words of two and more letters that are pieces of their own, in lower case, sorted.
 
-    Words of signs are not among them: they are read letter by letter.
+    Words of signs are not among them, which are read letter by letter; nor what people typed once, mostly by a slip.
     """
-    words = {word for text in _training_texts() for word in re.findall(r"[a-z]{2,}", _without_fields(text).lower())}
+    typed = Counter(word for text in _typed_texts() for word in _words(text))
+    words = {word for text in _world_texts() for word in _words(text)}
+    words |= {word for word, count in typed.items() if count >= _LEAST_COUNT}
     return sorted(words.difference(SIGN_WORDS))
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"[a-z]{2,}", _without_fields(text).lower())
 
 
 def _without_fields(text: str) -> str:
@@ -70,7 +83,8 @@ def _without_fields(text: str) -> str:
 def language_tokenizer() -> Tokenizer:
     """Returns the language model's tokenizer (T5's layout: <pad> 0, </s> 1, <unk> 2)."""
     words = closed_vocabulary()
-    spellings = [spelling for word in words for spelling in (word, word.capitalize())] + ["a", "A", "I"]
+    spellings = [spelling for word in words for spelling in (word, word.capitalize(), word.upper())]
+    spellings += ["a", "A", "I"]
     pieces = [(token, _NEVER_SCORE) for token in LANGUAGE_SPECIALS]
     pieces += [(piece, _CHARACTER_SCORE) for piece in (SPACE, *PRINTABLE)]
     pieces += [(f"<0x{byte:02X}>", _NEVER_SCORE) for byte in range(256)]

@@ -1,6 +1,7 @@
 """mini's weights as folders: exports a training, averages two, and starts a training from one.
 
     python -m pretrain_mini.weights export CHECKPOINT FOLDER        also of a training that is still under way
+    python -m pretrain_mini.weights familiarise FOLDER              which pictures it knows; pretrain does it at its end
     python -m pretrain_mini.weights average BEFORE AFTER FOLDER     where AFTER's training went on from BEFORE
 
 With the mean, what the second training learned is kept and what it forgot comes back: on 200 dev items each, captions
@@ -19,20 +20,28 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
 from torch import Tensor
 
-from pretrain_mini.architecture import PIXEL_MEAN, PIXEL_STD, mini_config
+from pretrain_mini.architecture import PIXEL_MEAN, PIXEL_STD, mini_config, normalised
 from pretrain_mini.reading import LanguageModelName
 from pretrain_mini.tokenizers import language_tokenizer, qformer_tokenizer, save_tokenizers
 from vlinstruct.backends.instructblip.configuration import InstructBlipConfig
-from vlinstruct.backends.instructblip.load import vocabulary_tables
+from vlinstruct.backends.instructblip.familiarity import fitted, save
+from vlinstruct.backends.instructblip.load import load_model, vocabulary_tables
 from vlinstruct.backends.instructblip.network import InstructBlip
 from vlinstruct.files import read_json_object
+from vlinstruct.mini import Split
+from vlinstruct.mini.draw import draw
+from vlinstruct.mini.world import sample_scene
 from vlinstruct.weights.safetensors_files import shards, tensors, write_tensors
 
 _BICUBIC = 3
+_SEEN, _SEEN_BATCH, _FALSE_ALARMS = 3000, 50, 0.01
+_QFORMER_WORDS = "qformer.embeddings.word_embeddings.weight"
 _GENERATION: Mapping[LanguageModelName, dict[str, int]] = {
     "t5": {"decoder_start_token_id": 0},
     "llama": {"bos_token_id": 1},
@@ -99,10 +108,30 @@ def average(before: Path, after: Path, output: Path) -> None:
         write_tensors(mean, path, metadata={"format": "pt"})
 
 
+def familiarise(folder: Path) -> None:
+    """Adds to an exported model what its pictures look like, so that it knows which ones it does not know.
+
+    Only mini's own pictures are looked at: one in a hundred of the dev part's is called unknown, by definition.
+    """
+    network = load_model(folder, device=torch.device("cpu"), dtype=torch.float32).network
+
+    def seen(split: Split, count: int) -> Tensor:
+        batches = []
+        for start in range(0, count, _SEEN_BATCH):
+            scenes = [sample_scene(seed, split=split) for seed in range(start, start + _SEEN_BATCH)]
+            pixels = np.stack([np.asarray(draw(scene)).transpose(2, 0, 1) for scene in scenes])
+            batches.append(network.encode_image(normalised(torch.from_numpy(pixels))))
+        return torch.cat(batches)
+
+    with torch.inference_mode():
+        save(fitted(seen("train", _SEEN), seen("dev", _SEEN // 2), false_alarms=_FALSE_ALARMS), folder)
+
+
 def start_from(folder: Path, model: InstructBlip) -> str:
     """Gives a model the weights of an exported one, where names and shapes agree.
 
-    The embedding and the head of the vocabulary agree though they are named otherwise.
+    The embedding and the head of the vocabulary agree though they are named otherwise; of vocabularies the pieces are
+    taken that both have, and a capitalised word that is new starts as the word in small letters.
 
     Args:
         folder: config.json and model.safetensors.
@@ -118,10 +147,34 @@ def start_from(folder: Path, model: InstructBlip) -> str:
     renamed = dict(zip(vocabulary_tables(config), vocabulary_tables(model.config), strict=True))
     stored = {renamed.get(name, name): tensor for name, tensor in load_file(folder / "model.safetensors").items()}
     expected = model.state_dict()
+    for names, tokenizer, file in (
+        (vocabulary_tables(model.config), language_tokenizer(), folder / "tokenizer.json"),
+        ((_QFORMER_WORDS,), qformer_tokenizer(), folder / "qformer_tokenizer" / "tokenizer.json"),
+    ):
+        pieces, known = tokenizer.get_vocab(), Tokenizer.from_file(str(file)).get_vocab()
+        for name in names:
+            stored[name] = _renumbered(stored[name], known, expected[name], pieces)
     shapes = {name: tensor.shape for name, tensor in expected.items()}
     fitting = {name: tensor for name, tensor in stored.items() if shapes.get(name) == tensor.shape}
     model.load_state_dict({**expected, **fitting})
     return _account(fitting, expected)
+
+
+def _renumbered(table: Tensor, known: Mapping[str, int], start: Tensor, pieces: Mapping[str, int]) -> Tensor:
+    """Returns a vocabulary's table with the rows of the pieces that another table has.
+
+    Args:
+        table: (K, W), the other one.
+        known: its pieces' rows.
+        start: (V, W), what new pieces start as.
+        pieces: V pieces' rows.
+    """
+    renumbered = start.clone()
+    for piece, row in pieces.items():
+        place = known.get(piece, known.get(piece.lower()))
+        if place is not None:
+            renumbered[row] = table[place]
+    return renumbered
 
 
 def _account(fitting: dict[str, Tensor], expected: dict[str, Tensor]) -> str:
@@ -141,6 +194,7 @@ def main() -> None:
     for command, names, text in (
         ("export", ("checkpoint", "folder"), "export a training checkpoint"),
         ("average", ("before", "after", "folder"), "average two trainings of mini"),
+        ("familiarise", ("folder",), "let an exported model know which pictures it knows"),
     ):
         arguments = commands.add_parser(command, help=text)
         for name in names:
@@ -148,6 +202,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.command == "export":
         export(options.checkpoint, options.folder)
+    elif options.command == "familiarise":
+        familiarise(options.folder)
     else:
         average(options.before, options.after, options.folder)
 

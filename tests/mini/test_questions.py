@@ -130,7 +130,7 @@ def test_same_colours_are_the_same() -> None:
 
 def test_existence_is_true_of_the_scene() -> None:
     for scene, question in _of("exist"):
-        present = {plural(thing.name, 1) for thing in scene.things}
+        present = {thing.name for thing in scene.things}
         assert question.answer == ("yes" if question.fact.slots["thing"] in present else "no")
 
 
@@ -203,7 +203,7 @@ def test_only_what_the_picture_does_not_show_is_unanswerable() -> None:
 
 def test_dialogues_go_on_about_the_only_thing_of_its_shape() -> None:
     for scene, question in _of("dialogue"):
-        shape = question.fact.slots["thing"].split()[1]
+        shape = question.fact.slots["thing"]
         assert question.answer == _colours_of_unique_things(scene)[shape]
         assert len(set(question.fact.candidates)) == 16
         assert set(COLOURS) | {"yes", "no"} <= set(question.fact.candidates)

@@ -15,6 +15,7 @@ from vlinstruct.cli.asked import asked
 from vlinstruct.cli.chat_input import ChatLine, Picture, read_picture, unquoted_path
 from vlinstruct.cli.options import ModelOptions
 from vlinstruct.cli.terminal import Talk, ctrl_c_interrupts, print_to_stderr, say, show, show_piece, show_record
+from vlinstruct.doubts import doubts
 from vlinstruct.errors import BatchError, InputError, NetworkError, VlinstructError
 from vlinstruct.operations import empty_answer_notice, turn_fields
 from vlinstruct.text import is_blank
@@ -108,7 +109,9 @@ class Session:
         if self.is_streaming:
             show_piece("\n")  # before what is said of the answer, which would stand in its line
         turn = self.chat.turns[-1]
-        fields = turn_fields(turn)
+        doubtful = doubts(self.model, self.chat.seen, turn.answer)
+        fields = turn_fields(turn, doubtful)
+        self._say(doubtful)
         if turn.answer.optimization is not None:
             self._say(turn.answer.optimization.notices)
         if is_blank(turn.answer.text):

@@ -10,7 +10,7 @@ from pretrain_mini.reading import LANGUAGE_MODELS, LanguageModelName
 from pretrain_mini.row_tokenizer import padded
 from pretrain_mini.rows import VERDICTS
 
-SHAPE = BatchShape(pictures=6, pages=1, asked=12, scored=2, rewritten=2, compared=1)
+SHAPE = BatchShape(pictures=6, pages=1, asked=12, scored=2, rewritten=2, told=1, read=4, compared=1)
 
 
 @pytest.fixture(scope="module")
@@ -32,18 +32,19 @@ def test_a_batch_is_a_function_of_seed_and_index(maker: BatchMaker, batch: Batch
 
 def test_a_batch_has_the_rows_asked_for(batch: Batch) -> None:
     assert batch.pixels.shape == (6, 3, 120, 120)
-    assert sum(len(rows.picture) for rows in batch.visual) == 12 + 2 + 1
-    assert len(batch.rewriting_target_ids) == 2
+    assert sum(len(rows.picture) for rows in batch.visual) == 12 + 2 * 2 + 1
+    assert sum(len(rows.target_ids) for rows in batch.text) == 3
+    assert sum(len(rows.family) for rows in batch.read) == 4
 
 
 def test_every_target_ends_with_the_end_token(batch: Batch) -> None:
-    for ids in (batch.rewriting_target_ids, *(rows.target_ids for rows in batch.visual)):
+    for ids in (*(rows.target_ids for rows in batch.text), *(rows.target_ids for rows in batch.visual)):
         assert all(row[row != 0][-1] == 1 for row in ids)
 
 
 def test_character_labels_are_the_answers_letters(maker: BatchMaker, batch: Batch) -> None:
     checked = 0
-    for rows in batch.visual[:1]:  # questions to answer
+    for rows in batch.visual[:4]:  # questions to answer
         for ids, characters in zip(rows.target_ids, rows.labels.characters, strict=True):
             answer = maker.tokenizer.language.decode(ids.tolist(), skip_special_tokens=True)
             if characters[0] != IGNORED and answer.isalnum() and answer not in VERDICTS:

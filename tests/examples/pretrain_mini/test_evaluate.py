@@ -3,31 +3,71 @@ import random
 import pytest
 
 from pretrain_mini.evaluate_answers import HEIGHT_BANDS, Answered, family_shares, held_out_scenes, reading_shares
-from pretrain_mini.evaluate_instructions import is_well_formed
+from pretrain_mini.evaluate_people import (
+    REQUIRED,
+    Understood,
+    asks_the_same,
+    is_same_answer,
+    pictures_for,
+    together,
+    typed_questions,
+)
 from pretrain_mini.rewriting import sample_fact
+from vlinstruct.instruction.templates import fill
 from vlinstruct.mini import Split
 from vlinstruct.mini.draw import DEFAULT_SIZE
 from vlinstruct.mini.fonts import BUILT_IN
+from vlinstruct.mini.phrasings import families
 from vlinstruct.mini.questions import Fact, ask, facts, is_label
-from vlinstruct.mini.wording import canonical, clean
+from vlinstruct.mini.wording import canonical, clean, fields
 from vlinstruct.mini.words import split_of
 from vlinstruct.mini.world import sample_scene
 
 COLOUR = Fact(family="colour", slots={"thing": "ring"}, answer="red")
 
 
-def test_good_wordings_are_well_formed() -> None:
+def test_wordings_of_a_fact_ask_the_same() -> None:
     rng = random.Random(0)
     for _ in range(60):
-        fact = sample_fact(rng, "test")
-        assert is_well_formed(canonical(fact.family, fact.slots), fact)
-        assert is_well_formed(clean(fact.family, fact.slots, rng, "test"), fact)
+        fact = sample_fact(rng, "dev")
+        own = families()[fact.family].form
+        assert asks_the_same(canonical(fact.family, fact.slots), fact, own)
+        assert asks_the_same(clean(fact.family, fact.slots, rng, "dev"), fact, own)
 
 
-def test_other_slots_families_or_spellings_are_not() -> None:
-    assert not is_well_formed("What colour is the star?", COLOUR)
-    assert not is_well_formed("How many rings are there?", COLOUR)
-    assert not is_well_formed("Waht colour is the ring?", COLOUR)
+def test_other_slots_families_forms_or_spellings_do_not() -> None:
+    assert not asks_the_same("What colour is the star?", COLOUR, "open")
+    assert not asks_the_same("How many rings are there?", COLOUR, "open")
+    assert not asks_the_same("Waht colour is the ring?", COLOUR, "open")
+    exist = Fact(family="exist", slots={"thing": "ring"}, answer="yes")
+    assert not asks_the_same(canonical("exist", exist.slots, "true_false"), exist, "yes_no")
+
+
+def test_every_question_typed_is_one_of_its_part() -> None:
+    for question in typed_questions("dev", 36):
+        wordings = families()[question.fact.family].wordings["dev"]
+        assert any(
+            fill(w.text, **fields(question.fact.slots)) == question.text for w in wordings if w.form == question.form
+        )
+
+
+def test_a_wording_is_asked_about_pictures_that_it_fits() -> None:
+    for wording in families()["position"].wordings["dev"][:12]:
+        drawn = pictures_for("position", wording, "dev")
+        for asked in (next(drawn), next(drawn)):
+            assert "{" not in asked.text
+            assert asked.answer in {"yes_no": ("yes", "no"), "true_false": ("true", "false")}[wording.form]
+    first, again = (next(pictures_for("count", families()["count"].wordings["dev"][0], "dev")) for _ in range(2))
+    assert first == again
+
+
+def test_kinds_count_alike_however_many_wordings_they_have() -> None:
+    kinds = [Understood(kind=kind, wordings=[0.5] * (place + 1)) for place, kind in enumerate(REQUIRED)]
+    kinds[0] = Understood(kind=REQUIRED[0], wordings=[1.0] * 50)
+    mean = together([*kinds, Understood(kind="caption", wordings=[0.0])])
+    assert mean.value == pytest.approx(0.5 + 0.5 / len(REQUIRED))
+    assert mean.low == mean.high == mean.value
+    assert is_same_answer("true", "yes")
 
 
 @pytest.mark.parametrize("split", ["dev", "test"])

@@ -1,4 +1,5 @@
 import json
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +9,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from pretrain_mini import pretrain
 from pretrain_mini.architecture import normalised
 from pretrain_mini.batches import Batch, BatchMaker, BatchShape
 from pretrain_mini.labels import Ids
 from pretrain_mini.losses import WEIGHTS, all_losses
-from pretrain_mini.pretrain import Settings, Trainer, forget_after, main, warmth
+from pretrain_mini.parallel import Peers
+from pretrain_mini.pretrain import MODEL_FILE, Settings, Trainer, forget_after, main, shape_of, warmth
 from pretrain_mini.reading import LANGUAGE_MODELS, LanguageModelName
 from pretrain_mini.report import save_curve
 from pretrain_mini.rewriting import TextPair
@@ -23,11 +26,12 @@ from vlinstruct.backends.instructblip.network import InstructBlip
 from vlinstruct.errors import CheckpointError
 
 HEAD = "language_model.lm_head.weight"
-TINY = BatchShape(pictures=3, pages=1, asked=4, scored=1, rewritten=2, compared=1)
+TINY = BatchShape(pictures=3, pages=1, asked=4, scored=1, rewritten=2, told=1, read=2, compared=1)
+ALONE = Peers(0, torch.zeros(1, 1), get_context("spawn").Barrier(1))
 
 
 def test_the_learning_rates_rise_twice_and_fall_to_nothing(tmp_path: Path) -> None:
-    settings = Settings(output=tmp_path, warm_up=0.1, seeing=0.5, decay=0.2)
+    settings = Settings(output=tmp_path, warm_up=0.1, seeing=0.5, typing=0, decay=0.2)
     first, second = [[warmth(begin + step, settings) for step in (0.0, 0.05, 0.1, 0.2)] for begin in (0.0, 0.5)]
     assert first[0] == second[0] == 0.0
     assert all(phase[1] == pytest.approx(0.5) and phase[2:] == pytest.approx([1, 1]) for phase in (first, second))
@@ -41,7 +45,7 @@ def test_a_resumed_training_has_the_same_state(tmp_path: Path) -> None:
     for parameter in trainer.parameters():
         parameter.grad = torch.full_like(parameter, 0.01)
     trainer.update()
-    trainer.save()
+    trainer.save(ALONE)
     resumed = Trainer(Settings(output=tmp_path, seed=2, processes=1, resume=True))
     assert (resumed.step, resumed.pictures, resumed.elapsed_s) == (8, 448, 30.0)
     pairs = zip(trainer.parameters(), resumed.parameters(), strict=True)
@@ -52,15 +56,59 @@ def test_a_resumed_training_has_the_same_state(tmp_path: Path) -> None:
     assert all(state["exp_avg"].any() for state in adamw.values())
 
 
+def _state(folder: Path) -> list[Tensor]:
+    trainer = Trainer(Settings(output=folder, processes=1, steps=6, resume=True))
+    muon, adamw = trainer.optimizers.muon.state, trainer.optimizers.adamw.state
+    kept = [value for state in (*muon.values(), *adamw.values()) for value in state.values()]
+    return [*trainer.parameters(), *kept]
+
+
+def test_a_training_that_was_killed_ends_with_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, shape in (
+        ("SEEING", BatchShape(pictures=2, pages=1)),
+        ("TYPING", BatchShape(pictures=0, rewritten=2, read=2)),
+        ("ANSWERING", TINY),
+    ):
+        monkeypatch.setattr(pretrain, name, shape)
+    update = Trainer.update
+
+    def killed(self: Trainer) -> None:
+        if self.step == 4 and self.settings.output == tmp_path / "killed" and not self.settings.resume:
+            raise KeyboardInterrupt
+        update(self)
+
+    monkeypatch.setattr(Trainer, "update", killed)
+
+    def train(folder: Path, *, resume: bool) -> None:
+        folder.mkdir(exist_ok=True)
+        settings = Settings(output=folder, processes=1, steps=6, seeing=0.3, typing=0.3, checkpoint_s=0, resume=resume)
+        pretrain._train(0, settings, ALONE.slots, ALONE.barrier)
+
+    train(tmp_path / "whole", resume=False)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "killed", resume=False)
+    train(tmp_path / "killed", resume=True)
+    pairs = zip(_state(tmp_path / "whole"), _state(tmp_path / "killed"), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_a_kill_between_two_checkpoints_leaves_the_old_one(tmp_path: Path) -> None:
+    trainer = Trainer(Settings(output=tmp_path, processes=1))
+    trainer.save(ALONE)
+    trainer.settings.checkpoint.rename(tmp_path / "checkpoint.old")
+    pretrain._recover(trainer.settings.checkpoint)
+    Trainer(Settings(output=tmp_path, processes=1, resume=True))
+
+
 def test_resuming_nothing_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"nothing to resume: .*checkpoint\.pt is missing"):
+    with pytest.raises(CheckpointError, match=r"nothing to resume: .*checkpoint is missing"):
         Trainer(Settings(output=tmp_path, resume=True))
 
 
 def test_a_new_training_can_start_from_an_exported_model(tmp_path: Path) -> None:
     trainer = Trainer(Settings(output=tmp_path, seed=1))
-    trainer.save()
-    export(trainer.settings.checkpoint, tmp_path / "model")
+    trainer.save(ALONE)
+    export(trainer.settings.checkpoint / MODEL_FILE, tmp_path / "model")
     started = Trainer(Settings(output=tmp_path / "new", seed=2, start=tmp_path / "model"))
     assert (started.step, started.elapsed_s) == (0, 0.0)
     pairs = zip(trainer.model.parameters(), started.model.parameters(), strict=True)
@@ -78,18 +126,19 @@ def test_a_mistake_is_one_line(
 
 
 def test_a_training_is_resumed_with_its_own_kind_of_language_model(tmp_path: Path) -> None:
-    Trainer(Settings(output=tmp_path, language_model="llama")).save()
+    Trainer(Settings(output=tmp_path, language_model="llama")).save(ALONE)
     with pytest.raises(CheckpointError, match="trains llama, not t5"):
         Trainer(Settings(output=tmp_path, resume=True))
 
 
 def test_a_step_sees_as_much_as_it_is_told(tmp_path: Path) -> None:
-    plain, scaled = (Trainer(Settings(output=tmp_path, seeing=0, scale=scale)).shape for scale in (1, 3))
+    plain, scaled = (shape_of(0, Settings(output=tmp_path, seeing=0, typing=0, scale=scale)) for scale in (1, 3))
     assert scaled == plain.times(3)
     maker = BatchMaker(0, ("pillow",))
     few, many = (maker.make(0, TINY.times(scale)) for scale in (1, 3))
-    for name in ("pixels", "rewriting_target_ids"):
-        assert len(getattr(many, name)) == 3 * len(getattr(few, name))
+    assert len(many.pixels) == 3 * len(few.pixels)
+    count = [sum(len(rows.target_ids) for rows in batch.text) for batch in (few, many)]
+    assert count[1] == 3 * count[0]
     count = [sum(len(rows.picture) for rows in batch.visual) for batch in (few, many)]
     assert count[1] == 3 * count[0]
 
@@ -105,9 +154,14 @@ def test_the_losses_of_what_is_written_are_those_of_transformers(kind: LanguageM
         theirs = their_language_model(trainer)
         prefixes = [prefix for rows in batch.visual for prefix in image_prefixes(trainer.model, batch, rows)]
         pairs = [pair for rows in batch.visual for pair in zip(rows.prompt_ids, rows.target_ids, strict=True)]
-        asked = [their_loss(theirs, kind, *pair, prefix) for pair, prefix in zip(pairs, prefixes, strict=True)]
-        texts = zip(batch.rewriting_prompt_ids, batch.rewriting_target_ids, strict=True)
+        every = [their_loss(theirs, kind, *pair, prefix) for pair, prefix in zip(pairs, prefixes, strict=True)]
+        fits = np.concatenate([rows.fits for rows in batch.visual])
+        asked = np.array(every)[fits != 0]
+        texts = [pair for rows in batch.text for pair in zip(rows.prompt_ids, rows.target_ids, strict=True)]
         rewritten = [their_loss(theirs, kind, *pair) for pair in texts]
+    margins = [low - high for low in np.array(every)[fits == 0] for high in np.array(every)[fits == 1]]
+    distances = [0.5 * np.logaddexp(0, (1.5 - margin) / 0.5) for margin in margins]
+    assert losses["unlikely"].item() == pytest.approx(np.sum(distances) / max(1, len(distances)), abs=1e-3)
     assert losses["target"].item() == pytest.approx(np.mean(asked), abs=1e-3)
     assert losses["rewrite"].item() == pytest.approx(np.mean(rewritten), abs=1e-3)
 
@@ -116,8 +170,8 @@ def their_language_model(trainer: Trainer) -> Any:
     """Returns transformers' language model with the weights of the training."""
     from transformers import InstructBlipForConditionalGeneration
 
-    trainer.save()
-    export(trainer.settings.checkpoint, trainer.settings.output / "model")
+    trainer.save(ALONE)
+    export(trainer.settings.checkpoint / MODEL_FILE, trainer.settings.output / "model")
     theirs = InstructBlipForConditionalGeneration.from_pretrained(
         trainer.settings.output / "model", dtype=torch.float32
     )
@@ -151,13 +205,15 @@ def their_loss(theirs: Any, kind: str, prompt_ids: Ids, target_ids: Ids, prefix:
 
 @pytest.mark.parametrize("kind", LANGUAGE_MODELS)
 def test_a_step_of_either_kind_lowers_its_losses(kind: LanguageModelName, tmp_path: Path) -> None:
-    trainer = Trainer(Settings(output=tmp_path, processes=1, language_model=kind, warm_up=0.5, minutes=1, seeing=0))
+    trainer = Trainer(
+        Settings(output=tmp_path, processes=1, language_model=kind, warm_up=0.5, steps=8, seeing=0, typing=0)
+    )
     batch = BatchMaker(0, ("pillow",), kind).make(0, TINY)
     totals = []
     for _ in range(4):
         losses = trainer.losses(batch)
         totals.append(losses["target"].item() + losses["rewrite"].item())
-        trainer.elapsed_s = 20.0
+        trainer.step = 2
         trainer.update()
     assert totals[-1] < totals[0]
 
@@ -166,9 +222,9 @@ def test_an_exported_llama_answers_as_transformers_does(tmp_path: Path) -> None:
     from transformers import InstructBlipForConditionalGeneration
 
     trainer = Trainer(Settings(output=tmp_path, language_model="llama"))
-    trainer.save()
-    export(trainer.settings.checkpoint, tmp_path / "model")
-    assert (tmp_path / "model" / "model.safetensors").stat().st_size < 14_000_000
+    trainer.save(ALONE)
+    export(trainer.settings.checkpoint / MODEL_FILE, tmp_path / "model")
+    assert (tmp_path / "model" / "model.safetensors").stat().st_size < 15 * 2**20
     theirs = InstructBlipForConditionalGeneration.from_pretrained(tmp_path / "model", dtype=torch.float32)
     ours = load_model(tmp_path / "model", device=torch.device("cpu"), dtype=torch.float32)
     context = ours.context(["what colour?", "is it red </s>?"], None)
@@ -188,8 +244,8 @@ def test_an_exported_llama_answers_as_transformers_does(tmp_path: Path) -> None:
 
 def test_an_exported_llama_reads_what_it_was_trained_on(tmp_path: Path) -> None:
     trainer = Trainer(Settings(output=tmp_path, language_model="llama"))
-    trainer.save()
-    export(trainer.settings.checkpoint, tmp_path / "model")
+    trainer.save(ALONE)
+    export(trainer.settings.checkpoint / MODEL_FILE, tmp_path / "model")
     tokenizer = load_model(tmp_path / "model", device=torch.device("cpu"), dtype=torch.float32).tokenizer
     text = "is </s> or <pad> or <unk> red?"
     ids, rows = tokenizer.prompt_ids(text), RowTokenizer("llama").pairs([TextPair(prompt=text, target="no")])
@@ -211,9 +267,9 @@ def test_an_exported_folder_loads_in_transformers_as_the_same_model(tmp_path: Pa
     from transformers import InstructBlipForConditionalGeneration
 
     trainer = Trainer(Settings(output=tmp_path))
-    trainer.save()
-    export(trainer.settings.checkpoint, tmp_path / "model")
-    assert (tmp_path / "model" / "model.safetensors").stat().st_size < 15_000_000
+    trainer.save(ALONE)
+    export(trainer.settings.checkpoint / MODEL_FILE, tmp_path / "model")
+    assert (tmp_path / "model" / "model.safetensors").stat().st_size < 15 * 2**20
     theirs = InstructBlipForConditionalGeneration.from_pretrained(tmp_path / "model", dtype=torch.float32)
     ours = load_model(tmp_path / "model", device=torch.device("cpu"), dtype=torch.float32).network
     assert torch.equal(theirs.state_dict()[HEAD], ours.state_dict()[HEAD])

@@ -24,7 +24,8 @@ def labelled() -> list[tuple[Row, RowLabels]]:
 def test_things_in_focus_are_named_and_placed_in_the_questions_order(labelled: list[tuple[Row, RowLabels]]) -> None:
     checked = 0
     for row, labels in labelled:
-        assert row.fact is not None
+        if row.fact is None:  # no question that a picture answers
+            continue
         for i, thing in enumerate(row.fact.focus[:2]):
             assert SHAPES[labels.shapes[i]] == thing.shape
             assert COLOUR_NAMES[labels.colours[i]] == thing.colour

@@ -5,6 +5,7 @@ import torch
 from safetensors.torch import load_file
 
 from pretrain_mini.pretrain import Settings, Trainer
+from pretrain_mini.weights import _renumbered
 from vlinstruct.backends.registry import mini_folder
 from vlinstruct.errors import CheckpointError
 
@@ -21,6 +22,12 @@ def test_a_llama_takes_all_but_the_layers_from_mini(tmp_path: Path) -> None:
     for name, tensor in started.items():
         is_taken = not name.startswith("language_model.model.") or name == EMBEDDING
         assert torch.equal(tensor, stored[name].float() if is_taken else untrained[name])
+
+
+def test_a_vocabulary_that_has_grown_keeps_the_pieces_it_knew() -> None:
+    known, pieces = {"red": 0, "▁what": 1}, {"new": 0, "▁WHAT": 1, "red": 2, "▁what": 3}
+    table, start = torch.tensor([[1.0], [2.0]]), torch.full((4, 1), 9.0)
+    assert _renumbered(table, known, start, pieces).flatten().tolist() == [9.0, 2.0, 1.0, 2.0]
 
 
 def test_what_was_taken_is_said(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from vlinstruct.backend import Backend, Row, Seen, Written, not_taken
 from vlinstruct.backends.decoding import Continuation
 from vlinstruct.backends.instructblip.conversation import prompt_of
 from vlinstruct.backends.instructblip.decoding import generate, stream
+from vlinstruct.backends.instructblip.familiarity import Familiarity
 from vlinstruct.backends.instructblip.image_processor import ImageProcessor
 from vlinstruct.backends.instructblip.language_model import Context
 from vlinstruct.backends.instructblip.network import InstructBlip
@@ -53,6 +54,7 @@ class InstructBlipBackend(Backend):
         tokenizer: the language model's.
         qformer_tokenizer: the Q-Former's.
         identity: where it comes from.
+        familiarity: what its training's pictures look like; None where nobody knows.
     """
 
     abilities = INSTRUCTBLIP_ABILITIES
@@ -65,12 +67,14 @@ class InstructBlipBackend(Backend):
         tokenizer: TextTokenizer,
         qformer_tokenizer: QFormerTokenizer,
         identity: Identity,
+        familiarity: Familiarity | None = None,
     ) -> None:
         self.network = network
         self.image_processor = image_processor
         self.tokenizer = tokenizer
         self.qformer_tokenizer = qformer_tokenizer
         self.identity = identity
+        self.familiarity = familiarity
         self._prefixes = PrefixStore()
         self._turn = threading.RLock()  # one call at a time: torch would share the cores and the memory otherwise
 
@@ -107,6 +111,10 @@ class InstructBlipBackend(Backend):
     def _see_pictures(self, pictures: Sequence[Image.Image]) -> list[SeenPicture]:
         batch = self.network.encode_image(self.pixel_values(pictures)) if pictures else ()
         return [SeenPicture(cast(Tensor, batch), row) for row in range(len(batch))]
+
+    def knows(self, seen: Seen) -> bool:
+        familiarity = self.familiarity
+        return familiarity is None or all(familiarity.knows(picture.image_embeds) for picture in frames_of(seen))
 
     def prepare(self, medium: Media) -> Media:
         """Returns a picture, or a clip with its frames, at the size that the vision tower reads."""

@@ -21,6 +21,7 @@ from vlinstruct.backends.instructblip.attention import prefer_kernels_for_all_sh
 from vlinstruct.backends.instructblip.backend import InstructBlipBackend
 from vlinstruct.backends.instructblip.configuration import InstructBlipConfig
 from vlinstruct.backends.instructblip.encoder import resized_positions
+from vlinstruct.backends.instructblip.familiarity import read as read_familiarity
 from vlinstruct.backends.instructblip.image_processor import read_image_processor
 from vlinstruct.backends.instructblip.network import InstructBlip
 from vlinstruct.backends.instructblip.tokenization import QFormerTokenizer, load_tokenizer, read_tokenizer
@@ -123,6 +124,8 @@ def load_model(
             read_tokenizer(folder / "qformer_tokenizer"), max_length=config.qformer_config.max_position_embeddings
         ),
         identity=identity,
+        # Of pictures at the model's own size.
+        familiarity=read_familiarity(folder, config.vision_config.hidden_size) if image_size is None else None,
     )
 
 

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from vlinstruct.mini import Split
 from vlinstruct.mini.questions import choices, texts, things
 from vlinstruct.mini.questions.choices import NOUNS_BY_COLOUR
-from vlinstruct.mini.questions.fact import Fact, plural, plural_noun
+from vlinstruct.mini.questions.fact import Fact, plural
 from vlinstruct.mini.questions.texts import caption, description, is_label
 from vlinstruct.mini.questions.things import RELATIONS
 from vlinstruct.mini.scene import Scene
-from vlinstruct.mini.wording import clean, poor
+from vlinstruct.mini.wording import clean, plural_noun, poor
 
 __all__ = [
     "NOUNS_BY_COLOUR",

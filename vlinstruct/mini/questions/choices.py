@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from vlinstruct.instruction.templates import fill
-from vlinstruct.mini.questions.fact import Fact, plural, unique
+from vlinstruct.mini.questions.fact import Fact, unique
 from vlinstruct.mini.questions.things import colours, counts, shapes
 from vlinstruct.mini.scene import COLOURS, SHAPES, Scene
 
@@ -27,16 +27,21 @@ NOUNS_BY_COLOUR: dict[str, tuple[str, ...]] = {
 NUM_DIALOGUE_CANDIDATES = 16
 
 _NOUNS = {"colour": "colour of the {thing}", "shape": "shape of the {colour} object", "count": "number of {things}"}
+_CLAUSES = {
+    "colour": "what colour is the {thing}",
+    "shape": "what shape is the {colour} object",
+    "count": "how many {things} are there",
+}
 _ANSWERS: dict[str, Sequence[str]] = {"colour": tuple(COLOURS), "shape": SHAPES, "count": tuple("0123456")}
 
 
-def _as_noun(fact: Fact) -> str:
-    """Returns what a fact asks for as a noun.
+def _asking(family: str, slots: Mapping[str, str]) -> dict[str, str]:
+    """Returns what a fact asks for as a noun and as a clause: slots of a question that offers or allows for more.
 
-    >>> _as_noun(Fact(family="colour", slots={"thing": "star"}, answer="red"))
-    'colour of the star'
+    >>> _asking("colour", {"thing": "star"})
+    {'asked': 'colour of the star', 'question': 'what colour is the star'}
     """
-    return fill(_NOUNS[fact.family], **fact.slots)
+    return {"asked": fill(_NOUNS[family], **slots), "question": fill(_CLAUSES[family], **slots)}
 
 
 def _sample_options(answer: str, others: Iterable[str], rng: random.Random) -> tuple[str, ...]:
@@ -60,7 +65,7 @@ def options(scene: Scene, rng: random.Random) -> list[Fact]:
     kinds = [[fact for fact in ask(scene, rng) if fact.is_fitting] for ask in (colours, shapes, counts)]
     fact = rng.choice(rng.choice([kind for kind in kinds if kind]))
     offered = _sample_options(fact.answer, _ANSWERS[fact.family], rng)
-    slots = {"asked": _as_noun(fact), "options": _lettered(offered)}
+    slots = {**_asking(fact.family, fact.slots), "options": _lettered(offered)}
     return [
         Fact(
             family="options",
@@ -97,19 +102,19 @@ def _absent_colour(scene: Scene, rng: random.Random) -> str:
     return rng.choice([*near, rng.choice([colour for colour in COLOURS if colour not in painted])])
 
 
-def _absent(scene: Scene, rng: random.Random) -> str:
-    """Samples a noun for the colour or the shape of something that is not there."""
-    thing, colour = _absent_thing(scene, rng), _absent_colour(scene, rng)
-    return fill(_NOUNS[rng.choice(("colour", "shape"))], thing=thing, colour=colour)
+def _absent(scene: Scene, rng: random.Random) -> dict[str, str]:
+    """Asks for the colour or the shape of something that is not there."""
+    slots = {"thing": _absent_thing(scene, rng), "colour": _absent_colour(scene, rng)}
+    return _asking(rng.choice(("colour", "shape")), slots)
 
 
 def answerables(scene: Scene, rng: random.Random) -> list[Fact]:
     """Asks for a colour or shape once of something that is not there and, where possible, once of something that is."""
-    facts = [Fact(family="answerable", slots={"asked": _absent(scene, rng)}, answer="unanswerable", is_fitting=False)]
+    facts = [Fact(family="answerable", slots=_absent(scene, rng), answer="unanswerable", is_fitting=False)]
     visible = [fact for fact in (*colours(scene, rng), *shapes(scene, rng)) if fact.slots.get("thing") != "background"]
     if visible:
         fact = rng.choice(visible)
-        slots = {"asked": _as_noun(fact)}
+        slots = _asking(fact.family, fact.slots)
         facts.append(Fact(family="answerable", slots=slots, answer=fact.answer, focus=fact.focus))
     return facts
 
@@ -126,7 +131,7 @@ def dialogues(scene: Scene, rng: random.Random) -> list[Fact]:
     return [
         Fact(
             family="dialogue",
-            slots={"thing": plural(thing.shape, 1)},
+            slots={"thing": thing.shape},
             answer=thing.colour,
             focus=(thing,),
             candidates=_dialogue_candidates(rng),

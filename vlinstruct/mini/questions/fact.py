@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from vlinstruct.mini.scene import Scene, Thing
+from vlinstruct.mini.wording import plural_noun, with_article
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,18 +41,7 @@ def plural(noun: str, count: int) -> str:
     >>> plural("cross", 2), plural("orange ring", 1)
     ('2 crosses', 'an orange ring')
     """
-    if count == 1:
-        return f"{'an' if noun[0] in 'aeio' else 'a'} {noun}"
-    return f"{count} {plural_noun(noun)}"
-
-
-def plural_noun(noun: str) -> str:
-    """Returns the noun's plural.
-
-    >>> plural_noun("cross")
-    'crosses'
-    """
-    return f"{noun}es" if noun.endswith("s") else f"{noun}s"
+    return with_article(noun) if count == 1 else f"{count} {plural_noun(noun)}"
 
 
 def unique(scene: Scene, attribute: Literal["shape", "colour", "name"]) -> list[Thing]:

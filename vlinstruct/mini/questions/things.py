@@ -6,8 +6,9 @@ import random
 from collections.abc import Callable, Sequence
 from itertools import combinations
 
-from vlinstruct.mini.questions.fact import Fact, plural, plural_noun, unique
+from vlinstruct.mini.questions.fact import Fact, unique
 from vlinstruct.mini.scene import COLOURS, SHAPES, Scene, Thing
+from vlinstruct.mini.wording import plural_noun
 
 # Of 3,000 scenes, 324 pairs have the same colour and about 510 have not: keeping so many of these balances yes and no.
 _DIFFERENT_KEPT = 0.5
@@ -66,11 +67,11 @@ def _absent_name(scene: Scene, rng: random.Random) -> str:
 
 def existence(scene: Scene, rng: random.Random) -> list[Fact]:
     """Asks whether something is there: once for what is not and once for what is."""
-    absent = Fact(family="exist", slots={"thing": plural(_absent_name(scene, rng), 1)}, answer="no", is_fitting=False)
+    absent = Fact(family="exist", slots={"thing": _absent_name(scene, rng)}, answer="no", is_fitting=False)
     if not scene.things:
         return [absent]
     thing = rng.choice(scene.things)
-    return [absent, Fact(family="exist", slots={"thing": plural(thing.name, 1)}, answer="yes", focus=(thing,))]
+    return [absent, Fact(family="exist", slots={"thing": thing.name}, answer="yes", focus=(thing,))]
 
 
 def same_colours(scene: Scene, rng: random.Random) -> list[Fact]:
