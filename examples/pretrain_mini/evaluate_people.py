@@ -94,9 +94,9 @@ def _fits(fact: Fact, wording: Wording, scene: Scene) -> bool:
     return fact.family != "count" or int(fact.answer) <= _MOST_COUNTED
 
 
-def pictures_for(family: str, wording: Wording, split: Split) -> Iterator[Asked]:
-    """Yields pictures of a part that a wording can be asked about, one question each."""
-    rng = random.Random(f"people {split} {wording.text}")
+def pictures_for(family: str, wording: Wording, split: Split, seed: int = 0) -> Iterator[Asked]:
+    """Yields pictures of a part that a wording can be asked about, one question each; a seed has pictures of its own."""
+    rng = random.Random(f"people {split} {seed} {wording.text}")
     for _ in count():
         scene = sample_scene(rng.getrandbits(40), split=split)
         fitting = [f for f in facts(scene, rng) if f.family == family and _fits(f, wording, scene)]

@@ -1,13 +1,13 @@
 """Measures whether optimization makes answers worse: mini and mini-llama, four kinds of words, every rule of choosing.
 
-    PYTHONPATH=tests python -m tools.never_worse answer --part dev --wordings FILE -o FOLDER   # hours on two cores
-    PYTHONPATH=tests python -m tools.never_worse plant --part dev -o FOLDER
-    PYTHONPATH=tests python -m tools.never_worse report -o FOLDER
-    PYTHONPATH=tests python -m tools.never_worse questions --part dev --items 8 -o FOLDER  # for bench --data
+    PYTHONPATH=tests:examples python -m tools.never_worse answer --part dev -o FOLDER   # hours on two cores
+    PYTHONPATH=tests:examples python -m tools.never_worse plant --part dev -o FOLDER
+    PYTHONPATH=tests:examples python -m tools.never_worse report -o FOLDER
+    PYTHONPATH=tests:examples python -m tools.never_worse questions --part dev --items 8 -o FOLDER  # for bench --data
 
-Canonical, paraphrased and poor words are asked of mini's ten tasks, people's words of drawn pictures of their own, one
-kind of question each. The wordings of the test part (`peoples_words.jsonl`) were written apart from the code and its
-rules; README.md lists every look at them. A folder that is there is gone on with.
+Canonical, good and poor words are asked of mini's ten tasks, every wording of a part (`mini/phrasings.yaml`, in all its
+forms) of drawn pictures of its own. The wordings of the test part were written apart from the code and its rules;
+README.md lists every look at them. A folder that is there is gone on with.
 
 `plant` puts the canonical instruction of another task about the same picture in place of the rewriting, and keeps those
 whose answer is worse: a rule that takes one of them has been fooled.
@@ -23,7 +23,7 @@ import itertools
 import json
 import random
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -32,6 +32,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from pretrain_mini.evaluate_people import pictures_for
 from vlinstruct.backends.registry import BACKBONES, find
 from vlinstruct.evaluation.benchmark import Item, Task
 from vlinstruct.evaluation.benchmarks.mini import TASKS, items
@@ -47,125 +48,42 @@ from vlinstruct.metrics.captions import Captions, ptb_tokens
 from vlinstruct.metrics.cider import cider
 from vlinstruct.metrics.vqa_accuracy import is_lavis_match
 from vlinstruct.mini.draw import draw
-from vlinstruct.mini.questions import RELATIONS, caption, facts, plural_noun
-from vlinstruct.mini.scene import COLOURS, SHAPES, Scene, Thing
-from vlinstruct.mini.wording import canonical, poor
-from vlinstruct.mini.words import sample_text, split_of
+from vlinstruct.mini.phrasings import families
+from vlinstruct.mini.questions import facts
+from vlinstruct.mini.wording import answer_in, canonical, poor
 from vlinstruct.mini.world import sample_scene
 from vlinstruct.model import Model, load
 from vlinstruct.settings import GenerationSettings, Select, Thresholds
 from vlinstruct.values import ROLES, good
 
 MODELS = ("mini", "mini-llama")
-_MIN_DISTANCE = 0.15  # as mini's own questions have it: what is nearer is hardly left or right of anything
-_RELATION = {"left": "to the left of", "right": "to the right of", "above": "above", "below": "below"}
-_SAME = {"true": "yes", "false": "no"}
+_CAPTIONS = ("caption", "description")
 _CIDER_MAX, _PERCENT = 10.0, 100.0
 Split = Literal["dev", "test"]
 
 
-def peoples_items(wordings: Path, split: Split, num_pictures: int, seed: int) -> dict[str, list[Item]]:
-    """Returns items by kind: every wording of a file about `num_pictures` pictures of its own."""
-    by_kind: dict[str, list[Item]] = defaultdict(list)
-    for place, line in enumerate(wordings.read_text(encoding="utf-8").splitlines()):
-        wording = json.loads(line)
-        kind, rng = wording["kind"], random.Random(f"{split}/{seed}/{wording['wording']}")
-        for picture, (scene, slots, answer) in zip(range(num_pictures), _questions(wording, split, rng), strict=False):
-            text = wording["wording"]
-            for name, value in slots.items():
-                text = text.replace(f"{{{name}}}", value)
-            by_kind[kind].append(
-                Item(
-                    id=f"{kind}-{place}-{picture}",
-                    task=kind,
-                    load_picture=partial(draw, scene),
-                    instructions={"canonical": text},
-                    references=(answer,),
-                )
+def peoples_items(split: Split, num_pictures: int, seed: int) -> dict[str, list[Item]]:
+    """Returns items by family: every wording of a part about `num_pictures` pictures of its own."""
+    return {
+        name: [
+            Item(
+                id=f"{name}-{place}-{picture}",
+                task=name,
+                load_picture=partial(draw, asked.scene),
+                instructions={"canonical": asked.text},
+                references=(answer_in("yes_no", asked.answer),),
             )
-    return dict(by_kind)
+            for place, wording in enumerate(family.wordings[split])
+            for picture, asked in enumerate(itertools.islice(pictures_for(name, wording, split, seed), num_pictures))
+        ]
+        for name, family in families().items()
+    }
 
 
-def _questions(
-    wording: Mapping[str, str], split: Split, rng: random.Random
-) -> Iterator[tuple[Scene, dict[str, str], str]]:
-    """Yields scenes that a wording can be asked of, what fills its slots, and the right answer."""
-    while True:
-        scene = sample_scene(rng.randrange(2**32), split=split)
-        question = _question(wording, scene, rng)
-        if question is not None:
-            yield scene, *question
-
-
-def _question(wording: Mapping[str, str], scene: Scene, rng: random.Random) -> tuple[dict[str, str], str] | None:
-    things = scene.things
-    shapes = [thing.shape for thing in things]
-    named = [thing for thing in things if shapes.count(thing.shape) == 1]
-    texts = [text.text.lower() for text in scene.prints if text.text.lower() not in (*COLOURS, *SHAPES)]
-    match wording["kind"]:
-        case "read" if texts:
-            return {}, texts[0]
-        case "written" if texts:
-            other = next(text for _ in iter(int, 1) if (text := sample_text(rng, split_of(texts[0]))) != texts[0])
-            is_there = rng.random() < 0.5
-            return {"word": texts[0] if is_there else other}, "yes" if is_there else "no"
-        case "colour" if named:
-            thing = rng.choice(named)
-            return {"shape": thing.shape}, thing.colour
-        case "shape":
-            colours = [thing.colour for thing in things]
-            alone = [thing for thing in things if colours.count(thing.colour) == 1]
-            if alone:
-                thing = rng.choice(alone)
-                return {"colour": thing.colour}, thing.shape
-        case "count" if things:
-            shape = rng.choice(shapes)
-            return {"shapes": plural_noun(shape)}, str(shapes.count(shape))
-        case "exist" if things:
-            return _existence(things, rng)
-        case "same" if len(named) > 1:
-            first, second = rng.sample(named, 2)
-            is_same = first.colour == second.colour
-            if is_same or rng.random() < 0.3:  # most pairs differ
-                return {"first": first.shape, "second": second.shape}, "yes" if is_same else "no"
-        case "position" if len(named) > 1:
-            first, second = rng.sample(named, 2)
-            distance = RELATIONS[_RELATION[wording["side"]]](first, second)
-            if abs(distance) > _MIN_DISTANCE:
-                return {"first": first.shape, "second": second.shape}, "yes" if distance > 0 else "no"
-        case "which" if len(named) > 1:
-            return _only_beside(named, things, _RELATION[wording["side"]], rng)
-        case "caption" if things or scene.prints:
-            return {}, caption(scene)
-    return None
-
-
-def _existence(things: Sequence[Thing], rng: random.Random) -> tuple[dict[str, str], str]:
-    present = {thing.name for thing in things}
-    thing = rng.choice(things)
-    if rng.random() < 0.5:
-        return {"thing": thing.name}, "yes"
-    near = [f"{colour} {thing.shape}" for colour in COLOURS] + [f"{thing.colour} {shape}" for shape in SHAPES]
-    return {"thing": rng.choice([name for name in near if name not in present])}, "no"
-
-
-def _only_beside(
-    named: Sequence[Thing], things: Sequence[Thing], relation: str, rng: random.Random
-) -> tuple[dict[str, str], str] | None:
-    second = rng.choice(named)
-    distances = {place: RELATIONS[relation](thing, second) for place, thing in enumerate(things) if thing is not second}
-    beside = [place for place, distance in distances.items() if distance > -_MIN_DISTANCE / 3]
-    if len(beside) != 1 or distances[beside[0]] < _MIN_DISTANCE:
-        return None
-    return {"second": second.shape}, things[beside[0]].shape
-
-
-def answer(
-    folder: Path, models: Sequence[str], *, split: Split, wordings: Path, num_items: int, num_pictures: int, seed: int
-) -> None:
+def answer(folder: Path, models: Sequence[str], *, split: Split, num_items: int, num_pictures: int, seed: int) -> None:
     """Answers everything with each model; what is there is kept."""
     tasks = {task.name: items(task, num_items, split=split, seed=seed) for task in TASKS}
-    people = peoples_items(wordings, split, num_pictures, seed)
+    people = peoples_items(split, num_pictures, seed)
     for model in models:
         contender = Contender(name=model, fingerprint=find(model).fingerprint, load=partial(load, model, device="cpu"))
         for name, of_name in (("world", tasks), ("people", people)):
@@ -216,7 +134,7 @@ def _planted(model: Model, rng: random.Random, split: Split) -> list[dict[str, A
         first, second = scored[row]
         judged = good(judgement)
         is_right = [
-            is_lavis_match(_SAME.get(text, text), _SAME.get(right, right))
+            is_lavis_match(answer_in("yes_no", text), answer_in("yes_no", right))
             for text in (given[row].text, judged.answer.text)
         ]
         if is_right == [True, False]:
@@ -228,17 +146,15 @@ def _planted(model: Model, rng: random.Random, split: Split) -> list[dict[str, A
     return records
 
 
-def write_questions(
-    folder: Path, *, split: Split, wordings: Path, num_items: int, num_pictures: int, seed: int
-) -> None:
+def write_questions(folder: Path, *, split: Split, num_items: int, num_pictures: int, seed: int) -> None:
     """Writes questions for `vlinstruct bench --data`, a file a cell, captions apart; what ranks choices is left out."""
     world = [item for task in TASKS for item in items(task, num_items, split=split, seed=seed) if not item.candidates]
     people = [
         item
-        for of_kind in peoples_items(wordings, split, num_pictures, seed).values()
+        for of_kind in peoples_items(split, num_pictures, seed).values()
         for item in random.Random(seed).sample(of_kind, min(num_items, len(of_kind)))
     ]
-    captions = {task.name for task in TASKS if task.metric == "cider"} | {"caption"}
+    captions = {task.name for task in TASKS if task.metric == "cider"} | {*_CAPTIONS}
     folder.mkdir(parents=True, exist_ok=True)
     for cell, of_cell, words in (
         ("canonical", world, "canonical"),
@@ -343,13 +259,13 @@ def people_groups(folder: Path) -> list[Group]:
 
 
 def _people_scores(records: Sequence[Mapping[str, Any]], answers: Sequence[str]) -> NDArray[np.float64]:
-    if records[0]["task"] == "caption":
+    if records[0]["task"] in _CAPTIONS:
         references = [[ptb_tokens(record["references"][0])] for record in records]
         per_item = cider([ptb_tokens(text) for text in answers], references).per_item
         return np.array(per_item) / _CIDER_MAX
     return np.array(
         [
-            float(is_lavis_match(_SAME.get(text.strip(" .").lower(), text), record["references"][0]))
+            float(is_lavis_match(answer_in("yes_no", text.strip(" .").lower()), record["references"][0]))
             for text, record in zip(answers, records, strict=True)
         ]
     )
@@ -424,7 +340,6 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--model", choices=MODELS, help="one of them; both if not given")
     parser.add_argument("--part", choices=("dev", "test"), default="dev")
-    parser.add_argument("--wordings", type=Path, default=Path(__file__).with_name("peoples_words.jsonl"))
     parser.add_argument("--items", type=int, default=750, help="of each task")
     parser.add_argument("--pictures", type=int, default=15, help="of each wording")
     parser.add_argument("--planted", type=int, default=1000, help="that hurt, of each model")
@@ -433,7 +348,6 @@ def main() -> None:
     models = [arguments.model] if arguments.model else MODELS
     drawn = {
         "split": arguments.part,
-        "wordings": arguments.wordings,
         "num_items": arguments.items,
         "num_pictures": arguments.pictures,
         "seed": arguments.seed,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from PIL import ImageChops
 
@@ -41,9 +43,10 @@ def test_an_item_is_asked_in_three_kinds_of_words_and_can_be_answered(task: Task
 
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
 def test_paraphrases_of_the_test_part_were_never_trained_on(task: Task) -> None:
-    trained = {wording for name in FAMILIES_OF[task.name] for wording in families()[name].paraphrases.train}
+    wordings = [wording for name in FAMILIES_OF[task.name] for wording in families()[name].wordings["test"]]
+    frames = [re.compile(re.sub(r"\\\{\w+\\\}", ".+", re.escape(wording.text))) for wording in wordings]
     for item in items(task, 20):
-        assert item.instructions["paraphrased"] not in trained
+        assert any(frame.fullmatch(item.instructions["paraphrased"]) for frame in frames)
 
 
 def test_hateful_memes_has_both_answers() -> None:
