@@ -125,15 +125,18 @@ def family_shares(answered: Sequence[Answered]) -> list[Share]:
     return [share(f"{task}: {family}", by_family[family]) for task, family in rows]
 
 
-def scenes_of_height(height: float, split: Split, fonts: Sequence[str] | None = None) -> Iterator[Scene]:
+def scenes_of_height(
+    height: float, split: Split, fonts: Sequence[str] | None = None, *, first: int = 0
+) -> Iterator[Scene]:
     """Yields scenes without things whose text is of a height; texts too wide for it are left out.
 
     Args:
         height: of the capitals, as a fraction of the picture's.
         split: whose fonts and words are used.
         fonts: file names to print with in place of the part's own.
+        first: seed of the first scene.
     """
-    for seed in count():
+    for seed in count(first):
         scene = sample_scene(seed, split=split, fonts=fonts)
         if scene.things or not scene.prints or is_label(scene.prints[0].text):
             continue

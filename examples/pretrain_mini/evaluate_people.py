@@ -95,7 +95,7 @@ def _fits(fact: Fact, wording: Wording, scene: Scene) -> bool:
 
 
 def pictures_for(family: str, wording: Wording, split: Split, seed: int = 0) -> Iterator[Asked]:
-    """Yields pictures of a part that a wording can be asked about, one question each; a seed has pictures of its own."""
+    """Yields pictures of a part that a wording can be asked about, one question each; each seed others."""
     rng = random.Random(f"people {split} {seed} {wording.text}")
     for _ in count():
         scene = sample_scene(rng.getrandbits(40), split=split)

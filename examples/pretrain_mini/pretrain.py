@@ -56,6 +56,7 @@ class Settings:
         resume: go on from the folder's checkpoint.
         start: an exported model's folder, whose weights a new training starts from; None for untrained ones. Of one
             with another kind of language model all else is taken.
+        eyes: an exported model's folder from which all but the language model is taken then.
         rates: share of the peak learning rates; below 1 where good weights go on.
         seed: of parameters and data.
         device: "cpu", or an accelerator as torch names it.
@@ -79,6 +80,7 @@ class Settings:
     steps: int = 4000
     resume: bool = False
     start: Path | None = None
+    eyes: Path | None = None
     rates: float = 1.0
     seed: int = 0
     device: str = "cpu"
@@ -151,7 +153,12 @@ class Trainer:
         self.step = 0
         self.pictures = 0
         self.elapsed_s = 0.0
-        self.taken = "nothing" if settings.start is None else start_from(settings.start, self.model)
+        self.taken = (
+            [] if settings.start is None else [f"from {settings.start}: {start_from(settings.start, self.model)}"]
+        )
+        if settings.eyes is not None:
+            taken = start_from(settings.eyes, self.model, with_language_model=False)
+            self.taken.append(f"from {settings.eyes}: {taken}")
         if settings.resume:
             self._load(rank)
 
@@ -286,8 +293,8 @@ def pretrain(settings: Settings) -> None:
     settings.output.mkdir(parents=True, exist_ok=True)
     _recover(settings.checkpoint)
     trainer = Trainer(replace(settings, device="cpu"))
-    if settings.start is not None:
-        print(f"taken from {settings.start}: {trainer.taken}", file=sys.stderr)
+    for line in trainer.taken:
+        print(f"taken {line}", file=sys.stderr)
     forget_after(settings.log, trainer.step)
     slots = shared_slots(settings.processes, sum(p.numel() for p in trainer.parameters()))
     barrier = get_context("spawn").Barrier(settings.processes)
@@ -310,6 +317,7 @@ def _settings() -> Settings:
     parser.add_argument("--workers", type=int, help="draw ahead for each process (default: 0 on a CPU, else all cores)")
     parser.add_argument("--seed", type=int, default=Settings.seed)
     parser.add_argument("--start", type=Path, help="folder of an exported model to go on training from")
+    parser.add_argument("--eyes", type=Path, help="folder of one to take all but the language model from then")
     parser.add_argument("--seeing", type=float, default=Settings.seeing, help="share of the vision tower alone")
     parser.add_argument("--typing", type=float, default=Settings.typing, help="share of text alone")
     parser.add_argument("--rates", type=float, default=Settings.rates, help="share of the peak learning rates")
@@ -323,6 +331,7 @@ def _settings() -> Settings:
         steps=options.steps,
         resume=options.resume,
         start=options.start,
+        eyes=options.eyes,
         seeing=options.seeing,
         typing=options.typing,
         rates=options.rates,

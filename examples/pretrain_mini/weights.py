@@ -41,6 +41,7 @@ from vlinstruct.weights.safetensors_files import shards, tensors, write_tensors
 
 _BICUBIC = 3
 _SEEN, _SEEN_BATCH, _FALSE_ALARMS = 3000, 50, 0.01
+_LANGUAGE_MODEL = "language_model."
 _QFORMER_WORDS = "qformer.embeddings.word_embeddings.weight"
 _GENERATION: Mapping[LanguageModelName, dict[str, int]] = {
     "t5": {"decoder_start_token_id": 0},
@@ -127,7 +128,7 @@ def familiarise(folder: Path) -> None:
         save(fitted(seen("train", _SEEN), seen("dev", _SEEN // 2), false_alarms=_FALSE_ALARMS), folder)
 
 
-def start_from(folder: Path, model: InstructBlip) -> str:
+def start_from(folder: Path, model: InstructBlip, *, with_language_model: bool = True) -> str:
     """Gives a model the weights of an exported one, where names and shapes agree.
 
     The embedding and the head of the vocabulary agree though they are named otherwise; of vocabularies the pieces are
@@ -136,6 +137,7 @@ def start_from(folder: Path, model: InstructBlip) -> str:
     Args:
         folder: config.json and model.safetensors.
         model: is changed in place.
+        with_language_model: take that, too; else only what sees.
 
     Returns:
         A line about what was taken, of each part.
@@ -155,7 +157,11 @@ def start_from(folder: Path, model: InstructBlip) -> str:
         for name in names:
             stored[name] = _renumbered(stored[name], known, expected[name], pieces)
     shapes = {name: tensor.shape for name, tensor in expected.items()}
-    fitting = {name: tensor for name, tensor in stored.items() if shapes.get(name) == tensor.shape}
+    fitting = {
+        name: tensor
+        for name, tensor in stored.items()
+        if shapes.get(name) == tensor.shape and (with_language_model or not name.startswith(_LANGUAGE_MODEL))
+    }
     model.load_state_dict({**expected, **fitting})
     return _account(fitting, expected)
 

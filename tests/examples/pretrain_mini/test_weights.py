@@ -30,8 +30,18 @@ def test_a_vocabulary_that_has_grown_keeps_the_pieces_it_knew() -> None:
     assert _renumbered(table, known, start, pieces).flatten().tolist() == [9.0, 2.0, 1.0, 2.0]
 
 
+def test_eyes_and_language_model_may_come_from_two_folders(tmp_path: Path) -> None:
+    llama, mini = mini_folder().parent / "llama_weights", mini_folder()
+    settings = Settings(output=tmp_path, language_model="llama", start=llama, eyes=mini)
+    started = Trainer(settings).model.state_dict()
+    seeing, speaking = (load_file(folder / "model.safetensors") for folder in (mini, llama))
+    for name, tensor in started.items():
+        source = speaking if name.startswith("language_model.") else seeing
+        assert name.endswith("embeddings.weight") or name == EMBEDDING or torch.equal(tensor, source[name].float())
+
+
 def test_what_was_taken_is_said(tmp_path: Path) -> None:
-    taken = Trainer(Settings(output=tmp_path, language_model="llama", start=mini_folder())).taken
+    (taken,) = Trainer(Settings(output=tmp_path, language_model="llama", start=mini_folder())).taken
     assert "qformer 100 of 100" in taken
     assert "language_model 2 of 81" in taken
 
