@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from vlinstruct.backends.registry import BACKBONES, Backbone
 
 # A token of the answer was less likely than all others together.
-_GUESS = 0.5
+_LEAST_CERTAINTY = 0.5
 
 if TYPE_CHECKING:
     from vlinstruct.backend import Seen
@@ -36,7 +36,7 @@ def doubts(model: Model, seen: Seen, answer: Answer) -> list[str]:
     backbone = BACKBONES.get(name)
     if backbone is None or not backbone.is_built_in:
         return []
-    if answer.certainty is not None and answer.certainty < _GUESS:
+    if answer.certainty is not None and answer.certainty < _LEAST_CERTAINTY:
         return [f"{backbone.name} guesses: the certainty of this answer is {answer.certainty:.2f}."]
     return []
 
