@@ -76,8 +76,8 @@ class BatchShape:
 # The dense labels need no questions: at first the vision tower learns alone, from more pictures a second.
 SEEING = BatchShape(pictures=12, pages=7)
 # Text is cheap: then both readers of text learn what people type, without a picture.
-TYPING = BatchShape(pictures=0, rewritten=40, told=8, read=96)
-ANSWERING = BatchShape(pictures=18, pages=4, asked=56, scored=10, rewritten=16, read=24, compared=6)
+TYPING = BatchShape(pictures=0, rewritten=48, told=6, read=64)
+ANSWERING = BatchShape(pictures=18, pages=4, asked=56, scored=10, rewritten=22, read=16, compared=6)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,10 +11,11 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 from vlinstruct.instruction.templates import Templates
 from vlinstruct.mini import Split
-from vlinstruct.mini.phrasings import nouns
+from vlinstruct.mini.phrasings import families, foreign_wordings, nouns
 from vlinstruct.mini.questions import Fact, caption, description, facts
 from vlinstruct.mini.scene import Scene
 from vlinstruct.mini.wording import canonical, foreign, plural_noun, typed
@@ -28,8 +29,10 @@ _COPYING_FAMILIES = ("written", "ocr", "options", "choice")
 _COPYING_SHARE = 0.2
 # Families that may ask about any noun, and the slot that names it.
 _NAMING_SLOTS = {"colour": "thing", "count": "things", "exist": "thing", "relation": "thing", "position": "first"}
-_UNKNOWN_SHARE, _STRANGE_SHARE, _STRANGE_WORD = 0.35, 0.3, 0.3
+_UNKNOWN_SHARE, _STRANGE_SHARE, _STRANGE_WORD = 0.3, 0.3, 0.3
 _OFFERED_OTHERWISE = 0.4
+_KNOWN_SCENES = 3000
+_SALAD_SHARE = 0.12
 _FULL_NAME_SHARE = 0.5
 
 
@@ -51,11 +54,26 @@ class TextPair:
 
 
 def sample_fact(rng: random.Random, split: Split) -> Fact:
-    """Samples a fact of a scene of its own, every family as often as any other that the scene allows."""
-    scene = sample_scene(rng.getrandbits(40), split=split, fonts=("pillow",))
-    possible = facts(scene, rng)
-    family = rng.choice(sorted({fact.family for fact in possible}))
-    return as_called(rng.choice([fact for fact in possible if fact.family == family]), scene, rng)
+    """Samples a fact that has no picture, every family as often as any other."""
+    known = _known(split)
+    scene, fact = rng.choice(known[rng.choice(list(known))])
+    slots = dict(fact.slots)
+    if fact.family == "written":
+        slots["quote"] = sample_text(rng, split)
+    if fact.family == "ocr":
+        slots["tokens"] = ", ".join(sample_text(rng, split) for _ in range(rng.randint(2, 3)))
+    return as_called(replace(fact, slots=slots), scene, rng)
+
+
+@cache
+def _known(split: Split) -> Mapping[str, Sequence[tuple[Scene, Fact]]]:
+    """Returns facts by family: of single scenes few allow for some of them."""
+    by_family: dict[str, list[tuple[Scene, Fact]]] = {name: [] for name in families()}
+    for seed in range(_KNOWN_SCENES):
+        scene = sample_scene(seed, split=split, fonts=("pillow",))
+        for fact in facts(scene, random.Random(f"known {split} {seed}")):
+            by_family[fact.family].append((scene, fact))
+    return by_family
 
 
 def as_called(fact: Fact, scene: Scene, rng: random.Random) -> Fact:
@@ -75,9 +93,7 @@ def as_called(fact: Fact, scene: Scene, rng: random.Random) -> Fact:
 
 def _about_the_unknown(rng: random.Random) -> str:
     """Asks one of the world's questions about a thing that it does not have."""
-    fact = sample_fact(rng, "train")
-    while fact.family not in _NAMING_SLOTS:
-        fact = sample_fact(rng, "train")
+    _, fact = rng.choice(_known("train")[rng.choice(list(_NAMING_SLOTS))])
     noun = rng.choice(nouns()["train"]) if rng.random() < 0.6 else sample_text(rng, "train")
     slot = _NAMING_SLOTS[fact.family]
     return typed(fact.family, {**fact.slots, slot: plural_noun(noun) if slot == "things" else noun}, rng).text
@@ -90,9 +106,21 @@ def _made_strange(text: str, rng: random.Random) -> str:
     )
 
 
+@cache
+def _typed_words() -> Sequence[str]:
+    """Returns every word that people type in training's wordings, as often as they type it, and once more."""
+    texts = [wording.text for family in families().values() for wording in family.wordings["train"]]
+    texts += [wording.text for wording in foreign_wordings()["train"]]
+    words = [word for text in texts for word in re.findall(r"[A-Za-z]+", re.sub(r"\{\w+\}", " ", text))]
+    return [*words, *sorted({*words})]
+
+
 def sample_foreign(rng: random.Random) -> str:
-    """Samples an instruction that mini can neither follow nor rewrite."""
-    if rng.random() < _UNKNOWN_SHARE:
+    """Samples an instruction that mini can neither follow nor rewrite, or words without any meaning together."""
+    share = rng.random()
+    if share < _SALAD_SHARE:  # to be copied word by word, so that every word can be
+        return " ".join(rng.choice(_typed_words()) for _ in range(rng.randint(3, 9)))
+    if share < _SALAD_SHARE + _UNKNOWN_SHARE:
         return _about_the_unknown(rng)
     text = foreign(rng)
     return _made_strange(text, rng) if rng.random() < _STRANGE_SHARE else text

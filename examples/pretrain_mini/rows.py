@@ -21,14 +21,16 @@ VERDICTS = (*"012345", "yes", "no", "true", "false", "unanswerable", *COLOURS, *
 # What is learned last is asked most; families that are not named here weigh 1.
 FAMILY_WEIGHTS = {
     "reading": 8.0,
-    "number": 8.0,
+    "number": 12.0,
     "colour": 2.0,
     "shape": 2.0,
     "position": 14.0,
     "count": 5.0,
     "exist": 4.0,
     "written": 5.0,
-    "same": 14.0,
+    "same": 24.0,
+    "meme": 3.0,
+    "ocr": 1.5,
     "caption": 2.5,
     "description": 2.5,
     "relation": 3.0,

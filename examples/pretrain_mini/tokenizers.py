@@ -18,7 +18,7 @@ from tokenizers.models import Unigram, WordPiece
 
 from pretrain_mini.reading import LanguageModelName
 from vlinstruct.instruction.templates import Templates
-from vlinstruct.mini.phrasings import SIDES, around, families, foreign_wordings, nouns
+from vlinstruct.mini.phrasings import SIDES, around, families, foreign_wordings
 from vlinstruct.mini.questions import NOUNS_BY_COLOUR, plural_noun
 from vlinstruct.mini.scene import COLOURS, SHAPES
 from vlinstruct.mini.words import SIGN_WORDS
@@ -28,8 +28,8 @@ PRINTABLE = tuple(map(chr, range(33, 127)))
 LANGUAGE_SPECIALS = ("<pad>", "</s>", "<unk>")
 QFORMER_SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[DEC]")
 
-# Of words that people type: fewer times is mostly a slip of the keyboard.
-_LEAST_COUNT = 2
+# Of words that people type: what they type less often is spelt, as what they never typed will be.
+_LEAST_COUNT = 4
 _WORD_SCORE = -1.0
 _CHARACTER_SCORE = -10.0
 # Far below any spelling of its characters: a special token or byte piece is never read from a user's text.
@@ -55,16 +55,14 @@ def _typed_texts() -> Iterable[str]:
         yield from (wording.text for wording in family.wordings["train"])
     yield from (wording.text for wording in foreign_wordings()["train"])
     yield from (*around().openings, *around().closings)
-    # Twice: each of these is a word, though it stands here once.
-    for _ in range(2):
+    for _ in range(_LEAST_COUNT):  # each of these is a word, though it stands there once
         yield from (word for group in around().synonyms for word in group)
-        yield from (form for noun in nouns()["train"] for form in (noun, plural_noun(noun)))
 
 
 def closed_vocabulary() -> list[str]:
     """Returns the words of two and more letters that are pieces of their own, in lower case, sorted.
 
-    Words of signs are not among them, which are read letter by letter; nor what people typed once, mostly by a slip.
+    Words of signs are not among them, which are read letter by letter; nor rare ones, nor slips of the keyboard.
     """
     typed = Counter(word for text in _typed_texts() for word in _words(text))
     words = {word for text in _world_texts() for word in _words(text)}
