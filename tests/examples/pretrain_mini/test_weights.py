@@ -3,13 +3,17 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from tokenizers import Tokenizer
 
 from pretrain_mini.pretrain import Settings, Trainer
+from pretrain_mini.tokenizers import language_tokenizer
 from pretrain_mini.weights import _renumbered
 from vlinstruct.backends.registry import mini_folder
 from vlinstruct.errors import CheckpointError
 
 EMBEDDING = "language_model.model.embed_tokens.weight"
+HEAD = "language_model.lm_head.weight"
+QFORMER_WORDS = "qformer.embeddings.word_embeddings.weight"
 
 
 def test_a_llama_takes_all_but_the_layers_from_mini(tmp_path: Path) -> None:
@@ -18,10 +22,15 @@ def test_a_llama_takes_all_but_the_layers_from_mini(tmp_path: Path) -> None:
         for start in (None, mini_folder())
     )
     stored = load_file(mini_folder() / "model.safetensors")
-    stored[EMBEDDING] = stored["language_model.shared.weight"]
+    tables = {EMBEDDING: "language_model.shared.weight", HEAD: HEAD, QFORMER_WORDS: QFORMER_WORDS}
     for name, tensor in started.items():
-        is_taken = not name.startswith("language_model.model.") or name == EMBEDDING
-        assert torch.equal(tensor, stored[name].float() if is_taken else untrained[name])
+        if name not in tables:
+            is_taken = not name.startswith("language_model.model.")
+            assert torch.equal(tensor, stored[name].float() if is_taken else untrained[name])
+    known, pieces = Tokenizer.from_file(str(mini_folder() / "tokenizer.json")), language_tokenizer()
+    for name in (EMBEDDING, HEAD):
+        row = stored[tables[name]][known.token_to_id("▁red")]
+        assert torch.equal(started[name][pieces.token_to_id("▁red")], row.float())
 
 
 def test_a_vocabulary_that_has_grown_keeps_the_pieces_it_knew() -> None:
@@ -37,7 +46,7 @@ def test_eyes_and_language_model_may_come_from_two_folders(tmp_path: Path) -> No
     seeing, speaking = (load_file(folder / "model.safetensors") for folder in (mini, llama))
     for name, tensor in started.items():
         source = speaking if name.startswith("language_model.") else seeing
-        assert name.endswith("embeddings.weight") or name == EMBEDDING or torch.equal(tensor, source[name].float())
+        assert name in (EMBEDDING, HEAD, QFORMER_WORDS) or torch.equal(tensor, source[name].float())
 
 
 def test_what_was_taken_is_said(tmp_path: Path) -> None:
