@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import random
 import shutil
 from collections import Counter
 from collections.abc import Mapping
@@ -26,7 +27,8 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from pretrain_mini.architecture import PIXEL_MEAN, PIXEL_STD, mini_config, normalised
+from pretrain_mini.architecture import IMAGE_SIZE, PIXEL_MEAN, PIXEL_STD, mini_config, normalised
+from pretrain_mini.batches import picture_at
 from pretrain_mini.reading import LanguageModelName
 from pretrain_mini.tokenizers import language_tokenizer, qformer_tokenizer, save_tokenizers
 from vlinstruct.backends.instructblip.configuration import InstructBlipConfig
@@ -35,13 +37,15 @@ from vlinstruct.backends.instructblip.load import load_model, vocabulary_tables
 from vlinstruct.backends.instructblip.network import InstructBlip
 from vlinstruct.files import read_json_object
 from vlinstruct.mini import Split
-from vlinstruct.mini.draw import draw
 from vlinstruct.mini.world import sample_scene
 from vlinstruct.weights.safetensors_files import shards, tensors, write_tensors
 
 _BICUBIC = 3
-_SEEN, _SEEN_BATCH, _FALSE_ALARMS = 3000, 50, 0.01
+_SEEN, _SEEN_BATCH, _FALSE_ALARMS = 3000, 50, 0.002
 _LANGUAGE_MODEL = "language_model."
+# Of pictures, in pixels: the model's own, and those that people have; and their heights by them.
+_WIDTHS = (120, 120, 150, 240, 320)
+_ASPECTS = (0.75, 1.33)
 _QFORMER_WORDS = "qformer.embeddings.word_embeddings.weight"
 _GENERATION: Mapping[LanguageModelName, dict[str, int]] = {
     "t5": {"decoder_start_token_id": 0},
@@ -112,20 +116,24 @@ def average(before: Path, after: Path, output: Path) -> None:
 def familiarise(folder: Path) -> None:
     """Adds to an exported model what its pictures look like, so that it knows which ones it does not know.
 
-    Only mini's own pictures are looked at: one in a hundred of the dev part's is called unknown, by definition.
+    Only mini's own pictures are looked at, of every size: one in 500 of the dev part's is called unknown.
     """
     network = load_model(folder, device=torch.device("cpu"), dtype=torch.float32).network
 
     def seen(split: Split, count: int) -> Tensor:
         batches = []
         for start in range(0, count, _SEEN_BATCH):
+            rng = random.Random(f"seen {split} {start}")
             scenes = [sample_scene(seed, split=split) for seed in range(start, start + _SEEN_BATCH)]
-            pixels = np.stack([np.asarray(draw(scene)).transpose(2, 0, 1) for scene in scenes])
+            widths = [rng.choice(_WIDTHS) for _ in scenes]
+            sizes = [(width, round(width * rng.uniform(*_ASPECTS))) for width in widths]
+            pictures = [picture_at(*pair, IMAGE_SIZE) for pair in zip(scenes, sizes, strict=True)]
+            pixels = np.stack([np.asarray(picture).transpose(2, 0, 1) for picture in pictures])
             batches.append(network.encode_image(normalised(torch.from_numpy(pixels))))
         return torch.cat(batches)
 
     with torch.inference_mode():
-        save(fitted(seen("train", _SEEN), seen("dev", _SEEN // 2), false_alarms=_FALSE_ALARMS), folder)
+        save(fitted(seen("train", _SEEN), seen("dev", _SEEN), false_alarms=_FALSE_ALARMS), folder)
 
 
 def start_from(folder: Path, model: InstructBlip, *, with_language_model: bool = True) -> str:

@@ -198,8 +198,9 @@ def their_loss(theirs: Any, kind: str, prompt_ids: Ids, target_ids: Ids, prefix:
     embeds = theirs.get_input_embeddings()(read)
     if prefix is not None:
         embeds = torch.cat([prefix, embeds], dim=1)
-    unlabelled = torch.full((1, embeds.shape[1] - target.shape[1]), -100)
-    labels = target if kind == "t5" else torch.cat([unlabelled, target], dim=1)
+    labels = target
+    if kind == "llama":
+        labels = torch.cat([torch.full((1, embeds.shape[1] - target.shape[1]), -100), target], dim=1)
     return float(theirs(inputs_embeds=embeds, labels=labels).loss)
 
 
