@@ -179,12 +179,15 @@ def typed_questions(split: Split, number: int) -> list[Typed]:
 
 def asks_the_same(text: str, fact: Fact, form: Form) -> bool:
     """True for the family's canonical instruction in the form, or any wording of it, filled with the fact's slots."""
-    if text == canonical(fact.family, fact.slots, form):
+    orders = [fact.slots]
+    if fact.family == "same":  # whichever of the two is named first
+        orders.append({"first": fact.slots["second"], "second": fact.slots["first"]})
+    if text in [canonical(fact.family, slots, form) for slots in orders]:
         return True
     return any(
         wording.form == form
         and wording.relation in (None, fact.slots.get("relation"))
-        and text == fill(wording.text, **fields(fact.slots))
+        and text in [fill(wording.text, **fields(slots)) for slots in orders]
         for wordings in families()[fact.family].wordings.values()
         for wording in wordings
     )
