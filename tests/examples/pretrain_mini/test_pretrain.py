@@ -63,6 +63,7 @@ def _state(folder: Path) -> list[Tensor]:
     return [*trainer.parameters(), *kept]
 
 
+@pytest.mark.slow
 def test_a_training_that_was_killed_ends_with_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, shape in (
         ("SEEING", BatchShape(pictures=2, pages=1)),

@@ -52,14 +52,14 @@ def _fitting() -> list[Fact]:
 
 def _comparisons() -> list[tuple[TextPair, list[tuple[str, float]]]]:
     rng = random.Random(6)
-    pairs = [comparison_pair(TEMPLATES, _fitting(), rng) for _ in range(300)]
+    pairs = [comparison_pair(TEMPLATES, _fitting(), rng) for _ in range(120)]
     return [(pair, _compared(pair)) for pair in pairs]
 
 
 def test_the_better_score_stands_first_as_often_as_last() -> None:
     apart = [scores for _, scores in _comparisons() if scores[0][1] != scores[1][1]]
     first = sum(scores[0][1] < scores[1][1] for scores in apart)
-    assert 0.4 < first / len(apart) < 0.6
+    assert 0.35 < first / len(apart) < 0.65
 
 
 def test_the_lower_score_decides_a_comparison_and_the_shorter_text_a_tie() -> None:
@@ -74,7 +74,7 @@ def test_the_lower_score_decides_a_comparison_and_the_shorter_text_a_tie() -> No
         }
         assert not asked or pair.target in asked
         well_worded += bool(asked)
-    assert well_worded > 10
+    assert well_worded > 4
 
 
 def test_what_is_foreign_stays_as_it_is_and_the_rest_becomes_canonical() -> None:
