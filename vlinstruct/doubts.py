@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vlinstruct.backends.registry import BACKBONES, Backbone
+from vlinstruct.backends.registry import BACKBONES
 
 # A token of the answer was less likely than all others together.
 _LEAST_CERTAINTY = 0.5
@@ -28,7 +28,7 @@ def doubts(model: Model, seen: Seen, answer: Answer) -> list[str]:
     """
     name = model.backend.identity.name
     if not model.backend.knows(seen):
-        other = smallest_download()
+        other = min((b for b in BACKBONES.values() if not b.is_built_in), key=lambda backbone: backbone.download_gb)
         return [
             f"this picture is unlike those that {name} was trained on: do not trust the answer. "
             f"--backbone {other.name} sees photographs, too ({other.download_gb:g} GB to download)."
@@ -39,8 +39,3 @@ def doubts(model: Model, seen: Seen, answer: Answer) -> list[str]:
     if answer.certainty is not None and answer.certainty < _LEAST_CERTAINTY:
         return [f"{backbone.name} guesses: the certainty of this answer is {answer.certainty:.2f}."]
     return []
-
-
-def smallest_download() -> Backbone:
-    """Returns the known model that is the quickest to download."""
-    return min((b for b in BACKBONES.values() if not b.is_built_in), key=lambda backbone: backbone.download_gb)

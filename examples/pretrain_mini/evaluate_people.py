@@ -20,6 +20,7 @@ import vlinstruct as vli
 from pretrain_mini.evaluate_answers import text_height
 from pretrain_mini.report import Share, share, table
 from pretrain_mini.rewriting import as_called, sample_fact
+from pretrain_mini.roughening import foreign
 from pretrain_mini.rows import UNANSWERABLE
 from vlinstruct.backend import Row
 from vlinstruct.instruction.templates import fill
@@ -29,7 +30,7 @@ from vlinstruct.mini.draw import draw
 from vlinstruct.mini.phrasings import SIDES, Form, Wording, families
 from vlinstruct.mini.questions import Fact, facts
 from vlinstruct.mini.scene import Scene
-from vlinstruct.mini.wording import answer_in, canonical, fields, foreign
+from vlinstruct.mini.wording import answer_in, canonical, fields
 from vlinstruct.mini.world import sample_scene
 from vlinstruct.model import Model
 from vlinstruct.settings import GenerationSettings

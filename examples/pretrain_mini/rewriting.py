@@ -13,12 +13,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
+from pretrain_mini.roughening import foreign, typed
 from vlinstruct.instruction.templates import Templates
 from vlinstruct.mini import Split
 from vlinstruct.mini.phrasings import families, foreign_wordings, nouns
 from vlinstruct.mini.questions import Fact, caption, description, facts
 from vlinstruct.mini.scene import Scene
-from vlinstruct.mini.wording import canonical, foreign, plural_noun, typed
+from vlinstruct.mini.wording import canonical, plural_noun
 from vlinstruct.mini.words import sample_text
 from vlinstruct.mini.world import sample_scene
 from vlinstruct.values import ScoredInstruction, TokenScores

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pretrain_mini.rewriting import TextPair, as_called, comparison_pair, offered, sample_fact, sample_foreign
+from pretrain_mini.roughening import typed
 from vlinstruct.instruction.templates import Templates
 from vlinstruct.mini import Split
 from vlinstruct.mini.phrasings import families
 from vlinstruct.mini.questions import Fact, is_label, plural_noun
 from vlinstruct.mini.scene import COLOURS, SHAPES, Scene
-from vlinstruct.mini.wording import Worded, answer_in, canonical, typed, worded
+from vlinstruct.mini.wording import Worded, answer_in, canonical, worded
 
 FOREIGN = "foreign"
 """What stands for a family where an instruction is of none."""

@@ -18,7 +18,7 @@ from vlinstruct.mini.phrasings import (
     nouns,
 )
 from vlinstruct.mini.questions import RELATIONS, Fact, facts
-from vlinstruct.mini.wording import answer_in, canonical, clean, fields, foreign, poor, typed, worded
+from vlinstruct.mini.wording import answer_in, canonical, clean, fields, poor, worded
 from vlinstruct.mini.world import sample_scene
 
 FAMILIES = families()
@@ -144,34 +144,16 @@ def test_slots_survive_every_wording(split: Split) -> None:
                     assert any(filled[name] in text for name in alternatives), text
 
 
-def test_what_is_typed_keeps_quotations_options_and_tokens() -> None:
-    rng = random.Random(4)
-    for fact in FACTS:
-        for _ in range(60):
-            text = typed(fact.family, fact.slots, rng).text
-            for name in ("quote", "options", "tokens", "asked"):
-                is_offered = name in fact.slots and not (name == "asked" and fact.slots["question"] in text)
-                assert not is_offered or fact.slots[name] in text
-
-
 def test_slots_are_inserted_verbatim() -> None:
     hostile = {"quote": "{thing} %s {0} </s>"}
     assert canonical("written", hostile) == 'Is "{thing} %s {0} </s>" written in the picture?'
     assert hostile["quote"] in clean("written", hostile, random.Random(0))
-    assert hostile["quote"] in typed("written", hostile, random.Random(0)).text
 
 
 def test_the_canonical_form_keeps_numbers_quotes_and_options() -> None:
     for fact in FACTS:
         texts = [canonical(fact.family, fact.slots, form) for form in FAMILIES[fact.family].canonical]
         assert all(literal_changes(texts[0], text) == [] for text in texts)
-
-
-def test_no_noun_of_training_is_foreign_to_it_in_dev_or_test() -> None:
-    rng = random.Random(5)
-    drawn = " ".join(foreign(rng, "test") for _ in range(400))
-    assert not re.search(r"[{}]", drawn)
-    assert any(noun in drawn for noun in nouns()["test"])
 
 
 def test_training_puts_words_around_and_in_place_of_others() -> None:

@@ -1,7 +1,11 @@
 import random
 import re
 
-from vlinstruct.mini.wording import roughened, typo, with_article
+from pretrain_mini.roughening import foreign, roughened, typed, typo
+from vlinstruct.mini.phrasings import nouns
+from vlinstruct.mini.questions import facts
+from vlinstruct.mini.wording import with_article
+from vlinstruct.mini.world import sample_scene
 
 WORDING = "What colour is the {thing} in this picture, and is there a {second}?"
 
@@ -45,3 +49,20 @@ def test_an_article_fits_its_noun() -> None:
         "an umbrella",
         "a star",
     ]
+
+
+def test_what_is_typed_keeps_quotations_options_and_tokens() -> None:
+    rng = random.Random(4)
+    for seed in range(60):
+        for fact in facts(sample_scene(seed, fonts=("pillow",)), rng):
+            text = typed(fact.family, fact.slots, rng).text
+            for name in ("quote", "options", "tokens", "asked"):
+                is_offered = name in fact.slots and not (name == "asked" and fact.slots["question"] in text)
+                assert not is_offered or fact.slots[name] in text
+
+
+def test_no_noun_of_training_is_foreign_to_it_in_dev_or_test() -> None:
+    rng = random.Random(5)
+    drawn = " ".join(foreign(rng, "test") for _ in range(400))
+    assert not re.search(r"[{}]", drawn)
+    assert any(noun in drawn for noun in nouns()["test"])
