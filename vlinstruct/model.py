@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from os import PathLike
+from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from vlinstruct.backend import Backend, Row, Seen, check_rows
@@ -33,7 +33,15 @@ from vlinstruct.instruction.shared import optimize_for_all
 from vlinstruct.media.images import DEFAULT_LIMITS, PICTURE_TYPES, ImageLimits
 from vlinstruct.media.images import ImageLike as ImageLike  # a part of this module's interface
 from vlinstruct.media.load import MediaSettings, load_medium
-from vlinstruct.settings import ClipSettings, GenerationSettings, OptimizationSettings, Quantization, Thresholds
+from vlinstruct.settings import (
+    ClipSettings,
+    GenerationSettings,
+    ModelSettings,
+    OptimizationSettings,
+    Quantization,
+    ServerSettings,
+    Thresholds,
+)
 from vlinstruct.text import check_instruction
 from vlinstruct.values import Answer, Clip, Failed, Identity, Optimization, ScoredInstruction, Sound, TokenScores, good
 
@@ -60,6 +68,7 @@ def load(
     image_size: int | None = None,
     think: bool = False,
     offline: bool = False,
+    server: ServerSettings = ServerSettings(),
     templates: Templates | None = None,
 ) -> Model:
     """Loads a model.
@@ -67,8 +76,9 @@ def load(
     On CUDA, cuDNN's attention is switched off for the process (`backends/instructblip/attention.py` says why).
 
     Args:
-        backbone: `mini`, `mini-llama`, a paper backbone's name, a local folder or a hub id; `$VLINSTRUCT_BACKBONE` or
-            mini if None. Or an identity that `find` returned for one of these.
+        backbone: `mini`, `mini-llama`, a paper backbone's name, a local folder, a hub id, or a server's URL (several
+            of the same model with commas between); `$VLINSTRUCT_BACKBONE` or mini if None. Or an identity that `find`
+            returned for one of these.
         adapter: a folder of trained alignment layers; it brings its EMA flag with it.
         device: `auto` takes CUDA (all GPUs and memory, where one is too small), then MPS, then the CPU; or a torch
             device.
@@ -78,6 +88,7 @@ def load(
             which it was trained, if None.
         think: let a model that can think do so before it answers; what it thinks is never part of an answer.
         offline: use what is cached, open no connection.
+        server: how a server is asked, where the backbone is one.
         templates: the texts that optimization sends to it; the shipped ones if None.
 
     Raises:
@@ -86,16 +97,17 @@ def load(
         InputError: no such device or dtype here.
         ResourceError: its weights do not fit into the memory that is free.
     """
-    backend = load_backend(
-        backbone,
-        adapter=adapter,
+    settings = ModelSettings(
+        adapter=None if adapter is None else fspath(adapter),
         device=device,
         dtype=dtype,
         quantize=quantize,
         image_size=image_size,
         think=think,
         offline=offline,
+        server=server,
     )
+    backend = load_backend(backbone, settings)
     return Model(backend, templates=templates)
 
 
@@ -388,7 +400,7 @@ class Model:
 
     def _known_rewritings(self) -> Rewritings:
         if len(self._rewritings) > _MAX_REWRITINGS:
-            self._rewritings.clear()
+            self._rewritings = {}  # not cleared: another thread may be reading it
         return self._rewritings
 
     def seen_of(self, image: MediaLike | Seen) -> Seen:

@@ -252,17 +252,18 @@ class Score:
             if isinstance(row, Failed):
                 records.append(row)
                 continue
-            scores = [
-                {
-                    "instruction": scored.text,
-                    "ias": _rounded(scored.ias),
-                    "tokens": list(scored.scores.tokens),
-                    "token_nll": [_rounded(nll) for nll in scored.scores.token_nll],
-                }
-                for scored in row
-            ]
-            records.append({"scores": scores})
+            records.append({"scores": [scored_fields(scored) for scored in row]})
         return records
+
+
+def scored_fields(scored: ScoredInstruction) -> Fields:
+    """Returns what a record says of an instruction's IAS, token by token."""
+    return {
+        "instruction": scored.text,
+        "ias": _rounded(scored.ias),
+        "tokens": list(scored.scores.tokens),
+        "token_nll": [_rounded(nll) for nll in scored.scores.token_nll],
+    }
 
 
 def _answer_fields(answer: Answer, doubtful: Sequence[str]) -> Fields:

@@ -150,6 +150,27 @@ class OptimizationSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ServerSettings:
+    """How a server is asked that runs the model.
+
+    Args:
+        served_model: what it calls the model; the only one that it serves if None.
+        concurrency: requests in flight, 1 to 4096.
+        timeout: seconds for one try of a request, above 0.
+    """
+
+    served_model: str | None = None
+    concurrency: int = 16
+    timeout: float = 300.0
+
+    def __post_init__(self) -> None:
+        require(
+            (1 <= self.concurrency <= 4096, f"concurrency must be 1 to 4096, got {self.concurrency}"),
+            (0 < self.timeout < math.inf, f"timeout must be above 0, got {self.timeout}"),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelSettings:
     """Which model, and how it is loaded; the meaning of each is that of `vlinstruct.load`'s argument."""
 
@@ -161,6 +182,7 @@ class ModelSettings:
     image_size: int | None = None
     think: bool = False
     offline: bool = False
+    server: ServerSettings = ServerSettings()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from vlinstruct.backends.instructblip.configuration import InstructBlipConfig
-from vlinstruct.errors import CheckpointError, InputError
+from vlinstruct.backends.server.address import addresses, is_url
+from vlinstruct.errors import CheckpointError, InputError, UsageError
 from vlinstruct.files import read_json_object
 from vlinstruct.settings import Thresholds
 from vlinstruct.values import Abilities, Identity
@@ -34,6 +35,9 @@ ADAPTERS = tuple(f"{name}-{kind}" for name in _BUILT_IN for kind in ("ema", "pro
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 INSTRUCTBLIP_ABILITIES = Abilities(media=frozenset({"picture", "clip"}), num_frames=4, can_beam=True, can_stream=True)
 """What InstructBLIP can do; here and not with its backend, as it is asked for before torch is imported."""
+
+SERVED_CONFIG: Mapping[str, Any] = {"model_type": "server"}
+"""Stands for the `config.json` of a model that a server runs."""
 
 _NAMES_ADVICE = "`vlinstruct backbones` lists the names"
 UNKNOWN_BATCH_SIZE = 32  # Vicuna's, for backbones that the paper did not train
@@ -197,7 +201,26 @@ def find(name: str | os.PathLike[str] | None = None, *, offline: bool = False) -
         ResourceError: the hub's cache cannot be written.
     """
     name = default_backbone() if name is None else os.fspath(name)
+    if is_url(name):
+        return _served(name, offline=offline)
     return identity_of(find_folder(name, offline=offline), name=name)
+
+
+def _served(name: str, *, offline: bool) -> Identity:
+    """Returns the identity of a server's address."""
+    if offline:
+        raise UsageError("--offline opens no connection, and a server needs one.")
+    urls = ",".join(addresses(name))
+    # Not the address: the same model may answer from another port tomorrow, and an output is resumed by its model.
+    return Identity(
+        name=urls, url=urls, config=SERVED_CONFIG, is_chat_model=True, read_fingerprint=partial(_models_served, urls)
+    )
+
+
+def _models_served(urls: str) -> str:
+    from vlinstruct.backends.server.opening import models_served  # imports the HTTP library
+
+    return models_served(urls)
 
 
 def identity_of(folder: Path, name: str | None = None) -> Identity:
@@ -275,6 +298,11 @@ def require_options(
     config = _config_here(name) if config is None else config
     if config is None:
         return
+    if config == SERVED_CONFIG:
+        given = {"--adapter": adapter, "--image-size": image_size}
+        for option in (option for option, value in given.items() if value is not None):
+            raise InputError.at(f"cannot use {option}", name, "the model is its server's", "Leave it out")
+        return
     is_ours = is_instructblip(config)
     for option, is_given, why in (
         ("--think", is_ours and think, "it does not think before it answers"),
@@ -287,6 +315,8 @@ def require_options(
 
 def _config_here(name: str) -> dict[str, Any] | None:
     """Returns the configuration of a known name."""
+    if is_url(name):
+        return dict(SERVED_CONFIG)
     entry = known_backbone(name)
     return None if entry is None else entry.config()
 
@@ -329,6 +359,8 @@ def abilities_of(name: str) -> Abilities | None:
         config = config_of(name)
     except CheckpointError:  # said in full when it is loaded
         return None
+    if config == SERVED_CONFIG:
+        return Abilities()
     return INSTRUCTBLIP_ABILITIES if is_instructblip(config) else None
 
 
@@ -382,6 +414,8 @@ def config_of(name: str) -> dict[str, Any]:
     Raises:
         CheckpointError: it is none of them, its file is damaged, or it asks for code of its own.
     """
+    if is_url(name):
+        return dict(SERVED_CONFIG)
     if (backbone := known_backbone(name)) is not None:
         return backbone.config()
     folder = Path(name).expanduser()
@@ -430,6 +464,9 @@ def resolve(name: str, *, what: str = "backbone") -> Path | str:
     Raises:
         CheckpointError: nothing is known by that name, there is no such folder, or what should ship does not.
     """
+    if is_url(name):
+        why = "it is a server, whose files are not here"
+        raise CheckpointError.at(f"cannot use {what}", name, why, "Use a name, a folder or a hub id")
     backbone = BACKBONES.get(name)
     if backbone is not None and backbone.hub_id is not None:
         return backbone.hub_id

@@ -52,7 +52,7 @@ def chat(
         picture = read_picture(image, options, talk, abilities=lambda: abilities_of(backbone))
         from vlinstruct.model import load  # imports torch: not before the picture could be read
 
-        model = load(**asdict(options.model_settings()), templates=templates)
+        model = load(**vars(options.model_settings()), templates=templates)
         collect_garbage_from_here()
         session = Session(model, settings, options=options, talk=talk)
         session.look_at(picture)

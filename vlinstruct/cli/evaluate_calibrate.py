@@ -65,7 +65,7 @@ def run_calibration(
         )
 
     def load_model() -> Model:
-        loaded = load(**asdict(model))
+        loaded = load(**vars(model))
         collect_garbage_from_here()
         return loaded
 

@@ -26,6 +26,7 @@ from vlinstruct.cli.finetune import finetune
 from vlinstruct.cli.lmms_tasks import lmms_tasks
 from vlinstruct.cli.optimize import optimize
 from vlinstruct.cli.score import score
+from vlinstruct.cli.serve import serve
 from vlinstruct.cli.terminal import say
 from vlinstruct.cli.tune import tune
 from vlinstruct.errors import ResourceError, VlinstructError, is_out_of_files, is_out_of_memory
@@ -39,7 +40,9 @@ app = typer.Typer(
 )
 
 
-for command in (ask, optimize, finetune, score, chat, tune, evaluate, backbones, convert, doctor, bench, lmms_tasks):
+COMMANDS = (ask, optimize, finetune, score, chat, tune, evaluate, serve, backbones, convert, doctor, bench, lmms_tasks)
+
+for command in COMMANDS:
     app.command(cls=Command)(command)
 
 

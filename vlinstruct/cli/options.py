@@ -15,7 +15,7 @@ import typer
 
 from vlinstruct.cli.command import INPUT, MODEL, OUTPUT
 from vlinstruct.errors import UsageError
-from vlinstruct.settings import MAX_FRAMES, ClipSettings, ModelSettings, Quantization, RunSettings
+from vlinstruct.settings import MAX_FRAMES, ClipSettings, ModelSettings, Quantization, RunSettings, ServerSettings
 
 if TYPE_CHECKING:
     from vlinstruct.media.images import ImageLimits
@@ -24,7 +24,7 @@ Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 BackboneOption = Annotated[
     str | None,
     typer.Option(
-        help="A name (`vlinstruct backbones`), a folder or a hub id.",
+        help="A name (`vlinstruct backbones`), a folder, a hub id, or a server's URL.",
         show_default="mini",
         envvar="VLINSTRUCT_BACKBONE",
         rich_help_panel=MODEL,
@@ -136,6 +136,12 @@ class ModelOptions(CommonOptions):
     quantize: QuantizeOption = None
     image_size: ImageSizeOption = None
     think: ThinkOption = False
+    served_model: Annotated[
+        str | None,
+        typer.Option(help="What the server of a --backbone URL calls the model.", show_default="its only one"),
+    ] = None
+    concurrency: Annotated[int, typer.Option(min=1, max=4096, help="Requests in flight to a server.")] = 16
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds that a server may take for a request.")] = 300.0
     max_pixels: MaxPixelsOption = 50_000_000
     allow_truncated: AllowTruncatedOption = False
     frames: FramesOption = None
@@ -160,7 +166,12 @@ class ModelOptions(CommonOptions):
 
     def model_settings(self) -> ModelSettings:
         """Returns which model is asked for, and how it is loaded."""
-        return ModelSettings(**{field.name: getattr(self, field.name) for field in fields(ModelSettings)})
+        own = {field.name: getattr(self, field.name) for field in fields(ModelSettings) if field.name != "server"}
+        return ModelSettings(**own, server=self.server_settings())
+
+    def server_settings(self) -> ServerSettings:
+        """Returns how a server is asked."""
+        return ServerSettings(served_model=self.served_model, concurrency=self.concurrency, timeout=self.timeout)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,9 @@
+"""Any OpenAI-compatible server as a backend: a picture goes out once, likelihoods come back where the server tells them.
+
+address.py      which servers, and what may be sent to them
+connection.py   requests in flight, kept connections, retries; every failure has a type
+contract.py     what a server can do, found out once
+messages.py     rows -> messages; what would steer the model is refused by name
+scoring.py      likelihoods of given texts: vLLM's chat route, its token route, and our own server
+backend.py      the backend
+"""

@@ -1,0 +1,195 @@
+"""An OpenAI-compatible server behind `vlinstruct.backend.Backend`."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+from vlinstruct.backend import Backend, Row, Seen, Written, not_taken
+from vlinstruct.backends.server.connection import Connection, Request
+from vlinstruct.backends.server.contract import CHAT, TOKENIZE, Contract, bad_reply, choice_of, ids_of, logprobs_of
+from vlinstruct.backends.server.messages import (
+    SentPicture,
+    is_known_control,
+    messages_of,
+    not_literal,
+    pictures_of,
+    suspects_in,
+    texts_of,
+)
+from vlinstruct.backends.server.scoring import ChatScoring, outcome_of
+from vlinstruct.errors import InputError, UsageError, VlinstructError
+from vlinstruct.settings import GenerationSettings
+from vlinstruct.values import Abilities, Clip, Failed, Identity, Sound, TokenScores, Usage, good
+
+if TYPE_CHECKING:
+    from vlinstruct.values import Media
+
+_THOUGHT_END = "</think>"
+
+
+class ServerBackend(Backend):
+    """A model that a server runs.
+
+    Args:
+        connection: to the server, or to several of the same model.
+        contract: what it can do.
+        identity: its name and address.
+        think: whether the model may think before it answers.
+    """
+
+    def __init__(
+        self, connection: Connection, contract: Contract, *, identity: Identity, think: bool = False
+    ) -> None:
+        self.connection, self.contract, self.identity, self.think = connection, contract, identity, think
+        self.scoring = ChatScoring(connection, contract)
+        self.abilities = Abilities(
+            media=frozenset({"picture"}),
+            can_score=contract.can_score,
+            can_tell_nll=contract.can_tell_nll,
+            can_write_alone=contract.can_write_alone,
+            can_stream=True,
+            keeps_typed_tokens=contract.kind == "vlinstruct",
+            num_in_flight=connection.limits.num_in_flight,
+        )
+        self._is_control: dict[str, bool] = {}
+        self._lock = threading.Lock()
+
+    def see(self, media: Sequence[Media]) -> list[Seen | Failed]:
+        return [
+            Failed(error=not_taken("clip" if isinstance(medium, Clip) else "sound", self.abilities))
+            if isinstance(medium, Clip | Sound)
+            else SentPicture.of(medium)
+            for medium in media
+        ]
+
+    def write(self, rows: Sequence[Row], settings: GenerationSettings) -> list[Written | Failed]:
+        bodies = [self._checked(row) or self._request(row, settings) for row in rows]
+        replies = self._call_each(bodies)
+        return [outcome_of(reply, self._written) for reply in replies]
+
+    def score(
+        self,
+        rows: Sequence[Row],
+        targets: Sequence[Sequence[str]],
+        *,
+        with_end: bool = True,
+        num_first: int | None = None,
+    ) -> list[list[TokenScores] | Failed]:
+        if not self.contract.can_score:
+            raise UsageError(
+                "this server does not tell the likelihood of a given text", advice="Use vLLM, or a model that runs here."
+            )
+        pairs = [(row, target) for row, of_row in zip(rows, targets, strict=True) for target in of_row]
+        requests = [
+            self._checked(row, target) or self.scoring.request(row, target, with_end=with_end) for row, target in pairs
+        ]
+        scored = iter(
+            [
+                outcome_of(
+                    reply,
+                    lambda reply, target=target: self.scoring.scores(
+                        reply, target, with_end=with_end, num_first=num_first
+                    ),
+                )
+                for reply, (_, target) in zip(self._call_each(requests), pairs, strict=True)
+            ]
+        )
+        outcomes: list[list[TokenScores] | Failed] = []
+        for of_row in targets:
+            of_targets = [next(scored) for _ in of_row]
+            failed = next((one for one in of_targets if isinstance(one, Failed)), None)
+            outcomes.append(failed or of_targets)
+        return outcomes
+
+    def _call_each(self, requests: Sequence[Request | Failed]) -> list[Any | Failed]:
+        replies = iter(self.connection.call_each([one for one in requests if isinstance(one, Request)]))
+        return [one if isinstance(one, Failed) else next(replies) for one in requests]
+
+    def _request(self, row: Row, settings: GenerationSettings) -> Request:
+        pictures = pictures_of(row)
+        body: dict[str, Any] = {
+            "model": self.contract.model,
+            "messages": messages_of(row, with_uuid=self.contract.kind == "vllm"),
+            "max_tokens": settings.max_new_tokens,
+            # Said even where they are off: a server has defaults of its own, vLLM those of the model's folder.
+            "temperature": settings.temperature if settings.do_sample else 0,
+            "top_p": settings.top_p if settings.do_sample else 1,
+        }
+        if settings.do_sample:
+            body["seed"] = (settings.seed + row.draw * 0x9E3779B97F4A7C15) % 2**63
+        if self.contract.can_tell_nll:
+            body["logprobs"] = True
+        if self.contract.kind == "vllm":
+            body |= {
+                "repetition_penalty": settings.repetition_penalty,
+                "top_k": -1,
+                "return_token_ids": True,
+                "chat_template_kwargs": {"enable_thinking": self.think},
+            }
+        elif self.contract.kind == "vlinstruct":
+            body |= {"repetition_penalty": settings.repetition_penalty, "vlinstruct": {"reads": row.reads}}
+        elif settings.repetition_penalty != 1.0:
+            raise UsageError("this server takes no --repetition-penalty.")
+        return Request(path=CHAT, body=body, key=pictures[0].key if pictures else row.prompt)
+
+    def _written(self, reply: Any) -> Written:
+        url = self.connection.urls[0]
+        choice = choice_of(reply, url)
+        text, reason = choice["message"].get("content") or "", choice.get("finish_reason")
+        if not isinstance(text, str) or reason not in ("stop", "length", "eos", None):
+            raise bad_reply(url)
+        told = logprobs_of(reply)
+        token_nll = None if told is None else tuple(-float(one["logprob"]) for one in told)
+        if _THOUGHT_END in text:  # the likelihoods are those of the thoughts, too
+            text, token_nll = text.rpartition(_THOUGHT_END)[2], None
+        usage = reply.get("usage")
+        return Written(
+            text=text.strip(),
+            token_nll=token_nll,
+            is_complete=reason != "length",
+            usage=_usage(usage if isinstance(usage, Mapping) else {}),
+        )
+
+    def _checked(self, row: Row, *targets: str) -> Failed | None:
+        """Returns why a row cannot be sent: it spells what would steer the model."""
+        if self.abilities.keeps_typed_tokens:
+            return None
+        try:
+            for text in (*texts_of(row), *targets):
+                for suspect in suspects_in(text):
+                    if self._steers(suspect):
+                        raise not_literal(suspect)
+        except VlinstructError as error:
+            return Failed(error=error)
+        return None
+
+    def _steers(self, text: str) -> bool:
+        """Says whether a text is a control token of the served model: one token, where its letters would be several."""
+        with self._lock:
+            if text in self._is_control:
+                return self._is_control[text]
+        body = {"model": self.contract.model, "prompt": text, "add_special_tokens": False}
+        (reply,) = self.connection.call_each([Request(path=TOKENIZE, body=body)])
+        ids = [] if isinstance(reply, Failed) else ids_of(reply)
+        is_control = len(ids) == 1 if ids else is_known_control(text)
+        with self._lock:
+            self._is_control[text] = is_control
+        return is_control
+
+
+def _usage(usage: Mapping[str, Any]) -> Usage:
+    details = usage.get("prompt_tokens_details")
+    cached = details.get("cached_tokens") if isinstance(details, Mapping) else None
+    return Usage(
+        prompt=_number(usage.get("prompt_tokens")),
+        cached=_number(cached),
+        written=_number(usage.get("completion_tokens")),
+    )
+
+
+def _number(value: object) -> int:
+    return value if isinstance(value, int) and value >= 0 else 0

@@ -1,0 +1,389 @@
+"""The routes: OpenAI's chat completions, what is ours (`/v1/optimize`, `/v1/score`), health and metrics.
+
+Work is done in threads, so that a slow client never holds the model: their calls meet in `MergingBackend`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import anyio.to_thread
+from anyio import CapacityLimiter
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from vlinstruct.backend import Row, Seen, Written
+from vlinstruct.errors import CheckpointError, InputError, NetworkError, ResourceError, UsageError, VlinstructError
+from vlinstruct.instruction.judge import Answering
+from vlinstruct.media.load import MediaSettings
+from vlinstruct.model import Model
+from vlinstruct.operations import optimization_fields, scored_fields
+from vlinstruct.serving.conversation import BadRequest, ChatRequest, object_of, parse_chat
+from vlinstruct.serving.gate import Gate, GateSettings
+from vlinstruct.serving.merging import MergingBackend
+from vlinstruct.serving.pictures import load_picture
+from vlinstruct.serving.replies import END, chunk, completion, error_body, event, new_id, scored_completion
+from vlinstruct.settings import OptimizationSettings
+from vlinstruct.values import Optimization, Usage, good
+
+T = TypeVar("T")
+
+_NUM_SEEN = 64
+_MAX_INSTRUCTIONS = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServeSettings:
+    """How a model is served.
+
+    Args:
+        name: what clients call the model.
+        gate: who may come in.
+        optimize: optimize a client's last instruction before it is answered.
+        optimization: how it is chosen.
+        batch_size: most requests that go through the model together.
+        allow_urls: fetch pictures that clients name by URL.
+        timeout_s: most seconds of a request.
+        media: limits of pictures.
+    """
+
+    name: str
+    gate: GateSettings = GateSettings()
+    optimize: bool = False
+    optimization: OptimizationSettings = OptimizationSettings()
+    batch_size: int = 16
+    allow_urls: bool = False
+    timeout_s: float = 300.0
+    media: MediaSettings = MediaSettings()
+
+
+class Service:
+    """A model behind the routes.
+
+    Args:
+        model: loaded; its backend's calls are merged.
+        settings: how it is served.
+        log: is told one line per request.
+    """
+
+    def __init__(self, model: Model, settings: ServeSettings, log: Callable[[str], None] = lambda line: None) -> None:
+        self.settings, self.log = settings, log
+        self.backend = MergingBackend(model.backend, batch_size=settings.batch_size)
+        self.model = Model(
+            self.backend, templates=model.templates, thresholds=model.thresholds, limits=settings.media.images
+        )
+        self.threads = CapacityLimiter(settings.gate.max_requests)
+        self.seen: OrderedDict[bytes, Seen] = OrderedDict()
+        self.lock = threading.Lock()
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "vlinstruct_requests", "Requests by route and status.", ["route", "status"], registry=self.registry
+        )
+        self.seconds = Histogram(
+            "vlinstruct_request_seconds", "Seconds of a request.", ["route"], registry=self.registry
+        )
+        self.tokens = Counter("vlinstruct_tokens", "Tokens read and written.", ["kind"], registry=self.registry)
+        self.chosen = Counter(
+            "vlinstruct_optimizations", "Optimized instructions by which was chosen.", ["chosen"], registry=self.registry
+        )
+        waiting = Gauge("vlinstruct_calls_waiting", "Calls that wait for the model.", registry=self.registry)
+        waiting.set_function(lambda: self.backend.num_waiting)
+
+    def app(self) -> Gate:
+        """Returns the ASGI application."""
+        routes = [
+            Route("/health", self.health, methods=["GET"]),
+            Route("/metrics", self.metrics, methods=["GET"]),
+            Route("/v1/models", self.models, methods=["GET"]),
+            Route("/v1/models/{name:path}", self.one_model, methods=["GET"]),
+            Route("/v1/chat/completions", self.chat, methods=["POST"]),
+            Route("/v1/optimize", self.optimize, methods=["POST"]),
+            Route("/v1/score", self.score, methods=["POST"]),
+        ]
+        inner = Starlette(routes=routes, exception_handlers={404: _not_found, 405: _not_found})
+        inner.router.redirect_slashes = False
+        return Gate(inner, self.settings.gate)
+
+    async def health(self, request: Request) -> Response:
+        """Says that the process answers."""
+        return JSONResponse({"status": "ok", "model": self.settings.name})
+
+    async def metrics(self, request: Request) -> Response:
+        """Tells numbers in Prometheus' format."""
+        return Response(generate_latest(self.registry), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    async def models(self, request: Request) -> Response:
+        """Lists the one model."""
+        return JSONResponse({"object": "list", "data": [self._card()]})
+
+    async def one_model(self, request: Request) -> Response:
+        """Tells of a model by its name."""
+        if request.path_params["name"] != self.settings.name:
+            return JSONResponse(error_body("no such model", code="model_not_found"), status_code=404)
+        return JSONResponse(self._card())
+
+    async def chat(self, request: Request) -> Response:
+        """Answers, or scores what was begun."""
+
+        def parsed(body: object) -> ChatRequest:
+            self._require_model(object_of(body, "the body"))
+            return parse_chat(body)
+
+        return await self._run(request, "chat", parsed, self._chat)
+
+    async def optimize(self, request: Request) -> Response:
+        """Optimizes an instruction for a picture: `{"image": URL, "instruction": TEXT}` -> a record's fields."""
+        return await self._run(request, "optimize", lambda body: self._fields(body, "instruction"), self._optimize)
+
+    async def score(self, request: Request) -> Response:
+        """Scores instructions for a picture: `{"image": URL, "instructions": [TEXT...]}` -> a record's fields."""
+        return await self._run(request, "score", lambda body: self._fields(body, "instructions"), self._score)
+
+    def _card(self) -> dict[str, Any]:
+        return {"id": self.settings.name, "object": "model", "created": 0, "owned_by": "vlinstruct"}
+
+    async def _run(
+        self, request: Request, route: str, parse: Callable[[object], T], work: Callable[[T], Any]
+    ) -> Response:
+        """Reads a request, works on it in a thread, and answers in time, whatever happens."""
+        began = time.perf_counter()
+        asked: Any = None
+        try:
+            asked = parse(_json(await request.body()))
+            if isinstance(asked, ChatRequest) and asked.streams:
+                response: Response = await self._streamed(asked)
+            else:
+                async with asyncio.timeout(self.settings.timeout_s):
+                    body, headers = await anyio.to_thread.run_sync(
+                        work, asked, limiter=self.threads, abandon_on_cancel=True
+                    )
+                response = JSONResponse(body, headers=headers)
+        except TimeoutError:
+            response = _refusal(504, f"not ready after {self.settings.timeout_s:g} s", "timeout")
+        except Exception as error:
+            response = self._explained(error)
+        seconds = time.perf_counter() - began
+        self.requests.labels(route, str(response.status_code)).inc()
+        self.seconds.labels(route).observe(seconds)
+        self.log(f"{route} {response.status_code} {1000 * seconds:.0f} ms")
+        return response
+
+    def _explained(self, error: Exception) -> Response:
+        match error:
+            case BadRequest():
+                return _refusal(error.status, error.message, error.code, error.param)
+            case InputError() | UsageError():
+                return _refusal(400, error.message, error.code)
+            case NetworkError():  # of the server that this one stands before
+                return _refusal(502, error.message, error.code)
+            case ResourceError():
+                return _refusal(503, error.message, error.code)
+            case CheckpointError():
+                return _refusal(500, error.message, error.code)
+            case VlinstructError():
+                return _refusal(500, error.message, error.code)
+            case _:  # its text may hold paths, addresses or a library's words
+                self.log(f"internal error: {type(error).__name__}")
+                return _refusal(500, "internal error", "internal")
+
+    def _require_model(self, fields: Mapping[str, Any]) -> None:
+        if fields.get("model") not in (None, self.settings.name):
+            raise BadRequest(f"no such model: this server has {self.settings.name}", "model", status=404)
+
+    def _fields(self, body: object, texts: str) -> Mapping[str, Any]:
+        fields = object_of(body, "the body")
+        self._require_model(fields)
+        unknown = [name for name in fields if name not in ("model", "image", texts, "max_tokens")]
+        if unknown:
+            raise BadRequest("unknown field", unknown[0][:60])
+        if not isinstance(fields.get("image"), str):
+            raise BadRequest("it must be a data URI", "image")
+        return fields
+
+    def see(self, url: str) -> Seen:
+        """Looks at a picture, or remembers it: a client's requests about one picture come one after another."""
+        key = hashlib.sha256(url.encode()).digest()
+        with self.lock:
+            if key in self.seen:
+                self.seen.move_to_end(key)
+                return self.seen[key]
+        settings = self.settings
+        loaded = load_picture(
+            url, allow_urls=settings.allow_urls, settings=settings.media, abilities=self.backend.abilities
+        )
+        (outcome,) = self.backend.see([self.backend.prepare(loaded.medium)])
+        seen = good(outcome)
+        if url.startswith("data:"):
+            with self.lock:
+                self.seen[key] = seen
+                while len(self.seen) > _NUM_SEEN:
+                    self.seen.popitem(last=False)
+        return seen
+
+    def _row(self, request: ChatRequest) -> Row:
+        if len(request.pictures) > 1:
+            raise BadRequest(f"one picture a conversation is supported, got {len(request.pictures)}", "messages")
+        if not request.pictures and not self.backend.abilities.can_write_alone:
+            raise BadRequest("a picture is needed", "messages")
+        return Row(
+            prompt=request.prompt,
+            seen=tuple(self.see(url) for url in request.pictures),
+            history=request.history,
+            system=request.system,
+            reads=request.prompt if request.reads is None else request.reads,
+        )
+
+    def _chat(self, request: ChatRequest) -> tuple[dict[str, Any], dict[str, str]]:
+        row = self._row(request)
+        if request.target is not None:
+            return self._scored(row, request), {}
+        written, outcome = self._written(row, request)
+        self.tokens.labels("read").inc(written.usage.prompt)
+        self.tokens.labels("written").inc(written.usage.written)
+        extra = None if outcome is None else optimization_fields(outcome)
+        return completion(new_id(), self.settings.name, written, request, extra), _headers(outcome)
+
+    def _scored(self, row: Row, request: ChatRequest) -> dict[str, Any]:
+        if not self.backend.abilities.can_score:
+            raise BadRequest("this model tells no likelihood of a given text", "prompt_logprobs")
+        assert request.target is not None
+        (outcome,) = self.backend.score([row], [[request.target]], with_end=request.with_end)
+        (count,) = self.backend.num_tokens([row])
+        num_prompt = 1 if count is None else max(count.prompt, 1)
+        return scored_completion(new_id(), self.settings.name, good(outcome)[0], num_prompt)
+
+    def _written(self, row: Row, request: ChatRequest) -> tuple[Written, Optimization | None]:
+        outcome = self._optimized(row, request)
+        if outcome is not None:
+            judged = outcome.used.judgement
+            answer = None if judged is None else judged.answer
+            nll = None if answer is None else answer.token_nll
+            # What was judged is what would be answered, the same text generated alike; one that used all its tokens
+            # may have been cut, and is written again, so that the client is told.
+            if nll is not None and len(nll) < request.settings.max_new_tokens and not row.history and not row.system:
+                assert answer is not None
+                return Written(text=answer.text, token_nll=nll, usage=Usage(written=len(nll))), outcome
+            row = _asking(row, outcome.instruction)
+        (written,) = self.backend.write([row], request.settings)
+        return good(written), outcome
+
+    def _optimized(self, row: Row, request: ChatRequest) -> Optimization | None:
+        """Optimizes the last instruction where that is asked for; what stands around it is not looked at."""
+        is_wanted = self.settings.optimize if request.optimize is None else request.optimize
+        if not is_wanted or not row.seen or request.reads is not None:
+            return None
+        (outcome,) = self.model.optimize_each(
+            [row.seen[0]],
+            [row.prompt],
+            optimization=self.settings.optimization,
+            answering=Answering(generation=request.settings),
+        )
+        optimization = good(outcome)
+        self.chosen.labels(optimization.chosen).inc()
+        return optimization
+
+    async def _streamed(self, request: ChatRequest) -> Response:
+        """Answers piece by piece: a thread takes pieces from the model, and the client takes them when it can."""
+        pieces: asyncio.Queue[str | Written | Exception] = asyncio.Queue()
+        loop, is_left = asyncio.get_running_loop(), threading.Event()
+        row = await anyio.to_thread.run_sync(self._row, request, limiter=self.threads)
+        outcome = await anyio.to_thread.run_sync(self._optimized, row, request, limiter=self.threads)
+        if outcome is not None:
+            row = _asking(row, outcome.instruction)
+
+        def put(piece: str | Written | Exception) -> None:
+            loop.call_soon_threadsafe(pieces.put_nowait, piece)
+
+        def produce() -> None:
+            try:
+                for piece in self.backend.stream(row, request.settings):
+                    put(piece)
+                    if is_left.is_set():
+                        return
+            except Exception as error:
+                put(error)
+
+        async def events() -> AsyncIterator[bytes]:
+            id, name = new_id(), self.settings.name
+            threading.Thread(target=produce, daemon=True).start()
+            try:
+                yield chunk(id, name, {"role": "assistant", "content": ""})
+                sent = ""
+                while True:
+                    async with asyncio.timeout(self.settings.timeout_s):
+                        piece = await pieces.get()
+                    if isinstance(piece, Exception):
+                        refusal = self._explained(piece)
+                        yield event(json.loads(bytes(refusal.body)))
+                        break
+                    if isinstance(piece, Written):
+                        extra = None if outcome is None else optimization_fields(outcome)
+                        reason = "stop" if piece.is_complete else "length"
+                        yield chunk(id, name, {}, finish_reason=reason, extra=extra)
+                        if request.tells_usage:
+                            yield chunk(id, name, None, usage=piece.usage)
+                        break
+                    sent += piece
+                    yield chunk(id, name, {"content": piece})
+                yield END
+            finally:
+                is_left.set()
+
+        return StreamingResponse(events(), media_type="text/event-stream", headers=_headers(outcome))
+
+    def _optimize(self, fields: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+        text = fields.get("instruction")
+        if not isinstance(text, str):
+            raise BadRequest("it must be a text", "instruction")
+        (outcome,) = self.model.optimize_each(
+            [self.see(fields["image"])], [text], optimization=self.settings.optimization
+        )
+        optimization = good(outcome)
+        return optimization_fields(optimization), _headers(optimization)
+
+    def _score(self, fields: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+        texts = fields.get("instructions")
+        if not isinstance(texts, list) or not 0 < len(texts) <= _MAX_INSTRUCTIONS:
+            raise BadRequest(f"it must be a list of 1 to {_MAX_INSTRUCTIONS} texts", "instructions")
+        if not all(isinstance(text, str) for text in texts):
+            raise BadRequest("each must be a text", "instructions")
+        (outcome,) = self.model.score_each([self.see(fields["image"])], [texts])
+        return {"scores": [scored_fields(scored) for scored in good(outcome)]}, {}
+
+
+def _asking(row: Row, instruction: str) -> Row:
+    return Row(prompt=instruction, seen=row.seen, history=row.history, system=row.system, reads=instruction)
+
+
+def _headers(outcome: Optimization | None) -> dict[str, str]:
+    return {} if outcome is None else {"x-vlinstruct-chosen": outcome.chosen}
+
+
+def _json(content: bytes) -> object:
+    def refuse(name: str) -> None:
+        raise BadRequest(f"{name} is no JSON")
+
+    try:
+        return json.loads(content, parse_constant=refuse)
+    except (ValueError, RecursionError) as error:
+        raise BadRequest("the body is no JSON") from error
+
+
+def _refusal(status: int, message: str, code: str, param: str | None = None) -> JSONResponse:
+    return JSONResponse(error_body(message, code=code, param=param, status=status), status_code=status)
+
+
+async def _not_found(request: Request, error: Exception) -> Response:
+    status = getattr(error, "status_code", 404)
+    return _refusal(status, "no such route" if status == 404 else "this route takes another method", "not_found")

@@ -1,0 +1,157 @@
+"""Who may come in: the key, the host that was meant, how large a body is, how many requests there are at once.
+
+It stands in front of every route, so that a new one cannot be forgotten.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import ipaddress
+from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from vlinstruct.serving.replies import error_body
+
+Message = MutableMapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateSettings:
+    """What comes in.
+
+    Args:
+        api_key: that every request must show; None for nobody's.
+        hosts: names by which this server may be called; empty for any. A page of another site, whose name was made to
+            lead here (DNS rebinding), calls it by its own.
+        max_body_bytes: of a request.
+        body_timeout_s: for a body to come.
+        max_requests: at work or waiting; more are told to come back.
+    """
+
+    api_key: str | None = None
+    hosts: frozenset[str] = frozenset()
+    max_body_bytes: int = 32 * 1024 * 1024
+    body_timeout_s: float = 30.0
+    max_requests: int = 256
+
+
+class Gate:
+    """ASGI middleware that refuses before anything is read.
+
+    Args:
+        app: what stands behind it; gets requests whose body has come as a whole.
+        settings: what comes in.
+    """
+
+    def __init__(self, app: ASGIApp, settings: GateSettings) -> None:
+        self.app, self.settings = app, settings
+        self.num_requests = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":  # the server's own start and end; no WebSocket is served
+            await self.app(scope, receive, send)
+            return
+        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        refused = self._refused(headers)
+        if refused is None and self.num_requests >= self.settings.max_requests:
+            refused = _refuse(429, "too many requests", "busy", {"retry-after": "1"})
+        if refused is not None:
+            await refused(scope, receive, send)
+            return
+        self.num_requests += 1
+        try:
+            body = await self._body(receive)
+            if isinstance(body, JSONResponse):
+                await body(scope, receive, send)
+                return
+            await self.app(scope, _replayed(body, receive), send)
+        finally:
+            self.num_requests -= 1
+
+    def _refused(self, headers: dict[str, str]) -> JSONResponse | None:
+        settings = self.settings
+        if settings.api_key is not None:
+            scheme, _, key = headers.get("authorization", "").partition(" ")
+            # In bytes, since a key may hold any; in constant time, so that no prefix can be guessed letter by letter.
+            is_right = hmac.compare_digest(key.strip().encode(), settings.api_key.encode())
+            if scheme.lower() != "bearer" or not is_right:
+                return _refuse(401, "a key is needed: Authorization: Bearer KEY", "key", {"www-authenticate": "Bearer"})
+        host = _host_of(headers.get("host", ""))
+        if settings.hosts and host not in settings.hosts:
+            return _refuse(403, "this server is not called by that name", "host")
+        origin = headers.get("origin")
+        if origin is not None and _host_of(urlsplit(origin).netloc) != host:
+            return _refuse(403, "pages of other sites may not call this server", "origin")
+        if headers.get("content-encoding", "identity") != "identity":
+            return _refuse(415, "send the body uncompressed", "encoding")
+        length = headers.get("content-length", "0")
+        if not length.isdecimal() or int(length) > settings.max_body_bytes:
+            return self._too_large()
+        return None
+
+    async def _body(self, receive: Receive) -> bytes | JSONResponse:
+        """Returns a body as a whole, or the answer to one that is too large or too slow."""
+        body = bytearray()
+        try:
+            async with asyncio.timeout(self.settings.body_timeout_s):
+                while True:
+                    message = await receive()
+                    body += message.get("body", b"")
+                    if len(body) > self.settings.max_body_bytes:
+                        return self._too_large()
+                    if message["type"] == "http.disconnect" or not message.get("more_body"):
+                        return bytes(body)
+        except TimeoutError:
+            return _refuse(408, "the body did not come in time", "slow", {"connection": "close"})
+
+    def _too_large(self) -> JSONResponse:
+        most = self.settings.max_body_bytes // (1024 * 1024)
+        return _refuse(413, f"a request may have at most {most} MiB", "too_large", {"connection": "close"})
+
+
+def loopback_hosts(host: str) -> frozenset[str]:
+    """Returns the names of a server that listens on this machine alone; none, so any, where others may come in.
+
+    >>> sorted(loopback_hosts("127.0.0.1")), loopback_hosts("0.0.0.0")
+    (['127.0.0.1', '::1', 'localhost'], frozenset())
+    """
+    return frozenset({"localhost", "127.0.0.1", "::1"}) if is_loopback(host) else frozenset()
+
+
+def is_loopback(host: str) -> bool:
+    """Says whether an address is this machine's alone."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _host_of(netloc: str) -> str:
+    try:
+        return (urlsplit(f"//{netloc}").hostname or "").rstrip(".")
+    except ValueError:
+        return ""
+
+
+def _refuse(status: int, message: str, code: str, headers: dict[str, str] | None = None) -> JSONResponse:
+    return JSONResponse(error_body(message, code=code, status=status), status_code=status, headers=headers)
+
+
+def _replayed(body: bytes, receive: Receive) -> Callable[[], Awaitable[Message]]:
+    """Returns what gives the body that was read, and then tells when the client goes."""
+    is_given = False
+
+    async def replay() -> Message:
+        nonlocal is_given
+        if is_given:
+            return await receive()
+        is_given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return replay
