@@ -29,7 +29,7 @@ from vlinstruct.media import ocr
 from vlinstruct.media.images import ImageLimits
 from vlinstruct.media.inputs import load_medium_of
 from vlinstruct.media.load import LoadedMedium, MediaSettings, require_readers
-from vlinstruct.media.read_ahead import read_ahead
+from vlinstruct.media.read_ahead import read_ahead, side_by_side
 from vlinstruct.operations import (
     EMPTY_ANSWER,
     UNFINISHED_THOUGHT,
@@ -111,7 +111,28 @@ class Batch:
         Raises:
             CheckpointError: the model was refused; NetworkError: it cannot be downloaded. They concern every item.
         """
-        load = functools.cache(self.load_model)
+        models: list[Model] = []
+
+        def load() -> Model:
+            if not models:
+                models.append(self.load_model())
+            return models[0]
+
+        chunks = self._chunks(items, is_done, load)
+        for chunk in chunks:
+            num_in_flight = models[0].backend.abilities.num_in_flight if models else 1
+            if num_in_flight == 1:
+                yield from self._run(chunk, load)
+                continue
+            # A server works on many: each chunk's calls wait for themselves alone. More wait for their turn than are
+            # at work, so that a slow one holds up none.
+            rest = itertools.chain([chunk], chunks)
+            for outcomes in side_by_side(rest, lambda chunk: list(self._run(chunk, load)), num_threads=num_in_flight):
+                yield from outcomes
+
+    def _chunks(
+        self, items: Iterable[BatchItem | BadItem], is_done: Callable[[str | int], bool], load: Callable[[], Model]
+    ) -> Iterator[list[_Row]]:
         chunk: list[_Row] = []
         num_places = 0
         for row in self._rows(items, is_done, load):
@@ -120,9 +141,10 @@ class Batch:
             chunk.append(row)
             num_places += row.error is None
             if num_places in (0, self.batch_size):
-                yield from self._run(chunk, load)
+                yield chunk
                 chunk, num_places = [], 0
-        yield from self._run(chunk, load)
+        if chunk:
+            yield chunk
 
     def _rows(
         self, items: Iterable[BatchItem | BadItem], is_done: Callable[[str | int], bool], load: Callable[[], Model]

@@ -33,7 +33,7 @@ def backend(folder: Path) -> Iterator[TransformersBackend]:
     from vlinstruct.backends.opening import load_backend
     from vlinstruct.backends.transformers.any_vlm import TransformersBackend
 
-    backend = load_backend(folder, device="cpu")
+    backend = load_backend(folder, ModelSettings(device="cpu"))
     assert isinstance(backend, TransformersBackend)
     yield backend
     assert not backend.model.get_output_embeddings()._forward_hooks, "the model is left as it was"

@@ -26,7 +26,7 @@ from vlinstruct.errors import InputError
 from vlinstruct.media.inputs import load_source
 from vlinstruct.model import Model
 from vlinstruct.records.items import ItemError, read_items
-from vlinstruct.settings import GenerationSettings
+from vlinstruct.settings import GenerationSettings, ModelSettings
 from vlinstruct.values import Identity
 
 _ANSWERS_OF = (2, 15)  # tokens: a word, as VQA wants it, and a sentence
@@ -158,7 +158,7 @@ def _bench_any_vlm(
     if identity is None:
         backend = random_vlm(name, device=settings.device, dtype=settings.dtype)
     else:
-        loaded = load_backend(identity, device=settings.device, dtype=settings.dtype)
+        loaded = load_backend(identity, ModelSettings(device=settings.device, dtype=settings.dtype))
         assert isinstance(loaded, TransformersBackend)
         backend = loaded
     on_loaded()

@@ -6,7 +6,6 @@ each, that of a failed one empty.
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Annotated
 
 import typer

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 
 from vlinstruct.cli.evaluate_options import BenchmarkOptions, CalibrationOptions
 from vlinstruct.cli.evaluate_output import show_json

@@ -50,7 +50,7 @@ def serve(
     try:
         from vlinstruct.serving.app import ServeSettings, Service
         from vlinstruct.serving.gate import GateSettings, loopback_hosts
-        from vlinstruct.serving.run import listen
+        from vlinstruct.serving.run import listen, server_of
         from vlinstruct.serving.run import serve as serve_model
     except ModuleNotFoundError as error:
         raise not_installed("serve", error.name or "starlette", "serve") from error
@@ -77,4 +77,4 @@ def serve(
         )
         address = f"http://{host}:{listener.getsockname()[1]}/v1"
         service = Service(model, settings, log=talk.progress)
-        serve_model(service, listener, on_ready=lambda: talk.done(f"serving {settings.name} at {address}"))
+        serve_model(server_of(service), listener, on_ready=lambda: talk.done(f"serving {settings.name} at {address}"))

@@ -103,6 +103,8 @@ def cross(candidates: Sequence[Candidate], thresholds: Thresholds) -> Decision:
 RULES: Mapping[Select, Rule] = {"safe": cross, "cross": cross, "agree": agree, "ias": ias, "paper": paper}
 JUDGED: frozenset[Select] = frozenset({"safe", "cross", "agree"})
 """The rules that ask what the answers tell."""
+NEEDS_IAS: frozenset[Select] = frozenset({"ias", "paper"})
+"""The rules that are nothing without it."""
 
 
 def _cross_faults(candidates: Sequence[Candidate], thresholds: Thresholds) -> dict[str, tuple[str, ...]]:
@@ -146,14 +148,23 @@ def text_faults(candidate: Candidate, thresholds: Thresholds) -> tuple[str, ...]
 
 
 def _lowest_ias(candidates: Sequence[Candidate], faults: Mapping[str, Sequence[str]]) -> Decision:
-    """Takes the lowest finite IAS of the candidates without a fault; the initial instruction where there is none."""
+    """Takes the lowest finite IAS of the candidates without a fault; the initial instruction where there is none.
+
+    Where nothing was scored, as by a server that cannot, it takes the one whose answer is most certain.
+    """
     passing = [candidate for candidate in candidates if not faults[candidate.role]]
     finite = [candidate for candidate in passing if candidate.ias is not None and math.isfinite(candidate.ias)]
-    winner = min(finite, key=lambda candidate: candidate.ias or 0.0, default=candidates[0])
     refused = [f"{_named(role, 'one')} {_listed(wrong)}" for role, wrong in faults.items() if wrong]
-    reason = f"{_named(winner.role, 'instruction')} has the lowest IAS"
-    if winner.ias is not None:
-        reason += f" ({written_ias(winner.ias)})"
+    if finite or any(candidate.ias is not None for candidate in candidates):
+        winner = min(finite, key=lambda candidate: candidate.ias or 0.0, default=candidates[0])
+        reason = f"{_named(winner.role, 'instruction')} has the lowest IAS"
+        if winner.ias is not None:
+            reason += f" ({written_ias(winner.ias)})"
+    else:
+        winner = max(passing, key=lambda candidate: candidate.certainty or 0.0, default=candidates[0])
+        reason = f"{_named(winner.role, 'instruction')} has the most certain answer"
+        if winner.certainty is not None:
+            reason += f" ({winner.certainty:.2f})"
     if refused:
         reason = f"{reason} of those that can be used; {', '.join(refused)}"
     return Decision(chosen=winner.role, reason=reason)

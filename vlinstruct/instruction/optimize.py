@@ -18,12 +18,12 @@ from dataclasses import astuple, replace
 from typing import TypeVar
 
 from vlinstruct.backend import Backend, Seen, check_rows
-from vlinstruct.instruction.choose import JUDGED, RULES, Candidate, text_faults
+from vlinstruct.instruction.choose import JUDGED, NEEDS_IAS, RULES, Candidate, text_faults
 from vlinstruct.instruction.compare import compare
 from vlinstruct.instruction.content import content_changes, echoes, frame
 from vlinstruct.instruction.judge import Answering, answers_to_judge, judge
 from vlinstruct.instruction.rewrite import Draft, Rewritings, require_certainty, rewrite, sample_rewritings
-from vlinstruct.instruction.score import is_finite, no_finite_ias, score
+from vlinstruct.instruction.score import is_finite, no_finite_ias, require_scores, score
 from vlinstruct.instruction.templates import Templates, written_ias
 from vlinstruct.settings import OptimizationSettings, Thresholds
 from vlinstruct.text import is_blank
@@ -72,12 +72,14 @@ def optimize(
 
     Raises:
         UsageError: the numbers of images and instructions differ, or the backend does not tell a certainty that is
-            needed.
+            needed, or scores no given text where the rule is made of these.
     """
     check_rows(instructions, seen)
     thresholds = settings.thresholds(thresholds)
     least = thresholds.least_certainty if settings.select != "paper" else 0.0
     require_certainty(backend, least)  # now: later it would depend on which rows are left alone
+    if settings.select in NEEDS_IAS:
+        require_scores(backend, f"--select {settings.select}")
     failed: dict[int, Failed] = {}
     outcomes: dict[int, Optimization | Failed] = {}
     answers: dict[int, Answer] = {}
@@ -110,12 +112,7 @@ def optimize(
 
 
 def _left_alone(instruction: str, given: Answer) -> Optimization:
-    unscored = ScoredInstruction(
-        text=instruction,
-        ias=math.nan,
-        scores=TokenScores(tokens=(), token_nll=()),
-        judgement=Judgement(answer=given),
-    )
+    unscored = replace(_without_ias(instruction), judgement=Judgement(answer=given))
     return Optimization(initial=unscored, chosen="initial", reason=left_alone_reason(given.certainty or 0.0))
 
 
@@ -151,8 +148,34 @@ def _optimized(
         row: [text for text in dict.fromkeys((*settings.variants, *more)) if text not in (questions[row], draft.text)]
         for (row, draft), more in zip(drafts.items(), sampled, strict=True)
     }
-    texts = [(questions[row], draft.text, *variants[row]) for row, draft in drafts.items()]
-    scored = _good(drafts, score(backend, [seen[row] for row in drafts], texts, templates), failed)
+    texts = {row: (questions[row], draft.text, *variants[row]) for row, draft in drafts.items()}
+    if backend.abilities.can_score:
+        made = _scored_and_compared(backend, seen, texts, drafts, templates, settings, failed)
+    else:
+        made = {row: (_unscored(texts[row], draft), [draft]) for row, draft in drafts.items()}
+    outcomes = {
+        row: framed(with_faults(outcome, written, templates, settings), frames[row])
+        for row, (outcome, written) in made.items()
+    }
+    if settings.select in JUDGED:
+        outcomes |= _judged(backend, seen, answers, outcomes, answering, thresholds)
+    for row, outcome in outcomes.items():
+        decision = RULES[settings.select](candidates_of(outcome), thresholds)
+        outcomes[row] = replace(outcome, chosen=decision.chosen, reason=decision.reason)
+    return [outcomes.get(row) or failed[row] for row in range(len(instructions))]
+
+
+def _scored_and_compared(
+    backend: Backend,
+    seen: Sequence[Seen],
+    texts: Mapping[int, Sequence[str]],
+    drafts: Mapping[int, Draft],
+    templates: Templates,
+    settings: OptimizationSettings,
+    failed: dict[int, Failed],
+) -> dict[int, tuple[Optimization, list[Draft]]]:
+    """Scores every row's instructions and lets the model compare the first two; returns what it wrote beside them."""
+    scored = _good(drafts, score(backend, [seen[row] for row in drafts], list(texts.values()), templates), failed)
     for row in [row for row, candidates in scored.items() if not any(map(is_finite, candidates[:2]))]:
         failed[row] = Failed(error=no_finite_ias())
         del scored[row]
@@ -165,7 +188,7 @@ def _optimized(
         for row, draft in comparisons.items()
     ]
     scores = score(backend, [seen[row] for row in comparisons], new, templates, stage="compare")
-    outcomes: dict[int, Optimization] = {}
+    made = {}
     for row, rest in _good(comparisons, scores, failed).items():
         optimized = next(candidate for candidate in (*scored[row], *rest) if candidate.text == comparisons[row].text)
         outcome = Optimization(
@@ -177,14 +200,21 @@ def _optimized(
             reason="",
             notices=notices_of(drafts[row], scored[row], comparisons[row], optimized),
         )
-        outcome = with_faults(outcome, [drafts[row], comparisons[row]], templates, settings)
-        outcomes[row] = framed(outcome, frames[row])
-    if settings.select in JUDGED:
-        outcomes |= _judged(backend, seen, answers, outcomes, answering, thresholds)
-    for row, outcome in outcomes.items():
-        decision = RULES[settings.select](candidates_of(outcome), thresholds)
-        outcomes[row] = replace(outcome, chosen=decision.chosen, reason=decision.reason)
-    return [outcomes.get(row) or failed[row] for row in range(len(instructions))]
+        made[row] = outcome, [drafts[row], comparisons[row]]
+    return made
+
+
+def _unscored(texts: Sequence[str], draft: Draft) -> Optimization:
+    """Returns the candidates of a row where the backend scores no given text: nothing to compare them by in context."""
+    initial, rewritten, *variants = map(_without_ias, texts)
+    notices = (draft.notice,) if draft.notice else ()
+    return Optimization(
+        initial=initial, rewritten=rewritten, variants=tuple(variants), chosen="initial", reason="", notices=notices
+    )
+
+
+def _without_ias(text: str) -> ScoredInstruction:
+    return ScoredInstruction(text=text, ias=math.nan, scores=TokenScores(tokens=(), token_nll=()))
 
 
 def _judged(

@@ -13,7 +13,7 @@ import math
 from collections.abc import Sequence
 
 from vlinstruct.backend import Backend, Row, Seen, Stage, check_rows
-from vlinstruct.errors import ScoreError
+from vlinstruct.errors import ScoreError, UsageError
 from vlinstruct.instruction.templates import Templates
 from vlinstruct.values import Failed, ScoredInstruction
 
@@ -46,6 +46,7 @@ def score(
         UsageError: the number of images and of sequences differ.
     """
     check_rows(instructions, seen)
+    require_scores(backend, "an IAS")
     # The model often rewrites nothing: an instruction that equals another of its row is one row of the batch, not two.
     pairs = [(row, text) for row, texts in enumerate(instructions) for text in dict.fromkeys(texts)]
     if not pairs:
@@ -65,6 +66,17 @@ def score(
         failed = next((outcome for outcome in outcomes if isinstance(outcome, Failed)), None)
         scored.append(failed or [outcome for outcome in outcomes if not isinstance(outcome, Failed)])
     return scored
+
+
+def require_scores(backend: Backend, what: str) -> None:
+    """Refuses what only likelihoods of given texts can tell.
+
+    Raises:
+        UsageError: the backend does not tell them.
+    """
+    if not backend.abilities.can_score:
+        why = "this server scores no given text"
+        raise UsageError(f"{what} needs likelihoods, and {why}", advice="Use vLLM, or a model that runs here.")
 
 
 def is_finite(scored: ScoredInstruction) -> bool:

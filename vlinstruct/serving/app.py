@@ -12,7 +12,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import anyio.to_thread
@@ -59,7 +59,7 @@ class ServeSettings:
     """
 
     name: str
-    gate: GateSettings = GateSettings()
+    gate: GateSettings = field(default_factory=GateSettings)
     optimize: bool = False
     optimization: OptimizationSettings = OptimizationSettings()
     batch_size: int = 16
@@ -95,7 +95,10 @@ class Service:
         )
         self.tokens = Counter("vlinstruct_tokens", "Tokens read and written.", ["kind"], registry=self.registry)
         self.chosen = Counter(
-            "vlinstruct_optimizations", "Optimized instructions by which was chosen.", ["chosen"], registry=self.registry
+            "vlinstruct_optimizations",
+            "Optimized instructions by which was chosen.",
+            ["chosen"],
+            registry=self.registry,
         )
         waiting = Gauge("vlinstruct_calls_waiting", "Calls that wait for the model.", registry=self.registry)
         waiting.set_function(lambda: self.backend.num_waiting)

@@ -182,7 +182,7 @@ def boolean(fields: Mapping[str, Any], name: str) -> bool:
 def settings_of(fields: Mapping[str, Any]) -> GenerationSettings:
     """Reads how an answer is generated; OpenAI's temperature of 1 is sampling, and 0 is greedy.
 
-    A client that says nothing gets a greedy answer, as from every other command here: the same question, the same words.
+    A client that says nothing gets a greedy answer, as every command here gives: the same question, the same words.
     """
     most = fields.get("max_completion_tokens") if fields.get("max_tokens") is None else fields.get("max_tokens")
     temperature = number(fields, "temperature", 0.0, 2.0, default=0.0)

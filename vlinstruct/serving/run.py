@@ -50,7 +50,8 @@ def listen(host: str, port: int, *, has_key: bool) -> socket.socket:
     """
     if not is_loopback(host) and not has_key:
         raise UsageError(
-            f"others could use this model through {host}", advice="Put a key into $VLINSTRUCT_SERVE_KEY, or use 127.0.0.1."
+            f"others could use this model through {host}",
+            advice="Put a key into $VLINSTRUCT_SERVE_KEY, or use 127.0.0.1.",
         )
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     place = f"{host}:{port}"
@@ -67,28 +68,33 @@ def listen(host: str, port: int, *, has_key: bool) -> socket.socket:
     return listener
 
 
-def serve(service: Service, listener: socket.socket, *, on_ready: Callable[[], None] = lambda: None) -> None:
-    """Serves until the process is told to stop; requests that are at work may end.
+def server_of(service: Service) -> uvicorn.Server:
+    """Returns the HTTP server of a service; it is not started."""
+    return uvicorn.Server(
+        uvicorn.Config(
+            service.app(),
+            http=ImpatientProtocol,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            h11_max_incomplete_event_size=_MAX_HEADER_BYTES,
+            timeout_keep_alive=30,
+            timeout_graceful_shutdown=_GRACE_S,
+            proxy_headers=False,
+        )
+    )
+
+
+def serve(server: uvicorn.Server, listener: socket.socket, *, on_ready: Callable[[], None] = lambda: None) -> None:
+    """Serves until the process, or `should_exit`, says to stop; requests that are at work may end.
 
     Args:
-        service: what to serve.
+        server: of a service.
         listener: where.
         on_ready: called when requests are answered.
     """
-    config = uvicorn.Config(
-        service.app(),
-        http=ImpatientProtocol,
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        h11_max_incomplete_event_size=_MAX_HEADER_BYTES,
-        timeout_keep_alive=30,
-        timeout_graceful_shutdown=_GRACE_S,
-        proxy_headers=False,
-    )
-    server = uvicorn.Server(config)
 
     async def run() -> None:
         serving = asyncio.create_task(server.serve(sockets=[listener]))
@@ -97,8 +103,5 @@ def serve(service: Service, listener: socket.socket, *, on_ready: Callable[[], N
         on_ready()
         await serving
 
-    try:
+    with listener:
         asyncio.run(run())
-    finally:
-        service.backend.close()
-        listener.close()

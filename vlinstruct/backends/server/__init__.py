@@ -1,4 +1,4 @@
-"""Any OpenAI-compatible server as a backend: a picture goes out once, likelihoods come back where the server tells them.
+"""Any OpenAI-compatible server as a backend: likelihoods come back where it tells them.
 
 address.py      which servers, and what may be sent to them
 connection.py   requests in flight, kept connections, retries; every failure has a type

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit, urlunsplit
 from vlinstruct.errors import InputError
 
 KEY_VARIABLES = ("VLINSTRUCT_API_KEY", "OPENAI_API_KEY")
-"""Where a key is looked for, the first one first; nowhere else, so that none stands in a shell's history or a record."""
+"""Where a key is looked for, the first one first; nowhere else, so that no shell's history and no record has one."""
 
 
 def is_url(name: str) -> bool:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
-
-from PIL import Image
 
 from vlinstruct.backend import Backend, Row, Seen, Written, not_taken
 from vlinstruct.backends.server.connection import Connection, Request
@@ -21,7 +20,7 @@ from vlinstruct.backends.server.messages import (
     texts_of,
 )
 from vlinstruct.backends.server.scoring import ChatScoring, outcome_of
-from vlinstruct.errors import InputError, UsageError, VlinstructError
+from vlinstruct.errors import UsageError, VlinstructError
 from vlinstruct.settings import GenerationSettings
 from vlinstruct.values import Abilities, Clip, Failed, Identity, Sound, TokenScores, Usage, good
 
@@ -41,9 +40,7 @@ class ServerBackend(Backend):
         think: whether the model may think before it answers.
     """
 
-    def __init__(
-        self, connection: Connection, contract: Contract, *, identity: Identity, think: bool = False
-    ) -> None:
+    def __init__(self, connection: Connection, contract: Contract, *, identity: Identity, think: bool = False) -> None:
         self.connection, self.contract, self.identity, self.think = connection, contract, identity, think
         self.scoring = ChatScoring(connection, contract)
         self.abilities = Abilities(
@@ -71,6 +68,28 @@ class ServerBackend(Backend):
         replies = self._call_each(bodies)
         return [outcome_of(reply, self._written) for reply in replies]
 
+    def stream(self, row: Row, settings: GenerationSettings) -> Iterator[str | Written]:
+        request = good(self._checked(row) or self._request(row, settings))
+        body = {**(request.body or {}), "stream": True}
+        if self.think:  # what is thought cannot be told from the answer before it ends
+            yield from super().stream(row, settings)
+            return
+        text, reason, told = "", None, list[float]()
+        for event in self.connection.stream(replace(request, body=body)):
+            choices = event.get("choices") if isinstance(event, Mapping) else None
+            if not isinstance(choices, list):
+                raise bad_reply(self.connection.urls[0])
+            for choice in choices[:1]:
+                piece = choice["delta"].get("content") or ""
+                reason = choice.get("finish_reason") or reason
+                told += [-one["logprob"] for one in (choice.get("logprobs") or {}).get("content") or ()]
+                # White space around an answer is no part of it: what ends a piece waits for the next one.
+                new = (text + piece).strip()[len(text.strip()) :]
+                text += piece
+                if new:
+                    yield new
+        yield Written(text=text.strip(), token_nll=tuple(told) or None, is_complete=reason != "length", usage=Usage())
+
     def score(
         self,
         rows: Sequence[Row],
@@ -79,10 +98,6 @@ class ServerBackend(Backend):
         with_end: bool = True,
         num_first: int | None = None,
     ) -> list[list[TokenScores] | Failed]:
-        if not self.contract.can_score:
-            raise UsageError(
-                "this server does not tell the likelihood of a given text", advice="Use vLLM, or a model that runs here."
-            )
         pairs = [(row, target) for row, of_row in zip(rows, targets, strict=True) for target in of_row]
         requests = [
             self._checked(row, target) or self.scoring.request(row, target, with_end=with_end) for row, target in pairs

@@ -10,9 +10,10 @@ import asyncio
 import json
 import random
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
+from queue import SimpleQueue
 from typing import Any
 
 import aiohttp
@@ -122,6 +123,41 @@ class Connection:
             for future in futures:  # those of a call that was interrupted
                 future.cancel()
 
+    def stream(self, request: Request) -> Iterator[Any]:
+        """Yields the JSON of each server-sent event; a stream that broke is not begun again: half of it was shown.
+
+        Raises:
+            VlinstructError: as of `call_each`.
+        """
+        events: SimpleQueue[Any] = SimpleQueue()
+        task = asyncio.run_coroutine_threadsafe(self._stream(request, events), self._loop)
+        task.add_done_callback(lambda task: events.put(None))
+        try:
+            while (event := events.get()) is not None:
+                if isinstance(event, Failed):
+                    raise event.error
+                yield event
+        finally:
+            task.cancel()
+
+    async def _stream(self, request: Request, events: SimpleQueue[Any]) -> None:
+        url = in_order(self.urls, request.key)[0]
+        try:
+            async with (
+                self._places,
+                self._session.post(_joined(url, request.path), json=request.body, allow_redirects=False) as reply,
+            ):
+                if reply.status != 200:
+                    raise StatusError(reply.status, _said(await reply.content.read(1 << 16)))
+                async for line in reply.content:
+                    text = line.strip()
+                    if text == b"data: [DONE]":
+                        return
+                    if text.startswith(b"data:"):
+                        events.put(read_json(text[5:]))
+        except (StatusError, aiohttp.ClientError, TimeoutError, ValueError, OSError) as error:
+            events.put(Failed(error=explained(url, error)))
+
     def close(self) -> None:
         """Ends all requests; those who wait for one get an error."""
         if not self._is_closed:
@@ -169,8 +205,9 @@ class Connection:
 
     async def _reply(self, url: str, request: Request) -> Any:
         method = "GET" if request.body is None else "POST"
-        body = {} if request.body is None else {"json": request.body}
-        async with self._session.request(method, _joined(url, request.path), allow_redirects=False, **body) as reply:
+        address = _joined(url, request.path)
+        # A server that leads elsewhere is not followed: the key and the pictures are not for others.
+        async with self._session.request(method, address, json=request.body, allow_redirects=False) as reply:
             content = bytearray()
             async for chunk in reply.content.iter_chunked(1 << 16):
                 content += chunk
@@ -187,6 +224,7 @@ def read_json(content: bytes | bytearray | str) -> Any:
     Raises:
         ValueError: it is no JSON.
     """
+
     def refuse(name: str) -> None:
         raise ValueError(name)
 
@@ -267,7 +305,9 @@ def explained(url: str, error: Exception) -> VlinstructError:
             return InputError.at("no server", place, "it is no URL", "Check the URL", code="server_url")
         case json.JSONDecodeError() | ValueError():
             why = "its answer is no JSON"
-            return NetworkError.at(what, place, why, "Check that it is an OpenAI-compatible server", code="server_reply")
+            return NetworkError.at(
+                what, place, why, "Check that it is an OpenAI-compatible server", code="server_reply"
+            )
         case _:
             why = "the connection broke"
             return NetworkError.at(what, place, why, "Try again", code="server_broken")

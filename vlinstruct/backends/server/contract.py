@@ -157,8 +157,9 @@ def _probe_scoring(connection: Connection, model: str, kind: Kind) -> tuple[bool
     if isinstance(reply, Failed) or not isinstance(reply, Mapping):
         return False, None
     rows, read = reply.get("prompt_logprobs"), reply.get("prompt_token_ids")
-    can_score = isinstance(rows, list) and isinstance(read, list) and read[-len(target) :] == target
-    return can_score and any(rows[-len(target) :]), end_id
+    if not isinstance(rows, list) or not isinstance(read, list):
+        return False, None
+    return read[-len(target) :] == target and any(rows[-len(target) :]), end_id
 
 
 def scoring_body(

@@ -22,10 +22,10 @@ from vlinstruct.backend import Row
 from vlinstruct.errors import TextError, shortened
 
 # Whatever looks like a control token of the common families; whether it is one of this model, its tokenizer says.
-_CONTROL = re.compile(r"<[|｜]?[^\s<>]{1,60}?[|｜]?>|\[/?[A-Z_]{2,30}\]|◁/?think▷")
+_CONTROL = re.compile(r"<[|\uff5c]?[^\s<>]{1,60}?[|\uff5c]?>|\[/?[A-Z_]{2,30}\]|◁/?think▷")
 # Of a server that does not say, those that some known family has.
 _KNOWN_CONTROL = re.compile(
-    r"<[|｜][^<>]+[|｜]>|</?(s|pad|unk|bos|eos|mask|think|image|video|audio|img|fake_token_around_image)>"
+    r"<[|\uff5c][^<>]+[|\uff5c]>|</?(s|pad|unk|bos|eos|mask|think|image|video|audio|img|fake_token_around_image)>"
     r"|<(start|end)_of_[a-z]+>|<image_soft_token>|<(image|loc|seg)_?\d+>|\[/?(INST|IMG|THINK|SYSTEM_PROMPT|IMG_[A-Z]+)\]"
     r"|◁/?think▷"
 )

@@ -44,7 +44,7 @@ def connect(identity: Identity, settings: ModelSettings) -> ServerBackend:
 
 
 def models_served(urls: str) -> str:
-    """Returns what tells the models of a server from others: their names, since a server tells nothing of its weights."""
+    """Returns what tells a server's models from others: their names, since it tells nothing of its weights."""
     from vlinstruct.backends.server.connection import Request
 
     connection = _connection(urls, ServerSettings(timeout=_TIMEOUT_S))
