@@ -9,18 +9,29 @@ from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from starlette.types import ASGIApp
+
 from vlinstruct.model import Model
 from vlinstruct.serving.app import ServeSettings, Service
 from vlinstruct.serving.run import listen, serve, server_of
 
 
 @contextmanager
-def serving(model: Model, settings: ServeSettings | None = None) -> Iterator[str]:
-    """Serves a model while it is entered; gives the address of its routes."""
+def serving(
+    model: Model, settings: ServeSettings | None = None, *, wrap: Callable[[ASGIApp], ASGIApp] = lambda app: app
+) -> Iterator[str]:
+    """Serves a model while it is entered; gives the address of its routes.
+
+    Args:
+        model: loaded.
+        settings: how it is served.
+        wrap: puts something around the application.
+    """
     listener = listen("127.0.0.1", 0, has_key=False)
     port = listener.getsockname()[1]
     service, ready = Service(model, settings or ServeSettings(name="tiny")), threading.Event()
     server = server_of(service)
+    server.config.app = wrap(server.config.app)
     thread = threading.Thread(target=serve, args=(server, listener), kwargs={"on_ready": ready.set})
     thread.start()
     assert ready.wait(30)
@@ -29,7 +40,7 @@ def serving(model: Model, settings: ServeSettings | None = None) -> Iterator[str
     finally:
         server.should_exit = True
         thread.join(30)
-        service.backend.close()
+        service.close()
         assert not thread.is_alive()
 
 

@@ -77,4 +77,9 @@ def serve(
         )
         address = f"http://{host}:{listener.getsockname()[1]}/v1"
         service = Service(model, settings, log=talk.progress)
-        serve_model(server_of(service), listener, on_ready=lambda: talk.done(f"serving {settings.name} at {address}"))
+        try:
+            serve_model(
+                server_of(service), listener, on_ready=lambda: talk.done(f"serving {settings.name} at {address}")
+            )
+        finally:
+            service.close()

@@ -79,7 +79,10 @@ class Service:
 
     def __init__(self, model: Model, settings: ServeSettings, log: Callable[[str], None] = lambda line: None) -> None:
         self.settings, self.log = settings, log
-        self.backend = MergingBackend(model.backend, batch_size=settings.batch_size)
+        # What works on several calls itself, as a server does, needs no batches of ours.
+        is_parallel = model.backend.abilities.num_in_flight > 1
+        self.merging = None if is_parallel else MergingBackend(model.backend, batch_size=settings.batch_size)
+        self.backend = self.merging or model.backend
         self.model = Model(
             self.backend, templates=model.templates, thresholds=model.thresholds, limits=settings.media.images
         )
@@ -101,7 +104,12 @@ class Service:
             registry=self.registry,
         )
         waiting = Gauge("vlinstruct_calls_waiting", "Calls that wait for the model.", registry=self.registry)
-        waiting.set_function(lambda: self.backend.num_waiting)
+        waiting.set_function(lambda: 0 if self.merging is None else self.merging.num_waiting)
+
+    def close(self) -> None:
+        """Ends the calls that wait."""
+        if self.merging is not None:
+            self.merging.close()
 
     def app(self) -> Gate:
         """Returns the ASGI application."""

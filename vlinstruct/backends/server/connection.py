@@ -29,6 +29,7 @@ _TRY_AGAIN = (408, 425, 429, 502, 503, 504)
 _BUSY = (429, 503)
 _FIRST_PAUSE_S = 0.25
 _LONGEST_PAUSE_S = 8.0
+_GONE_S = 5.0  # that a server is not asked first, after it refused a connection
 _LONGEST_WAIT_S = 60.0  # that a server may ask for in Retry-After
 
 
@@ -91,6 +92,7 @@ class Connection:
         self._headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
         self._loop = asyncio.new_event_loop()
         self._is_closed = False
+        self._gone_until: dict[str, float] = {}  # by address, in the loop's seconds
         ready: Future[None] = Future()
         # A daemon: a program that ends shall not wait for a server.
         threading.Thread(target=self._run, args=(ready,), name="vlinstruct-server", daemon=True).start()
@@ -187,7 +189,9 @@ class Connection:
         return session, asyncio.Semaphore(self.limits.num_in_flight)
 
     async def _outcome(self, request: Request) -> Any | Failed:
-        urls = in_order(self.urls, request.key)
+        now = self._loop.time()
+        # A server that was gone a moment ago comes last.
+        urls = sorted(in_order(self.urls, request.key), key=lambda url: self._gone_until.get(url, 0.0) > now)
         num_broken = 0
         for place in range(self.limits.num_tries):
             url = urls[num_broken % len(urls)]
@@ -199,8 +203,12 @@ class Connection:
                 if not _may_help(error) or place + 1 == self.limits.num_tries:
                     return Failed(error=problem)
                 # A busy server has this picture in its caches and is waited for; a broken one hands it to the next.
-                num_broken += not (isinstance(error, StatusError) and error.status in _BUSY)
-                await asyncio.sleep(_pause_s(place, error))
+                is_busy = isinstance(error, StatusError) and error.status in _BUSY
+                num_broken += not is_busy
+                if isinstance(error, aiohttp.ClientConnectorError):
+                    self._gone_until[url] = self._loop.time() + _GONE_S
+                if is_busy or num_broken % len(urls) == 0:
+                    await asyncio.sleep(_pause_s(place, error))
         raise AssertionError
 
     async def _reply(self, url: str, request: Request) -> Any:

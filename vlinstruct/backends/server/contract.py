@@ -21,6 +21,8 @@ GENERATE = "//inference/v1/generate"
 _QUESTION = {"role": "user", "content": "What colour is it?"}
 _ANSWER = {"role": "assistant", "content": "It is green"}
 
+_NUM_TRIES = 3
+
 Kind = Literal["vllm", "vlinstruct", "other"]
 
 
@@ -124,37 +126,60 @@ def _probe_writing(connection: Connection, model: str, kind: Kind) -> Mapping[st
     """Lets the server write two tokens without a picture; returns its answer, or None where it refuses."""
     plain = {"model": model, "messages": [_QUESTION], "max_tokens": 2, "temperature": 0}
     for extra in ({"logprobs": True}, {}):  # some refuse a field, others ignore it
-        (reply,) = connection.call_each([Request(path=CHAT, body={**plain, **extra})])
+        reply = _definite(connection, {**plain, **extra})
         if not isinstance(reply, Failed):
-            choice_of(reply, connection.urls[0])  # raises for what is no such server
             return dict(reply)
-        if isinstance(reply.error, NetworkError) or reply.error.code in ("server_key", "server_404"):
+        if reply.error.code in ("server_key", "server_404"):
             raise reply.error
     return None
+
+
+def _definite(connection: Connection, body: Mapping[str, Any]) -> Any | Failed:
+    """Returns a chat's answer, or that the server refuses it; what merely failed is asked again.
+
+    A server that fails once while it is asked what it can do must not count as one that cannot.
+
+    Raises:
+        NetworkError: it goes on failing.
+    """
+    for place in range(_NUM_TRIES):
+        (reply,) = connection.call_each([Request(path=CHAT, body=body)])
+        try:
+            if not isinstance(reply, Failed):
+                choice_of(reply, connection.urls[0])
+                return reply
+            if not isinstance(reply.error, NetworkError):
+                return reply
+            raise reply.error
+        except NetworkError:
+            if place + 1 == _NUM_TRIES:
+                raise
+    raise AssertionError
 
 
 def _probe_scoring(connection: Connection, model: str, kind: Kind) -> tuple[bool, int | None]:
     """Returns whether the server scores given texts, and the token that ends an answer."""
     if kind == "vlinstruct":
         body = scoring_body(model, [_QUESTION], str(_ANSWER["content"]), {"vlinstruct": {"with_end": True}})
-        (reply,) = connection.call_each([Request(path=CHAT, body=body)])
+        reply = _definite(connection, body)
         return not isinstance(reply, Failed) and isinstance(reply.get("prompt_logprobs"), list), None
     asked = [
         {"messages": [_QUESTION], "add_generation_prompt": True},
         {"messages": [_QUESTION, _ANSWER], "add_generation_prompt": False, "continue_final_message": True},
         {"messages": [_QUESTION, _ANSWER], "add_generation_prompt": False},
     ]
-    head, opened, closed = (
-        ids_of(reply)
-        for reply in connection.call_each([Request(path=TOKENIZE, body={"model": model, **body}) for body in asked])
-    )
+    replies = connection.call_each([Request(path=TOKENIZE, body={"model": model, **body}) for body in asked])
+    for reply in replies:
+        if isinstance(reply, Failed) and isinstance(reply.error, NetworkError):
+            raise reply.error
+    head, opened, closed = map(ids_of, replies)
     # What stands behind an answer begins with the token that ends it.
     if not head or opened[: len(head)] != head or closed[: len(opened)] != opened or len(closed) <= len(opened):
         return False, None
     end_id, target = closed[len(opened)], opened[len(head) :]
     body = scoring_body(model, [_QUESTION], _ANSWER["content"], {"logprob_token_ids": [end_id]})
-    (reply,) = connection.call_each([Request(path=CHAT, body=body)])
-    if isinstance(reply, Failed) or not isinstance(reply, Mapping):
+    reply = _definite(connection, body)
+    if isinstance(reply, Failed):
         return False, None
     rows, read = reply.get("prompt_logprobs"), reply.get("prompt_token_ids")
     if not isinstance(rows, list) or not isinstance(read, list):
