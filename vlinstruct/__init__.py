@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vlinstruct.backends.memory import plan_memory
-    from vlinstruct.batch import optimize_shared, run_batch, run_one
+    from vlinstruct.batch import MapBatches, optimize_shared, run_batch, run_one
     from vlinstruct.chat import Chat, ChatSettings
     from vlinstruct.conversion.convert import convert
     from vlinstruct.doctor.diagnosis import diagnose
@@ -42,12 +42,14 @@ __all__ = [
     "EvaluationSettings",
     "Failed",
     "GenerationSettings",
+    "MapBatches",
     "Model",
     "ModelSettings",
     "OptimizationSettings",
     "Optimize",
     "RunSettings",
     "Score",
+    "ServerSettings",
     "Sound",
     "TrainingSettings",
     "TuneSettings",
@@ -77,12 +79,14 @@ _HOMES = {
     "EvaluationSettings": "evaluation.selection",
     "Failed": "values",
     "GenerationSettings": "settings",
+    "MapBatches": "batch",
     "Model": "model",
     "ModelSettings": "settings",
     "OptimizationSettings": "settings",
     "Optimize": "operations",
     "RunSettings": "settings",
     "Score": "operations",
+    "ServerSettings": "settings",
     "Sound": "values",
     "TrainingSettings": "training.settings",
     "TuneSettings": "tuning.settings",

@@ -16,13 +16,13 @@ import functools
 import itertools
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from vlinstruct.backends.registry import abilities_of, default_backbone, find, find_adapter, require_options
-from vlinstruct.errors import CheckpointError, InputError, NetworkError, VlinstructError
+from vlinstruct.errors import CheckpointError, DataError, InputError, NetworkError, VlinstructError
 from vlinstruct.files import PathLike
 from vlinstruct.instruction.templates import Templates
 from vlinstruct.media import ocr
@@ -40,7 +40,7 @@ from vlinstruct.operations import (
     optimization_fields,
     resume_key,
 )
-from vlinstruct.records.output import RecordWriter, error_record, open_records
+from vlinstruct.records.output import RecordWriter, error_record, json_line, open_records
 from vlinstruct.settings import OptimizationSettings, RunSettings
 from vlinstruct.values import Abilities, Clip, Failed, Identity, Sound, good
 from vlinstruct.weights.fingerprint import adapter_fingerprint
@@ -389,6 +389,84 @@ def run_one(
     if outcome.error is not None:
         raise outcome.error
     return outcome.record
+
+
+class MapBatches:
+    """An operation as a class that maps blocks of rows, for Ray Data's `map_batches` and whatever calls alike.
+
+        rows.map_batches(MapBatches, fn_constructor_args=(Ask(optimize=True), settings), batch_size=32, concurrency=4)
+
+    The model is loaded once, with the first block. A bad row costs its own record.
+
+    Args:
+        operation: what to do.
+        settings: the model, and how rows go through it.
+        image: the column of pictures: paths, or encoded bytes.
+        text: the column of questions or instructions.
+        id: the column that names rows; it comes back.
+    """
+
+    def __init__(
+        self,
+        operation: Operation,
+        settings: RunSettings = DEFAULT_RUN,
+        *,
+        image: str = "image",
+        text: str = "question",
+        id: str = "id",
+    ) -> None:
+        self.columns = (id, image, text)
+        chosen = ChosenModel(settings, lambda: None)
+        batch = _batch(operation, chosen, settings, lambda notice: None)
+        self.batch = replace(batch, load_model=functools.cache(chosen.load))
+
+    def __call__(self, rows: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
+        """Returns the rows' ids and records.
+
+        Args:
+            rows: by column, lists or arrays of one length, N.
+
+        Returns:
+            The column of ids, and `status` and `record`, each record as JSON, N.
+
+        Raises:
+            DataError: a column is missing.
+            CheckpointError, NetworkError, ResourceError: the model cannot be loaded.
+        """
+        missing = [name for name in self.columns if name not in rows]
+        if missing:
+            names = ", ".join(map(str, rows))
+            raise DataError.at("no such column", missing[0], f"these are there: {names}", "Name the right one")
+        ids, images, texts = (list(rows[name]) for name in self.columns)
+        # Numbered anew: rows of a block may share an id, and a block is no file.
+        items = [_block_item(place, *row) for place, row in enumerate(zip(images, texts, strict=True))]
+        records = [
+            {**outcome.record, "id": id}
+            for id, outcome in zip(map(_plain, ids), self.batch.outcomes(items), strict=True)
+        ]
+        return {
+            self.columns[0]: ids,
+            "status": [record["status"] for record in records],
+            "record": [json_line(record).decode().rstrip() for record in records],
+        }
+
+
+def _block_item(place: int, image: Any, text: Any) -> BatchItem | BadItem:
+    """Makes an item of a row: its picture is encoded bytes or a path."""
+    if not isinstance(text, str):
+        error = DataError("the question is no text", advice="Check the column.", code="bad_text")
+        return BadItem(id=place, error=error)
+    if isinstance(image, bytes | bytearray | memoryview):
+        return BatchItem(id=place, source=bytes(image), image="bytes", texts=(text,))
+    if isinstance(image, str | os.PathLike):
+        return BatchItem(id=place, source=Path(image), image=os.fspath(image), texts=(text,))
+    error = DataError("the picture is neither a path nor bytes", advice="Check the column.", code="bad_image")
+    return BadItem(id=place, error=error)
+
+
+def _plain(id: Any) -> str | int:
+    """Returns a row's id as JSON takes it; arrays hold numbers of their own kinds."""
+    return id if isinstance(id, str) else int(id)
 
 
 class ChosenModel:

@@ -7,9 +7,10 @@ Typer checks itself (`min`, `max`, a list of words) it can also show in `--help`
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, TypeVar
 
 import typer
 
@@ -19,6 +20,8 @@ from vlinstruct.settings import MAX_FRAMES, ClipSettings, ModelSettings, Quantiz
 
 if TYPE_CHECKING:
     from vlinstruct.media.images import ImageLimits
+
+T = TypeVar("T")
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 BackboneOption = Annotated[
@@ -195,6 +198,10 @@ class RunOptions(ModelOptions):
         Path | None, typer.Option("--output", "-o", help="Write JSON lines here; an earlier run is resumed.")
     ] = None
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output instead of resuming it.")] = False
+    shard: Annotated[
+        str | None,
+        typer.Option(metavar="I/N", help="Work on every N-th item, from the I-th on.", rich_help_panel=INPUT),
+    ] = None
     max_failures: Annotated[int | None, typer.Option(min=1, help="Stop a batch after this many failed items.")] = None
 
     def settings(self, templates: Path | None = None) -> RunSettings:
@@ -214,3 +221,13 @@ class RunOptions(ModelOptions):
         super().__post_init__()
         if self.overwrite and self.output is None:
             raise UsageError("--overwrite needs --output FILE: there is nothing to replace.")
+        self.of_shard(())
+
+    def of_shard(self, items: Sequence[T]) -> Sequence[T]:
+        """Returns the items that `--shard` leaves to this run; every item is in one of the N shards."""
+        if self.shard is None:
+            return items
+        first, _, count = self.shard.partition("/")
+        if not (first.isdecimal() and count.isdecimal() and 1 <= int(first) <= int(count)):
+            raise UsageError(f"--shard must be I/N with I from 1 to N, got {self.shard}", advice="Type: --shard 3/64.")
+        return items[int(first) - 1 :: int(count)]

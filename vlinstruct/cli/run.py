@@ -6,7 +6,7 @@ import gc
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vlinstruct.batch import run_batch, run_one
@@ -107,6 +107,8 @@ def run(
         VlinstructError: the one item's error, or the batch's.
     """
     settings = options.settings(templates)
+    if options.shard is not None:
+        work = replace(work, items=options.of_shard(work.items), is_batch=True)
     if len(work.items) == 1:
         say_idle(talk, options, Idle(names=("batch_size", "max_failures"), why="with one picture"))
     if options.output is not None and options.output.suffix.lower() in _OTHER_FORMATS:
