@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import random
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy
 import pytest
 from PIL import Image
 
-from vlinstruct.batch import Batch, Outcome, Summary, write_records
+from vlinstruct.batch import Batch, MapBatches, Outcome, Summary, write_records
 from vlinstruct.errors import (
     CheckpointError,
     DataError,
@@ -29,7 +33,7 @@ from vlinstruct.media.images import ImageLimits
 from vlinstruct.media.load import MediaSettings
 from vlinstruct.operations import BadItem, BatchItem, Score, resume_key
 from vlinstruct.records.output import RecordWriter
-from vlinstruct.values import Failed
+from vlinstruct.values import Abilities, Failed
 
 Item = BatchItem | BadItem
 TOO_WIDE = 200
@@ -40,8 +44,9 @@ class FakeModel:
 
     revision = None
 
-    def __init__(self) -> None:
+    def __init__(self, num_in_flight: int = 1) -> None:
         self.seen: list[list[int]] = []
+        self.backend = SimpleNamespace(abilities=Abilities(num_in_flight=num_in_flight))
 
     def prepare(self, picture: Image.Image) -> Image.Image:
         return picture.crop((0, 0, picture.width, 1))
@@ -58,6 +63,7 @@ class FakeOperation:
     """Returns each row's width and how many rows it shared the chunk with; the texts say who fails."""
 
     schema = "fake/1"
+    ocr = False
 
     def settings(self) -> dict[str, Any]:
         return {"beams": 1}
@@ -97,8 +103,8 @@ def bad(id: str | int) -> BadItem:
 class Run:
     """A batch over items and what it did to the model."""
 
-    def __init__(self, batch_size: int = 1, **settings: Any) -> None:
-        self.model = FakeModel()
+    def __init__(self, batch_size: int = 1, *, num_in_flight: int = 1, **settings: Any) -> None:
+        self.model = FakeModel(num_in_flight)
         self.num_loads = 0
         self.batch = Batch(
             operation=FakeOperation(),
@@ -127,10 +133,10 @@ def random_items(seed: int) -> list[Item]:
 
 
 @pytest.mark.parametrize("seed", range(20))
-@pytest.mark.parametrize("batch_size", [1, 2, 3, 100])
-def test_every_item_has_one_outcome_in_its_place(batch_size: int, seed: int) -> None:
+@pytest.mark.parametrize(("batch_size", "num_in_flight"), [(1, 1), (2, 1), (3, 1), (100, 1), (1, 4), (3, 2)])
+def test_every_item_has_one_outcome_in_its_place(batch_size: int, num_in_flight: int, seed: int) -> None:
     items = random_items(seed)
-    outcomes = Run(batch_size)(items)
+    outcomes = Run(batch_size, num_in_flight=num_in_flight)(items)
     assert [outcome.record["id"] for outcome in outcomes] == [entry.id for entry in items]
     for entry, outcome in zip(items, outcomes, strict=True):
         is_sound = isinstance(entry, BatchItem) and entry.texts == () and entry.source == content(int(entry.id))
@@ -392,3 +398,31 @@ def test_every_error_of_an_item_is_one_of_ours() -> None:
         assert isinstance(outcome.error, VlinstructError)
         assert isinstance(outcome.error, InputError)
         assert outcome.record["message"] == outcome.error.message
+
+
+# Blocks
+
+
+def test_a_block_of_rows_becomes_the_records_of_its_items() -> None:
+    model = FakeModel()
+    blocks = MapBatches(FakeOperation(), text="words")
+    blocks.batch = replace(blocks.batch, load_model=lambda: model)  # type: ignore[arg-type,return-value]
+    rows = {"id": ["a", 7, "a"], "image": [content(3), b"<html>", content(4)], "words": ["x", "y", "no score"]}
+    made = blocks(rows)
+    assert made["id"] == rows["id"]
+    assert made["status"] == ["ok", "error", "error"]
+    assert [json.loads(record)["id"] for record in made["record"]] == rows["id"]
+    assert [json.loads(record).get("width") for record in made["record"]] == [3, None, None]
+
+
+def test_a_block_of_arrays_is_taken_and_a_missing_column_named(tmp_path: Path) -> None:
+    model = FakeModel()
+    blocks = MapBatches(FakeOperation())
+    blocks.batch = replace(blocks.batch, load_model=lambda: model)  # type: ignore[arg-type,return-value]
+    (tmp_path / "a.png").write_bytes(content(5))
+    images = numpy.array([str(tmp_path / "a.png"), str(tmp_path / "none.png"), 3], dtype=object)
+    made = blocks({"id": numpy.arange(3), "image": images, "question": numpy.array(["a", "b", "c"], dtype=object)})
+    assert made["status"] == ["ok", "error", "error"]
+    assert json.loads(made["record"][0])["id"] == 0
+    with pytest.raises(DataError, match="question"):
+        blocks({"id": [1], "image": [content(1)]})

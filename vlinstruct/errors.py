@@ -162,10 +162,10 @@ def not_installed(what: str, package: str, extra: str) -> ResourceError:
     """Returns the error of a package that one feature needs.
 
     >>> not_installed("--ocr", "rapidocr", "ocr").message
-    "--ocr needs rapidocr, which is not installed: pip install 'vlinstruct[ocr]'"
+    "--ocr needs rapidocr, which is not installed: pip install 'vlinstruct[ocr]'."
     """
     needs = "need" if what.endswith("s") else "needs"
-    return ResourceError(f"{what} {needs} {package}, which is not installed: pip install 'vlinstruct[{extra}]'")
+    return ResourceError(f"{what} {needs} {package}, which is not installed: pip install 'vlinstruct[{extra}]'.")
 
 
 _OUT_OF_MEMORY = (

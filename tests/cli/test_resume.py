@@ -461,3 +461,20 @@ def test_a_shipped_adapter_is_named_in_a_batch_too(pictures: Pictures, output: P
     command = ("ask", *pictures(2), "What colour is the circle?", "--backbone", "mini", "--adapter", "mini-ema")
     assert vli(*command, "-o", output).exit_code == 0
     assert len(output.read_text().splitlines()) == 2
+
+
+def test_shards_divide_a_folder_and_nothing_is_asked_twice(pictures: Pictures, tmp_path: Path) -> None:
+    paths = pictures(5)
+    folder = str(paths[0].parent)
+    shards = [vli("ask", folder, ASKED, "--shard", f"{place}/3").records for place in (1, 2, 3)]
+    assert sorted(record["id"] for shard in shards for record in shard) == sorted(map(str, paths))
+    assert [len(shard) for shard in shards] == [2, 2, 1]
+    nothing = tmp_path / "none.jsonl"
+    assert vli("ask", folder, ASKED, "--shard", "9/9", "-o", str(nothing)).exit_code == 0
+    assert nothing.read_text() == ""
+
+
+@pytest.mark.parametrize("typed", ["0/3", "4/3", "3", "a/b", "1/0", "-1/3"])
+def test_a_shard_that_is_none_is_refused(typed: str, pictures: Pictures) -> None:
+    (path,) = pictures(1)
+    assert "--shard" in vli("ask", str(path), ASKED, "--shard", typed).refusal(2)

@@ -23,7 +23,7 @@ from typing import Any, BinaryIO
 
 from PIL import Image
 
-from vlinstruct.errors import ResourceError, VlinstructError, is_out_of_files, printable, require
+from vlinstruct.errors import VlinstructError, is_out_of_files, not_installed, printable, require
 from vlinstruct.files import PathLike, opened, refusal, too_many_bytes
 from vlinstruct.media.kinds import HEAD_BYTES, container_of, something_else
 from vlinstruct.settings import MAX_FRAMES, ClipSettings
@@ -113,7 +113,7 @@ def require_av() -> Any:
     try:
         return import_module("av")
     except ImportError:
-        raise ResourceError("clips need av, which is not installed: pip install 'vlinstruct[video]'.") from None
+        raise not_installed("clips", "av", "video") from None
 
 
 def load_clip(

@@ -13,7 +13,7 @@ from typing import Any
 
 from PIL import Image
 
-from vlinstruct.errors import ResourceError
+from vlinstruct.errors import not_installed
 
 MAX_TOKENS = 30  # LAVIS shows TextVQA's first 30
 _LIBRARY, _LIBRARY_LOGGER = "rapidocr", "RapidOCR"
@@ -59,7 +59,7 @@ def _import(name: str) -> Any:
     try:
         return import_module(name)
     except ImportError:
-        raise ResourceError(f"--ocr needs {name}, which is not installed: pip install 'vlinstruct[ocr]'.") from None
+        raise not_installed("--ocr", name, "ocr") from None
 
 
 def _as_array(image: Image.Image) -> Any:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, BinaryIO
 
-from vlinstruct.errors import ResourceError, VlinstructError, is_out_of_files, printable, require
+from vlinstruct.errors import VlinstructError, is_out_of_files, not_installed, printable, require
 from vlinstruct.files import PathLike, opened, refusal, too_many_bytes
 from vlinstruct.media.kinds import HEAD_BYTES, kind_of, something_else
 from vlinstruct.values import Sound
@@ -71,9 +71,7 @@ def require_soundfile() -> tuple[Any, Any]:
         try:
             libraries.append(import_module(name))
         except (ImportError, OSError):  # OSError: soundfile without its libsndfile
-            raise ResourceError(
-                f"sounds need {name}, which is not installed: pip install 'vlinstruct[audio]'."
-            ) from None
+            raise not_installed("sounds", name, "audio") from None
     return libraries[0], libraries[1]
 
 

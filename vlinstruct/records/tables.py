@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from vlinstruct.errors import DataError, ResourceError
+from vlinstruct.errors import DataError, not_installed
 from vlinstruct.files import PathLike, open_regular, refusal
 from vlinstruct.media.image_formats import NoImage, identify
 from vlinstruct.records.foreign import ForeignRecord
@@ -128,10 +128,7 @@ def open_table(path: PathLike, *, kind: type[ForeignRecord] = ForeignRecord) -> 
     try:
         import pyarrow  # noqa: F401
     except ImportError:
-        raise ResourceError(
-            f"reading {'arrow' if is_arrow else 'parquet'} files needs pyarrow, which is not installed: "
-            "pip install 'vlinstruct[parquet]'."
-        ) from None
+        raise not_installed(f"a {'arrow' if is_arrow else 'parquet'} file", "pyarrow", "parquet") from None
     table = _ArrowTable(path, kind) if is_arrow else _ParquetTable(path, kind)
     # Which of the two would be read is the library's affair.
     twice = [name for name, count in Counter(table.schema.names).items() if count > 1]

@@ -31,7 +31,7 @@ from vlinstruct.backends.registry import (
     of_same_shape,
     require_instructblip,
 )
-from vlinstruct.errors import InputError, OutputInUseError, ResourceError, UsageError, shortened
+from vlinstruct.errors import InputError, OutputInUseError, ResourceError, UsageError, not_installed, shortened
 from vlinstruct.media.images import ImageLimits
 from vlinstruct.training.data.conversations import (
     DEFAULT_DATA_OPTIONS,
@@ -261,9 +261,7 @@ def _require_place(folder: Path) -> None:
 def _require_for(push_to_hub: str | None, report_to: str | None, offline: bool) -> None:
     """Refuses what could not succeed in the end, before hours are spent on a training."""
     if report_to is not None and find_spec(report_to) is None:
-        raise ResourceError(
-            f"--report-to needs {report_to}, which is not installed: pip install 'vlinstruct[{report_to}]'."
-        )
+        raise not_installed("--report-to", report_to, report_to)
     if push_to_hub is None:
         return
     if offline:
@@ -301,7 +299,7 @@ def _job(
     recipe = named or similar
     checked = with_recipe(settings, "" if recipe is None else recipe.name, devices.num_processes)
     if checked.lora and find_spec("peft") is None:
-        raise ResourceError("--lora needs peft, which is not installed: pip install 'vlinstruct[lora]'.")
+        raise not_installed("--lora", "peft", "lora")
     for notice in _idle(settings, checked):
         notify(notice)
     names = [str(name) for name in (data, eval_data) if name is not None] if data is not None else [_EXAMPLE_NAME]

@@ -16,7 +16,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from vlinstruct.errors import InputError, ResourceError
+from vlinstruct.errors import InputError, not_installed
 from vlinstruct.settings import Quantization
 
 _BLOCK = 64  # numbers that share a scale in 4 bits
@@ -122,9 +122,7 @@ def _library(quantize: Quantization, device: torch.device) -> Any:
 
             return bitsandbytes
     except ImportError:
-        raise ResourceError(
-            f"--quantize {quantize} needs {name}, which is not installed: pip install 'vlinstruct[quantize]'."
-        ) from None
+        raise not_installed(f"--quantize {quantize}", name, "quantize") from None
 
 
 @contextmanager

@@ -235,7 +235,7 @@ def test_without_the_extra_its_name_is_said(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(ResourceError) as caught:
         read_items(BENCHMARKS["vsr"], folder)
-    assert "parquet files needs pyarrow, which is not installed: pip install 'vlinstruct[parquet]'." in str(
+    assert "a parquet file needs pyarrow, which is not installed: pip install 'vlinstruct[parquet]'." in str(
         caught.value
     )
     arguments = ("evaluate", "vsr", "--data", tmp_path, "--backbone", "mini", "-o", tmp_path / "out")

@@ -5,12 +5,23 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from vlinstruct.backend import Backend, Row, Seen, Written, not_taken
 from vlinstruct.backends.server.connection import Connection, Request
-from vlinstruct.backends.server.contract import CHAT, TOKENIZE, Contract, bad_reply, choice_of, ids_of, logprobs_of
+from vlinstruct.backends.server.contract import (
+    CHAT,
+    GENERATE,
+    TOKENIZE,
+    Contract,
+    bad_reply,
+    choice_of,
+    ids_of,
+    logprobs_of,
+)
 from vlinstruct.backends.server.messages import (
+    CONTROL_TOKEN,
     SentPicture,
     is_known_control,
     messages_of,
@@ -20,9 +31,10 @@ from vlinstruct.backends.server.messages import (
     texts_of,
 )
 from vlinstruct.backends.server.scoring import ChatScoring, outcome_of
+from vlinstruct.backends.server.token_route import find_token_route
 from vlinstruct.errors import UsageError, VlinstructError
 from vlinstruct.settings import GenerationSettings
-from vlinstruct.values import Abilities, Clip, Failed, Identity, Sound, TokenScores, Usage, good
+from vlinstruct.values import Abilities, Clip, Failed, Identity, Sound, TokenScores, Usage
 
 if TYPE_CHECKING:
     from vlinstruct.values import Media
@@ -43,13 +55,14 @@ class ServerBackend(Backend):
     def __init__(self, connection: Connection, contract: Contract, *, identity: Identity, think: bool = False) -> None:
         self.connection, self.contract, self.identity, self.think = connection, contract, identity, think
         self.scoring = ChatScoring(connection, contract)
+        self.route = find_token_route(connection, contract)
         self.abilities = Abilities(
             media=frozenset({"picture"}),
             can_score=contract.can_score,
             can_tell_nll=contract.can_tell_nll,
             can_write_alone=contract.can_write_alone,
             can_stream=True,
-            keeps_typed_tokens=contract.kind == "vlinstruct",
+            keeps_typed_tokens=contract.kind == "vlinstruct" or self.route is not None,
             num_in_flight=connection.limits.num_in_flight,
         )
         self._is_control: dict[str, bool] = {}
@@ -64,16 +77,24 @@ class ServerBackend(Backend):
         ]
 
     def write(self, rows: Sequence[Row], settings: GenerationSettings) -> list[Written | Failed]:
-        bodies = [self._checked(row) or self._request(row, settings) for row in rows]
-        replies = self._call_each(bodies)
-        return [outcome_of(reply, self._written) for reply in replies]
+        requests = [self._write_request(row, settings) for row in rows]
+        return [
+            outcome_of(
+                reply,
+                self.route.written
+                if self.route is not None and isinstance(request, Request) and request.path == GENERATE
+                else self._written,
+            )
+            for request, reply in zip(requests, self._call_each(requests), strict=True)
+        ]
 
     def stream(self, row: Row, settings: GenerationSettings) -> Iterator[str | Written]:
-        request = good(self._checked(row) or self._request(row, settings))
-        body = {**(request.body or {}), "stream": True}
-        if self.think:  # what is thought cannot be told from the answer before it ends
+        request = self._write_request(row, settings)
+        # What is thought cannot be told from the answer before it ends; a row by ids comes as a whole.
+        if self.think or isinstance(request, Failed) or request.path != CHAT:
             yield from super().stream(row, settings)
             return
+        body = {**(request.body or {}), "stream": True}
         text, reason, told = "", None, list[float]()
         for event in self.connection.stream(replace(request, body=body)):
             choices = event.get("choices") if isinstance(event, Mapping) else None
@@ -99,30 +120,69 @@ class ServerBackend(Backend):
         num_first: int | None = None,
     ) -> list[list[TokenScores] | Failed]:
         pairs = [(row, target) for row, of_row in zip(rows, targets, strict=True) for target in of_row]
-        requests = [
-            self._checked(row, target) or self.scoring.request(row, target, with_end=with_end) for row, target in pairs
-        ]
-        scored = iter(
-            [
-                outcome_of(
-                    reply,
-                    lambda reply, target=target: self.scoring.scores(
-                        reply, target, with_end=with_end, num_first=num_first
-                    ),
-                )
-                for reply, (_, target) in zip(self._call_each(requests), pairs, strict=True)
-            ]
-        )
+        score = self._score_chat if self.route is None else self._score_tokens
+        scored = iter(score(pairs, with_end, num_first))
         outcomes: list[list[TokenScores] | Failed] = []
         for of_row in targets:
             of_targets = [next(scored) for _ in of_row]
             failed = next((one for one in of_targets if isinstance(one, Failed)), None)
-            outcomes.append(failed or of_targets)
+            outcomes.append(failed or [one for one in of_targets if not isinstance(one, Failed)])
         return outcomes
+
+    def _score_chat(
+        self, pairs: Sequence[tuple[Row, str]], with_end: bool, num_first: int | None
+    ) -> list[TokenScores | Failed]:
+        requests = [
+            self._refused(row, target) or self.scoring.request(row, target, with_end=with_end) for row, target in pairs
+        ]
+        read = partial(self.scoring.scores, with_end=with_end, num_first=num_first)
+        return [
+            outcome_of(reply, partial(read, target=target))
+            for reply, (_, target) in zip(self._call_each(requests), pairs, strict=True)
+        ]
+
+    def _score_tokens(
+        self, pairs: Sequence[tuple[Row, str]], with_end: bool, num_first: int | None
+    ) -> list[TokenScores | Failed]:
+        """Scores by token ids; what was scored before may be cached itself, and is asked for anew."""
+        route = self.route
+        assert route is not None
+        prompts: dict[int, tuple[Row, list[int], list[int]]] = {}
+        scored: dict[int, TokenScores | Failed] = {}
+        for place, (row, target) in enumerate(pairs):
+            try:
+                ids = route.text_ids(target, self._steering(target))
+                ids = [*ids, route.tokens.end_id] if with_end else ids
+                prompt = route.prompt_ids(row, self._steering(*texts_of(row)), think=False)
+                prompts[place] = row, prompt, ids[:num_first]
+            except VlinstructError as error:
+                scored[place] = Failed(error=error)
+        for reads_cache in (True, False):
+            places = [place for place in prompts if place not in scored]
+            requests = [
+                route.scoring(row, prompt, ids, reads_cache=reads_cache)
+                for row, prompt, ids in map(prompts.__getitem__, places)
+            ]
+            for place, reply in zip(places, self.connection.call_each(requests), strict=True):
+                outcome = outcome_of(reply, partial(route.scores, target=prompts[place][2]))
+                if outcome is not None:
+                    scored[place] = outcome
+        return [scored.get(place) or Failed(error=bad_reply(self.connection.urls[0])) for place in range(len(pairs))]
 
     def _call_each(self, requests: Sequence[Request | Failed]) -> list[Any | Failed]:
         replies = iter(self.connection.call_each([one for one in requests if isinstance(one, Request)]))
         return [one if isinstance(one, Failed) else next(replies) for one in requests]
+
+    def _write_request(self, row: Row, settings: GenerationSettings) -> Request | Failed:
+        """Returns the request that continues a row; by ids where the row spells what would steer the model."""
+        refused = self._refused(row)
+        if refused is None or self.route is None or refused.error.code != CONTROL_TOKEN:
+            return refused or self._request(row, settings)
+        try:
+            ids = self.route.prompt_ids(row, self._steering(*texts_of(row)), think=self.think)
+        except VlinstructError as error:
+            return Failed(error=error)
+        return self.route.writing(row, ids, settings)
 
     def _request(self, row: Row, settings: GenerationSettings) -> Request:
         pictures = pictures_of(row)
@@ -169,18 +229,19 @@ class ServerBackend(Backend):
             usage=_usage(usage if isinstance(usage, Mapping) else {}),
         )
 
-    def _checked(self, row: Row, *targets: str) -> Failed | None:
-        """Returns why a row cannot be sent: it spells what would steer the model."""
-        if self.abilities.keeps_typed_tokens:
-            return None
+    def _refused(self, row: Row, *targets: str) -> Failed | None:
+        """Returns why a row cannot be sent through a chat route: it spells what would steer the model."""
         try:
-            for text in (*texts_of(row), *targets):
-                for suspect in suspects_in(text):
-                    if self._steers(suspect):
-                        raise not_literal(suspect)
+            steering = self._steering(*texts_of(row), *targets)
         except VlinstructError as error:
             return Failed(error=error)
-        return None
+        return Failed(error=not_literal(steering[0])) if steering else None
+
+    def _steering(self, *texts: str) -> list[str]:
+        """Returns the control tokens of the model that texts spell."""
+        if self.contract.kind == "vlinstruct":  # ours keeps them apart
+            return []
+        return [suspect for text in texts for suspect in suspects_in(text) if self._steers(suspect)]
 
     def _steers(self, text: str) -> bool:
         """Says whether a text is a control token of the served model: one token, where its letters would be several."""

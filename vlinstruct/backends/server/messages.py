@@ -31,6 +31,10 @@ _KNOWN_CONTROL = re.compile(
 )
 
 
+CONTROL_TOKEN = "control_token"
+"""The code of a row that is refused for one."""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SentPicture:
     """A picture as servers are sent it.
@@ -119,5 +123,5 @@ def not_literal(text: str) -> TextError:
     return TextError(
         f"{shortened(text, 40)!r} means something to this model, and its server cannot keep it apart from your words",
         advice="Leave it out, or spell it otherwise.",
-        code="control_token",
+        code=CONTROL_TOKEN,
     )

@@ -55,7 +55,7 @@ class ChatScoring:
         messages = messages_of(row, with_uuid=self.contract.kind == "vllm")
         return Request(path=CHAT, body=scoring_body(self.contract.model, messages, target, extra), key=key)
 
-    def scores(self, reply: Any, target: str, *, with_end: bool, num_first: int | None) -> TokenScores:
+    def scores(self, reply: Any, *, target: str, with_end: bool, num_first: int | None) -> TokenScores:
         """Reads the scores of a target from the answer to its request.
 
         Raises:
