@@ -102,7 +102,8 @@ def _model_of(connection: Connection, served_model: str | None) -> tuple[str, Ma
     url = connection.urls[0]
     (listed,) = connection.call_each([Request(path="/models")])
     if isinstance(listed, Failed):
-        if isinstance(listed.error, NetworkError) or listed.error.code in ("server_key", "server_redirect"):
+        # A list that fails is no obstacle where the model is named: `transformers serve` answers 500 without a cache.
+        if listed.error.code not in ("server_500", "server_404", "server_405", "server_501"):
             raise listed.error
         listed = {}
     data = listed.get("data") if isinstance(listed, Mapping) else None
