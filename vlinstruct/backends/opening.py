@@ -5,8 +5,8 @@ from __future__ import annotations
 from os import PathLike, fspath
 
 from vlinstruct.backend import Backend
-from vlinstruct.backends.machine import require_machine
 from vlinstruct.backends.registry import default_backbone, find, is_instructblip, require_options
+from vlinstruct.backends.server.address import is_url
 from vlinstruct.settings import ModelSettings
 from vlinstruct.values import Identity
 
@@ -23,15 +23,17 @@ def load_backend(backbone: str | PathLike[str] | Identity | None, settings: Mode
     if not isinstance(named, Identity):
         named = fspath(named or default_backbone())
         require_options(named, adapter=adapter, image_size=size, think=think)
+    # Imported here, not above: a server's client needs no torch, mini no transformers, and no other model our network.
+    if is_url(named if isinstance(named, str) else named.name):
+        from vlinstruct.backends.server.opening import connect
+
+        return connect(named if isinstance(named, Identity) else find(named, offline=settings.offline), settings)
+    from vlinstruct.backends.machine import require_machine
+
     # Before anything is downloaded.
     main, number_type = require_machine(settings.device, settings.dtype, settings.quantize)
     identity = named if isinstance(named, Identity) else find(named, offline=settings.offline)
     require_options(identity.name, identity.config, adapter=adapter, image_size=size, think=think)
-    # Here, not above: a command on mini shall not wait for transformers, nor one on another model for our network.
-    if identity.url is not None:
-        from vlinstruct.backends.server.opening import connect
-
-        return connect(identity, settings)
     if is_instructblip(identity.config):
         from vlinstruct.backends.instructblip import opening as instructblip
 
