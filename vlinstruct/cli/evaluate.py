@@ -16,11 +16,11 @@ from vlinstruct.cli.evaluate_output import show_checked, show_differences, show_
 from vlinstruct.cli.idle import Idle, refuse_idle
 from vlinstruct.cli.options import (
     BackboneOption,
-    CommonOptions,
     DeviceOption,
     Dtype,
     ImageSizeOption,
     QuantizeOption,
+    ServedOptions,
     ThinkOption,
 )
 from vlinstruct.cli.terminal import Talk, progress, show_report
@@ -35,7 +35,7 @@ _OUTPUT = Path("evaluation")
 _WITH_CALIBRATE = "with --calibrate"
 
 
-@takes(BenchmarkOptions, CalibrationOptions, BenchmarkAnswerOptions, ThresholdOptions, CommonOptions)
+@takes(BenchmarkOptions, CalibrationOptions, BenchmarkAnswerOptions, ThresholdOptions, ServedOptions)
 def evaluate(
     benchmarks: Annotated[
         list[str] | None,
@@ -83,7 +83,7 @@ def evaluate(
     calibration: CalibrationOptions,
     answering: BenchmarkAnswerOptions,
     thresholds: ThresholdOptions,
-    common: CommonOptions,
+    common: ServedOptions,
 ) -> None:
     """Measure a model on benchmarks, plain and optimized.
 
@@ -117,6 +117,7 @@ def evaluate(
                 image_size=image_size,
                 think=think,
                 offline=common.offline,
+                server=common.server_settings(),
             ),
             reading=reading,
             options=calibration,
@@ -178,6 +179,7 @@ def evaluate(
                 image_size=image_size,
                 think=think,
                 offline=common.offline,
+                server=common.server_settings(),
                 **asdict(thresholds),
             ),
             progress=partial(progress, quiet=talk.quiet),

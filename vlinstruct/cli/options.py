@@ -123,7 +123,25 @@ class CommonOptions(PrintOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelOptions(CommonOptions):
+class ServedOptions(CommonOptions):
+    """How a server is asked, where the backbone is one."""
+
+    HEADING: ClassVar = MODEL
+
+    served_model: Annotated[
+        str | None,
+        typer.Option(help="What the server of a --backbone URL calls the model.", show_default="its only one"),
+    ] = None
+    concurrency: Annotated[int, typer.Option(min=1, max=4096, help="Requests in flight to a server.")] = 16
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds that a server may take for a request.")] = 300.0
+
+    def server_settings(self) -> ServerSettings:
+        """Returns how a server is asked."""
+        return ServerSettings(served_model=self.served_model, concurrency=self.concurrency, timeout=self.timeout)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions(ServedOptions):
     """Which model a command runs on, where, and how large its pictures may be."""
 
     HEADING: ClassVar = MODEL
@@ -139,12 +157,6 @@ class ModelOptions(CommonOptions):
     quantize: QuantizeOption = None
     image_size: ImageSizeOption = None
     think: ThinkOption = False
-    served_model: Annotated[
-        str | None,
-        typer.Option(help="What the server of a --backbone URL calls the model.", show_default="its only one"),
-    ] = None
-    concurrency: Annotated[int, typer.Option(min=1, max=4096, help="Requests in flight to a server.")] = 16
-    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds that a server may take for a request.")] = 300.0
     max_pixels: MaxPixelsOption = 50_000_000
     allow_truncated: AllowTruncatedOption = False
     frames: FramesOption = None
@@ -171,10 +183,6 @@ class ModelOptions(CommonOptions):
         """Returns which model is asked for, and how it is loaded."""
         own = {field.name: getattr(self, field.name) for field in fields(ModelSettings) if field.name != "server"}
         return ModelSettings(**own, server=self.server_settings())
-
-    def server_settings(self) -> ServerSettings:
-        """Returns how a server is asked."""
-        return ServerSettings(served_model=self.served_model, concurrency=self.concurrency, timeout=self.timeout)
 
 
 @dataclass(frozen=True, kw_only=True)

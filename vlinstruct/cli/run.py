@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from vlinstruct.backends.server.address import is_url
 from vlinstruct.batch import run_batch, run_one
 from vlinstruct.cli.asked import asked
 from vlinstruct.cli.idle import Idle, say_idle
@@ -109,6 +110,8 @@ def run(
     settings = options.settings(templates)
     if options.shard is not None:
         work = replace(work, items=options.of_shard(work.items), is_batch=True)
+    if not is_url(options.backbone or ""):
+        say_idle(talk, options, Idle(names=("served_model", "concurrency", "timeout"), why="without a server's URL"))
     if len(work.items) == 1:
         say_idle(talk, options, Idle(names=("batch_size", "max_failures"), why="with one picture"))
     if options.output is not None and options.output.suffix.lower() in _OTHER_FORMATS:

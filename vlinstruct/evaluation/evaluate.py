@@ -28,6 +28,7 @@ from vlinstruct.backends.instructblip.adapter import check_adapter
 from vlinstruct.backends.instructblip.configuration import InstructBlipConfig
 from vlinstruct.backends.machine import require_machine
 from vlinstruct.backends.registry import default_backbone, find, find_adapter, require_options, resolve
+from vlinstruct.backends.server.address import is_url
 from vlinstruct.errors import InputError, UsageError
 from vlinstruct.evaluation.parts import ALONE, RECORDS_FILE, Processes
 from vlinstruct.evaluation.reading.ocr_tokens import Ocr
@@ -157,7 +158,7 @@ def evaluate(
 
     Args:
         benchmarks: `mini`, a task of it (`mini/gqa`), or official ones by name.
-        backbone: a name, a folder or a hub id; None is `$VLINSTRUCT_BACKBONE`, or mini.
+        backbone: a name, a folder, a hub id or a server's URL; None is `$VLINSTRUCT_BACKBONE`, or mini.
         adapter: trained alignment layers, by name or folder; several with `settings.ablation`.
         data: the folder of the official benchmarks' files, `DIR/gqa`, `DIR/textvqa` and so on.
         limit: the first so many items of each task, 2 at least; None takes all, and 500 of each of mini's.
@@ -197,8 +198,9 @@ def evaluate(
     nearest = next(path for path in (output, *output.absolute().parents) if path.exists())
     if not nearest.is_dir():
         raise InputError.at("cannot write to --output", nearest, "it is a file", "Name a folder", code="output_is_file")
-    require_machine(settings.device, settings.dtype, settings.quantize)
-    resolve(backbone)
+    if not is_url(backbone):
+        require_machine(settings.device, settings.dtype, settings.quantize)
+        resolve(backbone)
     for row in {name for by_row in rows.values() for name in by_row.values() if name is not None}:
         require_options(backbone, adapter=row)
         resolve(row, what="adapter")
@@ -309,6 +311,7 @@ def _contender(name: str, adapter: str | None, identity: Identity, settings: Eva
         image_size=settings.image_size,
         think=settings.think,
         offline=settings.offline,
+        server=settings.server,
     )
     return Contender(name=name, fingerprint=fingerprint, load=load_model)
 

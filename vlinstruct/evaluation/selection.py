@@ -20,7 +20,7 @@ from vlinstruct.evaluation.reading.ocr_tokens import CompleteItems, Ocr, read_co
 from vlinstruct.media.images import ImageLimits
 from vlinstruct.metrics.vqa_accuracy import Normalizer
 from vlinstruct.mini import Split
-from vlinstruct.settings import GenerationSettings, Quantization, Thresholds
+from vlinstruct.settings import GenerationSettings, Quantization, ServerSettings, Thresholds
 
 Collection = Literal["mini", "official"]
 _MINI_TASKS: Mapping[str, Task] = {f"mini/{task.name}": task for task in mini.TASKS}
@@ -55,6 +55,7 @@ class EvaluationSettings:
         image_size: side in pixels that pictures are read at; the model's own if None.
         think: let a model that can think do so before it answers.
         offline: open no connection, use what is cached.
+        server: how a server is asked, where the backbone is one.
         least_certainty: that the rules of choosing an instruction compare with, as the next two; the table's columns
             and its page's cases are worked out anew under others, nothing is answered again. None is the backbone's.
         max_cross_nll: see `settings.Thresholds`.
@@ -81,6 +82,7 @@ class EvaluationSettings:
     image_size: int | None = None
     think: bool = False
     offline: bool = False
+    server: ServerSettings = ServerSettings()
     least_certainty: float | None = None
     max_cross_nll: float | None = None
     sure_above: float | None = None

@@ -86,6 +86,7 @@ class Simple(lmms):  # type: ignore[misc]
                 image_size=self.settings.image_size or None,
                 think=self.settings.think,
                 offline=self.settings.offline,
+                server=self.settings.server,
             )
         except VlinstructError as error:
             raise reworded(error) from error.__cause__

@@ -14,7 +14,14 @@ from functools import cache
 from typing import Any, Self, TypeVar, cast
 
 from vlinstruct.errors import UsageError, VlinstructError
-from vlinstruct.settings import MAX_NEW_TOKENS, GenerationSettings, OptimizationSettings, Quantization, Select
+from vlinstruct.settings import (
+    MAX_NEW_TOKENS,
+    GenerationSettings,
+    OptimizationSettings,
+    Quantization,
+    Select,
+    ServerSettings,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +69,7 @@ class Settings:
     """The model, and how it answers.
 
     Args:
-        pretrained: a backbone's name, a folder or a hub id; `$VLINSTRUCT_BACKBONE` or mini if empty.
+        pretrained: a backbone's name, a folder, a hub id or a server's URL; `$VLINSTRUCT_BACKBONE` or mini if empty.
         adapter: trained alignment layers: a folder, a hub id or a shipped name; none if empty.
         device: as `vlinstruct.load` takes it; with several processes each has a GPU of its own.
         dtype: auto, float32, bfloat16 or float16.
@@ -70,6 +77,8 @@ class Settings:
         image_size: side in pixels that pictures are read at; 0 is the model's own.
         think: let a model that can think do so before it answers; only its answer counts.
         offline: use what is cached, open no connection.
+        served_model: what a server calls the model; its only one if empty.
+        concurrency: requests in flight to a server, 1 to 4096.
         batch_size: documents that go through the model together, 1 to 1024.
         optimize: run algorithm 2 on every filled-in instruction, and ask what it chooses.
         select: how it chooses: safe or paper.
@@ -85,6 +94,8 @@ class Settings:
     image_size: int = 0
     think: bool = False
     offline: bool = False
+    served_model: str = ""
+    concurrency: int = 16
     batch_size: int = 1
     optimize: bool = False
     select: str = "safe"
@@ -98,7 +109,7 @@ class Settings:
             raise UsageError(f"quantize must be 8bit or 4bit, got {self.quantize!r}")
         if self.image_size < 0:
             raise UsageError(f"image_size must be 0 or more, got {self.image_size}")
-        _ = self.generation, self.optimization  # each checks its own ranges
+        _ = self.generation, self.optimization, self.server  # each checks its own ranges
 
     @classmethod
     def read(cls, model_args: Mapping[str, object]) -> Self:
@@ -126,6 +137,11 @@ class Settings:
     def optimization(self) -> OptimizationSettings:
         """How an instruction is chosen."""
         return OptimizationSettings(select=cast(Select, self.select))
+
+    @property
+    def server(self) -> ServerSettings:
+        """How a server is asked."""
+        return ServerSettings(served_model=self.served_model or None, concurrency=self.concurrency)
 
     @property
     def quantization(self) -> Quantization | None:
