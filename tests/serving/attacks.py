@@ -81,8 +81,12 @@ class Wire:
         self.socket.settimeout(timeout_s)
         if receive_bytes is not None:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
-        self.socket.connect(("127.0.0.1", port))
         self.buffer = bytearray()
+        try:
+            self.socket.connect(("127.0.0.1", port))
+        except OSError:
+            self.socket.close()
+            raise
 
     def __enter__(self) -> Wire:
         return self
@@ -112,11 +116,10 @@ class Wire:
         has_body = method != "HEAD" and status >= 200 and status not in (204, 304)
         return Reply(status=status, headers=headers, body=self._body(headers) if has_body else b"")
 
-    def event(self) -> bytes:
-        """Reads bytes up to the end of the first server-sent event, with what stands in front of it."""
-        while b"data: " not in self.buffer:
-            if not self._more():
-                break
+    def until(self, content: bytes) -> bytes:
+        """Reads until something came, or the connection ends; returns all that came."""
+        while content not in self.buffer and self._more():
+            pass
         return bytes(self.buffer)
 
     def rest(self, within_s: float) -> tuple[bytes, bool]:
@@ -218,8 +221,14 @@ class Target:
 
 
 @contextmanager
-def attacked(model: Model, settings: ServeSettings | None = None) -> Iterator[Target]:
-    """Serves a model for attacks."""
+def attacked(model: Model, settings: ServeSettings | None = None, *, waits: bool = True) -> Iterator[Target]:
+    """Serves a model for attacks.
+
+    Args:
+        model: loaded, or a puppet's.
+        settings: how it is served.
+        waits: for a puppet's streams to end, before the server ends.
+    """
     gates: list[Any] = []
 
     def keep(app: ASGIApp) -> ASGIApp:
@@ -233,6 +242,8 @@ def attacked(model: Model, settings: ServeSettings | None = None) -> Iterator[Ta
         target = Target(port=port, service=service, gate=gates[0], key=key)
         service.log = target.lines.append
         yield target
+        if waits and isinstance(model.backend, Puppet):
+            soon(lambda: model.backend.num_streaming == 0, 2.0)  # type: ignore[attr-defined]
 
 
 def uri_of(content: bytes, kind: str = "image/png") -> str:
@@ -269,6 +280,7 @@ class Puppet(Backend):
     Attributes:
         num_written: rows that were written.
         num_yielded: pieces that were yielded.
+        num_streaming: streams that have not ended.
         prompts: texts that reached it.
     """
 
@@ -285,7 +297,7 @@ class Puppet(Backend):
     ) -> None:
         self.on_see, self.on_write, self.on_piece = on_see, on_write, on_piece
         self.piece, self.num_pieces = piece, num_pieces
-        self.num_written, self.num_yielded = 0, 0
+        self.num_written, self.num_yielded, self.num_streaming = 0, 0, 0
         self.prompts: list[str] = []
 
     def see(self, media: Sequence[Any]) -> list[Seen | Failed]:
@@ -311,11 +323,15 @@ class Puppet(Backend):
         return [[TokenScores(tokens=("red",), token_nll=(0.5,)) for _ in of_row] for of_row in targets]
 
     def stream(self, row: Row, settings: GenerationSettings) -> Iterator[str | Written]:
-        for place in range(self.num_pieces):
-            self.on_piece(place)
-            self.num_yielded += 1
-            yield self.piece
-        yield Written(text=(self.piece * self.num_pieces).strip())
+        self.num_streaming += 1
+        try:
+            for place in range(self.num_pieces):
+                self.on_piece(place)
+                self.num_yielded += 1
+                yield self.piece
+            yield Written(text=(self.piece * self.num_pieces).strip())
+        finally:
+            self.num_streaming -= 1
 
 
 def _texts_of(row: Row) -> list[str]:
@@ -374,7 +390,7 @@ class Network:
 
     def assert_untouched(self) -> None:
         """Fails where somebody connected to where nobody may."""
-        assert (self.inside, self.strayed) == ([], [])
+        assert not self.inside + self.strayed, f"connected to {self.inside + self.strayed}"
 
     def _getaddrinfo(
         self, host: Any, port: Any, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0
@@ -455,3 +471,211 @@ def soon(holds: Callable[[], bool], within_s: float = 6.0) -> bool:
             return False
         time.sleep(0.02)
     return True
+
+
+def _words(text: str) -> list[str]:
+    return text.split()
+
+
+NAMES: Mapping[str, list[list[str]]] = {
+    "good.test": [[PUBLIC]],
+    "localhost": [["127.0.0.1"]],
+    "sub.localhost": [["127.0.0.1"]],
+    "inside.test": [["127.0.0.1"]],
+    "metadata.test": [["169.254.169.254"]],
+    "router.test": [["192.168.1.1"]],
+    "six.test": [["::1"]],
+    "mapped.test": [["::ffff:127.0.0.1"]],
+    "unique.test": [["fd00::1"]],
+    "mixed.test": [[PUBLIC, "127.0.0.1"]],
+    "mixed-last.test": [["127.0.0.1", PUBLIC]],
+    "mixed-six.test": [[PUBLIC, "::1"]],
+    "rebinding.test": [[PUBLIC], ["127.0.0.1"]],
+    "turning.test": [[PUBLIC], ["10.0.0.1"]],
+    "nothing.test": [[]],
+}
+"""What look-ups of a name answer, one after the other."""
+
+_PRIVATE_HOSTS = _words("""
+    127.0.0.1 127.1 127.0.1 127.255.255.254 2130706433 0x7f000001 0x7f.0.0.1 0X7F.1 0177.0.0.1 017700000001 127.0.0.1.
+    localhost localhost. LocalHost sub.localhost inside.test INSIDE.test. metadata.test router.test six.test mapped.test
+    unique.test nothing.test unheard-of.test 0.0.0.0 0
+    [::1] [::] [0:0:0:0:0:0:0:1] [::ffff:127.0.0.1] [::ffff:7f00:1] [0:0:0:0:0:ffff:7f00:0001] [::127.0.0.1]
+    [::ffff:0:127.0.0.1] [64:ff9b::127.0.0.1] [64:ff9b:1::7f00:1] [2002:7f00:1::] [2001:0:0:0:0:0:80ff:fffe]
+    [fe80::1] [fe80::1%25lo] [fec0::1] [fc00::1] [fd00:ec2::254] [ff02::1] [2001:db8::1] [3fff::1] [5f00::1]
+    169.254.169.254 0xa9fea9fe 10.0.0.1 172.16.0.1 192.168.1.1 100.64.0.1 192.0.0.11 192.0.2.1 198.18.0.1 224.0.0.1
+    240.0.0.1 255.255.255.255 0.1.2.3
+    127\u30020\u30020\u30021 127\uff0e0\uff0e0\uff0e1 \uff11\uff12\uff17.0.0.1 \u2460\u2461\u2466.\u24ea.\u24ea.\u2460
+    \u24db\u24de\u24d2\u24d0\u24db\u24d7\u24de\u24e2\u24e3
+    127.0.0.%31 %31%32%37.0.0.1 %6cocalhost %256cocalhost inside%2etest %5b::1%5d 169.254.169.25%34
+    127.0.0.1%00.good.test 127.0.0.1%09 127.0.0.1%0d%0aX:y 127.0.0.1%20 127.0.0.1%2e
+    good.test@127.0.0.1 good.test:80@127.0.0.1 good.test%40127.0.0.1 good.test%2F@127.0.0.1 good.test..127.0.0.1
+""")
+
+PRIVATE_URLS = (
+    *(f"http://{host}:{{port}}/a.png" for host in [*_PRIVATE_HOSTS, "a" * 300, "\u00e4" * 5_000]),
+    *_words(r"""
+        http://127.0.0.1:{port}#@good.test/ http://127.0.0.1:{port}?@good.test/ http://127.0.0.1:{port}\@good.test/
+        http://good.test\@127.0.0.1:{port}/ http://good.test:{port}\.127.0.0.1/ http:///127.0.0.1:{port}/
+        http://\127.0.0.1:{port}/ https://127.0.0.1:{port}/ https://inside.test:{port}/ https://127.0.0.%31:{port}/
+        http://127.0.0.1:0x{port:x}/ http://127.0.0.1:00{port}/ http://good.test:99999/ http://good.test:-1/
+        http://good.test:a/ http://[::1/ http://[good.test]/ http://[127.0.0.1]:{port}/ http:// https:// http://@/
+        http://:{port}/
+    """),
+    "http://127.0.0.1\t:{port}/",
+    "http://127.0.0\n.1:{port}/",
+)
+"""Where nothing of the public Internet is; `{port}` listens on the loopback."""
+
+OTHER_URLS = (
+    *_words(r"""
+        file:///etc/passwd FILE:///etc/passwd file://localhost/etc/passwd file://127.0.0.1:{port}/x file:etc/passwd
+        ftp://127.0.0.1:{port}/a gopher://127.0.0.1:{port}/_GET dict://127.0.0.1:{port}/d ldap://127.0.0.1:{port}/
+        tftp://127.0.0.1:{port}/ jar:http://127.0.0.1:{port}/!/ http+unix://%2frun%2fx/ url:http://127.0.0.1:{port}/
+        <http://127.0.0.1:{port}/> blob:http://127.0.0.1:{port}/x view-source:http://127.0.0.1:{port}/
+        /etc/passwd ../../etc/passwd etc/passwd C:\Windows\win.ini \\127.0.0.1\share\a.png //127.0.0.1:{port}/a.png
+        http:127.0.0.1:{port}/a.png http:/127.0.0.1:{port}/a.png javascript:alert(1) about:blank ~/a.png -
+        data:text/html,<script> data:text/html;base64,PGh0bWw+ data:application/octet-stream;base64,AAAA
+        data:image/png,AAAA data:image/png;base64 data: data:, data:image/png;charset=x;base64;AAAA
+    """),
+    "",
+    " ",
+    " http://127.0.0.1:{port}/a.png",
+    "\nhttp://127.0.0.1:{port}/a.png",
+    "data:image/" + "a" * 100_000 + ";base64,AAAA",
+    "data:image/png" + ";a" * 50_000 + ",AAAA",
+)
+"""What is no http(s) URL, or no data URI of a picture in base64."""
+
+PROXIED_HOSTS = _words("""
+    127.0.0.1 127.0.0.1. 127.1 0x7f000001 127.0.0.%31 localhost localhost. %6cocalhost sub.localhost [::1]
+    [::ffff:127.0.0.1] 169.254.169.254 169.254.169.254. 10.0.0.1 0
+""")
+"""Private by their spelling, which a proxy must not be asked for."""
+
+REDIRECTS = (
+    *_words(r"""
+        http://127.0.0.1:{port}/a.png http://localhost:{port}/a.png //127.0.0.1:{port}/a.png
+        http://2130706433:{port}/a.png http://0x7f.1:{port}/a.png http://[::1]:{port}/a.png
+        http://[::ffff:127.0.0.1]:{port}/a.png http://127.0.0.%31:{port}/a.png http://%6cocalhost:{port}/a.png
+        http://inside%2etest:{port}/a.png http://inside.test:{port}/a.png http://good.test@127.0.0.1:{port}/a.png
+        http://127.0.0.1:{port}\@good.test/a.png http://127.0.0.1:{port}#@good.test/a.png https://127.0.0.1:{port}/a.png
+        http://169.254.169.254/latest/meta-data/ http://metadata.test/latest/meta-data/ http://mixed.test:{port}/a.png
+        http://turning.test/to/0 HTTP://127.0.0.1:{port}/a.png http:127.0.0.1:{port}/a.png
+        http:///127.0.0.1:{port}/a.png file:///etc/passwd ftp://127.0.0.1:{port}/a gopher://127.0.0.1:{port}/_
+        data:image/png;base64,AAAA javascript:1 http://good.test/to/0
+    """),
+    "",
+    " http://127.0.0.1:{port}/a.png",
+)
+"""Where a site of the public Internet sends on whoever asks it."""
+
+
+# Sites that misbehave: each answers one connection.
+
+
+_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\n"
+
+
+def endless(connection: socket.socket, stop: threading.Event) -> None:
+    connection.sendall(_HEAD + b"\r\n")
+    while not stop.is_set():
+        connection.sendall(bytes(65_536))
+
+
+def announced(connection: socket.socket, stop: threading.Event) -> None:
+    connection.sendall(_HEAD + b"Content-Length: 3000000000\r\n\r\n")
+    while not stop.is_set():
+        connection.sendall(bytes(65_536))
+
+
+def endless_chunks(connection: socket.socket, stop: threading.Event) -> None:
+    connection.sendall(_HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
+    while not stop.is_set():
+        connection.sendall(b"8000\r\n" + bytes(0x8000) + b"\r\n")
+
+
+def too_short(connection: socket.socket, stop: threading.Event) -> None:
+    connection.sendall(_HEAD + b"Content-Length: 100000\r\n\r\n" + PICTURE)
+
+
+def no_number(connection: socket.socket, stop: threading.Event) -> None:
+    connection.sendall(_HEAD + b"Content-Length: -5\r\n\r\nabc")
+
+
+def silent(connection: socket.socket, stop: threading.Event) -> None:
+    stop.wait(5)
+
+
+def drip_by_byte(connection: socket.socket, stop: threading.Event) -> None:
+    connection.sendall(_HEAD + b"Content-Length: 100000\r\n\r\n")
+    while not stop.wait(0.02):
+        connection.sendall(b"x")
+
+
+def drip_head(connection: socket.socket, stop: threading.Event) -> None:
+    connection.sendall(b"HTTP/1.1 200 OK\r\nX: ")
+    while not stop.wait(0.02):
+        connection.sendall(b"x")
+
+
+def endless_interim(connection: socket.socket, stop: threading.Event) -> None:
+    while not stop.wait(0.001):
+        connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+
+def endless_headers(connection: socket.socket, stop: threading.Event) -> None:
+    connection.sendall(b"HTTP/1.1 200 OK\r\n")
+    while not stop.is_set():
+        connection.sendall(b"X: y\r\n" * 100)
+
+
+def junk(connection: socket.socket, stop: threading.Event) -> None:
+    connection.sendall(b"\x16\x03\x01\x02" + bytes(100))
+
+
+SITES = (endless, announced, endless_chunks, too_short, no_number, silent, drip_by_byte, drip_head)
+MORE_SITES = (endless_interim, endless_headers, junk)
+
+
+_SMUGGLED = b"GET /v1/models HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+_POST = b"POST /v1/score HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+MESSAGES: Mapping[str, bytes] = {
+    "length and chunks": _POST + b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + _SMUGGLED,
+    "chunks and length": _POST + b"Transfer-Encoding: chunked\r\nContent-Length: 100\r\n\r\n0\r\n\r\n" + _SMUGGLED,
+    "two lengths": _POST + b"Content-Length: 2\r\nContent-Length: 0\r\n\r\n{}" + _SMUGGLED,
+    "a list of lengths": _POST + b"Content-Length: 2, 0\r\n\r\n{}" + _SMUGGLED,
+    "a signed length": _POST + b"Content-Length: +2\r\n\r\n{}" + _SMUGGLED,
+    "a length below 0": _POST + b"Content-Length: -1\r\n\r\n{}" + _SMUGGLED,
+    "a hex length": _POST + b"Content-Length: 0x2\r\n\r\n{}" + _SMUGGLED,
+    "a length of 5,000 digits": _POST + b"Content-Length: " + b"9" * 5_000 + b"\r\n\r\n{}",
+    "chunks twice": _POST + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + _SMUGGLED,
+    "another coding": _POST + b"Transfer-Encoding: xchunked\r\nContent-Length: 2\r\n\r\n{}" + _SMUGGLED,
+    "chunks in a list": _POST + b"Transfer-Encoding: identity, chunked\r\n\r\n0\r\n\r\n" + _SMUGGLED,
+    "a space in front of the colon": _POST + b"Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n" + _SMUGGLED,
+    "a folded coding": _POST + b"Transfer-Encoding:\r\n xchunked\r\n\r\n0\r\n\r\n" + _SMUGGLED,
+    "a signed chunk": _POST + b"Transfer-Encoding: chunked\r\n\r\n+2\r\n{}\r\n0\r\n\r\n" + _SMUGGLED,
+    "a hex chunk": _POST + b"Transfer-Encoding: chunked\r\n\r\n0x2\r\n{}\r\n0\r\n\r\n" + _SMUGGLED,
+    "a chunk too long": _POST + b"Transfer-Encoding: chunked\r\n\r\n" + b"f" * 30 + b"\r\n{}" + _SMUGGLED,
+    "chunks without an end": _POST + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}0\r\n\r\n" + _SMUGGLED,
+    "two hosts": b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\nHost: evil.test\r\n\r\n",
+    "no host": b"GET /health HTTP/1.1\r\n\r\n",
+    "a header without a colon": b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\nabc\r\n\r\n",
+    "a header without a name": b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n: x\r\n\r\n",
+    "NUL in a header": b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\nx: a\0b\r\n\r\n",
+    "folded first": b"GET /health HTTP/1.1\r\n Host: 127.0.0.1\r\n\r\n",
+    "HTTP/0.9": b"GET /health\r\n\r\n",
+    "HTTP/0.9 without an end": b"GET /health\r\n",
+    "HTTP/9.9": b"GET /health HTTP/9.9\r\nHost: evil.test\r\n\r\n",
+    "HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0",
+    "TLS": bytes.fromhex("16030100c6010000c20303") + bytes(range(1, 200)),
+    "SSH": b"SSH-2.0-OpenSSH_9.0\r\n",
+    "RTSP": b"OPTIONS * RTSP/1.0\r\nCSeq: 1\r\n\r\n",
+    "noise": bytes(range(256)) * 4,
+    "a space in the path": b"GET /health x HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
+    "UTF-8 in the path": "GET /hälth HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode(),
+    "a method of no letters": b"G@T /health HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
+    "a redis command": b"*1\r\n$8\r\nFLUSHALL\r\n",
+    "a tunnel": b"CONNECT 127.0.0.1:22 HTTP/1.1\r\nHost: 127.0.0.1:22\r\n\r\nSSH-2.0-x\r\n",
+}
+"""What two readers may read in two ways, or none as HTTP."""

@@ -32,7 +32,7 @@ def serving(
     service, ready = Service(model, settings or ServeSettings(name="tiny")), threading.Event()
     server = server_of(service)
     server.config.app = wrap(server.config.app)
-    thread = threading.Thread(target=serve, args=(server, listener), kwargs={"on_ready": ready.set})
+    thread = threading.Thread(target=serve, args=(service, server, listener), kwargs={"on_ready": ready.set})
     thread.start()
     assert ready.wait(30)
     try:

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -109,16 +110,17 @@ def test_a_failing_server_costs_no_record_and_doubles_none(num: int, model: Mode
 @pytest.mark.slow
 def test_a_run_that_is_killed_again_and_again_ends_with_the_same_records(model: Model, tmp_path: Path) -> None:
     num, num_kills = 400, 20
-    work = items(tmp_path, num)
+    items(tmp_path, num)
     output, rng = tmp_path / "out.jsonl", random.Random("kills")
     with serving(model, SERVED) as url:
         command = [sys.executable, "-c", "from vlinstruct.cli.main import main; main()", "ask", str(tmp_path)]
-        command += ["color plz", "-O", "--when", "always", "--optimize-max-new-tokens", "8", "--max-new-tokens", "6"]
+        command += ["color plz", "-O", "--when", "always", "--max-new-tokens", "6"]
         command += ["--backbone", url, "--concurrency", "8", "--output"]
         subprocess.run([*command, str(tmp_path / "clean.jsonl")], check=True, capture_output=True)
         for kill in range(num_kills):
+            num_before = len(output.read_bytes()) if output.exists() else 0
             process = subprocess.Popen([*command, str(output)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            wait_until(lambda: output.exists() and len(output.read_bytes()) > 0 or process.poll() is not None)
+            wait_until(partial(has_grown, output, num_before, process))
             time.sleep(rng.uniform(0, 0.2))
             process.send_signal(signal.SIGKILL if kill % 2 else signal.SIGINT)
             process.wait(10)
@@ -145,6 +147,10 @@ def test_ctrl_c_ends_a_run_within_a_second_and_keeps_what_was_finished(model: Mo
         assert time.monotonic() - began < 1.5
     made = records(output)
     assert all(record["status"] == "ok" for record in made)
+
+
+def has_grown(output: Path, num_before: int, process: subprocess.Popen[bytes]) -> bool:
+    return process.poll() is not None or (output.exists() and len(output.read_bytes()) > num_before)
 
 
 def wait_until(holds: Callable[[], bool]) -> None:
@@ -204,11 +210,10 @@ def test_what_is_finished_at_an_interrupt_is_yielded_first() -> None:
 
     original = read_ahead.SimpleQueue
     read_ahead.SimpleQueue = Queue  # type: ignore[misc]
-    taken = []
+    taken: list[int] = []
     try:
         with pytest.raises(Interrupted):
-            for result in read_ahead.side_by_side(range(6), lambda item: item, num_threads=2):
-                taken.append(result)
+            taken.extend(iter(read_ahead.side_by_side(range(6), lambda item: item, num_threads=2)))
     finally:
         read_ahead.SimpleQueue = original  # type: ignore[misc]
     assert taken == sorted(set(taken))

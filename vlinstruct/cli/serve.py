@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from typing import Annotated
 
 import typer
 
+from vlinstruct.backends.server.address import key_from
 from vlinstruct.cli.answer_options import OptimizationOptions
 from vlinstruct.cli.command import OPTIMIZATION, takes
 from vlinstruct.cli.options import ModelOptions
@@ -56,7 +56,7 @@ def serve(
         raise not_installed("serve", error.name or "starlette", "serve") from error
 
     talk = Talk(quiet=options.quiet)
-    key = os.environ.get(_KEY_VARIABLE, "").strip() or None
+    key = key_from(_KEY_VARIABLE)
     with talk.listening(), listen(host, port, has_key=key is not None) as listener:
         templates = None if optimization.templates is None else Templates.load(optimization.templates)
         model = load(**vars(options.model_settings()), templates=templates)
@@ -77,9 +77,8 @@ def serve(
         )
         address = f"http://{host}:{listener.getsockname()[1]}/v1"
         service = Service(model, settings, log=talk.progress)
+        ready = f"serving {settings.name} at {address}"
         try:
-            serve_model(
-                server_of(service), listener, on_ready=lambda: talk.done(f"serving {settings.name} at {address}")
-            )
+            serve_model(service, server_of(service), listener, on_ready=lambda: talk.done(ready))
         finally:
             service.close()

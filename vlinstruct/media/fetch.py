@@ -20,6 +20,8 @@ import string
 import threading
 import urllib.error
 import urllib.request
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
@@ -96,20 +98,27 @@ def fetch(url: Url) -> bytes:
         NetworkError: no connection, another status than 200, too much time or too many redirects.
     """
     answers: queue.SimpleQueue[bytes | InputError | NetworkError] = queue.SimpleQueue()
+    opened: list[socket.socket] = []
     # A thread, because no socket timeout bounds a name server that hangs or a server that sends a byte a second.
-    threading.Thread(target=lambda: answers.put(_fetch_or_error(url)), daemon=True).start()
+    threading.Thread(target=lambda: answers.put(_fetch_or_error(url, opened.append)), daemon=True).start()
     try:
         answer = answers.get(timeout=TOTAL_S)
     except queue.Empty:
+        for connection in opened:
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)  # ends the thread, too
         raise _problem(url, "timeout", f"not complete after {TOTAL_S:g} s", "Try again later") from None
+    finally:
+        for connection in opened:
+            connection.close()
     if not isinstance(answer, bytes):
         raise answer
     return answer
 
 
-def _fetch_or_error(url: Url) -> bytes | InputError | NetworkError:
+def _fetch_or_error(url: Url, on_connected: Callable[[socket.socket], None]) -> bytes | InputError | NetworkError:
     try:
-        opener = _opener(url)
+        opener = _opener(url, on_connected)
         with opener.open(_request(url), timeout=TIMEOUT_S) as response:
             return _read(response, url)
     except (InputError, NetworkError) as error:
@@ -145,13 +154,13 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-def _opener(url: Url) -> urllib.request.OpenerDirector:
+def _opener(url: Url, on_connected: Callable[[socket.socket], None]) -> urllib.request.OpenerDirector:
     # build_opener() would add handlers for file:, ftp: and data:.
     opener = urllib.request.OpenerDirector()
     opener.add_handler(urllib.request.ProxyHandler())
     trusted_host = urlsplit(url.address).hostname if url.is_typed else None
-    opener.add_handler(GuardedHTTPHandler(trusted_host))
-    opener.add_handler(GuardedHTTPSHandler(trusted_host))
+    opener.add_handler(GuardedHTTPHandler(trusted_host, on_connected))
+    opener.add_handler(GuardedHTTPSHandler(trusted_host, on_connected))
     opener.add_handler(urllib.request.HTTPErrorProcessor())
     opener.add_handler(urllib.request.HTTPDefaultErrorHandler())
     opener.add_handler(_Redirects(url))

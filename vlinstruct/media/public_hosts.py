@@ -11,9 +11,14 @@ import http.client
 import ipaddress
 import socket
 import urllib.request
+from collections.abc import Callable
 from functools import partial
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
+
+_PROTOCOLS = ipaddress.ip_network("192.0.0.0/24")
+_GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")  # RFC 4291: nothing else of IPv6 is a host of the Internet
+_DOCUMENTATION = ipaddress.ip_network("3fff::/20")
 
 
 class PrivateHostError(Exception):
@@ -23,16 +28,22 @@ class PrivateHostError(Exception):
 def is_public(address: str) -> bool:
     """Says whether an IP address is one of the public Internet; what it carries inside (IPv4 in IPv6) counts, too.
 
+    Python 3.11 takes some that were assigned later, or no longer, for global: those are named here.
+
     >>> is_public("93.184.216.34"), is_public("127.0.0.1"), is_public("::ffff:10.0.0.1"), is_public("64:ff9b::7f00:1")
+    (True, False, False, False)
+    >>> is_public("2606:4700::1111"), is_public("::127.0.0.1"), is_public("fec0::1"), is_public("192.0.0.11")
     (True, False, False, False)
     """
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv4Address):
-        return ip.is_global and not ip.is_multicast
+        return ip.is_global and not ip.is_multicast and ip not in _PROTOCOLS
     inner = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
     if ip in ipaddress.ip_network("64:ff9b::/96"):  # NAT64 (RFC 6052): the last 32 bits are an IPv4 address
         inner = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
-    return is_public(str(inner)) if inner is not None else ip.is_global and not ip.is_multicast
+    if inner is not None:
+        return is_public(str(inner))
+    return ip in _GLOBAL_UNICAST and ip.is_global and ip not in _DOCUMENTATION
 
 
 def _connect(
@@ -64,25 +75,32 @@ class _Guarded:
 
     Args:
         trusted_host: a host that may be private, since the user typed it; None for none.
+        on_connected: is given a copy of every socket, so that a fetch can be ended from outside.
     """
 
-    def __init__(self, trusted_host: str | None) -> None:
+    def __init__(self, trusted_host: str | None, on_connected: Callable[[socket.socket], None]) -> None:
         super().__init__()
-        self.trusted_host = trusted_host
+        self.trusted_host, self.on_connected = trusted_host, on_connected
 
     def connection(self, kind: type[http.client.HTTPConnection], request: urllib.request.Request) -> Any:
         """Returns what makes a connection for a request, in the form that urllib wants."""
-        target = urlsplit(request.full_url)
-        is_proxied = request.host != target.netloc
-        if is_proxied and target.hostname != self.trusted_host:
+        # Told by urllib itself: a host that is spelt `127.0.0.%31` differs from the one that is connected to, too.
+        is_proxied = request.has_proxy() or getattr(request, "_tunnel_host", None) is not None
+        target = unquote(urlsplit(request.full_url).hostname or "")
+        if is_proxied and target != self.trusted_host:
             # The proxy is the user's own and looks names up itself; an address needs no look-up to be seen through.
-            _refuse_private_literal(target.hostname or "")
+            _refuse_private_literal(target.rstrip("."))
+        make = socket.create_connection if is_proxied else partial(_connect, trusted_host=self.trusted_host)
+
+        def connected(*place: Any, **options: Any) -> socket.socket:
+            connection = make(*place, **options)
+            self.on_connected(connection.dup())  # TLS takes the other one's place
+            return connection
 
         def connect(host: str, **options: Any) -> http.client.HTTPConnection:
             connection = kind(host, **options)
-            if not is_proxied:
-                # Python has no public way to say how a connection of http.client is made (its tests use this one).
-                connection._create_connection = partial(_connect, trusted_host=self.trusted_host)  # type: ignore[attr-defined]
+            # Python has no public way to say how a connection of http.client is made (its tests use this one).
+            connection._create_connection = connected  # type: ignore[attr-defined]
             return connection
 
         return connect
@@ -95,7 +113,7 @@ def _refuse_private_literal(host: str) -> None:
         try:
             is_allowed = is_public(host)
         except ValueError:
-            is_allowed = host.rstrip(".").lower() != "localhost" and not host.lower().endswith(".localhost")
+            is_allowed = host.lower() != "localhost" and not host.lower().endswith(".localhost")
     if not is_allowed:
         raise PrivateHostError(host)
 

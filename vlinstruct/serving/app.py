@@ -10,9 +10,12 @@ import hashlib
 import json
 import threading
 import time
+from asyncio import FIRST_COMPLETED
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, TypeVar
 
 import anyio.to_thread
@@ -24,23 +27,35 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from vlinstruct.backend import Row, Seen, Written
-from vlinstruct.errors import CheckpointError, InputError, NetworkError, ResourceError, UsageError, VlinstructError
+from vlinstruct.errors import InputError, NetworkError, ResourceError, UsageError, VlinstructError
 from vlinstruct.instruction.judge import Answering
 from vlinstruct.media.load import MediaSettings
 from vlinstruct.model import Model
 from vlinstruct.operations import optimization_fields, scored_fields
 from vlinstruct.serving.conversation import BadRequest, ChatRequest, object_of, parse_chat
 from vlinstruct.serving.gate import Gate, GateSettings
-from vlinstruct.serving.merging import MergingBackend
+from vlinstruct.serving.merging import LEFT, LeftError, MergingBackend
 from vlinstruct.serving.pictures import load_picture
-from vlinstruct.serving.replies import END, chunk, completion, error_body, event, new_id, scored_completion
+from vlinstruct.serving.replies import (
+    END,
+    chunk,
+    completion,
+    cut_at_stop,
+    error_body,
+    event,
+    logprobs_fields,
+    new_id,
+    scored_completion,
+)
 from vlinstruct.settings import OptimizationSettings
 from vlinstruct.values import Optimization, Usage, good
 
 T = TypeVar("T")
 
 _NUM_SEEN = 64
+_NUM_DECODED = 4  # pictures at the same time: one of 50 megapixels takes 150 MB
 _MAX_INSTRUCTIONS = 64
+_DEVICE_FAILED = "device-side assert"  # CUDA's; nothing computes in this process after it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +104,9 @@ class Service:
         self.threads = CapacityLimiter(settings.gate.max_requests)
         self.seen: OrderedDict[bytes, Seen] = OrderedDict()
         self.lock = threading.Lock()
+        self.decoding = threading.BoundedSemaphore(_NUM_DECODED)
+        self.is_broken = False
+        self.on_broken: Callable[[], None] = lambda: None
         self.registry = CollectorRegistry()
         self.requests = Counter(
             "vlinstruct_requests", "Requests by route and status.", ["route", "status"], registry=self.registry
@@ -124,10 +142,12 @@ class Service:
         ]
         inner = Starlette(routes=routes, exception_handlers={404: _not_found, 405: _not_found})
         inner.router.redirect_slashes = False
-        return Gate(inner, self.settings.gate)
+        return Gate(inner, self.settings.gate, self.log)
 
     async def health(self, request: Request) -> Response:
-        """Says that the process answers."""
+        """Says that the process answers, and can."""
+        if self.is_broken:
+            return _refusal(503, "the accelerator failed", "device")
         return JSONResponse({"status": "ok", "model": self.settings.name})
 
     async def metrics(self, request: Request) -> Response:
@@ -169,19 +189,13 @@ class Service:
     ) -> Response:
         """Reads a request, works on it in a thread, and answers in time, whatever happens."""
         began = time.perf_counter()
-        asked: Any = None
         try:
             asked = parse(_json(await request.body()))
             if isinstance(asked, ChatRequest) and asked.streams:
                 response: Response = await self._streamed(asked)
             else:
-                async with asyncio.timeout(self.settings.timeout_s):
-                    body, headers = await anyio.to_thread.run_sync(
-                        work, asked, limiter=self.threads, abandon_on_cancel=True
-                    )
+                body, headers = await self._waited_for(request, partial(work, asked))
                 response = JSONResponse(body, headers=headers)
-        except TimeoutError:
-            response = _refusal(504, f"not ready after {self.settings.timeout_s:g} s", "timeout")
         except Exception as error:
             response = self._explained(error)
         seconds = time.perf_counter() - began
@@ -190,22 +204,57 @@ class Service:
         self.log(f"{route} {response.status_code} {1000 * seconds:.0f} ms")
         return response
 
+    async def _waited_for(self, request: Request, work: Callable[[], T]) -> T:
+        """Works in a thread as long as somebody waits for it.
+
+        Raises:
+            TimeoutError: it took too long.
+            LeftError: its client went away.
+        """
+        left = threading.Event()
+        LEFT.set(left)
+        working = asyncio.ensure_future(anyio.to_thread.run_sync(work, limiter=self.threads, abandon_on_cancel=True))
+        leaving = asyncio.ensure_future(_disconnected(request))
+        try:
+            await asyncio.wait({working, leaving}, timeout=self.settings.timeout_s, return_when=FIRST_COMPLETED)
+            if working.done():
+                return working.result()
+            raise LeftError if leaving.done() else TimeoutError
+        finally:
+            leaving.cancel()
+            if not working.done():
+                working.cancel()
+                self._leave(left)
+
+    def _leave(self, left: threading.Event) -> None:
+        """Drops what was asked of the model for a client that waits no more."""
+        left.set()
+        if self.merging is not None:
+            self.merging.forget_left()
+
     def _explained(self, error: Exception) -> Response:
         match error:
             case BadRequest():
                 return _refusal(error.status, error.message, error.code, error.param)
+            case TimeoutError():
+                return _refusal(504, f"not ready after {self.settings.timeout_s:g} s", "timeout")
+            case LeftError():  # nobody reads it, unless the server ends
+                return _refusal(503, "the server ends", "ending")
             case InputError() | UsageError():
                 return _refusal(400, error.message, error.code)
             case NetworkError():  # of the server that this one stands before
                 return _refusal(502, error.message, error.code)
             case ResourceError():
-                return _refusal(503, error.message, error.code)
-            case CheckpointError():
-                return _refusal(500, error.message, error.code)
-            case VlinstructError():
-                return _refusal(500, error.message, error.code)
+                self.log(f"out of resources: {error.code}")
+                return _refusal(503, "resources are missing", error.code)
+            case VlinstructError():  # of the model: its message may name files
+                self.log(f"the model failed: {error.code}")
+                return _refusal(500, "the model failed", error.code)
             case _:  # its text may hold paths, addresses or a library's words
                 self.log(f"internal error: {type(error).__name__}")
+                if _DEVICE_FAILED in str(error):
+                    self.is_broken = True
+                    self.on_broken()
                 return _refusal(500, "internal error", "internal")
 
     def _require_model(self, fields: Mapping[str, Any]) -> None:
@@ -215,7 +264,7 @@ class Service:
     def _fields(self, body: object, texts: str) -> Mapping[str, Any]:
         fields = object_of(body, "the body")
         self._require_model(fields)
-        unknown = [name for name in fields if name not in ("model", "image", texts, "max_tokens")]
+        unknown = [name for name in fields if name not in ("model", "image", texts)]
         if unknown:
             raise BadRequest("unknown field", unknown[0][:60])
         if not isinstance(fields.get("image"), str):
@@ -230,10 +279,12 @@ class Service:
                 self.seen.move_to_end(key)
                 return self.seen[key]
         settings = self.settings
-        loaded = load_picture(
-            url, allow_urls=settings.allow_urls, settings=settings.media, abilities=self.backend.abilities
-        )
-        (outcome,) = self.backend.see([self.backend.prepare(loaded.medium)])
+        with self.decoding:
+            loaded = load_picture(
+                url, allow_urls=settings.allow_urls, settings=settings.media, abilities=self.backend.abilities
+            )
+            prepared = self.backend.prepare(loaded.medium)
+        (outcome,) = self.backend.see([prepared])
         seen = good(outcome)
         if url.startswith("data:"):
             with self.lock:
@@ -306,52 +357,76 @@ class Service:
 
     async def _streamed(self, request: ChatRequest) -> Response:
         """Answers piece by piece: a thread takes pieces from the model, and the client takes them when it can."""
+        loop, left = asyncio.get_running_loop(), threading.Event()
+        LEFT.set(left)
+        until = loop.time() + self.settings.timeout_s
         pieces: asyncio.Queue[str | Written | Exception] = asyncio.Queue()
-        loop, is_left = asyncio.get_running_loop(), threading.Event()
-        row = await anyio.to_thread.run_sync(self._row, request, limiter=self.threads)
-        outcome = await anyio.to_thread.run_sync(self._optimized, row, request, limiter=self.threads)
+        try:
+            async with asyncio.timeout_at(until):
+                row = await anyio.to_thread.run_sync(self._row, request, limiter=self.threads, abandon_on_cancel=True)
+                outcome = await anyio.to_thread.run_sync(
+                    self._optimized, row, request, limiter=self.threads, abandon_on_cancel=True
+                )
+        except BaseException:
+            self._leave(left)
+            raise
         if outcome is not None:
             row = _asking(row, outcome.instruction)
 
         def put(piece: str | Written | Exception) -> None:
-            loop.call_soon_threadsafe(pieces.put_nowait, piece)
+            with suppress(RuntimeError):  # the server has ended
+                loop.call_soon_threadsafe(pieces.put_nowait, piece)
 
         def produce() -> None:
             try:
-                for piece in self.backend.stream(row, request.settings):
+                for piece in self._pieces(row, request):
                     put(piece)
-                    if is_left.is_set():
+                    if left.is_set():
                         return
             except Exception as error:
                 put(error)
 
         async def events() -> AsyncIterator[bytes]:
             id, name = new_id(), self.settings.name
-            threading.Thread(target=produce, daemon=True).start()
+            # The thread keeps its place among the threads until it ends, whoever leaves before.
+            producing = asyncio.ensure_future(anyio.to_thread.run_sync(produce, limiter=self.threads))
             try:
                 yield chunk(id, name, {"role": "assistant", "content": ""})
-                sent = ""
                 while True:
-                    async with asyncio.timeout(self.settings.timeout_s):
-                        piece = await pieces.get()
+                    try:
+                        async with asyncio.timeout_at(until):
+                            piece = await pieces.get()
+                    except TimeoutError as error:
+                        piece = error
                     if isinstance(piece, Exception):
-                        refusal = self._explained(piece)
-                        yield event(json.loads(bytes(refusal.body)))
+                        yield event(json.loads(bytes(self._explained(piece).body)))
                         break
                     if isinstance(piece, Written):
+                        told = logprobs_fields(piece) if request.logprobs else None
                         extra = None if outcome is None else optimization_fields(outcome)
                         reason = "stop" if piece.is_complete else "length"
-                        yield chunk(id, name, {}, finish_reason=reason, extra=extra)
+                        yield chunk(id, name, {}, finish_reason=reason, logprobs=told, extra=extra)
                         if request.tells_usage:
                             yield chunk(id, name, None, usage=piece.usage)
                         break
-                    sent += piece
                     yield chunk(id, name, {"content": piece})
                 yield END
             finally:
-                is_left.set()
+                if not producing.done():
+                    self._leave(left)
 
         return StreamingResponse(events(), media_type="text/event-stream", headers=_headers(outcome))
+
+    def _pieces(self, row: Row, request: ChatRequest) -> Iterator[str | Written]:
+        """Yields an answer as it comes; as a whole where it may have to end in front of a stop."""
+        if not request.stop:
+            yield from self.backend.stream(row, request.settings)
+            return
+        (outcome,) = self.backend.write([row], request.settings)
+        written = good(outcome)
+        text = cut_at_stop(written.text, request.stop)
+        yield text
+        yield replace(written, text=text, is_complete=written.is_complete or text != written.text)
 
     def _optimize(self, fields: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
         text = fields.get("instruction")
@@ -381,14 +456,23 @@ def _headers(outcome: Optimization | None) -> dict[str, str]:
     return {} if outcome is None else {"x-vlinstruct-chosen": outcome.chosen}
 
 
+async def _disconnected(request: Request) -> None:
+    """Returns when the client has gone."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
 def _json(content: bytes) -> object:
     def refuse(name: str) -> None:
         raise BadRequest(f"{name} is no JSON")
 
     try:
-        return json.loads(content, parse_constant=refuse)
+        value = json.loads(content, parse_constant=refuse)
+        if b"\\ud" in content.lower():  # half a character cannot be written on, and nothing is one
+            json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise BadRequest("the body is no JSON") from error
+    return value
 
 
 def _refusal(status: int, message: str, code: str, param: str | None = None) -> JSONResponse:

@@ -6,14 +6,13 @@ would not: a client that asks for two choices must not believe that it got them.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from vlinstruct.errors import VlinstructError, shortened
 from vlinstruct.settings import MAX_NEW_TOKENS, GenerationSettings
-from vlinstruct.text import check_instruction
+from vlinstruct.text import MAX_INSTRUCTION_CHARACTERS, check_instruction
 from vlinstruct.values import Exchange
 
 MAX_MESSAGES = 128
@@ -158,7 +157,7 @@ def parse_chat(body: object) -> ChatRequest:
         tells_usage=boolean(options, "include_usage"),
         logprobs=boolean(fields, "logprobs"),
         prompt_logprobs=asks is not None,
-        reads=reads,
+        reads=None if reads is None else _usable(reads, "vlinstruct.reads"),
         with_end=boolean(own, "with_end"),
         optimize=None if own.get("optimize") is None else boolean(own, "optimize"),
     )
@@ -207,9 +206,9 @@ def number(fields: Mapping[str, Any], name: str, least: float, most: float, *, d
     value = fields.get(name)
     if value is None:
         return default
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         raise BadRequest("it must be a number", name)
-    if not least <= value <= most:
+    if not least <= value <= most:  # of any length: a whole number of 400 digits is no float
         raise BadRequest(f"it must be {least:g} to {most:g}", name)
     return float(value)
 
@@ -254,7 +253,7 @@ def _turns_of(value: object) -> tuple[str, list[tuple[str, str]], tuple[str, ...
 def _content_of(content: object, param: str) -> tuple[str, list[str]]:
     """Returns a message's text, its parts joined by line breaks as vLLM joins them, and the URLs of its pictures."""
     if isinstance(content, str):
-        return _unicode(content, param), []
+        return _usable(content, param), []
     if not isinstance(content, list) or not content:
         raise BadRequest("its content must be a text or a list of parts", param)
     texts, urls = [], []
@@ -262,7 +261,7 @@ def _content_of(content: object, param: str) -> tuple[str, list[str]]:
         name = f"{param}.content[{place}]"
         fields = object_of(part, name)
         if fields.get("type") == "text" and isinstance(fields.get("text"), str):
-            texts.append(_unicode(fields["text"], name))
+            texts.append(_usable(fields["text"], name))
         elif fields.get("type") == "image_url":
             picture = fields.get("image_url")
             url = picture.get("url") if isinstance(picture, dict) else picture
@@ -274,9 +273,11 @@ def _content_of(content: object, param: str) -> tuple[str, list[str]]:
     return "\n".join(texts), urls
 
 
-def _unicode(text: str, param: str) -> str:
-    if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
-        raise BadRequest("its text holds a NUL or half a character", param)
+def _usable(text: str, param: str) -> str:
+    if "\0" in text:
+        raise BadRequest("its text holds a NUL", param)
+    if len(text) > MAX_INSTRUCTION_CHARACTERS:
+        raise BadRequest(f"its text may have at most {MAX_INSTRUCTION_CHARACTERS:,} characters", param)
     return text
 
 

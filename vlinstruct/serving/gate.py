@@ -9,7 +9,7 @@ import asyncio
 import hmac
 import ipaddress
 from collections.abc import Awaitable, Callable, MutableMapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from vlinstruct.serving.replies import error_body
 
 Message = MutableMapping[str, Any]
+_WATCHED = ("/health", "/metrics")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +35,7 @@ class GateSettings:
         max_requests: at work or waiting; more are told to come back.
     """
 
-    api_key: str | None = None
+    api_key: str | None = field(default=None, repr=False)
     hosts: frozenset[str] = frozenset()
     max_body_bytes: int = 32 * 1024 * 1024
     body_timeout_s: float = 30.0
@@ -47,10 +48,11 @@ class Gate:
     Args:
         app: what stands behind it; gets requests whose body has come as a whole.
         settings: what comes in.
+        log: is told what was refused here.
     """
 
-    def __init__(self, app: ASGIApp, settings: GateSettings) -> None:
-        self.app, self.settings = app, settings
+    def __init__(self, app: ASGIApp, settings: GateSettings, log: Callable[[str], None] = lambda line: None) -> None:
+        self.app, self.settings, self.log = app, settings, log
         self.num_requests = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -59,20 +61,24 @@ class Gate:
             return
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
         refused = self._refused(headers)
-        if refused is None and self.num_requests >= self.settings.max_requests:
+        # Who looks after the server must hear from it while it is busy.
+        is_work = scope["path"] not in _WATCHED
+        if refused is None and is_work and self.num_requests >= self.settings.max_requests:
             refused = _refuse(429, "too many requests", "busy", {"retry-after": "1"})
         if refused is not None:
+            self.log(f"refused {refused.status_code}")
             await refused(scope, receive, send)
             return
-        self.num_requests += 1
+        self.num_requests += is_work
         try:
             body = await self._body(receive)
             if isinstance(body, JSONResponse):
+                self.log(f"refused {body.status_code}")
                 await body(scope, receive, send)
-                return
-            await self.app(scope, _replayed(body, receive), send)
+            elif body is not None:
+                await self.app(scope, _replayed(body, receive), send)
         finally:
-            self.num_requests -= 1
+            self.num_requests -= is_work
 
     def _refused(self, headers: dict[str, str]) -> JSONResponse | None:
         settings = self.settings
@@ -82,21 +88,23 @@ class Gate:
             is_right = hmac.compare_digest(key.strip().encode(), settings.api_key.encode())
             if scheme.lower() != "bearer" or not is_right:
                 return _refuse(401, "a key is needed: Authorization: Bearer KEY", "key", {"www-authenticate": "Bearer"})
-        host = _host_of(headers.get("host", ""))
-        if settings.hosts and host not in settings.hosts:
+        host = headers.get("host", "").lower()
+        if settings.hosts and _host_of(host) not in settings.hosts:
             return _refuse(403, "this server is not called by that name", "host")
         origin = headers.get("origin")
-        if origin is not None and _host_of(urlsplit(origin).netloc) != host:
+        if origin is not None and origin.lower().partition("://")[2] != host:
             return _refuse(403, "pages of other sites may not call this server", "origin")
         if headers.get("content-encoding", "identity") != "identity":
             return _refuse(415, "send the body uncompressed", "encoding")
+        if "transfer-encoding" in headers and "content-length" in headers:
+            return _refuse(400, "its length is said in two ways", "length")
         length = headers.get("content-length", "0")
         if not length.isdecimal() or int(length) > settings.max_body_bytes:
             return self._too_large()
         return None
 
-    async def _body(self, receive: Receive) -> bytes | JSONResponse:
-        """Returns a body as a whole, or the answer to one that is too large or too slow."""
+    async def _body(self, receive: Receive) -> bytes | JSONResponse | None:
+        """Returns a body as a whole, the answer to one that is too large or too slow, or None if its client left."""
         body = bytearray()
         try:
             async with asyncio.timeout(self.settings.body_timeout_s):
@@ -105,14 +113,16 @@ class Gate:
                     body += message.get("body", b"")
                     if len(body) > self.settings.max_body_bytes:
                         return self._too_large()
-                    if message["type"] == "http.disconnect" or not message.get("more_body"):
+                    if message["type"] == "http.disconnect":
+                        return None
+                    if not message.get("more_body"):
                         return bytes(body)
         except TimeoutError:
-            return _refuse(408, "the body did not come in time", "slow", {"connection": "close"})
+            return _refuse(408, "the body did not come in time", "slow")
 
     def _too_large(self) -> JSONResponse:
         most = self.settings.max_body_bytes // (1024 * 1024)
-        return _refuse(413, f"a request may have at most {most} MiB", "too_large", {"connection": "close"})
+        return _refuse(413, f"a request may have at most {most} MiB", "too_large")
 
 
 def loopback_hosts(host: str) -> frozenset[str]:
@@ -140,7 +150,9 @@ def _host_of(netloc: str) -> str:
 
 
 def _refuse(status: int, message: str, code: str, headers: dict[str, str] | None = None) -> JSONResponse:
-    return JSONResponse(error_body(message, code=code, status=status), status_code=status, headers=headers)
+    # A refused body is not read to its end, so nothing can follow it.
+    closing = {**(headers or {}), "connection": "close"}
+    return JSONResponse(error_body(message, code=code, status=status), status_code=status, headers=closing)
 
 
 def _replayed(body: bytes, receive: Receive) -> Callable[[], Awaitable[Message]]:

@@ -10,6 +10,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import Future
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,14 @@ if TYPE_CHECKING:
     from vlinstruct.values import Media
 
 
+LEFT: ContextVar[threading.Event | None] = ContextVar("LEFT", default=None)
+"""Set where nobody waits any more for what the present request asks the model."""
+
+
+class LeftError(Exception):
+    """Nobody waits any more for this call."""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Call:
     """A call that waits.
@@ -29,12 +38,14 @@ class _Call:
         kind: calls of the same kind may be one: the method, and what it is told beside its rows.
         rows: its items.
         run: does the work for the rows of several calls.
+        left: set where nobody waits for it any more.
         future: gets the outcomes of this call's rows.
     """
 
     kind: Hashable
     rows: Sequence[Any]
     run: Callable[[Sequence[Any]], list[Any]]
+    left: threading.Event | None
     future: Future[list[Any]] = field(default_factory=Future)
 
 
@@ -52,7 +63,7 @@ class MergingBackend(Backend):
         self.abilities = backend.abilities
         self._waiting: deque[_Call] = deque()
         self._changed = threading.Condition()
-        self._is_closed = False
+        self._is_closed = self._is_streaming = False
         threading.Thread(target=self._work, name="vlinstruct-model", daemon=True).start()
 
     @property
@@ -84,8 +95,15 @@ class MergingBackend(Backend):
     def stream(self, row: Row, settings: GenerationSettings) -> Iterator[str | Written]:
         # Piece by piece only while nobody waits: a stream is a batch of one.
         with self._changed:
-            is_alone = not self._waiting
-        yield from self.backend.stream(row, settings) if is_alone else super().stream(row, settings)
+            is_alone = not self._waiting and not self._is_streaming
+            self._is_streaming |= is_alone
+        if not is_alone:
+            yield from super().stream(row, settings)
+            return
+        try:
+            yield from self.backend.stream(row, settings)
+        finally:
+            self._is_streaming = False
 
     def num_tokens(self, rows: Sequence[Row]) -> list[TokenCount | None]:
         return self.backend.num_tokens(rows)
@@ -105,10 +123,10 @@ class MergingBackend(Backend):
     def _call(self, kind: Hashable, rows: Sequence[Any], run: Callable[[Sequence[Any]], list[Any]]) -> list[Any]:
         if not rows:
             return []
-        call = _Call(kind=kind, rows=rows, run=run)
+        call = _Call(kind=kind, rows=rows, run=run, left=LEFT.get())
         with self._changed:
             if self._is_closed:
-                raise RuntimeError("the server ends")
+                raise LeftError
             self._waiting.append(call)
             self._changed.notify()
         return call.future.result()
@@ -133,14 +151,30 @@ class MergingBackend(Backend):
         except Exception as error:
             call.future.set_exception(error)
 
+    def forget_left(self) -> None:
+        """Drops the calls that nobody waits for any more."""
+        with self._changed:
+            self._drop_left()
+
+    def _drop_left(self) -> None:
+        kept = deque[_Call]()
+        for call in self._waiting:
+            if call.left is not None and call.left.is_set():
+                call.future.set_exception(LeftError())
+            else:
+                kept.append(call)
+        self._waiting = kept
+
     def _next(self) -> list[_Call]:
         """Returns the calls of the next batch: the one that waits longest, and those like it; none at the end."""
         with self._changed:
+            self._drop_left()
             while not self._waiting and not self._is_closed:
                 self._changed.wait()
+                self._drop_left()
             if self._is_closed:
                 for call in self._waiting:
-                    call.future.set_exception(RuntimeError("the server ends"))
+                    call.future.set_exception(LeftError())
                 return []
             first = self._waiting.popleft()
             calls, num_rows = [first], len(first.rows)

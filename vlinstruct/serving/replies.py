@@ -43,9 +43,7 @@ def completion(
     """Returns the answer to a request that writes."""
     text = cut_at_stop(written.text, request.stop)
     is_stopped = written.is_complete or text != written.text
-    told = None
-    if request.logprobs and written.token_nll is not None:
-        told = {"content": [_token(nll) for nll in written.token_nll]}
+    told = logprobs_fields(written) if request.logprobs else None
     body = {
         "id": id,
         "object": "chat.completion",
@@ -64,9 +62,12 @@ def completion(
     return body if extra is None else {**body, "vlinstruct": extra}
 
 
-def _token(nll: float) -> dict[str, Any]:
+def logprobs_fields(written: Written) -> dict[str, Any] | None:
+    """Returns the likelihood of every token that was written; None where the backend cannot tell."""
+    if written.token_nll is None:
+        return None
     # The spelling of single tokens stays with the backend: a client gets their likelihoods.
-    return {"token": "", "logprob": -nll, "bytes": None, "top_logprobs": []}
+    return {"content": [{"token": "", "logprob": -nll, "bytes": None, "top_logprobs": []} for nll in written.token_nll]}
 
 
 def scored_completion(id: str, model: str, scores: TokenScores, num_prompt_tokens: int) -> dict[str, Any]:
@@ -114,17 +115,18 @@ def chunk(
     delta: Mapping[str, Any] | None,
     *,
     finish_reason: str | None = None,
+    logprobs: Mapping[str, Any] | None = None,
     usage: Usage | None = None,
     extra: Mapping[str, Any] | None = None,
 ) -> bytes:
     """Returns one event of a stream."""
-    choices = [] if delta is None else [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}]
+    choice = {"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason}
     body: dict[str, Any] = {
         "id": id,
         "object": "chat.completion.chunk",
         "created": int(time.time()),
         "model": model,
-        "choices": choices,
+        "choices": [] if delta is None else [choice],
     }
     if usage is not None:
         body["usage"] = usage_fields(usage)

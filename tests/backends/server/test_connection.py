@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from serving.loopback import Reply, scripted
 
-from vlinstruct.backends.server.address import addresses, in_order, is_here, key_of_environment
+from vlinstruct.backends.server.address import addresses, in_order, is_here, key_from
 from vlinstruct.backends.server.connection import Connection, Limits, Request
 from vlinstruct.errors import InputError, NetworkError
 from vlinstruct.values import Failed
@@ -195,10 +195,10 @@ def test_each_server_gets_its_share_of_pictures() -> None:
 def test_a_key_with_what_no_header_holds_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VLINSTRUCT_API_KEY", "secret\r\nX-Evil: 1")
     with pytest.raises(InputError) as caught:
-        key_of_environment()
+        key_from("VLINSTRUCT_API_KEY")
     assert "secret" not in caught.value.message
     monkeypatch.setenv("VLINSTRUCT_API_KEY", "secret\n")
-    assert key_of_environment() == "secret"
+    assert key_from("VLINSTRUCT_API_KEY") == "secret"
 
 
 def test_only_this_machine_is_here() -> None:

@@ -51,13 +51,13 @@ def _address(text: str) -> str:
     return urlunsplit((parts.scheme.lower(), parts.netloc, parts.path.rstrip("/"), "", ""))
 
 
-def key_of_environment() -> str | None:
-    """Returns the key that servers are sent, without the line break that a shell may have left.
+def key_from(*variables: str) -> str | None:
+    """Returns the key in the first of some environment variables, without the line break that a shell may have left.
 
     Raises:
         InputError: it holds what no header can.
     """
-    variable = next((name for name in KEY_VARIABLES if os.environ.get(name)), None)
+    variable = next((name for name in variables if os.environ.get(name)), None)
     if variable is None:
         return None
     key = os.environ[variable].strip()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from vlinstruct.backends.server.address import addresses, is_here, key_of_environment
+from vlinstruct.backends.server.address import KEY_VARIABLES, addresses, is_here, key_from
 from vlinstruct.errors import InputError, not_installed, shortened
 from vlinstruct.settings import ModelSettings, ServerSettings
 from vlinstruct.values import Identity
@@ -62,7 +62,7 @@ def _connection(urls: str, settings: ServerSettings) -> Connection:
         from vlinstruct.backends.server.connection import Connection, Limits
     except ModuleNotFoundError as error:
         raise not_installed("a server", "aiohttp", "server") from error
-    named, key = addresses(urls), key_of_environment()
+    named, key = addresses(urls), key_from(*KEY_VARIABLES)
     exposed = [url for url in named if url.startswith("http://") and not is_here(url)]
     if exposed:
         logger.warning(
