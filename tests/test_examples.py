@@ -16,8 +16,17 @@ from vlinstruct.settings import ClipSettings
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
-@pytest.mark.parametrize("script", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
+# Ray starts processes of its own, for the second call of .ci/run.
+SCRIPTS = [
+    pytest.param(path, id=path.stem, marks=[pytest.mark.slow] if path.stem == "ray_data" else [])
+    for path in sorted(EXAMPLES.glob("*.py"))
+]
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
 def test_an_example_runs(script: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    if script.stem == "ray_data":
+        pytest.importorskip("ray")
     values = runpy.run_path(str(script))
     assert values["__doc__"]
     assert capsys.readouterr().out.strip() or script.stem == "draw_pictures"

@@ -14,6 +14,7 @@ from command_line import vli
 
 if TYPE_CHECKING:
     from vlinstruct.backends.transformers.any_vlm import TransformersBackend
+    from vlinstruct.settings import ModelSettings
 
 pytestmark = pytest.mark.skipif(
     tuple(int(part) for part in version("transformers").split(".")[:2]) < (5, 23), reason="needs transformers 5.23"
@@ -32,6 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def backend(folder: Path) -> Iterator[TransformersBackend]:
     from vlinstruct.backends.opening import load_backend
     from vlinstruct.backends.transformers.any_vlm import TransformersBackend
+    from vlinstruct.settings import ModelSettings
 
     backend = load_backend(folder, ModelSettings(device="cpu"))
     assert isinstance(backend, TransformersBackend)

@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 from command_line import vli
 
+pytestmark = pytest.mark.slow
 SIGN = Path(__file__).parents[2] / "examples" / "pictures" / "sign.png"
 
 

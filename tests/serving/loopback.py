@@ -11,6 +11,7 @@ from typing import Any
 
 from starlette.types import ASGIApp
 
+from vlinstruct.errors import ResourceError
 from vlinstruct.model import Model
 from vlinstruct.serving.app import ServeSettings, Service
 from vlinstruct.serving.run import listen, serve, server_of
@@ -32,7 +33,12 @@ def serving(
     service, ready = Service(model, settings or ServeSettings(name="tiny")), threading.Event()
     server = server_of(service)
     server.config.app = wrap(server.config.app)
-    thread = threading.Thread(target=serve, args=(service, server, listener), kwargs={"on_ready": ready.set})
+
+    def run() -> None:
+        with suppress(ResourceError):  # raised for the process, where the model cannot recover
+            serve(service, server, listener, on_ready=ready.set)
+
+    thread = threading.Thread(target=run)
     thread.start()
     assert ready.wait(30)
     try:

@@ -98,22 +98,44 @@ def fetch(url: Url) -> bytes:
         NetworkError: no connection, another status than 200, too much time or too many redirects.
     """
     answers: queue.SimpleQueue[bytes | InputError | NetworkError] = queue.SimpleQueue()
-    opened: list[socket.socket] = []
+    opened = _Opened()
     # A thread, because no socket timeout bounds a name server that hangs or a server that sends a byte a second.
-    threading.Thread(target=lambda: answers.put(_fetch_or_error(url, opened.append)), daemon=True).start()
+    threading.Thread(target=lambda: answers.put(_fetch_or_error(url, opened.add)), daemon=True).start()
     try:
         answer = answers.get(timeout=TOTAL_S)
     except queue.Empty:
-        for connection in opened:
-            with suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)  # ends the thread, too
         raise _problem(url, "timeout", f"not complete after {TOTAL_S:g} s", "Try again later") from None
     finally:
-        for connection in opened:
-            connection.close()
+        opened.end()  # the thread, too
     if not isinstance(answer, bytes):
         raise answer
     return answer
+
+
+class _Opened:
+    """The connections of a fetch, which end with it, also those that come too late."""
+
+    def __init__(self) -> None:
+        self._connections: list[socket.socket] | None = []
+        self._lock = threading.Lock()
+
+    def add(self, connection: socket.socket) -> None:
+        with self._lock:
+            if self._connections is not None:
+                self._connections.append(connection)
+                return
+        _shut(connection)
+
+    def end(self) -> None:
+        with self._lock:
+            connections, self._connections = self._connections or [], None
+        for connection in connections:
+            _shut(connection)
+
+
+def _shut(connection: socket.socket) -> None:
+    with connection, suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 def _fetch_or_error(url: Url, on_connected: Callable[[socket.socket], None]) -> bytes | InputError | NetworkError:

@@ -85,7 +85,7 @@ class Gate:
         if settings.api_key is not None:
             scheme, _, key = headers.get("authorization", "").partition(" ")
             # In bytes, since a key may hold any; in constant time, so that no prefix can be guessed letter by letter.
-            is_right = hmac.compare_digest(key.strip().encode(), settings.api_key.encode())
+            is_right = hmac.compare_digest(key.strip().encode("latin-1"), settings.api_key.encode())
             if scheme.lower() != "bearer" or not is_right:
                 return _refuse(401, "a key is needed: Authorization: Bearer KEY", "key", {"www-authenticate": "Bearer"})
         host = headers.get("host", "").lower()

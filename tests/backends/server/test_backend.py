@@ -18,7 +18,7 @@ from vlinstruct.values import Exchange, Failed, good
 QUESTIONS = ["what colour is it?", "describe", "how many? options: one, two"]
 
 
-@pytest.fixture(scope="module", params=["t5", "llama"])
+@pytest.fixture(scope="module", params=["t5", pytest.param("llama", marks=pytest.mark.slow)])
 def here(request: pytest.FixtureRequest, tiny_folders: dict[str, Path]) -> Model:
     return load(tiny_folders[request.param], device="cpu")
 
