@@ -19,7 +19,7 @@ import ray
 import vlinstruct as vli
 
 arguments = sys.argv[1:]
-if not arguments:
+if len(arguments) != 3:
     folder, pictures = Path(tempfile.mkdtemp()), sorted((Path(__file__).parent / "pictures").glob("*.png"))
     columns = {"id": [path.name for path in pictures], "image": [path.read_bytes() for path in pictures]}
     columns["question"] = ["what do you see?"] * len(pictures)
@@ -38,6 +38,7 @@ answered = rows.filter(lambda row: row["id"] not in done).map_batches(
     fn_constructor_args=(vli.Ask(optimize=True), vli.RunSettings(model=vli.ModelSettings(backbone=backbone))),
     batch_size=32,
     concurrency=2,  # on a cluster (1, 64), and num_gpus=1 for a model that runs in the actor
+    num_cpus=0.5,  # what reads the table needs one, too
 )
 answered.write_parquet(answers)
 print(f"{ray.data.read_parquet(answers).count()} records in {answers}, of which {len(done)} were there before")

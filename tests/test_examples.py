@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import runpy
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,17 +19,38 @@ from vlinstruct.settings import ClipSettings
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
-# Ray starts processes of its own, for the second call of .ci/run.
-SCRIPTS = [
-    pytest.param(path, id=path.stem, marks=[pytest.mark.slow] if path.stem == "ray_data" else [])
-    for path in sorted(EXAMPLES.glob("*.py"))
-]
+SCRIPTS = [path for path in sorted(EXAMPLES.glob("*.py")) if path.stem != "ray_data"]
 
 
-@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.slow
+def test_ray_data_answers_on_two_actors_and_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    import pyarrow
+    import pyarrow.parquet
+
+    pictures = sorted((EXAMPLES / "pictures").glob("*.png"))
+    columns = {
+        "id": [*range(len(pictures)), -1],
+        "image": [*(path.read_bytes() for path in pictures), b"<html>"],
+        "question": ["what colour is the star?"] * (len(pictures) + 1),
+    }
+    pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / "pictures.parquet")
+    command = [sys.executable, str(EXAMPLES / "ray_data.py"), "pictures.parquet", str(tmp_path / "answers"), "mini"]
+    command[2] = str(tmp_path / "pictures.parquet")
+    said = [subprocess.run(command, check=True, capture_output=True, text=True).stdout for _ in range(2)]
+    num = len(pictures)
+    assert said[0].splitlines()[-1].startswith(f"{num + 1} records in ")
+    assert said[1].splitlines()[-1].endswith(f"of which {num} were there before"), "the bad row is asked again"
+    rows = pyarrow.parquet.read_table(tmp_path / "answers").to_pylist()
+    good = {row["id"]: json.loads(row["record"]) for row in rows if row["status"] == "ok"}
+    assert sorted(good) == list(range(num))
+    model = vli.load("mini", device="cpu")
+    for place, path in enumerate(pictures):
+        assert good[place]["answer"] == str(model.ask(path, "what colour is the star?", optimize=True))
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
 def test_an_example_runs(script: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    if script.stem == "ray_data":
-        pytest.importorskip("ray")
     values = runpy.run_path(str(script))
     assert values["__doc__"]
     assert capsys.readouterr().out.strip() or script.stem == "draw_pictures"

@@ -14,7 +14,6 @@ from command_line import vli
 
 if TYPE_CHECKING:
     from vlinstruct.backends.transformers.any_vlm import TransformersBackend
-    from vlinstruct.settings import ModelSettings
 
 pytestmark = pytest.mark.skipif(
     tuple(int(part) for part in version("transformers").split(".")[:2]) < (5, 23), reason="needs transformers 5.23"

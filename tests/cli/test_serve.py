@@ -26,7 +26,8 @@ SIGN = Path(__file__).parents[2] / "examples" / "pictures" / "sign.png"
 @contextmanager
 def serve(*options: str, key: str | None = None) -> Iterator[tuple[str, subprocess.Popen[str], list[str]]]:
     """Runs `vlinstruct serve` on a free port; gives its address, its process and what it has said so far."""
-    command = [sys.executable, "-c", "from vlinstruct.cli.main import main; main()", "serve", "--port", "0", *options]
+    command = [sys.executable, "-c", "from vlinstruct.cli.main import main; main()", "serve", "--port", "0"]
+    command += ["--backbone", "mini", *options]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **({} if key is None else {"VLINSTRUCT_SERVE_KEY": key})}
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
     said: list[str] = []
@@ -52,7 +53,7 @@ def test_a_served_model_answers_the_command_line_and_ends_when_it_is_told_to() -
             patch.setenv("VLINSTRUCT_API_KEY", "secret")
             assert vli("ask", str(SIGN), "what is written?", "--backbone", url).text == "stop\n"
             optimized = vli("optimize", "read it", str(SIGN), "--backbone", url, "--json").text
-        here = vli("optimize", "read it", str(SIGN), "--json").text
+        here = vli("optimize", "read it", str(SIGN), "--json", "--backbone", "mini").text
         assert {**json.loads(optimized), "backbone": ""} == {**json.loads(here), "backbone": ""}
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 143
