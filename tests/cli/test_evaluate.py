@@ -15,6 +15,7 @@ TASKS = ("mini/gqa", "mini/iconqa", "mini/visdial", "mini/flickr30k", "mini/text
 SMALL = ("evaluate", *TASKS, "--backbone", "mini", "--device", "cpu", "--limit", "4", "--split", "test")
 
 
+@pytest.mark.slow
 def test_every_metric_runs_on_mini_and_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
     first = vli(*SMALL, "-o", tmp_path / "a", "--batch-size", "4", "--json")
     second = vli(*SMALL, "-o", tmp_path / "b", "--batch-size", "4", "--json")

@@ -39,7 +39,8 @@ def test_a_bad_picture_is_one_line_and_loads_no_model(command: str, case: str, t
     assert f"error: {written['message']}" == line
 
 
-@pytest.mark.parametrize("kind", ["t5", pytest.param("llama", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["t5", "llama"])
 def test_bad_pictures_cost_one_record_each_and_change_no_other(
     kind: str, tiny_folders: dict[str, Path], pictures: Callable[..., list[Path]], tmp_path: Path
 ) -> None:

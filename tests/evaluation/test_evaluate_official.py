@@ -58,7 +58,8 @@ def check_records(folder: Path, data: Path, num_rows: int) -> None:
                 assert one["initial"]["text"] == item.instructions["canonical"]
 
 
-@pytest.mark.parametrize("kind", ["t5", pytest.param("llama", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["t5", "llama"])
 def test_every_benchmark_runs_on_a_tiny_model(
     kind: str, data: Path, tmp_path: Path, tiny_folders: dict[str, Path]
 ) -> None:

@@ -97,7 +97,8 @@ def whole(pipeline: Model, tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return (folder / "records.jsonl").read_bytes()
 
 
-@pytest.mark.parametrize("count", [2, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [2, 3])
 def test_several_processes_leave_the_bytes_of_one(pipeline: Model, whole: bytes, count: int, tmp_path: Path) -> None:
     together(pipeline, tmp_path, count)
     assert (tmp_path / "records.jsonl").read_bytes() == whole
@@ -141,6 +142,7 @@ def test_half_a_line_of_times_is_dropped(tmp_path: Path) -> None:
             assert times.read_bytes() == whole
 
 
+@pytest.mark.slow
 def test_records_of_another_run_are_refused_by_all(pipeline: Model, tmp_path: Path) -> None:
     evaluate(pipeline, tmp_path)
     path = tmp_path / "records.jsonl"

@@ -141,7 +141,7 @@ def test_a_model_that_tells_no_likelihood_at_all_is_refused_before_it_writes(sel
 
 
 def test_the_paper_needs_no_certainty(templates: Templates) -> None:
-    backend = silent(abilities=Abilities(can_tell_nll=False, can_score=False))
+    backend = silent(abilities=Abilities(can_tell_nll=False))
     (first, _) = outcomes(backend, OptimizationSettings(select="paper", least_certainty=0.8), templates)
     assert first.chosen == "optimized"
 

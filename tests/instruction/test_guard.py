@@ -54,16 +54,16 @@ def test_a_refused_text_is_not_worth_an_answer(fake, templates, select):
 
 
 def test_without_scores_the_cross_check_asks_for_the_same_answer(templates):
-    ias = {"what?": 3.0, "Tell me: what?": 1.0}
     for answer, chosen in (("Red.", "rewritten"), ("blue", "initial")):
         answers = {"what?": "red", "Tell me: what?": answer}
         for select in ("cross", "safe", "agree"):
-            # It cannot score answers, and yet tells an IAS, which algorithm 2 needs.
-            model = FakeBackend(answers=answers, ias=ias, look=lambda *row: "what?")
+            model = FakeBackend(answers=answers, nll=lambda prompt: (0.1,) if prompt.startswith("Tell") else (0.9,))
             model.abilities = replace(model.abilities, can_score=False)
             (outcome,) = run(model, templates, ["what?"], judged(select))
             assert outcome.chosen == chosen
             assert outcome.rewritten.judgement.cross_nll is None
+            assert outcome.optimized is None, "without an IAS there is nothing to compare by"
+            assert not model.called("score")
 
 
 def test_a_cross_check_that_is_not_finite_asks_for_the_same_answer(templates, not_finite):

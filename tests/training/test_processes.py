@@ -40,7 +40,8 @@ def log(output: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
 
 
-@pytest.mark.parametrize("kind", ["t5", pytest.param("llama", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["t5", "llama"])
 def test_two_processes_have_the_losses_of_one(kind: str, tiny_folders: dict[str, Path], tmp_path: Path) -> None:
     data = write_data(tmp_path / "data")
     one, two = tmp_path / "one", tmp_path / "two"

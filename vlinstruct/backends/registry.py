@@ -32,6 +32,7 @@ DEFAULT_BACKBONE = "mini"
 _BUILT_IN: Mapping[str, str] = {"mini": "weights", "mini-llama": "llama_weights"}
 # They ship, too, for each of these: EMA, and without CMAA to compare it with.
 ADAPTERS = tuple(f"{name}-{kind}" for name in _BUILT_IN for kind in ("ema", "projection"))
+_HUB_PAGE = re.compile(r"https?://(?:www\.)?(?:huggingface\.co|hf\.co)(?:/([\w.-]+/[\w.-]+))?")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 INSTRUCTBLIP_ABILITIES = Abilities(media=frozenset({"picture", "clip"}), num_frames=4, can_beam=True, can_stream=True)
 """What InstructBLIP can do; here and not with its backend, as it is asked for before torch is imported."""
@@ -208,6 +209,10 @@ def find(name: str | os.PathLike[str] | None = None, *, offline: bool = False) -
 
 def _served(name: str, *, offline: bool) -> Identity:
     """Returns the identity of a server's address."""
+    page = _HUB_PAGE.match(name)
+    if page is not None:
+        why = "that is a page of the hub, not a server"
+        raise CheckpointError.at("cannot use backbone", name, why, f"Use {page[1] or 'the id on it'}")
     if offline:
         raise UsageError("--offline opens no connection, and a server needs one.")
     urls = ",".join(addresses(name))
@@ -355,12 +360,12 @@ def abilities_of(name: str) -> Abilities | None:
     Args:
         name: a shipped name, a folder or a hub id.
     """
+    if is_url(name):
+        return Abilities()
     try:
         config = config_of(name)
     except CheckpointError:  # said in full when it is loaded
         return None
-    if config == SERVED_CONFIG:
-        return Abilities()
     return INSTRUCTBLIP_ABILITIES if is_instructblip(config) else None
 
 
@@ -414,8 +419,6 @@ def config_of(name: str) -> dict[str, Any]:
     Raises:
         CheckpointError: it is none of them, its file is damaged, or it asks for code of its own.
     """
-    if is_url(name):
-        return dict(SERVED_CONFIG)
     if (backbone := known_backbone(name)) is not None:
         return backbone.config()
     folder = Path(name).expanduser()

@@ -38,7 +38,9 @@ def serve(
     options: ModelOptions,
     optimization: OptimizationOptions,
 ) -> None:
-    """Serve a model to OpenAI clients, optimizing their instructions if you like.
+    """Serve a model to any OpenAI client.
+
+    With --optimize its last instruction is optimized before it is answered, and the answer says what happened.
 
     Routes: /v1/chat/completions, /v1/models, /v1/optimize, /v1/score, /health, /metrics. A key that clients must show
     is read from $VLINSTRUCT_SERVE_KEY.

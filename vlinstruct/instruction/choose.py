@@ -26,6 +26,7 @@ class Candidate:
     Args:
         role: which one it is: `initial`, `rewritten`, `optimized`, `variant 1` ...
         ias: mean nats per token given the image; None where it is not finite.
+        is_scored: False where the backend scores no given text, so that nobody has an IAS.
         faults: why its text cannot be trusted, in words; the initial instruction has none.
         written_certainty: the probability of its least likely token when it was written; None where it was not written
             by the model, or that is not known.
@@ -37,6 +38,7 @@ class Candidate:
 
     role: str
     ias: float | None = None
+    is_scored: bool = True
     faults: tuple[str, ...] = ()
     written_certainty: float | None = None
     answer: str | None = None
@@ -155,7 +157,7 @@ def _lowest_ias(candidates: Sequence[Candidate], faults: Mapping[str, Sequence[s
     passing = [candidate for candidate in candidates if not faults[candidate.role]]
     finite = [candidate for candidate in passing if candidate.ias is not None and math.isfinite(candidate.ias)]
     refused = [f"{_named(role, 'one')} {_listed(wrong)}" for role, wrong in faults.items() if wrong]
-    if finite or any(candidate.ias is not None for candidate in candidates):
+    if any(candidate.is_scored for candidate in candidates):
         winner = min(finite, key=lambda candidate: candidate.ias or 0.0, default=candidates[0])
         reason = f"{_named(winner.role, 'instruction')} has the lowest IAS"
         if winner.ias is not None:

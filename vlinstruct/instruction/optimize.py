@@ -346,6 +346,7 @@ def candidates_of(outcome: Optimization) -> list[Candidate]:
         candidate = Candidate(
             role=role,
             ias=scored.ias if is_finite(scored) else None,
+            is_scored=bool(scored.scores.tokens),
             faults=scored.faults,
             written_certainty=scored.written_certainty,
         )

@@ -205,7 +205,7 @@ def their_loss(theirs: Any, kind: str, prompt_ids: Ids, target_ids: Ids, prefix:
     return float(theirs(inputs_embeds=embeds, labels=labels).loss)
 
 
-@pytest.mark.parametrize("kind", LANGUAGE_MODELS)
+@pytest.mark.parametrize("kind", ["t5", pytest.param("llama", marks=pytest.mark.slow)])
 def test_a_step_of_either_kind_lowers_its_losses(kind: LanguageModelName, tmp_path: Path) -> None:
     trainer = Trainer(
         Settings(output=tmp_path, processes=1, language_model=kind, warm_up=0.5, steps=8, seeing=0, typing=0)
