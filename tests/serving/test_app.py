@@ -16,10 +16,12 @@ import pytest
 from picture_fixtures import make_picture as picture
 from serving.loopback import scripted, serving
 
+from vlinstruct.errors import ScoreError
 from vlinstruct.model import Model, load
 from vlinstruct.serving.app import ServeSettings
 from vlinstruct.serving.gate import GateSettings
 from vlinstruct.settings import GenerationSettings, OptimizationSettings
+from vlinstruct.values import Failed
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +120,17 @@ def test_a_server_before_one_that_scores_nothing_never_fails() -> None:
         assert reply.choices[0].message.content == "red"
         status, refused, _ = post(f"{url}/score", {"image": uri(), "instructions": ["a"]})
     assert (status, refused["error"]["code"]) == (400, "usage")
+
+
+def test_what_cannot_be_optimized_is_answered_as_typed(here: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    failed = Failed(error=ScoreError("the model gave no finite score"))
+    monkeypatch.setattr(Model, "optimize_each", lambda self, seen, *rest, **more: [failed for _ in seen])
+    with serving(here, ServeSettings(name="tiny", optimize=True)) as url:
+        status, reply, headers = post(f"{url}/chat/completions", {"messages": asking(), "max_tokens": 8})
+    ours = here.ask(picture(), "describe", generation=GenerationSettings(max_new_tokens=8))
+    assert (status, reply["choices"][0]["message"]["content"]) == (200, ours.text)
+    assert (headers["x-vlinstruct-chosen"], reply["vlinstruct"]["instruction"]) == ("initial", "describe")
+    assert "non_finite_score" in reply["vlinstruct"]["reason"]
 
 
 def test_ours_are_the_numbers_of_the_command_line(here: Model, url: str) -> None:

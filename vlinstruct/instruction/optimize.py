@@ -111,9 +111,14 @@ def optimize(
     return [outcomes[row] if row in outcomes else failed[row] for row in range(len(instructions))]
 
 
+def left_as_typed(instruction: str, reason: str) -> Optimization:
+    """Returns the outcome of an instruction that is used as it was typed, though nothing was found out about it."""
+    return Optimization(initial=_without_ias(instruction), chosen="initial", reason=reason)
+
+
 def _left_alone(instruction: str, given: Answer) -> Optimization:
-    unscored = replace(_without_ias(instruction), judgement=Judgement(answer=given))
-    return Optimization(initial=unscored, chosen="initial", reason=left_alone_reason(given.certainty or 0.0))
+    outcome = left_as_typed(instruction, left_alone_reason(given.certainty or 0.0))
+    return replace(outcome, initial=replace(outcome.initial, judgement=Judgement(answer=given)))
 
 
 def left_alone_reason(certainty: float) -> str:

@@ -29,6 +29,7 @@ from starlette.routing import Route
 from vlinstruct.backend import Row, Seen, Written
 from vlinstruct.errors import InputError, NetworkError, ResourceError, UsageError, VlinstructError
 from vlinstruct.instruction.judge import Answering
+from vlinstruct.instruction.optimize import left_as_typed
 from vlinstruct.media.load import MediaSettings
 from vlinstruct.model import Model
 from vlinstruct.operations import optimization_fields, scored_fields
@@ -48,11 +49,11 @@ from vlinstruct.serving.replies import (
     scored_completion,
 )
 from vlinstruct.settings import OptimizationSettings
-from vlinstruct.values import Optimization, Usage, good
+from vlinstruct.values import Failed, Optimization, Usage, good
 
 T = TypeVar("T")
 
-_NUM_SEEN = 64
+_NUM_SEEN = 32
 _NUM_DECODED = 4  # pictures at the same time: one of 50 megapixels takes 150 MB
 _MAX_INSTRUCTIONS = 64
 _DEVICE_FAILED = "device-side assert"  # CUDA's; nothing computes in this process after it
@@ -351,9 +352,11 @@ class Service:
             optimization=self.settings.optimization,
             answering=Answering(generation=request.settings),
         )
-        optimization = good(outcome)
-        self.chosen.labels(optimization.chosen).inc()
-        return optimization
+        if isinstance(outcome, Failed):  # an answer to the client's own words is better than none
+            self.log(f"not optimized: {outcome.error.code}")
+            outcome = left_as_typed(row.prompt, f"it could not be optimized ({outcome.error.code})")
+        self.chosen.labels(outcome.chosen).inc()
+        return outcome
 
     async def _streamed(self, request: ChatRequest) -> Response:
         """Answers piece by piece: a thread takes pieces from the model, and the client takes them when it can."""
