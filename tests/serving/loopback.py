@@ -30,7 +30,7 @@ def serving(
     """
     listener = listen("127.0.0.1", 0, has_key=False)
     port = listener.getsockname()[1]
-    service, ready = Service(model, settings or ServeSettings(name="tiny")), threading.Event()
+    service, ready = Service(lambda: model, settings or ServeSettings(name="tiny")), threading.Event()
     server = server_of(service)
     server.config.app = wrap(server.config.app)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -29,7 +30,7 @@ def serve(
             "--optimize", "-O", help="Optimize a client's last instruction first.", rich_help_panel=OPTIMIZATION
         ),
     ] = False,
-    batch_size: Annotated[int, typer.Option(min=1, max=1024, help="Most requests that go through together.")] = 16,
+    batch_size: Annotated[int, typer.Option(min=1, max=1024, help="Most requests that go through together.")] = 32,
     max_requests: Annotated[int, typer.Option(min=1, help="Requests at once; more are told to come back.")] = 256,
     max_mib: Annotated[int, typer.Option("--max-mib", min=1, help="MiB that a request may have.")] = 32,
     max_seconds: Annotated[float, typer.Option(min=0.1, help="Seconds that a request may take.")] = 300.0,
@@ -61,9 +62,9 @@ def serve(
     key = key_from(_KEY_VARIABLE)
     with talk.listening(), listen(host, port, has_key=key is not None) as listener:
         templates = None if optimization.templates is None else Templates.load(optimization.templates)
-        model = load(**vars(options.model_settings()), templates=templates)
+        load_model = partial(load, **vars(options.model_settings()), templates=templates)
         settings = ServeSettings(
-            name=name or model.backend.identity.name,
+            name=name or "",
             gate=GateSettings(
                 api_key=key,
                 hosts=loopback_hosts(host),
@@ -78,8 +79,8 @@ def serve(
             media=MediaSettings(images=options.image_limits(), clips=options.clip_settings()),
         )
         address = f"http://{host}:{listener.getsockname()[1]}/v1"
-        service = Service(model, settings, log=talk.progress)
-        ready = f"serving {settings.name} at {address}"
+        service = Service(load_model, settings, log=talk.progress)
+        ready = f"serving {service.settings.name} at {address}"
         try:
             serve_model(service, server_of(service), listener, on_ready=lambda: talk.done(ready))
         finally:

@@ -26,7 +26,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from vlinstruct.backend import Row, Seen, Written
+from vlinstruct.backend import Backend, Row, Seen, Written
 from vlinstruct.errors import InputError, NetworkError, ResourceError, UsageError, VlinstructError
 from vlinstruct.instruction.judge import Answering
 from vlinstruct.instruction.optimize import left_as_typed
@@ -64,7 +64,7 @@ class ServeSettings:
     """How a model is served.
 
     Args:
-        name: what clients call the model.
+        name: what clients call the model; the backbone's if empty.
         gate: who may come in.
         optimize: optimize a client's last instruction before it is answered.
         optimization: how it is chosen.
@@ -74,11 +74,11 @@ class ServeSettings:
         media: limits of pictures.
     """
 
-    name: str
+    name: str = ""
     gate: GateSettings = field(default_factory=GateSettings)
     optimize: bool = False
     optimization: OptimizationSettings = OptimizationSettings()
-    batch_size: int = 16
+    batch_size: int = 32
     allow_urls: bool = False
     timeout_s: float = 300.0
     media: MediaSettings = MediaSettings()
@@ -88,16 +88,27 @@ class Service:
     """A model behind the routes.
 
     Args:
-        model: loaded; its backend's calls are merged.
+        load: returns the model; its backend's calls are merged.
         settings: how it is served.
         log: is told one line per request.
     """
 
-    def __init__(self, model: Model, settings: ServeSettings, log: Callable[[str], None] = lambda line: None) -> None:
-        self.settings, self.log = settings, log
+    def __init__(
+        self, load: Callable[[], Model], settings: ServeSettings, log: Callable[[str], None] = lambda line: None
+    ) -> None:
+        models: list[Model] = []
+
+        def load_backend() -> Backend:
+            models.append(load())
+            return models[0].backend
+
+        merging = MergingBackend(load_backend, batch_size=settings.batch_size)
+        (model,) = models
+        self.settings, self.log = replace(settings, name=settings.name or model.backend.identity.name), log
         # What works on several calls itself, as a server does, needs no batches of ours.
-        is_parallel = model.backend.abilities.num_in_flight > 1
-        self.merging = None if is_parallel else MergingBackend(model.backend, batch_size=settings.batch_size)
+        self.merging = merging if model.backend.abilities.num_in_flight == 1 else None
+        if self.merging is None:
+            merging.close()
         self.backend = self.merging or model.backend
         self.model = Model(
             self.backend, templates=model.templates, thresholds=model.thresholds, limits=settings.media.images

@@ -52,19 +52,23 @@ class _Call:
 class MergingBackend(Backend):
     """Another backend whose waiting calls are merged.
 
+    One thread loads it and does all of its work: where PyTorch's threads were started for one thread and another one
+    computes, both sets share the cores, and mini takes 36 ms in place of 12 on two of them.
+
     Args:
-        backend: does the work.
+        load: returns the backend that does the work.
         batch_size: most rows of a batch; a call that has more goes alone.
     """
 
-    def __init__(self, backend: Backend, *, batch_size: int = 16) -> None:
-        self.backend = backend
-        self.identity, self.batch_size = backend.identity, batch_size
-        self.abilities = backend.abilities
+    def __init__(self, load: Callable[[], Backend], *, batch_size: int = 32) -> None:
+        self.batch_size = batch_size
         self._waiting: deque[_Call] = deque()
         self._changed = threading.Condition()
         self._is_closed = self._is_streaming = False
-        threading.Thread(target=self._work, name="vlinstruct-model", daemon=True).start()
+        loaded: Future[Backend] = Future()
+        threading.Thread(target=self._work, args=(load, loaded), name="vlinstruct-model", daemon=True).start()
+        self.backend = loaded.result()
+        self.identity, self.abilities = self.backend.identity, self.backend.abilities
 
     @property
     def num_waiting(self) -> int:
@@ -131,7 +135,12 @@ class MergingBackend(Backend):
             self._changed.notify()
         return call.future.result()
 
-    def _work(self) -> None:
+    def _work(self, load: Callable[[], Backend], loaded: Future[Backend]) -> None:
+        try:
+            loaded.set_result(load())
+        except BaseException as error:
+            loaded.set_exception(error)
+            return
         while calls := self._next():
             rows = [row for call in calls for row in call.rows]
             try:
