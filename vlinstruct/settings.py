@@ -70,6 +70,11 @@ class GenerationSettings:
             (not (self.do_sample and self.num_beams > 1), "sampling needs num_beams 1"),
         )
 
+    def seed_of(self, draw: int) -> int:
+        """Returns the seed of one of several samples of equal rows, 0 to 2^64 - 1."""
+        # 2^64 divided by the golden ratio: neighbouring draws do not become neighbouring seeds.
+        return (self.seed + draw * 0x9E3779B97F4A7C15) % 2**64
+
 
 @dataclass(frozen=True, kw_only=True)
 class Thresholds:

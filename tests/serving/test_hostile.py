@@ -69,8 +69,8 @@ from vlinstruct.errors import CheckpointError, ResourceError, UsageError
 from vlinstruct.media import fetch as fetching
 from vlinstruct.media.load import LoadedMedium
 from vlinstruct.model import Model, load
+from vlinstruct.serving import conversation
 from vlinstruct.serving import gate as gates
-from vlinstruct.serving import pictures
 from vlinstruct.serving import run as running
 from vlinstruct.serving.app import ServeSettings
 from vlinstruct.serving.gate import GateSettings, loopback_hosts
@@ -599,8 +599,6 @@ def drip(wire: Wire, content: bytes, within_s: float) -> bool:
 def test_a_head_that_does_not_come_ends_the_connection(
     way: str, num_before: int, target: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if way == "silent" and num_before:
-        pytest.skip("that is an idle connection, kept for 30 seconds")
     monkeypatch.setattr(running, "_FIRST_REQUEST_S", 0.5)
     monkeypatch.setattr(running, "_NEXT_REQUEST_S", 0.5)
     head = b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n" + b"x: y\r\n" * 100
@@ -1187,7 +1185,7 @@ def test_pictures_are_not_all_decoded_at_once(monkeypatch: pytest.MonkeyPatch) -
             num -= 1
         return LoadedMedium(medium=make_picture(8, 8))
 
-    monkeypatch.setattr(pictures, "load_medium", load_slowly)
+    monkeypatch.setattr(conversation, "load_medium", load_slowly)
     with attacked(Model(Puppet())) as target, ThreadPoolExecutor(64) as pool:
         urls = [uri_of(b"%d" % place) for place in range(64)]
         replies = list(pool.map(lambda url: target.post(CHAT, about(url)).status, urls))

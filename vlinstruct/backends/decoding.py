@@ -92,9 +92,7 @@ class _Sampler:
 
     def __init__(self, settings: GenerationSettings, draws: Sequence[int], device: torch.device) -> None:
         self.settings = settings
-        # 2^64 divided by the golden ratio: neighbouring draws do not become neighbouring seeds.
-        seeds = [(settings.seed + draw * 0x9E3779B97F4A7C15) % 2**64 for draw in draws]
-        self.generators = [torch.Generator(device).manual_seed(seed) for seed in seeds]
+        self.generators = [torch.Generator(device).manual_seed(settings.seed_of(draw)) for draw in draws]
 
     def draw(self, logits: Tensor) -> Tensor:
         """(B, V) -> the ids that are drawn, (B,)."""

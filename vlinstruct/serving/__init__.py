@@ -1,8 +1,7 @@
 """`vlinstruct serve`: an OpenAI-compatible server over any backend, which optimizes instructions if it is told to.
 
 merging.py     requests that wait together go through the model together
-conversation.py    a request's JSON -> a row and settings; every field is checked by name
-pictures.py    data URIs, and URLs where they are allowed
+conversation.py    a request's JSON -> what is asked, and its picture; every field is checked by name
 replies.py     what was written -> OpenAI's JSON, also in pieces
 gate.py        who may come in: key, host, size, number
 app.py         the routes

@@ -33,10 +33,9 @@ from vlinstruct.instruction.optimize import left_as_typed
 from vlinstruct.media.load import MediaSettings
 from vlinstruct.model import Model
 from vlinstruct.operations import optimization_fields, scored_fields
-from vlinstruct.serving.conversation import BadRequest, ChatRequest, object_of, parse_chat
+from vlinstruct.serving.conversation import BadRequest, ChatRequest, load_picture, object_of, parse_chat
 from vlinstruct.serving.gate import Gate, GateSettings
 from vlinstruct.serving.merging import LEFT, LeftError, MergingBackend
-from vlinstruct.serving.pictures import load_picture
 from vlinstruct.serving.replies import (
     END,
     chunk,

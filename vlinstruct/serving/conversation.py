@@ -1,4 +1,4 @@
-"""A chat request's JSON -> what to write or to score. Every field is checked, and refused by its name.
+"""A chat request's JSON -> what to write or to score, and about which picture. Every field is checked by its name.
 
 What OpenAI's clients send and this server does not do is refused where it would change the answer, and ignored where it
 would not: a client that asks for two choices must not believe that it got them.
@@ -6,14 +6,19 @@ would not: a client that asks for two choices must not believe that it got them.
 
 from __future__ import annotations
 
+import base64
+import binascii
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vlinstruct.errors import VlinstructError, shortened
+from vlinstruct.errors import InputError, NetworkError, VlinstructError, shortened
+from vlinstruct.media.fetch import Url, fetch
+from vlinstruct.media.load import LoadedMedium, MediaSettings, load_medium
 from vlinstruct.settings import MAX_NEW_TOKENS, GenerationSettings
 from vlinstruct.text import MAX_INSTRUCTION_CHARACTERS, check_instruction
-from vlinstruct.values import Exchange
+from vlinstruct.values import Abilities, Exchange
 
 MAX_MESSAGES = 128
 MAX_STOPS = 4
@@ -49,6 +54,9 @@ _KNOWN = frozenset(
     | {"stream_options", "logprobs", "prompt_logprobs", "continue_final_message", "add_generation_prompt"}
     | {"return_token_ids", "return_tokens_as_token_ids", "repetition_penalty", "vlinstruct"}
 )
+
+
+_DATA = re.compile(r"data:(image/[\w.+-]{1,40})?(;[\w=.-]{1,40})*;base64,", re.ASCII)
 
 
 class BadRequest(Exception):
@@ -195,7 +203,7 @@ def settings_of(fields: Mapping[str, Any]) -> GenerationSettings:
             temperature=temperature if samples else 1.0,
             top_p=top_p if samples else 1.0,
             repetition_penalty=penalty,
-            seed=_integer(0 if fields.get("seed") is None else fields["seed"], "seed", 0, 2**63 - 1),
+            seed=_integer(0 if fields.get("seed") is None else fields["seed"], "seed", 0, 2**64 - 1),
         )
     except VlinstructError as error:
         raise BadRequest(error.message) from error
@@ -296,3 +304,35 @@ def _text(text: str, param: str) -> str:
         return check_instruction(text, what="text")
     except VlinstructError as error:
         raise BadRequest(error.message, param) from error
+
+
+def load_picture(url: str, *, allow_urls: bool, settings: MediaSettings, abilities: Abilities) -> LoadedMedium:
+    """Reads a picture that a client sent, or named.
+
+    Args:
+        url: a data URI; or an http(s) URL of a public host where `allow_urls`.
+        allow_urls: open connections for clients.
+        settings: limits.
+        abilities: of the backend.
+
+    Raises:
+        BadRequest: it cannot be read, or may not be.
+    """
+    try:
+        return load_medium(_content(url, allow_urls), settings=settings, abilities=lambda: abilities)
+    except (InputError, NetworkError) as error:
+        raise BadRequest(error.message, "image_url", code=error.code) from error
+
+
+def _content(url: str, allow_urls: bool) -> bytes:
+    if (head := _DATA.match(url)) is not None:
+        try:
+            return base64.b64decode(url[head.end() :], validate=True)
+        except (binascii.Error, ValueError) as error:
+            raise BadRequest("its base64 is damaged", "image_url") from error
+    if url.lower().startswith(("http://", "https://")):
+        if not allow_urls:
+            raise BadRequest("pictures must be data URIs: this server fetches none", "image_url", code="url_refused")
+        # Not typed by this machine's user: public hosts only, also behind redirects.
+        return fetch(Url(address=url))
+    raise BadRequest("a picture must be a data URI of an image in base64", "image_url")

@@ -10,7 +10,7 @@ from picture_fixtures import make_picture as picture
 from serving.loopback import scripted, serving
 
 from vlinstruct.backend import Row, Written
-from vlinstruct.errors import UsageError, VlinstructError
+from vlinstruct.errors import NetworkError, UsageError, VlinstructError
 from vlinstruct.model import Model, load
 from vlinstruct.settings import GenerationSettings, OptimizationSettings
 from vlinstruct.values import Exchange, Failed, good
@@ -67,6 +67,16 @@ def test_ranking_history_and_sampling_equal_those_in_process(here: Model, served
         assert written[0].is_complete == written[1].is_complete
 
 
+def test_a_sample_through_a_server_is_the_one_in_process(here: Model, served: Model) -> None:
+    settings = GenerationSettings(max_new_tokens=6, do_sample=True, temperature=1.5, seed=3)
+    for draw in range(4):  # every other seed is above 2^63
+        written = []
+        for model in (here, served):
+            row = Row(prompt="describe", seen=(model.see(picture()),), reads="describe", draw=draw)
+            written.append(good(model.backend.write([row], settings)[0]).text)
+        assert written[0] == written[1]
+
+
 def test_a_stream_joins_to_the_answer(served: Model) -> None:
     row, settings = Row(prompt="describe", seen=(served.see(picture()),)), GenerationSettings(max_new_tokens=8)
     *pieces, written = served.backend.stream(row, settings)
@@ -121,6 +131,39 @@ def test_a_typed_control_token_is_refused_by_name_where_a_server_would_obey_it(t
         assert [path for path, *_ in server.asked[num_asked:] if "chat" in path] == []
         assert typed in caught.value.message
         assert model.ask(picture(), "is 3 < 4 <b>bold</b>?").text == "red"
+
+
+def test_a_tokenizer_that_fails_once_lets_no_control_token_through() -> None:
+    """Its route is there, and says on the second try that the word is one token."""
+    failures = iter([500])
+
+    def reply(path: str, body: Any) -> Any:
+        if path == "/tokenize" and "prompt" in body:
+            return next(failures, 200), {"tokens": [7]}, {}
+        return plain_reply(path, body)
+
+    with scripted(reply) as server:
+        model = load(server.url)
+        for code in ("server_500", "control_token"):
+            (outcome,) = model.ask_each([model.see(picture())], ["what is <odd_token> here?"])
+            assert isinstance(outcome, Failed)
+            assert outcome.error.code == code
+
+
+@pytest.mark.parametrize(
+    "event", ['{"choices": [{}]}', '{"choices": [3]}', '{"choices": [{"delta": {"content": 3}}]}', "[1]"]
+)
+def test_a_stream_of_another_form_is_an_error_of_its_own(choices: str) -> None:
+    def reply(path: str, body: Any) -> Any:
+        if body is not None and body.get("stream"):
+            return 200, f'data: {{"choices": {choices}}}\n\ndata: [DONE]\n\n'.encode(), {}
+        return plain_reply(path, body)
+
+    with scripted(reply) as server:
+        model = load(server.url)
+        with pytest.raises(NetworkError) as caught:
+            list(model.backend.stream(Row(prompt="describe"), GenerationSettings()))
+    assert caught.value.code == "server_reply"
 
 
 def test_our_own_server_keeps_typed_control_tokens_as_text(here: Model, served: Model) -> None:

@@ -19,6 +19,7 @@ from vlinstruct.backends.server.contract import (
     choice_of,
     ids_of,
     logprobs_of,
+    usage_of,
 )
 from vlinstruct.backends.server.messages import (
     CONTROL_TOKEN,
@@ -27,12 +28,13 @@ from vlinstruct.backends.server.messages import (
     messages_of,
     not_literal,
     pictures_of,
+    sampling_of,
     suspects_in,
     texts_of,
 )
 from vlinstruct.backends.server.scoring import ChatScoring, outcome_of
 from vlinstruct.backends.server.token_route import find_token_route
-from vlinstruct.errors import UsageError, VlinstructError
+from vlinstruct.errors import NetworkError, UsageError, VlinstructError
 from vlinstruct.settings import GenerationSettings
 from vlinstruct.values import Abilities, Clip, Failed, Identity, Sound, TokenScores, Usage
 
@@ -65,7 +67,7 @@ class ServerBackend(Backend):
             keeps_typed_tokens=contract.kind == "vlinstruct" or self.route is not None,
             num_in_flight=connection.limits.num_in_flight,
         )
-        self._is_control: dict[str, bool] = {}
+        self._known_tokens: dict[str, bool] = {}
         self._lock = threading.Lock()
 
     def see(self, media: Sequence[Media]) -> list[Seen | Failed]:
@@ -98,17 +100,20 @@ class ServerBackend(Backend):
         text, reason, told = "", None, list[float]()
         for event in self.connection.stream(replace(request, body=body)):
             choices = event.get("choices") if isinstance(event, Mapping) else None
-            if not isinstance(choices, list):
+            if choices == []:  # the usage, at the end
+                continue
+            # A piece has the form of an answer, with a `delta` in place of its message.
+            delta = choices[0].get("delta") if isinstance(choices, list) and isinstance(choices[0], Mapping) else None
+            piece = (delta.get("content") or "") if isinstance(delta, Mapping) else None
+            if not isinstance(choices, list) or not isinstance(piece, str):
                 raise bad_reply(self.connection.urls[0])
-            for choice in choices[:1]:
-                piece = choice["delta"].get("content") or ""
-                reason = choice.get("finish_reason") or reason
-                told += [-one["logprob"] for one in (choice.get("logprobs") or {}).get("content") or ()]
-                # White space around an answer is no part of it: what ends a piece waits for the next one.
-                new = (text + piece).strip()[len(text.strip()) :]
-                text += piece
-                if new:
-                    yield new
+            reason = choices[0].get("finish_reason") or reason
+            told += [-float(one["logprob"]) for one in logprobs_of(event) or ()]
+            # White space around an answer is no part of it: what ends a piece waits for the next one.
+            new = (text + piece).strip()[len(text.strip()) :]
+            text += piece
+            if new:
+                yield new
         yield Written(text=text.strip(), token_nll=tuple(told) or None, is_complete=reason != "length", usage=Usage())
 
     def score(
@@ -151,20 +156,21 @@ class ServerBackend(Backend):
         scored: dict[int, TokenScores | Failed] = {}
         for place, (row, target) in enumerate(pairs):
             try:
-                ids = route.text_ids(target, self._steering(target))
+                ids = route.text_ids(target, self._control_tokens(target))
                 ids = [*ids, route.tokens.end_id] if with_end else ids
-                prompt = route.prompt_ids(row, self._steering(*texts_of(row)), think=False)
+                prompt = route.prompt_ids(row, self._control_tokens(*texts_of(row)), think=False)
                 prompts[place] = row, prompt, ids[:num_first]
             except VlinstructError as error:
                 scored[place] = Failed(error=error)
-        for reads_cache in (True, False):
+        for reads_cache in (True, False) if route.tokens.tells_cached else (False,):
             places = [place for place in prompts if place not in scored]
             requests = [
                 route.scoring(row, prompt, ids, reads_cache=reads_cache)
                 for row, prompt, ids in map(prompts.__getitem__, places)
             ]
             for place, reply in zip(places, self.connection.call_each(requests), strict=True):
-                outcome = outcome_of(reply, partial(route.scores, target=prompts[place][2]))
+                read = partial(route.scores, target=prompts[place][2], reads_cache=reads_cache)
+                outcome = outcome_of(reply, read)
                 if outcome is not None:
                     scored[place] = outcome
         return [scored.get(place) or Failed(error=bad_reply(self.connection.urls[0])) for place in range(len(pairs))]
@@ -174,12 +180,12 @@ class ServerBackend(Backend):
         return [one if isinstance(one, Failed) else next(replies) for one in requests]
 
     def _write_request(self, row: Row, settings: GenerationSettings) -> Request | Failed:
-        """Returns the request that continues a row; by ids where the row spells what would steer the model."""
+        """Returns the request that continues a row; by ids where the row spells a control token."""
         refused = self._refused(row)
         if refused is None or self.route is None or refused.error.code != CONTROL_TOKEN:
             return refused or self._request(row, settings)
         try:
-            ids = self.route.prompt_ids(row, self._steering(*texts_of(row)), think=self.think)
+            ids = self.route.prompt_ids(row, self._control_tokens(*texts_of(row)), think=self.think)
         except VlinstructError as error:
             return Failed(error=error)
         return self.route.writing(row, ids, settings)
@@ -189,13 +195,8 @@ class ServerBackend(Backend):
         body: dict[str, Any] = {
             "model": self.contract.model,
             "messages": messages_of(row, with_uuid=self.contract.kind == "vllm"),
-            "max_tokens": settings.max_new_tokens,
-            # Said even where they are off: a server has defaults of its own, vLLM those of the model's folder.
-            "temperature": settings.temperature if settings.do_sample else 0,
-            "top_p": settings.top_p if settings.do_sample else 1,
+            **sampling_of(row, settings, seed_bits=64 if self.contract.kind == "vlinstruct" else 63),
         }
-        if settings.do_sample:
-            body["seed"] = (settings.seed + row.draw * 0x9E3779B97F4A7C15) % 2**63
         if self.contract.can_tell_nll:
             body["logprobs"] = True
         if self.contract.kind == "vllm":
@@ -221,51 +222,39 @@ class ServerBackend(Backend):
         token_nll = None if told is None else tuple(-float(one["logprob"]) for one in told)
         if _THOUGHT_END in text:  # the likelihoods are those of the thoughts, too
             text, token_nll = text.rpartition(_THOUGHT_END)[2], None
-        usage = reply.get("usage")
-        return Written(
-            text=text.strip(),
-            token_nll=token_nll,
-            is_complete=reason != "length",
-            usage=_usage(usage if isinstance(usage, Mapping) else {}),
-        )
+        return Written(text=text.strip(), token_nll=token_nll, is_complete=reason != "length", usage=usage_of(reply))
 
     def _refused(self, row: Row, *targets: str) -> Failed | None:
-        """Returns why a row cannot be sent through a chat route: it spells what would steer the model."""
+        """Returns why a row cannot be sent through a chat route: it spells a control token."""
         try:
-            steering = self._steering(*texts_of(row), *targets)
+            control_tokens = self._control_tokens(*texts_of(row), *targets)
         except VlinstructError as error:
             return Failed(error=error)
-        return Failed(error=not_literal(steering[0])) if steering else None
+        return Failed(error=not_literal(control_tokens[0])) if control_tokens else None
 
-    def _steering(self, *texts: str) -> list[str]:
+    def _control_tokens(self, *texts: str) -> list[str]:
         """Returns the control tokens of the model that texts spell."""
         if self.contract.kind == "vlinstruct":  # ours keeps them apart
             return []
-        return [suspect for text in texts for suspect in suspects_in(text) if self._steers(suspect)]
+        return [suspect for text in texts for suspect in suspects_in(text) if self._is_control_token(suspect)]
 
-    def _steers(self, text: str) -> bool:
-        """Says whether a text is a control token of the served model: one token, where its letters would be several."""
+    def _is_control_token(self, text: str) -> bool:
+        """Says whether a text is a control token of the served model: one token, where its letters would be several.
+
+        A server without a tokenizer's route is taken to have every token of the known families.
+
+        Raises:
+            NetworkError: the server failed over the question.
+        """
         with self._lock:
-            if text in self._is_control:
-                return self._is_control[text]
+            if text in self._known_tokens:
+                return self._known_tokens[text]
         body = {"model": self.contract.model, "prompt": text, "add_special_tokens": False}
         (reply,) = self.connection.call_each([Request(path=TOKENIZE, body=body)])
-        ids = [] if isinstance(reply, Failed) else ids_of(reply)
+        if isinstance(reply, Failed) and isinstance(reply.error, NetworkError):
+            raise reply.error  # not an answer: remembered, it would let the token through for good
+        ids = ids_of(reply)
         is_control = len(ids) == 1 if ids else is_known_control(text)
         with self._lock:
-            self._is_control[text] = is_control
+            self._known_tokens[text] = is_control
         return is_control
-
-
-def _usage(usage: Mapping[str, Any]) -> Usage:
-    details = usage.get("prompt_tokens_details")
-    cached = details.get("cached_tokens") if isinstance(details, Mapping) else None
-    return Usage(
-        prompt=_number(usage.get("prompt_tokens")),
-        cached=_number(cached),
-        written=_number(usage.get("completion_tokens")),
-    )
-
-
-def _number(value: object) -> int:
-    return value if isinstance(value, int) and value >= 0 else 0

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from vlinstruct.backends.server.connection import Connection, Request
 from vlinstruct.errors import InputError, NetworkError, shortened
-from vlinstruct.values import Failed
+from vlinstruct.values import Failed, Usage
 
 CHAT = "/chat/completions"
 TOKENIZE = "//tokenize"
@@ -236,6 +236,38 @@ def logprobs_of(reply: Any) -> list[Mapping[str, Any]] | None:
     if not all(isinstance(one, Mapping) and isinstance(one.get("logprob"), int | float) for one in content):
         return None
     return content
+
+
+def score_of(row: object, token: int, url: str) -> tuple[str, float]:
+    """Returns a token's spelling and its nats from what is told of it: `{id: {logprob, rank, decoded_token}}`.
+
+    Raises:
+        NetworkError: nothing is.
+    """
+    told = row.get(str(token)) if isinstance(row, Mapping) else None
+    if not isinstance(told, Mapping) or not isinstance(told.get("logprob"), int | float):
+        raise bad_reply(url)
+    return str(told.get("decoded_token") or ""), -float(told["logprob"])
+
+
+def cached_tokens_of(reply: Any) -> int | None:
+    """Returns how many tokens of a prompt were not computed anew; None where the server does not say."""
+    usage = reply.get("usage") if isinstance(reply, Mapping) else None
+    details = usage.get("prompt_tokens_details") if isinstance(usage, Mapping) else None
+    cached = details.get("cached_tokens") if isinstance(details, Mapping) else None
+    return cached if isinstance(cached, int) else None
+
+
+def usage_of(reply: Any) -> Usage:
+    """Returns the tokens of a call; 0 where the server does not count."""
+    usage = reply.get("usage") if isinstance(reply, Mapping) else None
+    counts = usage if isinstance(usage, Mapping) else {}
+    prompt, written = (counts.get(name) for name in ("prompt_tokens", "completion_tokens"))
+    return Usage(
+        prompt=prompt if isinstance(prompt, int) else 0,
+        cached=cached_tokens_of(reply) or 0,
+        written=written if isinstance(written, int) else 0,
+    )
 
 
 def ids_of(reply: Any) -> list[int]:

@@ -1,4 +1,4 @@
-"""Rows as the messages of a chat, and what in them would steer the model instead of being read.
+"""Rows as the messages of a chat, and what in them the model would obey instead of being read.
 
 A chat server renders a text and tokenizes the whole: a typed `<|im_end|>` ends the turn, a typed `<|image_pad|>` is a
 picture that is not there, and no error says so (vLLM 0.32). So such words are refused by name, unless the server keeps
@@ -20,6 +20,7 @@ from PIL import Image
 
 from vlinstruct.backend import Row
 from vlinstruct.errors import TextError, shortened
+from vlinstruct.settings import GenerationSettings
 
 # Whatever looks like a control token of the common families; whether it is one of this model, its tokenizer says.
 _CONTROL = re.compile(r"<[|\uff5c]?[^\s<>]{1,60}?[|\uff5c]?>|\[/?[A-Z_]{2,30}\]|◁/?think▷")
@@ -87,6 +88,26 @@ def messages_of(row: Row, *, with_uuid: bool = False) -> list[dict[str, Any]]:
         parts = []
     messages.append({"role": "user", "content": _content(parts, row.prompt)})
     return messages
+
+
+def sampling_of(row: Row, settings: GenerationSettings, *, seed_bits: int = 63) -> dict[str, Any]:
+    """Returns how a row is continued, in the words that all routes share.
+
+    All of it is said even where it is off: a server has defaults of its own, vLLM those of the model's folder.
+
+    Args:
+        row: its draw is mixed into the seed.
+        settings: how.
+        seed_bits: that the server takes; vLLM's seeds are signed.
+    """
+    if not settings.do_sample:
+        return {"max_tokens": settings.max_new_tokens, "temperature": 0, "top_p": 1}
+    return {
+        "max_tokens": settings.max_new_tokens,
+        "temperature": settings.temperature,
+        "top_p": settings.top_p,
+        "seed": settings.seed_of(row.draw) % 2**seed_bits,
+    }
 
 
 def _content(parts: list[dict[str, Any]], text: str) -> Any:

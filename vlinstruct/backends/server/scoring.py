@@ -20,6 +20,7 @@ from vlinstruct.backends.server.contract import (
     bad_reply,
     ids_of,
     logprobs_of,
+    score_of,
     scoring_body,
 )
 from vlinstruct.backends.server.messages import messages_of, pictures_of
@@ -69,7 +70,7 @@ class ChatScoring:
             rows = rows[len(rows) - len(ids) :]
             if [token for _, token in rows] != ids:
                 raise bad_reply(self.connection.urls[0])
-        scores = [_score_of(told, token, self.connection.urls[0]) for told, token in rows]
+        scores = [score_of(told, token, self.connection.urls[0]) for told, token in rows]
         if with_end and self.contract.kind != "vlinstruct":
             scores.append(self._end_score(reply))
         scores = scores[:num_first]
@@ -144,11 +145,3 @@ def _rows_of(reply: Any, url: str) -> list[tuple[Mapping[str, Any] | None, int]]
     if not all(row is None or isinstance(row, Mapping) for row in rows):
         raise bad_reply(url)
     return list(zip(rows, ids, strict=True))
-
-
-def _score_of(row: Mapping[str, Any] | None, token: int, url: str) -> tuple[str, float]:
-    """Returns a token's spelling and its nats from the row about it: `{id: {logprob, rank, decoded_token}}`."""
-    told = row.get(str(token)) if row is not None else None
-    if not isinstance(told, Mapping) or not isinstance(told.get("logprob"), int | float):
-        raise bad_reply(url)
-    return str(told.get("decoded_token") or ""), -float(told["logprob"])

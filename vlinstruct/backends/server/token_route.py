@@ -14,18 +14,30 @@ import itertools
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from PIL import Image
 
 from vlinstruct.backend import Row, Written
 from vlinstruct.backends.server.connection import Connection, Request
-from vlinstruct.backends.server.contract import CHAT, GENERATE, TOKENIZE, Contract, bad_reply, ids_of, scoring_body
-from vlinstruct.backends.server.messages import SentPicture, messages_of, not_literal, pictures_of
+from vlinstruct.backends.server.contract import (
+    CHAT,
+    GENERATE,
+    TOKENIZE,
+    Contract,
+    bad_reply,
+    cached_tokens_of,
+    ids_of,
+    logprobs_of,
+    score_of,
+    scoring_body,
+    usage_of,
+)
+from vlinstruct.backends.server.messages import SentPicture, messages_of, not_literal, pictures_of, sampling_of
 from vlinstruct.errors import NetworkError
 from vlinstruct.settings import GenerationSettings
-from vlinstruct.values import Failed, TokenScores, Usage
+from vlinstruct.values import Failed, TokenScores
 
 _GUARD = "\ue0f0"  # a private character, so that no word of a vocabulary holds it
 _STAND_IN = SentPicture.of(Image.new("RGB", (112, 112), "grey"))
@@ -41,11 +53,13 @@ class Tokens:
         placeholder_id: of a picture.
         end_id: the token that ends an answer.
         guard_ids: of the character that keeps a typed control token apart.
+        tells_cached: the server says how much of a prompt came from its cache; else nothing is read of that.
     """
 
     placeholder_id: int
     end_id: int
     guard_ids: tuple[int, ...]
+    tells_cached: bool = False
 
 
 class TokenRoute:
@@ -66,15 +80,11 @@ class TokenRoute:
     def writing(self, row: Row, ids: Sequence[int], settings: GenerationSettings) -> Request:
         """Returns the request that continues a row's prompt."""
         sampling: dict[str, Any] = {
-            "max_tokens": settings.max_new_tokens,
-            "temperature": settings.temperature if settings.do_sample else 0,
-            "top_p": settings.top_p if settings.do_sample else 1,
+            **sampling_of(row, settings),
             "top_k": 0,
             "repetition_penalty": settings.repetition_penalty,
             "logprobs": 0,
         }
-        if settings.do_sample:
-            sampling["seed"] = (settings.seed + row.draw * 0x9E3779B97F4A7C15) % 2**63
         return self._request(row, ids, sampling, output_mode="text")
 
     def scoring(self, row: Row, ids: Sequence[int], target: Sequence[int], *, reads_cache: bool) -> Request:
@@ -96,8 +106,13 @@ class TokenRoute:
         }
         return Request(path=GENERATE, body=body, key=pictures[0].key if pictures else row.prompt)
 
-    def scores(self, reply: Any, target: Sequence[int]) -> TokenScores | None:
-        """Reads the scores of a target from the answer to its request; None where they came from the cache.
+    def scores(self, reply: Any, target: Sequence[int], *, reads_cache: bool = False) -> TokenScores | None:
+        """Reads the scores of a target from the answer to its request; None where they may have come from the cache.
+
+        Args:
+            reply: the answer.
+            target: its ids.
+            reads_cache: whether the request allowed it.
 
         Raises:
             NetworkError: the answer does not tell them.
@@ -106,18 +121,12 @@ class TokenRoute:
         rows = reply.get("prompt_logprobs") if isinstance(reply, Mapping) else None
         if not isinstance(rows, list) or len(rows) <= len(target):
             raise bad_reply(url)
-        usage = reply.get("usage")
-        details = usage.get("prompt_tokens_details") if isinstance(usage, Mapping) else None
-        cached = (details.get("cached_tokens") or 0) if isinstance(details, Mapping) else 0
+        first = len(rows) - len(target)
+        cached = cached_tokens_of(reply)
         # The row of a token tells what the one before it predicts: that one must not be of the cache either.
-        if cached > len(rows) - len(target) - 1:
+        if reads_cache and (cached is None or cached > first - 1):
             return None
-        scores = []
-        for row, token in zip(rows[len(rows) - len(target) :], target, strict=True):
-            told = row.get(str(token)) if isinstance(row, Mapping) else None
-            if not isinstance(told, Mapping) or not isinstance(told.get("logprob"), int | float):
-                raise bad_reply(url)
-            scores.append((str(told.get("decoded_token") or ""), -float(told["logprob"])))
+        scores = [score_of(row, token, url) for row, token in zip(rows[first:], target, strict=True)]
         return TokenScores(tokens=tuple(text for text, _ in scores), token_nll=tuple(nll for _, nll in scores))
 
     def written(self, reply: Any) -> Written:
@@ -131,26 +140,20 @@ class TokenRoute:
         text = choice.get("text") if isinstance(choice, Mapping) else None
         if not isinstance(choice, Mapping) or not isinstance(text, str):
             raise bad_reply(self.connection.urls[0])
-        told = choice.get("logprobs")
-        content = told.get("content") if isinstance(told, Mapping) else None
-        nll = None
-        if isinstance(content, list) and all(isinstance(one, Mapping) and "logprob" in one for one in content):
-            nll = tuple(-float(one["logprob"]) for one in content)
-        usage = reply.get("usage")
-        numbers = usage if isinstance(usage, Mapping) else {}
+        told = logprobs_of(reply)
         return Written(
             text=text.strip(),
-            token_nll=nll,
+            token_nll=None if told is None else tuple(-float(one["logprob"]) for one in told),
             is_complete=choice.get("finish_reason") != "length",
-            usage=Usage(prompt=numbers.get("prompt_tokens") or 0, written=numbers.get("completion_tokens") or 0),
+            usage=usage_of(reply),
         )
 
-    def prompt_ids(self, row: Row, steering: Sequence[str], *, think: bool = False) -> list[int]:
+    def prompt_ids(self, row: Row, control_tokens: Sequence[str], *, think: bool = False) -> list[int]:
         """Returns the ids of a row's prompt, one placeholder for its picture.
 
         Args:
             row: the row.
-            steering: control tokens that it spells, which are to stay text.
+            control_tokens: those that it spells, which are to stay text.
             think: leave the model room to think.
 
         Raises:
@@ -159,13 +162,13 @@ class TokenRoute:
         stand_ins = tuple(_STAND_IN for _ in pictures_of(row))
         plain = Row(prompt=row.prompt, seen=stand_ins, history=row.history, system=row.system)
         key = (plain.prompt, len(stand_ins), plain.history, plain.system, think)
-        return self._remembered(key, lambda: self._conversation_ids(plain, steering, think))
+        return self._remembered(key, lambda: self._conversation_ids(plain, control_tokens, think))
 
-    def text_ids(self, text: str, steering: Sequence[str]) -> list[int]:
-        """Returns the ids of a text by itself, in which nothing steers."""
+    def text_ids(self, text: str, control_tokens: Sequence[str]) -> list[int]:
+        """Returns the ids of a text by itself, in which control tokens stay text."""
         if not text:
             return []
-        return self._remembered(text, lambda: self._unguarded(*self._tokenize_text(text, steering), steering))
+        return self._remembered(text, lambda: self._alone_ids(text, control_tokens))
 
     def _remembered(self, key: object, make: Any) -> list[int]:
         with self._lock:
@@ -179,8 +182,8 @@ class TokenRoute:
                 self._ids.popitem(last=False)
         return ids
 
-    def _conversation_ids(self, row: Row, steering: Sequence[str], think: bool) -> list[int]:
-        messages, num_guards = _guarded(messages_of(row), steering)
+    def _conversation_ids(self, row: Row, control_tokens: Sequence[str], think: bool) -> list[int]:
+        messages, num_guards = _guarded(messages_of(row), control_tokens)
         body = {
             "model": self.model,
             "messages": messages,
@@ -190,14 +193,17 @@ class TokenRoute:
         ids = ids_of(self.connection.call(Request(path=TOKENIZE, body=body)))
         if not ids:
             raise bad_reply(self.connection.urls[0])
-        return self._unguarded(collapsed(ids, self.tokens.placeholder_id), num_guards, steering)
+        return self._unguarded(collapsed(ids, self.tokens.placeholder_id), num_guards, control_tokens)
 
-    def _tokenize_text(self, text: str, steering: Sequence[str]) -> tuple[list[int], int]:
-        guarded, num_guards = _guarded(text, steering)
+    def _alone_ids(self, text: str, control_tokens: Sequence[str]) -> list[int]:
+        guarded, num_guards = _guarded(text, control_tokens)
         body = {"model": self.model, "prompt": guarded, "add_special_tokens": False}
-        return ids_of(self.connection.call(Request(path=TOKENIZE, body=body))), num_guards
+        ids = ids_of(self.connection.call(Request(path=TOKENIZE, body=body)))
+        if not ids:
+            raise bad_reply(self.connection.urls[0])
+        return self._unguarded(ids, num_guards, control_tokens)
 
-    def _unguarded(self, ids: list[int], num_guards: int, steering: Sequence[str]) -> list[int]:
+    def _unguarded(self, ids: list[int], num_guards: int, control_tokens: Sequence[str]) -> list[int]:
         """Leaves the guards out; where one has become a part of another token, the text cannot be kept literal."""
         kept, place, num_found = [], 0, 0
         while place < len(ids):
@@ -208,7 +214,7 @@ class TokenRoute:
                 kept.append(ids[place])
                 place += 1
         if num_found != num_guards:
-            raise not_literal(steering[0])
+            raise not_literal(control_tokens[0])
         return kept
 
 
@@ -248,7 +254,8 @@ def find_token_route(connection: Connection, contract: Contract) -> TokenRoute |
         return None
     if one is None or other is None or abs(one.mean_nll - other.mean_nll) > _MOST_APART:
         return None
-    return route
+    tells_cached = cached_tokens_of(by_ids) is not None
+    return TokenRoute(connection, contract.model, replace(tokens, tells_cached=tells_cached))
 
 
 def collapsed(ids: Sequence[int], placeholder_id: int) -> list[int]:
@@ -278,19 +285,19 @@ def placeholder_of(with_picture: Sequence[int], without: Sequence[int]) -> int |
     return most if most is not None and counts[most] > 1 else None
 
 
-def _guarded(content: Any, steering: Sequence[str]) -> tuple[Any, int]:
+def _guarded(content: Any, control_tokens: Sequence[str]) -> tuple[Any, int]:
     """Puts a guard into every control token that texts spell; returns how many."""
     if isinstance(content, str):
         number = 0
-        for word in sorted(steering, key=len, reverse=True):
+        for word in sorted(control_tokens, key=len, reverse=True):
             number += content.count(word)
             content = content.replace(word, word[0] + _GUARD + word[1:])
         return content, number
     if isinstance(content, list):
-        made = [_guarded(item, steering) for item in content]
+        made = [_guarded(item, control_tokens) for item in content]
         return [item for item, _ in made], sum(number for _, number in made)
     if isinstance(content, dict):
         # Not what stands in a picture's address, nor the roles.
-        texts = {name: _guarded(content[name], steering) for name in ("content", "text") if name in content}
+        texts = {name: _guarded(content[name], control_tokens) for name in ("content", "text") if name in content}
         return {**content, **{name: item for name, (item, _) in texts.items()}}, sum(n for _, n in texts.values())
     return content, 0

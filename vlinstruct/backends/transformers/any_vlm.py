@@ -397,7 +397,7 @@ class TransformersBackend(Backend):
             config.update(temperature=settings.temperature, top_p=settings.top_p, top_k=0)
         with media_failures_named("the model", prompt.kind), torch.random.fork_rng(enabled=settings.do_sample):
             if settings.do_sample:
-                torch.manual_seed((settings.seed + draw * 0x9E3779B97F4A7C15) % 2**64)
+                torch.manual_seed(settings.seed_of(draw))
             made = network.generate(**inputs, generation_config=config)
         # A decoder-only model returns what it read, too; an encoder-decoder the token that its decoder starts with.
         start = 1 if self.is_encoder_decoder else inputs["input_ids"].shape[1]
