@@ -67,7 +67,7 @@ def test_a_server_that_asks_to_be_left_alone_is() -> None:
     assert time.monotonic() - began >= 1
 
 
-@pytest.mark.parametrize("said", [b'{"a": 1', b"<html>", b'{"a": NaN}', b""])
+@pytest.mark.parametrize("said", [b'{"a": 1', b"<html>", b'{"a": NaN}', b"", b"[" * 100_000])
 def test_an_answer_that_is_no_json_is_an_error_of_its_row(said: bytes) -> None:
     assert only(ask(lambda path, body: (200, said, {}))[0]).error.code == "server_reply"
 
@@ -101,7 +101,7 @@ def test_nobody_is_led_elsewhere_with_the_key() -> None:
 
 @pytest.mark.parametrize("status", [401, 403, 400, 500])
 def test_no_error_repeats_the_key(status: int) -> None:
-    with scripted(lambda path, body: (status, {"error": {"message": "refused"}}, {})) as server:
+    with scripted(lambda path, body: (status, {"error": {"message": "no secret-key of ours"}}, {})) as server:
         connection = Connection([server.url], api_key="secret-key", limits=FAST)
         (outcome,) = connection.call_each([Request(path="/a", body={})])
         connection.close()

@@ -89,7 +89,7 @@ class Connection:
     def __init__(self, urls: Sequence[str], *, api_key: str | None = None, limits: Limits = Limits()) -> None:
         self.urls = tuple(urls)
         self.limits = limits
-        self._headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
+        self._key = api_key
         self._loop = asyncio.new_event_loop()
         self._is_closed = False
         self._gone_until: dict[str, float] = {}  # by address, in the loop's seconds
@@ -150,7 +150,7 @@ class Connection:
                 self._session.post(_joined(url, request.path), json=request.body, allow_redirects=False) as reply,
             ):
                 if reply.status != 200:
-                    raise StatusError(reply.status, _said(await reply.content.read(1 << 16)))
+                    raise StatusError(reply.status, _said(await reply.content.read(1 << 16), self._key))
                 async for line in reply.content:
                     text = line.strip()
                     if text == b"data: [DONE]":
@@ -182,7 +182,7 @@ class Connection:
         session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30),
             timeout=aiohttp.ClientTimeout(total=self.limits.timeout_s, connect=min(30.0, self.limits.timeout_s)),
-            headers=self._headers,
+            headers={} if self._key is None else {"Authorization": f"Bearer {self._key}"},
             # A server's cookie is nobody's business, and would tie requests together.
             cookie_jar=aiohttp.DummyCookieJar(),
         )
@@ -222,7 +222,8 @@ class Connection:
                 if len(content) > MAX_REPLY_BYTES:
                     raise ValueError("endless")
             if reply.status != 200:
-                raise StatusError(reply.status, _said(content), _retry_after_s(reply.headers.get("Retry-After")))
+                retry_after_s = _retry_after_s(reply.headers.get("Retry-After"))
+                raise StatusError(reply.status, _said(content, self._key), retry_after_s)
         return read_json(content)
 
 
@@ -236,7 +237,10 @@ def read_json(content: bytes | bytearray | str) -> Any:
     def refuse(name: str) -> None:
         raise ValueError(name)
 
-    return json.loads(content, parse_constant=refuse)
+    try:
+        return json.loads(content, parse_constant=refuse)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
 
 
 def _joined(url: str, path: str) -> str:
@@ -267,8 +271,11 @@ def _may_help(error: Exception) -> bool:
     return not isinstance(error, ValueError)  # JSON that is none, a URL that is none
 
 
-def _said(content: bytes | bytearray) -> str:
-    """Returns what a server says of an error, in one line: OpenAI's `error.message`, vLLM's `message`, or the text."""
+def _said(content: bytes | bytearray, key: str | None) -> str:
+    """Returns what a server says of an error, in one line: OpenAI's `error.message`, vLLM's `message`, or the text.
+
+    A server that repeats the key it was sent is not repeated: the line goes into records.
+    """
     text = content[:4096].decode(errors="replace")
     try:
         value = json.loads(content)
@@ -277,7 +284,7 @@ def _said(content: bytes | bytearray) -> str:
     except (ValueError, RecursionError):  # no JSON: the text itself
         pass
     lines = str(text).strip().splitlines() or ["nothing"]
-    return shortened(lines[0], _MAX_ERROR_CHARACTERS)
+    return shortened(lines[0] if key is None else lines[0].replace(key, "***"), _MAX_ERROR_CHARACTERS)
 
 
 def explained(url: str, error: Exception) -> VlinstructError:

@@ -233,9 +233,18 @@ def logprobs_of(reply: Any) -> list[Mapping[str, Any]] | None:
     content = told.get("content") if isinstance(told, Mapping) else None
     if not isinstance(content, list) or not content:
         return None
-    if not all(isinstance(one, Mapping) and isinstance(one.get("logprob"), int | float) for one in content):
+    if not all(isinstance(one, Mapping) and is_logprob(one.get("logprob")) for one in content):
         return None
     return content
+
+
+def is_logprob(value: object) -> bool:
+    """Says whether a value of JSON can be a log-probability; a whole number of 400 digits is no float.
+
+    >>> is_logprob(-9999), is_logprob(True), is_logprob(-(10**400)), is_logprob(None)
+    (True, False, False, False)
+    """
+    return isinstance(value, int | float) and not isinstance(value, bool) and -1e9 < value < 1e9
 
 
 def score_of(row: object, token: int, url: str) -> tuple[str, float]:
@@ -245,7 +254,7 @@ def score_of(row: object, token: int, url: str) -> tuple[str, float]:
         NetworkError: nothing is.
     """
     told = row.get(str(token)) if isinstance(row, Mapping) else None
-    if not isinstance(told, Mapping) or not isinstance(told.get("logprob"), int | float):
+    if not isinstance(told, Mapping) or not is_logprob(told.get("logprob")):
         raise bad_reply(url)
     return str(told.get("decoded_token") or ""), -float(told["logprob"])
 

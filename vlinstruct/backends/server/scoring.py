@@ -19,6 +19,7 @@ from vlinstruct.backends.server.contract import (
     Contract,
     bad_reply,
     ids_of,
+    is_logprob,
     logprobs_of,
     score_of,
     scoring_body,
@@ -123,7 +124,7 @@ class ChatScoring:
         wanted = f"token_id:{self.contract.end_id}"
         candidates = [*told[:1], *(told[0].get("top_logprobs") or () if told else ())]
         for one in candidates:
-            if isinstance(one, Mapping) and one.get("token") == wanted and isinstance(one.get("logprob"), int | float):
+            if isinstance(one, Mapping) and one.get("token") == wanted and is_logprob(one.get("logprob")):
                 return wanted, -float(one["logprob"])
         raise bad_reply(self.connection.urls[0])
 
