@@ -186,3 +186,10 @@ def test_a_damaged_or_missing_adapter_is_refused(picture: Path, adapter: Path) -
     config = adapter / "alignment_config.json"
     config.write_text(json.dumps({**json.loads(config.read_text()), "sha256": "0" * 64}))
     assert "damaged adapter" in vli("ask", picture, "what?", "--adapter", adapter).refusal(5)
+
+
+@pytest.mark.parametrize("command", ["bench --backbone", "finetune -o x --backbone", "convert -o x", "backbones"])
+def test_what_needs_a_models_files_refuses_a_servers_address(command: str, tmp_path: Path) -> None:
+    """And asks it nothing: nobody listens there."""
+    words = [str(tmp_path / "x") if word == "x" else word for word in command.split()]
+    assert "http://127.0.0.1:1/v1" in vli(*words, "http://127.0.0.1:1/v1").refusal(5)

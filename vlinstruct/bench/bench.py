@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from vlinstruct.backends.opening import load_backend
-from vlinstruct.backends.registry import config_of, default_backbone, find, is_instructblip, known_backbone
+from vlinstruct.backends.registry import config_of, default_backbone, find, is_instructblip, known_backbone, resolve
 from vlinstruct.bench.answers import Drawable, as_record, as_table, compare
 from vlinstruct.bench.cold_start import cold_starts
 from vlinstruct.bench.models import load_both, load_both_random
@@ -100,6 +100,7 @@ def bench(settings: BenchSettings, *, on_loaded: Callable[[], None] = lambda: No
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     name, runs = settings.backbone or default_backbone(), settings.runs
+    resolve(name)  # a server's model cannot be measured: its files are not here
     entry = known_backbone(name)
     if entry is not None:  # before it is downloaded
         _require_options(name, entry.config(), settings)
