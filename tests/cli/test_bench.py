@@ -32,6 +32,7 @@ def test_bench_times_every_arm_and_keeps_every_run() -> None:
     assert record["environment"]["device"] == "cpu"
 
 
+@pytest.mark.slow
 def test_bench_prints_a_table_per_length_and_draws_it(tmp_path: Path) -> None:
     plot = tmp_path / "bench.png"
     text = vli(*QUICK, "--acceptance", "0.5", "--plot", plot).text

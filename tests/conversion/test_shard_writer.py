@@ -136,6 +136,7 @@ print(code, max(seen) - seen[0], len(seen))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="anonymous memory is Linux's word")
 def test_a_conversion_holds_less_than_its_largest_file(tmp_path: Path) -> None:
     """Goal: 1.3 times the largest file. Measured: 18 MB beside files of 67 MB."""

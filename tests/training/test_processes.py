@@ -98,6 +98,7 @@ def test_when_one_process_dies_all_end_and_the_run_can_go_on(tiny_folders: dict[
     assert len(steps) > done
 
 
+@pytest.mark.slow
 def test_processes_that_read_other_data_are_stopped_before_they_learn(
     tiny_folders: dict[str, Path], tmp_path: Path
 ) -> None:

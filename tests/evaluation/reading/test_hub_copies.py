@@ -76,6 +76,7 @@ def answers(names: tuple[object, ...], output: Path) -> tuple[Result, bytes]:
     return vli("evaluate", *names, *quick), (output / "records.jsonl").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_run_on_copies_leaves_the_answers_of_one_on_the_authors_files(tmp_path: Path) -> None:
     for name in COPIES:
         write_copy(tmp_path, name)

@@ -185,6 +185,7 @@ def test_a_bad_row_is_named_and_the_rest_is_read(
         read(path)
 
 
+@pytest.mark.slow
 def test_an_open_quote_is_named_where_it_opens(tmp_path: Path) -> None:
     path = table(tmp_path, "file_name,text", '1.png,"a cat', *["1.png,a cat"] * 50_000)
     with pytest.raises(DataError, match="line 2") as caught:
