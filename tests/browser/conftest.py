@@ -17,6 +17,19 @@ CHROMIUM = Path("/usr/bin/chromium")
 PHONE, DESK = 360, 1400
 """Widths in pixels that every page is looked at."""
 
+HOSTILE = [
+    "<script>document.title = 'run'</script>",
+    "</script><script>document.title = 'run'</script>",
+    "<!--<script>",
+    "\" onerror=\"document.title='run'\" '",
+    "]]></style></title><img src=x onerror=\"document.title='run'\">",
+    "a\u202eb\u2066c\u200f",
+    "\ud800\x1b[2J\x00",
+    "long " * 2000,
+    "w" * 10_000,
+]
+"""Texts that change nothing in a page, wherever they stand."""
+
 _ARGUMENTS = [
     "--headless",
     "--no-sandbox",

@@ -8,27 +8,15 @@ import pytest
 
 from vlinstruct.report.shell import data_block, page, text
 
-from .conftest import DESK, PHONE, OpenWindow
-
-HOSTILE = [
-    "<script>document.title = 'run'</script>",
-    "</script><script>document.title = 'run'</script>",
-    "<!--<script>",
-    "\" onerror=\"document.title='run'\" '",
-    "]]></style></title><img src=x onerror=\"document.title='run'\">",
-    "a\u202eb\u2066c\u200f",
-    "\ud800\x1b[2J\x00",
-    "long " * 2000,
-    "w" * 10_000,
-]
+from .conftest import DESK, HOSTILE, PHONE, OpenWindow
 
 SAMPLE = """<main><h1>A title</h1><p class="quiet">quiet</p><div class="card"><h2>Card</h2>
 <p><span class="chip">plain</span> <span class="chip accent">accent</span> <span class="chip good">good</span>
 <span class="chip bad">bad</span> <span class="chip doubt">doubt</span></p>
 <p class="controls"><button>Button</button> <button class="primary">Primary</button>
 <button aria-pressed="true">Pressed</button><button disabled>Disabled</button></p>
-<div class="table-box" tabindex="0" role="region" aria-label="Table"><table><thead><tr><th>a</th><th class="number">b</th>
-</tr></thead><tbody><tr class="chosen"><td class="good">good</td><td class="number">1.0
+<div class="table-box" tabindex="0" role="region" aria-label="Table"><table><thead><tr><th>a</th>
+<th class="number">b</th></tr></thead><tbody><tr class="chosen"><td class="good">good</td><td class="number">1.0
 <span class="bar" style="--share:.5"></span></td></tr><tr><td class="bad">bad</td><td class="doubt">doubt</td></tr>
 </tbody></table></div></div></main>"""
 
@@ -49,8 +37,8 @@ def test_a_hostile_text_is_text_in_title_body_attribute_and_data(tmp_path: Path,
     script = "document.body.append(JSON.parse(document.getElementById('d').textContent).length)"
     for number, hostile in enumerate(HOSTILE):
         path = tmp_path / f"{number}.html"
-        body = [f'<main><h1>h</h1><p title="{text(hostile)}">{text(hostile)}</p></main>', data_block("d", [hostile] * 7)]
-        path.write_text(page(hostile, body, scripts=[script]), encoding="utf-8")
+        head = f'<main><h1>h</h1><p title="{text(hostile)}">{text(hostile)}</p></main>'
+        path.write_text(page(hostile, [head, data_block("d", [hostile] * 7)], scripts=[script]), encoding="utf-8")
         with window(path) as opened:
             assert opened.problems == []
             assert opened.page.title() != "run"

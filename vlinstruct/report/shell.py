@@ -1,7 +1,7 @@
-"""What every page is made of: the frame of an HTML file, its style, its scripts, and the one way in which text gets in.
+"""What every page is made of: the frame of an HTML file, its style, its scripts, and the ways in which text gets in.
 
-A page is one file that needs nothing beside itself. Whatever a model, a user or a file name says gets in by `text`, or as
-data by `data_block`; a Content-Security-Policy forbids the browser to run or load anything else, should either ever fail.
+A page is one file that needs nothing beside itself. Whatever a model, a user or a file name says gets in by `text`, or
+as data by `data_block`; a Content-Security-Policy lets the browser run and load nothing else, should either ever fail.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def json_text(value: Any) -> str:
 
 
 def data_block(id: str, value: Any) -> str:
-    """Returns a value as an element that a page's script reads: `JSON.parse(document.getElementById(id).textContent)`."""
+    """Returns a value as an element: `JSON.parse(document.getElementById(id).textContent)` reads it."""
     return f'<script type="application/json" id="{text(id)}">{json_text(value)}</script>'
 
 
