@@ -175,8 +175,8 @@ class QFormer(nn.Module):
             assert isinstance(attention, QueryKeyValue)
             weights.append(attention.weights(*arguments[:2]).mean(dim=1))
 
-        readers = [layer.crossattention for layer in self.encoder.layer if layer.crossattention is not None]
-        hooks = [reader.attention.register_forward_pre_hook(keep) for reader in readers]
+        readers = [module.crossattention for module in self.modules() if isinstance(module, QFormerLayer)]
+        hooks = [reader.attention.register_forward_pre_hook(keep) for reader in readers if reader is not None]
         try:
             query_embeds, text_embeds = self(query_tokens, input_ids, attention_mask, image_embeds)
         finally:
