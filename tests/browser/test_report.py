@@ -15,6 +15,7 @@ from PIL import Image
 from vlinstruct.operations import BatchItem, Fields
 from vlinstruct.report.collected import Collector
 from vlinstruct.report.page import write_report
+from vlinstruct.report.previews import preview_of
 
 from .conftest import DESK, HOSTILE, PHONE, OpenWindow, Window
 
@@ -196,7 +197,9 @@ def written(path: Path, records: Iterable[Fields], preview: list[str] | None = N
 
 
 def test_ten_thousand_items_open_filter_sort_and_scroll_without_freezing(tmp_path: Path, window: OpenWindow) -> None:
-    picture = "data:image/jpeg;base64," + "A" * 4_000
+    noise = Image.effect_noise((200, 200), 90).convert("RGB")
+    picture = preview_of(noise, max_bytes=4_000).address
+    assert len(picture) > 2_000
     path = written(tmp_path / "report.html", (record(number) for number in range(10_000)), [picture, ""])
     began = time.perf_counter()
     with window(path) as opened:
@@ -224,12 +227,10 @@ def test_ten_thousand_items_open_filter_sort_and_scroll_without_freezing(tmp_pat
         timed("end", "list.focus(); list.dispatchEvent(new KeyboardEvent('keydown', {key: 'End'}))")
         timed("next", "list.dispatchEvent(new KeyboardEvent('keydown', {key: 'ArrowUp'}))")
         assert "3,333 of 3,334" in page.locator(".item-head").inner_text()
-        # Ten times what they take on two busy cores: a page that makes 10,000 rows takes more.
+        # Ten times what they take on two busy cores; a page that makes a row of every item takes more.
         assert seconds.pop("open") < 20
         assert max(seconds.values()) < 1.5, seconds
-        assert opened.problems == ["Failed to load resource: net::ERR_INVALID_URL"] * 0 or all(
-            "script" not in problem for problem in opened.problems
-        )
+        assert opened.problems == []
 
 
 def test_filters_keep_what_they_name_and_sorting_orders_by_it(tmp_path: Path, window: OpenWindow) -> None:
@@ -296,16 +297,19 @@ def test_hostile_names_and_texts_change_nothing(tmp_path: Path, window: OpenWind
     for width in (PHONE, DESK):
         with window(path, width=width) as opened:
             page = opened.page
+            if width == PHONE:
+                page.locator(".row").first.click()
             for number in range(len(HOSTILE)):
-                page.goto(f"{path.as_uri()}#{number + 1}")
-                page.reload()
                 open_all(opened)
+                assert page.locator("#item .quiet").first.inner_text() == f"{number + 1} of {len(HOSTILE)}"
                 assert page.title() != "run"
                 assert page.locator("script").count() == 4
                 assert page.locator("#item img").count() == 1
                 assert opened.width() == width
                 shown = page.locator("body").inner_text()
                 assert not {"\u202e", "\u2066", "\u200f", "\x1b", "\x00"} & set(shown)
+                if number < len(HOSTILE) - 1:
+                    page.get_by_role("button", name="Next").click()
             assert opened.problems == []
 
 
