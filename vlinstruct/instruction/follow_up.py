@@ -1,0 +1,341 @@
+"""Follow-up questions: "and the square?" after "what colour is the circle?" is "what colour is the square?".
+
+    earlier question, follow-up -> what the follow-up leaves out, from the earlier one -> a whole question, or None
+
+A Q-Former reads the question alone, and small language models learnt no conversations: what a follow-up leaves out is
+put back before it is asked. Words and their order decide, in English; whatever is in doubt stays as it was typed, and a
+question that is whole always does (`tests/tools/follow_ups.py` measures both).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from vlinstruct.instruction.content import frame
+from vlinstruct.instruction.language import is_english
+from vlinstruct.instruction.lexicon import lexicon, stem
+
+_MOST_CHARACTERS = 100  # of a follow-up; an ellipsis is short
+_MOST_EARLIER_CHARACTERS = 1_000
+_MOST_WORDS = 5
+
+_WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
+_OPENING = re.compile(
+    r"\s*(?:(?:ok|okay|and|now|then|so|but|also|or|right|alright|well|hm+|thanks|cool|nice|&)(?!\w)[\s,.!:-]*)*+"
+    r"(?:(?:what|how)\s+about\s+|what\s+of\s+|same\s+(?:question\s+)?for\s+)?",
+    re.IGNORECASE,
+)
+_CLOSING = re.compile(r"(?:[\s,]+(?:then|too|as well|instead|please|pls|plz|thanks|now))*[\s?.!]*\Z", re.IGNORECASE)
+_PRONOUNS = frozenset({"it", "its", "they", "their", "them", "that", "those", "these", "this"})
+_INDEFINITE = frozenset({"a", "an", "any", "some"})
+_SHOWING = frozenset({"this", "that", "these", "those"})
+_DETERMINERS = _INDEFINITE | _SHOWING | {"the", "my", "your", "his", "her", "our"}
+_PREPOSITIONS = frozenset({"in", "on", "at", "with", "from"})
+# The lexicon has these among the words that a rewriting may add or lose; here they are what is asked about.
+_NAMING = frozenset({"object", "objects", "item", "items", "thing", "things", "one", "ones", "background", "foreground"})
+_PICTURES = frozenset(
+    {"picture", "pictures", "image", "images", "photo", "photograph", "pic", "drawing", "scene", "statement", "question"}
+    | {"answer", "sentence", "kind", "type", "sort", "name"}
+)
+_ATTRIBUTES = frozenset({"colour", "shape", "size", "material", "brand", "height", "age", "length", "weight", "price"})
+_WRITTEN = frozenset({"text", "texts", "word", "words", "writing", "lettering", "inscription"})
+_SIDES = {"left": "to the left of", "right": "to the right of", "above": "above", "below": "below"}
+_NOUNS_IN_ING = frozenset(
+    {"ring", "thing", "string", "king", "wing", "building", "ceiling", "painting", "clothing", "railing", "drawing"}
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Piece:
+    """A word, or a phrase of the lexicon, in its place.
+
+    Args:
+        start: of its first character in the text.
+        end: behind its last one.
+        text: in lower case.
+        kind: the lexicon's; "content" for a word that it lacks.
+        name: the lexicon's.
+    """
+
+    start: int
+    end: int
+    text: str
+    kind: str
+    name: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Noun:
+    """What a question is about: "the red star", "how many STARS".
+
+    Args:
+        start: of its first character, of the determiner where it has one.
+        end: behind its last one.
+        determiner: in lower case; empty without.
+        words: all others, as written.
+        is_counted: it stands behind "how many".
+    """
+
+    start: int
+    end: int
+    determiner: str
+    words: tuple[str, ...]
+    is_counted: bool = False
+
+    @property
+    def is_plural(self) -> bool:
+        last = self.words[-1].lower()
+        return last.endswith("s") and not last.endswith("ss")
+
+    @property
+    def named(self) -> str:
+        """It as the subject of another question."""
+        determiner = "the" if not self.determiner or self.determiner in _INDEFINITE else self.determiner
+        return " ".join((determiner, *self.words))
+
+
+def whole_question(question: str, earlier: str) -> str | None:
+    """Puts back what a follow-up leaves out.
+
+    Args:
+        question: as typed.
+        earlier: the question before it, whole.
+
+    Returns:
+        The whole question; None where it is whole as it was typed, or where it cannot be told what it leaves out.
+
+    >>> whole_question("and the square?", "what colour is the circle?")
+    'what colour is the square?'
+    >>> whole_question("on the right?", "Which shape is to the left of the red star?")
+    'Which shape is to the right of the red star?'
+    >>> whole_question("and its colour?", "Is there a star?"), whole_question("how many?", "Is there a star?")
+    ('what colour is the star?', 'how many stars are there?')
+    >>> whole_question("how many squares are there?", "what colour is the circle?")
+    """
+    if len(question) > _MOST_CHARACTERS or len(earlier) > _MOST_EARLIER_CHARACTERS:
+        return None
+    if "\n" in question or not (is_english(question) and is_english(earlier)):
+        return None
+    opening, closing = _OPENING.match(question), _CLOSING.search(question)
+    assert opening is not None
+    assert closing is not None
+    rest = question[opening.end() : max(opening.end(), closing.start())]
+    pieces = _pieces(rest)
+    if not pieces:
+        return None
+    before, core, behind = frame(earlier)
+    asked = _pieces(core)
+    completed = (
+        _of_same_noun(pieces, core, asked)
+        or _elsewhere(rest, pieces, core, asked)
+        or _of_other_noun(rest, pieces, core, asked, is_opened=bool(opening.group().strip()))
+    )
+    return None if completed is None else f"{before}{completed}{behind}"
+
+
+def _of_same_noun(pieces: list[_Piece], core: str, asked: list[_Piece]) -> str | None:
+    """Completes what asks for something else of the same thing: "and its colour?", "what shape is it?", "where?"."""
+    words = [piece.text for piece in pieces]
+    asks = [piece for piece in pieces if piece.kind == "ask"]
+    rest = {word for piece in pieces if piece.kind != "ask" for word in piece.text.split()}
+    machinery = {"what", "which", "is", "are", "of", "the", "it's", "there", "has", "does", "have", "what's", "in"}
+    if len(asks) != 1 or not rest <= machinery | _PRONOUNS:
+        return None
+    (ask,) = asks
+    noun = _noun(core, asked)
+    if noun is None and any(piece.name == "what is written" for piece in asked):
+        noun = _Noun(start=0, end=0, determiner="the", words=("text",))
+    if noun is None:
+        return None
+    verb = "are" if noun.is_plural else "is"
+    if ask.text == "how many" and words[0] == "how many" and not noun.is_counted:
+        counted = noun.words if noun.is_plural else (*noun.words[:-1], _plural(noun.words[-1]))
+        return f"how many {' '.join(counted)} are there?"
+    if ask.text == "where":
+        return f"where {verb} {noun.named}?"
+    if ask.name in _ATTRIBUTES and " " not in ask.text:
+        return f"what {ask.text} {verb} {noun.named}?"
+    return None
+
+
+def _elsewhere(rest: str, pieces: list[_Piece], core: str, asked: list[_Piece]) -> str | None:
+    """Completes what asks for another place: "and on the left?", "above it?", "at the bottom?"."""
+    first, *others = pieces
+    if first.kind != "relation" and first.text not in _PREPOSITIONS:
+        return None
+    if any(piece.kind in ("ask", "negation") or _is_verb(piece) for piece in others) or len(rest.split()) > 7:
+        return None
+    others = [piece for piece in others if piece.text not in _PRONOUNS]
+    place = next((piece for piece in asked if _is_place(piece, first)), None)
+    if place is None:
+        is_pointing = any(piece.text in _PRONOUNS for piece in pieces)
+        end = len(core.rstrip(" ?.!"))
+        return None if is_pointing else f"{core[:end]} {rest}{core[end:].rstrip() or '?'}"
+    takes_noun = place.text.endswith(" of") or _noun(core[place.end :], _pieces(core[place.end :])) is not None
+    if others and takes_noun:  # "above the circle": another thing, too
+        noun = _noun(core[place.end :], _pieces(core[place.end :]))
+        end = place.end + noun.end if noun is not None else len(core.rstrip(" ?.!"))
+        return f"{core[: place.start]}{rest}{core[end:]}"
+    if not takes_noun:
+        return None if others and first.kind != "relation" else f"{core[: place.start]}{rest}{core[place.end :]}"
+    side = _SIDES.get(first.name)
+    return None if side is None else f"{core[: place.start]}{side}{core[place.end :]}"
+
+
+def _is_place(piece: _Piece, other: _Piece) -> bool:
+    """Says whether one place may be put for another: sides, or what has the same preposition."""
+    if other.kind == "relation":
+        return piece.kind == "relation" and piece.name != "same" and piece.text not in _NAMING
+    return piece.text == other.text
+
+
+def _of_other_noun(rest: str, pieces: list[_Piece], core: str, asked: list[_Piece], *, is_opened: bool) -> str | None:
+    """Completes what asks the same of another thing: "and the square?", "what about a blue circle?", "stars?"."""
+    if any(piece.kind in ("ask", "negation") and piece.text not in _WRITTEN or _is_verb(piece) for piece in pieces):
+        return None
+    determiner, content = ("", pieces)
+    if pieces[0].text in _DETERMINERS:
+        determiner, *_ = pieces[0].text.split()
+        content = pieces[1:]
+    noun = _noun(core, asked, determiner)
+    if noun is None or not content or len(rest.split()) > _MOST_WORDS:
+        return None
+    if not (is_opened or determiner or (noun.is_counted and len(content) == 1)):
+        return None
+    if any(piece.kind in ("soft", "relation") and piece.text not in _NAMING for piece in content):
+        return None
+    words = [rest[piece.start : piece.end] for piece in content]
+    head = noun.words[-1]
+    if words[-1].lower() in ("one", "ones"):
+        words[-1] = head
+    elif len(words) == 1 and _is_colour(words[0]) and len(noun.words) > 1:
+        words.append(head)
+    if words == list(noun.words):
+        return None
+    if noun.is_counted:
+        is_plural = words[-1].lower().endswith("s") and not words[-1].lower().endswith("ss")
+        words = words if is_plural else [*words[:-1], _plural(words[-1])]
+    elif noun.determiner in ("a", "an"):
+        words.insert(0, "an" if words[0][0].lower() in "aeiou" else "a")
+    elif noun.determiner:
+        words.insert(0, determiner if determiner and determiner not in _INDEFINITE else noun.determiner)
+    is_plural = words[-1].lower().endswith("s") and not words[-1].lower().endswith("ss")
+    head = core[: noun.start]
+    if is_plural != noun.is_plural:
+        wrong, right = ("is", "are") if is_plural else ("are", "is")
+        head = re.sub(rf"\b{wrong} \Z", f"{right} ", head)
+    return f"{head}{' '.join(words)}{core[noun.end :]}"
+
+
+def _pieces(text: str) -> list[_Piece]:
+    """Returns the words of a text, phrases of the lexicon together; the longest wins."""
+    return list(_each_piece(text))
+
+
+def _each_piece(text: str) -> Iterator[_Piece]:
+    entries, longest = lexicon().entries, lexicon().longest
+    found = list(_WORD.finditer(text))
+    lower = [match.group().lower().replace("’", "'") for match in found]
+    position = 0
+    while position < len(found):
+        length = min(longest.get(lower[position], 1), len(found) - position)
+        while length > 1 and " ".join(lower[position : position + length]) not in entries:
+            length -= 1
+        phrase = " ".join(lower[position : position + length])
+        kind, name = entries.get(phrase, ("content", phrase))
+        yield _Piece(
+            start=found[position].start(), end=found[position + length - 1].end(), text=phrase, kind=kind, name=name
+        )
+        position += length
+
+
+def _noun(text: str, pieces: list[_Piece], like: str = "") -> _Noun | None:
+    """Returns what a question is about; None where it names nothing, or without an article several things.
+
+    Args:
+        text: the question, or its end.
+        pieces: its.
+        like: the determiner of what is to stand in its place, in lower case.
+    """
+    nouns = _nouns(text, pieces)
+    if not nouns:
+        return None
+    # The first is the subject. "this" mostly shows at the picture, and "a star" is no answer to "the square".
+    return min(nouns, key=lambda n: (n.determiner in _SHOWING, (n.determiner in _INDEFINITE) != (like in _INDEFINITE)))
+
+
+def _nouns(text: str, pieces: list[_Piece]) -> list[_Noun]:
+    nouns = []
+    for place, piece in enumerate(pieces):
+        is_counted = piece.name == "how many"
+        if not is_counted and piece.text not in _DETERMINERS:
+            continue
+        rest = pieces[place + 1 :]
+        if is_counted and rest and rest[0].text in ("of", "the"):
+            rest = rest[1:]
+        run = _run(rest, is_counted=is_counted)
+        if not run or run[-1].text in _PICTURES:
+            continue
+        run = run[: len(run) - _num_predicates(pieces[:place], run, is_end=run[-1] is pieces[-1])]
+        nouns.append(
+            _Noun(
+                start=run[0].start if is_counted else piece.start,
+                end=run[-1].end,
+                determiner="" if is_counted else piece.text,
+                words=tuple(text[word.start : word.end] for word in run),
+                is_counted=is_counted,
+            )
+        )
+    if nouns or len(pieces) > _MOST_WORDS:
+        return nouns
+    # "star colour?": without an article, and no talk around it
+    starts = [place for place in range(len(pieces)) if _run(pieces[place:]) and not _run(pieces[place - 1 : place])]
+    runs = [_run(pieces[place:]) for place in starts]
+    if len(runs) != 1 or runs[0][-1].text in _PICTURES:
+        return []
+    (run,) = runs
+    words = tuple(text[word.start : word.end] for word in run)
+    return [_Noun(start=run[0].start, end=run[-1].end, determiner="", words=words)]
+
+
+def _run(pieces: list[_Piece], *, is_counted: bool = False) -> list[_Piece]:
+    """Returns the pieces from the first on that name a thing: adjectives and nouns."""
+    run: list[_Piece] = []
+    for piece in pieces:
+        names = piece.kind == "content" or piece.text in _NAMING
+        if not run:  # "how many people" asks for no name
+            names = names or piece.text in _WRITTEN or (is_counted and piece.kind == "ask")
+        if not names or _is_verb(piece):
+            break
+        if run and piece.text.endswith("ing") and piece.text not in _NOUNS_IN_ING:
+            break
+        run.append(piece)
+    return run
+
+
+def _num_predicates(before: list[_Piece], noun: list[_Piece], *, is_end: bool) -> int:
+    """Returns how many words at a noun's end belong to what is said of it: "is the man OLD", "does the sign SAY"."""
+    if len(noun) < 2 or not before:
+        return 0
+    verb = before[-1].text
+    is_yes_no = len(before) == 1 or before[-2].text == "why"
+    is_said = is_end and is_yes_no and verb in ("is", "are", "was", "were")
+    return int(is_said or verb in ("do", "does", "did", "can", "will"))
+
+
+def _is_verb(piece: _Piece) -> bool:
+    roles = lexicon().roles
+    return any(
+        word in roles["auxiliaries"] or word in roles["modals"] or word in roles["question_words"]
+        for word in piece.text.split()
+    )
+
+
+def _is_colour(word: str) -> bool:
+    return stem(word.lower()) in lexicon().implied["colour"]
+
+
+def _plural(noun: str) -> str:
+    return f"{noun}es" if noun.lower().endswith(("s", "x", "ch", "sh")) else f"{noun}s"
