@@ -31,7 +31,7 @@ from vlinstruct.mini.wording import answer_in, canonical, fields, paraphrased, p
 from vlinstruct.mini.world import sample_scene
 from vlinstruct.model import Model, load
 from vlinstruct.settings import GenerationSettings
-from vlinstruct.values import Exchange, good
+from vlinstruct.values import good
 
 _ANSWER, _WRITTEN = GenerationSettings(max_new_tokens=24), GenerationSettings(max_new_tokens=48)
 _BATCH = 25
@@ -39,13 +39,13 @@ _MIN_DISTANCE = 0.15
 _ASKED_FAMILIES = ("colour", "shape", "count", "exist", "relation", "position", "reading")
 
 ANOTHER_THING = {
-    "colour": ("and the {thing}?", "what about the {thing}?", "the {thing}?", "ok and the {thing}", "how about the {thing} then"),
+    "colour": ("and the {thing}?", "what about the {thing}?", "the {thing}?", "ok and the {thing}"),
     "shape": ("and the {colour} one?", "what about the {colour} one?", "and the {colour} object?", "the {colour} one?"),
     "count": ("and {things}?", "what about {things}?", "{things}?", "and how about {things}"),
     "exist": ("and {a_thing}?", "what about {a_thing}?", "or {a_thing}?", "ok, and {a_thing}?"),
 }  # fmt: skip
 SAME_THING = {
-    "colour": ("what colour is it?", "and its colour?", "what about its color?", "which colour?", "in what colour?", "colour?"),
+    "colour": ("what colour is it?", "and its colour?", "what about its color?", "in what colour?", "colour?"),
     "shape": ("what shape is it?", "and its shape?", "what about its shape?", "which shape?"),
 }  # fmt: skip
 ANOTHER_PLACE = {
@@ -106,7 +106,11 @@ def same_thing(scene: Scene, rng: random.Random) -> tuple[Fact, str, str] | None
     if not known:
         return None
     family, name, answer = rng.choice(known)
-    first = Fact(family="exist", slots={"thing": name}, answer="yes") if name else Fact(family="reading", slots={}, answer="")
+    first = (
+        Fact(family="exist", slots={"thing": name}, answer="yes")
+        if name
+        else Fact(family="reading", slots={}, answer="")
+    )
     return first, rng.choice(SAME_THING[family]), answer
 
 
@@ -160,7 +164,8 @@ def whole_questions(split: Split) -> Iterator[FollowUp]:
         scene = sample_scene(seed, split=split)
         known = facts(scene, rng)
         first = rng.choice([fact for fact in known if fact.family in _ASKED_FAMILIES])
-        second = rng.choice([fact for fact in known if fact.family == rng.choice(sorted({f.family for f in known}))] or known)
+        family = rng.choice(sorted({fact.family for fact in known}))
+        second = rng.choice([fact for fact in known if fact.family == family])
         wording = rng.choice(families()[second.family].wordings[split])
         if wording.relation not in (None, second.slots.get("relation")):
             continue
@@ -176,7 +181,9 @@ def spellings(model: Model) -> Mapping[str, Callable[[FollowUp, str], tuple[str,
     """Returns what the language model and the Q-Former read of a follow-up and the first answer, by name."""
 
     def written(item: FollowUp, answer: str) -> tuple[str, str]:
-        prompt = f"Complete the last question. Question: {item.first} Answer: {answer} Question: {item.second} Complete:"
+        prompt = (
+            f"Complete the last question. Question: {item.first} Answer: {answer} Question: {item.second} Complete:"
+        )
         (outcome,) = model.backend.write([Row(prompt=prompt)], _WRITTEN)
         text = good(outcome).text or item.second
         return text, text

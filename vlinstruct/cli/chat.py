@@ -24,6 +24,9 @@ def chat(
     optimize: Annotated[
         bool, typer.Option("--optimize", "-O", help="Optimize every question first.", rich_help_panel=OPTIMIZATION)
     ] = False,
+    verbatim: Annotated[
+        bool, typer.Option(help='Ask "and the square?" as typed; else it is made a whole question first.')
+    ] = False,
     *,
     options: ModelOptions,
     generation: GenerationOptions,
@@ -40,7 +43,12 @@ def chat(
 
     # Without --optimize there is /optimize, which shows an instruction and leaves none alone.
     optimization.refuse_idle(no_gate=None if optimize else "without --optimize")
-    settings = ChatSettings(optimize=optimize, generation=generation.settings(), optimization=optimization.settings())
+    settings = ChatSettings(
+        optimize=optimize,
+        generation=generation.settings(),
+        optimization=optimization.settings(),
+        complete=not verbatim,
+    )
     templates = optimization.load_templates()
     talk = Talk(quiet=options.quiet)
     say_idle(talk, generation)
@@ -59,4 +67,4 @@ def chat(
             talk.notice("answers come as a whole: they are shown word by word with --num-beams 1 only.")
         if session.is_typed:
             talk.notice("type a question, or /help.")
-        session.run(typed_lines() if session.is_typed else piped_lines())
+        session.run(typed_lines(talk) if session.is_typed else piped_lines())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout, suppress
@@ -11,8 +12,9 @@ from dataclasses import dataclass
 from io import BytesIO, TextIOWrapper
 from typing import TYPE_CHECKING
 
+from vlinstruct.cli.chat_completion import set_up
 from vlinstruct.cli.options import ModelOptions
-from vlinstruct.cli.terminal import Talk, print_to_stderr
+from vlinstruct.cli.terminal import Talk, ctrl_c_interrupts, print_to_stderr, say
 from vlinstruct.errors import InputError, TextError
 from vlinstruct.text import is_blank
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from vlinstruct.values import Abilities, Media
 
 _PROMPT = "> "
+_ENDS = "Ctrl-C again, or Ctrl-D, ends the chat."
 _MAX_LINE_BYTES = 1_000_000
 
 
@@ -38,13 +41,29 @@ class ChatLine:
     error: TextError | None = None
 
 
-def typed_lines() -> Iterator[ChatLine]:
-    """Yields what is typed, but for blank lines: pressing Enter asks nothing."""
-    with suppress(ImportError):
-        import readline  # noqa: F401  # gives `input` a history
+def typed_lines(talk: Talk) -> Iterator[ChatLine]:
+    """Yields what is typed, but for blank lines: pressing Enter asks nothing.
+
+    Ctrl-C clears the line, as in a shell. On an empty line it ends the chat when it comes a second time; Ctrl-D ends it
+    at once.
+    """
+    set_up()
     if isinstance(sys.stdin, TextIOWrapper):
         sys.stdin.reconfigure(errors="surrogateescape")  # a question that is no text is refused as one
-    while (line := _typed_line()) is not None:
+    was_empty = False
+    while True:
+        try:
+            line = _typed_line()
+        except KeyboardInterrupt:
+            if was_empty:
+                signal.raise_signal(signal.SIGINT)  # what it does everywhere else: the command ends
+            was_empty = not _interrupted_text()
+            if was_empty and not talk.quiet:
+                say("notice", _ENDS)
+            continue
+        if line is None:
+            return
+        was_empty = False
         if not is_blank(line):
             yield parsed_line(line)
 
@@ -52,13 +71,22 @@ def typed_lines() -> Iterator[ChatLine]:
 def _typed_line() -> str | None:
     """Returns what is typed at a prompt, None at the end; the prompt is no data, so stderr shows it where stdout is."""
     try:
-        with redirect_stdout(sys.stdout if sys.stdout.isatty() else sys.stderr):
+        with redirect_stdout(sys.stdout if sys.stdout.isatty() else sys.stderr), ctrl_c_interrupts():
             return input(_PROMPT)
     except BaseException as end:
         print_to_stderr()  # the shell's prompt begins on a line of its own
         if isinstance(end, EOFError):
             return None
         raise
+
+
+def _interrupted_text() -> str:
+    """Returns what stood in the line that Ctrl-C ended; nothing where the system has no readline to ask."""
+    try:
+        import readline
+    except ImportError:
+        return ""
+    return readline.get_line_buffer()
 
 
 def piped_lines() -> Iterator[ChatLine]:

@@ -21,7 +21,7 @@ _MOST_CHARACTERS = 100  # of a follow-up; an ellipsis is short
 _MOST_EARLIER_CHARACTERS = 1_000
 _MOST_WORDS = 5
 
-_WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
+_WORD = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*")
 _OPENING = re.compile(
     r"\s*(?:(?:ok|okay|and|now|then|so|but|also|or|right|alright|well|hm+|thanks|cool|nice|&)(?!\w)[\s,.!:-]*)*+"
     r"(?:(?:what|how)\s+about\s+|what\s+of\s+|same\s+(?:question\s+)?for\s+)?",
@@ -31,13 +31,16 @@ _CLOSING = re.compile(r"(?:[\s,]+(?:then|too|as well|instead|please|pls|plz|than
 _PRONOUNS = frozenset({"it", "its", "they", "their", "them", "that", "those", "these", "this"})
 _INDEFINITE = frozenset({"a", "an", "any", "some"})
 _SHOWING = frozenset({"this", "that", "these", "those"})
-_DETERMINERS = _INDEFINITE | _SHOWING | {"the", "my", "your", "his", "her", "our"}
+_POSSESSIVE = frozenset({"my", "your", "his", "her", "our", "their"})
+_DETERMINERS = _INDEFINITE | _SHOWING | _POSSESSIVE | {"the"}
 _PREPOSITIONS = frozenset({"in", "on", "at", "with", "from"})
 # The lexicon has these among the words that a rewriting may add or lose; here they are what is asked about.
-_NAMING = frozenset({"object", "objects", "item", "items", "thing", "things", "one", "ones", "background", "foreground"})
+_NAMING = frozenset(
+    {"object", "objects", "item", "items", "thing", "things", "one", "ones", "background", "foreground"}
+)
 _PICTURES = frozenset(
-    {"picture", "pictures", "image", "images", "photo", "photograph", "pic", "drawing", "scene", "statement", "question"}
-    | {"answer", "sentence", "kind", "type", "sort", "name"}
+    {"picture", "pictures", "image", "images", "photo", "photograph", "pic", "drawing", "scene", "statement"}
+    | {"question", "answer", "sentence", "kind", "type", "sort", "name"}
 )
 _ATTRIBUTES = frozenset({"colour", "shape", "size", "material", "brand", "height", "age", "length", "weight", "price"})
 _WRITTEN = frozenset({"text", "texts", "word", "words", "writing", "lettering", "inscription"})
@@ -93,7 +96,7 @@ class _Noun:
     def named(self) -> str:
         """It as the subject of another question."""
         determiner = "the" if not self.determiner or self.determiner in _INDEFINITE else self.determiner
-        return " ".join((determiner, *self.words))
+        return " ".join((determiner, *self.words)).removesuffix("'s")
 
 
 def whole_question(question: str, earlier: str) -> str | None:
@@ -193,7 +196,7 @@ def _is_place(piece: _Piece, other: _Piece) -> bool:
 
 def _of_other_noun(rest: str, pieces: list[_Piece], core: str, asked: list[_Piece], *, is_opened: bool) -> str | None:
     """Completes what asks the same of another thing: "and the square?", "what about a blue circle?", "stars?"."""
-    if any(piece.kind in ("ask", "negation") and piece.text not in _WRITTEN or _is_verb(piece) for piece in pieces):
+    if any(_is_verb(piece) or (piece.kind in ("ask", "negation") and piece.text not in _WRITTEN) for piece in pieces):
         return None
     determiner, content = ("", pieces)
     if pieces[0].text in _DETERMINERS:
@@ -214,6 +217,8 @@ def _of_other_noun(rest: str, pieces: list[_Piece], core: str, asked: list[_Piec
         words.append(head)
     if words == list(noun.words):
         return None
+    if head.endswith("'s") and not words[-1].endswith("'s"):
+        words[-1] += "'s"
     if noun.is_counted:
         is_plural = words[-1].lower().endswith("s") and not words[-1].lower().endswith("ss")
         words = words if is_plural else [*words[:-1], _plural(words[-1])]
@@ -237,7 +242,7 @@ def _pieces(text: str) -> list[_Piece]:
 def _each_piece(text: str) -> Iterator[_Piece]:
     entries, longest = lexicon().entries, lexicon().longest
     found = list(_WORD.finditer(text))
-    lower = [match.group().lower().replace("’", "'") for match in found]
+    lower = [match.group().lower().replace("\u2019", "'") for match in found]
     position = 0
     while position < len(found):
         length = min(longest.get(lower[position], 1), len(found) - position)
@@ -262,8 +267,14 @@ def _noun(text: str, pieces: list[_Piece], like: str = "") -> _Noun | None:
     nouns = _nouns(text, pieces)
     if not nouns:
         return None
-    # The first is the subject. "this" mostly shows at the picture, and "a star" is no answer to "the square".
-    return min(nouns, key=lambda n: (n.determiner in _SHOWING, (n.determiner in _INDEFINITE) != (like in _INDEFINITE)))
+    # The first is the subject. "this" and "my" are talk more often than not, and "a star" is not asked like "the star".
+    return min(
+        nouns,
+        key=lambda noun: (
+            noun.determiner in _SHOWING | _POSSESSIVE,
+            (noun.determiner in _INDEFINITE) != (like in _INDEFINITE),
+        ),
+    )
 
 
 def _nouns(text: str, pieces: list[_Piece]) -> list[_Noun]:
