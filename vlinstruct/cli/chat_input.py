@@ -7,21 +7,20 @@ import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import redirect_stdout, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO, TextIOWrapper
 from typing import TYPE_CHECKING
 
-from vlinstruct.cli.chat_completion import set_up
+from vlinstruct.cli.chat_prompt import Prompt
 from vlinstruct.cli.options import ModelOptions
-from vlinstruct.cli.terminal import Talk, ctrl_c_interrupts, print_to_stderr, say
+from vlinstruct.cli.terminal import Talk, say
 from vlinstruct.errors import InputError, TextError
 from vlinstruct.text import is_blank
 
 if TYPE_CHECKING:
     from vlinstruct.values import Abilities, Media
 
-_PROMPT = "> "
 _ENDS = "Ctrl-C again, or Ctrl-D, ends the chat."
 _MAX_LINE_BYTES = 1_000_000
 
@@ -47,17 +46,17 @@ def typed_lines(talk: Talk) -> Iterator[ChatLine]:
     Ctrl-C clears the line, as in a shell. On an empty line it ends the chat when it comes a second time; Ctrl-D ends it
     at once.
     """
-    set_up()
+    prompt = Prompt()
     if isinstance(sys.stdin, TextIOWrapper):
         sys.stdin.reconfigure(errors="surrogateescape")  # a question that is no text is refused as one
     was_empty = False
     while True:
         try:
-            line = _typed_line()
+            line = prompt.read()
         except KeyboardInterrupt:
             if was_empty:
                 signal.raise_signal(signal.SIGINT)  # what it does everywhere else: the command ends
-            was_empty = not _interrupted_text()
+            was_empty = not prompt.line
             if was_empty and not talk.quiet:
                 say("notice", _ENDS)
             continue
@@ -66,27 +65,6 @@ def typed_lines(talk: Talk) -> Iterator[ChatLine]:
         was_empty = False
         if not is_blank(line):
             yield parsed_line(line)
-
-
-def _typed_line() -> str | None:
-    """Returns what is typed at a prompt, None at the end; the prompt is no data, so stderr shows it where stdout is."""
-    try:
-        with redirect_stdout(sys.stdout if sys.stdout.isatty() else sys.stderr), ctrl_c_interrupts():
-            return input(_PROMPT)
-    except BaseException as end:
-        print_to_stderr()  # the shell's prompt begins on a line of its own
-        if isinstance(end, EOFError):
-            return None
-        raise
-
-
-def _interrupted_text() -> str:
-    """Returns what stood in the line that Ctrl-C ended; nothing where the system has no readline to ask."""
-    try:
-        import readline
-    except ImportError:
-        return ""
-    return readline.get_line_buffer()
 
 
 def piped_lines() -> Iterator[ChatLine]:

@@ -20,13 +20,14 @@ from vlinstruct.cli.chat_input import ChatLine, Picture, read_picture, unquoted_
 from vlinstruct.cli.options import ModelOptions
 from vlinstruct.cli.terminal import Talk, ctrl_c_interrupts, print_to_stderr, say, show, show_piece, show_record
 from vlinstruct.doubts import doubts
-from vlinstruct.errors import BatchError, InputError, NetworkError, ResourceError, VlinstructError, printable
+from vlinstruct.errors import BatchError, InputError, NetworkError, ResourceError, VlinstructError, printable, shortened
 from vlinstruct.operations import empty_answer_notice, turn_fields
 from vlinstruct.text import is_blank
 
 if TYPE_CHECKING:
     from vlinstruct.chat import Chat, ChatSettings
     from vlinstruct.model import Model
+    from vlinstruct.operations import Fields
 
 _COMMANDS = (
     "Commands are /optimize [TEXT], /use, /image [PATH], /save FILE, /load FILE, /reset, /help, /quit; a question that "
@@ -48,6 +49,7 @@ _HELP = (
     ("//...", "a question that begins with /"),
 )
 _OVERWRITE = "--overwrite "
+_MAX_QUOTED = 200
 _WIDE_COLUMNS = 60  # from here on help stands in two columns
 
 
@@ -142,11 +144,8 @@ class Session:
             self._say(turn.answer.optimization.notices)
         if is_blank(turn.answer.text):
             self.talk.notice(f"{id}: {empty_answer_notice(turn.answer)}")
-        if not self.options.as_json:
-            if turn.answer.optimization is not None:
-                self.talk.asked(asked(fields["optimization"]))
-            elif verbatim or turn.answer.instruction != question:
-                self.talk.asked(f'"{turn.answer.instruction}"')
+        if not self.options.as_json and (verbatim or "instruction" in fields or "optimization" in fields):
+            self.talk.asked(_asked(fields))
         if self.options.as_json:
             show_record(turn_record(id, self.current.image, self.backbone, fields))
         elif not self.is_streaming:
@@ -203,8 +202,7 @@ class Session:
             return
         before = self.number
         self.look_at(self._read(unquoted_path(typed), may_fetch=self.is_typed))
-        back = f"/image {before} goes back to {self.conversations[before - 1]}"
-        self.talk.done(f"now talking about {self.current.image}. {back}.")
+        self.talk.done(f"now talking about {self.current.image}. /image {before} goes back.")
 
     def _list_pictures(self) -> None:
         for number, conversation in enumerate(self.conversations, start=1):
@@ -271,6 +269,17 @@ class Session:
     def _say(self, notices: Iterable[str]) -> None:
         for notice in notices:
             self.talk.notice(notice)
+
+
+def _asked(fields: Fields) -> str:
+    """Says what was asked where that is not what was typed, or why it is."""
+    if "optimization" not in fields:
+        return f'"{fields.get("instruction", fields["question"])}"'
+    words, initial = asked(fields["optimization"]), fields["optimization"]["initial"]["text"]
+    if initial == fields["question"]:
+        return words
+    # A follow-up was made whole before it was optimized: it is these words that were left alone.
+    return words.replace("your words", f'"{shortened(initial, _MAX_QUOTED)}"', 1)
 
 
 def _is_asked(line: ChatLine) -> bool:

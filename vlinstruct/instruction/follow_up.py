@@ -57,7 +57,7 @@ class _Piece:
     Args:
         start: of its first character in the text.
         end: behind its last one.
-        text: in lower case.
+        text: in lower case, without slips.
         kind: the lexicon's; "content" for a word that it lacks.
         name: the lexicon's.
     """
@@ -242,7 +242,8 @@ def _pieces(text: str) -> list[_Piece]:
 def _each_piece(text: str) -> Iterator[_Piece]:
     entries, longest = lexicon().entries, lexicon().longest
     found = list(_WORD.finditer(text))
-    lower = [match.group().lower().replace("\u2019", "'") for match in found]
+    # Only as words are looked up: what is taken over from a question keeps its slips.
+    lower = [_mended(match.group().lower().replace("\u2019", "'")) for match in found]
     position = 0
     while position < len(found):
         length = min(longest.get(lower[position], 1), len(found) - position)
@@ -275,6 +276,12 @@ def _noun(text: str, pieces: list[_Piece], like: str = "") -> _Noun | None:
             (noun.determiner in _INDEFINITE) != (like in _INDEFINITE),
         ),
     )
+
+
+def _mended(word: str) -> str:
+    """Returns what a hasty spelling of one word stands for."""
+    right = lexicon().spellings.get(word, word)
+    return word if " " in right else right
 
 
 def _nouns(text: str, pieces: list[_Piece]) -> list[_Noun]:
