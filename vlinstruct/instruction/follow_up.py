@@ -19,7 +19,7 @@ from vlinstruct.instruction.lexicon import lexicon, stem
 
 _MOST_CHARACTERS = 100  # of a follow-up; an ellipsis is short
 _MOST_EARLIER_CHARACTERS = 1_000
-_MOST_WORDS = 5
+_MOST_WORDS, _MOST_PLACED = 5, 7
 
 _WORD = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*")
 _OPENING = re.compile(
@@ -28,6 +28,7 @@ _OPENING = re.compile(
     re.IGNORECASE,
 )
 _CLOSING = re.compile(r"(?:[\s,]+(?:then|too|as well|instead|please|pls|plz|thanks|now))*[\s?.!]*\Z", re.IGNORECASE)
+_PARTS = re.compile(r"[:;.?!#=]")  # what is left of an ellipsis is one piece
 _PRONOUNS = frozenset({"it", "its", "they", "their", "them", "that", "those", "these", "this"})
 _INDEFINITE = frozenset({"a", "an", "any", "some"})
 _SHOWING = frozenset({"this", "that", "these", "those"})
@@ -126,14 +127,15 @@ def whole_question(question: str, earlier: str) -> str | None:
     assert closing is not None
     rest = question[opening.end() : max(opening.end(), closing.start())]
     pieces = _pieces(rest)
-    if not pieces:
+    if not pieces or _PARTS.search(rest):
         return None
+    is_opened = bool(opening.group().strip())
     before, core, behind = frame(earlier)
     asked = _pieces(core)
     completed = (
         _of_same_noun(pieces, core, asked)
-        or _elsewhere(rest, pieces, core, asked)
-        or _of_other_noun(rest, pieces, core, asked, is_opened=bool(opening.group().strip()))
+        or _elsewhere(rest, pieces, core, asked, is_opened=is_opened)
+        or _of_other_noun(rest, pieces, core, asked, is_opened=is_opened)
     )
     return None if completed is None else f"{before}{completed}{behind}"
 
@@ -156,21 +158,30 @@ def _of_same_noun(pieces: list[_Piece], core: str, asked: list[_Piece]) -> str |
     if ask.text == "how many" and words[0] == "how many" and not noun.is_counted:
         counted = noun.words if noun.is_plural else (*noun.words[:-1], _plural(noun.words[-1]))
         return f"how many {' '.join(counted)} are there?"
-    if ask.text == "where":
+    if ask.text == "where" and words[0] == "where":
         return f"where {verb} {noun.named}?"
     if ask.name in _ATTRIBUTES and " " not in ask.text:
         return f"what {ask.text} {verb} {noun.named}?"
     return None
 
 
-def _elsewhere(rest: str, pieces: list[_Piece], core: str, asked: list[_Piece]) -> str | None:
+def _elsewhere(rest: str, pieces: list[_Piece], core: str, asked: list[_Piece], *, is_opened: bool) -> str | None:
     """Completes what asks for another place: "and on the left?", "above it?", "at the bottom?"."""
     first, *others = pieces
-    if first.kind != "relation" and first.text not in _PREPOSITIONS:
+    if (first.kind != "relation" or first.name == "same") and first.text not in _PREPOSITIONS:
         return None
-    if any(piece.kind in ("ask", "negation") or _is_verb(piece) for piece in others) or len(rest.split()) > 7:
+    if (
+        any(piece.kind in ("ask", "negation") or _is_verb(piece) for piece in others)
+        or len(rest.split()) > _MOST_PLACED
+    ):
+        return None
+    if any(piece.kind == "soft" and piece.text not in _DETERMINERS | _PRONOUNS | _NAMING for piece in others):
         return None
     others = [piece for piece in others if piece.text not in _PRONOUNS]
+    if (
+        others and not is_opened and others[0].text not in _DETERMINERS
+    ):  # "left of red star?" is how some ask for a shape
+        return None
     place = next((piece for piece in asked if _is_place(piece, first)), None)
     if place is None:
         is_pointing = any(piece.text in _PRONOUNS for piece in pieces)
@@ -205,7 +216,8 @@ def _of_other_noun(rest: str, pieces: list[_Piece], core: str, asked: list[_Piec
     noun = _noun(core, asked, determiner)
     if noun is None or not content or len(rest.split()) > _MOST_WORDS:
         return None
-    if not (is_opened or determiner or (noun.is_counted and len(content) == 1)):
+    # "stars?" goes on from "how many circles?"; else a word or two alone may be all that somebody types.
+    if not is_opened and not (content[0].text.endswith("s") if noun.is_counted else determiner):
         return None
     if any(piece.kind in ("soft", "relation") and piece.text not in _NAMING for piece in content):
         return None
@@ -347,7 +359,7 @@ def _is_verb(piece: _Piece) -> bool:
     roles = lexicon().roles
     return any(
         word in roles["auxiliaries"] or word in roles["modals"] or word in roles["question_words"]
-        for word in piece.text.split()
+        for word in re.split("[ ']", piece.text)
     )
 
 
