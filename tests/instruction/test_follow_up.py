@@ -78,6 +78,26 @@ def test_a_question_that_is_whole_or_cannot_be_told_stays_as_typed(typed: str) -
     assert whole_question(typed, COLOUR) is None
 
 
+@pytest.mark.parametrize(
+    ("earlier", "typed"),
+    [
+        ("are they big?", "any buildings?"),
+        ("how many giraffes?", "any trees?"),
+        ("is it clean?", "what about the sink?"),
+        ("does it have a tag?", "and the cat?"),
+        ("why is that funny?", "and the man?"),
+        ("more details please", "and in French?"),
+        ("what's behind them?", "in the background?"),
+        ("how tall is it?", "and on the left?"),
+        ("the left one", "the big one?"),
+        ("Describe the picture in one short sentence.", "and the star?"),
+        ("what color is the floor?", "a pot?"),
+    ],
+)
+def test_a_follow_up_of_a_question_that_needs_its_talk_stays_as_typed(earlier: str, typed: str) -> None:
+    assert whole_question(typed, earlier) is None
+
+
 def test_no_wording_of_a_whole_question_is_changed() -> None:
     """Every dev wording of every family, about scenes that allow it, after another question about the scene."""
     rng = random.Random(0)

@@ -81,12 +81,14 @@ class Prompt:
         terminal, modes = sys.stdin, list[Any]()
 
         def go_on(*_: object) -> None:
-            if modes:
-                termios.tcsetattr(terminal, termios.TCSADRAIN, modes[0])
-                print(_PROMPT + self.line, end="", flush=True)
+            with suppress(termios.error, OSError):  # the signal comes, too, when the terminal goes away
+                if modes:
+                    termios.tcsetattr(terminal, termios.TCSADRAIN, modes[0])
+                    print(_PROMPT + self.line, end="", flush=True)
 
         def note_modes() -> None:
-            modes[:] = [termios.tcgetattr(terminal)]
+            with suppress(termios.error, OSError):
+                modes[:] = [termios.tcgetattr(terminal)]
 
         self.readline.set_pre_input_hook(note_modes)
         before = signal.signal(signal.SIGCONT, go_on)

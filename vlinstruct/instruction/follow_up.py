@@ -10,7 +10,7 @@ question that is whole always does (`tests/tools/follow_ups.py` measures both).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from vlinstruct.instruction.content import frame
@@ -29,7 +29,7 @@ _OPENING = re.compile(
 )
 _CLOSING = re.compile(r"(?:[\s,]+(?:then|too|as well|instead|please|pls|plz|thanks|now))*[\s?.!]*\Z", re.IGNORECASE)
 _PARTS = re.compile(r"[:;.?!#=]")  # what is left of an ellipsis is one piece
-_PRONOUNS = frozenset({"it", "its", "they", "their", "them", "that", "those", "these", "this"})
+_PRONOUNS = frozenset({"it", "its", "they", "their", "them", "that", "those", "these", "this", "he", "she", "him"})
 _INDEFINITE = frozenset({"a", "an", "any", "some"})
 _SHOWING = frozenset({"this", "that", "these", "those"})
 _POSSESSIVE = frozenset({"my", "your", "his", "her", "our", "their"})
@@ -90,8 +90,7 @@ class _Noun:
 
     @property
     def is_plural(self) -> bool:
-        last = self.words[-1].lower()
-        return last.endswith("s") and not last.endswith("ss")
+        return _is_plural(self.words[-1])
 
     @property
     def named(self) -> str:
@@ -137,7 +136,21 @@ def whole_question(question: str, earlier: str) -> str | None:
         or _elsewhere(rest, pieces, core, asked, is_opened=is_opened)
         or _of_other_noun(rest, pieces, core, asked, is_opened=is_opened)
     )
-    return None if completed is None else f"{before}{completed}{behind}"
+    if completed is None or completed.rstrip(" ?").lower() == question.strip(" ?").lower():
+        return None
+    return f"{before}{completed}{behind}"
+
+
+def whole_last(questions: Sequence[str]) -> str:
+    """Returns the last of a conversation's questions, whole.
+
+    >>> whole_last(["what colour is the circle?", "and the star?", "how many?"])
+    'how many stars are there?'
+    """
+    whole = questions[0]
+    for question in questions[1:]:
+        whole = whole_question(question, whole) or question
+    return whole
 
 
 def _of_same_noun(pieces: list[_Piece], core: str, asked: list[_Piece]) -> str | None:
@@ -170,26 +183,29 @@ def _elsewhere(rest: str, pieces: list[_Piece], core: str, asked: list[_Piece], 
     first, *others = pieces
     if (first.kind != "relation" or first.name == "same") and first.text not in _PREPOSITIONS:
         return None
-    if (
-        any(piece.kind in ("ask", "negation") or _is_verb(piece) for piece in others)
-        or len(rest.split()) > _MOST_PLACED
+    may_follow = _DETERMINERS | _PRONOUNS | _NAMING
+    if len(rest.split()) > _MOST_PLACED or any(
+        piece.kind in ("ask", "negation") or _is_verb(piece) or (piece.kind == "soft" and piece.text not in may_follow)
+        for piece in others
     ):
         return None
-    if any(piece.kind == "soft" and piece.text not in _DETERMINERS | _PRONOUNS | _NAMING for piece in others):
-        return None
     others = [piece for piece in others if piece.text not in _PRONOUNS]
-    if (
-        others and not is_opened and others[0].text not in _DETERMINERS
-    ):  # "left of red star?" is how some ask for a shape
+    # "left of red star?" is how some ask for a shape
+    if others and not is_opened and others[0].text not in _DETERMINERS:
         return None
     place = next((piece for piece in asked if _is_place(piece, first)), None)
     if place is None:
-        is_pointing = any(piece.text in _PRONOUNS for piece in pieces)
+        is_question = any(_is_verb(piece) or piece.name == "how many" for piece in asked)
+        if not is_question or any(piece.text in _PRONOUNS for piece in (*asked, *pieces)):
+            return None
         end = len(core.rstrip(" ?.!"))
-        return None if is_pointing else f"{core[:end]} {rest}{core[end:].rstrip() or '?'}"
-    takes_noun = place.text.endswith(" of") or _noun(core[place.end :], _pieces(core[place.end :])) is not None
+        return f"{core[:end]} {rest}{core[end:].rstrip() or '?'}"
+    behind = _pieces(core[place.end :])
+    if behind and behind[0].text in _PRONOUNS:
+        return None
+    noun = _noun(core[place.end :], behind)
+    takes_noun = place.text.endswith(" of") or noun is not None
     if others and takes_noun:  # "above the circle": another thing, too
-        noun = _noun(core[place.end :], _pieces(core[place.end :]))
         end = place.end + noun.end if noun is not None else len(core.rstrip(" ?.!"))
         return f"{core[: place.start]}{rest}{core[end:]}"
     if not takes_noun:
@@ -209,17 +225,14 @@ def _of_other_noun(rest: str, pieces: list[_Piece], core: str, asked: list[_Piec
     """Completes what asks the same of another thing: "and the square?", "what about a blue circle?", "stars?"."""
     if any(_is_verb(piece) or (piece.kind in ("ask", "negation") and piece.text not in _WRITTEN) for piece in pieces):
         return None
-    determiner, content = ("", pieces)
-    if pieces[0].text in _DETERMINERS:
-        determiner, *_ = pieces[0].text.split()
-        content = pieces[1:]
-    noun = _noun(core, asked, determiner)
-    if noun is None or not content or len(rest.split()) > _MOST_WORDS:
-        return None
-    # "stars?" goes on from "how many circles?"; else a word or two alone may be all that somebody types.
-    if not is_opened and not (content[0].text.endswith("s") if noun.is_counted else determiner):
+    determiner = pieces[0].text.split()[0] if pieces[0].text in _DETERMINERS else ""
+    content = pieces[1:] if determiner else pieces
+    if not content or len(rest.split()) > _MOST_WORDS:
         return None
     if any(piece.kind in ("soft", "relation") and piece.text not in _NAMING for piece in content):
+        return None
+    noun = _noun(core, asked, determiner)
+    if noun is None or not _may_replace(noun, determiner, content, asked, is_opened=is_opened):
         return None
     words = [rest[piece.start : piece.end] for piece in content]
     head = noun.words[-1]
@@ -231,19 +244,30 @@ def _of_other_noun(rest: str, pieces: list[_Piece], core: str, asked: list[_Piec
         return None
     if head.endswith("'s") and not words[-1].endswith("'s"):
         words[-1] += "'s"
-    if noun.is_counted:
-        is_plural = words[-1].lower().endswith("s") and not words[-1].lower().endswith("ss")
-        words = words if is_plural else [*words[:-1], _plural(words[-1])]
-    elif noun.determiner in ("a", "an"):
+    if noun.is_counted and not _is_plural(words[-1]):
+        words[-1] = _plural(words[-1])
+    is_plural, before = _is_plural(words[-1]), core[: noun.start]
+    if noun.determiner in ("a", "an"):
         words.insert(0, "an" if words[0][0].lower() in "aeiou" else "a")
     elif noun.determiner:
         words.insert(0, determiner if determiner and determiner not in _INDEFINITE else noun.determiner)
-    is_plural = words[-1].lower().endswith("s") and not words[-1].lower().endswith("ss")
-    head = core[: noun.start]
     if is_plural != noun.is_plural:
         wrong, right = ("is", "are") if is_plural else ("are", "is")
-        head = re.sub(rf"\b{wrong} \Z", f"{right} ", head)
-    return f"{head}{' '.join(words)}{core[noun.end :]}"
+        before = re.sub(rf"\b{wrong} \Z", f"{right} ", before)
+    return f"{before}{' '.join(words)}{core[noun.end :]}"
+
+
+def _may_replace(noun: _Noun, determiner: str, content: list[_Piece], asked: list[_Piece], *, is_opened: bool) -> bool:
+    """Says whether what is named now may stand for what a question is about."""
+    is_indefinite, was_indefinite = determiner in _INDEFINITE, noun.determiner in _INDEFINITE
+    if determiner in ("any", "some"):  # asks by itself whether there are some
+        return noun.determiner in ("any", "some")
+    if noun.is_counted and not is_opened:  # "stars?" after "how many circles?", and nothing else
+        return not determiner and content[0].text.endswith("s")
+    if was_indefinite and not is_indefinite and any(piece.text in _PRONOUNS for piece in asked):
+        return False  # "does it have a tag?", "and the cat?"
+    # A word or two alone may be all that somebody types.
+    return is_opened or (bool(determiner) and is_indefinite <= was_indefinite)
 
 
 def _pieces(text: str) -> list[_Piece]:
@@ -300,7 +324,9 @@ def _nouns(text: str, pieces: list[_Piece]) -> list[_Noun]:
     nouns = []
     for place, piece in enumerate(pieces):
         is_counted = piece.name == "how many"
-        if not is_counted and piece.text not in _DETERMINERS:
+        # "is that funny?" is about no funny.
+        is_pronoun = piece.text in _SHOWING and place > 0 and _is_verb(pieces[place - 1])
+        if is_pronoun or not (is_counted or piece.text in _DETERMINERS):
             continue
         rest = pieces[place + 1 :]
         if is_counted and rest and rest[0].text in ("of", "the"):
@@ -318,9 +344,12 @@ def _nouns(text: str, pieces: list[_Piece]) -> list[_Noun]:
                 is_counted=is_counted,
             )
         )
-    if nouns or len(pieces) > _MOST_WORDS:
-        return nouns
     # "star colour?": without an article, and no talk around it
+    are_keywords = any(piece.kind == "ask" for piece in pieces) and not any(
+        piece.text in _PRONOUNS or (_is_verb(piece) and piece.text != "what") for piece in pieces if piece.kind != "ask"
+    )
+    if nouns or len(pieces) > _MOST_WORDS or not are_keywords:
+        return nouns
     starts = [place for place in range(len(pieces)) if _run(pieces[place:]) and not _run(pieces[place - 1 : place])]
     runs = [_run(pieces[place:]) for place in starts]
     if len(runs) != 1 or runs[0][-1].text in _PICTURES:
@@ -365,6 +394,10 @@ def _is_verb(piece: _Piece) -> bool:
 
 def _is_colour(word: str) -> bool:
     return stem(word.lower()) in lexicon().implied["colour"]
+
+
+def _is_plural(noun: str) -> bool:
+    return noun.lower().endswith("s") and not noun.lower().endswith(("ss", "'s"))
 
 
 def _plural(noun: str) -> str:
