@@ -527,7 +527,11 @@ def test_use_asks_what_optimize_found_and_nothing_else(picture: Path, prompts: l
     assert prompts[-1].endswith(f"Question: {found['instruction']} Answer:")
 
 
-@pytest.mark.parametrize("before", [b"", b"/optimize what?\n/reset\n", b"/optimize what?\n/image {next}\n"])
+@pytest.mark.parametrize(
+    "before",
+    [b""]
+    + [pytest.param(b"/optimize what?\n" + line, marks=pytest.mark.slow) for line in (b"/reset\n", b"/image {next}\n")],
+)
 def test_use_needs_something_that_was_found(before: bytes, pictures: Pictures) -> None:
     picture, next_picture = pictures(2)
     stdin = before.replace(b"{next}", str(next_picture).encode()) + b"/use\n"
@@ -595,6 +599,7 @@ def test_what_is_saved_comes_back_with_its_pictures_and_is_not_asked_again(
     assert [line.rpartition("(")[2] for line in result.lines[-4:]] == ["0 turns)", "1 turn)", "3 turns)", "2 turns)"]
 
 
+@pytest.mark.slow
 def test_what_json_wrote_is_loaded_too(picture: Path, prompts: list[str], tmp_path: Path) -> None:
     file = tmp_path / "chat.jsonl"
     file.write_bytes(vli("chat", picture, "--json", stdin=b"what?\n/optimize\n/nothing\nwhy?\n").stdout)
@@ -611,16 +616,23 @@ def test_a_picture_is_looked_for_beside_the_file_that_names_it(picture: Path, tm
     assert record["image"] == str(picture)
 
 
-def test_a_file_is_replaced_only_where_that_was_asked_for_or_it_is_the_chats_own(picture: Path, tmp_path: Path) -> None:
+def test_a_file_is_replaced_only_where_that_is_typed_or_it_is_the_chats_own(
+    types: Callable[..., Result], picture: Path, tmp_path: Path
+) -> None:
     file = tmp_path / "chat.jsonl"
     file.write_text("mine")
     result = vli("chat", picture, stdin=f"what?\n/save {file}\n".encode())
     assert f"cannot save ({file}): it is there already" in result.lines[0]
     assert file.read_text() == "mine"
-    lines = f"what?\n/save --overwrite {file}\nwhy?\n/save {file}\n"
-    result = vli("chat", picture, stdin=lines.encode())
-    assert result.lines == [f"done: {turns} saved to {file}, which was replaced." for turns in ("1 turn", "2 turns")]
-    assert len(file.read_text().splitlines()) == 2
+    result = vli("chat", picture, stdin=f"what?\n/save --overwrite {file}\n".encode())
+    assert "only if that is typed" in result.lines[0]
+    assert file.read_text() == "mine"
+    result = types("what?", f"/save --overwrite {file}", "why?", f"/save {file}", f"/load {file}", f"/save {file}")
+    saved = [line for line in result.lines if "saved" in line]
+    assert saved == [
+        f"done: {turns} saved to {file}, which was replaced." for turns in ("1 turn", "2 turns", "4 turns")
+    ]
+    assert len(file.read_text().splitlines()) == 4
 
 
 @pytest.mark.parametrize(("name", "words"), [("none/x.jsonl", "its folder does not exist"), (".", "it is a directory")])

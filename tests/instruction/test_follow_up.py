@@ -102,7 +102,7 @@ def test_no_wording_of_a_whole_question_is_changed() -> None:
     """Every dev wording of every family, about scenes that allow it, after another question about the scene."""
     rng = random.Random(0)
     num_asked = 0
-    for seed in range(12):
+    for seed in range(6):
         known = facts(sample_scene(seed, split="dev"), rng)
         earlier = rng.choice(known)
         for fact in {fact.family: fact for fact in known}.values():
@@ -111,7 +111,7 @@ def test_no_wording_of_a_whole_question_is_changed() -> None:
                     text = fill(wording.text, **fields(fact.slots))
                     assert whole_question(text, canonical(earlier.family, earlier.slots)) is None
                     num_asked += 1
-    assert num_asked > 2_000
+    assert num_asked > 1_000
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import typer
 
 from vlinstruct.cli.answer_options import GenerationOptions, OptimizationOptions
 from vlinstruct.cli.chat_input import piped_lines, read_picture, typed_lines
-from vlinstruct.cli.command import OPTIMIZATION, takes
+from vlinstruct.cli.command import ANSWER, OPTIMIZATION, takes
 from vlinstruct.cli.idle import say_idle
 from vlinstruct.cli.options import ModelOptions
 from vlinstruct.cli.terminal import Talk
@@ -25,7 +25,8 @@ def chat(
         bool, typer.Option("--optimize", "-O", help="Optimize every question first.", rich_help_panel=OPTIMIZATION)
     ] = False,
     verbatim: Annotated[
-        bool, typer.Option(help='Ask "and the square?" as typed; else it is made a whole question first.')
+        bool,
+        typer.Option(help='Ask "and the square?" as typed, not as a whole question.', rich_help_panel=ANSWER),
     ] = False,
     *,
     options: ModelOptions,
@@ -34,8 +35,8 @@ def chat(
 ) -> None:
     """Talk about a picture, question after question.
 
-    Each is asked with what was said before it. Questions are typed, or come from stdin line by line. Lines that begin
-    with / are commands; /help lists them.
+    What a follow-up leaves out ("and the square?") is put back before it is asked. Questions are typed, or come from
+    stdin line by line. Lines that begin with / are commands; /help lists them.
     """
     from vlinstruct.chat import ChatSettings
     from vlinstruct.cli.chat_session import Session

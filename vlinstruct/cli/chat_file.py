@@ -10,11 +10,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from vlinstruct.errors import DataError, InputError
-from vlinstruct.files import open_regular, refusal, written_atomically
+from vlinstruct.files import read_regular, written_atomically
 from vlinstruct.operations import turn_fields
 from vlinstruct.records.foreign import is_whole
 from vlinstruct.records.lines import UserRecord, numbered_lines, parse_record, require_text
@@ -27,8 +28,7 @@ if TYPE_CHECKING:
 
 SCHEMA = "vlinstruct.chat/1"
 _ANY_SCHEMA = "vlinstruct."
-_MOST_TURNS = 10_000
-_MOST_ANSWER_CHARACTERS = 200_000
+_MOST_BYTES = 10_000_000  # some 30,000 turns
 _START_BYTES = 1_024
 
 
@@ -122,25 +122,18 @@ def read_conversations(name: str) -> list[SavedConversation]:
         InputError: it cannot be read, holds something else, or no turn.
     """
     conversations: dict[tuple[str, object], SavedConversation] = {}
-    with open_regular(name, kind="data") as stream:
-        require_text(stream.peek(_START_BYTES)[:_START_BYTES], name, action="cannot load")
-        num_turns = 0
-        try:
-            for number, line in numbered_lines(stream):
-                label = f"line {number}"
-                record = _TurnRecord(file=name, label=label, fields=parse_record(line, f"{name} {label}"))
-                if not _is_turn(record):
-                    continue
-                num_turns += 1
-                if num_turns > _MOST_TURNS:
-                    raise record.error(f"more than {_MOST_TURNS:,} turns", code="too_many_turns", advice="Split it")
-                image, part = record.raw_text("image"), record.fields.get("picture")
-                key = (image, part if is_whole(part) else None)
-                conversation = conversations.setdefault(key, SavedConversation(image=image))
-                conversation.backbones.add(record.text("backbone"))
-                conversation.turns.append(_turn(record))
-        except OSError as error:
-            raise refusal("data", name, "unreadable", "the system cannot read it", "Check the disk") from error
+    content = read_regular(name, kind="data", max_bytes=_MOST_BYTES)
+    require_text(content[:_START_BYTES], name, action="cannot load")
+    for number, line in numbered_lines(BytesIO(content)):
+        label = f"line {number}"
+        record = _TurnRecord(file=name, label=label, fields=parse_record(line, f"{name} {label}"))
+        if not _is_turn(record):
+            continue
+        image, part = record.raw_text("image"), record.fields.get("picture")
+        key = (image, part if is_whole(part) else None)
+        conversation = conversations.setdefault(key, SavedConversation(image=image))
+        conversation.backbones.add(record.text("backbone"))
+        conversation.turns.append(_turn(record))
     if not conversations:
         raise DataError.at("cannot load", name, "it holds no turn of a chat", "Name a file that /save wrote")
     return list(conversations.values())
@@ -159,8 +152,6 @@ def _turn(record: _TurnRecord) -> Turn:
 
     question = record.instruction("question")
     instruction = record.instruction("instruction") if "instruction" in record.fields else question
-    text = record.text("answer", may_be_empty=True)
-    if len(text) > _MOST_ANSWER_CHARACTERS:
-        raise record.error(f"field 'answer' has {len(text):,} characters", code="text_too_long")
-    num_cut = record.index("turns_cut", _MOST_TURNS) if "turns_cut" in record.fields else 0
-    return Turn(question=question, answer=Answer(text=text, instruction=instruction), num_turns_cut=num_cut)
+    answer = Answer(text=record.text("answer", may_be_empty=True), instruction=instruction)
+    num_cut = record.index("turns_cut", _MOST_BYTES) if "turns_cut" in record.fields else 0
+    return Turn(question=question, answer=answer, num_turns_cut=num_cut)

@@ -139,7 +139,9 @@ def read_picture(
     (item,) = inputs.items
     # Piped lines may come from a file of strangers, and a fetch tells its server about us.
     if isinstance(item.source, Url) and not may_fetch:
-        raise _no_picture(item.source.short_name, "URLs are fetched only if typed, not if piped in", "Name a file")
+        raise _no_picture(
+            item.source.short_name, "URLs are fetched only if typed, not from a pipe or a file", "Name a file"
+        )
     require_readers([item.id])
     settings = MediaSettings(images=options.image_limits(), clips=options.clip_settings())
     loaded = load_medium_of(item.source, name=item.id, settings=settings, abilities=abilities)

@@ -210,10 +210,14 @@ class Session:
             print_to_stderr(printable(f"{mark} {number}  {conversation}"))
 
     def _save(self, typed: str) -> None:
-        may_replace = typed.startswith(_OVERWRITE)
+        is_forced = typed.startswith(_OVERWRITE)
         name = unquoted_path(typed.removeprefix(_OVERWRITE).strip())
         is_there, place = os.path.exists(name), os.path.realpath(name)
-        may_replace = may_replace or place in self.own_files
+        # Piped lines may come from a file of strangers.
+        if is_forced and not self.is_typed:
+            why = "files are replaced only if that is typed, not if it is piped in"
+            raise InputError.at("cannot save", name, why, "Name another file", code="output_exists")
+        may_replace = is_forced or place in self.own_files
         num_turns = save(name, self.conversations, backbone=self.backbone, may_replace=may_replace)
         self.own_files.add(place)
         self.talk.done(f"{counted(num_turns, 'turn')} saved to {name}{', which was replaced' if is_there else ''}.")
@@ -233,7 +237,8 @@ class Session:
             chat.question = chat.turns[-1].answer.instruction
             conversations.append(Conversation(image=image, chat=chat))
         self._go_on_with(conversations)
-        self.own_files.add(os.path.realpath(name))
+        if self.is_typed:
+            self.own_files.add(os.path.realpath(name))
         if others:
             self.talk.notice(f"it was held with {', '.join(others)} and goes on with {self.backbone}.")
         more = f" and {counted(len(saved) - 1, 'more conversation')} (/image lists them)" if len(saved) > 1 else ""

@@ -10,7 +10,7 @@ question that is whole always does (`tests/tools/follow_ups.py` measures both).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vlinstruct.instruction.content import frame
@@ -272,25 +272,29 @@ def _may_replace(noun: _Noun, determiner: str, content: list[_Piece], asked: lis
 
 def _pieces(text: str) -> list[_Piece]:
     """Returns the words of a text, phrases of the lexicon together; the longest wins."""
-    return list(_each_piece(text))
-
-
-def _each_piece(text: str) -> Iterator[_Piece]:
     entries, longest = lexicon().entries, lexicon().longest
     found = list(_WORD.finditer(text))
     # Only as words are looked up: what is taken over from a question keeps its slips.
     lower = [_mended(match.group().lower().replace("\u2019", "'")) for match in found]
-    position = 0
+    pieces, position = [], 0
     while position < len(found):
         length = min(longest.get(lower[position], 1), len(found) - position)
         while length > 1 and " ".join(lower[position : position + length]) not in entries:
             length -= 1
-        phrase = " ".join(lower[position : position + length])
+        end = position + length
+        phrase = " ".join(lower[position:end])
         kind, name = entries.get(phrase, ("content", phrase))
-        yield _Piece(
-            start=found[position].start(), end=found[position + length - 1].end(), text=phrase, kind=kind, name=name
+        pieces.append(
+            _Piece(start=found[position].start(), end=found[end - 1].end(), text=phrase, kind=kind, name=name)
         )
-        position += length
+        position = end
+    return pieces
+
+
+def _mended(word: str) -> str:
+    """Returns what a hasty spelling of one word stands for."""
+    right = lexicon().spellings.get(word, word)
+    return word if " " in right else right
 
 
 def _noun(text: str, pieces: list[_Piece], like: str = "") -> _Noun | None:
@@ -314,13 +318,8 @@ def _noun(text: str, pieces: list[_Piece], like: str = "") -> _Noun | None:
     )
 
 
-def _mended(word: str) -> str:
-    """Returns what a hasty spelling of one word stands for."""
-    right = lexicon().spellings.get(word, word)
-    return word if " " in right else right
-
-
 def _nouns(text: str, pieces: list[_Piece]) -> list[_Noun]:
+    """Returns what a question names, in order."""
     nouns = []
     for place, piece in enumerate(pieces):
         is_counted = piece.name == "how many"
