@@ -19,6 +19,7 @@ import vlinstruct
 from vlinstruct.backend import Row, Written
 from vlinstruct.backends.instructblip.backend import InstructBlipBackend
 from vlinstruct.chat import Chat, ChatSettings
+from vlinstruct.cli.chat_input import unquoted_path
 from vlinstruct.cli.chat_prompt import COMMANDS, candidates
 from vlinstruct.settings import GenerationSettings
 
@@ -696,7 +697,8 @@ def test_tab_completes_commands_and_paths(tmp_path: Path, monkeypatch: pytest.Mo
     ]
     assert candidates("/image ") == ["/image it's.png", "/image pictures/", "/image two words.png"]
     assert candidates("/image two w") == ["/image two words.png"]
-    assert candidates("/image 'two w") == ["/image 'two words.png"]
+    assert candidates("/image 'two w") == ["/image 'two words.png'"]
+    assert unquoted_path("'it's.png'") == "it's.png"
     assert candidates("/image .h") == ["/image .hidden.png"]
     assert candidates("/image ~/pic") == ["/image ~/pictures/"]
     assert candidates("/image pictures/") == ["/image pictures/a.mp4"]

@@ -161,6 +161,8 @@ def unquoted_path(typed: str) -> str:
     path = os.path.expanduser(typed)
     if os.path.lexists(path):
         return path
+    if path[:1] in ("'", '"') and path[0] == path[-1] and os.path.lexists(os.path.expanduser(path[1:-1])):
+        return os.path.expanduser(path[1:-1])  # a name with such a quote in it
     with suppress(ValueError):  # a quote alone
         words = shlex.split(typed)
         if len(words) == 1:

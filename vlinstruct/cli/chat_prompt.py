@@ -116,7 +116,8 @@ def candidates(line: str) -> list[str]:
     path = path.lstrip(" ")
     quote = path[0] if path[:1] and path[0] in _QUOTES else ""
     head = f"{command} {blanks}{quote}"
-    return [head + place for place in _places(path.removeprefix(quote), is_picture=command == "/image")]
+    places = _places(path.removeprefix(quote), is_picture=command == "/image")
+    return [head + place + ("" if place.endswith("/") else quote) for place in places]
 
 
 def _places(typed: str, *, is_picture: bool) -> list[str]:
