@@ -92,6 +92,8 @@ def test_a_question_that_is_whole_or_cannot_be_told_stays_as_typed(typed: str) -
         ("the left one", "the big one?"),
         ("Describe the picture in one short sentence.", "and the star?"),
         ("what color is the floor?", "a pot?"),
+        ("How many stars are there?", "squares overall?"),
+        (COLOUR, "the text?"),
     ],
 )
 def test_a_follow_up_of_a_question_that_needs_its_talk_stays_as_typed(earlier: str, typed: str) -> None:

@@ -263,11 +263,12 @@ def _may_replace(noun: _Noun, determiner: str, content: list[_Piece], asked: lis
     if determiner in ("any", "some"):  # asks by itself whether there are some
         return noun.determiner in ("any", "some")
     if noun.is_counted and not is_opened:  # "stars?" after "how many circles?", and nothing else
-        return not determiner and content[0].text.endswith("s")
+        return not determiner and _is_plural(content[-1].text)
     if was_indefinite and not is_indefinite and any(piece.text in _PRONOUNS for piece in asked):
         return False  # "does it have a tag?", "and the cat?"
-    # A word or two alone may be all that somebody types.
-    return is_opened or (bool(determiner) and is_indefinite <= was_indefinite)
+    # A word or two alone may be all that somebody types: "the text?" asks what is written.
+    is_reading = content[-1].text in _WRITTEN
+    return is_opened or (bool(determiner) and is_indefinite <= was_indefinite and not is_reading)
 
 
 def _pieces(text: str) -> list[_Piece]:
