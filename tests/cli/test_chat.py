@@ -729,3 +729,43 @@ def test_a_terminal_that_goes_away_ends_the_chat(hangup: str, exit_code: int, pi
     command = [sys.executable, "-c", _TERMINAL, hangup, "chat", str(picture)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert (done.stdout, done.stderr) == (f"{exit_code}\n", "")
+
+
+_KEYS = """
+import os, pty, signal, sys, termios
+pid, terminal = pty.fork()
+if pid == 0:
+    os.execv(sys.executable, [sys.executable, "-m", "vlinstruct", "chat", sys.argv[1]])
+shown = b""
+def shown_before(words):
+    global shown
+    while words not in shown:
+        shown += os.read(terminal, 1024)
+    before, _, shown = shown.partition(words)
+    return before.decode()
+shown_before(b"> ")
+for key in (b"half a line\\x03", b"/ima\\tnext\\t\\n"):
+    os.write(terminal, key)
+    said = shown_before(b"> ")
+print(said.partition("about ")[2].partition(". ")[0])
+os.kill(pid, signal.SIGSTOP)
+os.waitpid(pid, os.WUNTRACED)
+modes = termios.tcgetattr(terminal)
+modes[3] |= termios.ICANON | termios.ECHO  # as a shell sets them
+termios.tcsetattr(terminal, termios.TCSADRAIN, modes)
+os.kill(pid, signal.SIGCONT)
+shown_before(b"> ")
+print(bool(termios.tcgetattr(terminal)[3] & termios.ICANON))
+os.write(terminal, b"\\x04")
+print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo terminals")
+def test_keys_clear_a_line_complete_a_path_and_stop_the_chat_for_a_while(pictures: Pictures, tmp_path: Path) -> None:
+    picture, next_picture = pictures(2)
+    next_picture.rename(tmp_path / "next one.png")
+    command = [sys.executable, "-c", _KEYS, str(picture)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=tmp_path)
+    assert (done.stdout.splitlines(), done.stderr) == (["next one.png", "False", "0"], "")
