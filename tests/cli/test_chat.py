@@ -571,7 +571,8 @@ def test_a_clip_is_talked_about_and_a_sound_that_the_model_does_not_take_is_refu
     clip = write_clip(tmp_path / "a.mp4")
     sound = write_sound(tmp_path / "a.wav", np.zeros(16_000, dtype=np.float32))
     lines = (f"/image {clip}", "what?", f"/image {sound}", "why?")
-    first, failed, second = types(*lines, options=("--json",), stdout_is_terminal=False).records
+    options = ("--json", "--backbone", "mini")
+    first, failed, second = types(*lines, options=options, stdout_is_terminal=False).records
     assert (first["image"], second["image"]) == (str(clip), str(clip))
     assert failed["code"] == "media_not_taken"
 
