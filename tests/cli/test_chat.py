@@ -26,6 +26,7 @@ from vlinstruct.settings import GenerationSettings
 from .conftest import Pictures
 
 TALK = b"what?\nwhy is it?\n"
+BRIEF = ("--max-new-tokens", 6)
 HINT = "notice: type a question, or /help."
 
 
@@ -492,11 +493,11 @@ FOLLOW_UP = b"what colour is the circle?\nand the square?\n"
 
 
 def test_a_follow_up_is_asked_as_a_whole_question_and_recorded_as_typed(picture: Path, prompts: list[str]) -> None:
-    first, second = vli("chat", picture, "--json", stdin=FOLLOW_UP).records
+    first, second = vli("chat", picture, "--json", *BRIEF, stdin=FOLLOW_UP).records
     assert prompts[-1].endswith("Question: what colour is the square? Answer:")
     assert (second["question"], second["instruction"]) == ("and the square?", "what colour is the square?")
     assert "instruction" not in first
-    _, typed = vli("chat", picture, "--json", "--verbatim", stdin=FOLLOW_UP).records
+    _, typed = vli("chat", picture, "--json", "--verbatim", *BRIEF, stdin=FOLLOW_UP).records
     assert prompts[-1].endswith("Question: and the square? Answer:")
     assert "instruction" not in typed
 
@@ -505,12 +506,12 @@ def test_who_types_a_follow_up_is_told_what_was_asked(
     types: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
-    result = types("what colour is the circle?", "and the square?", "/optimize what?", "/use")
+    result = types("what colour is the circle?", "and the square?", "/optimize what?", "/use", options=BRIEF)
     asked = [line for line in result.lines if line.startswith("asked: ")]
     assert asked[0] == 'asked: "what colour is the square?"'
     assert len(asked) == 2
     result = types(
-        "what colour is the circle?", "and the square?", options=("-O", "--when", "unsure", "--sure-above", 0)
+        "what colour is the circle?", "and the square?", options=("-O", "--when", "unsure", "--sure-above", 0, *BRIEF)
     )
     asked = [line for line in result.lines if line.startswith("asked: ")]
     assert asked[0].startswith("asked: your words, left alone")
@@ -521,7 +522,7 @@ def test_who_types_a_follow_up_is_told_what_was_asked(
 
 
 def test_use_asks_what_optimize_found_and_nothing_else(picture: Path, prompts: list[str]) -> None:
-    arguments = ("--json", "-O", "--select", "paper")
+    arguments = ("--json", "-O", "--select", "paper", *BRIEF)
     _, found, used = vli("chat", picture, *arguments, stdin=b"name 2 things\n/optimize\n/use\n").records
     assert (used["id"], used["question"]) == ("turn-2", found["instruction"])
     assert "optimization" not in used
@@ -550,7 +551,7 @@ def test_a_number_goes_back_to_a_picture_and_its_conversation(
 ) -> None:
     picture, next_picture = pictures(2)
     lines = f"what?\n/image {next_picture}\nwhy?\n/image 1\nwho?\n/image 2\nwhen?\n/image\n"
-    first, second, third, fourth = (result := vli("chat", picture, "--json", stdin=lines.encode())).records
+    first, second, third, fourth = (result := vli("chat", picture, "--json", *BRIEF, stdin=lines.encode())).records
     assert num_seen == [1, 1]
     assert [record["image"] for record in (first, second, third, fourth)] == [str(picture), str(next_picture)] * 2
     assert prompts[2] == f"Question: what? Answer: {first['answer']} Question: who? Answer:"
@@ -588,7 +589,7 @@ def test_what_is_saved_comes_back_with_its_pictures_and_is_not_asked_again(
     lines = (
         f"what?\n/image {next_picture}\nwhat colour is the star?\nand the ring?\n/image {picture}\nwho?\n/save {file}\n"
     )
-    saved = vli("chat", picture, "--json", stdin=lines.encode()).records
+    saved = vli("chat", picture, "--json", *BRIEF, stdin=lines.encode()).records
     records = [json.loads(line) for line in file.read_text().splitlines()]
     assert [record["picture"] for record in records] == [1, 2, 2, 3]
     assert [{**record, "picture": 0} for record in records] == [{**record, "picture": 0} for record in saved]
@@ -629,7 +630,8 @@ def test_a_file_is_replaced_only_where_that_is_typed_or_it_is_the_chats_own(
     result = vli("chat", picture, stdin=f"what?\n/save --overwrite {file}\n".encode())
     assert "only if that is typed" in result.lines[0]
     assert file.read_text() == "mine"
-    result = types("what?", f"/save --overwrite {file}", "why?", f"/save {file}", f"/load {file}", f"/save {file}")
+    lines = ("what?", f"/save --overwrite {file}", "why?", f"/save {file}", f"/load {file}", f"/save {file}")
+    result = types(*lines, options=BRIEF)
     saved = [line for line in result.lines if "saved" in line]
     assert saved == [
         f"done: {turns} saved to {file}, which was replaced." for turns in ("1 turn", "2 turns", "4 turns")
