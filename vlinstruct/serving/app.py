@@ -32,10 +32,11 @@ from vlinstruct.instruction.judge import Answering
 from vlinstruct.instruction.optimize import left_as_typed
 from vlinstruct.media.load import MediaSettings
 from vlinstruct.model import Model
-from vlinstruct.operations import optimization_fields, scored_fields
-from vlinstruct.serving.conversation import BadRequest, ChatRequest, load_picture, object_of, parse_chat
-from vlinstruct.serving.gate import Gate, GateSettings
+from vlinstruct.operations import Optimize, optimization_fields, scored_fields
+from vlinstruct.serving.conversation import BadRequest, ChatRequest, boolean, load_picture, object_of, parse_chat
+from vlinstruct.serving.gate import PAGE, Gate, GateSettings
 from vlinstruct.serving.merging import LEFT, LeftError, MergingBackend
+from vlinstruct.serving.page import page_of
 from vlinstruct.serving.replies import (
     END,
     chunk,
@@ -142,7 +143,9 @@ class Service:
 
     def app(self) -> Gate:
         """Returns the ASGI application."""
+        page = page_of(self.settings.gate, self.settings.media.images)
         routes = [
+            *([Route(PAGE, page, methods=["GET"])] if self.settings.gate.has_page else []),
             Route("/health", self.health, methods=["GET"]),
             Route("/metrics", self.metrics, methods=["GET"]),
             Route("/v1/models", self.models, methods=["GET"]),
@@ -185,8 +188,13 @@ class Service:
         return await self._run(request, "chat", parsed, self._chat)
 
     async def optimize(self, request: Request) -> Response:
-        """Optimizes an instruction for a picture: `{"image": URL, "instruction": TEXT}` -> a record's fields."""
-        return await self._run(request, "optimize", lambda body: self._fields(body, "instruction"), self._optimize)
+        """Optimizes an instruction for a picture: `{"image": URL, "instruction": TEXT}` -> a record's fields.
+
+        With `"answer": true` the instruction is answered as typed and as chosen, too.
+        """
+        return await self._run(
+            request, "optimize", lambda body: self._fields(body, "instruction", "answer"), self._optimize
+        )
 
     async def score(self, request: Request) -> Response:
         """Scores instructions for a picture: `{"image": URL, "instructions": [TEXT...]}` -> a record's fields."""
@@ -272,10 +280,10 @@ class Service:
         if fields.get("model") not in (None, self.settings.name):
             raise BadRequest(f"no such model: this server has {self.settings.name}", "model", status=404)
 
-    def _fields(self, body: object, texts: str) -> Mapping[str, Any]:
+    def _fields(self, body: object, *names: str) -> Mapping[str, Any]:
         fields = object_of(body, "the body")
         self._require_model(fields)
-        unknown = [name for name in fields if name not in ("model", "image", texts)]
+        unknown = [name for name in fields if name not in ("model", "image", *names)]
         if unknown:
             raise BadRequest("unknown field", unknown[0][:60])
         if not isinstance(fields.get("image"), str):
@@ -339,7 +347,7 @@ class Service:
     def _written(self, row: Row, request: ChatRequest) -> tuple[Written, Optimization | None]:
         outcome = self._optimized(row, request)
         if outcome is not None:
-            judged = outcome.used.judgement
+            judged = outcome.used.judgement if Answering(generation=request.settings).is_final else None
             answer = None if judged is None else judged.answer
             nll = None if answer is None else answer.token_nll
             # What was judged is what would be answered, the same text generated alike; one that used all its tokens
@@ -445,11 +453,10 @@ class Service:
         text = fields.get("instruction")
         if not isinstance(text, str):
             raise BadRequest("it must be a text", "instruction")
-        (outcome,) = self.model.optimize_each(
-            [self.see(fields["image"])], [text], optimization=self.settings.optimization
-        )
-        optimization = good(outcome)
-        return optimization_fields(optimization), _headers(optimization)
+        operation = Optimize(optimization=self.settings.optimization, answer=boolean(fields, "answer"))
+        (outcome,) = operation.run(self.model, [self.see(fields["image"])], [[text]])
+        record = good(outcome)
+        return record, {"x-vlinstruct-chosen": record["chosen"]}
 
     def _score(self, fields: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
         texts = fields.get("instructions")
