@@ -14,52 +14,6 @@ from vlinstruct.media.images import ImageLimits
 from vlinstruct.report.shell import data_block, page, policy, resource
 from vlinstruct.serving.gate import GateSettings
 
-_BODY = """
-<header class="masthead">
-<h1>vlinstruct <span id="model" class="chip accent" hidden></span></h1>
-<p class="quiet">Ask about a picture, and see the answer to your words as typed beside the one to the words that
-vlinstruct found for them.</p>
-</header>
-<main>
-<section class="card asking" aria-label="Ask">
-<form id="key-form" hidden>
-<label for="key">Key of this server</label>
-<div class="controls"><input id="key" type="password" autocomplete="off" spellcheck="false" required>
-<button class="primary">Use this key</button></div>
-<p class="quiet">It is kept until you close or reload this page.</p>
-<p id="key-problem" class="bad" role="alert"></p>
-</form>
-<form id="ask-form">
-<div id="drop">
-<input id="file" type="file" accept="image/*" class="visually-hidden">
-<label for="file"><img id="preview" alt="" hidden><span id="file-name" class="said"></span>
-<span id="file-hint">Drop a picture here, paste one, or <span class="link">choose a file</span></span></label>
-</div>
-<p id="file-note" class="quiet" role="status"></p>
-<label for="question">Question or instruction</label>
-<textarea id="question" rows="2" aria-describedby="question-hint"></textarea>
-<p id="question-hint" class="quiet">Enter asks, Shift+Enter starts a new line.</p>
-<div class="controls"><button id="ask" class="primary">Ask</button>
-<button id="cancel" type="button" hidden>Cancel</button> <span id="clock" class="quiet" aria-hidden="true"></span></div>
-<p id="progress" class="quiet" role="status"></p>
-<p id="problem" class="bad" role="alert"></p>
-</form>
-</section>
-<section class="asked" aria-label="Answers">
-<p id="told" class="visually-hidden" role="status"></p>
-<div id="nothing" class="nothing quiet">
-<h2>Two answers to each question</h2>
-<p>One to your words as typed, and one to the words that were chosen for this picture: the model rewrites yours, and its
-wording is used only if it fits the picture better and asks the same. Where the model is certain, your words are left
-alone.</p>
-<p>What you ask stays on this page until you close or reload it.</p>
-</div>
-<ol id="asked"></ol>
-</section>
-</main>
-<noscript><p class="bad">This page needs JavaScript; the routes under /v1 do not.</p></noscript>
-"""
-
 
 def page_of(gate: GateSettings, images: ImageLimits) -> Callable[[Request], Awaitable[Response]]:
     """Returns the route of the page.
@@ -77,7 +31,7 @@ def page_of(gate: GateSettings, images: ImageLimits) -> Callable[[Request], Awai
     }
     html = page(
         "vlinstruct",
-        [_BODY, data_block("server", told)],
+        [resource("page.html", __package__), data_block("server", told)],
         styles=[resource("page.css", __package__)],
         scripts=scripts,
         is_served=True,
