@@ -36,7 +36,7 @@ KEY = "clé secrète"
 
 
 class Talker(Puppet):
-    """Answers what a test says; finds other words for whatever is asked; keeps the sizes of the pictures that it saw."""
+    """Answers what a test says, and keeps the sizes of the pictures that it saw."""
 
     def __init__(
         self, answer: Callable[[str], str] = lambda prompt: "a red star", sure: float = 0.4, **steps: Any
@@ -258,7 +258,11 @@ def test_a_busy_server_is_asked_again_when_it_says(window: OpenWindow) -> None:
         page.keyboard.press("Enter")
         expect(page.locator("#progress")).to_contain_text("busy")
         assert "asking again in 1 s" in page.locator("#progress").inner_text()
+        page.keyboard.type(" and the next one")
         page.wait_for_selector("#asked summary")
+        assert page.locator("#asked h2").inner_text() == "what?"
+        page.keyboard.type("!")  # what was typed meanwhile is not typed over
+        assert page.locator("#question").input_value() == "what? and the next one!"
         refusals += [429]
         page.get_by_label("Question or instruction").fill("and now?")
         page.keyboard.press("Enter")

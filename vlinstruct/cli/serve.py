@@ -85,7 +85,7 @@ def serve(
         shown_host = f"[{host.strip('[]')}]" if ":" in host else host
         address = f"http://{shown_host}:{listener.getsockname()[1]}"
         service = Service(load_model, settings, log=talk.progress)
-        page = "" if no_page else f", a page to try it at {address}"
+        page = "" if no_page else f" (a page to try it: {address}/)"
         ready = f"serving {service.settings.name} at {address}/v1{page}"
         try:
             serve_model(service, server_of(service), listener, on_ready=lambda: talk.done(ready))

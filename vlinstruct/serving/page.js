@@ -141,7 +141,7 @@ async function meet() {
   const models = await request("v1/models", { headers: headers() }, new AbortController().signal);
   const name = models.data?.[0]?.id;
   if (typeof name !== "string") throw new Problem("What answers here is no server of vlinstruct.");
-  say("model", name);
+  say("model", shortened(name, 80));
   part("model").hidden = false;
   document.title = printable(`${shortened(name, 60)} · vlinstruct`);
 }
@@ -388,8 +388,8 @@ function show(asked, question, record, seconds, note) {
     element(
       "div",
       {},
-      element("h2", { class: "said clamped" }, question),
-      element("p", { class: "quiet clamped short" }, shortened(short, 200)),
+      element("h2", { class: "said" }, question),
+      element("p", { class: "quiet short" }, shortened(short, 200)),
     ),
   );
   if (!asked.width) summary.firstChild.remove();
@@ -424,7 +424,8 @@ function show(asked, question, record, seconds, note) {
   const told = [`As typed: ${shownAnswer(typed)}.`, `Optimized: ${shownAnswer(given)}.`, ...(record.notices ?? [])];
   say("told", shortened(told.join(" "), 1000));
   say("progress", "");
-  part("question").select();
+  const field = part("question"); // the next question goes over this one, unless it is being typed already
+  if (document.activeElement === field && field.value.trim() === question) field.select();
   entry.scrollIntoView({ block: "nearest" });
 }
 
