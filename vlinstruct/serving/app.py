@@ -143,9 +143,7 @@ class Service:
 
     def app(self) -> Gate:
         """Returns the ASGI application."""
-        page = page_of(self.settings.gate, self.settings.media.images)
         routes = [
-            *([Route(PAGE, page, methods=["GET"])] if self.settings.gate.has_page else []),
             Route("/health", self.health, methods=["GET"]),
             Route("/metrics", self.metrics, methods=["GET"]),
             Route("/v1/models", self.models, methods=["GET"]),
@@ -154,6 +152,8 @@ class Service:
             Route("/v1/optimize", self.optimize, methods=["POST"]),
             Route("/v1/score", self.score, methods=["POST"]),
         ]
+        if self.settings.gate.has_page:
+            routes.append(Route(PAGE, page_of(self.settings.gate, self.settings.media.images), methods=["GET"]))
         inner = Starlette(routes=routes, exception_handlers={404: _not_found, 405: _not_found})
         inner.router.redirect_slashes = False
         return Gate(inner, self.settings.gate, self.log)
