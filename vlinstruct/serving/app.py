@@ -102,14 +102,9 @@ class Service:
             models.append(load())
             return models[0].backend
 
-        merging = MergingBackend(load_backend, batch_size=settings.batch_size)
+        self.backend = MergingBackend(load_backend, batch_size=settings.batch_size)
         (model,) = models
         self.settings, self.log = replace(settings, name=settings.name or model.backend.identity.name), log
-        # What works on several calls itself, as a server does, needs no batches of ours.
-        self.merging = merging if model.backend.abilities.num_in_flight == 1 else None
-        if self.merging is None:
-            merging.close()
-        self.backend = self.merging or model.backend
         self.model = Model(
             self.backend, templates=model.templates, thresholds=model.thresholds, limits=settings.media.images
         )
@@ -134,12 +129,11 @@ class Service:
             registry=self.registry,
         )
         waiting = Gauge("vlinstruct_calls_waiting", "Calls that wait for the model.", registry=self.registry)
-        waiting.set_function(lambda: 0 if self.merging is None else self.merging.num_waiting)
+        waiting.set_function(lambda: self.backend.num_waiting)
 
     def close(self) -> None:
         """Ends the calls that wait."""
-        if self.merging is not None:
-            self.merging.close()
+        self.backend.close()
 
     def app(self) -> Gate:
         """Returns the ASGI application."""
@@ -248,8 +242,7 @@ class Service:
     def _leave(self, left: threading.Event) -> None:
         """Drops what was asked of the model for a client that waits no more."""
         left.set()
-        if self.merging is not None:
-            self.merging.forget_left()
+        self.backend.forget_left()
 
     def _explained(self, error: Exception) -> Response:
         match error:
