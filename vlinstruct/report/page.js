@@ -3,12 +3,13 @@
 // The three blocks of data have a line for each item; those of pictures and maps are read when an item is in sight.
 (() => {
   const ROW = 76; // px, as in page.css
+  const HEAT = [214, 64, 0]; // over a picture
   const FULL_HEAT = 4; // nats; what costs more is as dark
   const byId = (id) => document.getElementById(id);
   const lines = (id) => byId(id).textContent.split("\n").slice(1, -1);
   const previews = lines("previews"), maps = lines("maps");
   const items = lines("items").map((line, place) => described(...JSON.parse(line), place));
-  const list = byId("list"), itemBox = byId("item"), split = document.querySelector(".split");
+  const list = byId("list"), itemBox = byId("item"), split = document.querySelector(".split"), main = document.querySelector("main");
   let view = items.map((_, place) => place), selected = 0;
   const pressed = new Set();
 
@@ -89,8 +90,8 @@
 
   function threshold() { const value = Number(byId("threshold").value); return Number.isFinite(value) ? value : 0.5; }
   const FILTERS = {
-    changed: ["other words", (item) => item.isChanged],
-    answer: ["other answer", (item) => item.isAnsweredOtherwise],
+    changed: ["words changed", (item) => item.isChanged],
+    answer: ["answer changed", (item) => item.isAnsweredOtherwise],
     uncertain: ["uncertain", (item) => isNumber(item.certainty) && item.certainty < threshold()],
     failed: ["failed", (item) => item.failed],
   };
@@ -122,7 +123,7 @@
     const answer = item.failed ? element("span", { class: "answer bad" }, shortened(item.record.message || "failed", 200))
       : element("span", { class: "answer" },
         item.isAnsweredOtherwise ? [shortened(item.before, 80), " \u2192 "] : null,
-        item.after !== undefined ? element("b", {}, shortened(item.after, 160) || "(empty)") : item.isChanged ? shortened(item.asked, 160) : "words left as they are",
+        item.after !== undefined ? element("b", {}, shortened(item.after, 160) || "(empty)") : item.isChanged ? shortened(item.asked, 160) : "words left alone",
         isNumber(item.certainty) ? ` ${decimals(item.certainty, 2)}` : null);
     return element("div", {
       class: "row", role: "option", id: `row-${place}`, "aria-selected": place === selected ? "true" : "false",
@@ -130,7 +131,7 @@
       onclick: () => { select(place); showItem(); },
     },
     preview && preview[0] ? element("img", { class: "thumb", src: preview[0], alt: "" }) : element("div", { class: "thumb" }),
-    element("div", {}, element("span", { class: "name" }, element("bdi", {}, shortened(item.name, 200))), element("span", {}, element("bdi", {}, shortened(item.question, 200))), answer));
+    element("div", {}, element("span", { class: "name" }, element("bdi", {}, shortened(item.name.split("/").slice(-2).join("/"), 200))), element("span", {}, element("bdi", {}, shortened(item.question, 200))), answer));
   }
   let painted = "";
   function paint(anew) {
@@ -147,7 +148,12 @@
       row.style.top = `${position * ROW}px`;
       made.push(row);
     }
-    if (!view.length) { rows.replaceChildren(element("p", { class: "quiet" }, "No item is like that.")); list.removeAttribute("role"); return; }
+    if (!view.length) {
+      list.setAttribute("role", "region"); // a list of nothing is none
+      list.removeAttribute("aria-activedescendant");
+      rows.replaceChildren(element("p", { class: "quiet" }, "No item is like that."));
+      return;
+    }
     list.setAttribute("role", "listbox");
     rows.replaceChildren(...made);
     if (byId(`row-${selected}`)) list.setAttribute("aria-activedescendant", `row-${selected}`);
@@ -170,8 +176,8 @@
     const position = view.indexOf(selected);
     select(view[Math.min(view.length - 1, Math.max(0, position + by))]);
   }
-  function showItem() { split.dataset.shows = "item"; if (getComputedStyle(list).display === "none") { scrollTo(0, 0); itemBox.focus({ preventScroll: true }); } }
-  function showList() { split.dataset.shows = "list"; paint(true); select(selected); list.focus(); }
+  function showItem() { main.dataset.shows = "item"; if (getComputedStyle(list).display === "none") { scrollTo(0, 0); itemBox.focus({ preventScroll: true }); } }
+  function showList() { main.dataset.shows = "list"; paint(true); select(selected); list.focus(); }
 
   // ---- one item
 
@@ -188,9 +194,9 @@
     const chips = [];
     const chip = (text, kind) => chips.push(element("li", { class: `chip ${kind || ""}` }, text));
     if (item.failed) chip("failed", "bad");
-    if (item.isChanged) chip("asked in other words", "accent");
-    else if (item.optimization && !item.failed) chip("words left as they are");
-    if (item.isAnsweredOtherwise) chip("other answer", "accent");
+    if (item.isChanged) chip("words changed", "accent");
+    else if (item.optimization && !item.failed) chip("words left alone");
+    if (item.isAnsweredOtherwise) chip("answer changed", "accent");
     if (FILTERS.uncertain[1](item)) chip(`uncertain: ${decimals(item.certainty, 2)}`, "doubt");
     if (isNumber(item.gain) && item.isChanged) chip(`IAS ${decimals(item.gain, 2)} lower`.replace(/IAS -(.*) lower/, "IAS $1 higher"));
 
@@ -205,22 +211,22 @@
   }
 
   function answers(item) {
-    const facts = element("dl", { class: "answers" });
-    const fact = (name, ...values) => facts.append(element("div", {}, element("dt", {}, name), element("dd", {}, values)));
-    const answer = (text, certainty) => [element("div", { class: "said answer-text" }, text === "" ? "(empty)" : text), certain(certainty)];
+    const pair = element("dl", { class: "pair" }), others = element("dl");
+    const side = (name, words, text, certainty, more) => pair.append(element("div", { class: more }, element("dt", {}, name), element("dd", {},
+      element("div", { class: "said question-text" }, words),
+      text === undefined ? null : [element("div", { class: "said answer-text" }, text === "" ? "(empty)" : text), certain(certainty)])));
+    const fact = (name, ...values) => others.append(element("div", {}, element("dt", {}, name), element("dd", {}, values)));
     if (item.failed) {
       fact("Failed", element("div", { class: "bad said" }, item.record.message || ""), element("span", { class: "quiet mono" }, item.record.code || ""));
-      return facts;
+      return element("div", { class: "answers" }, others);
     }
-    const ocr = item.record.ocr_tokens;
-    if (item.question) fact(item.isChanged ? "As typed" : "Question", element("div", { class: "said question-text" }, item.question));
-    if (ocr) fact("Read in the picture", said(ocr));
-    if (item.isChanged && item.before !== undefined) fact("Answer to that", ...answer(item.before, item.beforeCertainty));
-    if (item.asked !== item.question) fact(item.isChanged ? "Asked in its place" : "Asked as", element("div", { class: "said question-text" }, item.asked));
-    if (item.after !== undefined) fact(item.isChanged ? "Answer to what was asked" : "Answer", ...answer(item.after, item.certainty));
-    if (item.optimization && item.optimization.reason) fact("Why", element("div", { class: "why said" }, item.optimization.reason));
-    if (item.notices.length) facts.append(element("div", {}, element("dt", {}, "Notices"), element("dd", {}, element("ul", { class: "notices" }, item.notices.map((notice) => element("li", { class: "said" }, notice))))));
-    return facts;
+    side(item.optimization ? "As typed" : "Asked", item.question, item.isChanged ? item.before : item.after, item.isChanged ? item.beforeCertainty : item.certainty);
+    if (item.isChanged) side("Asked in its place", item.asked, item.after, item.certainty, "after");
+    else if (item.asked !== item.question) fact("Sent as", said(item.asked));
+    if (item.record.ocr_tokens) fact("Read in the picture", said(item.record.ocr_tokens));
+    if (item.optimization && item.optimization.reason) fact("Why", said(item.optimization.reason));
+    if (item.notices.length) fact("Notices", element("ul", { class: "notices" }, item.notices.map((notice) => element("li", { class: "said" }, notice))));
+    return element("div", { class: "answers" }, pair, others.childElementCount ? others : null);
   }
 
   function heatWords(version) {
@@ -245,7 +251,7 @@
         ? element("td", {}, version[name] === undefined ? "" : said(version[name] === "" ? "(empty)" : version[name]))
         : element("td", { class: "number" }, isNumber(version[name]) ? decimals(version[name], digits) : name === "ias" ? element("span", { class: "quiet" }, versions.length === 1 ? "not asked for" : "not finite") : ""))));
     const table = element("table", {},
-      element("caption", {}, "Instructions; the chosen one is marked."),
+      element("caption", { class: "visually-hidden" }, "The instructions, with what chose among them"),
       element("thead", {}, element("tr", {}, element("th", { scope: "col" }, "version"), element("th", { scope: "col" }, "instruction"), ...columns.map(([label, , digits]) => element("th", { scope: "col", class: digits === undefined ? "" : "number" }, label)))),
       element("tbody", {}, rows));
     const parts = [element("details", { open: true }, element("summary", {}, "Instructions"), tableBox("Instructions", table))];
@@ -306,10 +312,9 @@
       canvas.width = columns;
       canvas.height = rows;
       canvas.hidden = !isShown.checked;
-      const drawing = canvas.getContext("2d"), shade = drawing.createImageData(columns, rows);
-      // What is not looked at is darkened: that shows on a picture of any colour.
-      values.forEach((value, place) => { shade.data[place * 4 + 3] = (1 - value / 255) * 190; });
-      drawing.putImageData(shade, 0, 0);
+      const drawing = canvas.getContext("2d"), heat = drawing.createImageData(columns, rows);
+      values.forEach((value, place) => heat.data.set([...HEAT, value * 0.75], place * 4));
+      drawing.putImageData(heat, 0, 0);
       const top = values.indexOf(255), peak = map.peaks[query];
       const where = top < 0 ? "" : `, most at row ${Math.floor(top / columns) + 1}, column ${(top % columns) + 1} of ${rows} x ${columns} (${decimals(peak * 100, 1)} %)`;
       words.textContent = `${query ? `query ${query} of ${map.queries}` : `mean of ${map.queries} queries`}${where}`;
@@ -355,7 +360,7 @@
     if (!items.length) { itemBox.append(element("p", { class: "quiet" }, "There is no record.")); return; }
     if (items.length === 1) { render(items[0]); return; }
     split.classList.add("with-list");
-    split.dataset.shows = location.hash.length > 1 ? "item" : "list";
+    main.dataset.shows = location.hash.length > 1 ? "item" : "list";
     for (const part of [list, byId("controls"), byId("count")]) part.hidden = false;
     for (const [name, [, holds]] of Object.entries(FILTERS)) {
       const button = element("button", { type: "button", id: `filter-${name}`, "aria-pressed": "false", disabled: name !== "uncertain" && !items.some(holds) });
