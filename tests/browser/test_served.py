@@ -7,6 +7,7 @@ import io
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -154,6 +155,18 @@ def test_the_keyboard_alone_does_it(window: OpenWindow) -> None:
             page.keyboard.press("Tab")
         page.keyboard.press("Enter")
         assert page.evaluate("[document.activeElement.id, document.activeElement.value]") == ["question", "one\ntwo"]
+        sound(opened)
+
+
+def test_who_has_no_picture_of_minis_world_gets_one(window: OpenWindow) -> None:
+    model = Talker()
+    with page_of(model) as address, window(address, may_load=address) as opened:
+        assert opened.page.locator("#example").is_hidden()
+    model.identity = replace(model.identity, name="mini")
+    with page_of(model) as address, window(address, may_load=address) as opened:
+        opened.page.get_by_role("button", name="Take one").click()
+        ask(opened.page, "what is there?")
+        assert "example.png" in opened.page.locator("#asked").inner_text()
         sound(opened)
 
 

@@ -147,7 +147,8 @@ class Service:
             Route("/v1/score", self.score, methods=["POST"]),
         ]
         if self.settings.gate.has_page:
-            routes.append(Route(PAGE, page_of(self.settings.gate, self.settings.media.images), methods=["GET"]))
+            page = page_of(self.backend.identity, self.settings.gate, self.settings.media.images)
+            routes.append(Route(PAGE, page, methods=["GET"]))
         inner = Starlette(routes=routes, exception_handlers={404: _not_found, 405: _not_found})
         inner.router.redirect_slashes = False
         return Gate(inner, self.settings.gate, self.log)

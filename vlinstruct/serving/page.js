@@ -256,6 +256,13 @@ document.addEventListener("drop", (event) => {
   if (!part("ask-form").hidden) take([...event.dataTransfer.files]);
 });
 
+part("example").hidden = server.example === null;
+part("take-example").addEventListener("click", async () => {
+  const bytes = Uint8Array.from(atob(server.example), (character) => character.charCodeAt(0));
+  await take([new File([bytes], "example.png", { type: "image/png" })]);
+  part("question").focus();
+});
+
 // --- asking
 
 part("question").addEventListener("keydown", (event) => {

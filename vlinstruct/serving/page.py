@@ -5,20 +5,27 @@ It is a client like any other: `page.js` asks `/v1/models` and `/v1/optimize`, w
 
 from __future__ import annotations
 
+import base64
+import io
 from collections.abc import Awaitable, Callable
 
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
+from vlinstruct.backends.registry import BACKBONES
 from vlinstruct.media.images import ImageLimits
+from vlinstruct.mini.draw import draw
+from vlinstruct.mini.world import sample_scene
 from vlinstruct.report.shell import data_block, page, policy, resource
 from vlinstruct.serving.gate import GateSettings
+from vlinstruct.values import Identity
 
 
-def page_of(gate: GateSettings, images: ImageLimits) -> Callable[[Request], Awaitable[Response]]:
+def page_of(identity: Identity, gate: GateSettings, images: ImageLimits) -> Callable[[Request], Awaitable[Response]]:
     """Returns the route of the page.
 
     Args:
+        identity: of the model that is served.
         gate: its limits, and whether it must ask for a key, are told to the script.
         images: larger pictures are scaled down before they are sent.
     """
@@ -28,6 +35,7 @@ def page_of(gate: GateSettings, images: ImageLimits) -> Callable[[Request], Awai
         "max_body_bytes": gate.max_body_bytes,
         "max_file_bytes": images.max_bytes,
         "max_pixels": images.max_pixels,
+        "example": None if gate.api_key is not None else _example(identity),
     }
     html = page(
         "vlinstruct",
@@ -51,3 +59,13 @@ def page_of(gate: GateSettings, images: ImageLimits) -> Callable[[Request], Awai
         return HTMLResponse(html, headers=headers)
 
     return show
+
+
+def _example(identity: Identity) -> str | None:
+    """Returns a picture in base64 for a model that knows a small world only, which a visitor's own is hardly of."""
+    backbone = BACKBONES.get(identity.name)
+    if backbone is None or not backbone.is_built_in:
+        return None
+    stream = io.BytesIO()
+    draw(sample_scene(0, split="test", fonts=("pillow",))).save(stream, "PNG")
+    return base64.b64encode(stream.getvalue()).decode()
