@@ -1,4 +1,3 @@
-"use strict";
 // The served page: a picture and a question -> POST v1/optimize -> one entry of the list. Everything that a model, a file
 // or a server says is put in as text; addresses are relative, so that the page works behind a proxy's path, too.
 
@@ -14,22 +13,10 @@ let working = null; // the AbortController of the question that is being asked
 
 class Problem extends Error {}
 
-// --- words and elements
-
-// As in `errors.printable`: what moves the cursor or reorders a line is shown as an escape.
-const UNPRINTABLE = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]|\p{Surrogate}/gu;
-const printable = (text) =>
-  String(text).replace(UNPRINTABLE, (c) => "\\u" + c.charCodeAt(0).toString(16).padStart(4, "0"));
-
-function element(name, attributes = {}, ...children) {
-  const made = document.createElement(name);
-  for (const [attribute, value] of Object.entries(attributes)) made.setAttribute(attribute, value);
-  made.append(...children.map((child) => (typeof child === "string" ? printable(child) : child)));
-  return made;
-}
+// --- words
 
 function say(id, text) {
-  part(id).textContent = printable(text);
+  part(id).textContent = shown(text);
 }
 
 const mib = (bytes) => `${Math.round(bytes / 2 ** 20)} MiB`;
@@ -143,7 +130,7 @@ async function meet() {
   if (typeof name !== "string") throw new Problem("What answers here is no server of vlinstruct.");
   say("model", shortened(name, 80));
   part("model").hidden = false;
-  document.title = printable(`${shortened(name, 60)} · vlinstruct`);
+  document.title = shown(`${shortened(name, 60)} · vlinstruct`);
 }
 
 // --- the picture
@@ -322,7 +309,7 @@ const isNumber = (value) => typeof value === "number" && Number.isFinite(value);
 
 function certainty(value) {
   if (!isNumber(value)) return element("p", { class: "quiet" }, "certainty not known");
-  const bar = element("span", { class: "bar", style: `--share: ${value}`, "aria-hidden": "true" });
+  const bar = element("span", { class: "bar", "--share": value, "aria-hidden": "true" });
   return element("p", { class: "quiet" }, bar, ` certainty ${value.toFixed(2)}`);
 }
 
@@ -331,25 +318,24 @@ const shownAnswer = (text) => (text.trim() ? text : "(no words)");
 function side(title, answer, sure, words, isChosen) {
   const text = shownAnswer(answer);
   const size = text.length > 120 ? " is-long" : "";
-  const wording = words === null ? [] : [element("p", { class: "words quiet" }, "asked: ", words)];
   return element(
     "div",
     { class: isChosen ? "side chosen" : "side" },
     element("h3", {}, title),
     element("p", { class: `answer said${size}` }, text),
     certainty(sure),
-    ...wording,
+    words === null ? null : element("p", { class: "words quiet" }, "asked: ", words),
   );
 }
 
 function wordings(record) {
   const rows = Object.entries(record).filter(([, value]) => value && typeof value === "object" && "ias" in value);
-  if (rows.length < 2) return []; // the answers tell it all
+  if (rows.length < 2) return null; // the answers tell it all
   const cell = (value) => element("td", { class: "number" }, isNumber(value) ? value.toFixed(2) : "–");
   const lines = rows.map(([role, { text, ias, certainty: sure, answer }]) =>
     element(
       "tr",
-      role === record.chosen ? { class: "chosen" } : {},
+      { class: role === record.chosen ? "chosen" : null },
       element("th", { scope: "row" }, ROLES[role] ?? role.replace("_", " ")),
       element("td", { class: "said" }, text),
       cell(ias),
@@ -358,18 +344,16 @@ function wordings(record) {
     ),
   );
   const names = [["words"], ["asked"], ["IAS", "number"], ["answer"], ["certainty", "number"]];
-  const head = names.map(([name, kind]) => element("th", { scope: "col", ...(kind ? { class: kind } : {}) }, name));
-  const table = element("table", {}, element("thead", {}, element("tr", {}, ...head)), element("tbody", {}, ...lines));
+  const head = names.map(([name, kind]) => element("th", { scope: "col", class: kind }, name));
+  const table = element("table", {}, element("thead", {}, element("tr", {}, head)), element("tbody", {}, lines));
   const box = { class: "table-box", tabindex: "0", role: "region", "aria-label": "All wordings" };
   const note = "IAS: mean nats per token of the words given the picture; lower fits better.";
-  return [
-    element(
-      "div",
-      { class: "wordings" },
-      element("div", box, table),
-      element("p", { class: "quiet" }, element("small", {}, note)),
-    ),
-  ];
+  return element(
+    "div",
+    { class: "wordings" },
+    element("div", box, table),
+    element("p", { class: "quiet" }, element("small", {}, note)),
+  );
 }
 
 function show(asked, question, record, seconds, note) {
@@ -381,17 +365,16 @@ function show(asked, question, record, seconds, note) {
   const chip = element("span", { class: !isAlone && !isSame ? "chip accent" : "chip" }, outcome);
   const [before, after] = [record.initial?.ias, record[record.chosen]?.ias];
   const ias = !isAlone && isNumber(before) && isNumber(after) ? ` IAS ${before.toFixed(2)} → ${after.toFixed(2)}.` : "";
-  const again = element("button", { type: "button" }, "Ask about this again");
-  again.addEventListener("click", () => {
+  const askAgain = () => {
     part("question").value = question;
     part("question").focus();
     hold(asked);
-  });
+  };
   const short = isSame ? shownAnswer(given) : `${shownAnswer(typed)} → ${shownAnswer(given)}`;
   const summary = element(
     "summary",
     {},
-    element("img", { src: asked.url, alt: "" }),
+    asked.width ? element("img", { src: asked.url, alt: "" }) : null,
     element(
       "div",
       {},
@@ -399,7 +382,6 @@ function show(asked, question, record, seconds, note) {
       element("p", { class: "quiet short" }, shortened(short, 200)),
     ),
   );
-  if (!asked.width) summary.firstChild.remove();
   const body = element(
     "div",
     { class: "body" },
@@ -410,10 +392,10 @@ function show(asked, question, record, seconds, note) {
       side("Optimized", given, record.certainty, words, !isAlone),
     ),
     element("p", { class: "verdict" }, chip, ` ${record.reason[0].toUpperCase()}${record.reason.slice(1)}.${ias}`),
-    ...(record.notices ?? []).map((notice) => element("p", { class: "notice" }, notice)),
-    ...wordings(record),
+    (record.notices ?? []).map((notice) => element("p", { class: "notice" }, notice)),
+    wordings(record),
     element("p", { class: "quiet" }, element("small", {}, `${asked.name}, ${seconds.toFixed(1)} s. ${note}`)),
-    element("div", { class: "controls" }, again),
+    element("div", { class: "controls" }, element("button", { type: "button", onclick: askAgain }, "Ask about this again")),
   );
   const details = element("details", { open: "" }, summary, body);
   const list = part("asked");

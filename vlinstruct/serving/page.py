@@ -29,7 +29,7 @@ def page_of(identity: Identity, gate: GateSettings, images: ImageLimits) -> Call
         gate: its limits, and whether it must ask for a key, are told to the script.
         images: larger pictures are scaled down before they are sent.
     """
-    scripts = [resource("page.js", __package__)]
+    scripts = [resource("elements.js") + resource("page.js", __package__)]
     told = {
         "needs_key": gate.api_key is not None,
         "max_body_bytes": gate.max_body_bytes,
