@@ -129,6 +129,7 @@ def test_a_picture_that_is_handed_over_is_answered_twice_side_by_side(event: str
 def test_the_keyboard_alone_does_it(window: OpenWindow) -> None:
     with page_of(Talker()) as address, window(address, may_load=address) as opened:
         page = opened.page
+        page.on("filechooser", lambda chooser: None)  # now: the browser must know before the key is pressed
         page.wait_for_selector("#model:visible")
         page.keyboard.press("Tab")
         assert page.evaluate("getComputedStyle(document.getElementById('drop')).outlineStyle") == "solid"
