@@ -8,7 +8,7 @@ const MAX_BUSY_S = 300;
 const ROLES = { initial: "as typed", rewritten: "rewritten", optimized: "optimized" };
 
 let key = null;
-let picture = null; // {file, name, url, width, height}; width 0 where this browser cannot read it
+let picture = null; // {name, file, url, image, width, height, ready}; width 0 where this browser cannot read it
 let working = null; // the AbortController of the question that is being asked
 
 class Problem extends Error {}
@@ -143,37 +143,34 @@ async function take(files) {
     return;
   }
   const file = images[0];
-  const taken = { file, name: file.name || "picture", url: URL.createObjectURL(file), width: 0, height: 0 };
+  const taken = { name: file.name || "picture", file, url: URL.createObjectURL(file), image: new Image(), width: 0, height: 0 };
+  taken.ready = measured(taken);
   const note = files.length > 1 ? " One picture at a time: the others are left out." : "";
   await hold(taken, note);
   if ([document.body, part("file")].includes(document.activeElement)) part("question").focus();
 }
 
-// Makes a picture the one that is asked about.
-async function hold(taken, note = "") {
-  const before = picture;
-  picture = taken;
-  if (before !== null) release(before);
-  const preview = part("preview");
-  preview.src = taken.url;
+async function measured(taken) {
+  taken.image.src = taken.url;
   try {
-    await preview.decode();
-    [taken.width, taken.height] = [preview.naturalWidth, preview.naturalHeight];
+    await taken.image.decode();
+    [taken.width, taken.height] = [taken.image.naturalWidth, taken.image.naturalHeight];
   } catch {
     // Another kind than browsers read, which the server may: it is sent as it is.
   }
+}
+
+// Makes a picture the one that is asked about.
+async function hold(taken, note = "") {
+  picture = taken;
+  await taken.ready;
   if (picture !== taken) return;
-  preview.hidden = taken.width === 0;
+  part("preview").src = taken.url;
+  part("preview").hidden = taken.width === 0;
   part("drop").classList.add("has-picture");
   say("file-name", shortened(taken.name, 80));
   part("file-hint").textContent = "Drop, paste or choose another one";
   say("file-note", (taken.width ? "" : "This browser cannot show it.") + note);
-}
-
-// Lets go of a picture that is neither asked about nor in the list.
-function release(taken) {
-  const isListed = [...part("asked").children].some((entry) => entry.picture === taken);
-  if (taken !== picture && !isListed) URL.revokeObjectURL(taken.url);
 }
 
 function mostFileBytes(question) {
@@ -182,7 +179,9 @@ function mostFileBytes(question) {
 }
 
 // Returns what is sent, and what was done to it in words.
-async function fitted({ file, url, width, height }, question) {
+async function fitted(taken, question) {
+  await taken.ready;
+  const { file, image, width, height } = taken;
   const most = mostFileBytes(question);
   const isLarge = width * height > server.max_pixels;
   if (file.size <= most && !isLarge) return [file, ""];
@@ -196,9 +195,6 @@ async function fitted({ file, url, width, height }, question) {
     if (context === null) continue; // more than this browser draws
     context.fillStyle = "#ffffff";
     context.fillRect(0, 0, canvas.width, canvas.height);
-    const image = new Image();
-    image.src = url;
-    await image.decode();
     context.drawImage(image, 0, 0, canvas.width, canvas.height);
     const made = await new Promise((resolve) => canvas.toBlob(resolve, "image/jpeg", 0.92));
     if (made === null || made.size > most) continue;
@@ -365,6 +361,7 @@ function show(asked, question, record, seconds, note) {
   const chip = element("span", { class: !isAlone && !isSame ? "chip accent" : "chip" }, outcome);
   const [before, after] = [record.initial?.ias, record[record.chosen]?.ias];
   const ias = !isAlone && isNumber(before) && isNumber(after) ? ` IAS ${before.toFixed(2)} → ${after.toFixed(2)}.` : "";
+  const reason = record.reason.charAt(0).toUpperCase() + record.reason.slice(1);
   const askAgain = () => {
     part("question").value = question;
     part("question").focus();
@@ -391,23 +388,17 @@ function show(asked, question, record, seconds, note) {
       side("As typed", typed, record.initial_certainty, null, false),
       side("Optimized", given, record.certainty, words, !isAlone),
     ),
-    element("p", { class: "verdict" }, chip, ` ${record.reason[0].toUpperCase()}${record.reason.slice(1)}.${ias}`),
+    element("p", { class: "verdict" }, chip, ` ${reason}.${ias}`),
     (record.notices ?? []).map((notice) => element("p", { class: "notice" }, notice)),
     wordings(record),
     element("p", { class: "quiet" }, element("small", {}, `${asked.name}, ${seconds.toFixed(1)} s. ${note}`)),
     element("div", { class: "controls" }, element("button", { type: "button", onclick: askAgain }, "Ask about this again")),
   );
-  const details = element("details", { open: "" }, summary, body);
   const list = part("asked");
   for (const earlier of list.querySelectorAll("details")) earlier.open = false;
-  const entry = element("li", { class: "card" }, details);
-  entry.picture = asked;
+  const entry = element("li", { class: "card" }, element("details", { open: true }, summary, body));
   list.prepend(entry);
-  while (list.children.length > MAX_ASKED) {
-    const oldest = list.lastChild;
-    oldest.remove();
-    release(oldest.picture);
-  }
+  while (list.children.length > MAX_ASKED) list.lastChild.remove();
   part("nothing").hidden = true;
   // Read aloud as a whole; what is seen stands in the list.
   const told = [`As typed: ${shownAnswer(typed)}.`, `Optimized: ${shownAnswer(given)}.`, ...(record.notices ?? [])];
