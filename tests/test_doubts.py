@@ -19,6 +19,7 @@ from vlinstruct.doubts import doubts
 from vlinstruct.errors import CheckpointError
 from vlinstruct.mini.draw import draw
 from vlinstruct.mini.world import sample_scene
+from vlinstruct.operations import Ask, Optimize
 from vlinstruct.values import Answer, Identity
 
 SURE = Answer(text="red", instruction="what?", token_nll=(0.0, 0.0))
@@ -81,6 +82,14 @@ def test_a_strange_picture_is_said_and_what_would_see_it(model: vli.Model) -> No
     least = min(b.download_gb for b in BACKBONES.values() if not b.is_built_in)
     assert any(f"--backbone {name} " in line for name, b in BACKBONES.items() if b.download_gb == least)
     assert f"{least:g} GB" in line
+
+
+@pytest.mark.parametrize("operation", [Ask(), Optimize(answer=True)])
+def test_a_doubt_stands_in_every_record_that_answers(operation: Ask | Optimize, model: vli.Model) -> None:
+    seen = model.see(Image.effect_noise((120, 120), 90).convert("RGB"))
+    (record,) = operation.run(model, [seen], [["what is it?"]])
+    assert isinstance(record, dict)
+    assert "unlike" in record["notices"][-1]
 
 
 def test_a_guess_is_said_of_a_shipped_model_alone(model: vli.Model) -> None:

@@ -239,7 +239,12 @@ class Optimize:
             generation=self.generation,
         )
         initial.update(zip(unanswered, answers, strict=True))
-        return [_with_answers(initial[place], answer) for place, answer in enumerate(chosen)]
+        return [
+            _with_answers(
+                initial[place], answer, () if isinstance(answer, Failed) else doubts(model, seen[place], answer)
+            )
+            for place, answer in enumerate(chosen)
+        ]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -318,7 +323,7 @@ def turn_fields(turn: Turn, doubtful: Sequence[str] = ()) -> Fields:
     return _with_notice(fields, turn.answer, notices=doubtful)
 
 
-def _with_answers(initial: Answer | Failed, chosen: Answer | Failed) -> Fields | Failed:
+def _with_answers(initial: Answer | Failed, chosen: Answer | Failed, doubtful: Sequence[str]) -> Fields | Failed:
     if isinstance(chosen, Failed):
         return chosen
     if isinstance(initial, Failed):
@@ -330,7 +335,7 @@ def _with_answers(initial: Answer | Failed, chosen: Answer | Failed) -> Fields |
         "answer": chosen.text,
         "certainty": _certainty(chosen),
     }
-    return _with_notice({**optimization_fields(chosen.optimization), **answers}, initial, chosen)
+    return _with_notice({**optimization_fields(chosen.optimization), **answers}, initial, chosen, notices=doubtful)
 
 
 def _certainty(answer: Answer) -> float | None:

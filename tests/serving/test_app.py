@@ -18,6 +18,7 @@ from serving.loopback import scripted, serving
 
 from vlinstruct.errors import ScoreError
 from vlinstruct.model import Model, load
+from vlinstruct.operations import Optimize
 from vlinstruct.serving.app import ServeSettings
 from vlinstruct.serving.gate import GateSettings
 from vlinstruct.settings import GenerationSettings, OptimizationSettings
@@ -99,6 +100,16 @@ def test_an_optimized_answer_is_that_of_the_instruction_that_is_chosen(here: Mod
     assert headers["x-vlinstruct-chosen"] == ours.optimization.chosen == reply["vlinstruct"]["chosen"]
 
 
+def test_an_optimized_answer_is_sampled_where_that_is_asked_for(here: Model) -> None:
+    sampled = GenerationSettings(max_new_tokens=12, do_sample=True, temperature=1.5, seed=3)
+    with serving(here, ServeSettings(name="tiny", optimize=True)) as url:
+        body = {"messages": asking(), "max_tokens": 12, "temperature": 1.5, "seed": 3}
+        _, reply, _ = post(f"{url}/chat/completions", body)
+    ours = here.ask(picture(), "describe", optimize=True, generation=sampled)
+    greedy = here.ask(picture(), "describe", optimize=True, generation=GenerationSettings(max_new_tokens=12))
+    assert reply["choices"][0]["message"]["content"] == ours.text != greedy.text
+
+
 def test_optimizing_a_conversation_answers_within_it(here: Model) -> None:
     settings = ServeSettings(name="tiny", optimize=True)
     first, *_ = asking("what is it?")
@@ -154,6 +165,15 @@ def test_ours_are_the_numbers_of_the_command_line(here: Model, url: str) -> None
     assert [one["ias"] for one in reply["scores"]] == pytest.approx([one.ias for one in scored], abs=2e-5)
     status, reply, headers = post(f"{url}/optimize", {"image": uri(), "instruction": "describe"})
     assert (status, reply["chosen"]) == (200, headers["x-vlinstruct-chosen"])
+
+
+def test_one_request_answers_the_words_as_typed_and_as_chosen(here: Model, url: str) -> None:
+    body = {"image": uri(), "instruction": "describe", "answer": True}
+    status, record, headers = post(f"{url}/optimize", body)
+    assert post(f"{url}/optimize", {**body, "answer": "yes"})[0] == 400
+    (ours,) = Optimize(answer=True).run(here, here.see_each([picture()]), [["describe"]])
+    assert (status, record, headers["x-vlinstruct-chosen"]) == (200, ours, record["chosen"])
+    assert {"initial_answer", "initial_certainty", "answer", "certainty"} <= record.keys()
 
 
 def test_many_clients_get_what_each_would_get_alone(here: Model, url: str) -> None:

@@ -26,7 +26,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -73,9 +73,9 @@ from vlinstruct.serving import conversation
 from vlinstruct.serving import gate as gates
 from vlinstruct.serving import run as running
 from vlinstruct.serving.app import ServeSettings
-from vlinstruct.serving.gate import GateSettings, loopback_hosts
+from vlinstruct.serving.gate import PAGE, GateSettings, loopback_hosts
 from vlinstruct.serving.run import listen
-from vlinstruct.settings import GenerationSettings
+from vlinstruct.settings import GenerationSettings, OptimizationSettings
 from vlinstruct.text import MAX_INSTRUCTION_CHARACTERS
 from vlinstruct.values import Abilities
 
@@ -209,8 +209,10 @@ def paths_of(target: Target) -> list[str]:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_every_route_asks_for_the_key(method: str, keyed: Target) -> None:
+def test_every_route_but_the_page_asks_for_the_key(method: str, keyed: Target) -> None:
     for path in paths_of(keyed):
+        if method in ("GET", "HEAD") and path.partition("?")[0] == PAGE:
+            continue
         reply = keyed.ask(method, path, headers={"Authorization": None})
         assert (path, reply.status) == (path, 401)
         assert reply.headers["www-authenticate"] == "Bearer"
@@ -1335,6 +1337,23 @@ def test_what_clients_that_left_asked_for_is_not_worked_on() -> None:
     assert held.puppet.num_written <= 2 + 1, "the one at work may end; those that waited are nobody's"
 
 
+@pytest.mark.parametrize("num_in_flight", [1, 4])
+def test_of_an_optimization_that_nobody_waits_for_no_further_step_is_begun(num_in_flight: int) -> None:
+    held = Held.at("on_write")
+    held.puppet.abilities = replace(held.puppet.abilities, num_in_flight=num_in_flight)
+    settings = ServeSettings(name="tiny", optimization=OptimizationSettings(when="always"))
+    with attacked(Model(held.puppet), settings) as target:
+        with target.wire() as wire:
+            asked = {"image": URI, "instruction": "star color plz"}
+            wire.send(target.request("POST", "/v1/optimize", json.dumps(asked).encode()))
+            assert soon(lambda: held.puppet.prompts)
+        assert soon(lambda: target.gate.num_requests == 0)
+        begun = list(held.puppet.prompts)
+        held.free.set()
+        target.assert_sound()
+    assert [text for text in held.puppet.prompts[len(begun) :] if "plz" in text] == []
+
+
 def test_a_model_that_is_late_when_its_server_has_ended_raises_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     raised: list[object] = []
     monkeypatch.setattr(threading, "excepthook", lambda told: raised.append(told.exc_value))
@@ -1406,7 +1425,7 @@ def test_requests_that_ran_out_of_time_pile_up_no_threads_and_no_calls() -> None
     settings = ServeSettings(name="tiny", gate=GateSettings(max_requests=4), timeout_s=0.3)
     with attacked(Model(held.puppet), settings) as target, ThreadPoolExecutor(4) as pool:
         statuses = list(pool.map(lambda _: target.post(CHAT, plain()).status, range(32)))
-        num_more, num_calls = threading.active_count() - num_threads, target.service.merging.num_waiting  # type: ignore[union-attr]
+        num_more, num_calls = threading.active_count() - num_threads, target.service.backend.num_waiting
         held.free.set()
         assert soon(lambda: target.post(CHAT, plain()).status == 200)
         target.assert_sound()

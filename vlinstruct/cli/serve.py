@@ -35,6 +35,7 @@ def serve(
     max_mib: Annotated[int, typer.Option("--max-mib", min=1, help="MiB that a request may have.")] = 32,
     max_seconds: Annotated[float, typer.Option(min=0.1, help="Seconds that a request may take.")] = 300.0,
     allow_urls: Annotated[bool, typer.Option("--allow-urls", help="Fetch pictures that clients name by URL.")] = False,
+    no_page: Annotated[bool, typer.Option("--no-page", help="Serve no page for people at /.")] = False,
     *,
     options: ModelOptions,
     optimization: OptimizationOptions,
@@ -42,6 +43,8 @@ def serve(
     """Serve a model to any OpenAI client.
 
     With --optimize its last instruction is optimized before it is answered, and the answer says what happened.
+
+    At / is a page to try it: drop a picture, type, and see the answer as typed and optimized.
 
     Routes: /v1/chat/completions, /v1/models, /v1/optimize, /v1/score, /health, /metrics. A key that clients must show
     is read from $VLINSTRUCT_SERVE_KEY.
@@ -70,6 +73,7 @@ def serve(
                 hosts=loopback_hosts(host),
                 max_body_bytes=max_mib * 1024 * 1024,
                 max_requests=max_requests,
+                has_page=not no_page,
             ),
             optimize=optimize,
             optimization=optimization.settings(),
@@ -78,9 +82,11 @@ def serve(
             timeout_s=max_seconds,
             media=MediaSettings(images=options.image_limits(), clips=options.clip_settings()),
         )
-        address = f"http://{host}:{listener.getsockname()[1]}/v1"
+        shown_host = f"[{host.strip('[]')}]" if ":" in host else host
+        address = f"http://{shown_host}:{listener.getsockname()[1]}"
         service = Service(load_model, settings, log=talk.progress)
-        ready = f"serving {service.settings.name} at {address}"
+        page = "" if no_page else f" (a page to try it: {address}/)"
+        ready = f"serving {service.settings.name} at {address}/v1{page}"
         try:
             serve_model(service, server_of(service), listener, on_ready=lambda: talk.done(ready))
         finally:

@@ -1,4 +1,3 @@
-"use strict";
 // The report of ask and optimize. Every text goes in as text (`textContent`), never as HTML.
 // The three blocks of data have a line for each item; those of pictures and maps are read when an item is in sight.
 (() => {
@@ -46,26 +45,8 @@
   }
   function isNumber(value) { return typeof value === "number"; }
 
-  // ---- small helpers for elements
+  // ---- small helpers beside those of elements.js
 
-  function shown(text) {
-    // What moves a cursor or reorders a line is shown as an escape, as on the terminal.
-    return String(text).replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\u2028\u2029]|[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/g,
-      (character) => "\\u" + character.charCodeAt(0).toString(16).padStart(4, "0"));
-  }
-  function element(name, attributes, ...children) {
-    const made = document.createElement(name);
-    for (const [key, value] of Object.entries(attributes || {})) {
-      if (value === undefined || value === null || value === false) continue;
-      if (key.startsWith("on")) made.addEventListener(key.slice(2), value);
-      else if (key.startsWith("--")) made.style.setProperty(key, value);
-      else made.setAttribute(key, value === true ? "" : value);
-    }
-    for (const child of children.flat()) {
-      if (child !== null && child !== undefined) made.append(child instanceof Node ? child : shown(child));
-    }
-    return made;
-  }
   const said = (text, more) => element("span", { class: `said ${more || ""}` }, text);
   const decimals = (value, digits) => (isNumber(value) ? value.toFixed(digits) : "");
   const shortened = (text, most) => { const plain = String(text); return plain.length > most ? plain.slice(0, most) + " ..." : plain; };

@@ -69,7 +69,7 @@ def write_report(path: Path, records: Callable[[], Iterable[Fields]], collector:
 
 
 def _write(stream: IO[str], records: Callable[[], Iterable[Fields]], collector: Collector) -> None:
-    script = resource("page.js")
+    script = resource("elements.js") + resource("page.js")
     ids, title, facts = _summary(records())
     stream.write(head(title, styles=[resource("page.css")], scripts=[script]))
     stream.write(resource("page.html").format(title=text(title), facts=text(facts)))

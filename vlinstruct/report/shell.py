@@ -57,15 +57,8 @@ def resource(name: str, package: str = "vlinstruct.report") -> str:
     return (files(package) / name).read_text(encoding="utf-8")
 
 
-def head(title: str, *, styles: Sequence[str] = (), scripts: Sequence[str] = (), is_served: bool = False) -> str:
-    """Returns a page up to its body.
-
-    Args:
-        title: of the window.
-        styles: CSS that follows that of all pages.
-        scripts: those that the page ends with; others are not run.
-        is_served: whether it comes from our server: then it may call it, and show pictures that a user gives it.
-    """
+def policy(scripts: Sequence[str] = (), *, is_served: bool = False) -> str:
+    """Returns the Content-Security-Policy of a page: what a browser may run and load for it."""
     allowed = {
         "default-src": "'none'",
         "img-src": "data: blob:" if is_served else "data:",
@@ -76,10 +69,21 @@ def head(title: str, *, styles: Sequence[str] = (), scripts: Sequence[str] = (),
         "base-uri": "'none'",
         "form-action": "'none'",
     }
-    policy = "; ".join(f"{name} {value}" for name, value in allowed.items())
+    return "; ".join(f"{name} {value}" for name, value in allowed.items())
+
+
+def head(title: str, *, styles: Sequence[str] = (), scripts: Sequence[str] = (), is_served: bool = False) -> str:
+    """Returns a page up to its body.
+
+    Args:
+        title: of the window.
+        styles: CSS that follows that of all pages.
+        scripts: those that the page ends with; others are not run.
+        is_served: whether it comes from our server: then it may call it, and show pictures that a user gives it.
+    """
     return "\n".join(
         [
-            f'{MARK}<meta http-equiv="Content-Security-Policy" content="{policy}">',
+            f'{MARK}<meta http-equiv="Content-Security-Policy" content="{policy(scripts, is_served=is_served)}">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
             '<meta name="color-scheme" content="light dark">',
             f'<link rel="icon" href="{_ICON}">',

@@ -5,5 +5,6 @@ conversation.py    a request's JSON -> what is asked, and its picture; every fie
 replies.py     what was written -> OpenAI's JSON, also in pieces
 gate.py        who may come in: key, host, size, number
 app.py         the routes
+page.py        the page at `/`, from page.html, page.css and page.js
 run.py         the process: address, signals, log
 """

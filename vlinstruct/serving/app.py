@@ -33,10 +33,11 @@ from vlinstruct.instruction.judge import Answering
 from vlinstruct.instruction.optimize import left_as_typed
 from vlinstruct.media.load import MediaSettings
 from vlinstruct.model import Model
-from vlinstruct.operations import optimization_fields, scored_fields
-from vlinstruct.serving.conversation import BadRequest, ChatRequest, load_picture, object_of, parse_chat
-from vlinstruct.serving.gate import Gate, GateSettings
+from vlinstruct.operations import Optimize, optimization_fields, scored_fields
+from vlinstruct.serving.conversation import BadRequest, ChatRequest, boolean, load_picture, object_of, parse_chat
+from vlinstruct.serving.gate import PAGE, Gate, GateSettings
 from vlinstruct.serving.merging import LEFT, LeftError, MergingBackend
+from vlinstruct.serving.page import page_of
 from vlinstruct.serving.replies import (
     END,
     chunk,
@@ -102,14 +103,9 @@ class Service:
             models.append(load())
             return models[0].backend
 
-        merging = MergingBackend(load_backend, batch_size=settings.batch_size)
+        self.backend = MergingBackend(load_backend, batch_size=settings.batch_size)
         (model,) = models
         self.settings, self.log = replace(settings, name=settings.name or model.backend.identity.name), log
-        # What works on several calls itself, as a server does, needs no batches of ours.
-        self.merging = merging if model.backend.abilities.num_in_flight == 1 else None
-        if self.merging is None:
-            merging.close()
-        self.backend = self.merging or model.backend
         self.model = Model(
             self.backend, templates=model.templates, thresholds=model.thresholds, limits=settings.media.images
         )
@@ -134,12 +130,11 @@ class Service:
             registry=self.registry,
         )
         waiting = Gauge("vlinstruct_calls_waiting", "Calls that wait for the model.", registry=self.registry)
-        waiting.set_function(lambda: 0 if self.merging is None else self.merging.num_waiting)
+        waiting.set_function(lambda: self.backend.num_waiting)
 
     def close(self) -> None:
         """Ends the calls that wait."""
-        if self.merging is not None:
-            self.merging.close()
+        self.backend.close()
 
     def app(self) -> Gate:
         """Returns the ASGI application."""
@@ -152,6 +147,9 @@ class Service:
             Route("/v1/optimize", self.optimize, methods=["POST"]),
             Route("/v1/score", self.score, methods=["POST"]),
         ]
+        if self.settings.gate.has_page:
+            page = page_of(self.backend.identity, self.settings.gate, self.settings.media.images)
+            routes.append(Route(PAGE, page, methods=["GET"]))
         inner = Starlette(routes=routes, exception_handlers={404: _not_found, 405: _not_found})
         inner.router.redirect_slashes = False
         return Gate(inner, self.settings.gate, self.log)
@@ -186,8 +184,13 @@ class Service:
         return await self._run(request, "chat", parsed, self._chat)
 
     async def optimize(self, request: Request) -> Response:
-        """Optimizes an instruction for a picture: `{"image": URL, "instruction": TEXT}` -> a record's fields."""
-        return await self._run(request, "optimize", lambda body: self._fields(body, "instruction"), self._optimize)
+        """Optimizes an instruction for a picture: `{"image": URL, "instruction": TEXT}` -> a record's fields.
+
+        With `"answer": true` the instruction is answered as typed and as chosen, too.
+        """
+        return await self._run(
+            request, "optimize", lambda body: self._fields(body, "instruction", "answer"), self._optimize
+        )
 
     async def score(self, request: Request) -> Response:
         """Scores instructions for a picture: `{"image": URL, "instructions": [TEXT...]}` -> a record's fields."""
@@ -241,8 +244,7 @@ class Service:
     def _leave(self, left: threading.Event) -> None:
         """Drops what was asked of the model for a client that waits no more."""
         left.set()
-        if self.merging is not None:
-            self.merging.forget_left()
+        self.backend.forget_left()
 
     def _explained(self, error: Exception) -> Response:
         match error:
@@ -273,10 +275,10 @@ class Service:
         if fields.get("model") not in (None, self.settings.name):
             raise BadRequest(f"no such model: this server has {self.settings.name}", "model", status=404)
 
-    def _fields(self, body: object, texts: str) -> Mapping[str, Any]:
+    def _fields(self, body: object, *names: str) -> Mapping[str, Any]:
         fields = object_of(body, "the body")
         self._require_model(fields)
-        unknown = [name for name in fields if name not in ("model", "image", texts)]
+        unknown = [name for name in fields if name not in ("model", "image", *names)]
         if unknown:
             raise BadRequest("unknown field", unknown[0][:60])
         if not isinstance(fields.get("image"), str):
@@ -344,7 +346,7 @@ class Service:
     def _written(self, row: Row, request: ChatRequest) -> tuple[Written, Optimization | None]:
         outcome = self._optimized(row, request)
         if outcome is not None:
-            judged = outcome.used.judgement
+            judged = outcome.used.judgement if Answering(generation=request.settings).is_final else None
             answer = None if judged is None else judged.answer
             nll = None if answer is None else answer.token_nll
             # What was judged is what would be answered, the same text generated alike; one that used all its tokens
@@ -450,11 +452,10 @@ class Service:
         text = fields.get("instruction")
         if not isinstance(text, str):
             raise BadRequest("it must be a text", "instruction")
-        (outcome,) = self.model.optimize_each(
-            [self.see(fields["image"])], [text], optimization=self.settings.optimization
-        )
-        optimization = good(outcome)
-        return optimization_fields(optimization), _headers(optimization)
+        operation = Optimize(optimization=self.settings.optimization, answer=boolean(fields, "answer"))
+        (outcome,) = operation.run(self.model, [self.see(fields["image"])], [[text]])
+        record = good(outcome)
+        return record, {"x-vlinstruct-chosen": record["chosen"]}
 
     def _score(self, fields: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
         texts = fields.get("instructions")

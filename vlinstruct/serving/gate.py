@@ -20,6 +20,8 @@ from vlinstruct.serving.replies import error_body
 
 Message = MutableMapping[str, Any]
 _WATCHED = ("/health", "/metrics")
+PAGE = "/"
+"""The page's route: what stands there is the same for everybody, and asks the others for the rest."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +35,7 @@ class GateSettings:
         max_body_bytes: of a request.
         body_timeout_s: for a body to come.
         max_requests: at work or waiting; more are told to come back.
+        has_page: there is a page for people at `/`, which needs no key, as a browser has none to show.
     """
 
     api_key: str | None = field(default=None, repr=False)
@@ -40,6 +43,7 @@ class GateSettings:
     max_body_bytes: int = 32 * 1024 * 1024
     body_timeout_s: float = 30.0
     max_requests: int = 256
+    has_page: bool = True
 
 
 class Gate:
@@ -60,9 +64,14 @@ class Gate:
             await self.app(scope, receive, send)
             return
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
-        refused = self._refused(headers)
+        # Nobody who has no key gets a body read.
+        is_bodiless = "transfer-encoding" not in headers and headers.get("content-length", "0") == "0"
+        is_page = (
+            self.settings.has_page and scope["path"] == PAGE and scope["method"] in ("GET", "HEAD") and is_bodiless
+        )
+        refused = self._refused(headers, needs_key=not is_page)
         # Who looks after the server must hear from it while it is busy.
-        is_work = scope["path"] not in _WATCHED
+        is_work = scope["path"] not in _WATCHED and not is_page
         if refused is None and is_work and self.num_requests >= self.settings.max_requests:
             refused = _refuse(429, "too many requests", "busy", {"retry-after": "1"})
         if refused is not None:
@@ -80,9 +89,9 @@ class Gate:
         finally:
             self.num_requests -= is_work
 
-    def _refused(self, headers: dict[str, str]) -> JSONResponse | None:
+    def _refused(self, headers: dict[str, str], *, needs_key: bool) -> JSONResponse | None:
         settings = self.settings
-        if settings.api_key is not None:
+        if settings.api_key is not None and needs_key:
             scheme, _, key = headers.get("authorization", "").partition(" ")
             # In bytes, since a key may hold any; in constant time, so that no prefix can be guessed letter by letter.
             is_right = hmac.compare_digest(key.strip().encode("latin-1"), settings.api_key.encode())
