@@ -19,7 +19,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Unpack
 
 from vlinstruct.backends.registry import abilities_of, default_backbone, find, find_adapter, require_options
 from vlinstruct.errors import CheckpointError, DataError, InputError, NetworkError, VlinstructError
@@ -41,7 +41,7 @@ from vlinstruct.operations import (
     resume_key,
 )
 from vlinstruct.records.output import RecordWriter, error_record, json_line, open_records
-from vlinstruct.settings import OptimizationSettings, RunSettings
+from vlinstruct.settings import OptimizationOptions, OptimizationSettings, RunSettings, takes_options
 from vlinstruct.values import Abilities, Clip, Failed, Identity, Sound, good
 from vlinstruct.weights.fingerprint import adapter_fingerprint
 
@@ -528,6 +528,7 @@ def media_settings(settings: RunSettings) -> MediaSettings:
     return MediaSettings(images=limits, clips=settings.clips)
 
 
+@takes_options(OptimizationSettings)
 def optimize_shared(
     instruction: str,
     items: Sequence[BatchItem],
@@ -536,6 +537,7 @@ def optimize_shared(
     optimization: OptimizationSettings = OptimizationSettings(),
     notify: Callable[[str], None] = lambda notice: None,
     on_loaded: Callable[[], None] = lambda: None,
+    **options: Unpack[OptimizationOptions],
 ) -> Fields:
     """Optimizes one instruction for the pictures of all items together and returns the one record.
 
@@ -548,10 +550,12 @@ def optimize_shared(
         optimization: how the instruction is chosen.
         notify: is told what a user should know.
         on_loaded: called when the model is loaded, which is when the first picture has been read.
+        **options: fields of `OptimizationSettings`, in place of what `optimization` says.
 
     Raises:
         VlinstructError: no picture can be read (the first one's error), or the model was refused.
     """
+    optimization = replace(optimization, **options)
     chosen = ChosenModel(settings, on_loaded)
     media = media_settings(settings)
     require_readers([item.image for item in items])
