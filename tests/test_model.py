@@ -17,7 +17,7 @@ from tiny_models import not_finite, seen_of
 import vlinstruct as vli
 from vlinstruct.backends.instructblip.network import InstructBlip
 from vlinstruct.backends.registry import mini_folder
-from vlinstruct.errors import ImageError, InputError, ScoreError, TextError
+from vlinstruct.errors import ImageError, InputError, ScoreError, TextError, UsageError
 from vlinstruct.media.images import ImageLimits
 from vlinstruct.values import Answer, Failed, Optimization
 
@@ -128,6 +128,29 @@ def test_an_optimized_question_is_answered_as_the_chosen_instruction(model: vli.
 def test_paper_selection_takes_the_optimized_instruction(model: vli.Model, picture: Image.Image) -> None:
     result = model.optimize("name 2 things", picture, optimization=vli.OptimizationSettings(select="paper"))
     assert result.chosen == "optimized"
+
+
+def test_a_setting_is_a_keyword_of_every_call(model: vli.Model, picture: Image.Image) -> None:
+    seen = model.see(picture)
+    few = vli.GenerationSettings(max_new_tokens=3)
+    paper = vli.OptimizationSettings(select="paper", max_new_tokens=5)
+    assert model.ask(seen, "what?", max_new_tokens=3) == model.ask(seen, "what?", generation=few)
+    assert model.optimize("what?", seen, select="paper", max_new_tokens=5) == model.optimize(
+        "what?", seen, optimization=paper
+    )
+    both = model.ask(seen, "what?", optimize=True, optimization=paper, max_new_tokens=3, when="always")
+    assert both.optimization == model.optimize("what?", seen, optimization=paper)  # its own number of tokens
+    assert both.text == model.ask(seen, both.instruction, generation=few).text
+    chat = model.chat(seen, optimize=True, select="paper", max_new_tokens=3)
+    assert (chat.settings.generation, chat.settings.optimization.select) == (few, "paper")
+    shared = [model.optimize_shared("what?", [picture], **given) for given in ({"optimization": paper}, vars(paper))]
+    assert shared[0] == shared[1]
+
+
+def test_a_guard_that_changes_nothing_is_refused(model: vli.Model, picture: Image.Image) -> None:
+    for call in (lambda: model.ask(picture, "what?", keep=("a",)), lambda: model.chat(picture, keep=("a",))):
+        with pytest.raises(UsageError, match="keep changes nothing without optimize=True"):
+            call()
 
 
 def test_safe_selection_takes_the_lowest_ias_that_keeps_the_content(model: vli.Model, picture: Image.Image) -> None:
