@@ -72,10 +72,11 @@ def test_a_picture_is_seen_alike_however_it_is_given(model: vli.Model, tmp_path:
     image.save(path, exif=exif)
     by_path = _pixels(model, path)
     with path.open("rb") as stream:
-        others = [Image.open(path), path.read_bytes(), str(path), stream]
+        array = np.asarray(Image.open(path).transpose(Image.Transpose.ROTATE_270))
+        others = [Image.open(path), path.read_bytes(), str(path), stream, array]
         assert all(torch.equal(_pixels(model, other), by_path) for other in others)
     assert not torch.equal(_pixels(model, image.convert("RGB")), by_path)  # as it lies on the disk
-    assert model.ask(Image.open(path), "what?") == model.ask(path, "what?")
+    assert model.ask(Image.open(path), "what?") == model.ask(path, "what?") == model.ask(array, "what?")
     shared = [model.optimize_shared("what?", [given]) for given in (path, Image.open(path))]
     assert shared[0] == shared[1]
     assert model.chat(Image.open(path)).ask("what?") == model.chat(path).ask("what?")
@@ -109,7 +110,7 @@ def test_what_a_user_should_know_of_a_picture_is_logged(
             assert "a.gif: it has several frames, only the first one is used" in caplog.text
 
 
-@pytest.mark.parametrize("given", [None, 3, [[1, 2], [3, 4]], np.zeros((4, 4, 3), np.uint8)])
+@pytest.mark.parametrize("given", [None, 3, [[1, 2], [3, 4]]])
 def test_what_is_no_picture_is_refused_by_every_call(model: vli.Model, given: Any) -> None:
     for call in (model.see, lambda it: model.ask(it, "what?"), lambda it: model.score(it, "what?"), model.chat):
         with pytest.raises(ImageError, match="a PIL picture can be read"):

@@ -21,12 +21,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Unpack
 
+from PIL import Image
+
 from vlinstruct.backends.registry import abilities_of, default_backbone, find, find_adapter, require_options
 from vlinstruct.errors import CheckpointError, DataError, InputError, NetworkError, VlinstructError
 from vlinstruct.files import PathLike
 from vlinstruct.instruction.templates import Templates
 from vlinstruct.media import ocr
-from vlinstruct.media.images import ImageLimits
+from vlinstruct.media.images import ImageLimits, is_array
 from vlinstruct.media.inputs import load_medium_of
 from vlinstruct.media.load import LoadedMedium, MediaSettings, require_readers
 from vlinstruct.media.read_ahead import read_ahead, side_by_side
@@ -46,8 +48,6 @@ from vlinstruct.values import Abilities, Clip, Failed, Identity, Sound, good
 from vlinstruct.weights.fingerprint import adapter_fingerprint
 
 if TYPE_CHECKING:
-    from PIL import Image
-
     from vlinstruct.model import Model
     from vlinstruct.values import Media
 
@@ -353,7 +353,9 @@ def run_batch(
     batch = _batch(operation, chosen, settings, notify)
     if isinstance(output, str | os.PathLike):
         templates = [settings.templates] if settings.templates is not None else []
-        pictures = [item.source for item in listed if isinstance(item, BatchItem) and isinstance(item.source, Path)]
+        pictures = [
+            item.source for item in listed if isinstance(item, BatchItem) and isinstance(item.source, str | Path)
+        ]
         key = chosen.key()
         writer = open_records(
             output,
@@ -401,7 +403,7 @@ class MapBatches:
     Args:
         operation: what to do.
         settings: the model, and how rows go through it.
-        image: the column of pictures: paths, or encoded bytes.
+        image: the column of pictures: paths, encoded bytes, arrays or PIL's.
         text: the column of questions or instructions.
         id: the column that names rows; it comes back.
     """
@@ -452,7 +454,7 @@ class MapBatches:
 
 
 def _block_item(place: int, image: Any, text: Any) -> BatchItem | BadItem:
-    """Makes an item of a row: its picture is encoded bytes or a path."""
+    """Makes an item of a row: its picture is encoded bytes, a path, an array or PIL's."""
     if not isinstance(text, str):
         error = DataError("the question is no text", advice="Check the column.", code="bad_text")
         return BadItem(id=place, error=error)
@@ -460,7 +462,11 @@ def _block_item(place: int, image: Any, text: Any) -> BatchItem | BadItem:
         return BatchItem(id=place, source=bytes(image), image="bytes", texts=(text,))
     if isinstance(image, str | os.PathLike):
         return BatchItem(id=place, source=Path(image), image=os.fspath(image), texts=(text,))
-    error = DataError("the picture is neither a path nor bytes", advice="Check the column.", code="bad_image")
+    if is_array(image) or isinstance(image, Image.Image):
+        return BatchItem(id=place, source=image, image="pixels", texts=(text,))
+    error = DataError(
+        "the picture is neither a path nor bytes nor pixels", advice="Check the column.", code="bad_image"
+    )
     return BadItem(id=place, error=error)
 
 

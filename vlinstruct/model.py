@@ -30,7 +30,7 @@ from vlinstruct.instruction.judge import Answering, wrapped
 from vlinstruct.instruction.rewrite import Rewritings
 from vlinstruct.instruction.score import is_finite
 from vlinstruct.instruction.shared import optimize_for_all
-from vlinstruct.media.images import DEFAULT_LIMITS, PICTURE_TYPES, ImageLimits
+from vlinstruct.media.images import DEFAULT_LIMITS, PICTURE_TYPES, ImageLimits, is_array
 from vlinstruct.media.images import ImageLike as ImageLike  # a part of this module's interface
 from vlinstruct.media.load import MediaSettings, load_medium
 from vlinstruct.settings import (
@@ -154,8 +154,9 @@ class Model:
         """Looks at a picture or a clip, or listens to a sound, once for every call that it is given to.
 
         Args:
-            image: a path, encoded bytes, a binary file object, a PIL picture, a `Clip` or a `Sound`; each is read
-                alike, so a PIL picture is turned upright by its EXIF and laid on white, as its file would be.
+            image: a path, encoded bytes, a binary file object, a PIL picture, an array (H, W) or (H, W, 3) of uint8 or
+                of floats from 0 to 1, a `Clip` or a `Sound`; each is read alike, so a PIL picture is turned upright by
+                its EXIF and laid on white, as its file would be.
 
         Raises:
             InputError: it cannot be read, or the backend does not take its kind.
@@ -475,8 +476,8 @@ class Model:
     def seen_of(self, image: MediaLike | Seen) -> Seen:
         """Returns what was seen of a picture; looks at it if it is one, and passes on what `see` returned."""
         # What `see` returned is the backend's own object, of any class but these.
-        is_medium = isinstance(image, (*PICTURE_TYPES, Clip, Sound)) or hasattr(image, "read")
-        is_foreign = type(image).__module__ in ("builtins", "numpy")  # refused by `see`, in words
+        is_medium = isinstance(image, (*PICTURE_TYPES, Clip, Sound)) or hasattr(image, "read") or is_array(image)
+        is_foreign = type(image).__module__ == "builtins"  # refused by `see`, in words
         return self.see(cast("MediaLike", image)) if is_medium or is_foreign else image
 
     def _answer(self, seen: Sequence[Seen], instructions: Sequence[str], answering: Answering) -> list[Answer | Failed]:
