@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, Unpack, cast
 
 from vlinstruct.backend import Backend, Row, Seen, check_rows
 from vlinstruct.backends.opening import load_backend
-from vlinstruct.errors import InputError, UsageError
+from vlinstruct.errors import InputError, UsageError, shortened
 from vlinstruct.instruction import Templates
 from vlinstruct.instruction import answer as answer_instructions
 from vlinstruct.instruction import optimize as optimize_instructions
@@ -144,6 +144,10 @@ class Model:
             thresholds = Thresholds() if backbone is None else backbone.thresholds
         self.thresholds = thresholds
         self._rewritings: Rewritings = {}
+
+    def __repr__(self) -> str:
+        kinds = " and ".join(f"{kind}s" for kind in sorted(self.backend.abilities.media))
+        return f"<Model {shortened(self.backend.identity.name, 80)}, takes {kinds}>"
 
     @property
     def revision(self) -> str | None:

@@ -119,6 +119,10 @@ class Evaluation:
         """The report to look at, HTML with its pictures in it."""
         return self.folder / _PAGE_FILE
 
+    def __repr__(self) -> str:
+        num_items = sum(size.num_items for size in self.table.sizes.values())
+        return f"<Evaluation of {', '.join(self.table.models)} on {', '.join(self.table.sizes)}: {num_items} items>"
+
     def __str__(self) -> str:
         plain_scores = {
             name: {
