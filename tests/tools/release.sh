@@ -24,11 +24,11 @@ git archive HEAD vlinstruct pyproject.toml README.md LICENSE | tar x -C "$work/s
 
 if [ -n "$packages" ]; then
     folder=$work/dist
-    "$packages/bin/pip" wheel -q --no-deps -w "$folder" "$work/source"
+    "$packages/bin/pip" wheel -qq --no-deps -w "$folder" "$work/source"
 else
     python3 -m venv "$work/tools"
-    "$work/tools/bin/pip" install -q build twine
-    "$work/tools/bin/python" -m build -o "$folder" "$work/source" >"$work/build.log" || { cat "$work/build.log"; exit 1; }
+    "$work/tools/bin/pip" install -qq build twine
+    "$work/tools/bin/python" -m build -o "$folder" "$work/source" >"$work/build.log" 2>&1 || { cat "$work/build.log"; exit 1; }
     "$work/tools/bin/twine" check --strict "$folder"/vlinstruct-*
 fi
 
@@ -60,7 +60,7 @@ for release in "$folder"/vlinstruct-*; do
         site_packages='import sysconfig; print(sysconfig.get_path("purelib"))'
         "$packages/bin/python" -c "$site_packages" >"$("$work/bare/bin/python" -c "$site_packages")/beside.pth"
     else
-        "$work/bare/bin/pip" install -q "$release"
+        "$work/bare/bin/pip" install -qq "$release"
         "$work/bare/bin/pip" check
     fi
     cd "$work/away"
