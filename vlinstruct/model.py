@@ -62,6 +62,7 @@ T = TypeVar("T")
 _MAX_REWRITINGS = 4096
 
 
+@takes_options()
 def load(
     backbone: str | PathLike[str] | Identity | None = None,
     *,
