@@ -11,7 +11,7 @@ PROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text
 EXTRAS = {name: [Requirement(text) for text in texts] for name, texts in PROJECT["optional-dependencies"].items()}
 # A cluster's, the developers', and what all is made of.
 APART = {"ray", "test", "browser", "photographs", "all"}
-# Other families of models need a newer transformers than InstructBLIP, and tests of the oldest one install none of these.
+# Other families need a newer transformers than InstructBLIP, which is tested with an older one, too.
 NEWER = {("vlm", "transformers")}
 
 
