@@ -4,7 +4,8 @@ import tempfile
 
 import vlinstruct as vli
 
-settings = vli.EvaluationSettings(device="cpu", batch_size=6)
-(evaluation,) = vli.evaluate("mini/gqa", backbone="mini", limit=6, output=tempfile.mkdtemp(), settings=settings)
+(evaluation,) = vli.evaluate(
+    "mini/gqa", backbone="mini", limit=6, output=tempfile.mkdtemp(), device="cpu", batch_size=6
+)
 print(evaluation)
 print(f"cases to look at: {evaluation.page}")

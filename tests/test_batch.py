@@ -426,3 +426,21 @@ def test_a_block_of_arrays_is_taken_and_a_missing_column_named(tmp_path: Path) -
     assert json.loads(made["record"][0])["id"] == 0
     with pytest.raises(DataError, match="question"):
         blocks({"id": [1], "image": [content(1)]})
+
+
+def test_a_block_of_pixels_is_taken() -> None:
+    blocks = MapBatches(FakeOperation())
+    blocks.batch = replace(blocks.batch, load_model=lambda: FakeModel())  # type: ignore[arg-type,return-value]
+    arrays = numpy.zeros((2, 4, 6, 3), numpy.uint8)
+    for images in (arrays, [Image.fromarray(array) for array in arrays]):
+        made = blocks({"id": [1, 2], "image": images, "question": ["a", "b"]})
+        assert [json.loads(record)["width"] for record in made["record"]] == [6, 6]
+
+
+def test_pixels_have_keys_of_their_own() -> None:
+    black, white = Image.new("L", (4, 4)), Image.new("L", (4, 4), 255)
+    sources = (black, white, numpy.asarray(black), numpy.asarray(white), numpy.zeros((2, 8), numpy.uint8))
+    items = [BatchItem(id="a", source=source, image="pixels", texts=("x",)) for source in sources]
+    keys = [resume_key(FakeOperation(), item, []) for item in items]
+    assert len(set(keys)) == len(keys)
+    assert keys == [resume_key(FakeOperation(), item, []) for item in items]

@@ -17,7 +17,7 @@ from tiny_models import not_finite, seen_of
 import vlinstruct as vli
 from vlinstruct.backends.instructblip.network import InstructBlip
 from vlinstruct.backends.registry import mini_folder
-from vlinstruct.errors import ImageError, InputError, ScoreError, TextError
+from vlinstruct.errors import ImageError, InputError, ScoreError, TextError, UsageError
 from vlinstruct.media.images import ImageLimits
 from vlinstruct.values import Answer, Failed, Optimization
 
@@ -72,10 +72,11 @@ def test_a_picture_is_seen_alike_however_it_is_given(model: vli.Model, tmp_path:
     image.save(path, exif=exif)
     by_path = _pixels(model, path)
     with path.open("rb") as stream:
-        others = [Image.open(path), path.read_bytes(), str(path), stream]
+        array = np.asarray(Image.open(path).transpose(Image.Transpose.ROTATE_270))
+        others = [Image.open(path), path.read_bytes(), str(path), stream, array]
         assert all(torch.equal(_pixels(model, other), by_path) for other in others)
     assert not torch.equal(_pixels(model, image.convert("RGB")), by_path)  # as it lies on the disk
-    assert model.ask(Image.open(path), "what?") == model.ask(path, "what?")
+    assert model.ask(Image.open(path), "what?") == model.ask(path, "what?") == model.ask(array, "what?")
     shared = [model.optimize_shared("what?", [given]) for given in (path, Image.open(path))]
     assert shared[0] == shared[1]
     assert model.chat(Image.open(path)).ask("what?") == model.chat(path).ask("what?")
@@ -109,7 +110,7 @@ def test_what_a_user_should_know_of_a_picture_is_logged(
             assert "a.gif: it has several frames, only the first one is used" in caplog.text
 
 
-@pytest.mark.parametrize("given", [None, 3, [[1, 2], [3, 4]], np.zeros((4, 4, 3), np.uint8)])
+@pytest.mark.parametrize("given", [None, 3, [[1, 2], [3, 4]]])
 def test_what_is_no_picture_is_refused_by_every_call(model: vli.Model, given: Any) -> None:
     for call in (model.see, lambda it: model.ask(it, "what?"), lambda it: model.score(it, "what?"), model.chat):
         with pytest.raises(ImageError, match="a PIL picture can be read"):
@@ -128,6 +129,29 @@ def test_an_optimized_question_is_answered_as_the_chosen_instruction(model: vli.
 def test_paper_selection_takes_the_optimized_instruction(model: vli.Model, picture: Image.Image) -> None:
     result = model.optimize("name 2 things", picture, optimization=vli.OptimizationSettings(select="paper"))
     assert result.chosen == "optimized"
+
+
+def test_a_setting_is_a_keyword_of_every_call(model: vli.Model, picture: Image.Image) -> None:
+    seen = model.see(picture)
+    few = vli.GenerationSettings(max_new_tokens=3)
+    paper = vli.OptimizationSettings(select="paper", max_new_tokens=5)
+    assert model.ask(seen, "what?", max_new_tokens=3) == model.ask(seen, "what?", generation=few)
+    assert model.optimize("what?", seen, select="paper", max_new_tokens=5) == model.optimize(
+        "what?", seen, optimization=paper
+    )
+    both = model.ask(seen, "what?", optimize=True, optimization=paper, max_new_tokens=3, when="always")
+    assert both.optimization == model.optimize("what?", seen, optimization=paper)  # its own number of tokens
+    assert both.text == model.ask(seen, both.instruction, generation=few).text
+    chat = model.chat(seen, optimize=True, select="paper", max_new_tokens=3)
+    assert (chat.settings.generation, chat.settings.optimization.select) == (few, "paper")
+    shared = [model.optimize_shared("what?", [picture], **given) for given in ({"optimization": paper}, vars(paper))]
+    assert shared[0] == shared[1]
+
+
+def test_a_guard_that_changes_nothing_is_refused(model: vli.Model, picture: Image.Image) -> None:
+    for call in (lambda: model.ask(picture, "what?", keep=("a",)), lambda: model.chat(picture, keep=("a",))):
+        with pytest.raises(UsageError, match="keep changes nothing without optimize=True"):
+            call()
 
 
 def test_safe_selection_takes_the_lowest_ias_that_keeps_the_content(model: vli.Model, picture: Image.Image) -> None:

@@ -28,7 +28,7 @@ DOCUMENTS = sorted(
 # examples/pretrain_mini has scripts with options of their own.
 ROOMS = [path for path in DOCUMENTS if path.name in ("README.md", "CONTRIBUTING.md") and "examples" not in path.parts]
 # Of `pip`, `torchrun`, `hf` and others whose commands the documents show.
-FOREIGN_OPTIONS = {"--help", "--version", "--no-deps", "--nproc-per-node", "--local-dir", "--python"}
+FOREIGN_OPTIONS = {"--help", "--version", "--no-deps", "--index-url", "--nproc-per-node", "--local-dir", "--python"}
 FOREIGN_OPTIONS |= {"--enable-scale-out", "--enable-prompt-tokens-details", "--gpu-memory-utilization"}  # vLLM's
 
 PYTHON = re.compile(r"```python\n(.*?)```", re.DOTALL)

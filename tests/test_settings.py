@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 import math
-from typing import Any
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any, Unpack, get_args, get_type_hints
 
 import pytest
 
+import vlinstruct as vli
 from vlinstruct.errors import UsageError
 from vlinstruct.settings import GenerationSettings, OptimizationSettings, Thresholds
 
@@ -53,6 +57,8 @@ def test_optimization_is_greedy_and_checked() -> None:
         ({"sure_above": 1.1}, "sure_above must be 0 to 1, got 1.1"),
         ({"sure_above": math.nan}, "sure_above must be 0 to 1, got nan"),
         ({"least_certainty": -0.1}, "least_certainty must be 0 to 1, got -0.1"),
+        ({"keep": "left"}, "keep must be a list of texts, got 'left'"),
+        ({"variants": "what?"}, r"variants must be a list of texts, got 'what\?'"),
     ],
 )
 def test_a_setting_of_optimization_out_of_range_is_refused(settings: dict[str, Any], words: str) -> None:
@@ -65,3 +71,49 @@ def test_a_threshold_that_is_set_comes_before_the_backbones_own() -> None:
     assert OptimizationSettings().thresholds(own) == own
     settings = OptimizationSettings(least_certainty=0.0, sure_above=0.0)
     assert settings.thresholds(own) == Thresholds(least_certainty=0.0, max_cross_nll=2.0, sure_above=0.0)
+
+
+VERBS: list[tuple[Callable[..., Any], list[type]]] = [
+    (vli.Model.ask, [GenerationSettings, OptimizationSettings]),
+    (vli.Model.chat, [GenerationSettings, OptimizationSettings]),
+    (vli.Model.optimize, [OptimizationSettings]),
+    (vli.Model.optimize_shared, [OptimizationSettings]),
+    (vli.optimize_shared, [OptimizationSettings]),
+    (vli.evaluate, [vli.EvaluationSettings]),
+    (vli.tune, [vli.TuneSettings]),
+    (vli.finetune, [vli.TrainingSettings]),
+    (vli.plan_finetuning, [vli.TrainingSettings]),
+]
+"""With the settings whose fields they take."""
+
+
+def typed_options(verb: Callable[..., Any]) -> dict[str, Any]:
+    """What an editor offers for `**options: Unpack[...]`."""
+    (hint,) = [
+        hint for name, hint in inspect.get_annotations(inspect.unwrap(verb)).items() if str(hint).startswith("Unpack[")
+    ]
+    (options,) = get_args(eval(hint, {**vars(inspect.getmodule(inspect.unwrap(verb))), "Unpack": Unpack}))
+    return get_type_hints(options)
+
+
+@pytest.mark.parametrize(("verb", "kinds"), VERBS, ids=lambda value: getattr(value, "__qualname__", ""))
+def test_what_an_editor_and_a_notebook_offer_is_what_the_settings_have(
+    verb: Callable[..., Any], kinds: list[type]
+) -> None:
+    types = {field.name: get_type_hints(kind)[field.name] for kind in kinds for field in fields(kind)}
+    assert typed_options(verb) == types
+    shown = inspect.signature(verb).parameters
+    assert types.keys() <= shown.keys()
+    assert all(it.kind is not inspect.Parameter.VAR_KEYWORD for it in shown.values())
+
+
+def test_what_is_left_out_is_shown_where_the_settings_alone_say_it() -> None:
+    assert inspect.signature(vli.Model.ask).parameters["max_new_tokens"].default == GenerationSettings().max_new_tokens
+    assert inspect.signature(vli.finetune).parameters["learning_rate"].default is ...  # the backbone's recipe says it
+
+
+@pytest.mark.parametrize(("verb", "kinds"), [*VERBS, (vli.load, [])], ids=lambda it: getattr(it, "__qualname__", ""))
+def test_a_name_that_is_no_setting_is_refused_with_the_nearest(verb: Callable[..., Any], kinds: list[type]) -> None:
+    name = fields(kinds[0])[0].name if kinds else "device"
+    with pytest.raises(UsageError, match=rf"unknown setting {name}s; did you mean {name}\?"):
+        verb(**{f"{name}s": 1})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -25,6 +26,18 @@ def test_every_name_has_a_home_and_every_home_is_named() -> None:
     assert sorted([*vli._HOMES, "__version__"]) == vli.__all__
     for name in vli.__all__:
         assert getattr(vli, name) is not None
+
+
+def test_dir_shows_the_verbs_and_what_they_take_and_return_and_nothing_else() -> None:
+    assert dir(vli) == vli.__all__
+
+
+def test_what_a_type_checker_reads_is_what_is_imported() -> None:
+    tree = ast.parse(Path(vli.__file__).read_text(encoding="utf-8"))
+    (block,) = [node for node in tree.body if isinstance(node, ast.If)]
+    imports = [node for node in block.body if isinstance(node, ast.ImportFrom)]
+    homes = {name.name: str(node.module).removeprefix("vlinstruct.") for node in imports for name in node.names}
+    assert homes == vli._HOMES
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:

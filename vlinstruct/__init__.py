@@ -19,38 +19,56 @@ if TYPE_CHECKING:
     from vlinstruct.conversion.convert import convert
     from vlinstruct.doctor.diagnosis import diagnose
     from vlinstruct.errors import VlinstructError
-    from vlinstruct.evaluation.evaluate import evaluate
+    from vlinstruct.evaluation.evaluate import Evaluation, evaluate
     from vlinstruct.evaluation.selection import EvaluationSettings
+    from vlinstruct.instruction.templates import Templates
+    from vlinstruct.media.images import ImageLimits
     from vlinstruct.model import Model, load
     from vlinstruct.operations import Ask, BatchItem, Optimize, Score
-    from vlinstruct.settings import ClipSettings, GenerationSettings, ModelSettings, OptimizationSettings, RunSettings
+    from vlinstruct.settings import (
+        ClipSettings,
+        GenerationSettings,
+        ModelSettings,
+        OptimizationSettings,
+        RunSettings,
+        ServerSettings,
+        Thresholds,
+    )
     from vlinstruct.training.finetune import finetune, plan_finetuning
     from vlinstruct.training.settings import TrainingSettings
     from vlinstruct.tuning.settings import TuneSettings
     from vlinstruct.tuning.tune import tune
-    from vlinstruct.values import Clip, Failed, Sound
+    from vlinstruct.values import Answer, Choice, Clip, Failed, Optimization, ScoredInstruction, Sound
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Answer",
     "Ask",
     "BatchItem",
     "Chat",
     "ChatSettings",
+    "Choice",
     "Clip",
     "ClipSettings",
+    "Evaluation",
     "EvaluationSettings",
     "Failed",
     "GenerationSettings",
+    "ImageLimits",
     "MapBatches",
     "Model",
     "ModelSettings",
+    "Optimization",
     "OptimizationSettings",
     "Optimize",
     "RunSettings",
     "Score",
+    "ScoredInstruction",
     "ServerSettings",
     "Sound",
+    "Templates",
+    "Thresholds",
     "TrainingSettings",
     "TuneSettings",
     "VlinstructError",
@@ -70,24 +88,32 @@ __all__ = [
 
 # No room or module here has a verb's name: importing the room would bind it over the function.
 _HOMES = {
+    "Answer": "values",
     "Ask": "operations",
     "BatchItem": "operations",
     "Chat": "chat",
     "ChatSettings": "chat",
+    "Choice": "values",
     "Clip": "values",
     "ClipSettings": "settings",
+    "Evaluation": "evaluation.evaluate",
     "EvaluationSettings": "evaluation.selection",
     "Failed": "values",
     "GenerationSettings": "settings",
+    "ImageLimits": "media.images",
     "MapBatches": "batch",
     "Model": "model",
     "ModelSettings": "settings",
+    "Optimization": "values",
     "OptimizationSettings": "settings",
     "Optimize": "operations",
     "RunSettings": "settings",
     "Score": "operations",
+    "ScoredInstruction": "values",
     "ServerSettings": "settings",
     "Sound": "values",
+    "Templates": "instruction.templates",
+    "Thresholds": "settings",
     "TrainingSettings": "training.settings",
     "TuneSettings": "tuning.settings",
     "VlinstructError": "errors",
@@ -109,3 +135,8 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'vlinstruct' has no attribute {name!r}")
     return getattr(importlib.import_module(f"vlinstruct.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    """The verbs, and what they take and return: what has no other way to be seen before it is imported."""
+    return __all__

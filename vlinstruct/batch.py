@@ -19,14 +19,16 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, Unpack
+
+from PIL import Image
 
 from vlinstruct.backends.registry import abilities_of, default_backbone, find, find_adapter, require_options
 from vlinstruct.errors import CheckpointError, DataError, InputError, NetworkError, VlinstructError
 from vlinstruct.files import PathLike
 from vlinstruct.instruction.templates import Templates
 from vlinstruct.media import ocr
-from vlinstruct.media.images import ImageLimits
+from vlinstruct.media.images import ImageLimits, is_array
 from vlinstruct.media.inputs import load_medium_of
 from vlinstruct.media.load import LoadedMedium, MediaSettings, require_readers
 from vlinstruct.media.read_ahead import read_ahead, side_by_side
@@ -41,13 +43,11 @@ from vlinstruct.operations import (
     resume_key,
 )
 from vlinstruct.records.output import RecordWriter, error_record, json_line, open_records
-from vlinstruct.settings import OptimizationSettings, RunSettings
+from vlinstruct.settings import OptimizationOptions, OptimizationSettings, RunSettings, takes_options
 from vlinstruct.values import Abilities, Answer, Clip, Failed, Identity, Optimization, Sound, good
 from vlinstruct.weights.fingerprint import adapter_fingerprint
 
 if TYPE_CHECKING:
-    from PIL import Image
-
     from vlinstruct.backend import Seen
     from vlinstruct.model import Model
     from vlinstruct.values import Media
@@ -384,7 +384,9 @@ def run_batch(
     batch = replace(_batch(operation, chosen, settings, notify), watcher=watcher)
     if isinstance(output, str | os.PathLike):
         templates = [settings.templates] if settings.templates is not None else []
-        pictures = [item.source for item in listed if isinstance(item, BatchItem) and isinstance(item.source, Path)]
+        pictures = [
+            item.source for item in listed if isinstance(item, BatchItem) and isinstance(item.source, str | Path)
+        ]
         key = chosen.key()
         writer = open_records(
             output,
@@ -436,7 +438,7 @@ class MapBatches:
     Args:
         operation: what to do.
         settings: the model, and how rows go through it.
-        image: the column of pictures: paths, or encoded bytes.
+        image: the column of pictures: paths, encoded bytes, arrays or PIL's.
         text: the column of questions or instructions.
         id: the column that names rows; it comes back.
     """
@@ -487,7 +489,7 @@ class MapBatches:
 
 
 def _block_item(place: int, image: Any, text: Any) -> BatchItem | BadItem:
-    """Makes an item of a row: its picture is encoded bytes or a path."""
+    """Makes an item of a row: its picture is encoded bytes, a path, an array or PIL's."""
     if not isinstance(text, str):
         error = DataError("the question is no text", advice="Check the column.", code="bad_text")
         return BadItem(id=place, error=error)
@@ -495,7 +497,11 @@ def _block_item(place: int, image: Any, text: Any) -> BatchItem | BadItem:
         return BatchItem(id=place, source=bytes(image), image="bytes", texts=(text,))
     if isinstance(image, str | os.PathLike):
         return BatchItem(id=place, source=Path(image), image=os.fspath(image), texts=(text,))
-    error = DataError("the picture is neither a path nor bytes", advice="Check the column.", code="bad_image")
+    if is_array(image) or isinstance(image, Image.Image):
+        return BatchItem(id=place, source=image, image="pixels", texts=(text,))
+    error = DataError(
+        "the picture is neither a path nor bytes nor pixels", advice="Check the column.", code="bad_image"
+    )
     return BadItem(id=place, error=error)
 
 
@@ -563,6 +569,7 @@ def media_settings(settings: RunSettings) -> MediaSettings:
     return MediaSettings(images=limits, clips=settings.clips)
 
 
+@takes_options(OptimizationSettings)
 def optimize_shared(
     instruction: str,
     items: Sequence[BatchItem],
@@ -571,6 +578,7 @@ def optimize_shared(
     optimization: OptimizationSettings = OptimizationSettings(),
     notify: Callable[[str], None] = lambda notice: None,
     on_loaded: Callable[[], None] = lambda: None,
+    **options: Unpack[OptimizationOptions],
 ) -> Fields:
     """Optimizes one instruction for the pictures of all items together and returns the one record.
 
@@ -583,10 +591,12 @@ def optimize_shared(
         optimization: how the instruction is chosen.
         notify: is told what a user should know.
         on_loaded: called when the model is loaded, which is when the first picture has been read.
+        **options: fields of `OptimizationSettings`, in place of what `optimization` says.
 
     Raises:
         VlinstructError: no picture can be read (the first one's error), or the model was refused.
     """
+    optimization = replace(optimization, **options)
     chosen = ChosenModel(settings, on_loaded)
     media = media_settings(settings)
     require_readers([item.image for item in items])

@@ -85,6 +85,9 @@ class Chat:
         self.turns: tuple[Turn, ...] = ()
         self.question: str | None = None
 
+    def __repr__(self) -> str:
+        return f"<Chat with {self.model!r} after {len(self.turns)} turns>"
+
     def ask(self, question: str) -> Answer:
         """Answers a question as `stream` does, with the same errors, and returns the whole answer."""
         for _ in self.stream(question):

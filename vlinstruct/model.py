@@ -16,11 +16,11 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from os import PathLike, fspath
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack, cast
 
 from vlinstruct.backend import Backend, Row, Seen, check_rows
 from vlinstruct.backends.opening import load_backend
-from vlinstruct.errors import InputError
+from vlinstruct.errors import InputError, UsageError, shortened
 from vlinstruct.instruction import Templates
 from vlinstruct.instruction import answer as answer_instructions
 from vlinstruct.instruction import optimize as optimize_instructions
@@ -30,17 +30,21 @@ from vlinstruct.instruction.judge import Answering, wrapped
 from vlinstruct.instruction.rewrite import Rewritings
 from vlinstruct.instruction.score import is_finite
 from vlinstruct.instruction.shared import optimize_for_all
-from vlinstruct.media.images import DEFAULT_LIMITS, PICTURE_TYPES, ImageLimits
+from vlinstruct.media.images import DEFAULT_LIMITS, PICTURE_TYPES, ImageLimits, is_array
 from vlinstruct.media.images import ImageLike as ImageLike  # a part of this module's interface
 from vlinstruct.media.load import MediaSettings, load_medium
 from vlinstruct.settings import (
+    AnswerOptions,
+    ChoosingOptions,
     ClipSettings,
     GenerationSettings,
     ModelSettings,
+    OptimizationOptions,
     OptimizationSettings,
     Quantization,
     ServerSettings,
     Thresholds,
+    takes_options,
 )
 from vlinstruct.text import check_instruction
 from vlinstruct.values import Answer, Clip, Failed, Identity, Optimization, ScoredInstruction, Sound, TokenScores, good
@@ -58,6 +62,7 @@ T = TypeVar("T")
 _MAX_REWRITINGS = 4096
 
 
+@takes_options()
 def load(
     backbone: str | PathLike[str] | Identity | None = None,
     *,
@@ -141,6 +146,10 @@ class Model:
         self.thresholds = thresholds
         self._rewritings: Rewritings = {}
 
+    def __repr__(self) -> str:
+        kinds = " and ".join(f"{kind}s" for kind in sorted(self.backend.abilities.media))
+        return f"<Model {shortened(self.backend.identity.name, 80)}, takes {kinds}>"
+
     @property
     def revision(self) -> str | None:
         """The hub's commit that the weights are of; None for others."""
@@ -150,8 +159,9 @@ class Model:
         """Looks at a picture or a clip, or listens to a sound, once for every call that it is given to.
 
         Args:
-            image: a path, encoded bytes, a binary file object, a PIL picture, a `Clip` or a `Sound`; each is read
-                alike, so a PIL picture is turned upright by its EXIF and laid on white, as its file would be.
+            image: a path, encoded bytes, a binary file object, a PIL picture, an array (H, W) or (H, W, 3) of uint8 or
+                of floats from 0 to 1, a `Clip` or a `Sound`; each is read alike, so a PIL picture is turned upright by
+                its EXIF and laid on white, as its file would be.
 
         Raises:
             InputError: it cannot be read, or the backend does not take its kind.
@@ -184,43 +194,104 @@ class Model:
         seen = iter(self.backend.see(media) if media else ())
         return [outcome if isinstance(outcome, Failed) else next(seen) for outcome in outcomes]
 
-    def ask(self, image: MediaLike | Seen, question: str, *, choices: Sequence[str] = (), **settings: Any) -> Answer:
+    @takes_options(GenerationSettings, OptimizationSettings)
+    def ask(
+        self,
+        image: MediaLike | Seen,
+        question: str,
+        *,
+        choices: Sequence[str] = (),
+        optimize: bool = False,
+        optimization: OptimizationSettings | None = None,
+        generation: GenerationSettings | None = None,
+        **options: Unpack[AnswerOptions],
+    ) -> Answer:
         """Answers a question about one picture.
 
         Args:
             image: a picture, clip or sound, or what `see` returned for it.
             question: sent verbatim.
             choices: answers to rank instead of generating one.
-            **settings: those of `ask_each`.
+            optimize: run algorithm 2 and answer the instruction that it chooses.
+            optimization: how it chooses.
+            generation: how the answer is generated.
+            **options: fields of `GenerationSettings`, and with `optimize` those of `OptimizationSettings`, in place of
+                what the two say; `max_new_tokens` is the answer's.
 
         Raises:
+            UsageError: an option is unknown, out of range, or changes nothing without `optimize`.
             InputError: the picture or the question cannot be used, or no score is finite.
         """
-        offered = [choices] if choices else None
-        return _only(self.ask_each([self.seen_of(image)], [question], choices=offered, **settings))
+        generation, optimization = _with_options(options, optimize, generation, optimization)
+        answers = self.ask_each(
+            [self.seen_of(image)],
+            [question],
+            choices=[choices] if choices else None,
+            optimize=optimize,
+            optimization=optimization,
+            generation=generation,
+        )
+        return _only(answers)
 
-    def optimize(self, instruction: str, image: MediaLike | Seen, **settings: Any) -> Optimization:
+    @takes_options(OptimizationSettings)
+    def optimize(
+        self,
+        instruction: str,
+        image: MediaLike | Seen,
+        *,
+        optimization: OptimizationSettings | None = None,
+        answering: Answering | None = None,
+        **options: Unpack[OptimizationOptions],
+    ) -> Optimization:
         """Optimizes an instruction for one picture (algorithm 2).
 
         Args:
             instruction: options included.
             image: a picture, clip or sound, or what `see` returned for it.
-            **settings: those of `optimize_each`.
+            optimization: how it is chosen.
+            answering: as in `optimize_each`.
+            **options: fields of `OptimizationSettings`, in place of what `optimization` says.
 
         Raises:
+            UsageError: an option is unknown or out of range.
             InputError: the picture or the instruction cannot be used.
             ScoreError: no score is finite.
         """
-        return _only(self.optimize_each([self.seen_of(image)], [instruction], **settings))
+        settings = replace(optimization or OptimizationSettings(), **options)
+        seen = [self.seen_of(image)]
+        return _only(self.optimize_each(seen, [instruction], optimization=settings, answering=answering))
 
     def score(self, image: MediaLike | Seen, *instructions: str) -> list[ScoredInstruction]:
         """Scores instructions for one picture (eq. 3), in the order given; lower is better."""
         return _only(self.score_each([self.seen_of(image)], [instructions]))
 
-    def chat(self, image: MediaLike | Seen, settings: ChatSettings | None = None) -> Chat:
-        """Begins a chat about one picture."""
-        from vlinstruct.chat import Chat
+    @takes_options(GenerationSettings, OptimizationSettings)
+    def chat(
+        self,
+        image: MediaLike | Seen,
+        settings: ChatSettings | None = None,
+        *,
+        optimize: bool = False,
+        **options: Unpack[AnswerOptions],
+    ) -> Chat:
+        """Begins a chat about one picture.
 
+        Args:
+            image: a picture, clip or sound, or what `see` returned for it.
+            settings: how it answers.
+            optimize: run algorithm 2 on every question, also where `settings` does not say so.
+            **options: as in `ask`, in place of what `settings` says.
+
+        Raises:
+            UsageError: an option is unknown, out of range, or changes nothing without `optimize`.
+            InputError: the picture cannot be used.
+        """
+        from vlinstruct.chat import Chat, ChatSettings
+
+        settings = settings or ChatSettings()
+        optimize = optimize or settings.optimize
+        generation, optimization = _with_options(options, optimize, settings.generation, settings.optimization)
+        settings = replace(settings, optimize=optimize, generation=generation, optimization=optimization)
         return Chat(self, image, settings=settings)
 
     def ask_each(
@@ -329,6 +400,7 @@ class Model:
             rewritings=self._known_rewritings(),
         )
 
+    @takes_options(OptimizationSettings)
     def optimize_shared(
         self,
         instruction: str,
@@ -336,6 +408,7 @@ class Model:
         *,
         batch_size: int = 16,
         optimization: OptimizationSettings | None = None,
+        **options: Unpack[OptimizationOptions],
     ) -> Optimization:
         """Optimizes one instruction for many pictures together: every IAS is the mean over all of them.
 
@@ -344,14 +417,16 @@ class Model:
             images: at least one.
             batch_size: pictures that go through the model together.
             optimization: how the instruction is chosen.
+            **options: fields of `OptimizationSettings`, in place of what `optimization` says.
 
         Raises:
             ImageError: a picture cannot be read.
             ScoreError: no instruction has a finite score on every picture.
         """
+        settings = replace(optimization or OptimizationSettings(), **options)
         starts = range(0, len(images), batch_size)
         chunks = [images[start : start + batch_size] for start in starts]
-        return self.optimize_chunks(instruction, lambda: chunks, optimization=optimization)
+        return self.optimize_chunks(instruction, lambda: chunks, optimization=settings)
 
     def optimize_chunks(
         self,
@@ -406,13 +481,34 @@ class Model:
     def seen_of(self, image: MediaLike | Seen) -> Seen:
         """Returns what was seen of a picture; looks at it if it is one, and passes on what `see` returned."""
         # What `see` returned is the backend's own object, of any class but these.
-        is_medium = isinstance(image, (*PICTURE_TYPES, Clip, Sound)) or hasattr(image, "read")
-        is_foreign = type(image).__module__ in ("builtins", "numpy")  # refused by `see`, in words
+        is_medium = isinstance(image, (*PICTURE_TYPES, Clip, Sound)) or hasattr(image, "read") or is_array(image)
+        is_foreign = type(image).__module__ == "builtins"  # refused by `see`, in words
         return self.see(cast("MediaLike", image)) if is_medium or is_foreign else image
 
     def _answer(self, seen: Sequence[Seen], instructions: Sequence[str], answering: Answering) -> list[Answer | Failed]:
         sent = wrapped(instructions, answering)
         return answer_instructions(self.backend, seen, sent, answering.generation, choices=answering.choices)
+
+
+def _with_options(
+    options: AnswerOptions,
+    optimize: bool,
+    generation: GenerationSettings | None,
+    optimization: OptimizationSettings | None,
+) -> tuple[GenerationSettings, OptimizationSettings]:
+    """Puts a call's keywords in place of what its settings say.
+
+    Raises:
+        UsageError: one changes nothing, or is out of range.
+    """
+    generating: dict[str, Any] = dict(options)
+    choosing = {name: generating.pop(name) for name in options if name in ChoosingOptions.__optional_keys__}
+    if choosing and not optimize:  # a guard that somebody asked for must not be dropped
+        raise UsageError(f"{', '.join(choosing)} changes nothing without optimize=True")
+    return (
+        replace(generation or GenerationSettings(), **generating),
+        replace(optimization or OptimizationSettings(), **choosing),
+    )
 
 
 def _check_texts(texts: Sequence[str], what: str) -> None:

@@ -16,13 +16,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from PIL import Image
 
 from vlinstruct.doubts import doubts
 from vlinstruct.errors import VlinstructError
 from vlinstruct.instruction.templates import QUESTION_FIELD
 from vlinstruct.media.fetch import Url
-from vlinstruct.media.inputs import Source
+from vlinstruct.media.images import is_array
+from vlinstruct.media.inputs import Source, StoredPicture
 from vlinstruct.media.kinds import kind_by_name
 from vlinstruct.settings import ClipSettings, GenerationSettings, OptimizationSettings
 from vlinstruct.text import is_blank
@@ -60,7 +63,7 @@ class BatchItem:
 
     Args:
         id: unique in the batch.
-        source: the picture.
+        source: the picture: its path, bytes or pixels, or what gives them.
         image: what the record calls the picture.
         texts: what was typed for it: the question, the instruction, or several instructions to score.
         choices: answers to rank in place of the operation's; empty where it has none of its own.
@@ -366,10 +369,14 @@ def _state_of(source: Source) -> object:
         return hashlib.sha256(source).hexdigest()
     if isinstance(source, Url):
         return None
+    if isinstance(source, Image.Image):
+        return [*source.size, hashlib.sha256(source.convert("RGBA").tobytes()).hexdigest()]
+    if is_array(source):
+        return [*source.shape, hashlib.sha256(source.tobytes()).hexdigest()]
     # Size and time: to read a million pictures would take as long as asking about them. In whole seconds, since not
     # every file system, and not every copy, keeps more.
     try:
-        status = os.stat(source if isinstance(source, Path) else source.file)
+        status = os.stat(source if isinstance(source, str | Path) else cast("StoredPicture", source).file)
     except (OSError, ValueError):  # it is told when its turn comes
         return None
     return [status.st_size, int(status.st_mtime)]

@@ -5,18 +5,32 @@ A call that takes minutes must not fail at its end for a number that was wrong a
 
 from __future__ import annotations
 
+import inspect
 import math
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Iterable
+from dataclasses import Field, dataclass, fields, replace
+from difflib import get_close_matches
+from functools import wraps
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, ClassVar, Literal, Protocol, TypedDict, TypeVar, get_args
 
-from vlinstruct.errors import require
+from vlinstruct.errors import UsageError, require
 
 Select = Literal["safe", "cross", "agree", "ias", "paper"]
 """The rules of `instruction/choose.py`, which has one function for each."""
 When = Literal["unsure", "always"]
 """When an instruction is optimized before it is answered."""
 Quantization = Literal["8bit", "4bit"]
+
+
+class _Settings(Protocol):
+    """A dataclass of settings."""
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+
+
+S = TypeVar("S", bound=_Settings)
+F = TypeVar("F", bound=Callable[..., Any])
 
 MAX_FRAMES = 128
 """The most frames of a clip: 128 of InstructBLIP's are 4,096 positions in front of a prompt."""
@@ -76,6 +90,19 @@ class GenerationSettings:
         return (self.seed + draw * 0x9E3779B97F4A7C15) % 2**64
 
 
+class GenerationOptions(TypedDict, total=False):
+    """`GenerationSettings` as keywords of a call; a test says that the two agree, as of the other options here."""
+
+    max_new_tokens: int
+    num_beams: int
+    length_penalty: float
+    repetition_penalty: float
+    do_sample: bool
+    temperature: float
+    top_p: float
+    seed: int
+
+
 @dataclass(frozen=True, kw_only=True)
 class Thresholds:
     """What a rule compares with. Certainties of two models cannot be compared, so they stand with a backbone's entry.
@@ -130,7 +157,12 @@ class OptimizationSettings:
     sure_above: float | None = None
 
     def __post_init__(self) -> None:
+        texts = {"keep": self.keep, "variants": self.variants}
         require(
+            *(  # a single text would be taken for its letters
+                (not isinstance(value, str), f"{name} must be a list of texts, got {value!r}")
+                for name, value in texts.items()
+            ),
             (self.select in get_args(Select), f"select must be {' or '.join(get_args(Select))}, got {self.select!r}"),
             (self.when in (None, *get_args(When)), f"when must be unsure or always, got {self.when!r}"),
             (not self.rewrite_seeing or self.num_rewritings > 1, "rewrite_seeing needs num_rewritings of 2 or more"),
@@ -152,6 +184,30 @@ class OptimizationSettings:
     def generation(self) -> GenerationSettings:
         """Returns how instructions are rewritten and compared: greedily, so that a rewriting can be remembered."""
         return GenerationSettings(max_new_tokens=self.max_new_tokens)
+
+
+class ChoosingOptions(TypedDict, total=False):
+    """Those `OptimizationSettings` that mean the same where an answer is generated, too."""
+
+    select: Select
+    when: When | None
+    keep: tuple[str, ...]
+    variants: tuple[str, ...]
+    num_rewritings: int
+    rewrite_seeing: bool
+    least_certainty: float | None
+    max_cross_nll: float | None
+    sure_above: float | None
+
+
+class OptimizationOptions(ChoosingOptions, total=False):
+    """`OptimizationSettings` as keywords of a call."""
+
+    max_new_tokens: int
+
+
+class AnswerOptions(GenerationOptions, ChoosingOptions, total=False):
+    """Both as keywords of a call that answers: `max_new_tokens` is the answer's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,3 +292,63 @@ class RunSettings:
     clips: ClipSettings = ClipSettings()
     max_failures: int | None = None
     overwrite: bool = False
+
+
+def check_options(options: Iterable[str], names: Iterable[str]) -> None:
+    """Refuses keywords that are no settings.
+
+    Args:
+        options: the keywords of a call.
+        names: what it takes.
+
+    Raises:
+        UsageError: some are unknown.
+
+    >>> check_options(["num_beam"], ["num_beams", "seed"])
+    Traceback (most recent call last):
+        ...
+    vlinstruct.errors.UsageError: unknown setting num_beam; did you mean num_beams?
+    """
+    names = list(names)
+    for option in options:
+        if option not in names:
+            near = get_close_matches(option, names, n=1)
+            raise UsageError(f"unknown setting {option}; {f'did you mean {near[0]}?' if near else ', '.join(names)}")
+
+
+def takes_options(*kinds: type[_Settings], shows_defaults: bool = True) -> Callable[[F], F]:
+    """Makes a function refuse keywords that are no settings, and show those that are in its signature.
+
+    An editor reads `**options: Unpack[...]`; a notebook completes what the signature has, and `help` prints it.
+
+    Args:
+        *kinds: the settings whose fields the function takes as `**options`; of equal names the first one's.
+        shows_defaults: whether what is left out is what the kinds say, and not e.g. a backbone's recipe.
+    """
+    settings: dict[str, Field[Any]] = {}
+    for field in (field for kind in kinds for field in fields(kind)):
+        settings.setdefault(field.name, field)
+
+    def decorated(function: F) -> F:
+        signature = inspect.signature(function)
+        named = [it for it in signature.parameters.values() if it.kind is not inspect.Parameter.VAR_KEYWORD]
+        options = [
+            inspect.Parameter(
+                field.name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=field.default if shows_defaults else ...,
+                annotation=field.type,
+            )
+            for field in settings.values()
+        ]
+        names = [parameter.name for parameter in (*named, *options)]
+
+        @wraps(function)
+        def checked(*args: Any, **kwargs: Any) -> Any:
+            check_options(kwargs, names)
+            return function(*args, **kwargs)
+
+        checked.__signature__ = signature.replace(parameters=[*named, *options])  # type: ignore[attr-defined]
+        return checked  # type: ignore[return-value]
+
+    return decorated

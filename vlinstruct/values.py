@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
-from vlinstruct.errors import VlinstructError
+from vlinstruct.errors import VlinstructError, shortened
+from vlinstruct.notebook import answer_html, optimization_html, scored_html
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,6 +28,14 @@ ROLES = ("initial", "rewritten", "optimized")
 
 NUM_JUDGED_TOKENS = 8
 """How many first tokens of an answer are asked for their likelihood: a caption of 30 is never sure of all of them."""
+
+
+_BYTE = re.compile("<0x([0-9A-Fa-f]{2})>")  # how vocabularies spell a byte of a character that they lack
+_MAX_SHOWN = 60
+
+
+def _quoted(text: str) -> str:
+    return f"'{shortened(text, _MAX_SHOWN)}'"
 
 
 def least_probability(token_nll: Sequence[float]) -> float:
@@ -81,6 +91,9 @@ class Clip:
     fps: float
     duration_s: float
 
+    def __repr__(self) -> str:
+        return f"<Clip of {self.duration_s:.1f} s: {len(self.frames)} of {self.num_source_frames} frames>"
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Sound:
@@ -93,6 +106,9 @@ class Sound:
 
     samples: NDArray[np.float32]
     sampling_rate: int
+
+    def __repr__(self) -> str:
+        return f"<Sound of {len(self.samples) / self.sampling_rate:.1f} s>"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,6 +199,32 @@ class TokenScores:
             return math.nan
         return math.fsum(self.token_nll) / len(self.token_nll)
 
+    def pieces(self) -> list[tuple[str, float]]:
+        """Returns the target as it reads, piece by piece, each with its nats.
+
+        A vocabulary's marks of a space are spaces, and the bytes of one character are one piece.
+
+        >>> TokenScores(tokens=("▁a", "<0xC3>", "<0xA9>"), token_nll=(1.0, 2.0, 3.0)).pieces()
+        [(' a', 1.0), ('é', 5.0)]
+        """
+        pieces: list[tuple[str, float]] = []
+        unread, unread_nll = b"", 0.0
+        for token, nll in zip(self.tokens, self.token_nll, strict=True):
+            byte = _BYTE.fullmatch(token)
+            if unread and byte is None:
+                pieces.append((unread.decode(errors="replace"), unread_nll))
+                unread, unread_nll = b"", 0.0
+            if byte is None:
+                pieces.append((token.replace("▁", " ").replace("Ġ", " ").replace("Ċ", "\n"), nll))
+                continue
+            unread, unread_nll = unread + bytes.fromhex(byte[1]), unread_nll + nll
+            try:
+                pieces.append((unread.decode(), unread_nll))
+            except UnicodeDecodeError:
+                continue
+            unread, unread_nll = b"", 0.0
+        return [*pieces, (unread.decode(errors="replace"), unread_nll)] if unread else pieces
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class AttentionMap:
@@ -237,6 +279,13 @@ class Answer:
     def __str__(self) -> str:
         return self.text
 
+    def __repr__(self) -> str:
+        certainty = "" if self.certainty is None else f", certainty {self.certainty:.2f}"
+        return f"<Answer {_quoted(self.text)} to {_quoted(self.instruction)}{certainty}>"
+
+    def _repr_html_(self) -> str:
+        return answer_html(self)
+
     @property
     def certainty(self) -> float | None:
         """The probability of the least likely of the first tokens, or of the likeliest choice; None if unknown.
@@ -287,6 +336,13 @@ class ScoredInstruction:
     written_certainty: float | None = field(default=None, repr=False)
     judgement: Judgement | None = field(default=None, repr=False)
 
+    def __repr__(self) -> str:
+        ias = f", IAS {self.ias:.4f}" if self.scores.tokens else ""
+        return f"<ScoredInstruction {_quoted(self.text)}{ias}>"
+
+    def _repr_html_(self) -> str:
+        return scored_html(self)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Optimization:
@@ -309,6 +365,15 @@ class Optimization:
     reason: str
     variants: tuple[ScoredInstruction, ...] = ()
     notices: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        if self.left_alone:
+            return f"<Optimization {_quoted(self.instruction)}, left alone>"
+        change = f"IAS {self.initial.ias:.4f} -> {self.used.ias:.4f}"
+        return f"<Optimization {_quoted(self.initial.text)} -> {_quoted(self.instruction)}, {self.chosen}, {change}>"
+
+    def _repr_html_(self) -> str:
+        return optimization_html(self)
 
     def by_role(self) -> dict[str, ScoredInstruction]:
         """Returns the candidates by role, the initial instruction first."""

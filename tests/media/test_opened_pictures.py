@@ -3,6 +3,7 @@
 from array import array
 from io import BytesIO, StringIO
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -141,20 +142,61 @@ def test_a_file_object_is_read_as_its_path(image_file):
     assert load_image(bytearray(path.read_bytes())).image.tobytes() == load_image(path).image.tobytes()
 
 
-class _Array:
+class _Tensor:
     shape = (2, 2, 3)
 
 
 @pytest.mark.parametrize(
     ("source", "advice"),
-    [(_Array(), "Image.fromarray"), (None, "a PIL picture can be read"), (3, "a path"), (StringIO("x"), "mode 'rb'")],
+    [
+        (_Tensor(), "array of (H, W, 3), uint8"),
+        (None, "a PIL picture can be read"),
+        (3, "a path"),
+        (StringIO("x"), "mode 'rb'"),
+    ],
 )
 def test_what_is_no_picture_is_named(source, advice, refused):
     assert advice in refused(ImageError, "image_bad_type", load_image, source).message
 
 
-def test_a_picture_without_pixels(refused):
-    refused(ImageError, "image_unreadable", load_image, Image.new("RGB", (0, 5)))
+@pytest.mark.parametrize("given", [Image.new("RGB", (0, 5)), np.zeros((5, 0), np.uint8), np.zeros((0, 5, 3))])
+def test_a_picture_without_pixels(given, refused):
+    refused(ImageError, "image_unreadable", load_image, given)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "1", "I;16"])
+def test_an_array_is_what_the_picture_of_its_pixels_is(mode):
+    opened = _picture(mode)
+    array = np.asarray(opened)
+    expected = load_image(opened).image.tobytes()
+    assert load_image(array).image.tobytes() == expected
+    assert load_image(array[..., np.newaxis] if array.ndim == 2 else array).image.tobytes() == expected
+    assert load_image(np.asfortranarray(array)).image.tobytes() == expected
+    assert load_image(array[::-1]).image.tobytes() != expected  # a view of it is read as it lies
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
+def test_floats_from_0_to_1_are_scaled_and_others_are_refused(kind, refused):
+    array = np.asarray(_picture("RGB"))
+    assert load_image((array / 255).astype(kind)).image.tobytes() == load_image(array).image.tobytes()
+    for wrong in (array.astype(kind), (array / 255 - 0.5).astype(kind), np.full((2, 2), np.nan, kind)):
+        refused(ImageError, "image_pixel_range", load_image, wrong)
+
+
+@pytest.mark.parametrize(
+    ("array", "code", "words"),
+    [
+        (np.zeros((3, 40, 30), np.uint8), "image_array_shape", "transpose(1, 2, 0)"),
+        (np.zeros((2, 40, 30, 3), np.uint8), "image_array_shape", "one picture at a time"),
+        (np.zeros(7, np.uint8), "image_array_shape", "(7,)"),
+        (np.uint8(7), "image_array_shape", "()"),
+        (np.zeros((4, 4), np.int64), "image_array_type", "it holds int64"),
+        (np.zeros((4, 4, 3), np.uint16), "image_array_type", "it holds uint16"),
+        (np.array([["a"]]), "image_array_type", "uint8"),
+    ],
+)
+def test_an_array_whose_meaning_would_be_a_guess_is_refused(array, code, words, refused):
+    assert words in refused(ImageError, code, load_image, array).message
 
 
 @pytest.mark.parametrize("url", ["https://h/a.png?token=1", "data:image/png;base64," + "A" * 999, "s3://b/a.png"])

@@ -11,7 +11,7 @@ python3 -m venv "$work/audit"
 for constraints in tests/tools/oldest.txt /dev/null; do
     echo "with the constraints of $constraints"
     python3 -m venv "$work/project"
-    "$work/project/bin/pip" install -q '.[parquet,plots,tensorboard,ocr,quantize]' -c "$constraints"
+    "$work/project/bin/pip" install -q '.[all]' -c "$constraints"
     "$work/project/bin/pip" uninstall -q -y vlinstruct
     # By installed version, nothing is resolved or built again. A local build's suffix (+cpu) is no release of its own.
     "$work/project/bin/pip" freeze | sed 's/+[a-z0-9.]*$//' >"$work/releases.txt"

@@ -91,6 +91,8 @@ def usable_packages() -> list[Package]:
     libraries = []
     for text in metadata("vlinstruct").get_all("Requires-Dist") or []:
         requirement = Requirement(text)
+        if requirement.name == "vlinstruct":  # `all` is made of the other extras
+            continue
         name, specifier, marker = requirement.name, requirement.specifier, requirement.marker
         if marker is None or marker.evaluate({"extra": ""}):
             libraries.append(Package(name=name, specifier=specifier))

@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from vlinstruct.backends.instructblip.adapter import check_adapter
 from vlinstruct.backends.instructblip.configuration import InstructBlipConfig
@@ -41,6 +41,7 @@ from vlinstruct.evaluation.report.text import as_record, as_text, without_nan
 from vlinstruct.evaluation.runner import Contender, run
 from vlinstruct.evaluation.selection import (
     Collection,
+    EvaluationOptions,
     EvaluationSettings,
     Selection,
     adapters_by_row,
@@ -52,7 +53,7 @@ from vlinstruct.evaluation.selection import (
 from vlinstruct.files import PathLike, written_atomically
 from vlinstruct.media import ocr as media_ocr
 from vlinstruct.model import load
-from vlinstruct.settings import GenerationSettings, Thresholds
+from vlinstruct.settings import GenerationSettings, Thresholds, takes_options
 from vlinstruct.training.devices import Devices, launched
 from vlinstruct.values import Identity
 from vlinstruct.weights.fingerprint import adapter_fingerprint
@@ -118,6 +119,10 @@ class Evaluation:
         """The report to look at, HTML with its pictures in it."""
         return self.folder / _PAGE_FILE
 
+    def __repr__(self) -> str:
+        num_items = sum(size.num_items for size in self.table.sizes.values())
+        return f"<Evaluation of {', '.join(self.table.models)} on {', '.join(self.table.sizes)}: {num_items} items>"
+
     def __str__(self) -> str:
         plain_scores = {
             name: {
@@ -138,6 +143,7 @@ class Evaluation:
         return {**record, "published": {name: asdict(figures) for name, figures in self.published.items()}}
 
 
+@takes_options(EvaluationSettings)
 def evaluate(
     benchmarks: str | Sequence[str],
     *,
@@ -151,6 +157,7 @@ def evaluate(
     progress: Progress = lambda count: nullcontext(lambda: None),
     notify: Callable[[str], None] = lambda notice: None,
     on_table: Callable[[Evaluation], None] = lambda evaluation: None,
+    **options: Unpack[EvaluationOptions],
 ) -> list[Evaluation]:
     """Measures a model on benchmarks, plain and in every way to choose an instruction.
 
@@ -168,6 +175,7 @@ def evaluate(
         progress: shows how far it is.
         notify: is told what a user should know.
         on_table: is given every table as soon as it is there, before the next one is begun.
+        **options: fields of `EvaluationSettings`, in place of what `settings` says.
 
     Returns:
         mini's table, the official benchmarks', or both. Of several processes (torchrun, accelerate) the main one has
@@ -179,6 +187,7 @@ def evaluate(
         CheckpointError: the model cannot be used.
         ResourceError: something cannot be written, or a library is missing.
     """
+    settings = replace(settings, **options)
     names = [benchmarks] if isinstance(benchmarks, str) else list(benchmarks)
     adapters = [adapter] if isinstance(adapter, str) else list(adapter or ())
     backbone = backbone or default_backbone()

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 from vlinstruct.backends.registry import BACKBONES, DEFAULT_BACKBONE
 from vlinstruct.errors import UsageError, shortened
@@ -113,6 +113,35 @@ class EvaluationSettings:
             "repetition_penalty": self.repetition_penalty,
         }
         return replace(defaults, **{name: value for name, value in changes.items() if value is not None})
+
+
+class EvaluationOptions(TypedDict, total=False):
+    """`EvaluationSettings` as keywords of a call; a test says that the two agree."""
+
+    ablation: bool
+    split: Split
+    seed: int
+    ocr: bool
+    ocr_tokens: bool
+    batch_size: int
+    num_beams: int | None
+    max_new_tokens: int | None
+    repetition_penalty: float | None
+    skip_images: int | None
+    overwrite: bool
+    max_pixels: int
+    allow_truncated: bool
+    vqa_normalizer: Normalizer
+    device: str
+    dtype: str
+    quantize: Quantization | None
+    image_size: int | None
+    think: bool
+    offline: bool
+    server: ServerSettings
+    least_certainty: float | None
+    max_cross_nll: float | None
+    sure_above: float | None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Reads a picture into 8-bit RGB, or says in one line why it cannot: a path, bytes, a file object or PIL's picture.
+"""Reads a picture into 8-bit RGB, or says why it cannot: a path, bytes, a file object, PIL's picture or an array.
 
 Order: regular file, byte cap, format by content, pixel cap from the header, decode, orientation, RGB. A picture that
 somebody opened with PIL takes the last three of these steps, so that it is what its file would be. Nothing of
@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from io import BufferedReader, BytesIO
-from typing import BinaryIO, cast, get_args
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, TypeGuard, cast, get_args
 
 # TIFF and WebP are imported here to be registered: Image.open would import all of its forty plugins to find them.
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin  # noqa: F401
@@ -34,11 +34,14 @@ from vlinstruct.media.truncated import (
     with_grey_rows,
 )
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 logger = logging.getLogger(__name__)
 
-ImageLike = PathLike | bytes | BinaryIO | Image.Image
+ImageLike: TypeAlias = "PathLike | bytes | BinaryIO | Image.Image | NDArray[Any]"
 PICTURE_TYPES = (str, os.PathLike, bytes, Image.Image)
-"""What is a picture by its class; a file object is one by its `read`."""
+"""What is a picture by its class; a file object is one by its `read`, an array by its interface."""
 
 PILLOW_MAX_PIXELS = 178_956_970
 """Above this Pillow refuses by itself (twice its MAX_IMAGE_PIXELS)."""
@@ -109,7 +112,9 @@ def load_image(source: ImageLike, *, name: str | None = None, limits: ImageLimit
 
     Args:
         source: a path, the file's content, a binary file object, or a PIL picture, which is taken as its file would be:
-            upright, on white, with its 16 bits; one that is plain RGB already is not copied.
+            upright, on white, with its 16 bits; one that is plain RGB already is not copied. Or an array, (H, W) of
+            grey or (H, W, C) of C channels: grey, red-green-blue (OpenCV's order is the reverse), or with transparency;
+            uint8, floats from 0 to 1, bool, or grey uint16.
         name: what to call it in messages; the path, or `image data`.
         limits: how large it may be; what is in memory already is not refused for its size.
 
@@ -118,6 +123,9 @@ def load_image(source: ImageLike, *, name: str | None = None, limits: ImageLimit
     """
     if isinstance(source, Image.Image):
         return _from_opened(source, name or getattr(source, "filename", "") or "PIL picture")
+    if is_array(source):
+        place = name or "array"
+        return _from_opened(_picture_of(source, place), place)
     place = name or (os.fspath(source) if isinstance(source, str | os.PathLike) else "image data")
     if is_url(source):
         why = "it is a URL, and only those that are typed at the command line are fetched"
@@ -136,6 +144,11 @@ def is_url(source: object) -> bool:
     return isinstance(source, str) and _URL.match(source) is not None and not os.path.lexists(source)
 
 
+def is_array(value: object) -> TypeGuard[NDArray[Any]]:
+    """Says whether a value is an array of numpy, or lies in memory like one; nothing is imported."""
+    return hasattr(value, "__array_interface__") and not isinstance(value, Image.Image)
+
+
 def read_image(source: ImageLike, *, name: str | None = None, limits: ImageLimits = DEFAULT_LIMITS) -> Image.Image:
     """Reads a picture as `load_image` does, where nobody is told its notices: they are logged as warnings."""
     loaded = load_image(source, name=name, limits=limits)
@@ -150,13 +163,42 @@ def _content_of(source: object, place: str, limits: ImageLimits) -> bytes:
         return bytes(source)
     read = getattr(source, "read", None)
     if read is None:
-        why = f"{type(source).__name__} is no picture; a path, bytes, a binary file or a PIL picture can be read"
-        advice = "Of an array, give PIL.Image.fromarray(array)" if hasattr(source, "shape") else "Give one of these"
+        why = f"{type(source).__name__} is no picture; a path, bytes, a file, an array or a PIL picture can be read"
+        advice = "Of a tensor, give an array of (H, W, 3), uint8" if hasattr(source, "shape") else "Give one of these"
         raise refusal("image", place, "bad_type", why, advice)
     content = read(limits.max_bytes + 1)
     if not isinstance(content, bytes):
         raise refusal("image", place, "bad_type", "its file is open as text", "Open it with mode 'rb'")
     return content
+
+
+def _picture_of(array: NDArray[Any], place: str) -> Image.Image:
+    """Returns an array as PIL has it; nothing is guessed of its values or the order of its axes."""
+    import numpy as np  # an array is there, and so is numpy
+
+    pixels = np.asarray(array)
+    if pixels.ndim == 3 and pixels.shape[2] == 1:
+        pixels = pixels[..., 0]
+    if pixels.ndim != 2 and not (pixels.ndim == 3 and pixels.shape[2] in (3, 4)):
+        is_channels_first = pixels.ndim == 3 and pixels.shape[0] in (1, 3, 4)
+        why = f"its shape is {pixels.shape}, (height, width) or (height, width, 3) can be read"
+        advice = "Give array.transpose(1, 2, 0)" if is_channels_first else "Give one picture at a time"
+        raise refusal("image", place, "array_shape", why, advice)
+    if pixels.size == 0:
+        check_size((pixels.shape[1], pixels.shape[0]), place, DEFAULT_LIMITS)
+    kind = pixels.dtype
+    if kind.kind == "b":
+        pixels = pixels * np.uint8(255)
+    elif kind.kind == "f":
+        low, high = float(pixels.min()), float(pixels.max())  # NaN where one is there
+        if not (low >= 0 and high <= 1):
+            why = f"its floats run from {low:.4g} to {high:.4g}, finite ones from 0 to 1 can be read"
+            raise refusal("image", place, "pixel_range", why, "Scale it, or give it as uint8")
+        pixels = (pixels * 255 + 0.5).astype(np.uint8)
+    elif kind != np.uint8 and not (kind == np.uint16 and pixels.ndim == 2):
+        why = f"it holds {kind}; uint8, or floats from 0 to 1, can be read"
+        raise refusal("image", place, "array_type", why, "Give array.astype('uint8') if it runs from 0 to 255")
+    return Image.fromarray(pixels)
 
 
 def _from_opened(image: Image.Image, place: str) -> LoadedImage:

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, TypeAlias
 
 from vlinstruct.errors import InputError, NetworkError, printable
 from vlinstruct.files import PathLike, refusal, too_many_bytes
@@ -22,6 +22,10 @@ from vlinstruct.media.images import DEFAULT_LIMITS, ImageLimits, LoadedImage, lo
 from vlinstruct.media.kinds import kind_by_name
 from vlinstruct.media.load import LoadedMedium, MediaSettings, is_readable, load_medium
 from vlinstruct.values import Abilities, MediaKind
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from PIL import Image
 
 MAX_STDIN_BYTES = DEFAULT_LIMITS.max_bytes
 _NO_MEDIUM = "files without the extension of an image, a clip or a sound"
@@ -43,7 +47,7 @@ class StoredPicture(Protocol):
         ...
 
 
-Source = Path | Url | bytes | StoredPicture
+Source: TypeAlias = "Path | str | Url | bytes | StoredPicture | Image.Image | NDArray[Any]"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +133,7 @@ def load_source(source: Source, *, name: str | None = None, limits: ImageLimits 
     """Reads a picture from wherever it is, fetching it if it is a URL.
 
     Args:
-        source: a path, a URL, the picture's bytes, or what gives them.
+        source: a path, a URL, the picture's bytes, what gives them, or the picture itself.
         name: what messages call it; a URL names itself.
         limits: how large it may be.
 
@@ -139,7 +143,7 @@ def load_source(source: Source, *, name: str | None = None, limits: ImageLimits 
     """
     if isinstance(source, Url):
         return load_image(fetch(source), name=source.short_name, limits=limits)
-    content = source if isinstance(source, Path | bytes) else source.content()
+    content = source.content() if hasattr(source, "content") else source
     return load_image(content, name=name, limits=limits)
 
 
@@ -159,7 +163,7 @@ def load_medium_of(
     """
     if isinstance(source, Url):
         return load_medium(fetch(source), name=source.short_name, settings=settings, abilities=abilities)
-    content = source if isinstance(source, Path | bytes) else source.content()
+    content = source.content() if hasattr(source, "content") else source
     return load_medium(content, name=name, settings=settings, abilities=abilities)
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from importlib.util import find_spec
 from io import TextIOBase
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from PIL import Image
 
@@ -76,7 +76,7 @@ def load_medium(
     """Reads a picture, a clip or a sound.
 
     Args:
-        source: a path, the file's content, a binary file object, or a value that was read already.
+        source: a path, the file's content, a binary file object, an array, or a value that was read already.
         name: what to call it in messages.
         settings: how it is read.
         abilities: what the backend takes, and how many frames; asked for where it is no picture. None takes all.
@@ -119,11 +119,12 @@ def _kind_of(source: MediaLike, name: str | None) -> MediaKind:
     if isinstance(source, bytes | bytearray | memoryview):
         return kind_of(bytes(source[:HEAD_BYTES]), name or "")
     # A file that cannot be read twice is a picture, as is what its reader refuses in words.
-    if isinstance(source, Image.Image | TextIOBase) or not hasattr(source, "read") or not source.seekable():
+    file = cast("BinaryIO", source)
+    if isinstance(source, Image.Image | TextIOBase) or not hasattr(source, "read") or not file.seekable():
         return "picture"
-    start = source.tell()
-    head = source.read(HEAD_BYTES)
-    source.seek(start)
+    start = file.tell()
+    head = file.read(HEAD_BYTES)
+    file.seek(start)
     return kind_of(head, name or "")
 
 

@@ -19,7 +19,7 @@ from functools import partial
 from importlib.util import find_spec
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 from vlinstruct.backends.instructblip.opening import load_backend
 from vlinstruct.backends.machine import compute_device
@@ -33,6 +33,7 @@ from vlinstruct.backends.registry import (
 )
 from vlinstruct.errors import InputError, OutputInUseError, ResourceError, UsageError, not_installed, shortened
 from vlinstruct.media.images import ImageLimits
+from vlinstruct.settings import takes_options
 from vlinstruct.training.data.conversations import (
     DEFAULT_DATA_OPTIONS,
     TrainingSample,
@@ -42,7 +43,7 @@ from vlinstruct.training.data.conversations import (
 from vlinstruct.training.data.reading import DataOptions
 from vlinstruct.training.devices import Devices
 from vlinstruct.training.job import UNWATCHED, Finetuned, Job, Plan, Progress
-from vlinstruct.training.settings import TrainingSettings, with_recipe
+from vlinstruct.training.settings import TrainingOptions, TrainingSettings, with_recipe
 from vlinstruct.training.train import LOCK_FILE, plan_training, train
 from vlinstruct.weights.hub import push_adapter, require_login
 
@@ -54,6 +55,7 @@ _EXAMPLE_NAME = "mini's example set"
 _EXAMPLE_PICTURES, _EXAMPLE_EVAL_PICTURES = 200, 25  # a first training takes seconds
 
 
+@takes_options(TrainingSettings, shows_defaults=False)
 def finetune(
     data: Source | None = None,
     *,
@@ -72,7 +74,7 @@ def finetune(
     dtype: str = "auto",
     offline: bool = False,
     progress: Progress = UNWATCHED,
-    **settings: Any,
+    **settings: Unpack[TrainingOptions],
 ) -> Finetuned:
     """Trains the alignment layers of a backbone into an adapter folder.
 
@@ -149,6 +151,7 @@ def finetune(
     return outcome
 
 
+@takes_options(TrainingSettings, shows_defaults=False)
 def plan_finetuning(
     data: Source | None = None,
     *,
@@ -163,7 +166,7 @@ def plan_finetuning(
     dtype: str = "auto",
     offline: bool = False,
     notify: Callable[[str], None] = lambda notice: None,
-    **settings: Any,
+    **settings: Unpack[TrainingOptions],
 ) -> Plan:
     """Works out what `finetune` would do and take: loads the data and the backbone, trains and writes nothing.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -202,7 +202,7 @@ class Finetuned:
     folder: Path
     step: int
     num_steps: int
-    losses: tuple[float | None, ...] = ()
+    losses: tuple[float | None, ...] = field(default=(), repr=False)
     best_step: int | None = None
     best_loss: float | None = None
     hub_url: str | None = None

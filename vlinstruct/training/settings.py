@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from difflib import get_close_matches
-from typing import Any
+from typing import Any, TypedDict
 
 from vlinstruct.backends.registry import BACKBONES, UNKNOWN_BATCH_SIZE
 from vlinstruct.errors import UsageError
+from vlinstruct.settings import check_options
 from vlinstruct.training.data.conversations import Answers
 
 
@@ -115,6 +115,36 @@ class TrainingSettings:
         return self.per_device_train_batch_size * self.gradient_accumulation_steps * num_processes
 
 
+class TrainingOptions(TypedDict, total=False):
+    """`TrainingSettings` as keywords of a call; a test says that the two agree."""
+
+    ema: bool
+    learned_cmaa: bool
+    ln_vision: bool
+    lora: bool
+    lora_r: int
+    lora_alpha: int
+    lora_dropout: float
+    learning_rate: float
+    weight_decay: float
+    warmup_steps: int
+    num_train_epochs: int
+    max_steps: int | None
+    per_device_train_batch_size: int
+    gradient_accumulation_steps: int
+    gradient_checkpointing: bool
+    auto_find_batch_size: bool
+    skip_nonfinite: int
+    skip_images: int
+    image_size: int | None
+    max_pixels: int
+    allow_truncated: bool
+    answers: Answers
+    seed: int
+    save_steps: int
+    eval_steps: int
+
+
 def with_recipe(values: Mapping[str, Any], backbone: str, num_processes: int = 1) -> TrainingSettings:
     """Returns the settings that a caller gives, with a backbone's recipe for the rest.
 
@@ -132,11 +162,7 @@ def with_recipe(values: Mapping[str, Any], backbone: str, num_processes: int = 1
     >>> [with_recipe({}, "flant5-xl", n).gradient_accumulation_steps for n in (1, 8, 1000)]
     [16, 2, 1]
     """
-    names = [field.name for field in fields(TrainingSettings)]
-    for name in values:
-        if name not in names:
-            near = get_close_matches(name, names, n=1)
-            raise UsageError(f"unknown setting {name}; " + (f"did you mean {near[0]}?" if near else ", ".join(names)))
+    check_options(values, [field.name for field in fields(TrainingSettings)])
     entry = BACKBONES.get(backbone)
     settings = TrainingSettings(**{**(entry.recipe if entry is not None else {}), **values})
     rows = settings.per_device_train_batch_size * num_processes

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, TypedDict, get_args
 
 from vlinstruct.errors import require
 from vlinstruct.settings import GenerationSettings
@@ -37,3 +37,13 @@ class TuneSettings:
             (self.budget is None or self.budget > 0, f"budget must be above 0, got {self.budget}"),
             (0 <= self.seed < 2**63, f"seed must be 0 to 2^63 - 1, got {self.seed}"),
         )
+
+
+class TuneOptions(TypedDict, total=False):
+    """`TuneSettings` as keywords of a call; a test says that the two agree."""
+
+    metric: Metric
+    tries: tuple[str, ...]
+    budget: int | None
+    seed: int
+    generation: GenerationSettings

@@ -14,8 +14,9 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Unpack
 
 from vlinstruct.batch import ChosenModel, media_settings
 from vlinstruct.errors import DataError, InputError, UsageError, VlinstructError, shortened
@@ -42,11 +43,11 @@ from vlinstruct.records.items import ItemError
 from vlinstruct.records.labelled import LabelledItem, read_labelled
 from vlinstruct.records.lines import DEFAULT_ITEM_OPTIONS, ItemOptions
 from vlinstruct.records.output import check_place
-from vlinstruct.settings import RunSettings
+from vlinstruct.settings import RunSettings, takes_options
 from vlinstruct.text import check_instruction
 from vlinstruct.tuning.answers import SCHEMA, Answers, batch_item, opened_journal
 from vlinstruct.tuning.proposals import CANDIDATES, MAX_PROPOSED, propose
-from vlinstruct.tuning.settings import TuneSettings
+from vlinstruct.tuning.settings import TuneOptions, TuneSettings
 
 _PROPOSING_SHARE = 4  # of a budget one part in so many
 _RESULT = "result"
@@ -55,6 +56,7 @@ DEFAULT_TUNING = TuneSettings()
 DEFAULT_RUN = RunSettings(batch_size=16)
 
 
+@takes_options(TuneSettings)
 def tune(
     instruction: str,
     data: PathLike,
@@ -67,6 +69,7 @@ def tune(
     notify: Callable[[str], None] = lambda notice: None,
     on_progress: Callable[[str], None] = lambda message: None,
     on_loaded: Callable[[], None] = lambda: None,
+    **tune_options: Unpack[TuneOptions],
 ) -> Fields:
     """Finds an instruction that the model answers better than the user's own words, by labelled items.
 
@@ -83,6 +86,7 @@ def tune(
         notify: is told what a user should know.
         on_progress: is told what comes next.
         on_loaded: called when the model is loaded.
+        **tune_options: fields of `TuneSettings`, in place of what `tuning` says.
 
     Returns:
         The record of the result.
@@ -92,6 +96,7 @@ def tune(
         InputError: the data or the output cannot be used, or no item can. A bad item raises nothing.
         CheckpointError, NetworkError, ResourceError: the model cannot be loaded.
     """
+    tuning = replace(tuning, **tune_options)
     records = read_labelled(data, options=options, columns=columns)
     failed = [record for record in records if isinstance(record, ItemError)]
     items = [record for record in records if isinstance(record, LabelledItem)]

@@ -38,6 +38,9 @@ class SeenPicture:
         self.batch = batch
         self.row = row
 
+    def __repr__(self) -> str:
+        return f"<SeenPicture of {self.batch.shape[1]} embeddings>"
+
     @property
     def image_embeds(self) -> Tensor:
         """The encoder's output, (P, D)."""
@@ -53,6 +56,9 @@ class SeenClip:
 
     def __init__(self, frames: Sequence[SeenPicture]) -> None:
         self.frames = tuple(frames)
+
+    def __repr__(self) -> str:
+        return f"<SeenClip of {len(self.frames)} frames>"
 
 
 def frames_of(seen: Seen) -> tuple[SeenPicture, ...]:

@@ -46,6 +46,9 @@ class SentPicture:
 
     png: bytes = field(repr=False)
 
+    def __repr__(self) -> str:
+        return f"<SentPicture of {len(self.png):,} bytes>"
+
     @classmethod
     def of(cls, picture: Image.Image) -> SentPicture:
         buffer = io.BytesIO()

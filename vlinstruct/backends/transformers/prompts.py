@@ -81,6 +81,9 @@ class SeenMedium:
     row: int
     variants: dict[str | int, SeenMedium] = field(default_factory=dict, repr=False)
 
+    def __repr__(self) -> str:
+        return f"<SeenMedium, a {self.kind}>"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Prompt:
