@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlinstruct.cli.terminal import show_record, show_report
-from vlinstruct.errors import DataError, UsageError
+from vlinstruct.errors import DataError, InputError, UsageError
 
 if TYPE_CHECKING:
     from vlinstruct.cli.evaluate_options import BenchmarkOptions
     from vlinstruct.evaluation.benchmark import Benchmark
-    from vlinstruct.evaluation.evaluate import Evaluation
+    from vlinstruct.evaluation.report.comparison import Comparison
 
 _MINI_LINE = "mini, and its tasks mini/flickr30k to mini/hatefulmemes: drawn by this package, nothing to download"
 
@@ -117,17 +118,35 @@ def show_checked(names: Sequence[str], reading: BenchmarkOptions, as_json: bool)
         )
 
 
-def show_differences(evaluation: Evaluation, as_json: bool) -> None:
-    """Prints where the records differ from those of the run that was named."""
-    from vlinstruct.evaluation.report.differences import as_lines
+def show_comparison(comparison: Comparison, as_json: bool) -> None:
+    """Prints how two runs compare."""
+    from vlinstruct.evaluation.report.comparison_text import as_text
 
-    differences, other_run = evaluation.differences, str(evaluation.against)
-    assert differences is not None
     if as_json:
-        head = {"schema": "vlinstruct.evaluation_differences/1", "id": other_run, "status": "ok"}
-        show_json({**head, **asdict(differences)})
+        show_json(comparison.as_record())
     else:
-        show_report("\n".join(["", *as_lines(differences, other_run)]))
+        show_report(as_text(comparison))
+
+
+def require_place(path: Path, *, overwrite: bool = False) -> None:
+    """Refuses to write where somebody else's file is; a page of ours is replaced.
+
+    Raises:
+        InputError: there is another file, or no folder for it.
+    """
+    from vlinstruct.report.shell import MARK, is_page
+
+    if path.is_dir():
+        raise InputError.at("cannot write", path, "it is a folder", "Name a file in it")
+    if not path.absolute().parent.is_dir():
+        raise InputError.at("cannot write", path, "there is no such folder", "Make it first", code="missing")
+    if path.exists() and not overwrite:
+        with path.open("rb") as stream:
+            is_ours = is_page(stream.read(len(MARK)))
+        if not is_ours:
+            raise InputError.at(
+                "cannot write", path, "it is there and is no page of ours", "Name another file, or add --overwrite"
+            )
 
 
 def show_json(record: dict[str, Any]) -> None:

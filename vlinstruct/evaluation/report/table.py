@@ -43,6 +43,7 @@ from vlinstruct.metrics.bootstrap import NUM_RESAMPLES, Interval, interval, resa
 from vlinstruct.metrics.captions import CaptionTokenizer, tokenized
 from vlinstruct.metrics.cider import MAX_CIDER
 from vlinstruct.metrics.paired import difference_interval, flipped_sums, swapped_areas, two_sided_p_value
+from vlinstruct.metrics.roc_auc import middle_ranks
 from vlinstruct.metrics.vqa_accuracy import Normalizer
 from vlinstruct.settings import Select, Thresholds
 from vlinstruct.values import ROLES
@@ -184,6 +185,7 @@ class Table:
         sizes: of how many items each task's scores are.
         seconds: per item, by cell; NaN where it was not measured.
         values: what every item has, N by cell and task: its part of a mean, or what an area ranks it by.
+        item_places: where an item's value stands, by task and id.
         labels: which items are positive, N, by the tasks whose metric is an area.
         seed: of the resamples.
         caption_tokenizer: what CIDEr's captions were tokenized by; None where no task has captions.
@@ -197,6 +199,7 @@ class Table:
     sizes: Mapping[str, TaskSize]
     seconds: Mapping[Cell, float]
     values: Mapping[tuple[Cell, str], NDArray[np.float64]]
+    item_places: Mapping[str, Mapping[str, int]]
     labels: Mapping[str, NDArray[np.bool_]]
     seed: int
     lavis_scores: Mapping[tuple[Cell, str], NDArray[np.float64]] = field(default_factory=dict)
@@ -211,6 +214,11 @@ class Table:
     def measured_tasks(self) -> Sequence[Task]:
         """The tasks that have a score: averages are over these."""
         return [task for task in self.tasks if np.isfinite(self.scores[self.base, task.name][0])]
+
+    @property
+    def cells(self) -> list[Cell]:
+        """All cells: of every model, in all kinds of words, every way."""
+        return [Cell(model, words, column) for model in self.models for words in self.words for column in self.columns]
 
     @property
     def num_items(self) -> int:
@@ -287,7 +295,9 @@ class Table:
         return 0 if not self.sizes[task].num_items else int(np.count_nonzero(self._item_differences(cell, other, task)))
 
     def _item_differences(self, cell: Cell, other: Cell, task: str) -> NDArray[np.float64]:
-        return self.values[cell, task] - self.values[other, task]
+        """Returns by how much every item's score is above another cell's; of an area, its rank."""
+        values, others = self.values[cell, task], self.values[other, task]
+        return middle_ranks(values) - middle_ranks(others) if task in self.labels else values - others
 
     def _swapped_areas(self, cell: Cell, other: Cell, task: str) -> NDArray[np.float64]:
         if not self.num_differing(cell, other, task):
@@ -434,12 +444,16 @@ def table_of(
         rows = resampled_rows(sizes[task.name].num_items, seed)
         if task.metric == "roc_auc":
             labels[task.name] = are_positive(records[base, "canonical", task.name])
+        by_values: dict[bytes, NDArray[np.float64]] = {}  # cells that chose the same answers are resampled once
         for cell in cells:
             words = "canonical" if cell.column == "always canonical" else cell.words
             cell_records = records[cell.model, words, task.name]
             answers = [wording_of(record, cell.column, models[cell.model])["answer"] for record in cell_records]
             values[cell, task.name] = item_values(task, cell_records, answers, rules)
-            scores[cell, task.name] = task_scores(values[cell, task.name], rows, labels.get(task.name))
+            key = values[cell, task.name].tobytes()
+            if key not in by_values:
+                by_values[key] = task_scores(values[cell, task.name], rows, labels.get(task.name))
+            scores[cell, task.name] = by_values[key]
             if task.metric == "accuracy":
                 lavis[cell, task.name] = lavis_scores(cell_records, answers, rows)
     differing = {task for (cell, task), values in lavis.items() if values[0] != scores[cell, task][0]}
@@ -459,6 +473,10 @@ def table_of(
         sizes=sizes,
         seconds=_seconds(times, cells, shares),
         values=values,
+        item_places={
+            task.name: {item_of(record): place for place, record in enumerate(records[base, "canonical", task.name])}
+            for task in tasks
+        },
         labels=labels,
         seed=seed,
         caption_tokenizer=rules.captions.tokenizer if rules.captions.tokens else None,
