@@ -13,7 +13,7 @@ import typer
 from vlinstruct.cli.answer_options import ThresholdOptions
 from vlinstruct.cli.command import MODEL, OUTPUT, takes
 from vlinstruct.cli.evaluate_options import BenchmarkAnswerOptions, BenchmarkOptions, CalibrationOptions
-from vlinstruct.cli.evaluate_output import require_place, show_checked, show_comparison, show_json, show_list
+from vlinstruct.cli.evaluate_output import show_checked, show_comparison, show_json, show_list
 from vlinstruct.cli.idle import Idle, refuse_idle
 from vlinstruct.cli.options import (
     BackboneOption,
@@ -112,7 +112,12 @@ def evaluate(
         refuse_idle(reading, Idle(names=others, why=_WITH_CALIBRATE))
         refuse_idle(answering, why=_WITH_CALIBRATE)
         refuse_idle(thresholds, why="with --calibrate, which finds it")
-        own = {"--ablation": ablation, "--seed": seed, "--overwrite": overwrite, "--against": against}
+        own: dict[str, object] = {
+            "--ablation": ablation,
+            "--seed": seed,
+            "--overwrite": overwrite,
+            "--against": against,
+        }
         own |= {"--output": output != _OUTPUT, "a second --adapter": len(adapter or ()) > 1, "--report": report}
         own |= {"--compare": compare}
         _refuse_typed(own, _WITH_CALIBRATE)
@@ -141,7 +146,7 @@ def evaluate(
     if compare is not None:
         for options in (reading, answering, thresholds):
             refuse_idle(options, why=_WITH_COMPARE)
-        own = {"a benchmark": names, "--ablation": ablation, "--against": against, "--report": report}
+        own = {"a benchmark": names, "--ablation": ablation, "--against": against}
         own |= {"--backbone": backbone, "--adapter": adapter, "--quantize": quantize, "--image-size": image_size}
         own |= {"--think": think, "--offline": common.offline}
         _refuse_typed(own, _WITH_COMPARE)
@@ -150,7 +155,7 @@ def evaluate(
         run_comparison(
             *compare,
             seed=seed,
-            output=None if output == _OUTPUT else output,
+            outputs=[path for path in (output, report) if path is not None and path != _OUTPUT],
             overwrite=overwrite,
             as_json=common.as_json,
             talk=Talk(quiet=common.quiet),
@@ -162,8 +167,6 @@ def evaluate(
     if reading.check_data:
         show_checked(names, reading, common.as_json)
         return
-    if report is not None:
-        require_place(report, overwrite=overwrite)
     from vlinstruct.evaluation.evaluate import evaluate as evaluate_benchmarks
     from vlinstruct.evaluation.selection import EvaluationSettings
     from vlinstruct.training.devices import launched
@@ -173,7 +176,7 @@ def evaluate(
     talk = Talk(quiet=common.quiet or rank > 0)
 
     def on_table(evaluation: Evaluation) -> None:
-        talk.done(f"report: {report or evaluation.page}")
+        talk.done(f"report: {evaluation.page if report is None else report}")
         if common.as_json:
             show_json(evaluation.as_record())
         else:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from vlinstruct.cli.evaluate_output import require_place, show_comparison
+from vlinstruct.cli.evaluate_output import show_comparison
 from vlinstruct.cli.terminal import Talk
-from vlinstruct.errors import UsageError
+from vlinstruct.errors import InputError, UsageError
 from vlinstruct.evaluation.report.comparison import compare_evaluations
 from vlinstruct.evaluation.report.comparison_page import as_html
 from vlinstruct.evaluation.report.comparison_text import as_markdown
 from vlinstruct.files import written_atomically
+from vlinstruct.records.output import check_place
+from vlinstruct.report.page import check_report
 
 
 def run_comparison(
-    first: Path, second: Path, *, seed: int, output: Path | None, overwrite: bool, as_json: bool, talk: Talk
+    first: Path, second: Path, *, seed: int, outputs: Sequence[Path], overwrite: bool, as_json: bool, talk: Talk
 ) -> None:
     """Compares two runs, prints what came of it, and writes it as a page or as Markdown where that is asked for.
 
@@ -22,26 +25,31 @@ def run_comparison(
         first: the output of the run that the other one is compared with.
         second: the other one's.
         seed: of the resamples.
-        output: a file that ends with .html or .md.
-        overwrite: replace it whatever it is.
+        outputs: files that end with .html or .md.
+        overwrite: replace a Markdown file that is there; a page of ours is replaced anyway.
         as_json: print records.
         talk: says notices.
 
     Raises:
-        UsageError: the runs cannot be compared, or the file's name says no format.
-        InputError: the file is there and is no page of ours.
+        UsageError: the runs cannot be compared, or a file's name says no format.
+        InputError: a file is there, or cannot be.
     """
-    if output is not None:
-        if output.suffix.lower() not in (".html", ".md"):
-            raise UsageError.at("cannot write --output", output, "it ends with neither .html nor .md", "Name such a file")
-        require_place(output, overwrite=overwrite)
+    for output in outputs:
+        if output.suffix.lower() == ".html":
+            check_report(output)
+        elif output.suffix.lower() == ".md":
+            check_place(str(output), ())
+            if output.exists() and not overwrite:
+                raise InputError.at("cannot write", output, "it is there", "Name another file, or add --overwrite")
+        else:
+            raise UsageError.at("cannot write", output, "it ends with neither .html nor .md", "Name such a file")
     with talk.listening():
         comparisons = compare_evaluations(first, second, seed=seed, notify=talk.notice)
-    if output is not None:
-        is_page = output.suffix.lower() == ".html"
-        content = as_html(comparisons) if is_page else "\n".join(as_markdown(one) for one in comparisons)
-        with written_atomically(output) as path:
+    for output in outputs:
+        is_html = output.suffix.lower() == ".html"
+        content = as_html(comparisons) if is_html else "\n".join(as_markdown(one) for one in comparisons)
+        with written_atomically(output.resolve()) as path:
             path.write_text(content, encoding="utf-8")
-        talk.done(f"comparison: {output}")
+        talk.done(f"comparison written to {output}")
     for comparison in comparisons:
         show_comparison(comparison, as_json)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlinstruct.cli.terminal import show_record, show_report
-from vlinstruct.errors import DataError, InputError, UsageError
+from vlinstruct.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from vlinstruct.cli.evaluate_options import BenchmarkOptions
@@ -126,27 +125,6 @@ def show_comparison(comparison: Comparison, as_json: bool) -> None:
         show_json(comparison.as_record())
     else:
         show_report(as_text(comparison))
-
-
-def require_place(path: Path, *, overwrite: bool = False) -> None:
-    """Refuses to write where somebody else's file is; a page of ours is replaced.
-
-    Raises:
-        InputError: there is another file, or no folder for it.
-    """
-    from vlinstruct.report.shell import MARK, is_page
-
-    if path.is_dir():
-        raise InputError.at("cannot write", path, "it is a folder", "Name a file in it")
-    if not path.absolute().parent.is_dir():
-        raise InputError.at("cannot write", path, "there is no such folder", "Make it first", code="missing")
-    if path.exists() and not overwrite:
-        with path.open("rb") as stream:
-            is_ours = is_page(stream.read(len(MARK)))
-        if not is_ours:
-            raise InputError.at(
-                "cannot write", path, "it is there and is no page of ours", "Name another file, or add --overwrite"
-            )
 
 
 def show_json(record: dict[str, Any]) -> None:

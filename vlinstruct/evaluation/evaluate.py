@@ -57,6 +57,7 @@ from vlinstruct.files import PathLike, written_atomically
 from vlinstruct.media import ocr as media_ocr
 from vlinstruct.model import load
 from vlinstruct.settings import GenerationSettings, Thresholds
+from vlinstruct.report.page import check_report
 from vlinstruct.training.devices import Devices, launched
 from vlinstruct.values import Identity
 from vlinstruct.weights.fingerprint import adapter_fingerprint
@@ -211,7 +212,10 @@ def evaluate(
         for collection in collections_of(names)
     }
     if report is not None and len(rows) > 1:
-        raise UsageError("a report is one page, and mini's tasks and official benchmarks have one each", advice="Evaluate one after the other.")
+        why = "mini's tasks and official benchmarks have a page each"
+        raise UsageError.at("cannot write --report", report, why, "Evaluate them one after the other")
+    if report is not None:
+        check_report(Path(report))
     processes, settings = _launched(settings)
     if processes.rank > 0:  # one voice is enough
         progress, notify = (lambda count: nullcontext(lambda: None)), (lambda notice: None)
@@ -290,7 +294,7 @@ def evaluate(
             selection, folder, [contender.name for contender in contenders], identity, settings, notify
         )
         if report is not None:
-            with written_atomically(Path(report)) as path:
+            with written_atomically(Path(report).resolve()) as path:
                 shutil.copyfile(evaluation.page, path)
         if against is not None:
             other_run = read_run(folder_of(Path(against), selection.collection))

@@ -26,7 +26,10 @@ def as_text(comparison: Comparison) -> str:
     lines += [*notes(comparison), "", *textwrap.wrap(UNITS, _WIDTH)]
     for pairs in blocks(comparison):
         lines += ["", f"{heading(pairs[0], comparison)}"]
-        rows = [["", "A", "B", "B less A", "p", "items", "differ"], *([pair.task or "average", *_figures(pair)] for pair in pairs)]
+        rows = [
+            ["", "A", "B", "B less A", "p", "items", "differ"],
+            *([pair.task or "average", *_figures(pair)] for pair in pairs),
+        ]
         widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
         for name, *numbers in rows:
             columns = [text.rjust(width) for text, width in zip(numbers, widths[1:], strict=True)]

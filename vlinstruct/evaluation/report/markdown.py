@@ -34,7 +34,13 @@ def as_markdown(table: Table, facts: Mapping[str, Any]) -> str:
     lines += ["", "## Differences", "", "In points, with 95 % intervals; of shares 1 is all.", ""]
     rows = [[name, spelled(value, signed=True)] for name, value in findings(table).items()]
     lines += markdown_table(["what", "difference"], rows, num_texts=1)
-    lines += ["", "## Tasks", "", "Each task's own metric, 1 for all right (CIDEr: 10 at most), with 95 % intervals.", ""]
+    lines += [
+        "",
+        "## Tasks",
+        "",
+        "Each task's own metric, 1 for all right (CIDEr: 10 at most), with 95 % intervals.",
+        "",
+    ]
     lines += markdown_table(
         ["task", "metric", "items", "model", "way", *(f"{words} words" for words in table.words)],
         [

@@ -28,7 +28,12 @@ STYLE_OF: Mapping[Kind, str] = {
     "too few items": "doubt",
     "undefined": "doubt",
 }
-_ROLE_NAMES = {"initial": "as typed", "rewritten": "rewritten", "optimized": "optimized", "canonical": "in canonical words"}
+_ROLE_NAMES = {
+    "initial": "as typed",
+    "rewritten": "rewritten",
+    "optimized": "optimized",
+    "canonical": "in canonical words",
+}
 _CHIPS: Mapping[Kind, str] = {
     "better": "it helps",
     "worse": "it harms",
@@ -144,7 +149,11 @@ def _averages(table: Table) -> Iterator[str]:
 
 
 def _mark(row: int) -> str:
-    dot = '<rect class="dot" x="2" y="2" width="8" height="8"/>' if row % 2 else '<circle class="dot" cx="6" cy="6" r="4.5"/>'
+    dot = (
+        '<rect class="dot" x="2" y="2" width="8" height="8"/>'
+        if row % 2
+        else '<circle class="dot" cx="6" cy="6" r="4.5"/>'
+    )
     return f'<svg class="strip row-{row % 5}" width="12" height="12" aria-hidden="true">{dot}</svg>'
 
 
@@ -274,7 +283,7 @@ def _asked(answers: Sequence[CaseAnswer], case: Case) -> Iterator[str]:
     roles = ", ".join(_ROLE_NAMES[one.role] for one in answers)
     ias = "" if answer.ias is None else f' <span class="quiet">IAS {answer.ias:.2f}</span>'
     mark = ' <span class="chip accent">chosen</span>' if is_chosen else ""
-    yield f'<div{" class=chosen" if is_chosen else ""}><dt>{roles}{ias}{mark}</dt>'
+    yield f"<div{' class=chosen' if is_chosen else ''}><dt>{roles}{ias}{mark}</dt>"
     yield f'<dd class="said">{text(answer.instruction)}</dd>'
     style = {True: "good", False: "bad", None: ""}[answer.is_right]
     yield f'<dd><span class="said {style}">{text(answer.text)}</span> <span class="quiet">{_judged(answer, case)}</span></dd>'

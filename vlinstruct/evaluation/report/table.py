@@ -307,7 +307,7 @@ class Table:
         )
 
     def _widened(self, found: Interval) -> Interval:
-        """Returns an interval in points that is not empty where no item differs: that is no proof that none ever does."""
+        """Returns an interval in points that is not empty where no item differs, which proves nothing of others."""
         return _around(found.value, self._unseen_points()) if found.low == found.high else found
 
     def _unseen_points(self) -> float:
