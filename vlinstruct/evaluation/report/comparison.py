@@ -19,7 +19,7 @@ from vlinstruct.evaluation.benchmark import WORDS, Metric, Task, Words
 from vlinstruct.evaluation.parts import RECORDS_FILE, RESULTS_FILE
 from vlinstruct.evaluation.report.differences import Differences, differences
 from vlinstruct.evaluation.report.table import Cell, Column, Table, item_of, model_of, read_records, table_of
-from vlinstruct.evaluation.report.verdict import NEGLIGIBLE, OPTIMIZED, Kind, counted, in_points, kind_of, negligible_of
+from vlinstruct.evaluation.report.verdict import OPTIMIZED, Kind, counted, in_points, kind_of, task_kind
 from vlinstruct.files import PathLike
 from vlinstruct.metrics.bootstrap import Interval
 from vlinstruct.settings import Thresholds
@@ -73,6 +73,7 @@ class Paired:
         second: the second one's.
         difference: the second less the first.
         p_value: how probable so large a difference is, were both runs alike; two-sided.
+        verdict: whether the second run is better or worse, if that can be said.
     """
 
     row: str
@@ -87,6 +88,7 @@ class Paired:
     second: Interval
     difference: Interval
     p_value: float
+    verdict: Kind
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +124,7 @@ class Comparison:
             "second": str(self.second.folder),
             "unpaired": self.num_unpaired,
             "reworded": self.num_reworded,
-            "paired": [{**asdict(pair), "verdict": verdict_of(pair)} for pair in self.pairs],
+            "paired": [asdict(pair) for pair in self.pairs],
         }
 
     @property
@@ -337,8 +339,9 @@ def _pairs(table: Table, row: str, other_row: str) -> list[Paired]:
     for words in reversed(table.words):
         for column in _COLUMNS:
             cell, other = Cell(_FIRST, words, column), Cell(_SECOND, words, column)
-            num_differing = {task.name: table.num_differing(cell, other, task.name) for task in table.tasks}
             head: dict[str, Any] = {"row": row, "other_row": other_row, "words": words, "column": column}
+            num_differing = {task.name: table.num_differing(cell, other, task.name) for task in table.tasks}
+            difference, p_value = table.difference(other, cell), table.p_value(other, cell)
             pairs.append(
                 Paired(
                     **head,
@@ -348,35 +351,32 @@ def _pairs(table: Table, row: str, other_row: str) -> list[Paired]:
                     num_differing=sum(num_differing[task.name] for task in table.measured_tasks),
                     first=table.average(cell),
                     second=table.average(other),
-                    difference=table.difference(other, cell),
-                    p_value=table.p_value(other, cell),
+                    difference=difference,
+                    p_value=p_value,
+                    verdict=kind_of(difference, p_value, table.num_items, unseen=table.unseen_points()),
                 )
             )
-            pairs += [
-                Paired(
-                    **head,
-                    task=task.name,
-                    metric=task.metric,
-                    num_items=table.sizes[task.name].num_items,
-                    num_differing=num_differing[task.name],
-                    first=table.task_score(cell, task.name),
-                    second=table.task_score(other, task.name),
-                    difference=table.task_difference(other, cell, task.name),
-                    p_value=table.task_p_value(other, cell, task.name),
+            for task in table.tasks:
+                difference = table.task_difference(other, cell, task.name)
+                p_value = table.task_p_value(other, cell, task.name)
+                pairs.append(
+                    Paired(
+                        **head,
+                        task=task.name,
+                        metric=task.metric,
+                        num_items=table.sizes[task.name].num_items,
+                        num_differing=num_differing[task.name],
+                        first=table.task_score(cell, task.name),
+                        second=table.task_score(other, task.name),
+                        difference=difference,
+                        p_value=p_value,
+                        verdict=task_kind(table, task, difference, p_value),
+                    )
                 )
-                for task in table.tasks
-            ]
     return pairs
 
 
-def verdict_of(pair: Paired) -> Kind:
-    """Returns what can be said of a figure: whether the second run is better or worse."""
-    negligible = NEGLIGIBLE if pair.metric is None else negligible_of(pair.metric)
-    return kind_of(pair.difference, pair.p_value, pair.num_items, negligible=negligible)
-
-
 def _sentence(pair: Paired, num_tasks: int, *, has_rows: bool) -> str:
-    kind = verdict_of(pair)
     of_row = f"{pair.row}, " if has_rows else ""
     where = f"{of_row}{pair.words} words, {pair.column}"
     what = {
@@ -387,4 +387,4 @@ def _sentence(pair: Paired, num_tasks: int, *, has_rows: bool) -> str:
         "undefined": "Nothing can be said",
     }
     how_far = f"B less A is {in_points(pair.difference)}, over {counted(num_tasks, pair.num_items)}"
-    return f"{what[kind]}: {where}" + ("." if kind == "undefined" else f": {how_far}.")
+    return f"{what[pair.verdict]}: {where}" + ("." if pair.verdict == "undefined" else f": {how_far}.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from vlinstruct.evaluation.report.comparison import Comparison, Paired, verdict_of
+from vlinstruct.evaluation.report.comparison import Comparison, Paired
 from vlinstruct.evaluation.report.comparison_text import (
     UNITS,
     as_markdown,
@@ -47,7 +47,7 @@ def as_html(comparisons: Sequence[Comparison]) -> str:
     for comparison in comparisons:
         averages = [pair for pair in comparison.pairs if pair.task is None]
         for pair, sentence in zip(averages, comparison.verdicts, strict=True):
-            body.append(f'<p class="lead">{chip(verdict_of(pair), _CHIPS)} {text(sentence)}</p>')
+            body.append(f'<p class="lead">{chip(pair.verdict, _CHIPS)} {text(sentence)}</p>')
     body.append('</header><main class="evaluation">')
     for comparison in comparisons:
         body += section("What was compared", _compared(comparison))
@@ -69,7 +69,7 @@ def _rows(pairs: Sequence[Paired]) -> Iterator[str]:
     heads = ("A", "B", "B less A", "p", "items", "that differ")
     yield "".join(f'<th scope="col" class="number">{name}</th>' for name in heads) + "</tr></thead><tbody>"
     for pair in pairs:
-        kind, digits = verdict_of(pair), 2 if pair.metric is None else 3
+        kind, digits = pair.verdict, 2 if pair.metric is None else 3
         name = "average" if pair.task is None else text(pair.task)
         if pair.metric is not None:
             name += f'<br><small class="quiet">{text(metric_in_words(pair.metric))}</small>'

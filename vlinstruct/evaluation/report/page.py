@@ -14,7 +14,7 @@ from vlinstruct.evaluation.report.facts import facts_in_words, metric_in_words, 
 from vlinstruct.evaluation.report.markdown import as_markdown
 from vlinstruct.evaluation.report.table import Cell, Column, Table
 from vlinstruct.evaluation.report.text import described, findings, spelled, unit_of
-from vlinstruct.evaluation.report.verdict import OPTIMIZED, Kind, kind_of, negligible_of, verdicts
+from vlinstruct.evaluation.report.verdict import OPTIMIZED, Kind, task_kind, verdicts
 from vlinstruct.metrics.bootstrap import Interval
 from vlinstruct.report.previews import preview_of
 from vlinstruct.report.shell import page, resource, text
@@ -168,7 +168,7 @@ def _averages_in(table: Table, words: Any, axis: Axis) -> Iterator[str]:
             cell = Cell(model, words, column)
             average = table.average(cell)
             way = f'<th scope="row" rowspan="{len(table.models)}">{text(column)}</th>' if not row else ""
-            name = f"<td>{text(model)}</td>" if has_rows else ""
+            name = f'<td class="model">{text(model)}</td>' if has_rows else ""
             figure = (
                 '<td class="number">100<br><small class="quiet">the reference</small></td>'
                 if table.is_base(cell) and table.measured_tasks
@@ -202,14 +202,13 @@ def _task_rows(table: Table) -> Iterator[str]:
         for row, model in enumerate(table.models):
             metric = f'<br><small class="quiet">{text(metric_in_words(task.metric))}</small>'
             head = f'<th scope="row" rowspan="{len(table.models)}">{text(task.name)}{metric}</th>' if not row else ""
-            name = f"<td>{text(model)}</td>" if has_rows else ""
+            name = f'<td class="model">{text(model)}</td>' if has_rows else ""
             cells = []
             for words in all_words:
                 plain, optimized = (Cell(model, words, column) for column in columns)
                 change = table.task_difference(optimized, plain, task.name)
                 p_value = table.task_p_value(optimized, plain, task.name)
-                num_items = table.sizes[task.name].num_items
-                kind = kind_of(change, p_value, num_items, negligible=negligible_of(task.metric))
+                kind = task_kind(table, task, change, p_value)
                 cells += [interval_cell(table.task_score(cell, task.name)) for cell in (plain, optimized)]
                 cells.append(interval_cell(change, signed=True, kind=kind if kind in ("better", "worse") else None))
             size = f'<td class="number">{text(described(table, task, unit=""))}</td>'
@@ -286,8 +285,8 @@ def _asked(answers: Sequence[CaseAnswer], case: Case) -> Iterator[str]:
     yield f"<div{' class=chosen' if is_chosen else ''}><dt>{roles}{ias}{mark}</dt>"
     yield f'<dd class="said">{text(answer.instruction)}</dd>'
     style = {True: "good", False: "bad", None: ""}[answer.is_right]
-    yield f'<dd><span class="said {style}">{text(answer.text)}</span> <span class="quiet">{_judged(answer, case)}</span></dd>'
-    yield "</div>"
+    said = f'<span class="said {style}">{text(answer.text)}</span>' if answer.text else "no answer:"
+    yield f'<dd>{said} <span class="quiet">{_judged(answer, case)}</span></dd></div>'
 
 
 def _judged(answer: CaseAnswer, case: Case) -> str:

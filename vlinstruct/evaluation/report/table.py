@@ -280,7 +280,7 @@ class Table:
     def task_difference(self, cell: Cell, other: Cell, task: str) -> Interval:
         """Returns by how much a task's score is above another cell's, in the metric's own unit."""
         found = interval(self.scores[cell, task] - self.scores[other, task])
-        return _around(found.value, self._unseen(task)) if found.low == found.high else found
+        return _around(found.value, self.unseen(task)) if found.low == found.high else found
 
     def task_p_value(self, cell: Cell, other: Cell, task: str) -> float:
         """Returns how probable so large a difference of a task's scores is, were both cells alike; as `p_value`."""
@@ -308,17 +308,21 @@ class Table:
 
     def _widened(self, found: Interval) -> Interval:
         """Returns an interval in points that is not empty where no item differs, which proves nothing of others."""
-        return _around(found.value, self._unseen_points()) if found.low == found.high else found
+        return _around(found.value, self.unseen_points()) if found.low == found.high else found
 
-    def _unseen_points(self) -> float:
+    def unseen_points(self) -> float:
         """Returns by how many points two averages may differ though they do on no item."""
         tasks = self.measured_tasks
-        spreads = [self._unseen(task.name) / self.scores[self.base, task.name][0] for task in tasks]
+        if not tasks:
+            return math.inf
+        spreads = [self.unseen(task.name) / self.scores[self.base, task.name][0] for task in tasks]
         return _PERCENT * float(np.linalg.norm(spreads)) / len(tasks)
 
-    def _unseen(self, task: str) -> float:
+    def unseen(self, task: str) -> float:
         """Returns by how much a task's score may differ though it does on no item, in the metric's own unit."""
         size = self.sizes[task]
+        if not size.num_items:
+            return math.inf
         metric = next(one.metric for one in self.tasks if one.name == task)
         largest = MAX_CIDER if metric == "cider" else 1.0
         return difference_interval([0.0] * (size.smaller_class or size.num_items), largest=largest).high
@@ -338,7 +342,7 @@ class Table:
         lost = self._difference(Cell(model, "canonical", "plain"), poor)
         with np.errstate(divide="ignore", invalid="ignore"):
             share = interval(won / lost)
-            return _around(share.value, self._unseen_points() / abs(lost[0])) if share.low == share.high else share
+            return _around(share.value, self.unseen_points() / abs(lost[0])) if share.low == share.high else share
 
     def _difference(self, cell: Cell, other: Cell) -> NDArray[np.float64]:
         # A resample in which the first model has no right answer makes both infinite.

@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from vlinstruct.evaluation.benchmark import Metric, Words
+from vlinstruct.evaluation.benchmark import Task, Words
 from vlinstruct.evaluation.report.table import Cell, Table
 from vlinstruct.metrics.bootstrap import Interval
 from vlinstruct.metrics.cider import MAX_CIDER
@@ -79,14 +79,17 @@ def counted(num_tasks: int, num_items: int) -> str:
     return f"{num_tasks} task{'s' * (num_tasks != 1)} and {num_items:,} items"
 
 
-def kind_of(difference: Interval, p_value: float, num_items: int, *, negligible: float = NEGLIGIBLE) -> Kind:
+def kind_of(
+    difference: Interval, p_value: float, num_items: int, *, unseen: float, negligible: float = NEGLIGIBLE
+) -> Kind:
     """Returns what can be said of a difference.
 
     Args:
         difference: with its interval.
         p_value: two-sided.
         num_items: of how many items.
-        negligible: what is too small to count, in the difference's unit.
+        unseen: what so many items may hide though none of them differs, in the difference's unit.
+        negligible: what is too small to count, in the same unit.
     """
     if not math.isfinite(difference.value) or not math.isfinite(difference.low):
         return "undefined"
@@ -96,13 +99,15 @@ def kind_of(difference: Interval, p_value: float, num_items: int, *, negligible:
         return "better"
     if p_value < _LARGEST_P and difference.high < 0:
         return "worse"
-    is_small = -negligible <= difference.low and difference.high <= negligible
+    # Of few items that hardly differ resamples are too sure that others would not, either.
+    is_small = max(-difference.low, difference.high, unseen) <= negligible
     return "no difference" if is_small else "too few items"
 
 
-def negligible_of(metric: Metric) -> float:
-    """Returns which change of a task's metric is too small to count: a hundredth of what it can be."""
-    return MAX_CIDER / 100 if metric == "cider" else 0.01
+def task_kind(table: Table, task: Task, difference: Interval, p_value: float) -> Kind:
+    """Returns what can be said of a difference of a task's metric, of which a hundredth is too small to count."""
+    num_items, negligible = table.sizes[task.name].num_items, MAX_CIDER / 100 if task.metric == "cider" else 0.01
+    return kind_of(difference, p_value, num_items, unseen=table.unseen(task.name), negligible=negligible)
 
 
 def verdicts(table: Table) -> list[Verdict]:
@@ -118,7 +123,7 @@ def verdict(table: Table, model: str, words: Words) -> Verdict:
         model=model,
         is_only_model=len(table.models) == 1,
         words=words,
-        kind=kind_of(difference, p_value, table.num_items),
+        kind=kind_of(difference, p_value, table.num_items, unseen=table.unseen_points()),
         difference=difference,
         p_value=p_value,
         num_items=table.num_items,
