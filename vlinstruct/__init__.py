@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from vlinstruct.doctor.diagnosis import diagnose
     from vlinstruct.errors import VlinstructError
     from vlinstruct.evaluation.evaluate import evaluate
+    from vlinstruct.evaluation.report.comparison import compare_evaluations
     from vlinstruct.evaluation.selection import EvaluationSettings
     from vlinstruct.model import Model, load
     from vlinstruct.operations import Ask, BatchItem, Optimize, Score
@@ -55,6 +56,7 @@ __all__ = [
     "TuneSettings",
     "VlinstructError",
     "__version__",
+    "compare_evaluations",
     "convert",
     "diagnose",
     "evaluate",
@@ -91,6 +93,7 @@ _HOMES = {
     "TrainingSettings": "training.settings",
     "TuneSettings": "tuning.settings",
     "VlinstructError": "errors",
+    "compare_evaluations": "evaluation.report.comparison",
     "convert": "conversion.convert",
     "diagnose": "doctor.diagnosis",
     "evaluate": "evaluation.evaluate",

@@ -146,7 +146,7 @@ def evaluate(
     if compare is not None:
         for options in (reading, answering, thresholds):
             refuse_idle(options, why=_WITH_COMPARE)
-        own = {"a benchmark": names, "--ablation": ablation, "--against": against}
+        own = {" ".join(names): names, "--ablation": ablation, "--against": against}
         own |= {"--backbone": backbone, "--adapter": adapter, "--quantize": quantize, "--image-size": image_size}
         own |= {"--think": think, "--offline": common.offline}
         _refuse_typed(own, _WITH_COMPARE)

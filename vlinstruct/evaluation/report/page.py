@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from vlinstruct.errors import shortened
 from vlinstruct.evaluation.report.cases import Case, CaseAnswer, Cases
 from vlinstruct.evaluation.report.chart import Axis, axis_of, strip, ticks_strip
 from vlinstruct.evaluation.report.facts import facts_in_words, metric_in_words, words_in_words
@@ -21,6 +22,7 @@ from vlinstruct.report.shell import page, resource, text
 
 _PACKAGE = "vlinstruct.evaluation.report"
 _MAX_PREVIEW_BYTES = 200_000
+_MOST_CHARACTERS = 600
 STYLE_OF: Mapping[Kind, str] = {
     "better": "good",
     "worse": "bad",
@@ -245,16 +247,16 @@ def _case(case: Case) -> Iterator[str]:
     yield f'<div class="picture"><img alt="the picture of {text(case.item.id)}" src="{text(preview.address)}"></div>'
     yield f"<h3>{text(case.item.id)} {_case_chip(case)}</h3>"
     name = "reference" if case.metric == "cider" else "right"
-    yield f'<p>{name}: <span class="said">{text(case.reference)}</span></p>'
+    yield f'<p>{name}: <span class="said">{_told(case.reference)}</span></p>'
     others = [reference for reference in dict.fromkeys(case.item.references) if reference != case.reference]
     if others:
         yield f"<details><summary>{len(others)} more</summary>"
-        yield from bulleted(f'<span class="said">{text(other)}</span>' for other in others)
+        yield from bulleted(f'<span class="said">{_told(other)}</span>' for other in others)
         yield "</details>"
     yield '<dl class="asked">'
     for answers in _alike(case):
         yield from _asked(answers, case)
-    yield f'</dl><p class="quiet">{text(case.reason)}</p></article>'
+    yield f'</dl><p class="quiet">{_told(case.reason)}</p></article>'
 
 
 def _case_chip(case: Case) -> str:
@@ -283,9 +285,9 @@ def _asked(answers: Sequence[CaseAnswer], case: Case) -> Iterator[str]:
     ias = "" if answer.ias is None else f' <span class="quiet">IAS {answer.ias:.2f}</span>'
     mark = ' <span class="chip accent">chosen</span>' if is_chosen else ""
     yield f"<div{' class=chosen' if is_chosen else ''}><dt>{roles}{ias}{mark}</dt>"
-    yield f'<dd class="said">{text(answer.instruction)}</dd>'
+    yield f'<dd class="said">{_told(answer.instruction)}</dd>'
     style = {True: "good", False: "bad", None: ""}[answer.is_right]
-    said = f'<span class="said {style}">{text(answer.text)}</span>' if answer.text else "no answer:"
+    said = f'<span class="said {style}">{_told(answer.text)}</span>' if answer.text else "no answer:"
     yield f'<dd>{said} <span class="quiet">{_judged(answer, case)}</span></dd></div>'
 
 
@@ -301,3 +303,8 @@ def _judged(answer: CaseAnswer, case: Case) -> str:
 
 def _nth(place: int) -> str:
     return {2: "second", 3: "third"}.get(place, f"at place {place}")
+
+
+def _told(said: str) -> str:
+    """Returns a text of a data set or a model, as long as somebody would read it; the records have all of it."""
+    return text(shortened(said, _MOST_CHARACTERS))

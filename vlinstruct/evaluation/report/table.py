@@ -261,7 +261,7 @@ class Table:
         A paired permutation test: every item's two answers might as well have been each other's.
         """
         tasks = self.measured_tasks
-        weights = {task.name: _PERCENT / len(tasks) / self.scores[self.base, task.name][0] for task in tasks}
+        weights = {task.name: self._points_of(task.name) for task in tasks}
         if not all(np.isfinite(weight) for weight in weights.values()):
             return math.nan
         differences = [
@@ -312,11 +312,13 @@ class Table:
 
     def unseen_points(self) -> float:
         """Returns by how many points two averages may differ though they do on no item."""
-        tasks = self.measured_tasks
-        if not tasks:
-            return math.inf
-        spreads = [self.unseen(task.name) / self.scores[self.base, task.name][0] for task in tasks]
-        return _PERCENT * float(np.linalg.norm(spreads)) / len(tasks)
+        spreads = [self.unseen(task.name) * self._points_of(task.name) for task in self.measured_tasks]
+        return math.hypot(*spreads) if spreads else math.inf
+
+    def _points_of(self, task: str) -> float:
+        """Returns how many points of the average one of a task's score is; infinite where the base has no answer right."""
+        base = float(self.scores[self.base, task][0])
+        return _PERCENT / len(self.measured_tasks) / base if base else math.inf
 
     def unseen(self, task: str) -> float:
         """Returns by how much a task's score may differ though it does on no item, in the metric's own unit."""
