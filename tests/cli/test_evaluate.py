@@ -68,7 +68,8 @@ def test_a_run_is_compared_with_another_one(tmp_path: Path) -> None:
     assert max(found["largest"].values()) < NEAR
     assert "cannot compare with" in vli(*command, "--against", tmp_path).refusal(2)
     compare = ("evaluate", "--compare", tmp_path / "one", tmp_path / "four")
-    assert vli(*compare, "--json").records == [found]
+    again = vli(*compare, "--json")
+    assert again.records == [found], again.stderr
     written = vli(*compare, "-o", tmp_path / "both.html", "--report", tmp_path / "both.md")
     assert written.text.startswith("Too few items to tell which answers better: poor words, plain: B less A is +0.00")
     assert (tmp_path / "both.html").read_text().startswith("<!doctype html>")

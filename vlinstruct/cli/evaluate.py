@@ -147,8 +147,8 @@ def evaluate(
         for options in (reading, answering, thresholds):
             refuse_idle(options, why=_WITH_COMPARE)
         own = {" ".join(names): names, "--ablation": ablation, "--against": against}
-        own |= {"--backbone": backbone, "--adapter": adapter, "--quantize": quantize, "--image-size": image_size}
-        own |= {"--think": think, "--offline": common.offline}
+        # A backbone may come from the environment, where nobody typed it.
+        own |= {"--adapter": adapter, "--quantize": quantize, "--image-size": image_size, "--think": think}
         _refuse_typed(own, _WITH_COMPARE)
         from vlinstruct.cli.evaluate_compare import run_comparison
 

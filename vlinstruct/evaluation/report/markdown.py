@@ -8,7 +8,7 @@ from typing import Any
 from vlinstruct.errors import printable
 from vlinstruct.evaluation.report.facts import facts_in_words, metric_in_words, words_in_words
 from vlinstruct.evaluation.report.table import Cell, Table
-from vlinstruct.evaluation.report.text import described, findings, spelled, spelled_average, unit_of
+from vlinstruct.evaluation.report.text import described, findings, spelled, spelled_average, spelled_time, unit_of
 from vlinstruct.evaluation.report.verdict import verdicts
 
 
@@ -26,7 +26,7 @@ def as_markdown(table: Table, facts: Mapping[str, Any]) -> str:
     lines += markdown_table(
         ["model", "words", "way", "average", "ms per item"],
         [
-            [cell.model, cell.words, cell.column, spelled_average(table, cell), f"{1e3 * table.seconds[cell]:.1f}"]
+            [cell.model, cell.words, cell.column, spelled_average(table, cell), spelled_time(table.seconds[cell])]
             for cell in table.cells
         ],
         num_texts=3,

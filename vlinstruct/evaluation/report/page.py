@@ -14,7 +14,7 @@ from vlinstruct.evaluation.report.chart import Axis, axis_of, strip, ticks_strip
 from vlinstruct.evaluation.report.facts import facts_in_words, metric_in_words, words_in_words
 from vlinstruct.evaluation.report.markdown import as_markdown
 from vlinstruct.evaluation.report.table import Cell, Column, Table
-from vlinstruct.evaluation.report.text import described, findings, spelled, unit_of
+from vlinstruct.evaluation.report.text import described, findings, spelled, spelled_time, unit_of
 from vlinstruct.evaluation.report.verdict import OPTIMIZED, Kind, task_kind, verdicts
 from vlinstruct.metrics.bootstrap import Interval
 from vlinstruct.report.previews import preview_of
@@ -178,7 +178,7 @@ def _averages_in(table: Table, words: Any, axis: Axis) -> Iterator[str]:
             )
             chosen = ' class="chosen"' if column == OPTIMIZED else ""
             yield f'<tr{chosen}>{way}{name}<td class="drawn">{strip(axis, average, row)}</td>{figure}'
-            yield f'<td class="number time">{1e3 * table.seconds[cell]:.1f}</td></tr>'
+            yield f'<td class="number time">{spelled_time(table.seconds[cell])}</td></tr>'
     yield "</tbody>"
 
 

@@ -17,7 +17,7 @@ import json
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any, cast
@@ -249,7 +249,10 @@ class Table:
     def average(self, cell: Cell) -> Interval:
         """Returns the average over tasks relative to the base, in percent; of the base itself 100, by definition."""
         average = interval(self._relative(cell))
-        return average if self.is_base(cell) else self._widened(average)
+        if self.is_base(cell):
+            return average
+        widened = self._widened(average)
+        return replace(widened, low=max(widened.low, 0.0))
 
     def difference(self, cell: Cell, other: Cell) -> Interval:
         """Returns by how many points a cell's average is above another's."""

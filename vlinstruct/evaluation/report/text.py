@@ -136,6 +136,15 @@ def _task_scores(table: Table) -> list[str]:
     return lines
 
 
+def spelled_time(seconds: float) -> str:
+    """Returns what an item took, in milliseconds.
+
+    >>> spelled_time(0.01234), spelled_time(float("nan"))
+    ('12.3', '-')
+    """
+    return "-" if math.isnan(seconds) else f"{1e3 * seconds:.1f}"
+
+
 def unit_of(table: Table) -> str:
     """Says what an average is over, and relative to what: a task without a score has no part in it."""
     count, total = len(table.measured_tasks), len(table.tasks)
