@@ -6,7 +6,7 @@ import gc
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -180,7 +180,7 @@ def reporting(report: Path | None, num_items: int, output: Path | None, talk: Ta
     from vlinstruct.report.page import check_report, write_report
 
     check_report(report, output)
-    with closing(Collector(num_items)) as collector:
+    with Collector(num_items) as collector:
         failure: VlinstructError | None = None
         try:
             yield collector

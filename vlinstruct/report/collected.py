@@ -11,7 +11,7 @@ import math
 import tempfile
 import threading
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from vlinstruct.backend import Row
 from vlinstruct.operations import BatchItem, Fields
@@ -93,8 +93,10 @@ class Collector:
         """Yields the records, in their order."""
         yield from (self.of("record", id) for id in self.ids)
 
-    def close(self) -> None:
-        """Gives the space back."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self._file.close()
 
     def _keep(self, kind: str, id: str | int, value: Any) -> None:

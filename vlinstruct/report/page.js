@@ -148,7 +148,12 @@
       row.style.top = `${position * ROW}px`;
       made.push(row);
     }
-    if (!view.length) { rows.replaceChildren(element("p", { class: "quiet" }, "No item is like that.")); list.removeAttribute("role"); return; }
+    if (!view.length) {
+      list.setAttribute("role", "region"); // a list of nothing is none
+      list.removeAttribute("aria-activedescendant");
+      rows.replaceChildren(element("p", { class: "quiet" }, "No item is like that."));
+      return;
+    }
     list.setAttribute("role", "listbox");
     rows.replaceChildren(...made);
     if (byId(`row-${selected}`)) list.setAttribute("aria-activedescendant", `row-${selected}`);
@@ -206,28 +211,22 @@
   }
 
   function answers(item) {
-    const facts = element("dl", { class: "answers" });
-    const fact = (name, ...values) => facts.append(element("div", {}, element("dt", {}, name), element("dd", {}, values)));
-    const answer = (text, certainty) => [element("div", { class: "said answer-text" }, text === "" ? "(empty)" : text), certain(certainty)];
+    const pair = element("dl", { class: "pair" }), others = element("dl");
+    const side = (name, words, text, certainty, more) => pair.append(element("div", { class: more }, element("dt", {}, name), element("dd", {},
+      element("div", { class: "said question-text" }, words),
+      text === undefined ? null : [element("div", { class: "said answer-text" }, text === "" ? "(empty)" : text), certain(certainty)])));
+    const fact = (name, ...values) => others.append(element("div", {}, element("dt", {}, name), element("dd", {}, values)));
     if (item.failed) {
       fact("Failed", element("div", { class: "bad said" }, item.record.message || ""), element("span", { class: "quiet mono" }, item.record.code || ""));
-      return facts;
+      return element("div", { class: "answers" }, others);
     }
-    const ocr = item.record.ocr_tokens;
-    const side = (name, words, text, certainty, more) => element("div", { class: more }, element("dt", {}, name),
-      element("dd", {}, element("div", { class: "said question-text" }, words), text === undefined ? null : answer(text, certainty)));
-    if (item.isChanged) {
-      facts.append(element("div", { class: "pair" },
-        side("As typed", item.question, item.before, item.beforeCertainty),
-        side("Asked in its place", item.asked, item.after, item.certainty, "after")));
-    } else {
-      facts.append(element("div", { class: "pair" }, side(item.optimization ? "As typed" : "Asked", item.question, item.after, item.certainty)));
-      if (item.asked !== item.question) fact("Sent as", said(item.asked));
-    }
-    if (ocr) fact("Read in the picture", said(ocr));
+    side(item.optimization ? "As typed" : "Asked", item.question, item.isChanged ? item.before : item.after, item.isChanged ? item.beforeCertainty : item.certainty);
+    if (item.isChanged) side("Asked in its place", item.asked, item.after, item.certainty, "after");
+    else if (item.asked !== item.question) fact("Sent as", said(item.asked));
+    if (item.record.ocr_tokens) fact("Read in the picture", said(item.record.ocr_tokens));
     if (item.optimization && item.optimization.reason) fact("Why", said(item.optimization.reason));
-    if (item.notices.length) facts.append(element("div", {}, element("dt", {}, "Notices"), element("dd", {}, element("ul", { class: "notices" }, item.notices.map((notice) => element("li", { class: "said" }, notice))))));
-    return facts;
+    if (item.notices.length) fact("Notices", element("ul", { class: "notices" }, item.notices.map((notice) => element("li", { class: "said" }, notice))));
+    return element("div", { class: "answers" }, pair, others.childElementCount ? others : null);
   }
 
   function heatWords(version) {
