@@ -67,7 +67,7 @@ def evaluate(
     compare: Annotated[
         tuple[Path, Path] | None,
         typer.Option(
-            help="Two runs' --output: does the second answer better? With -o FILE.html or FILE.md it is written there.",
+            help="Two runs' --output: does the second answer better? -o writes it to a file, .html or .md.",
             metavar="DIR DIR",
         ),
     ] = None,
