@@ -56,8 +56,8 @@ from vlinstruct.evaluation.selection import (
 from vlinstruct.files import PathLike, written_atomically
 from vlinstruct.media import ocr as media_ocr
 from vlinstruct.model import load
-from vlinstruct.settings import GenerationSettings, Thresholds
 from vlinstruct.report.page import check_report
+from vlinstruct.settings import GenerationSettings, Thresholds
 from vlinstruct.training.devices import Devices, launched
 from vlinstruct.values import Identity
 from vlinstruct.weights.fingerprint import adapter_fingerprint

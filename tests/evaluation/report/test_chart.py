@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
+from itertools import pairwise
 
 import pytest
 
@@ -20,7 +21,7 @@ def test_ticks_are_few_and_a_step_of_1_2_or_5_apart_and_100_is_one_that_lies_bet
     low: float, high: float
 ) -> None:
     ticks = axis(low, high).ticks
-    steps = {round(after - before, 9) for before, after in zip(ticks, ticks[1:], strict=False)}
+    steps = {round(after - before, 9) for before, after in pairwise(ticks)}
     assert len(steps) == 1
     (step,) = steps
     assert f"{step:e}"[0] in "125"

@@ -155,7 +155,7 @@ def test_results_of_another_version_are_told_how_to_be_renewed(results: str | No
     (tmp_path / "records.jsonl").write_text("".join(json.dumps(one) + "\n" for one in HALF.records))
     if results is not None:
         (tmp_path / "results.json").write_text(results)
-    with pytest.raises(UsageError, match="earlier version. Run its command again: it answers nothing anew"):
+    with pytest.raises(UsageError, match=r"earlier version\. Run its command again: it answers nothing anew"):
         read_run(tmp_path)
 
 

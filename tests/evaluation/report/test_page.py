@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
@@ -129,3 +130,17 @@ def test_a_verdict_says_by_how_much_on_how_many_items_in_which_words(tmp_path: P
     assert {one.kind for one in others} == {"too few items"}
     assert str(verdict) in as_html(table, replace_cases(table), FACTS)
     assert as_text(table).startswith(f"{verdict}\n")
+
+
+def test_where_no_answer_is_right_nothing_is_claimed_and_no_number_is_made_up(tmp_path: Path) -> None:
+    write(tmp_path, [one for one in records(NUM_ITEMS) if "/poor/" in one["id"]] + canonical_wrong())
+    table = read_table(tmp_path, [GQA], ["a"], seed=0)
+    for report in (as_html(table, replace_cases(table), FACTS), as_text(table), as_markdown(table, FACTS)):
+        assert "Nothing can be said of this run in poor words: its tasks have no average." in report
+        assert "undefined" in report
+        assert not re.search(r"\bnan\b", report.lower())
+        assert "the reference" not in report
+
+
+def canonical_wrong() -> list[dict[str, Any]]:
+    return [{**one, "references": ["other"]} for one in records(0) if "/canonical/" in one["id"]]

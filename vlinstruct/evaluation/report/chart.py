@@ -51,14 +51,15 @@ def axis(low: float, high: float) -> Axis:
     >>> axis(99.7, 100.2).ticks
     (99.7, 99.8, 99.9, 100.0, 100.1, 100.2)
     """
-    least_step = max(high - low, 0.01) / (_MAX_TICKS - 1)
+    if low == high:
+        low, high = low - 1, high + 1
+    least_step = (high - low) / (_MAX_TICKS - 1)
     power = 10.0 ** math.floor(math.log10(least_step))
     # An axis that begins at a tick below and ends at one above may need one step more than the values alone.
     for step in (power * multiple for multiple in (*_STEPS, 20)):
         first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
         if last - first < _MAX_TICKS:
             break
-    last = max(last, first + 1)
     return Axis(ticks=tuple(round(place * step, 10) for place in range(first, last + 1)))
 
 
@@ -85,14 +86,15 @@ def strip(axis: Axis, average: Interval, row: int) -> str:
 def ticks_strip(axis: Axis) -> str:
     """Returns the numbers of an axis as a strip."""
     labels = "".join(
-        f'<text x="{_percent(axis, tick)}" y="12" text-anchor="{_anchor(axis, tick)}"{_kept(axis, tick)}>{tick:g}</text>'
+        f'<text x="{_percent(axis, tick)}" y="12" text-anchor="{_anchor(axis, tick)}"{_spare(axis, tick)}>'
+        f"{tick:g}</text>"
         for tick in axis.ticks
     )
     return f'<svg class="strip" width="100%" height="16" aria-hidden="true">{labels}</svg>'
 
 
-def _kept(axis: Axis, tick: float) -> str:
-    """Says which numbers stay where there is no room for all: 100, and the ends that are far from it."""
+def _spare(axis: Axis, tick: float) -> str:
+    """Marks the numbers that go where there is no room for all; 100 stays, and the ends that are far from it."""
     is_end = tick in (axis.ticks[0], axis.ticks[-1])
     is_far = abs(axis.share(tick) - axis.share(REFERENCE)) > 0.4
     return "" if tick == REFERENCE or (is_end and is_far) else ' class="spare"'
@@ -123,7 +125,8 @@ def as_svg(table: Table) -> str:
     has_legend = len(table.models) > 1
     width, height = _LEFT + _WIDTH + _RIGHT, bottom + _MARGIN + 20 * has_legend
     lines = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="11">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
+        'font-family="sans-serif" font-size="11">',
         f'<rect width="{width}" height="{height}" fill="white"/>',
         *_grid(axis, bottom),
     ]

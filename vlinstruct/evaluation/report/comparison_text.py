@@ -14,9 +14,9 @@ from vlinstruct.evaluation.report.text import spelled
 
 _WIDTH = 79
 UNITS = (
-    "B less A, with 95 % intervals over resampled items and two-sided p-values of paired permutation tests. Averages are "
-    "in points, where A's plain answers in canonical words are 100; tasks in their own metric, 1 for all right (CIDEr: 10 "
-    "at most)."
+    "B less A, with 95 % intervals over resampled items and two-sided p-values of paired permutation tests. Averages "
+    "are in points, where A's plain answers in canonical words are 100; tasks in their own metric, 1 for all right "
+    "(CIDEr: 10 at most)."
 )
 
 

@@ -5,6 +5,7 @@ Every figure stands in it once more as Markdown, to be copied.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -173,7 +174,7 @@ def _averages_in(table: Table, words: Any, axis: Axis) -> Iterator[str]:
             name = f'<td class="model">{text(model)}</td>' if has_rows else ""
             figure = (
                 '<td class="number">100<br><small class="quiet">the reference</small></td>'
-                if table.is_base(cell) and table.measured_tasks
+                if table.is_base(cell) and math.isfinite(average.value)
                 else interval_cell(average, digits=2)
             )
             chosen = ' class="chosen"' if column == OPTIMIZED else ""
@@ -232,8 +233,8 @@ def _cases(cases: Cases) -> Iterator[str]:
         return
     yield (
         f"<p>{text(cases.model)}, in {cases.words} words. Optimization changed {cases.num_changed:,} of "
-        f"{cases.num_items:,} answers: {cases.num_mended:,} became right, {cases.num_spoilt:,} became wrong; captions are "
-        "neither. Shown are failures first, then changed answers, then others, sampled by seed.</p>"
+        f"{cases.num_items:,} answers: {cases.num_mended:,} became right, {cases.num_spoilt:,} became wrong; captions "
+        "are neither. Shown are failures first, then changed answers, then others, sampled by seed.</p>"
     )
     yield '<div class="cases">'
     for case in cases.shown:

@@ -319,7 +319,7 @@ class Table:
         return math.hypot(*spreads) if spreads else math.inf
 
     def _points_of(self, task: str) -> float:
-        """Returns how many points of the average one of a task's score is; infinite where the base has no answer right."""
+        """Returns how many points of the average one of a task's score is; infinite where the base's is 0."""
         base = float(self.scores[self.base, task][0])
         return _PERCENT / len(self.measured_tasks) / base if base else math.inf
 

@@ -157,7 +157,8 @@ def unit_of(table: Table) -> str:
 def spelled_average(table: Table, cell: Cell) -> str:
     """Returns an average with its interval; that of the cell to which all are relative has none."""
     average = table.average(cell)
-    return f"{average.value:.2f} (the reference)" if table.is_base(cell) and table.measured_tasks else spelled(average)
+    is_reference = table.is_base(cell) and math.isfinite(average.value)
+    return f"{average.value:.2f} (the reference)" if is_reference else spelled(average)
 
 
 def described(table: Table, task: Task, *, unit: str = " items") -> str:

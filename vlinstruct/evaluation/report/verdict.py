@@ -50,7 +50,7 @@ class Verdict:
     def __str__(self) -> str:
         of_model = "" if self.is_only_model else f" {self.model}"
         if self.kind == "undefined":
-            return f"Nothing can be said of{of_model or ' this run'} in {self.words} words: its average does not exist."
+            return f"Nothing can be said of{of_model or ' this run'} in {self.words} words: its tasks have no average."
         what = {
             "better": f"Optimization helps{of_model}",
             "worse": f"Optimization harms{of_model}",
