@@ -100,9 +100,10 @@ def evaluate(
     """Measure a model on benchmarks, plain and optimized.
 
     The records of every item are kept, with the instructions, their IAS, the answers and the reasons, and a page is
-    written with a verdict, all figures and a dozen cases to look at. The ten official benchmarks are read from the files that their authors publish,
-    or from the hub's parquet copies (--list). With --calibrate it takes pictures in place of benchmarks, and finds the
-    thresholds of instruction optimization for a model that nobody has measured.
+    written with a verdict, all figures and a dozen cases to look at. The ten official benchmarks are read from the
+    files that their authors publish, or from the hub's parquet copies (--list). With --compare it answers nothing, and
+    tests item by item which of two runs is better. With --calibrate it takes pictures in place of benchmarks, and
+    finds the thresholds of instruction optimization for a model that nobody has measured.
     `accelerate launch -m vlinstruct evaluate ...` or torchrun share the items; the records are the same for any number.
     """
     names = benchmarks or []
