@@ -128,6 +128,19 @@ def test_areas_with_swapped_scores_are_those_of_their_ranks() -> None:
     assert swapped_areas(labels, 10 * scores, others, seed=0, num_draws=400).tolist() == found.tolist()
 
 
+def test_each_item_has_its_own_scores_or_the_other_ways() -> None:
+    labels = np.array([True, False, True, False, False])
+    ranks, other_ranks = np.array([5.0, 3, 2, 4, 1]), np.array([2.0, 5, 1, 3, 4])
+    possible = {
+        round(
+            roc_auc(labels, np.where(flip, other_ranks, ranks)) - roc_auc(labels, np.where(flip, ranks, other_ranks)), 9
+        )
+        for flip in map(np.array, product((True, False), repeat=5))
+    }
+    found = swapped_areas(labels, ranks, other_ranks, seed=0, num_draws=500)
+    assert set(found.round(9).tolist()) == possible
+
+
 def test_sums_with_other_signs_are_as_large_as_their_differences_allow() -> None:
     found = flipped_sums(np.array([1.0, 0.0, 2.0]), seed=0, num_draws=200)
     assert found[0] == 3
