@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,13 @@ from vlinstruct.backend import Backend, Row, Seen, Written
 from vlinstruct.backends.instructblip.backend import InstructBlipBackend
 from vlinstruct.backends.instructblip.conversation import prompt_of
 from vlinstruct.backends.instructblip.network import InstructBlip
+from vlinstruct.backends.registry import BACKBONES
 from vlinstruct.chat import Chat, ChatSettings
 from vlinstruct.errors import TextError
+from vlinstruct.mini.draw import draw
+from vlinstruct.mini.scene import COLOURS, Scene, Thing
 from vlinstruct.settings import GenerationSettings, OptimizationSettings
-from vlinstruct.values import Failed, Optimization, TokenCount, TokenScores, good
+from vlinstruct.values import Failed, Identity, Optimization, TokenCount, TokenScores, good
 
 BRIEF = ChatSettings(generation=GenerationSettings(max_new_tokens=6))
 Read = list[tuple[str, str]]
@@ -255,6 +259,53 @@ def test_a_turn_that_fails_raises_its_error_and_is_not_kept(image: Image.Image) 
         chat.ask("endless")
     assert raised.value.code == "text_too_long"
     assert [turn.question for turn in chat.turns] == ["a"]
+
+
+# Follow-ups
+
+COLOUR, FOLLOW_UP, WHOLE = "what colour is the circle?", "and the square?", "what colour is the square?"
+
+
+def test_a_follow_up_is_asked_whole_and_kept_as_typed(model: vli.Model, image: Image.Image, prompts: Read) -> None:
+    chat = Chat(model, image, settings=BRIEF)
+    first = chat.ask(COLOUR).text
+    answer = chat.ask(FOLLOW_UP)
+    assert prompts[-1] == (prompt_of([(COLOUR, first), (WHOLE, "")]), WHOLE)
+    assert (chat.turns[-1].question, answer.instruction, chat.question) == (FOLLOW_UP, WHOLE, WHOLE)
+
+
+def test_a_follow_up_stays_as_typed_where_that_is_asked_for_or_the_model_reads_turns(image: Image.Image) -> None:
+    class ChatModel(Echo):
+        identity = Identity(name="chat", is_chat_model=True)
+
+    for backend, settings in ((Echo(), replace(BRIEF, complete=False)), (ChatModel(), BRIEF)):
+        chat = Chat(vli.Model(backend), image, settings=settings)
+        assert [chat.ask(question).text for question in (COLOUR, FOLLOW_UP)] == [f"0 {COLOUR}", f"1 {FOLLOW_UP}"]
+    chat = Chat(vli.Model(Echo()), image)
+    chat.ask(COLOUR)
+    assert list(chat.stream(FOLLOW_UP, verbatim=True)) == [f"1 {FOLLOW_UP}"]
+
+
+def test_a_model_that_learnt_no_conversation_is_asked_the_question_alone(
+    model: vli.Model, image: Image.Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    identity = replace(model.backend.identity, entry=replace(BACKBONES["flant5-xl"], reads_history=False))
+    monkeypatch.setattr(model.backend, "identity", identity)
+    chat = Chat(model, image, settings=BRIEF)
+    chat.ask(COLOUR)
+    assert chat.ask(FOLLOW_UP).text == model.ask(image, WHOLE, generation=BRIEF.generation).text
+
+
+@pytest.mark.parametrize("name", ["mini", "mini-llama"])
+def test_mini_answers_follow_ups_about_what_they_name(name: str) -> None:
+    things = [
+        Thing(shape=shape, colour=colour, rgb=COLOURS[colour], x=x, y=0.5, size=0.3)
+        for shape, colour, x in (("circle", "red", 0.25), ("square", "blue", 0.75))
+    ]
+    scene = Scene(background="white", background_rgb=COLOURS["white"], things=tuple(things))
+    chat = Chat(vli.load(name, device="cpu"), draw(scene))
+    questions = ("what colour is the circle?", "and the square?", "how many?", "what shape is it?")
+    assert [chat.ask(question).text for question in questions] == ["red", "blue", "1", "square"]
 
 
 # Optimization

@@ -6,7 +6,8 @@
         print(piece, end="")
 
 The vision tower runs once. The language model reads the talk so far and the question; a Q-Former, which looks
-into the picture, reads the question alone.
+into the picture, reads the question alone. So that it knows what "and the square?" asks, what such a question leaves
+out is put back first (`instruction/follow_up.py`); chat models, which read a talk in turns, get all of them as typed.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from vlinstruct.backend import Row, Seen, Written
 from vlinstruct.errors import TextError
+from vlinstruct.instruction.follow_up import whole_question
 from vlinstruct.instruction.judge import Answering
 from vlinstruct.settings import GenerationSettings, OptimizationSettings
 from vlinstruct.text import check_instruction
@@ -38,11 +40,14 @@ class ChatSettings:
         generation: how an answer is generated; every turn begins with the same seed.
         optimize: run algorithm 2 on every question, without what was said before it, and ask what it chooses.
         optimization: how it chooses.
+        complete: put back what a question leaves out that goes on from the one before it, where the model is no chat
+            model.
     """
 
     generation: GenerationSettings = GenerationSettings()
     optimize: bool = False
     optimization: OptimizationSettings = OptimizationSettings()
+    complete: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +75,7 @@ class Chat:
 
     Attributes:
         turns: those whose answers came to their end.
-        question: the one asked last, also where its answer was stopped; None before the first.
+        question: the one asked last, whole, also where its answer was stopped; None before the first.
     """
 
     def __init__(self, model: Model, image: MediaLike | Seen, *, settings: ChatSettings | None = None) -> None:
@@ -86,13 +91,14 @@ class Chat:
             pass
         return self.turns[-1].answer
 
-    def stream(self, question: str) -> Iterator[str]:
+    def stream(self, question: str, *, verbatim: bool = False) -> Iterator[str]:
         """Answers a question piece by piece; with more than one beam all comes at the end.
 
         The turn is kept when the last piece was taken: who stops before leaves the chat as it was.
 
         Args:
-            question: sent verbatim.
+            question: sent verbatim, but for what a follow-up leaves out.
+            verbatim: send it as it is: completed and optimized by nobody.
 
         Yields:
             Pieces of the answer; joined they are its text.
@@ -102,10 +108,12 @@ class Chat:
             ScoreError: optimization found no finite score.
             CheckpointError: the model computed values that are not finite.
         """
-        self.question = check_instruction(question, what="question")
+        check_instruction(question, what="question")
+        self.question = instruction = question if verbatim else self._whole(question)
         # Without the turns before it: algorithm 2 judges an instruction against a picture, and knows no conversation.
-        optimization = self._optimized(question) if self.settings.optimize else None
-        instruction = optimization.instruction if optimization else question
+        optimization = self._optimized(instruction) if self.settings.optimize and not verbatim else None
+        if optimization is not None:
+            instruction = optimization.instruction
         fitting = self._fitting(instruction)
         pieces, token_nll = [], None
         for piece in self.model.backend.stream(self._row(fitting, instruction), self.settings.generation):
@@ -135,6 +143,12 @@ class Chat:
         # Who asks for a better way to ask wants to see it, also where the answer is certain as it is.
         optimization = replace(self.settings.optimization, when="always")
         return self.model.optimize(instruction, self.seen, optimization=optimization)
+
+    def _whole(self, question: str) -> str:
+        """Returns a question with what it leaves out."""
+        if not self.turns or not self.settings.complete or self.model.backend.identity.is_chat_model:
+            return question
+        return whole_question(question, self.turns[-1].answer.instruction) or question
 
     def _optimized(self, question: str) -> Optimization:
         """Optimizes a question that is to be answered: one whose answer is certain is left alone."""

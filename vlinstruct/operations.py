@@ -311,6 +311,8 @@ def turn_fields(turn: Turn, doubtful: Sequence[str] = ()) -> Fields:
     """Returns what a record says of a chat's turn, what speaks against its answer included."""
     optimization = turn.answer.optimization
     fields: Fields = {"question": turn.question, "answer": turn.answer.text, "turns_cut": turn.num_turns_cut}
+    if turn.answer.instruction != turn.question:
+        fields["instruction"] = turn.answer.instruction
     if optimization is not None:
         fields["optimization"] = optimization_fields(optimization)
     return _with_notice(fields, turn.answer, notices=doubtful)

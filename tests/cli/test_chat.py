@@ -10,18 +10,23 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from clip_fixtures import write_clip, write_sound
 from command_line import Result, exit_code_of_main, vli
 
 import vlinstruct
 from vlinstruct.backend import Row, Written
 from vlinstruct.backends.instructblip.backend import InstructBlipBackend
 from vlinstruct.chat import Chat, ChatSettings
+from vlinstruct.cli.chat_input import unquoted_path
+from vlinstruct.cli.chat_prompt import COMMANDS, candidates
 from vlinstruct.settings import GenerationSettings
 
 from .conftest import Pictures
 
 TALK = b"what?\nwhy is it?\n"
+BRIEF = ("--max-new-tokens", 6)
 HINT = "notice: type a question, or /help."
 
 
@@ -206,7 +211,7 @@ def test_a_piped_chat_ends_where_its_next_picture_cannot_be_read(picture: Path) 
         (".", "this may be several pictures"),
         ("*.png", "this may be several pictures"),
         ("https://example.org/a.png", "URLs are fetched only if typed"),
-        ("", "there is no such command. Commands are /optimize [TEXT], /image PATH"),
+        ("2", "no such file"),
     ],
 )
 def test_a_picture_that_cannot_be_talked_about_is_refused(
@@ -248,12 +253,14 @@ def test_help_is_talk_and_names_every_command(picture: Path) -> None:
     assert result.text == ""
     assert result.stderr.count("/optimize [TEXT]") == 2
     unknown = vli("chat", picture, stdin=b"/x\n")
-    for command in ("/optimize", "/image", "/reset", "/help", "/quit", "//"):
+    for command in ("/optimize", "/use", "/image", "/save", "/load", "/reset", "/help", "/quit", "//"):
         assert command in result.stderr
         assert command in unknown.lines[0]
 
 
-@pytest.mark.parametrize("line", ["/", "/reset all", "/help me", "/quit smoking", "/optimize\tx", "/\x1b[2J"])
+@pytest.mark.parametrize(
+    "line", ["/", "/reset all", "/help me", "/quit smoking", "/use it", "/save", "/optimize\tx", "/\x1b[2J"]
+)
 def test_a_line_that_is_no_command_is_one_printable_line(line: str, picture: Path) -> None:
     result = vli("chat", picture, stdin=line.encode() + b"\n")
     assert (result.exit_code, result.stdout) == (3, b"")
@@ -367,19 +374,40 @@ def test_a_stopped_turn_is_not_part_of_the_talk(
     assert first == "one?"
 
 
-def test_ctrl_c_at_the_prompt_ends_with_130(
+class Keyboard(io.StringIO):
+    """A terminal at which lines are typed; a signal among them arrives at the prompt."""
+
+    def __init__(self, *typed: str | signal.Signals) -> None:
+        super().__init__()
+        self.typed = iter(typed)
+
+    def isatty(self) -> bool:
+        return True
+
+    def readline(self, size: int | None = -1, /) -> str:
+        line = next(self.typed, "")
+        if isinstance(line, signal.Signals):
+            signal.raise_signal(line)
+        return str(line)
+
+
+def test_ctrl_c_twice_on_an_empty_line_ends_with_130(
     picture: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
+    keyboard = Keyboard(signal.SIGINT, "what?\n", signal.SIGINT, signal.SIGINT, "why?\n")
+    assert exit_code_of_chat(monkeypatch, picture, keyboard) == 130
+    output = capsys.readouterr()
+    assert output.err.count("notice: Ctrl-C again, or Ctrl-D, ends the chat.") == 2
+    assert len(output.out.splitlines()) == 1
+    assert next(keyboard.typed) == "why?\n"
 
-        def readline(self, size: int | None = -1, /) -> str:
-            signal.raise_signal(signal.SIGINT)
-            return ""
 
-    assert exit_code_of_chat(monkeypatch, picture, Terminal()) == 130
-    assert capsys.readouterr().err.endswith("> \n")
+def test_ctrl_c_clears_a_line_as_often_as_it_is_pressed(
+    picture: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("vlinstruct.cli.chat_prompt.Prompt.line", "half a line")
+    assert exit_code_of_chat(monkeypatch, picture, Keyboard(*[signal.SIGINT] * 3)) == 0
+    assert "Ctrl-C again" not in capsys.readouterr().err
 
 
 def test_turns_that_no_longer_fit_are_counted(picture: Path) -> None:
@@ -434,7 +462,7 @@ def test_a_picture_may_be_named_as_terminals_paste_it(picture: Path, tmp_path: P
     lines = [f"/image {text.format(tmp_path)}\n" for text in typed]
     result = vli("chat", picture, stdin="".join(lines).encode())
     assert result.text == ""
-    names = [line.partition(f"about {tmp_path}/")[2].partition(". Turns")[0] for line in result.lines]
+    names = [line.partition(f"about {tmp_path}/")[2].partition(". /image")[0] for line in result.lines]
     assert names == [*["two words.png"] * 5, "it's.png", "'quoted'.png", "it's.png"]
 
 
@@ -456,6 +484,230 @@ def test_a_paste_of_100_000_characters_is_refused_and_the_chat_goes_on(types: Ca
     failed, answered, _ = [json.loads(line.removeprefix("> ") or "{}") for line in result.text.splitlines()]
     assert "100,000 characters" in failed["message"]
     assert answered["question"] == "what?"
+
+
+# Follow-ups
+
+
+FOLLOW_UP = b"what colour is the circle?\nand the square?\n"
+
+
+def test_a_follow_up_is_asked_as_a_whole_question_and_recorded_as_typed(picture: Path, prompts: list[str]) -> None:
+    first, second = vli("chat", picture, "--json", *BRIEF, stdin=FOLLOW_UP).records
+    assert prompts[-1].endswith("Question: what colour is the square? Answer:")
+    assert (second["question"], second["instruction"]) == ("and the square?", "what colour is the square?")
+    assert "instruction" not in first
+    _, typed = vli("chat", picture, "--json", "--verbatim", *BRIEF, stdin=FOLLOW_UP).records
+    assert prompts[-1].endswith("Question: and the square? Answer:")
+    assert "instruction" not in typed
+
+
+def test_who_types_a_follow_up_is_told_what_was_asked(
+    types: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    result = types("what colour is the circle?", "and the square?", "/optimize what?", "/use", options=BRIEF)
+    asked = [line for line in result.lines if line.startswith("asked: ")]
+    assert asked[0] == 'asked: "what colour is the square?"'
+    assert len(asked) == 2
+    result = types(
+        "what colour is the circle?", "and the square?", options=("-O", "--when", "unsure", "--sure-above", 0, *BRIEF)
+    )
+    asked = [line for line in result.lines if line.startswith("asked: ")]
+    assert asked[0].startswith("asked: your words, left alone")
+    assert asked[1].startswith('asked: "what colour is the square?", left alone')
+
+
+# What /optimize found
+
+
+def test_use_asks_what_optimize_found_and_nothing_else(picture: Path, prompts: list[str]) -> None:
+    arguments = ("--json", "-O", "--select", "paper", *BRIEF)
+    _, found, used = vli("chat", picture, *arguments, stdin=b"name 2 things\n/optimize\n/use\n").records
+    assert (used["id"], used["question"]) == ("turn-2", found["instruction"])
+    assert "optimization" not in used
+    assert prompts[-1].endswith(f"Question: {found['instruction']} Answer:")
+
+
+@pytest.mark.parametrize(
+    "before",
+    [b""]
+    + [pytest.param(b"/optimize what?\n" + line, marks=pytest.mark.slow) for line in (b"/reset\n", b"/image {next}\n")],
+)
+def test_use_needs_something_that_was_found(before: bytes, pictures: Pictures) -> None:
+    picture, next_picture = pictures(2)
+    stdin = before.replace(b"{next}", str(next_picture).encode()) + b"/use\n"
+    result = vli("chat", picture, stdin=stdin)
+    assert result.exit_code == 3
+    assert "error: cannot do (/use): nothing was optimized yet. Type /optimize first" in result.lines
+    assert result.stdout.endswith(b"\n\n" if before else b"\n")  # its line of stdout is there, and empty
+
+
+# Several pictures
+
+
+def test_a_number_goes_back_to_a_picture_and_its_conversation(
+    pictures: Pictures, prompts: list[str], num_seen: list[int]
+) -> None:
+    picture, next_picture = pictures(2)
+    lines = f"what?\n/image {next_picture}\nwhy?\n/image 1\nwho?\n/image 2\nwhen?\n/image\n"
+    first, second, third, fourth = (result := vli("chat", picture, "--json", *BRIEF, stdin=lines.encode())).records
+    assert num_seen == [1, 1]
+    assert [record["image"] for record in (first, second, third, fourth)] == [str(picture), str(next_picture)] * 2
+    assert prompts[2] == f"Question: what? Answer: {first['answer']} Question: who? Answer:"
+    assert prompts[3] == f"Question: why? Answer: {second['answer']} Question: when? Answer:"
+    assert result.lines[-2:] == [f"  1  {picture} (2 turns)", f"* 2  {next_picture} (2 turns)"]
+
+
+def test_a_name_in_the_list_of_pictures_is_printable(picture: Path, tmp_path: Path) -> None:
+    name = tmp_path / "\x1b[2J\u202e.png"
+    name.write_bytes(picture.read_bytes())
+    assert all(line.isprintable() for line in vli("chat", str(name), stdin=b"/image\n").lines)
+
+
+@pytest.mark.slow
+def test_a_clip_is_talked_about_and_a_sound_that_the_model_does_not_take_is_refused(
+    types: Callable[..., Result], tmp_path: Path
+) -> None:
+    clip = write_clip(tmp_path / "a.mp4")
+    sound = write_sound(tmp_path / "a.wav", np.zeros(16_000, dtype=np.float32))
+    lines = (f"/image {clip}", "what?", f"/image {sound}", "why?")
+    options = ("--json", "--backbone", "mini")
+    first, failed, second = types(*lines, options=options, stdout_is_terminal=False).records
+    assert (first["image"], second["image"]) == (str(clip), str(clip))
+    assert failed["code"] == "media_not_taken"
+
+
+# Saved and loaded
+
+
+def test_what_is_saved_comes_back_with_its_pictures_and_is_not_asked_again(
+    pictures: Pictures, prompts: list[str], tmp_path: Path
+) -> None:
+    picture, next_picture = pictures(2)
+    file = tmp_path / "two words.jsonl"
+    lines = (
+        f"what?\n/image {next_picture}\nwhat colour is the star?\nand the ring?\n/image {picture}\nwho?\n/save {file}\n"
+    )
+    saved = vli("chat", picture, "--json", *BRIEF, stdin=lines.encode()).records
+    records = [json.loads(line) for line in file.read_text().splitlines()]
+    assert [record["picture"] for record in records] == [1, 2, 2, 3]
+    assert [{**record, "picture": 0} for record in records] == [{**record, "picture": 0} for record in saved]
+    prompts.clear()
+    result = vli("chat", picture, "--json", stdin=f"/load '{file}'\nwhy?\n/image 3\nwhy?\n/image\n".encode())
+    assert prompts[0] == f"Question: who? Answer: {records[3]['answer']} Question: why? Answer:"
+    assert prompts[1].startswith("Question: what colour is the star? Answer: ")
+    assert "Question: what colour is the ring? Answer: " in prompts[1]
+    assert len(prompts) == 2
+    assert [line.rpartition("(")[2] for line in result.lines[-4:]] == ["0 turns)", "1 turn)", "3 turns)", "2 turns)"]
+
+
+@pytest.mark.slow
+def test_what_json_wrote_is_loaded_too(picture: Path, prompts: list[str], tmp_path: Path) -> None:
+    file = tmp_path / "chat.jsonl"
+    file.write_bytes(vli("chat", picture, "--json", stdin=b"what?\n/optimize\n/nothing\nwhy?\n").stdout)
+    vli("chat", picture, stdin=f"/load {file}\nwho?\n".encode())
+    assert prompts[-1].startswith("Question: what? Answer: ")
+    assert prompts[-1].endswith("Question: who? Answer:")
+    assert prompts[-1].count("Question: ") == 3
+
+
+def test_a_picture_is_looked_for_beside_the_file_that_names_it(picture: Path, tmp_path: Path) -> None:
+    file = picture.parent / "chat.jsonl"
+    file.write_text(json.dumps({**TURN, "image": picture.name}) + "\n")
+    (record,) = vli("chat", picture, "--json", stdin=f"/load {file}\nwhy?\n".encode()).records
+    assert record["image"] == str(picture)
+
+
+def test_a_file_is_replaced_only_where_that_is_typed_or_it_is_the_chats_own(
+    types: Callable[..., Result], picture: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "chat.jsonl"
+    file.write_text("mine")
+    result = vli("chat", picture, stdin=f"what?\n/save {file}\n".encode())
+    assert f"cannot save ({file}): it is there already" in result.lines[0]
+    assert file.read_text() == "mine"
+    result = vli("chat", picture, stdin=f"what?\n/save --overwrite {file}\n".encode())
+    assert "only if that is typed" in result.lines[0]
+    assert file.read_text() == "mine"
+    lines = ("what?", f"/save --overwrite {file}", "why?", f"/save {file}", f"/load {file}", f"/save {file}")
+    result = types(*lines, options=BRIEF)
+    saved = [line for line in result.lines if "saved" in line]
+    assert saved == [
+        f"done: {turns} saved to {file}, which was replaced." for turns in ("1 turn", "2 turns", "4 turns")
+    ]
+    assert len(file.read_text().splitlines()) == 4
+
+
+@pytest.mark.parametrize(("name", "words"), [("none/x.jsonl", "its folder does not exist"), (".", "it is a directory")])
+def test_what_cannot_be_saved_is_said(name: str, words: str, picture: Path) -> None:
+    result = vli("chat", picture, stdin=f"what?\n/save {name}\n".encode())
+    assert words in result.lines[0]
+    assert "nothing was answered yet" in vli("chat", picture, stdin=f"/save {name}\n".encode()).lines[0]
+
+
+TURN = {"schema": "vlinstruct.chat/1", "id": "t", "status": "ok", "image": "a.png", "backbone": "mini"}
+TURN |= {"question": "what?", "answer": "a star", "turns_cut": 0}
+BAD_FILES = {
+    "empty": (b"", "it holds no turn of a chat"),
+    "binary": (b"\x89PNG\r\n\x1a\n" + bytes(99), "it is no text"),
+    "no_json": (b"hello", "line 1"),
+    "list": (b"[1]", "line 1"),
+    "foreign": (b'{"schema": "openai/1", "question": "what?"}', "it is no record of a chat"),
+    "without_schema": (b'{"question": "what?"}', "field 'schema' is missing"),
+    "no_picture": (json.dumps({**TURN, "image": ""}).encode(), "field 'image' is empty"),
+    "gone": (json.dumps({**TURN, "image": "gone.png"}).encode(), "no such file"),
+    "url": (json.dumps({**TURN, "image": "https://example.org/a.png"}).encode(), "URLs are fetched only if typed"),
+    "many": (json.dumps({**TURN, "image": "*"}).encode(), "this may be several pictures"),
+    "blank_question": (json.dumps({**TURN, "question": " "}).encode(), "it is empty or blank"),
+    "no_answer": (json.dumps({**TURN, "answer": 7}).encode(), "field 'answer' is no text"),
+    "surrogate": (json.dumps({**TURN, "answer": "\ud800"}).encode(), "not valid Unicode"),
+    "negative": (json.dumps({**TURN, "turns_cut": -1}).encode(), "field 'turns_cut' is -1"),
+    "later_line": (json.dumps(TURN).encode() + b"\n{", "line 2"),
+}
+
+
+@pytest.mark.parametrize(("content", "words"), BAD_FILES.values(), ids=BAD_FILES)
+def test_a_file_that_is_no_chat_is_refused_in_one_line(
+    content: bytes, words: str, picture: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "\x1b[2J.jsonl"
+    file.write_bytes(content)
+    assert words in vli("chat", picture, stdin=f"/load {file}\nwhat?\n".encode()).refusal(4)
+
+
+def test_a_file_that_cannot_be_loaded_leaves_a_typed_chat_as_it_was(
+    types: Callable[..., Result], prompts: list[str], tmp_path: Path, picture: Path
+) -> None:
+    file = tmp_path / "chat.jsonl"
+    file.write_text("".join(json.dumps({**TURN, "image": str(image)}) + "\n" for image in (picture, "gone.png")))
+    result = types("what?", f"/load {file}", "why?", "/image")
+    assert prompts[-1].startswith("Question: what? Answer: ")
+    assert result.lines[-2] == f"* 1  {picture} (2 turns)"
+
+
+# Tab
+
+
+def test_tab_completes_commands_and_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "pictures").mkdir()
+    for name in ("two words.png", "it's.png", "notes.jsonl", ".hidden.png", "pictures/a.mp4"):
+        (tmp_path / name).touch()
+    assert candidates("/") == [
+        f"{name} " if name in ("/optimize", "/image", "/save", "/load") else name for name in COMMANDS
+    ]
+    assert candidates("/image ") == ["/image it's.png", "/image pictures/", "/image two words.png"]
+    assert candidates("/image two w") == ["/image two words.png"]
+    assert candidates("/image 'two w") == ["/image 'two words.png'"]
+    assert unquoted_path("'it's.png'") == "it's.png"
+    assert candidates("/image .h") == ["/image .hidden.png"]
+    assert candidates("/image ~/pic") == ["/image ~/pictures/"]
+    assert candidates("/image pictures/") == ["/image pictures/a.mp4"]
+    assert candidates("/load n") == ["/load notes.jsonl"]
+    for line in ("", "what", "/x", "/reset ", "/image none/", "/image \0", "/optimize t"):
+        assert candidates(line) == []
 
 
 _TERMINAL = """
@@ -480,3 +732,44 @@ def test_a_terminal_that_goes_away_ends_the_chat(hangup: str, exit_code: int, pi
     command = [sys.executable, "-c", _TERMINAL, hangup, "chat", str(picture)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert (done.stdout, done.stderr) == (f"{exit_code}\n", "")
+
+
+_KEYS = """
+import os, pty, signal, sys, termios, time
+pid, terminal = pty.fork()
+if pid == 0:
+    os.execv(sys.executable, [sys.executable, "-m", "vlinstruct", "chat", sys.argv[1]])
+shown = b""
+def shown_before(words):
+    global shown
+    while words not in shown:
+        shown += os.read(terminal, 1024)
+    before, _, shown = shown.partition(words)
+    time.sleep(0.5)  # Python's readline misses a signal that comes before it waits for one
+    return before.decode()
+shown_before(b"> ")
+for key in (b"half a line\\x03", b"/ima\\tnext\\t\\n"):
+    os.write(terminal, key)
+    said = shown_before(b"> ")
+print(said.partition("about ")[2].partition(". ")[0])
+os.kill(pid, signal.SIGSTOP)
+os.waitpid(pid, os.WUNTRACED)
+modes = termios.tcgetattr(terminal)
+modes[3] |= termios.ICANON | termios.ECHO  # as a shell sets them
+termios.tcsetattr(terminal, termios.TCSANOW, modes)
+os.kill(pid, signal.SIGCONT)
+shown_before(b"> ")
+print(bool(termios.tcgetattr(terminal)[3] & termios.ICANON))
+os.write(terminal, b"\\x04")
+print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo terminals")
+def test_keys_clear_a_line_complete_a_path_and_stop_the_chat_for_a_while(pictures: Pictures, tmp_path: Path) -> None:
+    picture, next_picture = pictures(2)
+    next_picture.rename(tmp_path / "next one.png")
+    command = [sys.executable, "-c", _KEYS, str(picture)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=tmp_path)
+    assert (done.stdout.splitlines(), done.stderr) == (["next one.png", "False", "0"], "")

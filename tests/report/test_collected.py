@@ -109,6 +109,13 @@ def test_when_the_room_for_maps_is_used_up_their_mean_is_kept(monkeypatch: pytes
         assert collector.of("maps", "c")[0]["queries"] == 3
 
 
+def test_a_map_that_is_not_finite_is_left_out() -> None:
+    looks = np.full((3, 2, 4), np.nan, dtype=np.float32)
+    with Collector(1) as collector:
+        collector.learns(ITEM, model_that_looks(looks), None, Answer(text="red", instruction="what?"))
+        assert collector.of("maps", "a") == []
+
+
 def test_the_nats_of_every_token_and_both_texts_that_were_read_are_kept() -> None:
     optimization = Optimization(
         initial=scored("what", 1.0, math.nan), rewritten=scored("which", 0.123456), chosen="rewritten", reason="lower"

@@ -111,6 +111,20 @@ def test_optimizing_a_conversation_answers_within_it(here: Model) -> None:
     assert "vlinstruct" not in plain[1]
 
 
+def test_a_follow_up_is_answered_as_a_whole_question(url: str) -> None:
+    first, *_ = asking("what colour is the circle?")
+    messages = [first, {"role": "assistant", "content": "red"}]
+
+    def ask(question: str, **fields: Any) -> tuple[str, int]:
+        body = {"messages": [*messages, {"role": "user", "content": question}], "max_tokens": 6, **fields}
+        _, reply, _ = post(f"{url}/chat/completions", body)
+        return reply["choices"][0]["message"]["content"], reply["usage"]["prompt_tokens"]
+
+    assert ask("and the square?") == ask("what colour is the square?")
+    # Who says what a Q-Former reads is asked just that.
+    assert ask("and the square?", vlinstruct={"reads": "and the square?"})[1] < ask("and the square?")[1]
+
+
 def test_a_server_before_one_that_scores_nothing_never_fails() -> None:
     from backends.server.plain_server import plain_reply
 

@@ -3,6 +3,7 @@
     PYTHONPATH=tests:examples python -m tools.never_worse answer --part dev -o FOLDER   # hours on two cores
     PYTHONPATH=tests:examples python -m tools.never_worse plant --part dev -o FOLDER
     PYTHONPATH=tests:examples python -m tools.never_worse report -o FOLDER
+    PYTHONPATH=tests:examples python -m tools.never_worse examples -o FOLDER  # answers that `safe` mends, with odds
     PYTHONPATH=tests:examples python -m tools.never_worse questions --part dev --items 8 -o FOLDER  # for bench --data
 
 Canonical, good and poor words are asked of mini's ten tasks, every wording of a part (`mini/phrasings.yaml`, in all its
@@ -333,10 +334,42 @@ def report(folder: Path) -> None:
         print(f"{'both':10}  {'people':11}  {column:10}  {'':6}  {both}")
 
 
+def show_examples(folder: Path, num_shown: int = 12) -> None:
+    """Prints how often `safe` mends and spoils answers to people's words, then the wordings that it mends most often.
+
+    A wording that is shown to somebody is one of these, with the odds of all of them beside its own.
+    """
+    for model in MODELS:
+        thresholds = BACKBONES[model].thresholds
+        by_wording: dict[str, list[tuple[float, Mapping[str, Any], str]]] = defaultdict(list)
+        for group in people_groups(folder / model / "people"):
+            if group.records[0]["task"] in _CAPTIONS:
+                continue
+            roles = [role_of(record, "AIO safe", thresholds) for record in group.records]
+            differences = group.items(roles) - group.scores["initial"]
+            for difference, record, role in zip(differences, group.records, roles, strict=True):
+                by_wording[record["id"].rsplit("-", 1)[0]].append((difference, record, role))
+        every = [difference for rows in by_wording.values() for difference, _, _ in rows]
+        print(
+            f"{model}: of {len(every):,} answers {sum(d > 0 for d in every)} mended, {sum(d < 0 for d in every)} spoilt"
+        )
+        ranked = sorted(by_wording.items(), key=lambda pair: -sum(difference for difference, _, _ in pair[1]))
+        for name, rows in ranked[:num_shown]:
+            num_mended, num_spoilt = sum(d > 0 for d, _, _ in rows), sum(d < 0 for d, _, _ in rows)
+            print(f"  {name}: {num_mended} mended, {num_spoilt} spoilt of {len(rows)}")
+            for difference, record, role in rows:
+                if difference > 0:
+                    before, after = record["initial"], record[role]
+                    print(
+                        f"    {record['id']}: {before['text']!r} -> {before['answer']!r}, "
+                        f"{after['text']!r} -> {after['answer']!r}"
+                    )
+
+
 def main() -> None:
     """Answers, or reports on what was answered."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("answer", "plant", "report", "questions"))
+    parser.add_argument("what", choices=("answer", "plant", "report", "examples", "questions"))
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--model", choices=MODELS, help="one of them; both if not given")
     parser.add_argument("--part", choices=("dev", "test"), default="dev")
@@ -358,6 +391,8 @@ def main() -> None:
         answer(arguments.output, models, **drawn)
     elif arguments.what == "questions":
         write_questions(arguments.output, **drawn)
+    elif arguments.what == "examples":
+        show_examples(arguments.output)
     else:
         report(arguments.output)
 

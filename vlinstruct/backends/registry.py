@@ -57,6 +57,7 @@ class Backbone:
         batch_size: samples of an update in the recipe that it is trained with.
         recipe: in which fields that recipe differs from FinetuneConfig's defaults.
         thresholds: what the rules of choosing an instruction compare with; the defaults where nobody has measured it.
+        reads_history: it was trained on conversations; else it is asked the last question alone.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Backbone:
     batch_size: int = UNKNOWN_BATCH_SIZE
     recipe: Mapping[str, Any] = field(default_factory=dict)
     thresholds: Thresholds = field(default_factory=Thresholds)
+    reads_history: bool = True
 
     @property
     def is_built_in(self) -> bool:
@@ -114,6 +116,7 @@ BACKBONES: Mapping[str, Backbone] = {
             # On dev, 200 items of each of mini's tasks, poor words: right answers 90.00 % without, 90.05, 90.15, 90.00
             # and 89.90 % with 0.5, 0.8, 0.9 and 0.95; 88.20 % if nothing is optimized.
             thresholds=Thresholds(least_certainty=0.8, **_MINIS_THRESHOLDS),
+            reads_history=False,  # what a talk before the question costs: tests/tools/README.md#follow_ups
         ),
         Backbone(
             name="mini-llama",
@@ -124,6 +127,7 @@ BACKBONES: Mapping[str, Backbone] = {
             batch_size=16,
             recipe=_MINIS_RECIPE,
             thresholds=Thresholds(**_MINIS_THRESHOLDS),
+            reads_history=False,
         ),
         Backbone(
             name="flant5-xl",

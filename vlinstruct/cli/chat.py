@@ -12,7 +12,7 @@ import typer
 
 from vlinstruct.cli.answer_options import GenerationOptions, OptimizationOptions
 from vlinstruct.cli.chat_input import piped_lines, read_picture, typed_lines
-from vlinstruct.cli.command import OPTIMIZATION, takes
+from vlinstruct.cli.command import ANSWER, OPTIMIZATION, takes
 from vlinstruct.cli.idle import say_idle
 from vlinstruct.cli.options import ModelOptions
 from vlinstruct.cli.terminal import Talk
@@ -24,6 +24,10 @@ def chat(
     optimize: Annotated[
         bool, typer.Option("--optimize", "-O", help="Optimize every question first.", rich_help_panel=OPTIMIZATION)
     ] = False,
+    verbatim: Annotated[
+        bool,
+        typer.Option(help='Ask "and the square?" as typed, not as a whole question.', rich_help_panel=ANSWER),
+    ] = False,
     *,
     options: ModelOptions,
     generation: GenerationOptions,
@@ -31,8 +35,8 @@ def chat(
 ) -> None:
     """Talk about a picture, question after question.
 
-    Each is asked with what was said before it. Questions are typed, or come from stdin line by line. Lines that begin
-    with / are commands; /help lists them.
+    What a follow-up leaves out ("and the square?") is put back before it is asked. Questions are typed, or come from
+    stdin line by line. Lines that begin with / are commands; /help lists them.
     """
     from vlinstruct.chat import ChatSettings
     from vlinstruct.cli.chat_session import Session
@@ -40,7 +44,12 @@ def chat(
 
     # Without --optimize there is /optimize, which shows an instruction and leaves none alone.
     optimization.refuse_idle(no_gate=None if optimize else "without --optimize")
-    settings = ChatSettings(optimize=optimize, generation=generation.settings(), optimization=optimization.settings())
+    settings = ChatSettings(
+        optimize=optimize,
+        generation=generation.settings(),
+        optimization=optimization.settings(),
+        complete=not verbatim,
+    )
     templates = optimization.load_templates()
     talk = Talk(quiet=options.quiet)
     say_idle(talk, generation)
@@ -59,4 +68,4 @@ def chat(
             talk.notice("answers come as a whole: they are shown word by word with --num-beams 1 only.")
         if session.is_typed:
             talk.notice("type a question, or /help.")
-        session.run(typed_lines() if session.is_typed else piped_lines())
+        session.run(typed_lines(talk) if session.is_typed else piped_lines())

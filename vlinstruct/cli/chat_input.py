@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import redirect_stdout, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO, TextIOWrapper
 from typing import TYPE_CHECKING
 
+from vlinstruct.cli.chat_prompt import Prompt
 from vlinstruct.cli.options import ModelOptions
-from vlinstruct.cli.terminal import Talk, print_to_stderr
+from vlinstruct.cli.terminal import Talk, say
 from vlinstruct.errors import InputError, TextError
 from vlinstruct.text import is_blank
 
 if TYPE_CHECKING:
     from vlinstruct.values import Abilities, Media
 
-_PROMPT = "> "
+_ENDS = "Ctrl-C again, or Ctrl-D, ends the chat."
 _MAX_LINE_BYTES = 1_000_000
 
 
@@ -38,27 +40,31 @@ class ChatLine:
     error: TextError | None = None
 
 
-def typed_lines() -> Iterator[ChatLine]:
-    """Yields what is typed, but for blank lines: pressing Enter asks nothing."""
-    with suppress(ImportError):
-        import readline  # noqa: F401  # gives `input` a history
+def typed_lines(talk: Talk) -> Iterator[ChatLine]:
+    """Yields what is typed, but for blank lines: pressing Enter asks nothing.
+
+    Ctrl-C clears the line, as in a shell. On an empty line it ends the chat when it comes a second time; Ctrl-D ends it
+    at once.
+    """
+    prompt = Prompt()
     if isinstance(sys.stdin, TextIOWrapper):
         sys.stdin.reconfigure(errors="surrogateescape")  # a question that is no text is refused as one
-    while (line := _typed_line()) is not None:
+    was_empty = False
+    while True:
+        try:
+            line = prompt.read()
+        except KeyboardInterrupt:
+            if was_empty:
+                signal.raise_signal(signal.SIGINT)  # what it does everywhere else: the command ends
+            was_empty = not prompt.line
+            if was_empty and not talk.quiet:
+                say("notice", _ENDS)
+            continue
+        if line is None:
+            return
+        was_empty = False
         if not is_blank(line):
             yield parsed_line(line)
-
-
-def _typed_line() -> str | None:
-    """Returns what is typed at a prompt, None at the end; the prompt is no data, so stderr shows it where stdout is."""
-    try:
-        with redirect_stdout(sys.stdout if sys.stdout.isatty() else sys.stderr):
-            return input(_PROMPT)
-    except BaseException as end:
-        print_to_stderr()  # the shell's prompt begins on a line of its own
-        if isinstance(end, EOFError):
-            return None
-        raise
 
 
 def piped_lines() -> Iterator[ChatLine]:
@@ -133,7 +139,9 @@ def read_picture(
     (item,) = inputs.items
     # Piped lines may come from a file of strangers, and a fetch tells its server about us.
     if isinstance(item.source, Url) and not may_fetch:
-        raise _no_picture(item.source.short_name, "URLs are fetched only if typed, not if piped in", "Name a file")
+        raise _no_picture(
+            item.source.short_name, "URLs are fetched only if typed, not from a pipe or a file", "Name a file"
+        )
     require_readers([item.id])
     settings = MediaSettings(images=options.image_limits(), clips=options.clip_settings())
     loaded = load_medium_of(item.source, name=item.id, settings=settings, abilities=abilities)
@@ -153,6 +161,8 @@ def unquoted_path(typed: str) -> str:
     path = os.path.expanduser(typed)
     if os.path.lexists(path):
         return path
+    if path[:1] in ("'", '"') and path[0] == path[-1] and os.path.lexists(os.path.expanduser(path[1:-1])):
+        return os.path.expanduser(path[1:-1])  # a name with such a quote in it
     with suppress(ValueError):  # a quote alone
         words = shlex.split(typed)
         if len(words) == 1:

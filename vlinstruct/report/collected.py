@@ -71,7 +71,8 @@ class Collector:
         maps = [
             {"of": name, **self._map(frames[shown_frame(len(frames))])}
             for name, frames in zip(texts, model.backend.attention(rows), strict=True)
-            if frames
+            # Damaged weights give numbers that are none.
+            if frames and math.isfinite(frames[shown_frame(len(frames))].looks.sum())
         ]
         self._keep("maps", item.id, maps)
 

@@ -20,6 +20,7 @@ _MAX_SIDE = 640
 _BYTES_PER_PIXEL = 0.2
 _QUALITIES = (80, 60, 40)
 _LEAST_SIDE = 16
+_DRAWN_COLOURS = 4096
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,11 +61,12 @@ def _address(picture: Image.Image, max_bytes: int) -> str:
     room = max_bytes * 3 // 4 - 32  # base64 takes 4 characters for 3 bytes, behind `data:image/jpeg;base64,`
     shrinking = min(1.0, math.sqrt(max(room, 1) / _BYTES_PER_PIXEL / (picture.width * picture.height)))
     side = max(_LEAST_SIDE, min(_MAX_SIDE, round(max(picture.size) * shrinking)))
+    small = picture.convert("RGB")
     while True:
-        small = picture.convert("RGB")
         small.thumbnail((side, side), reducing_gap=2.0)
-        # What was drawn is small, and sharp, as PNG, which has no quality.
-        for format, quality in (("png", 0), *(("jpeg", quality) for quality in _QUALITIES)):
+        # What was drawn has few colours, and is small and sharp as PNG, which has no quality.
+        is_drawn = small.getcolors(_DRAWN_COLOURS) is not None
+        for format, quality in ((("png", 0),) if is_drawn else ()) + tuple(("jpeg", quality) for quality in _QUALITIES):
             stream = io.BytesIO()
             small.save(stream, format, quality=quality, optimize=True)
             if stream.tell() <= room or (side == _LEAST_SIDE and quality == _QUALITIES[-1]):

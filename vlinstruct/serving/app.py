@@ -28,6 +28,7 @@ from starlette.routing import Route
 
 from vlinstruct.backend import Backend, Row, Seen, Written
 from vlinstruct.errors import InputError, NetworkError, ResourceError, UsageError, VlinstructError
+from vlinstruct.instruction.follow_up import whole_last
 from vlinstruct.instruction.judge import Answering
 from vlinstruct.instruction.optimize import left_as_typed
 from vlinstruct.media.load import MediaSettings
@@ -309,12 +310,16 @@ class Service:
             raise BadRequest(f"one picture a conversation is supported, got {len(request.pictures)}", "messages")
         if not request.pictures and not self.backend.abilities.can_write_alone:
             raise BadRequest("a picture is needed", "messages")
+        prompt = request.prompt
+        # As `chat` asks it. Who scores, or says what a Q-Former reads, wants just that.
+        if request.reads is None and request.target is None and not self.backend.identity.is_chat_model:
+            prompt = whole_last([*(turn.question for turn in request.history), prompt])
         return Row(
-            prompt=request.prompt,
+            prompt=prompt,
             seen=tuple(self.see(url) for url in request.pictures),
             history=request.history,
             system=request.system,
-            reads=request.prompt if request.reads is None else request.reads,
+            reads=prompt if request.reads is None else request.reads,
         )
 
     def _chat(self, request: ChatRequest) -> tuple[dict[str, Any], dict[str, str]]:

@@ -207,7 +207,9 @@ def test_a_prompt_has_the_room_that_the_picture_leaves(
 
 def test_a_conversation_counts_as_it_is_spelt(model: InstructBlipBackend) -> None:
     row = Row(prompt="c?", history=(Exchange(question="a?", answer="b"),))
-    (spelt, whole) = model.num_tokens([row, Row(prompt="Question: a? Answer: b Question: c? Answer:")])
+    is_mini = model.identity.entry is not None  # it learnt no conversation
+    spelling = "c?" if is_mini else "Question: a? Answer: b Question: c? Answer:"
+    (spelt, whole) = model.num_tokens([row, Row(prompt=spelling)])
     assert spelt == whole
 
 

@@ -159,7 +159,7 @@ class InstructBlipBackend(Backend):
         """Continues one row piece by piece; the pieces joined are the text that `write` returns."""
         # The lock is held for the context alone: whoever reads the pieces may take as long as a person does.
         with self._turn:
-            context = self.context_of_ids([self.prompt_ids(_full_prompt(row))], self._prefix_of([row]))
+            context = self.context_of_ids([self.prompt_ids(self._full_prompt(row))], self._prefix_of([row]))
         stop_ids = self.tokenizer.stop_ids
         nll: list[float | None] = []
         new_ids: list[int] = []
@@ -219,7 +219,7 @@ class InstructBlipBackend(Backend):
         """Counts tokens; the room is what the language model's positions, or its training, leave beside the picture."""
         text_config, counts = self.network.config.text_config, list[TokenCount | None]()
         for row in rows:
-            prompt = len(self.tokenizer.prompt_ids(_full_prompt(row)))
+            prompt = len(self.tokenizer.prompt_ids(self._full_prompt(row)))
             # Not `encode`, which says that it cuts a text: this only counts.
             num_read = len(self.qformer_tokenizer.literal.encode(row.reads)) + 2
             reads = min(num_read, self.qformer_tokenizer.max_length) if row.seen else 0
@@ -263,7 +263,7 @@ class InstructBlipBackend(Backend):
         batches: dict[bool, dict[int, list[int]]] = {}
         for place, row in enumerate(rows):
             try:
-                ids = self.prompt_ids(_full_prompt(row))
+                ids = self.prompt_ids(self._full_prompt(row))
                 self._require_room(row, len(ids))
                 batches.setdefault(bool(row.seen), {})[place] = ids
             except (InputError, CheckpointError) as error:
@@ -365,6 +365,13 @@ class InstructBlipBackend(Backend):
             penalized_ids=tuple(map(self.network.config.text_config.penalized_ids, ids)),
         )
 
+    def _full_prompt(self, row: Row) -> str:
+        """Returns a row's prompt with the conversation before it, as training spells one; alone where none was."""
+        entry = self.identity.entry
+        turns = row.history if entry is None or entry.reads_history else ()
+        prompt = prompt_of([*((turn.question, turn.answer) for turn in turns), (row.prompt, "")])
+        return f"{row.system} {prompt}" if row.system else prompt
+
     def prompt_ids(self, prompt: str) -> list[int]:
         """Returns a prompt's token ids.
 
@@ -400,13 +407,6 @@ class InstructBlipBackend(Backend):
 
 def _frames(row: Row) -> tuple[SeenPicture, ...]:
     return frames_of(row.seen[0]) if row.seen else ()
-
-
-def _full_prompt(row: Row) -> str:
-    """Returns a row's prompt with the conversation before it, as training spells one."""
-    turns = [(exchange.question, exchange.answer) for exchange in row.history]
-    prompt = prompt_of([*turns, (row.prompt, "")])
-    return f"{row.system} {prompt}" if row.system else prompt
 
 
 def _written(text: Continuation, decoded: str, num_read: int) -> Written:
