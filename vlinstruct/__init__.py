@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from vlinstruct.doctor.diagnosis import diagnose
     from vlinstruct.errors import VlinstructError
     from vlinstruct.evaluation.evaluate import Evaluation, evaluate
+    from vlinstruct.evaluation.report.comparison import compare_evaluations
     from vlinstruct.evaluation.selection import EvaluationSettings
     from vlinstruct.instruction.templates import Templates
     from vlinstruct.media.images import ImageLimits
@@ -73,6 +74,7 @@ __all__ = [
     "TuneSettings",
     "VlinstructError",
     "__version__",
+    "compare_evaluations",
     "convert",
     "diagnose",
     "evaluate",
@@ -117,6 +119,7 @@ _HOMES = {
     "TrainingSettings": "training.settings",
     "TuneSettings": "tuning.settings",
     "VlinstructError": "errors",
+    "compare_evaluations": "evaluation.report.comparison",
     "convert": "conversion.convert",
     "diagnose": "doctor.diagnosis",
     "evaluate": "evaluation.evaluate",

@@ -67,6 +67,47 @@ def test_a_run_is_compared_with_another_one(tmp_path: Path) -> None:
     assert set(found["decisions"]) <= set(found["near_ties"])
     assert max(found["largest"].values()) < NEAR
     assert "cannot compare with" in vli(*command, "--against", tmp_path).refusal(2)
+    compare = ("evaluate", "--compare", tmp_path / "one", tmp_path / "four")
+    again = vli(*compare, "--json")
+    assert again.records == [found], again.stderr
+    written = vli(*compare, "-o", tmp_path / "both.html", "--report", tmp_path / "both.md")
+    assert written.text.startswith("Too few items to tell which answers better: poor words, plain: B less A is +0.00")
+    assert (tmp_path / "both.html").read_text().startswith("<!doctype html>")
+    assert (tmp_path / "both.md").read_text().startswith("# Which of two runs answers better?")
+    assert "it is there" in vli(*compare, "-o", tmp_path / "both.md").refusal(4)
+    assert vli(*compare, "-o", tmp_path / "both.md", "--overwrite").exit_code == 0
+    assert vli(*compare, "-o", tmp_path / "both.html").exit_code == 0  # a page of ours
+    assert "neither .html nor .md" in vli(*compare, "-o", tmp_path / "both.txt").refusal(2)
+    assert "mini changes nothing with --compare" in vli(*compare[:1], "mini", *compare[1:]).refusal(2)
+    assert "--limit changes nothing with --compare" in vli(*compare, "--limit", "4").refusal(2)
+
+
+def test_the_page_is_written_at_another_place_too_and_over_no_file_that_is_not_ours(tmp_path: Path) -> None:
+    command = ("evaluate", "mini/gqa", *SMALL[7:], "-o", tmp_path / "run", "--report")
+    (tmp_path / "mine.html").write_text("<p>mine</p>")
+    assert "the file exists and is no report" in vli(*command, tmp_path / "mine.html").refusal(4)
+    assert not (tmp_path / "run").exists()
+    assert f"done: report: {tmp_path / 'page.html'}" in vli(*command, tmp_path / "page.html").lines
+    assert (tmp_path / "page.html").read_bytes() == (tmp_path / "run" / "report.html").read_bytes()
+    both = ("evaluate", "mini/gqa", "gqa", "--data", tmp_path, "-o", tmp_path / "two")
+    assert "have a page each" in vli(*both, "--report", tmp_path / "page.html").refusal(2)
+
+
+def test_the_results_say_what_was_asked_with_what_and_what_came_of_it(tmp_path: Path) -> None:
+    vli("evaluate", "mini/gqa", "mini/nocaps", *SMALL[7:], "-o", tmp_path)
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["schema"] == "vlinstruct.evaluation_table/1"
+    assert results["metrics"] == {"gqa": "accuracy", "nocaps": "cider"}
+    assert results["settings"]["batch_size"] == 16
+    assert results["thresholds"].keys() == {"least_certainty", "max_cross_nll", "sure_above"}
+    assert results["versions"]["torch"] == torch.__version__
+    assert {(one["words"], one["verdict"], one["n"]) for one in results["verdicts"]} == {
+        (words, "too few items", 8) for words in ("canonical", "paraphrased", "poor")
+    }
+    for cell in results["cells"]:
+        assert cell["tasks"].keys() == {"gqa", "nocaps"}
+        assert all(task["n"] == 4 and task["low"] <= task["value"] <= task["high"] for task in cell["tasks"].values())
+    assert (tmp_path / "results.md").read_text().startswith("# Does instruction optimization help?")
 
 
 def test_another_run_in_the_same_folder_is_refused(tmp_path: Path) -> None:

@@ -53,8 +53,9 @@ def test_called_again_it_answers_nothing_anew_and_compares(evaluation: Evaluatio
     )
     assert tables == [again]
     assert notices == [f"{evaluation.records_file}: 12 done before"]
-    assert again.differences is not None
-    assert (again.differences.compared, again.differences.decisions) == (12, [])
+    assert again.comparison is not None
+    assert (again.comparison.differences.compared, again.comparison.differences.decisions) == (12, [])
+    assert {pair.p_value for pair in again.comparison.pairs} == {1}
     assert str(again) == str(evaluation)
 
 

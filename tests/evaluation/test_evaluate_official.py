@@ -262,7 +262,7 @@ def test_pictures_are_read_at_another_size_and_the_results_say_it(
     assert "--overwrite" in run(*larger).refusal(4)
     assert "image size: 56" in run(*larger, "--overwrite").text
     assert json.loads((tmp_path / "out" / "results.json").read_text())["image_size"] == 56
-    assert "image size: 56" in (tmp_path / "out" / "report.html").read_text()
+    assert "side of a picture as the model reads it, in pixels: 56" in (tmp_path / "out" / "results.md").read_text()
     assert {record["image_size"] for record in records(tmp_path / "out")} == {56}
     assert [record["initial"]["ias"] for record in records(tmp_path / "out")] != [one["initial"]["ias"] for one in own]
     assert "--image-size (5)" in run(*command, "--image-size", "5", "--overwrite").refusal(4)

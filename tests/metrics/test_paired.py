@@ -9,7 +9,15 @@ from itertools import product
 import numpy as np
 import pytest
 
-from vlinstruct.metrics.paired import difference_interval, score_interval, sign_flip_p_value
+from vlinstruct.metrics.paired import (
+    difference_interval,
+    flipped_sums,
+    score_interval,
+    sign_flip_p_value,
+    swapped_areas,
+    two_sided_p_value,
+)
+from vlinstruct.metrics.roc_auc import roc_auc
 
 NUM_TASKS = 600
 
@@ -99,3 +107,41 @@ def test_nothing_that_differs_is_no_proof_that_nothing_differs() -> None:
         found = difference_interval([0.0] * num_items, largest=1.0)
         assert found.low < 0 < found.high
         assert score_interval([1.0] * num_items, largest=1.0).low < 1
+
+
+def test_on_both_sides_a_p_value_does_not_depend_on_which_way_is_first() -> None:
+    differences = [0.3, -0.1, 1.0, 0.6, -0.6, 0.0]
+    unequal = [difference for difference in differences if difference]
+    sums = [sum(map(math.prod, zip(unequal, signs, strict=True))) for signs in product((1, -1), repeat=5)]
+    expected = sum(abs(total) >= abs(sum(unequal)) - 1e-9 for total in sums) / 32
+    assert two_sided_p_value(differences) == expected == two_sided_p_value([-one for one in differences])
+
+
+def test_areas_with_swapped_scores_are_those_of_their_ranks() -> None:
+    luck = np.random.default_rng(0)
+    labels, scores, others = luck.random(15) < 0.4, luck.integers(0, 9, 15) / 1.0, luck.random(15)
+    found = swapped_areas(labels, scores, others, seed=0, num_draws=400)
+    assert found[0] == pytest.approx(roc_auc(labels, scores) - roc_auc(labels, others))
+    assert abs(found[1:].mean()) < 4 * found[1:].std() / 20
+    assert not swapped_areas(labels, scores, 3 * scores, seed=0, num_draws=5).any()
+    # Another unit is another scale of the same ranks, and the draws are the same.
+    assert swapped_areas(labels, 10 * scores, others, seed=0, num_draws=400).tolist() == found.tolist()
+
+
+def test_each_item_has_its_own_scores_or_the_other_ways() -> None:
+    labels = np.array([True, False, True, False, False])
+    ranks, other_ranks = np.array([5.0, 3, 2, 4, 1]), np.array([2.0, 5, 1, 3, 4])
+    possible = {
+        round(
+            roc_auc(labels, np.where(flip, other_ranks, ranks)) - roc_auc(labels, np.where(flip, ranks, other_ranks)), 9
+        )
+        for flip in map(np.array, product((True, False), repeat=5))
+    }
+    found = swapped_areas(labels, ranks, other_ranks, seed=0, num_draws=500)
+    assert set(found.round(9).tolist()) == possible
+
+
+def test_sums_with_other_signs_are_as_large_as_their_differences_allow() -> None:
+    found = flipped_sums(np.array([1.0, 0.0, 2.0]), seed=0, num_draws=200)
+    assert found[0] == 3
+    assert set(found.tolist()) == {3.0, 1.0, -1.0, -3.0}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, fields
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,7 @@ import typer
 from vlinstruct.cli.answer_options import ThresholdOptions
 from vlinstruct.cli.command import MODEL, OUTPUT, takes
 from vlinstruct.cli.evaluate_options import BenchmarkAnswerOptions, BenchmarkOptions, CalibrationOptions
-from vlinstruct.cli.evaluate_output import show_checked, show_differences, show_json, show_list
+from vlinstruct.cli.evaluate_output import show_checked, show_comparison, show_json, show_list
 from vlinstruct.cli.idle import Idle, refuse_idle
 from vlinstruct.cli.options import (
     BackboneOption,
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 
 _OUTPUT = Path("evaluation")
-_WITH_CALIBRATE = "with --calibrate"
+_WITH_CALIBRATE, _WITH_COMPARE = "with --calibrate", "with --compare"
 
 
 @takes(BenchmarkOptions, CalibrationOptions, BenchmarkAnswerOptions, ThresholdOptions, ServedOptions)
@@ -58,10 +59,21 @@ def evaluate(
     against: Annotated[
         Path | None,
         typer.Option(
-            help="Another run's --output: list where its records differ, and near-ties.",
+            help="Another run's --output: compare this one with it, as --compare does.",
             metavar="DIR",
             rich_help_panel=OUTPUT,
         ),
+    ] = None,
+    compare: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option(
+            help="Two runs' --output: does the second answer better? -o writes it to a file, .html or .md.",
+            metavar="DIR DIR",
+        ),
+    ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(help="Write the page here, too.", metavar="FILE.html", rich_help_panel=OUTPUT),
     ] = None,
     backbone: BackboneOption = None,
     adapter: Annotated[
@@ -87,10 +99,11 @@ def evaluate(
 ) -> None:
     """Measure a model on benchmarks, plain and optimized.
 
-    The records of every item are kept, with the instructions, their IAS, the answers and the reasons, and a report is
-    drawn with a dozen cases to look at. The ten official benchmarks are read from the files that their authors publish,
-    or from the hub's parquet copies (--list). With --calibrate it takes pictures in place of benchmarks, and finds the
-    thresholds of instruction optimization for a model that nobody has measured.
+    The records of every item are kept, with the instructions, their IAS, the answers and the reasons, and a page is
+    written with a verdict, all figures and a dozen cases to look at. The ten official benchmarks are read from the
+    files that their authors publish, or from the hub's parquet copies (--list). With --compare it answers nothing, and
+    tests item by item which of two runs is better. With --calibrate it takes pictures in place of benchmarks, and
+    finds the thresholds of instruction optimization for a model that nobody has measured.
     `accelerate launch -m vlinstruct evaluate ...` or torchrun share the items; the records are the same for any number.
     """
     names = benchmarks or []
@@ -100,10 +113,15 @@ def evaluate(
         refuse_idle(reading, Idle(names=others, why=_WITH_CALIBRATE))
         refuse_idle(answering, why=_WITH_CALIBRATE)
         refuse_idle(thresholds, why="with --calibrate, which finds it")
-        own = {"--ablation": ablation, "--seed": seed, "--overwrite": overwrite, "--against": against}
-        own |= {"--output": output != _OUTPUT, "a second --adapter": len(adapter or ()) > 1}
-        if idle := [option for option, is_typed in own.items() if is_typed]:
-            raise UsageError(f"{idle[0]} changes nothing {_WITH_CALIBRATE}", advice="Leave it out.")
+        own: dict[str, object] = {
+            "--ablation": ablation,
+            "--seed": seed,
+            "--overwrite": overwrite,
+            "--against": against,
+        }
+        own |= {"--output": output != _OUTPUT, "a second --adapter": len(adapter or ()) > 1, "--report": report}
+        own |= {"--compare": compare}
+        _refuse_typed(own, _WITH_CALIBRATE)
         from vlinstruct.cli.evaluate_calibrate import run_calibration
 
         run_calibration(
@@ -126,6 +144,24 @@ def evaluate(
             talk=Talk(quiet=common.quiet),
         )
         return
+    if compare is not None:
+        for options in (reading, answering, thresholds):
+            refuse_idle(options, why=_WITH_COMPARE)
+        own = {" ".join(names): names, "--ablation": ablation, "--against": against}
+        # A backbone may come from the environment, where nobody typed it.
+        own |= {"--adapter": adapter, "--quantize": quantize, "--image-size": image_size, "--think": think}
+        _refuse_typed(own, _WITH_COMPARE)
+        from vlinstruct.cli.evaluate_compare import run_comparison
+
+        run_comparison(
+            *compare,
+            seed=seed,
+            outputs=[path for path in (output, report) if path is not None and path != _OUTPUT],
+            overwrite=overwrite,
+            as_json=common.as_json,
+            talk=Talk(quiet=common.quiet),
+        )
+        return
     if reading.list_:
         show_list(names, common.as_json)
         return
@@ -141,13 +177,15 @@ def evaluate(
     talk = Talk(quiet=common.quiet or rank > 0)
 
     def on_table(evaluation: Evaluation) -> None:
-        talk.done(f"report: {evaluation.page}")
+        talk.done(f"report: {evaluation.page if report is None else report}")
         if common.as_json:
             show_json(evaluation.as_record())
         else:
             show_report(str(evaluation))
-        if evaluation.differences is not None:
-            show_differences(evaluation, common.as_json)
+        if evaluation.comparison is not None:
+            if not common.as_json:
+                show_report("")
+            show_comparison(evaluation.comparison, common.as_json)
 
     with talk.listening():
         evaluations = evaluate_benchmarks(
@@ -158,6 +196,7 @@ def evaluate(
             limit=reading.limit,
             output=output,
             against=against,
+            report=report,
             settings=EvaluationSettings(
                 ablation=ablation,
                 split=reading.split,
@@ -189,3 +228,9 @@ def evaluate(
     num_skipped = sum(evaluation.num_skipped for evaluation in evaluations)
     if num_skipped and reading.skip_images is None:
         raise BatchError(f"{num_skipped} items were left out, which cannot be read", advice="The records say why.")
+
+
+def _refuse_typed(are_typed: Mapping[str, object], why: str) -> None:
+    for option, is_typed in are_typed.items():
+        if is_typed:
+            raise UsageError(f"{option} changes nothing {why}", advice="Leave it out.")

@@ -12,7 +12,7 @@ from vlinstruct.errors import DataError, UsageError
 if TYPE_CHECKING:
     from vlinstruct.cli.evaluate_options import BenchmarkOptions
     from vlinstruct.evaluation.benchmark import Benchmark
-    from vlinstruct.evaluation.evaluate import Evaluation
+    from vlinstruct.evaluation.report.comparison import Comparison
 
 _MINI_LINE = "mini, and its tasks mini/flickr30k to mini/hatefulmemes: drawn by this package, nothing to download"
 
@@ -117,17 +117,14 @@ def show_checked(names: Sequence[str], reading: BenchmarkOptions, as_json: bool)
         )
 
 
-def show_differences(evaluation: Evaluation, as_json: bool) -> None:
-    """Prints where the records differ from those of the run that was named."""
-    from vlinstruct.evaluation.report.differences import as_lines
+def show_comparison(comparison: Comparison, as_json: bool) -> None:
+    """Prints how two runs compare."""
+    from vlinstruct.evaluation.report.comparison_text import as_text
 
-    differences, other_run = evaluation.differences, str(evaluation.against)
-    assert differences is not None
     if as_json:
-        head = {"schema": "vlinstruct.evaluation_differences/1", "id": other_run, "status": "ok"}
-        show_json({**head, **asdict(differences)})
+        show_json(comparison.as_record())
     else:
-        show_report("\n".join(["", *as_lines(differences, other_run)]))
+        show_report(as_text(comparison))
 
 
 def show_json(record: dict[str, Any]) -> None:

@@ -4,7 +4,7 @@
         print(evaluation)
 
 FOLDER/  records.jsonl, times.jsonl   what `runner` writes
-         results.json                 the table as `--json` prints it
+         results.json, results.md     the table as `--json` prints it, and all of its values as Markdown
          report.html, chart.svg       the table as a page and as a drawing
          ocr/                         tokens that annotations lacked, if they were read
 
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import platform
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
@@ -30,10 +31,13 @@ from vlinstruct.backends.machine import require_machine
 from vlinstruct.backends.registry import default_backbone, find, find_adapter, require_options, resolve
 from vlinstruct.backends.server.address import is_url
 from vlinstruct.errors import InputError, UsageError
-from vlinstruct.evaluation.parts import ALONE, RECORDS_FILE, Processes
+from vlinstruct.evaluation.parts import ALONE, RECORDS_FILE, RESULTS_FILE, Processes
 from vlinstruct.evaluation.reading.ocr_tokens import Ocr
-from vlinstruct.evaluation.report.differences import Differences, differences, other_records
-from vlinstruct.evaluation.report.page import as_html, as_svg, sample_cases
+from vlinstruct.evaluation.report.cases import sample_cases
+from vlinstruct.evaluation.report.chart import as_svg
+from vlinstruct.evaluation.report.comparison import Comparison, Run, compare, read_run
+from vlinstruct.evaluation.report.markdown import as_markdown
+from vlinstruct.evaluation.report.page import as_html
 from vlinstruct.evaluation.report.published import Published, published
 from vlinstruct.evaluation.report.published import as_lines as published_lines
 from vlinstruct.evaluation.report.table import Cell, Table, read_records, read_table
@@ -53,12 +57,13 @@ from vlinstruct.evaluation.selection import (
 from vlinstruct.files import PathLike, written_atomically
 from vlinstruct.media import ocr as media_ocr
 from vlinstruct.model import load
+from vlinstruct.report.page import check_report
 from vlinstruct.settings import GenerationSettings, Thresholds, takes_options
 from vlinstruct.training.devices import Devices, launched
 from vlinstruct.values import Identity
 from vlinstruct.weights.fingerprint import adapter_fingerprint
 
-_RESULTS_FILE, _PAGE_FILE, _CHART_FILE, _OCR_FOLDER = "results.json", "report.html", "chart.svg", "ocr"
+_MARKDOWN_FILE, _PAGE_FILE, _CHART_FILE, _OCR_FOLDER = "results.md", "report.html", "chart.svg", "ocr"
 # Facts on what was asked and how texts were compared: under others the figures are others, so the table prints them.
 _PRINTED_FACTS = (
     *(
@@ -71,6 +76,11 @@ _PRINTED_FACTS = (
         "caption_tokenizer",
     ),
     *("least_certainty", "max_cross_nll", "sure_above"),
+)
+# What else figures depend on; the rest of the settings is a fact of the table, or says where and how fast.
+_RECORDED_SETTINGS = (
+    *("ablation", "batch_size", "dtype", "quantize", "num_beams", "max_new_tokens", "repetition_penalty"),
+    *("skip_images", "max_pixels", "allow_truncated", "think"),
 )
 DEFAULT_SETTINGS = EvaluationSettings()
 # They decide about the last decimals of a score, so that every record says them.
@@ -88,21 +98,23 @@ class Evaluation:
         collection: mini's tasks or the official benchmarks.
         table: all scores with their intervals.
         facts: what they were measured on and with.
+        settings: what else the evaluation was asked to do.
+        thresholds: that the rules of choosing an instruction compared with.
         generation: how answers were generated, by task.
         published: what the paper has of them, by task; empty where it has not this backbone.
         folder: of the records and the report.
-        against: the folder of another run's records, where one was named.
-        differences: from these.
+        comparison: with another run, where one was named.
     """
 
     collection: Collection
     table: Table
     facts: Mapping[str, Any]
+    settings: EvaluationSettings
+    thresholds: Thresholds
     generation: Mapping[str, GenerationSettings]
     published: Mapping[str, Published]
     folder: Path
-    against: Path | None = None
-    differences: Differences | None = None
+    comparison: Comparison | None = None
 
     @property
     def records_file(self) -> Path:
@@ -140,7 +152,14 @@ class Evaluation:
         """Returns the table as one JSON object; a score that does not exist is NaN."""
         generation = {name: asdict(settings) for name, settings in self.generation.items()}
         record = as_record(self.table, {**self.facts, "generation": generation})
-        return {**record, "published": {name: asdict(figures) for name, figures in self.published.items()}}
+        settings = {name: value for name, value in asdict(self.settings).items() if name in _RECORDED_SETTINGS}
+        return {
+            **record,
+            "settings": settings,
+            "thresholds": asdict(self.thresholds),
+            "versions": _versions(),
+            "published": {name: asdict(figures) for name, figures in self.published.items()},
+        }
 
 
 @takes_options(EvaluationSettings)
@@ -153,6 +172,7 @@ def evaluate(
     limit: int | None = None,
     output: PathLike = "evaluation",
     against: PathLike | None = None,
+    report: PathLike | None = None,
     settings: EvaluationSettings = DEFAULT_SETTINGS,
     progress: Progress = lambda count: nullcontext(lambda: None),
     notify: Callable[[str], None] = lambda notice: None,
@@ -170,7 +190,8 @@ def evaluate(
         data: the folder of the official benchmarks' files, `DIR/gqa`, `DIR/textvqa` and so on.
         limit: the first so many items of each task, 2 at least; None takes all, and 500 of each of mini's.
         output: the folder of the records, or of a folder for each of the two tables.
-        against: another run's `output`, to be compared with.
+        against: another run's `output`, to be compared with as `compare_evaluations` does.
+        report: a further place for the page, of mini's tasks or of official benchmarks, not of both.
         settings: how it is done.
         progress: shows how far it is.
         notify: is told what a user should know.
@@ -199,6 +220,11 @@ def evaluate(
         collection: adapters_by_row(collection, ablation=settings.ablation, adapters=adapters, backbone=backbone)
         for collection in collections_of(names)
     }
+    if report is not None and len(rows) > 1:
+        why = "mini's tasks and official benchmarks have a page each"
+        raise UsageError.at("cannot write --report", report, why, "Evaluate them one after the other")
+    if report is not None:
+        check_report(Path(report))
     processes, settings = _launched(settings)
     if processes.rank > 0:  # one voice is enough
         progress, notify = (lambda count: nullcontext(lambda: None)), (lambda notice: None)
@@ -244,7 +270,7 @@ def evaluate(
     selections = list(select(names, data=data, limit=limit, settings=settings, ocr=ocr))
     if against is not None:
         for collection in rows:
-            other_records(folder_of(Path(against), collection))  # better refused now than after all answers
+            read_run(folder_of(Path(against), collection))  # better refused now than after all answers
     evaluations = []
     for selection in selections:
         folder = folder_of(output, selection.collection)
@@ -276,10 +302,13 @@ def evaluate(
         evaluation = _evaluation(
             selection, folder, [contender.name for contender in contenders], identity, settings, notify
         )
+        if report is not None:
+            with written_atomically(Path(report).resolve()) as path:
+                shutil.copyfile(evaluation.page, path)
         if against is not None:
-            other_folder = folder_of(Path(against), selection.collection)
-            compared = differences(read_records(folder), other_records(other_folder))
-            evaluation = replace(evaluation, against=other_folder, differences=compared)
+            other_run = read_run(folder_of(Path(against), selection.collection))
+            ours = Run(folder=folder, results=evaluation.as_record(), records=read_records(folder))
+            evaluation = replace(evaluation, comparison=compare(other_run, ours, seed=settings.seed, notify=notify))
         on_table(evaluation)
         evaluations.append(evaluation)
     return evaluations
@@ -357,19 +386,14 @@ def _evaluation(
         facts["vqa_normalizer"] = normalizer
     if table.caption_tokenizer is not None:
         facts["caption_tokenizer"] = table.caption_tokenizer
-    items = [item for of_task in selection.items.values() for item in of_task]
-    captions = {task.name for task in selection.tasks if task.metric == "cider"}
     cases = sample_cases(
         read_records(folder),
-        items,
+        [item for of_task in selection.items.values() for item in of_task],
+        table,
         model=rows[-1],
-        captions=captions,
         seed=settings.seed,
         thresholds=thresholds if settings.own_thresholds else None,
     )
-    for name, content in ((_PAGE_FILE, as_html(table, cases, facts)), (_CHART_FILE, as_svg(table))):
-        with written_atomically(folder / name) as path:
-            path.write_text(content, encoding="utf-8")
     # The paper's figures are of official benchmarks; mini's tasks bear the same names and are other tasks.
     has_figures = selection.collection == "official" and identity.entry is not None
     tasks = [task.name for task in selection.tasks] if has_figures else []
@@ -377,12 +401,21 @@ def _evaluation(
         collection=selection.collection,
         table=table,
         facts=facts,
+        settings=settings,
+        thresholds=thresholds,
         generation=selection.generation,
         published=published(identity.entry.name, tasks) if identity.entry is not None else {},
         folder=folder,
     )
-    with written_atomically(folder / _RESULTS_FILE) as path:
-        path.write_text(json.dumps(without_nan(evaluation.as_record()), indent=1) + "\n", encoding="utf-8")
+    contents = {
+        RESULTS_FILE: json.dumps(without_nan(evaluation.as_record()), indent=1) + "\n",
+        _MARKDOWN_FILE: as_markdown(table, facts),
+        _CHART_FILE: as_svg(table),
+        _PAGE_FILE: as_html(table, cases, facts),
+    }
+    for name, content in contents.items():
+        with written_atomically(folder / name) as path:
+            path.write_text(content, encoding="utf-8")
     return evaluation
 
 

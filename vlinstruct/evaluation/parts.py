@@ -15,7 +15,7 @@ from pathlib import Path
 
 from vlinstruct.files import written_atomically
 
-RECORDS_FILE, TIMES_FILE = "records.jsonl", "times.jsonl"
+RECORDS_FILE, TIMES_FILE, RESULTS_FILE = "records.jsonl", "times.jsonl", "results.json"
 _PART = "records-{}.part.jsonl"
 
 

@@ -20,7 +20,7 @@ from vlinstruct.metrics.captions import Tokens
 
 _ORDERS = range(1, 5)
 _SIGMA = 6.0
-_SCALE = 10.0
+MAX_CIDER = 10.0
 
 Ngram = tuple[str, ...]
 
@@ -98,7 +98,7 @@ def cider(captions: Sequence[Tokens], references: Sequence[Sequence[Tokens]]) ->
     for caption, row in zip(captions, references, strict=True):
         vector = _vector(caption, idf)
         similarities = [_similarity(vector, _vector(reference, idf)) for reference in row]
-        scores.append(_SCALE * math.fsum(similarities) / len(similarities))
+        scores.append(MAX_CIDER * math.fsum(similarities) / len(similarities))
     return CiderScores(per_item=tuple(scores))
 
 

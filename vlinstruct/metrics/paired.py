@@ -14,8 +14,10 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vlinstruct.metrics.bootstrap import Interval, wilson
+from vlinstruct.metrics.roc_auc import middle_ranks
 
 _MAX_ENUMERATED = 12
 _ADDED = 1 / 8  # of an item
@@ -56,6 +58,77 @@ def sign_flip_p_value(differences: Sequence[float], *, seed: int = 0) -> float:
         num_as_large += int((signs @ unequal >= unequal.sum() - 1e-9).sum())
     # One more on both sides: the signs as they are are one of the possible ones, so that no p-value is 0.
     return (1 + num_as_large) / (_NUM_FLIPS + 1)
+
+
+def two_sided_p_value(differences: Sequence[float], *, seed: int = 0) -> float:
+    """Returns how probable a mean is that lies so far from 0 on either side, were both ways alike.
+
+    Both ends of the signs' distribution hold as much. For right and wrong answers it is McNemar's exact test.
+
+    Args:
+        differences: of the scores, N.
+        seed: of the signs, where there are too many to try all of them.
+
+    >>> two_sided_p_value([1.0] * 5 + [0.0] * 9), two_sided_p_value([1.0, -1.0])
+    (0.0625, 1.0)
+    """
+    better = sign_flip_p_value(differences, seed=seed)
+    worse = sign_flip_p_value([-difference for difference in differences], seed=seed)
+    return min(1.0, 2 * min(better, worse))
+
+
+def swapped_areas(
+    labels: NDArray[np.bool_],
+    scores: NDArray[np.float64],
+    others: NDArray[np.float64],
+    *,
+    seed: int,
+    num_draws: int,
+) -> NDArray[np.float64]:
+    """Returns by how much the first of two areas under the ROC curve is larger if items swap their scores, (1 + R,).
+
+    First as they are, then on R draws, each of which swaps every item's two scores or does not. Ranks are swapped: an
+    area knows nothing else of a score, and those of two models have no unit in common (Venkatraman 2000).
+
+    Args:
+        labels: True for a positive item, (N,).
+        scores: the first way's, (N,).
+        others: the second way's, (N,).
+        seed: of the draws.
+        num_draws: R.
+    """
+    ranks, other_ranks = middle_ranks(scores), middle_ranks(others)
+    flips = np.random.default_rng(seed).random((1 + num_draws, len(labels))) < 1 / 2
+    flips[0] = False
+
+    def share_won(positive: NDArray[np.float64], negative: NDArray[np.float64]) -> NDArray[np.float64]:
+        return (np.sign(positive[labels, None] - negative[None, ~labels]) + 1) / 2
+
+    # An area is a mean over pairs of a positive and a negative item, and what a pair adds depends on which of the two
+    # are swapped: four matrices, of which those of the other way are these with the swapping turned round.
+    alike = share_won(ranks, ranks) - share_won(other_ranks, other_ranks)
+    mixed = share_won(ranks, other_ranks) - share_won(other_ranks, ranks)
+    kept, kept_negative = 1.0 - flips[:, labels], 1.0 - flips[:, ~labels]
+    swapped, swapped_negative = 1 - kept, 1 - kept_negative
+    sums = (kept @ alike - swapped @ mixed) * kept_negative
+    other_sums = (kept @ mixed - swapped @ alike) * swapped_negative
+    areas: NDArray[np.float64] = (sums.sum(axis=1) + other_sums.sum(axis=1)) / alike.size
+    return areas
+
+
+def flipped_sums(differences: NDArray[np.float64], *, seed: int, num_draws: int) -> NDArray[np.float64]:
+    """Returns the sum of differences, then that of R draws in which each has either sign, (1 + R,).
+
+    Args:
+        differences: N.
+        seed: of the draws.
+        num_draws: R.
+    """
+    unequal = differences[differences != 0]
+    flips = np.random.default_rng(seed).random((1 + num_draws, len(unequal))) < 1 / 2
+    flips[0] = False
+    sums: NDArray[np.float64] = np.where(flips, -1.0, 1.0) @ unequal
+    return sums
 
 
 def difference_interval(differences: Sequence[float], *, largest: float) -> Interval:

@@ -8,7 +8,7 @@ Legend: N items.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from vlinstruct.errors import DataError, ScoreError
 
@@ -47,10 +47,19 @@ def roc_auc(labels: ArrayLike, scores: ArrayLike) -> float:
     is_positive = marks == 1
     num_positive = int(is_positive.sum())
     num_negative = len(marks) - num_positive
-    # Ranks from 1, ascending; equal scores share the middle of theirs, so that a tie counts half.
-    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(counts) - (counts - 1) / 2)[places]
+    ranks = middle_ranks(values)
     # Mann and Whitney's U: the positives' ranks, less what they would be among themselves. It sorts N values, where
     # counting pairs would compare all of them: the table asks for 2,001 areas a cell.
     num_pairs_won = ranks[is_positive].sum() - num_positive * (num_positive + 1) / 2
     return float(num_pairs_won / (num_positive * num_negative))
+
+
+def middle_ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Returns the scores' ranks from 1, ascending; equal ones share the middle of theirs, so that a tie counts half.
+
+    >>> middle_ranks(np.array([0.9, 0.1, 0.4, 0.4])).tolist()
+    [4.0, 1.0, 2.5, 2.5]
+    """
+    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ranks: NDArray[np.float64] = (np.cumsum(counts) - (counts - 1) / 2)[places]
+    return ranks

@@ -11,11 +11,10 @@ from typing import Any
 import pytest
 
 import vlinstruct as vli
-from vlinstruct.errors import UsageError
 from vlinstruct.evaluation.answering import SCHEMA
 from vlinstruct.evaluation.benchmarks.mini import TASKS, items
 from vlinstruct.evaluation.parts import ALONE, Processes
-from vlinstruct.evaluation.report.differences import NEAR, as_lines, differences, other_records
+from vlinstruct.evaluation.report.differences import NEAR, as_lines, differences
 from vlinstruct.evaluation.report.table import read_records
 from vlinstruct.evaluation.runner import Contender, run
 from vlinstruct.settings import GenerationSettings
@@ -83,20 +82,13 @@ def test_records_that_one_run_lacks_are_named() -> None:
     assert (found.compared, found.only_one) == (1, ["a", "c"])
 
 
-def test_of_many_records_the_first_are_shown() -> None:
-    many = [record(f"x-{number:02}") for number in range(30)]
-    other = [{**one, "chosen": "optimized"} for one in many]
-    lines = as_lines(differences(many, other), "there")
-    assert [line.strip() for line in lines if "x-" in line] == [f"x-{number:02}" for number in range(20)]
-    assert "    and 10 more" in lines
-
-
-@pytest.mark.parametrize("content", [None, "", "{", "[]\n", '{"schema": "vlinstruct.ask/1"}\n', "\u20ac\n"])
-def test_what_is_no_run_is_refused(content: str | None, tmp_path: Path) -> None:
-    if content is not None:
-        (tmp_path / "records.jsonl").write_text(content, encoding="utf-8")
-    with pytest.raises(UsageError, match="cannot compare with"):
-        other_records(tmp_path)
+def test_few_records_are_named_and_many_are_counted() -> None:
+    for num_records, num_named in ((20, 20), (21, 0)):
+        ours = [record(f"x-{number:02}") for number in range(num_records)]
+        theirs = [{**one, "chosen": "optimized"} for one in ours]
+        lines = as_lines(differences(ours, theirs), "there")
+        assert [line.strip() for line in lines if "x-" in line] == [f"x-{number:02}" for number in range(num_named)]
+    assert "  other decisions: 21 (--json names them)" in lines
 
 
 @pytest.fixture(scope="module")

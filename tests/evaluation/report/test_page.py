@@ -1,102 +1,43 @@
-"""The page shows what the records say: cases drawn by seed with their failures, in text that is no markup."""
+"""The page says what the table does: a verdict, every figure, and cases, in text that is no markup."""
 
 from __future__ import annotations
 
-import xml.etree.ElementTree as ET
-from collections.abc import Sequence
+import re
+from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
 
-from vlinstruct.evaluation.benchmark import Item, Words
-from vlinstruct.evaluation.report.page import NUM_CASES, NUM_FAILURES, Case, as_html, as_svg, sample_cases
-from vlinstruct.evaluation.report.table import COLUMNS, MEANINGS, Table, read_records, read_table
+from vlinstruct.evaluation.report.cases import Cases, sample_cases
+from vlinstruct.evaluation.report.facts import facts_in_words
+from vlinstruct.evaluation.report.markdown import as_markdown
+from vlinstruct.evaluation.report.page import as_html
+from vlinstruct.evaluation.report.table import COLUMNS, MEANINGS, Cell, Table, read_table
+from vlinstruct.evaluation.report.text import as_text, spelled
+from vlinstruct.evaluation.report.verdict import Kind, kind_of, verdicts
+from vlinstruct.metrics.bootstrap import Interval
 
-from .test_table import GQA, record, write
+from .test_cases import NUM_ITEMS, item, records
+from .test_table import GQA, write
 
-NUM_ITEMS = 30
-
-
-def item(number: int, task: str = "gqa") -> Item:
-    asked: dict[Words, str] = {"canonical": "c", "paraphrased": "p", "poor": "i"}
-    return Item(
-        id=f"{task}-{number}",
-        task=task,
-        load_picture=lambda: Image.new("RGB", (4, 4), (number, 0, 0)),
-        instructions=asked,
-        references=("yes",),
-    )
-
-
-def records(num_wrong: int, text: str = "no") -> list[dict[str, Any]]:
-    """Thirty items of which some are wrong however they are asked poorly."""
-    return [
-        record(f"a/{words}/gqa-{number}", *[text if words == "poor" and number < num_wrong else "yes"] * 3)
-        for words in ("canonical", "paraphrased", "poor")
-        for number in range(NUM_ITEMS)
-    ]
-
-
-ITEMS = [item(number) for number in range(NUM_ITEMS)]
-
-
-def ids(cases: Sequence[Case]) -> list[str]:
-    return [case.item.id for case in cases]
-
-
-@pytest.mark.parametrize(("num_wrong", "least"), [(0, 0), (3, 3), (4, NUM_FAILURES), (25, NUM_FAILURES)])
-def test_a_dozen_cases_hold_at_least_four_failures_or_all_there_are(num_wrong: int, least: int) -> None:
-    cases = sample_cases(records(num_wrong), ITEMS, model="a", seed=0)
-    assert len(set(ids(cases))) == NUM_CASES
-    assert all(case.is_failure for case in cases[:least])
-    assert sum(case.is_failure for case in cases) >= least
-
-
-def test_the_seed_decides_what_is_drawn() -> None:
-    first, again, other = (ids(sample_cases(records(9), ITEMS, model="a", seed=seed)) for seed in (0, 0, 1))
-    assert first == again != other
-
-
-def test_fewer_items_are_all_shown() -> None:
-    assert len(sample_cases(records(0), ITEMS[:5], model="a", seed=0)) == 5
-
-
-def test_a_ranked_answer_is_the_likeliest_candidate() -> None:
-    said = [
-        {**record(f"a/{words}/visdial-0", [2.0, 1.0], [1.0, 2.0], [2.0, 1.0]), "candidates": ["yes", "no"]}
-        for words in ("canonical", "poor")
-    ]
-    (case,) = sample_cases(said, [item(0, "visdial")], model="a", seed=0)
-    found = [(one.role, one.text, one.is_right) for one in case.answers]
-    assert found[:2] == [("initial", "no", False), ("rewritten", "yes", True)]
-    assert case.is_failure
-
-
-def test_of_several_peoples_answers_each_is_right_and_the_commonest_is_shown() -> None:
-    said = [{**one, "references": ["a", "b", "b"]} for one in records(0)]
-    for one in said:
-        one["initial"]["answer"] = "a"
-    (case, *_) = sample_cases(said, ITEMS[:1], model="a", seed=0)
-    assert (case.reference, case.answers[0].is_right, case.answers[1].is_right) == ("b", True, False)
+HOSTILE = "<script>alert(1)</script>\x1b[2J\u202e|`"
+FACTS = {"id": "<b>", "backbone": HOSTILE, "items": {"gqa": 1200, "vsr": 3}, "vqa_normalizer": "official"}
 
 
 @pytest.fixture
 def table(tmp_path: Path) -> Table:
     write(tmp_path, records(9) + [{**one, "id": one["id"].replace("a/", "b/", 1)} for one in records(0)])
-    assert len(read_records(tmp_path)) == 2 * 3 * NUM_ITEMS
     return read_table(tmp_path, [GQA], ["a", "b"], seed=0)
 
 
-def test_the_drawing_has_a_dot_for_every_cell_inside_its_frame(table: Table) -> None:
-    root = ET.fromstring(as_svg(table))
-    _, _, width, height = (float(number) for number in root.attrib["viewBox"].split())
-    dots = [node for node in root if node.tag.endswith("circle")]
-    assert len(dots) == 2 * 3 * len(table.columns) + 2  # models, kinds of words, ways to choose; the legend
-    assert all(0 < float(dot.attrib["cx"]) < width and 0 < float(dot.attrib["cy"]) < height for dot in dots)
+@pytest.fixture
+def cases(table: Table) -> Cases:
+    said = records(NUM_ITEMS, HOSTILE)
+    items = [replace(item(number), references=("yes", HOSTILE)) for number in range(NUM_ITEMS)]
+    return sample_cases(said, items, table, model="a", seed=0)
 
 
 class Reader(HTMLParser):
@@ -114,26 +55,92 @@ class Reader(HTMLParser):
         self.said += data
 
 
-def test_an_answer_is_text_and_never_markup(table: Table) -> None:
-    cases = sample_cases(records(NUM_ITEMS, "<script>alert(1)</script>\x1b[2J"), ITEMS, model="a", seed=0)
+def test_an_answer_is_text_and_never_markup(table: Table, cases: Cases) -> None:
     reader = Reader()
-    reader.feed(as_html(table, cases, {"id": "<b>", "seed": 0}))
-    assert "script" not in reader.tags
-    assert reader.said.count("<script>alert(1)</script>\\x1b[2J") == 3 * NUM_CASES
-    assert reader.tags.count("img") == NUM_CASES
-    assert "12 are failures" in reader.said
+    reader.feed(as_html(table, cases, FACTS))
+    assert reader.tags.count("script") == 1  # our own
+    assert reader.said.count("<script>alert(1)</script>\\x1b[2J\\u202e|`") >= len(cases.shown)
+    assert reader.tags.count("img") == len(cases.shown)
+    assert "https://" not in reader.said.replace("https://arxiv.org", "")
 
 
-def test_a_caption_is_neither_right_nor_wrong_and_its_references_are_all_there() -> None:
-    captioned = [{**one, "references": ["a red star", "one star"]} for one in records(NUM_ITEMS, text="a star")]
-    cases = sample_cases(captioned, ITEMS, model="a", seed=0, captions={"gqa"})
-    assert {answer.is_right for case in cases for answer in case.answers} == {None}
-    assert not any(case.is_failure for case in cases)
+def test_markdown_has_every_figure_and_no_text_that_ends_a_cell(table: Table) -> None:
+    markdown = as_markdown(table, FACTS)
+    for cell in table.cells:
+        assert spelled(table.task_score(cell, "gqa"), digits=3) in markdown
+        assert f"{table.average(cell).value:.2f}" in markdown
+    assert "\\<script\\>" in markdown
+    tables = [line for line in markdown.splitlines() if line.startswith("|")]
+    assert {line.replace("\\|", "").count("|") for line in tables} == {3, 6, 9}
+    assert markdown in unescape(as_html(table, replace_cases(table), FACTS))
 
 
-def test_the_page_says_what_its_columns_and_its_tasks_are(table: Table) -> None:
-    page = unescape(as_html(table, [], {"id": "a/b", "items": {"gqa": 12, "vsr": 3}}))
-    assert "items: gqa 12, vsr 3" in page
+def replace_cases(table: Table) -> Cases:
+    return sample_cases([], [], table, model="a", seed=0)
+
+
+def test_page_text_and_markdown_say_what_every_word_means(table: Table) -> None:
     assert set(MEANINGS) == set(COLUMNS)
-    for column in table.columns:
-        assert f"{column}: {MEANINGS[column]}" in page
+    for report in (unescape(as_html(table, replace_cases(table), FACTS)), as_text(table), as_markdown(table, FACTS)):
+        for column in table.columns:
+            assert column in report
+            assert MEANINGS[column] in report
+        assert "as people type in a hurry" in report
+
+
+def test_facts_are_said_in_words() -> None:
+    assert list(facts_in_words({**FACTS, "backbone": "mini", "image_size": 1024, "new_fact": True})) == [
+        ("model", "mini"),
+        ("items", "gqa 1,200, vsr 3"),
+        ("VQA answers are equal by the rules of", "VQA v2.0's code"),
+        ("side of a picture as the model reads it, in pixels", "1,024"),
+        ("new fact", "True"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "p_value", "num_items", "unseen", "kind"),
+    [
+        (0.4, 4.1, 0.01, 100, 0.5, "better"),
+        (-4.1, -0.4, 0.01, 100, 0.5, "worse"),
+        (0.4, 4.1, 0.06, 100, 0.5, "too few items"),  # the test does not agree
+        (-0.1, 4.1, 0.04, 100, 0.5, "too few items"),
+        (0.4, 4.1, 0.01, 29, 0.5, "too few items"),
+        (-0.5, 0.6, 0.9, 100, 0.5, "no difference"),
+        (-0.5, 0.6, 0.9, 100, 4.0, "too few items"),  # hardly any item differs, and there are few
+        (float("nan"), float("nan"), 1.0, 100, 0.5, "undefined"),
+    ],
+)
+def test_a_verdict_claims_what_interval_and_test_agree_on(
+    low: float, high: float, p_value: float, num_items: int, unseen: float, kind: Kind
+) -> None:
+    difference = Interval(value=(low + high) / 2, low=low, high=high)
+    assert kind_of(difference, p_value, num_items, unseen=unseen) == kind
+
+
+def test_a_verdict_says_by_how_much_on_how_many_items_in_which_words(tmp_path: Path) -> None:
+    write(tmp_path, records(0, num_mended=20))
+    table = read_table(tmp_path, [GQA], ["a"], seed=0)
+    verdict, *others = verdicts(table)
+    found = table.difference(Cell("a", "poor", "AIO safe"), Cell("a", "poor", "plain"))
+    assert str(verdict) == (
+        f"Optimization helps: in poor words it moves the average by +66.67 points (95 % interval {found.low:+.2f} to "
+        f"{found.high:+.2f}), over 1 task and 30 items."
+    )
+    assert {one.kind for one in others} == {"too few items"}
+    assert str(verdict) in as_html(table, replace_cases(table), FACTS)
+    assert as_text(table).startswith(f"{verdict}\n")
+
+
+def test_where_no_answer_is_right_nothing_is_claimed_and_no_number_is_made_up(tmp_path: Path) -> None:
+    write(tmp_path, [one for one in records(NUM_ITEMS) if "/poor/" in one["id"]] + canonical_wrong())
+    table = read_table(tmp_path, [GQA], ["a"], seed=0)
+    for report in (as_html(table, replace_cases(table), FACTS), as_text(table), as_markdown(table, FACTS)):
+        assert "Nothing can be said of this run in poor words: its tasks have no average." in report
+        assert "undefined" in report
+        assert not re.search(r"\bnan\b", report.lower())
+        assert "the reference" not in report
+
+
+def canonical_wrong() -> list[dict[str, Any]]:
+    return [{**one, "references": ["other"]} for one in records(0) if "/canonical/" in one["id"]]

@@ -12,6 +12,7 @@ import pytest
 from vlinstruct.evaluation.benchmark import WORDS, Task
 from vlinstruct.evaluation.report.table import COLUMNS, Cell, Table, read_table, role_of, wording_of
 from vlinstruct.evaluation.report.text import as_record, as_text, findings, without_nan
+from vlinstruct.metrics.bootstrap import Interval
 from vlinstruct.metrics.roc_auc import roc_auc
 from vlinstruct.settings import Thresholds
 
@@ -129,10 +130,44 @@ def test_a_rule_chooses_by_what_a_record_knows(changes: dict[str, dict[str, Any]
     assert role_of(one, "AIO paper", thresholds) == "optimized"
 
 
-def test_a_cell_against_itself_differs_by_nothing_in_every_resample(table: Table) -> None:
-    cell = Cell("b", "poor", "plain")
-    found = table.difference(cell, cell)
-    assert (found.value, found.low, found.high) == (0, 0, 0)
+def test_where_no_item_differs_more_items_leave_less_room_for_a_difference(tmp_path: Path) -> None:
+    widths = []
+    for num_items in (4, 40):
+        write(tmp_path, gqa_records("a", {words: ["yes"] * num_items for words in WORDS}))
+        table = read_table(tmp_path, [GQA], ["a"], seed=0)
+        same, plain = Cell("a", "poor", "rewritten"), Cell("a", "poor", "plain")
+        found = (table.difference(same, plain), table.task_difference(same, plain, "gqa"), table.average(same))
+        assert [interval.value for interval in found] == [0, 0, 100]
+        assert all(interval.low < interval.value < interval.high for interval in found)
+        assert table.average(table.base) == Interval(value=100, low=100, high=100)  # by definition
+        assert table.p_value(same, plain) == table.task_p_value(same, plain, "gqa") == 1
+        widths.append([interval.high - interval.low for interval in found])
+    assert all(many < few / 5 for few, many in zip(*widths, strict=True))
+
+
+def test_a_difference_is_tested_item_by_item_and_of_right_and_wrong_answers_as_mcnemar_does(table: Table) -> None:
+    rewritten, plain = Cell("a", "poor", "rewritten"), Cell("a", "poor", "plain")
+    assert table.task_p_value(rewritten, plain, "gqa") == 2 / 2**4  # four of four were wrong and are right
+    assert table.p_value(plain, rewritten) == table.task_p_value(rewritten, plain, "gqa")
+    assert table.num_differing(rewritten, plain, "gqa") == 4
+    half = Cell("b", "poor", "plain")
+    assert table.task_p_value(half, plain, "gqa") == 2 / 2**2
+
+
+def test_an_area_is_tested_by_swapping_ranks(tmp_path: Path) -> None:
+    records = []
+    for number in range(12):
+        label = "yes" if number % 2 else "no"
+        good, blind = ([1.0, 2.0] if label == "yes" else [2.0, 1.0]), [1.0, 1.0 + number / 100]
+        one = record(f"a/canonical/hatefulmemes-{number:02}", blind, good, blind)
+        records.append({**one, "candidates": ["yes", "no"], "references": [label]})
+    gqa = [record(f"a/canonical/gqa-{number}", "yes", "yes", "yes") for number in range(12)]
+    write(tmp_path, records + gqa)
+    table = read_table(tmp_path, [GQA, MEMES], ["a"], seed=0)
+    rewritten, plain = Cell("a", "canonical", "rewritten"), Cell("a", "canonical", "plain")
+    assert table.task_p_value(rewritten, plain, "hatefulmemes") < 0.05
+    assert table.p_value(rewritten, plain) < 0.05
+    assert table.task_p_value(Cell("a", "canonical", "AIO paper"), plain, "hatefulmemes") == 1
 
 
 def test_the_recovered_share_and_the_interaction_are_what_they_say(table: Table) -> None:

@@ -8,17 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
-from pathlib import Path
 from typing import Any
-
-from vlinstruct.errors import UsageError
-from vlinstruct.evaluation.answering import SCHEMA
-from vlinstruct.evaluation.parts import RECORDS_FILE
-from vlinstruct.evaluation.report.table import read_records
 
 NEAR = 1e-4  # nats per token
 _ROLES = ("initial", "greedy", "rewritten", "optimized")
-_MOST_SHOWN = 20  # ids of each kind on a terminal; --json has all
+_MOST_SHOWN = 20  # ids of each kind on a terminal
 Record = Mapping[str, Any]
 
 
@@ -43,28 +37,6 @@ class Differences:
     decisions: list[str] = field(default_factory=list)
     near_ties: list[str] = field(default_factory=list)
     largest: dict[str, float] = field(default_factory=lambda: {"ias": 0.0, "candidates": 0.0})
-
-
-def other_records(folder: Path) -> list[Record]:
-    """Returns the records of another run.
-
-    Args:
-        folder: its output.
-
-    Raises:
-        UsageError: there are none that could be compared.
-    """
-    try:
-        records = read_records(folder)
-    except (OSError, ValueError) as error:
-        raise _no_run(folder, f"{RECORDS_FILE} cannot be read ({type(error).__name__})") from error
-    if not records or any(not isinstance(record, dict) or record.get("schema") != SCHEMA for record in records):
-        raise _no_run(folder, f"{RECORDS_FILE} holds something else than records of {SCHEMA}")
-    return records
-
-
-def _no_run(folder: Path, why: str) -> UsageError:
-    return UsageError.at("cannot compare with", folder, why, "Give the --output of a run of this version")
 
 
 def differences(ours: Sequence[Record], theirs: Sequence[Record]) -> Differences:
@@ -128,7 +100,7 @@ def _margins(record: Record) -> Iterator[float]:
 
 
 def as_lines(result: Differences, other_run: str) -> list[str]:
-    """Returns the differences for a terminal; of many items the first."""
+    """Returns the differences for a terminal, which names few items and counts many."""
     lines = [f"against {other_run}: {result.compared:,} records compared, {len(result.only_one):,} in one of both only"]
     scores = ", ".join(f"{kind} {value:.1e}" for kind, value in result.largest.items())
     lines.append(f"  largest difference of a score, nats per token: {scores}")
@@ -139,6 +111,7 @@ def as_lines(result: Differences, other_run: str) -> list[str]:
         f"near-ties, decided by less than {NEAR:g}": result.near_ties,
     }
     for kind, names in kinds.items():
-        more = [f"    and {len(names) - _MOST_SHOWN:,} more"] if len(names) > _MOST_SHOWN else []
-        lines += [f"  {kind}: {len(names):,}", *(f"    {name}" for name in names[:_MOST_SHOWN]), *more]
+        is_many = len(names) > _MOST_SHOWN
+        lines += [f"  {kind}: {len(names):,}{' (--json names them)' if is_many else ''}"]
+        lines += [] if is_many else [f"    {name}" for name in names]
     return lines

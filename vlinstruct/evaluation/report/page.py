@@ -1,309 +1,311 @@
-"""The report to look at: one HTML file with the drawing, what follows from it, and a dozen cases with pictures.
+"""The report to look at: one HTML file with a verdict, the averages as a drawing, the tasks, and a dozen cases.
 
-Cases are sampled by seed, failures first: a page of successes alone would say nothing about where optimization fails.
-
-The drawing (SVG) has a dot with its interval for every model and way to choose. It is written by hand: matplotlib is an
-extra, and a report should be there without it.
+Every figure stands in it once more as Markdown, to be copied.
 """
 
 from __future__ import annotations
 
-import base64
-import html
-import io
 import math
-import random
-from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from vlinstruct.errors import printable
-from vlinstruct.evaluation.benchmark import Item
-from vlinstruct.evaluation.report.scores import target_of
-from vlinstruct.evaluation.report.table import MEANINGS, Cell, Column, Table, decision_of
-from vlinstruct.evaluation.report.text import averaged, described, findings, spelled
-from vlinstruct.instruction.choose import Decision
-from vlinstruct.metrics.accuracy import is_exact_match, is_ranked_first
+from vlinstruct.errors import shortened
+from vlinstruct.evaluation.report.cases import Case, CaseAnswer, Cases
+from vlinstruct.evaluation.report.chart import Axis, axis_of, strip, ticks_strip
+from vlinstruct.evaluation.report.facts import facts_in_words, metric_in_words, words_in_words
+from vlinstruct.evaluation.report.markdown import as_markdown
+from vlinstruct.evaluation.report.table import Cell, Column, Table
+from vlinstruct.evaluation.report.text import described, findings, spelled, spelled_time, unit_of
+from vlinstruct.evaluation.report.verdict import OPTIMIZED, Kind, task_kind, verdicts
 from vlinstruct.metrics.bootstrap import Interval
-from vlinstruct.settings import Thresholds
-from vlinstruct.values import ROLES
+from vlinstruct.report.previews import preview_of
+from vlinstruct.report.shell import page, resource, text
 
-NUM_CASES, NUM_FAILURES = 12, 4
-_SHOWN_PX = 200  # width in the page; the picture itself is embedded whole, to be looked at in full
-_STYLE = """
-body { font: 15px/1.45 sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
-table { border-collapse: collapse; margin: .6rem 0 }
-td, th { padding: .15rem .7rem .15rem 0; text-align: left; vertical-align: top }
-.case { display: flex; align-items: flex-start; gap: 1.2rem; border-top: 1px solid #ccc; padding: .8rem 0 }
-.chosen { background: #eef4fb } .right { color: #1a7f37 } .wrong { color: #c62828 } .quiet { color: #777 }
-"""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Answer:
-    """What came of one instruction.
-
-    Args:
-        role: initial, rewritten or optimized; canonical for the same item in canonical words.
-        instruction: what was asked.
-        ias: its score; None where it has none.
-        text: what was answered: the likeliest candidate where the task ranks.
-        is_right: whether it is one by the task's metric; None of captions, which are scored by likeness.
-    """
-
-    role: str
-    instruction: str
-    ias: float | None
-    text: str
-    is_right: bool | None
+_PACKAGE = "vlinstruct.evaluation.report"
+_MAX_PREVIEW_BYTES = 200_000
+_MOST_CHARACTERS = 600
+STYLE_OF: Mapping[Kind, str] = {
+    "better": "good",
+    "worse": "bad",
+    "no difference": "",
+    "too few items": "doubt",
+    "undefined": "doubt",
+}
+_ROLE_NAMES = {
+    "initial": "as typed",
+    "rewritten": "rewritten",
+    "optimized": "optimized",
+    "canonical": "in canonical words",
+}
+_CHIPS: Mapping[Kind, str] = {
+    "better": "it helps",
+    "worse": "it harms",
+    "no difference": "no difference",
+    "too few items": "too few items",
+    "undefined": "undefined",
+}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Case:
-    """An item as it was asked: poorly, where it was.
-
-    Args:
-        item: with its picture.
-        reference: the right answer, or the one that most people gave.
-        answers: of the three instructions, then of the canonical one.
-        chosen: the role that `safe` chose.
-        reason: why.
-    """
-
-    item: Item
-    reference: str
-    answers: Sequence[Answer]
-    chosen: str
-    reason: str
-
-    @property
-    def is_failure(self) -> bool:
-        """Whether the chosen instruction's answer is wrong; a caption's is neither right nor wrong."""
-        return next(answer for answer in self.answers if answer.role == self.chosen).is_right is False
-
-
-def sample_cases(
-    records: Iterable[Mapping[str, Any]],
-    items: Sequence[Item],
-    *,
-    model: str,
-    seed: int,
-    captions: Collection[str] = (),
-    thresholds: Thresholds | None = None,
-) -> list[Case]:
-    """Samples a dozen cases of a model, failures first: four of them, or as many as there are.
-
-    Args:
-        records: what `runner.run` wrote.
-        items: of all tasks.
-        model: the row of the table.
-        seed: another one draws others.
-        captions: the tasks whose answers are captions.
-        thresholds: that `safe` compares with; None leaves what the records say.
-    """
-    by_id = {str(record["id"]): record for record in records if record.get("status") != "error"}
-    # Poor words where there are any: they leave optimization the most to do.
-    words = "poor" if any("poor" in item.instructions for item in items) else "canonical"
-    prefix = f"{model}/{words}"
-    cases = [
-        _case_of(
-            item,
-            by_id[f"{prefix}/{item.id}"],
-            by_id[f"{model}/canonical/{item.id}"],
-            is_caption=item.task in captions,
-            thresholds=thresholds,
-        )
-        for item in items
-        if {f"{prefix}/{item.id}", f"{model}/canonical/{item.id}"} <= by_id.keys()
-    ]
-    rng = random.Random(f"cases/{seed}")
-    failures = [case for case in cases if case.is_failure]
-    first = rng.sample(failures, min(NUM_FAILURES, len(failures)))
-    other_cases = [case for case in cases if all(case is not other for other in first)]
-    return first + rng.sample(other_cases, min(NUM_CASES - len(first), len(other_cases)))
-
-
-def _case_of(
-    item: Item,
-    record: Mapping[str, Any],
-    canonical: Mapping[str, Any],
-    *,
-    is_caption: bool,
-    thresholds: Thresholds | None,
-) -> Case:
-    answers = [_answer(record, role, role, is_caption=is_caption) for role in ROLES if role in record]
-    decision = Decision(chosen=record["chosen"], reason=record["reason"])
-    if thresholds is not None and "rewritten" in record:
-        decision = decision_of(record, thresholds)
-    return Case(
-        item=item,
-        reference=Counter(record["references"]).most_common(1)[0][0],
-        answers=[*answers, _answer(canonical, "initial", "canonical", is_caption=is_caption)],
-        chosen=decision.chosen,
-        reason=decision.reason,
-    )
-
-
-def _answer(record: Mapping[str, Any], role: str, name: str, *, is_caption: bool) -> Answer:
-    wording, references = record[role], record["references"]
-    text = wording["answer"]
-    is_right = None if is_caption else any(is_exact_match(str(text), reference) for reference in references)
-    if "candidates" in record:
-        candidates = record["candidates"]
-        text = candidates[min(range(len(candidates)), key=lambda place: wording["answer"][place])]
-        is_right = is_ranked_first(wording["answer"], target_of(record))
-    return Answer(role=name, instruction=wording["text"], ias=wording["ias"], text=text, is_right=is_right)
-
-
-def as_html(table: Table, cases: Sequence[Case], facts: Mapping[str, Any]) -> str:
+def as_html(table: Table, cases: Cases, facts: Mapping[str, Any]) -> str:
     """Returns the page; it needs nothing beside itself.
 
     Args:
         table: the scores.
-        cases: single items to show, as `sample_cases` gives them.
+        cases: single items to show.
         facts: what they were measured on and with.
     """
-    setting = ", ".join(
-        f"{name.replace('_', ' ')}: {_text(_fact(value))}" for name, value in facts.items() if name != "id"
+    of_models = verdicts(table)
+    leading = [one for one in of_models if one.words == table.words[-1]]
+    others = [one for one in of_models if one.words != table.words[-1]]
+    body = [
+        '<header class="masthead"><h1>Does instruction optimization help?</h1>',
+        *(f'<p class="lead">{chip(one.kind, _CHIPS)} {text(str(one))}</p>' for one in leading),
+        '</header><main class="evaluation">',
+        *section("In other kinds of words", bulleted(f"{chip(one.kind, _CHIPS)} {text(str(one))}" for one in others)),
+        *section("What was measured", _definitions(facts_in_words(facts), "facts")),
+        *section("All ways to ask", _averages(table)),
+        *section("Tasks", _tasks(table)),
+        *section("What words and optimization cost and gain", _findings(table)),
+        *section("Words", _definitions(words_in_words(table), "words")),
+        *section(f"{len(cases.shown)} of {cases.num_items:,} items", _cases(cases)),
+        *markdown_section(as_markdown(table, facts), "results.md in the output folder holds it, too."),
+        "</main>",
+    ]
+    return evaluation_page(f"{facts['id']}: does instruction optimization help?", body)
+
+
+def evaluation_page(title: str, body: Iterable[str]) -> str:
+    """Returns a page in the style of all evaluations.
+
+    Args:
+        title: of the window.
+        body: HTML.
+    """
+    return page(title, body, styles=[resource("page.css", _PACKAGE)], scripts=[resource("page.js", _PACKAGE)])
+
+
+def section(title: str, lines: Iterable[str]) -> list[str]:
+    """Returns a card with its title; nothing where nothing stands in it."""
+    content = list(lines)
+    return ['<section class="card">', f"<h2>{text(title)}</h2>", *content, "</section>"] if content else []
+
+
+def markdown_section(markdown: str, note: str) -> list[str]:
+    """Returns all figures as Markdown, folded up, with a button that copies them."""
+    return [
+        '<details class="card"><summary>All figures as Markdown</summary>',
+        f'<p class="controls"><button type="button" data-copies="markdown" hidden>Copy</button> '
+        f'<span class="quiet" role="status"></span><span class="quiet">{text(note)}</span></p>',
+        f'<pre id="markdown" tabindex="0" role="region" aria-label="Markdown">{text(markdown)}</pre></details>',
+    ]
+
+
+def chip(kind: Kind, names: Mapping[Kind, str]) -> str:
+    """Returns what can be said, in a word or two."""
+    return f'<span class="chip {STYLE_OF[kind]}">{names[kind]}</span>'
+
+
+def bulleted(entries: Iterable[str]) -> list[str]:
+    """Returns a list of HTML; nothing where there is no entry."""
+    items = [f"<li>{entry}</li>" for entry in entries]
+    return ['<ul class="plain">', *items, "</ul>"] if items else []
+
+
+def table_box(label: str, lines: Iterable[str], kind: str = "") -> Iterator[str]:
+    """Yields a table in a box that scrolls where it is too wide.
+
+    Args:
+        label: what it is, for who cannot see it.
+        lines: its rows.
+        kind: a class.
+    """
+    yield f'<div class="table-box" tabindex="0" role="region" aria-label="{text(label)}"><table class="{kind}">'
+    yield from lines
+    yield "</table></div>"
+
+
+def interval_cell(value: Interval, *, digits: int = 3, signed: bool = False, kind: Kind | None = None) -> str:
+    """Returns a figure with its interval below."""
+    figure, *interval = spelled(value, digits=digits, signed=signed).split(" ", 1)
+    style = f' class="{STYLE_OF[kind]}"' if kind is not None else ""
+    between = f'<br><small class="quiet">{text(interval[0])}</small>' if interval else ""
+    return f'<td class="number"><span{style}>{figure}</span>{between}</td>'
+
+
+def _definitions(entries: Iterable[tuple[str, str]], kind: str) -> Iterator[str]:
+    yield f'<dl class="{kind}">'
+    for name, meaning in entries:
+        yield f"<div><dt>{text(name)}</dt><dd>{text(meaning)}</dd></div>"
+    yield "</dl>"
+
+
+def _averages(table: Table) -> Iterator[str]:
+    """Yields the averages, drawn beside their figures: a table for each kind of words, all on one axis."""
+    axis = axis_of(table)
+    yield f"<p>{text(unit_of(table).capitalize())}. The lines are 95 % intervals over resampled items.</p>"
+    if len(table.models) > 1:
+        marks = (f"{_mark(row)} {text(model)}" for row, model in enumerate(table.models))
+        yield f'<p class="legend">{" ".join(f"<span>{mark}</span>" for mark in marks)}</p>'
+    for words in reversed(table.words):
+        yield f"<h3>{words} words</h3>"
+        yield from table_box(f"Averages in {words} words", _averages_in(table, words, axis), "averages")
+
+
+def _mark(row: int) -> str:
+    dot = (
+        '<rect class="dot" x="2" y="2" width="8" height="8"/>'
+        if row % 2
+        else '<circle class="dot" cx="6" cy="6" r="4.5"/>'
     )
-    rows = [
-        f"<tr><td>{_text(name)}</td><td>{spelled(value, signed=True)}</td></tr>"
-        for name, value in findings(table).items()
-    ]
-    lines = [
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{_text(facts["id"])}</title>',
-        f"<style>{_STYLE}</style><h1>Does instruction optimization help?</h1><p>{setting}</p>",
-        f"<p>{averaged(table).capitalize()}, relative to {_text(table.base.model)} on canonical words (100), "
-        "with 95 % intervals over resampled items.</p>",
-        as_svg(table),
-        f'<p class="quiet">{_text(_column_meanings(table))}</p>',
-        *_tasks(table),
-        f"<h2>What follows</h2><p>Points; of shares 1 is all.</p><table>{''.join(rows)}</table>",
-        f"<h2>{len(cases)} cases of {_text(table.models[-1])}, in {table.words[-1]} words</h2>",
-        f"<p>Sampled by seed; {sum(case.is_failure for case in cases)} are failures: the chosen instruction's answer "
-        "equals no reference, word for word. Captions are scored by their likeness to the references, and have no "
-        "colour.</p>",
-        *(line for case in cases for line in _case(case)),
-    ]
-    return "\n".join([*lines, "</html>", ""])
+    return f'<svg class="strip row-{row % 5}" width="12" height="12" aria-hidden="true">{dot}</svg>'
 
 
-def _column_meanings(table: Table) -> str:
-    """Says what the names in the drawing are."""
-    meanings = [f"{column}: {MEANINGS[column]}" for column in table.columns]
-    return "; ".join([*meanings, "vanilla: the backbone without an adapter"])
-
-
-def _fact(value: object) -> str:
-    """Returns a fact for people; one that tasks have each, with their names."""
-    return ", ".join(f"{name} {of_task}" for name, of_task in value.items()) if isinstance(value, dict) else str(value)
+def _averages_in(table: Table, words: Any, axis: Axis) -> Iterator[str]:
+    has_rows = len(table.models) > 1
+    model_head = '<th scope="col">model</th>' if has_rows else ""
+    yield f'<thead><tr><th scope="col">way</th>{model_head}<th scope="col" class="drawn">{ticks_strip(axis)}'
+    yield '<span class="visually-hidden">drawn</span></th><th scope="col" class="number">average</th>'
+    yield '<th scope="col" class="number time">ms per item</th></tr></thead><tbody>'
+    for column in table.columns:
+        for row, model in enumerate(table.models):
+            cell = Cell(model, words, column)
+            average = table.average(cell)
+            way = f'<th scope="row" rowspan="{len(table.models)}">{text(column)}</th>' if not row else ""
+            name = f'<td class="model">{text(model)}</td>' if has_rows else ""
+            figure = (
+                '<td class="number">100<br><small class="quiet">the reference</small></td>'
+                if table.is_base(cell) and math.isfinite(average.value)
+                else interval_cell(average, digits=2)
+            )
+            chosen = ' class="chosen"' if column == OPTIMIZED else ""
+            yield f'<tr{chosen}>{way}{name}<td class="drawn">{strip(axis, average, row)}</td>{figure}'
+            yield f'<td class="number time">{spelled_time(table.seconds[cell])}</td></tr>'
+    yield "</tbody>"
 
 
 def _tasks(table: Table) -> Iterator[str]:
-    """Yields the tasks' own metrics: plain and optimized answers of every model, in canonical and in poor words."""
-    columns: tuple[Column, ...] = ("plain", "AIO safe")
-    ways = [(words, column) for words in table.words if words != "paraphrased" for column in columns]
-    cells = [Cell(model, words, column) for model in table.models for words, column in ways]
-    heads = "".join(f"<th>{_text(cell.model)}, {cell.words}, {cell.column}</th>" for cell in cells)
-    yield f"<h2>Each task's own metric</h2><table><tr><th>task</th><th>items</th>{heads}</tr>"
+    """Yields the tasks' own metrics, plain and optimized, and what optimization changes in each kind of words."""
+    yield (
+        "<p>Each in its own metric: 1 is all right, CIDEr goes to 10. Of shares the interval is Wilson's. A change is "
+        "coloured where the interval and a paired permutation test agree on its sign.</p>"
+    )
+    yield from table_box("Tasks", _task_rows(table), "tasks")
+
+
+def _task_rows(table: Table) -> Iterator[str]:
+    columns: tuple[Column, ...] = ("plain", OPTIMIZED)
+    has_rows = len(table.models) > 1
+    model_head = '<th scope="col" rowspan="2">model</th>' if has_rows else ""
+    all_words = [words for words in reversed(table.words) if words != "paraphrased"]
+    groups = "".join(f'<th scope="colgroup" colspan="3">{words} words</th>' for words in all_words)
+    heads = "".join(f'<th scope="col" class="number">{name}</th>' for _ in all_words for name in (*columns, "change"))
+    yield f'<thead><tr><th scope="col" rowspan="2">task</th>{model_head}'
+    yield f'<th scope="col" rowspan="2" class="number">items</th>{groups}</tr><tr>{heads}</tr></thead><tbody>'
     for task in table.tasks:
-        scores = [f"<td>{spelled(table.task_score(cell, task.name), digits=3)}</td>" for cell in cells]
-        name = f"{task.name} ({task.metric.replace('_', ' ')})"
-        yield f"<tr><td>{_text(name)}</td><td>{_text(described(table, task))}</td>{''.join(scores)}</tr>"
-    yield "</table>"
+        for row, model in enumerate(table.models):
+            metric = f'<br><small class="quiet">{text(metric_in_words(task.metric))}</small>'
+            head = f'<th scope="row" rowspan="{len(table.models)}">{text(task.name)}{metric}</th>' if not row else ""
+            name = f'<td class="model">{text(model)}</td>' if has_rows else ""
+            cells = []
+            for words in all_words:
+                plain, optimized = (Cell(model, words, column) for column in columns)
+                change = table.task_difference(optimized, plain, task.name)
+                p_value = table.task_p_value(optimized, plain, task.name)
+                kind = task_kind(table, task, change, p_value)
+                cells += [interval_cell(table.task_score(cell, task.name)) for cell in (plain, optimized)]
+                cells.append(interval_cell(change, signed=True, kind=kind if kind in ("better", "worse") else None))
+            size = f'<td class="number">{text(described(table, task, unit=""))}</td>'
+            yield f"<tr>{head}{name}{size}{''.join(cells)}</tr>"
+    yield "</tbody>"
+
+
+def _findings(table: Table) -> Iterator[str]:
+    yield "<p>In points of the averages, with 95 % intervals; a share of a loss is 1 where all of it is won back.</p>"
+    rows = (
+        f'<tr><th scope="row">{text(name)}</th>{interval_cell(value, digits=2, signed=True)}</tr>'
+        for name, value in findings(table).items()
+    )
+    yield from table_box("Differences", ["<tbody>", *rows, "</tbody>"])
+
+
+def _cases(cases: Cases) -> Iterator[str]:
+    if not cases.num_items:
+        return
+    yield (
+        f"<p>{text(cases.model)}, in {cases.words} words. Optimization changed {cases.num_changed:,} of "
+        f"{cases.num_items:,} answers: {cases.num_mended:,} became right, {cases.num_spoilt:,} became wrong; captions "
+        "are neither. Shown are failures first, then changed answers, then others, sampled by seed.</p>"
+    )
+    yield '<div class="cases">'
+    for case in cases.shown:
+        yield from _case(case)
+    yield "</div>"
 
 
 def _case(case: Case) -> Iterator[str]:
-    stream = io.BytesIO()
-    case.item.load_picture().save(stream, "PNG")
-    embedded = f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"
-    yield f'<div class="case"><img alt="" width="{_SHOWN_PX}" src="{embedded}"><div>'
-    references = _text("\n".join(dict.fromkeys(case.item.references)))
-    yield f'<b>{_text(case.item.id)}</b> right: <span title="{references}">{_text(case.reference)}</span>'
-    yield "<table><tr><th></th><th>instruction</th><th>IAS</th><th>answer</th></tr>"
-    yield from (_row(answer, is_chosen=answer.role == case.chosen) for answer in case.answers)
-    yield f'</table><span class="quiet">{_text(case.reason)}</span></div></div>'
+    preview = preview_of(case.item.load_picture(), max_bytes=_MAX_PREVIEW_BYTES)
+    yield '<article class="case">'
+    yield f'<div class="picture"><img alt="the picture of {text(case.item.id)}" src="{text(preview.address)}"></div>'
+    yield f"<h3>{text(case.item.id)} {_case_chip(case)}</h3>"
+    name = "reference" if case.metric == "cider" else "right"
+    yield f'<p>{name}: <span class="said">{_told(case.reference)}</span></p>'
+    others = [reference for reference in dict.fromkeys(case.item.references) if reference != case.reference]
+    if others:
+        yield f"<details><summary>{len(others)} more</summary>"
+        yield from bulleted(f'<span class="said">{_told(other)}</span>' for other in others)
+        yield "</details>"
+    yield '<dl class="asked">'
+    for answers in _alike(case):
+        yield from _asked(answers, case)
+    yield f'</dl><p class="quiet">{_told(case.reason)}</p></article>'
 
 
-def _row(answer: Answer, *, is_chosen: bool) -> str:
-    ias = "" if answer.ias is None else f"{answer.ias:.4f}"
-    rightness = {True: "right", False: "wrong", None: ""}[answer.is_right]
-    cells = f"<td>{answer.role}</td><td>{_text(answer.instruction)}</td><td>{ias}</td>"
-    return f'<tr class="{"chosen" if is_chosen else ""}">{cells}<td class="{rightness}">{_text(answer.text)}</td></tr>'
+def _case_chip(case: Case) -> str:
+    if case.is_failure:
+        spoilt = case.typed.is_right is True
+        return f'<span class="chip bad">{"became wrong" if spoilt else "wrong"}</span>'
+    if not case.is_changed:
+        return ""
+    mended = case.typed.is_right is False
+    return f'<span class="chip {"good" if mended else "accent"}">{"became right" if mended else "changed"}</span>'
 
 
-def _text(value: object) -> str:
-    """Returns a text for HTML: answers are a model's and questions a data set's, neither may end up as markup."""
-    return html.escape(printable(str(value)))
+def _alike(case: Case) -> list[list[CaseAnswer]]:
+    """Returns a case's answers, those to one instruction together."""
+    by_instruction: dict[tuple[str, str], list[CaseAnswer]] = {}
+    for answer in case.answers:
+        by_instruction.setdefault((answer.instruction, answer.text), []).append(answer)
+    return list(by_instruction.values())
 
 
-_COLOURS = ("#555555", "#1f77b4", "#d62728", "#2ca02c", "#9467bd")
-_LEFT, _WIDTH, _ROW, _HEAD, _MARGIN = 130, 520, 13, 26, 34
+def _asked(answers: Sequence[CaseAnswer], case: Case) -> Iterator[str]:
+    """Yields an instruction with its answer, and how that is judged by the task's metric."""
+    answer = answers[0]
+    is_chosen = case.chosen in {one.role for one in answers}
+    roles = ", ".join(_ROLE_NAMES[one.role] for one in answers)
+    ias = "" if answer.ias is None else f' <span class="quiet">IAS {answer.ias:.2f}</span>'
+    mark = ' <span class="chip accent">chosen</span>' if is_chosen else ""
+    yield f"<div{' class=chosen' if is_chosen else ''}><dt>{roles}{ias}{mark}</dt>"
+    yield f'<dd class="said">{_told(answer.instruction)}</dd>'
+    style = {True: "good", False: "bad", None: ""}[answer.is_right]
+    said = f'<span class="said {style}">{_told(answer.text)}</span>' if answer.text else "no answer:"
+    yield f'<dd>{said} <span class="quiet">{_judged(answer, case)}</span></dd></div>'
 
 
-def as_svg(table: Table) -> str:
-    """Returns the drawing: a panel per kind of words, a line per way to choose, a colour per model."""
-    low, high = _range(table)
-    panel = _HEAD + len(table.columns) * (len(table.models) * _ROW + 6)
-    height = len(table.words) * panel + _MARGIN + 20
-    lines = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_LEFT + _WIDTH + 120} {height}" '
-        'font-family="sans-serif" font-size="11">',
-        f'<rect width="{_LEFT + _WIDTH + 120}" height="{height}" fill="white"/>',
-        *_grid(low, high, len(table.words) * panel),
-    ]
-    for number, words in enumerate(table.words):
-        top = number * panel + 16
-        lines.append(f'<text x="4" y="{top}" font-weight="bold">{words} words</text>')
-        for place, column in enumerate(table.columns):
-            y = top + 16 + place * (len(table.models) * _ROW + 6)
-            lines.append(f'<text x="{_LEFT - 8}" y="{y + 4}" text-anchor="end">{column}</text>')
-            for row, model in enumerate(table.models):
-                average = table.average(Cell(model, words, column))
-                lines += _dot(average, low, high, y + row * _ROW, _COLOURS[row % len(_COLOURS)])
-    lines += _legend(table, height - 8)
-    return "\n".join([*lines, "</svg>", ""])
+def _judged(answer: CaseAnswer, case: Case) -> str:
+    if answer.is_right is None:
+        return f"CIDEr {answer.score:.1f} of 10"
+    if case.metric == "vqa_accuracy" and 0 < answer.score < 1:
+        return f"right for some: {answer.score:.2f}"
+    if case.metric == "mrr" and answer.score < 1:
+        return f"wrong: the right one comes {_nth(round(1 / answer.score))}"
+    return "right" if answer.is_right else "wrong"
 
 
-def _range(table: Table) -> tuple[float, float]:
-    """Returns whole numbers that all intervals lie between."""
-    averages = [
-        table.average(Cell(model, words, column))
-        for model in table.models
-        for words in table.words
-        for column in table.columns
-    ]
-    ends = [end for average in averages for end in (average.low, average.value, average.high) if math.isfinite(end)]
-    return (math.floor(min(ends)) - 1, math.ceil(max(ends)) + 1) if ends else (0, 100)
+def _nth(place: int) -> str:
+    return {2: "second", 3: "third"}.get(place, f"at place {place}")
 
 
-def _x(value: float, low: float, high: float) -> float:
-    return round(_LEFT + _WIDTH * (value - low) / (high - low), 1)
-
-
-def _grid(low: float, high: float, bottom: float) -> Iterator[str]:
-    step = max(1, round((high - low) / 10))
-    for value in range(int(low), int(high) + 1, step):
-        x = _x(value, low, high)
-        colour = "#888888" if value == 100 else "#dddddd"
-        yield f'<line x1="{x}" x2="{x}" y1="20" y2="{bottom}" stroke="{colour}"/>'
-        yield f'<text x="{x}" y="{bottom + 14}" text-anchor="middle" fill="#555555">{value}</text>'
-
-
-def _dot(average: Interval, low: float, high: float, y: float, colour: str) -> Iterator[str]:
-    if not math.isfinite(average.value):
-        return
-    x = _x(average.value, low, high)
-    if math.isfinite(average.low):
-        ends = f'x1="{_x(average.low, low, high)}" x2="{_x(average.high, low, high)}"'
-        yield f'<line {ends} y1="{y}" y2="{y}" stroke="{colour}" stroke-width="1.5"/>'
-    yield f'<circle cx="{x}" cy="{y}" r="3.5" fill="{colour}"/>'
-    yield f'<text x="{_LEFT + _WIDTH + 8}" y="{y + 4}" fill="{colour}">{average.value:.2f}</text>'
-
-
-def _legend(table: Table, y: float) -> Iterator[str]:
-    for row, model in enumerate(table.models):
-        x, colour = _LEFT + 150 * row, _COLOURS[row % len(_COLOURS)]
-        yield f'<circle cx="{x}" cy="{y - 4}" r="3.5" fill="{colour}"/>'
-        yield f'<text x="{x + 8}" y="{y}">{html.escape(model)}</text>'
+def _told(said: str) -> str:
+    """Returns a text of a data set or a model, as long as somebody would read it; the records have all of it."""
+    return text(shortened(said, _MOST_CHARACTERS))

@@ -16,7 +16,7 @@ from vlinstruct.evaluation.benchmark import Task
 from vlinstruct.metrics.accuracy import is_exact_match, is_ranked_first, target_rank
 from vlinstruct.metrics.bootstrap import Interval, interval, wilson
 from vlinstruct.metrics.captions import Captions
-from vlinstruct.metrics.cider import cider
+from vlinstruct.metrics.cider import MAX_CIDER, cider
 from vlinstruct.metrics.roc_auc import roc_auc
 from vlinstruct.metrics.vqa_accuracy import Normalizer, is_lavis_match, vqa_accuracy
 
@@ -54,36 +54,48 @@ class TextRules:
     captions: Captions
 
 
-def task_scores(
-    task: Task,
-    records: Sequence[Mapping[str, Any]],
-    answers: Sequence[Any],
-    rows: NDArray[np.int64],
-    rules: TextRules,
+def item_values(
+    task: Task, records: Sequence[Mapping[str, Any]], answers: Sequence[Any], rules: TextRules
 ) -> NDArray[np.float64]:
-    """Returns a task's metric, 1 for all right, (1 + R,).
+    """Returns what every item has of a task's metric, (N,): its score, or what it is ranked by where that is an area.
 
     Args:
         task: the benchmark.
         records: an item's each, N, with its references and candidates.
         answers: of the instruction that was chosen, N: a text, or the candidates' nats per token.
-        rows: which items each resample has, (1 + R, N).
         rules: how texts are compared.
     """
     if task.metric != "roc_auc":
-        values = np.array(item_scores(task, records, answers, rules), dtype=np.float64)
+        return np.array(item_scores(task, records, answers, rules), dtype=np.float64)
+    by_text = [dict(zip(record["candidates"], nll, strict=True)) for record, nll in zip(records, answers, strict=True)]
+    return np.array([nll["no"] - nll["yes"] for nll in by_text])  # how much likelier "yes" is, in nats per token
+
+
+def are_positive(records: Sequence[Mapping[str, Any]]) -> NDArray[np.bool_]:
+    """Says of every item whether an area counts it as positive, (N,)."""
+    return np.array([record["references"] == ["yes"] for record in records], dtype=np.bool_)
+
+
+def task_scores(
+    values: NDArray[np.float64], rows: NDArray[np.int64], labels: NDArray[np.bool_] | None = None
+) -> NDArray[np.float64]:
+    """Returns a task's metric, 1 for all right, (1 + R,).
+
+    Args:
+        values: what `item_values` returned, (N,).
+        rows: which items each resample has, (1 + R, N).
+        labels: which items are positive, (N,), where the metric is an area.
+    """
+    if labels is None:
         mean: NDArray[np.float64] = values[rows].mean(axis=1)
         return mean
     # The one metric that is no mean over items: every resample has its own area. One of a single class has none: a
     # made-up half would draw the mean to chance, and tell 0.500 of a benchmark that has not been measured.
-    labels = np.array([record["references"] == ["yes"] for record in records])
-    by_text = [dict(zip(record["candidates"], nll, strict=True)) for record, nll in zip(records, answers, strict=True)]
-    margins = np.array([nll["no"] - nll["yes"] for nll in by_text])  # how much likelier "yes" is, in nats per token
     areas = []
     for resample in rows:
-        is_hateful = labels[resample]
-        has_both = is_hateful.any() and not is_hateful.all()
-        areas.append(roc_auc(is_hateful, margins[resample]) if has_both else np.nan)
+        is_positive = labels[resample]
+        has_both = is_positive.any() and not is_positive.all()
+        areas.append(roc_auc(is_positive, values[resample]) if has_both else np.nan)
     return np.array(areas)
 
 
@@ -102,8 +114,10 @@ def task_interval(task: Task, scores: NDArray[np.float64], sizes: TaskSize) -> t
         return wilson(resampled.value, sizes.num_items), "wilson"
     # Values of other metrics spread less than shares do, so that Wilson's interval is wide enough for them, too; it is
     # taken where resamples say nothing because all items are alike. An area rests on its smaller class.
-    if resampled.low == resampled.high and task.metric != "cider":
-        return wilson(resampled.value, sizes.smaller_class or sizes.num_items), "wilson"
+    if resampled.low == resampled.high:
+        largest = MAX_CIDER if task.metric == "cider" else 1.0
+        found = wilson(resampled.value / largest, sizes.smaller_class or sizes.num_items)
+        return Interval(value=resampled.value, low=largest * found.low, high=largest * found.high), "wilson"
     return resampled, "bootstrap"
 
 

@@ -14,9 +14,10 @@ Legend: N items of a task, R resamples.
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any, cast
@@ -30,6 +31,8 @@ from vlinstruct.evaluation.report.scores import (
     IntervalMethod,
     TaskSize,
     TextRules,
+    are_positive,
+    item_values,
     lavis_scores,
     task_interval,
     task_scores,
@@ -38,11 +41,15 @@ from vlinstruct.instruction.choose import JUDGED, RULES, Candidate, Decision
 from vlinstruct.instruction.optimize import DEFAULT_THRESHOLDS, left_alone_reason
 from vlinstruct.metrics.bootstrap import NUM_RESAMPLES, Interval, interval, resampled_rows, wilson
 from vlinstruct.metrics.captions import CaptionTokenizer, tokenized
+from vlinstruct.metrics.cider import MAX_CIDER
+from vlinstruct.metrics.paired import difference_interval, flipped_sums, swapped_areas, two_sided_p_value
+from vlinstruct.metrics.roc_auc import middle_ranks
 from vlinstruct.metrics.vqa_accuracy import Normalizer
 from vlinstruct.settings import Select, Thresholds
 from vlinstruct.values import ROLES
 
 _PERCENT = 100.0
+_NUM_SWAPS = 2_000
 Records = Mapping[tuple[str, Words, str], Sequence[Mapping[str, Any]]]
 
 Column = str
@@ -176,7 +183,11 @@ class Table:
         scores: by cell and task; NaN where a metric does not exist.
         lavis_scores: exact match with LAVIS' normalisation, where it differs from ours on some answer.
         sizes: of how many items each task's scores are.
-        seconds: per item, by cell.
+        seconds: per item, by cell; NaN where it was not measured.
+        values: what every item has, N by cell and task: its part of a mean, or what an area ranks it by.
+        item_places: where an item's value stands, by task and id.
+        labels: which items are positive, N, by the tasks whose metric is an area.
+        seed: of the resamples.
         caption_tokenizer: what CIDEr's captions were tokenized by; None where no task has captions.
     """
 
@@ -187,6 +198,10 @@ class Table:
     scores: Mapping[tuple[Cell, str], NDArray[np.float64]]
     sizes: Mapping[str, TaskSize]
     seconds: Mapping[Cell, float]
+    values: Mapping[tuple[Cell, str], NDArray[np.float64]]
+    item_places: Mapping[str, Mapping[str, int]]
+    labels: Mapping[str, NDArray[np.bool_]]
+    seed: int
     lavis_scores: Mapping[tuple[Cell, str], NDArray[np.float64]] = field(default_factory=dict)
     caption_tokenizer: CaptionTokenizer | None = None
 
@@ -199,6 +214,20 @@ class Table:
     def measured_tasks(self) -> Sequence[Task]:
         """The tasks that have a score: averages are over these."""
         return [task for task in self.tasks if np.isfinite(self.scores[self.base, task.name][0])]
+
+    @property
+    def cells(self) -> list[Cell]:
+        """All cells: of every model, in all kinds of words, every way."""
+        return [Cell(model, words, column) for model in self.models for words in self.words for column in self.columns]
+
+    @property
+    def num_items(self) -> int:
+        """Of how many items an average is, all tasks' together."""
+        return sum(self.sizes[task.name].num_items for task in self.measured_tasks)
+
+    def is_base(self, cell: Cell) -> bool:
+        """Says whether a cell is 100 because everything is relative to it."""
+        return cell == self.base or (cell.model, cell.column) == (self.base.model, "always canonical")
 
     def task_score(self, cell: Cell, task: str) -> Interval:
         """Returns a task's score, in the metric's own unit, 1 for all right."""
@@ -218,12 +247,90 @@ class Table:
         return None if scores is None else wilson(float(scores[0]), self.sizes[task].num_items)
 
     def average(self, cell: Cell) -> Interval:
-        """Returns the average over tasks relative to the base, in percent."""
-        return interval(self._relative(cell))
+        """Returns the average over tasks relative to the base, in percent; of the base itself 100, by definition."""
+        average = interval(self._relative(cell))
+        if self.is_base(cell):
+            return average
+        widened = self._widened(average)
+        return replace(widened, low=max(widened.low, 0.0))
 
     def difference(self, cell: Cell, other: Cell) -> Interval:
         """Returns by how many points a cell's average is above another's."""
-        return interval(self._difference(cell, other))
+        return self._widened(interval(self._difference(cell, other)))
+
+    def p_value(self, cell: Cell, other: Cell) -> float:
+        """Returns how probable so large a difference of two averages is, were both cells alike.
+
+        A paired permutation test: every item's two answers might as well have been each other's.
+        """
+        tasks = self.measured_tasks
+        weights = {task.name: self._points_of(task.name) for task in tasks}
+        if not all(np.isfinite(weight) for weight in weights.values()):
+            return math.nan
+        differences = [
+            weights[task.name] * self._item_differences(cell, other, task.name) / self.sizes[task.name].num_items
+            for task in tasks
+            if task.name not in self.labels
+        ]
+        of_means = np.concatenate([np.zeros(0), *differences])
+        areas = [task.name for task in tasks if task.name in self.labels]
+        if not areas:
+            return two_sided_p_value(of_means.tolist(), seed=self.seed)
+        drawn = flipped_sums(of_means, seed=self.seed, num_draws=_NUM_SWAPS)
+        drawn = drawn + sum(weights[name] * self._swapped_areas(cell, other, name) for name in areas)
+        return _share_as_far(drawn)
+
+    def task_difference(self, cell: Cell, other: Cell, task: str) -> Interval:
+        """Returns by how much a task's score is above another cell's, in the metric's own unit."""
+        found = interval(self.scores[cell, task] - self.scores[other, task])
+        return _around(found.value, self.unseen(task)) if found.low == found.high else found
+
+    def task_p_value(self, cell: Cell, other: Cell, task: str) -> float:
+        """Returns how probable so large a difference of a task's scores is, were both cells alike; as `p_value`."""
+        if not np.isfinite(self.scores[cell, task][0]):
+            return math.nan
+        if task in self.labels:
+            return _share_as_far(self._swapped_areas(cell, other, task))
+        return two_sided_p_value(self._item_differences(cell, other, task).tolist(), seed=self.seed)
+
+    def num_differing(self, cell: Cell, other: Cell, task: str) -> int:
+        """Returns on how many items of a task two cells have other scores."""
+        return 0 if not self.sizes[task].num_items else int(np.count_nonzero(self._item_differences(cell, other, task)))
+
+    def _item_differences(self, cell: Cell, other: Cell, task: str) -> NDArray[np.float64]:
+        """Returns by how much every item's score is above another cell's; of an area, its rank."""
+        values, others = self.values[cell, task], self.values[other, task]
+        return middle_ranks(values) - middle_ranks(others) if task in self.labels else values - others
+
+    def _swapped_areas(self, cell: Cell, other: Cell, task: str) -> NDArray[np.float64]:
+        if not self.num_differing(cell, other, task):
+            return np.zeros(1 + _NUM_SWAPS)
+        return swapped_areas(
+            self.labels[task], self.values[cell, task], self.values[other, task], seed=self.seed, num_draws=_NUM_SWAPS
+        )
+
+    def _widened(self, found: Interval) -> Interval:
+        """Returns an interval in points that is not empty where no item differs, which proves nothing of others."""
+        return _around(found.value, self.unseen_points()) if found.low == found.high else found
+
+    def unseen_points(self) -> float:
+        """Returns by how many points two averages may differ though they do on no item."""
+        spreads = [self.unseen(task.name) * self._points_of(task.name) for task in self.measured_tasks]
+        return math.hypot(*spreads) if spreads else math.inf
+
+    def _points_of(self, task: str) -> float:
+        """Returns how many points of the average one of a task's score is; infinite where the base's is 0."""
+        base = float(self.scores[self.base, task][0])
+        return _PERCENT / len(self.measured_tasks) / base if base else math.inf
+
+    def unseen(self, task: str) -> float:
+        """Returns by how much a task's score may differ though it does on no item, in the metric's own unit."""
+        size = self.sizes[task]
+        if not size.num_items:
+            return math.inf
+        metric = next(one.metric for one in self.tasks if one.name == task)
+        largest = MAX_CIDER if metric == "cider" else 1.0
+        return difference_interval([0.0] * (size.smaller_class or size.num_items), largest=largest).high
 
     def interaction(self, model: str, words: Words, column: Column) -> Interval:
         """Returns what a way to choose gains with a model more than with the first one, in points."""
@@ -231,7 +338,7 @@ class Table:
             self._difference(Cell(name, words, column), Cell(name, words, "plain")) for name in (model, self.models[0])
         ]
         with np.errstate(invalid="ignore"):
-            return interval(gains[0] - gains[1])
+            return self._widened(interval(gains[0] - gains[1]))
 
     def recovered(self, model: str, column: Column) -> Interval:
         """Returns the share of what poor words lose against canonical ones that a way to choose wins back."""
@@ -239,7 +346,8 @@ class Table:
         won = self._difference(Cell(model, "poor", column), poor)
         lost = self._difference(Cell(model, "canonical", "plain"), poor)
         with np.errstate(divide="ignore", invalid="ignore"):
-            return interval(won / lost)
+            share = interval(won / lost)
+            return _around(share.value, self.unseen_points() / abs(lost[0])) if share.low == share.high else share
 
     def _difference(self, cell: Cell, other: Cell) -> NDArray[np.float64]:
         # A resample in which the first model has no right answer makes both infinite.
@@ -278,7 +386,39 @@ def read_table(
         thresholds: that the rules of choosing an instruction compare with.
         notify: is told what a user should know.
     """
-    everything = read_records(folder)
+    times = [json.loads(line) for line in (folder / TIMES_FILE).read_text(encoding="utf-8").splitlines()]
+    return table_of(
+        read_records(folder),
+        tasks,
+        dict.fromkeys(models, thresholds),
+        seed=seed,
+        normalizer=normalizer,
+        times=times,
+        notify=notify,
+    )
+
+
+def table_of(
+    everything: Sequence[Mapping[str, Any]],
+    tasks: Sequence[Task],
+    models: Mapping[str, Thresholds],
+    *,
+    seed: int,
+    normalizer: Normalizer = "official",
+    times: Iterable[Mapping[str, Any]] = (),
+    notify: Callable[[str], None] = lambda notice: None,
+) -> Table:
+    """Scores records.
+
+    Args:
+        everything: the records, those of items that could not be read as well.
+        tasks: the benchmarks.
+        models: the rows, with the thresholds that the rules of choosing an instruction compare with.
+        seed: of the resamples.
+        normalizer: of VQA accuracy.
+        times: what chunks of items took.
+        notify: is told what a user should know.
+    """
     # Without its picture in one cell an item counts in none: what is compared is paired item by item.
     skipped = {item_of(record): record["task"] for record in everything if record.get("status") == "error"}
     all_records = [record for record in everything if item_of(record) not in skipped]
@@ -293,42 +433,61 @@ def read_table(
         text
         for record in all_records
         if record["task"] in caption_tasks
-        for text in (*record["references"], *(wording_of(record, column, thresholds)["answer"] for column in columns))
+        for text in (
+            *record["references"],
+            *(wording_of(record, column, models[model_of(record)])["answer"] for column in columns),
+        )
     )
     rules = TextRules(normalizer=normalizer, captions=tokenized(captions, notify))
     scores: dict[tuple[Cell, str], NDArray[np.float64]] = {}
     lavis: dict[tuple[Cell, str], NDArray[np.float64]] = {}
-    sizes = {task.name: _size_of(task, records[models[0], "canonical", task.name], num_skipped) for task in tasks}
+    values: dict[tuple[Cell, str], NDArray[np.float64]] = {}
+    labels: dict[str, NDArray[np.bool_]] = {}
+    base, *_ = models
+    sizes = {task.name: _size_of(task, records[base, "canonical", task.name], num_skipped) for task in tasks}
     for task in tasks:
         if not sizes[task.name].num_items:
             scores |= {(cell, task.name): np.full(1 + NUM_RESAMPLES, np.nan) for cell in cells}
             continue
         # One draw for all cells of a task, whose records are in one order: what is compared is paired item by item.
         rows = resampled_rows(sizes[task.name].num_items, seed)
+        if task.metric == "roc_auc":
+            labels[task.name] = are_positive(records[base, "canonical", task.name])
+        by_values: dict[bytes, NDArray[np.float64]] = {}  # cells that chose the same answers are resampled once
         for cell in cells:
             words = "canonical" if cell.column == "always canonical" else cell.words
             cell_records = records[cell.model, words, task.name]
-            answers = [wording_of(record, cell.column, thresholds)["answer"] for record in cell_records]
-            scores[cell, task.name] = task_scores(task, cell_records, answers, rows, rules)
+            answers = [wording_of(record, cell.column, models[cell.model])["answer"] for record in cell_records]
+            values[cell, task.name] = item_values(task, cell_records, answers, rules)
+            key = values[cell, task.name].tobytes()
+            if key not in by_values:
+                by_values[key] = task_scores(values[cell, task.name], rows, labels.get(task.name))
+            scores[cell, task.name] = by_values[key]
             if task.metric == "accuracy":
                 lavis[cell, task.name] = lavis_scores(cell_records, answers, rows)
     differing = {task for (cell, task), values in lavis.items() if values[0] != scores[cell, task][0]}
     lavis = {(cell, task): values for (cell, task), values in lavis.items() if task in differing}
     shares: dict[tuple[str, str], float] = {}  # of the items that are not left alone, by model and words
-    for model in models:
+    for model, thresholds in models.items():
         for words in all_words:
             of_words = [record for task in tasks for record in records[model, words, task.name]]
             shares[model, words] = fmean(not is_sure(record, thresholds) for record in of_words) if of_words else 1.0
-    seconds = _seconds(folder / TIMES_FILE, cells, shares)
     return Table(
         tasks=tasks,
-        models=models,
+        models=list(models),
         words=all_words,
         columns=columns,
         scores=scores,
         lavis_scores=lavis,
         sizes=sizes,
-        seconds=seconds,
+        seconds=_seconds(times, cells, shares),
+        values=values,
+        item_places={
+            task.name: {item_of(record): place for place, record in enumerate(records[base, "canonical", task.name])}
+            for task in tasks
+        },
+        labels=labels,
+        seed=seed,
         caption_tokenizer=rules.captions.tokenizer if rules.captions.tokens else None,
     )
 
@@ -338,8 +497,22 @@ def item_of(record: Mapping[str, Any]) -> str:
     return str(record["id"]).rsplit("/", 1)[1]
 
 
+def model_of(record: Mapping[str, Any]) -> str:
+    """Returns the row that a record is of; its name may hold slashes."""
+    return str(record["id"]).rsplit("/", 2)[0]
+
+
+def _around(value: float, spread: float) -> Interval:
+    return Interval(value=value, low=value - spread, high=value + spread)
+
+
+def _share_as_far(drawn: NDArray[np.float64]) -> float:
+    """Returns which share of values lies as far from 0 as the first, which is one of the possible ones."""
+    return float((np.abs(drawn) >= abs(drawn[0]) - 1e-9).mean())
+
+
 def _size_of(task: Task, records: Sequence[Mapping[str, Any]], num_skipped: Mapping[str, int]) -> TaskSize:
-    num_positive = sum(record["references"] == ["yes"] for record in records)
+    num_positive = int(are_positive(records).sum())
     smaller = min(num_positive, len(records) - num_positive) if task.metric == "roc_auc" else None
     return TaskSize(num_items=len(records), num_skipped=num_skipped[task.name], smaller_class=smaller)
 
@@ -359,14 +532,15 @@ def _grouped(records: Sequence[Mapping[str, Any]]) -> Records:
     return groups
 
 
-def _seconds(path: Path, cells: Sequence[Cell], shares: Mapping[tuple[str, str], float]) -> dict[Cell, float]:
+def _seconds(
+    times: Iterable[Mapping[str, Any]], cells: Sequence[Cell], shares: Mapping[tuple[str, str], float]
+) -> dict[Cell, float]:
     """Returns the mean time per item of every cell: the mean over the tasks of a chunk's median.
 
     The median, because the first chunk of a task compiles kernels and fills caches.
     """
     stages: dict[tuple[str, str], dict[str, list[Mapping[str, Any]]]] = defaultdict(lambda: defaultdict(list))
-    for line in path.read_text(encoding="utf-8").splitlines():
-        chunk = json.loads(line)
+    for chunk in times:
         stages[chunk["model"], chunk["words"]][chunk["task"]].append(chunk)
     seconds = {}
     for cell in cells:

@@ -9,7 +9,9 @@ import math
 from typing import Any
 
 from vlinstruct.evaluation.benchmark import Task, Words
+from vlinstruct.evaluation.report.facts import words_in_words
 from vlinstruct.evaluation.report.table import Cell, Table
+from vlinstruct.evaluation.report.verdict import verdict, verdicts
 from vlinstruct.metrics.bootstrap import Interval
 
 _LEAST_LOSS = 3.0  # points; below it "share recovered" would divide by next to nothing
@@ -17,12 +19,15 @@ _LEAST_LOSS = 3.0  # points; below it "share recovered" would divide by next to 
 
 def as_text(table: Table) -> str:
     """Returns the table as lines for a terminal."""
-    blocks = [_averages(table, words) for words in table.words]
+    blocks = [[str(verdict(table, model, table.words[-1])) for model in table.models]]
+    blocks += [_averages(table, words) for words in table.words]
     values = findings(table)
     width = max(len(name) for name in values)
-    blocks.append(["points, with 95 % intervals over resampled items (shares: 1 is all)"])
+    blocks.append([f"points, with 95 % intervals over {table.num_items:,} resampled items (shares: 1 is all)"])
     blocks[-1] += [f"  {name:{width}}  {spelled(value, signed=True)}" for name, value in values.items()]
     blocks.append(_task_scores(table))
+    width = max(len(name) for name, _ in words_in_words(table))
+    blocks.append(["words", *(f"  {name:{width}}  {meaning}" for name, meaning in words_in_words(table))])
     return "\n\n".join("\n".join(block) for block in blocks)
 
 
@@ -34,7 +39,6 @@ def as_record(table: Table, facts: dict[str, Any]) -> dict[str, Any]:
         facts: what they were measured on and with.
     """
     # Every cell, where the terminal shows a choice: whoever makes figures of their own should not have to run it again.
-    cells = [Cell(model, words, column) for model in table.models for words in table.words for column in table.columns]
     return {
         "schema": "vlinstruct.evaluation_table/1",
         "id": facts["id"],
@@ -49,11 +53,24 @@ def as_record(table: Table, facts: dict[str, Any]) -> dict[str, Any]:
                 "seconds_per_item": table.seconds[cell],
                 "tasks": {task.name: _task_record(table, cell, task) for task in table.tasks},
             }
-            for cell in cells
+            for cell in table.cells
         ],
+        "metrics": {task.name: task.metric for task in table.tasks},
         "items": {name: size.num_items for name, size in table.sizes.items()},
         "skipped": {name: size.num_skipped for name, size in table.sizes.items()},
         "findings": {name: _pair(value) for name, value in findings(table).items()},
+        "verdicts": [
+            {
+                "model": one.model,
+                "words": one.words,
+                "verdict": one.kind,
+                "difference": _pair(one.difference),
+                "p_value": one.p_value,
+                "n": one.num_items,
+                "sentence": str(one),
+            }
+            for one in verdicts(table)
+        ],
     }
 
 
@@ -91,13 +108,13 @@ def _against_first(table: Table, model: str, words: Words) -> dict[str, Interval
 
 
 def _averages(table: Table, words: Words) -> list[str]:
-    lines = [f"{words} words: {averaged(table)}, {table.base.model} on canonical words = 100"]
+    lines = [f"{words} words: {unit_of(table)}"]
     width = max(len(model) for model in table.models)
     for model in table.models:
         for column in table.columns:
             cell = Cell(model, words, column)
             cost = f"{1e3 * table.seconds[cell]:7.1f} ms"
-            lines.append(f"  {model:{width}}  {column:16}  {spelled(table.average(cell))}  {cost}")
+            lines.append(f"  {model:{width}}  {column:16}  {spelled_average(table, cell)}  {cost}")
     return lines
 
 
@@ -119,17 +136,35 @@ def _task_scores(table: Table) -> list[str]:
     return lines
 
 
-def averaged(table: Table) -> str:
-    """Says what an average is over: a task without a score has no part in it."""
+def spelled_time(seconds: float) -> str:
+    """Returns what an item took, in milliseconds.
+
+    >>> spelled_time(0.01234), spelled_time(float("nan"))
+    ('12.3', '-')
+    """
+    return "-" if math.isnan(seconds) else f"{1e3 * seconds:.1f}"
+
+
+def unit_of(table: Table) -> str:
+    """Says what an average is over, and relative to what: a task without a score has no part in it."""
     count, total = len(table.measured_tasks), len(table.tasks)
     tasks = "1 task" if count == 1 else f"{count} tasks"
-    return f"average over {tasks}" if count == total else f"average over {tasks} of {total}"
+    of = "" if count == total else f" of {total}"
+    base = f"{table.base.model} on canonical words = 100"
+    return f"average over {tasks}{of} and {table.num_items:,} items, {base}"
 
 
-def described(table: Table, task: Task) -> str:
+def spelled_average(table: Table, cell: Cell) -> str:
+    """Returns an average with its interval; that of the cell to which all are relative has none."""
+    average = table.average(cell)
+    is_reference = table.is_base(cell) and math.isfinite(average.value)
+    return f"{average.value:.2f} (the reference)" if is_reference else spelled(average)
+
+
+def described(table: Table, task: Task, *, unit: str = " items") -> str:
     """Says of how many items a task's scores are, and what of them is missing."""
     size = table.sizes[task.name]
-    parts = [f"{size.num_items:,} items"]
+    parts = [f"{size.num_items:,}{unit}"]
     if size.num_skipped:
         parts.append(f"{size.num_skipped:,} left out, which cannot be read")
     if size.smaller_class == 0 and size.num_items:

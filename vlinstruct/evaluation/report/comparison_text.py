@@ -1,0 +1,111 @@
+"""A comparison of two runs for a terminal, and as Markdown."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Iterator
+
+from vlinstruct.evaluation.report.comparison import Comparison, Paired, Run
+from vlinstruct.evaluation.report.differences import as_lines
+from vlinstruct.evaluation.report.facts import metric_in_words
+from vlinstruct.evaluation.report.markdown import markdown_table, markdown_text
+from vlinstruct.evaluation.report.text import spelled
+
+_WIDTH = 79
+UNITS = (
+    "B less A, with 95 % intervals over resampled items and two-sided p-values of paired permutation tests. Averages "
+    "are in points, where A's plain answers in canonical words are 100; tasks in their own metric, 1 for all right "
+    "(CIDEr: 10 at most)."
+)
+
+
+def as_text(comparison: Comparison) -> str:
+    """Returns a comparison as lines."""
+    lines = [*comparison.verdicts, "", *(f"{name}  {described(run)}" for name, run in runs(comparison))]
+    lines += [*notes(comparison), "", *textwrap.wrap(UNITS, _WIDTH)]
+    for pairs in blocks(comparison):
+        lines += ["", f"{heading(pairs[0], comparison)}"]
+        rows = [
+            ["", "A", "B", "B less A", "p", "items", "differ"],
+            *([pair.task or "average", *_figures(pair)] for pair in pairs),
+        ]
+        widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
+        for name, *numbers in rows:
+            columns = [text.rjust(width) for text, width in zip(numbers, widths[1:], strict=True)]
+            lines.append(f"  {name:{widths[0]}}  {'  '.join(columns)}")
+    return "\n".join([*lines, "", *as_lines(comparison.differences, str(comparison.first.folder))])
+
+
+def as_markdown(comparison: Comparison) -> str:
+    """Returns a comparison as Markdown."""
+    lines = ["# Which of two runs answers better?", "", *(f"- {markdown_text(one)}" for one in comparison.verdicts), ""]
+    lines += [f"- {name}: {markdown_text(described(run))}" for name, run in runs(comparison)]
+    lines += [f"- {markdown_text(note)}" for note in notes(comparison)] + ["", UNITS]
+    for pairs in blocks(comparison):
+        lines += ["", f"## {markdown_text(heading(pairs[0], comparison))}", ""]
+        head = ["", "A", "B", "B less A", "p", "items", "items that differ"]
+        lines += markdown_table(head, [[_named(pair), *_figures(pair)] for pair in pairs], num_texts=1)
+    return "\n".join([*lines, ""])
+
+
+def runs(comparison: Comparison) -> list[tuple[str, Run]]:
+    """Returns the two runs with the letters that stand for them."""
+    return [("A", comparison.first), ("B", comparison.second)]
+
+
+def described(run: Run) -> str:
+    """Says which run it is."""
+    return f"{run.folder} ({run.results.get('backbone', run.results['id'])}: {', '.join(run.rows)})"
+
+
+def notes(comparison: Comparison) -> Iterator[str]:
+    """Yields what a reader of the figures must know."""
+    if comparison.num_unpaired:
+        yield f"{comparison.num_unpaired:,} items that one of both lacks are left out"
+    if comparison.num_reworded:
+        yield f"the two runs typed other words in {comparison.num_reworded:,} of their questions"
+    num_tests = sum(not math.isnan(pair.p_value) for pair in comparison.pairs)
+    yield f"of {num_tests} tests, one in twenty has a p below 0.05 by chance"
+
+
+def blocks(comparison: Comparison) -> Iterator[list[Paired]]:
+    """Yields the figures that stand under one heading: an average, and the tasks that it is over."""
+    block: list[Paired] = []
+    for pair in comparison.pairs:
+        if pair.task is None and block:
+            yield block
+            block = []
+        block.append(pair)
+    if block:
+        yield block
+
+
+def heading(pair: Paired, comparison: Comparison) -> str:
+    """Returns what a block is of; with its row, where there are several."""
+    rows = pair.row if pair.row == pair.other_row else f"{pair.row} and {pair.other_row}"
+    has_rows = len({one.row for one in comparison.pairs}) > 1
+    return f"{rows}, {pair.words} words, {pair.column}" if has_rows else f"{pair.words} words, {pair.column}"
+
+
+def _named(pair: Paired) -> str:
+    """Returns what a figure is."""
+    return "average" if pair.task is None or pair.metric is None else f"{pair.task} ({metric_in_words(pair.metric)})"
+
+
+def spelled_p(p_value: float) -> str:
+    """Returns a p-value.
+
+    >>> spelled_p(0.0004), spelled_p(0.25)
+    ('<0.001', '0.250')
+    """
+    if math.isnan(p_value):
+        return "undefined"
+    return "<0.001" if p_value < 1e-3 else f"{p_value:.3f}"
+
+
+def _figures(pair: Paired) -> list[str]:
+    digits = 2 if pair.task is None else 3
+    values = ["undefined" if math.isnan(one.value) else f"{one.value:.{digits}f}" for one in (pair.first, pair.second)]
+    difference = spelled(pair.difference, signed=True, digits=digits)
+    return [*values, difference, spelled_p(pair.p_value), f"{pair.num_items:,}", f"{pair.num_differing:,}"]
