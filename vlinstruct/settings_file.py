@@ -177,7 +177,7 @@ def _part(hint: Any) -> type | None:
     """Returns the dataclass D of `tuple[D, ...]`; None of other types."""
     inner = get_args(hint)
     is_list = get_origin(hint) is tuple and len(inner) == 2 and inner[1] is Ellipsis
-    return inner[0] if is_list and is_dataclass(inner[0]) else None
+    return inner[0] if is_list and isinstance(inner[0], type) and is_dataclass(inner[0]) else None
 
 
 def _choices(hint: Any) -> tuple[str, ...]:

@@ -30,7 +30,7 @@ class Devices:
 
     Args:
         cpu: compute on the CPU even where there is an accelerator.
-        report_to: one of `experiment.TRACKERS`, or None for no tracker.
+        report_to: one of `trackers.TRACKERS`, or None for no tracker.
         folder: where a tracker writes.
     """
 
@@ -39,7 +39,7 @@ class Devices:
 
         launched()  # accelerate's own errors would be tracebacks
         self.accelerator = Accelerator(cpu=cpu or not _has_accelerator(), log_with=report_to, project_dir=folder)
-        self.report_to = report_to
+        self.report_to, self.folder = report_to, folder
 
     @property
     def rank(self) -> int:
@@ -125,7 +125,9 @@ class Devices:
         """
         if self.report_to is None:
             return
-        own = {"tensorboard": {"purge_step": step + 1}, "wandb": {"name": name}}.get(self.report_to, {})
+        own = {"tensorboard": {"purge_step": step + 1}, "wandb": {"name": name, "dir": str(self.folder)}}.get(
+            self.report_to, {}
+        )
         # TensorBoard would make a run of its own of them; and of None some trackers take none.
         shown = {key: value for key, value in asdict(settings).items() if value is not None}
         config = None if self.report_to == "tensorboard" else shown

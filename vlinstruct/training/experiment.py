@@ -18,17 +18,15 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from vlinstruct.errors import DataError, UsageError
 from vlinstruct.files import PathLike, written_atomically
 from vlinstruct.settings_file import read_settings
 from vlinstruct.training.settings import TrainingSettings
-
-Tracker = Literal["aim", "clearml", "comet_ml", "dvclive", "mlflow", "swanlab", "tensorboard", "trackio", "wandb"]
-"""accelerate's trackers."""
+from vlinstruct.training.trackers import Tracker
 
 SETTINGS_FILE = "settings.yaml"
 _MAX_WEIGHT = 1000
@@ -54,6 +52,11 @@ class DataSource:
     def __post_init__(self) -> None:
         if not 0 < self.weight <= _MAX_WEIGHT:
             raise UsageError(f"the weight of {self.path} must be above 0 and at most {_MAX_WEIGHT}, got {self.weight}")
+
+    def absolute(self) -> DataSource:
+        """Returns it with paths that hold wherever a command is run."""
+        root = None if self.image_root is None else absolute(self.image_root)
+        return replace(self, path=absolute(self.path), image_root=root)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,10 +124,9 @@ def write_experiment(path: Path, values: Mapping[str, Any], settings: TrainingSe
         temporary.write_text(text, encoding="utf-8")
 
 
-def absolute(path: str | os.PathLike[str] | None) -> str | None:
-    """Returns a path that holds wherever a command is run; None for none."""
-    return None if path is None else os.path.abspath(os.path.expanduser(path))
+def absolute(path: str | os.PathLike[str]) -> str:
+    """Returns a path that holds wherever a command is run."""
+    return os.path.abspath(os.path.expanduser(path))
 
 
 SETTING_NAMES = tuple(field.name for field in fields(TrainingSettings))
-TRACKERS: tuple[str, ...] = get_args(Tracker)

@@ -208,6 +208,7 @@ class Finetuned:
 
     Args:
         folder: the adapter's.
+        backbone: what it was trained on, as people call it.
         step: updates done.
         num_steps: updates of the whole training.
         losses: of every update, in nats per answer token; None of one that was left out.
@@ -219,6 +220,7 @@ class Finetuned:
     """
 
     folder: Path
+    backbone: str
     step: int
     num_steps: int
     losses: tuple[float | None, ...] = ()

@@ -67,7 +67,7 @@ class Loop:
         self.facts = facts
         self.progress, self.on_best = progress, on_best
         self.batch_size = job.settings.batch_size(devices.num_processes)
-        self.epoch = job.epoch
+        self.mixture = job.epoch
         self.num_epoch_samples = sum(job.epoch.counts)
         self.num_steps = num_steps(self.num_epoch_samples, job.settings, devices.num_processes)
         self.optimizer = _optimizer(learning, job.settings)
@@ -178,7 +178,7 @@ class Loop:
 
     def _batches(self, epoch: int) -> list[list[int]]:
         seed = self.settings.seed
-        indices = self.epoch.indices(seed=seed, epoch=epoch)
+        indices = self.mixture.indices(seed=seed, epoch=epoch)
         batches = epoch_batches(self.lengths, self.batch_size, seed=seed, epoch=epoch, indices=indices)
         return [self.examples.readable(batch) for batch in batches]
 

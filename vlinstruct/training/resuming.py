@@ -71,6 +71,9 @@ def earlier(job: Job, facts: Mapping[str, Any], progress: Progress) -> TrainingS
     if is_there and not job.resume:
         advice = "Go on with --resume, replace it with --overwrite, or name another folder"
         raise InputError.at("cannot train into", job.folder, "it holds a run", advice, code="output_not_empty")
+    if state is None and is_there:
+        why = "it holds an adapter and no checkpoint to go on from"
+        raise InputError.at("cannot resume", job.folder, why, "Replace it with --overwrite, or name another folder")
     if state is None:
         if job.resume:
             progress.notify(f"no update is saved in {job.folder} yet: the training begins with its first.")

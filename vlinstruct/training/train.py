@@ -21,7 +21,7 @@ from vlinstruct.backends.instructblip.adapter import CONFIG_FILE
 from vlinstruct.errors import ImageError, ResourceError, is_out_of_files
 from vlinstruct.files import lock
 from vlinstruct.media.images import ImageLimits
-from vlinstruct.training.adapter_folder import finish, remove_run, save, write_settings
+from vlinstruct.training.adapter_folder import LOCK_FILE, finish, remove_run, save, write_settings
 from vlinstruct.training.devices import Devices
 from vlinstruct.training.examples import Examples
 from vlinstruct.training.features import FeatureRows, Features, compute_features, features_fingerprint, rows_together
@@ -32,7 +32,6 @@ from vlinstruct.training.resuming import earlier, facts_of, require_disk
 from vlinstruct.training.state import Log, read_log
 
 BEST_FOLDER = "best"
-LOCK_FILE = ".lock"
 _FEATURES_FOLDERS = ("features", "features-eval")
 
 
@@ -125,7 +124,9 @@ def _train(job: Job, devices: Devices, progress: Progress) -> Finetuned:
     devices.require_same({name: value for name, value in facts.items() if name != "sources"})
     state = earlier(job, facts, progress)
     # Nothing above wrote more than the lock: a run that is refused leaves the folder as it was.
-    outcome = Finetuned(folder=job.folder, step=0 if state is None else state.step, num_steps=plan.num_steps)
+    outcome = Finetuned(
+        folder=job.folder, backbone=job.backbone, step=0 if state is None else state.step, num_steps=plan.num_steps
+    )
     if state is not None:
         patience = job.settings.early_stopping_patience
         standing = state.standing
@@ -176,7 +177,7 @@ def _train(job: Job, devices: Devices, progress: Progress) -> Finetuned:
     best_step, best_loss = loop.standing.best_step, loop.standing.best_loss
     outcome = replace(outcome, step=loop.step, best_step=best_step, best_loss=best_loss, is_early=loop.is_early)
     if outcome.is_complete and devices.is_main:
-        finish(job, plan, outcome, progress)
+        finish(job, plan, outcome)
     devices.wait()
     return _with_losses(outcome)
 
