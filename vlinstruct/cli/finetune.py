@@ -51,7 +51,7 @@ def finetune(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and do nothing.")] = False,
     report_to: Annotated[
-        Literal["none"] | Tracker | None,
+        Literal["none", Tracker] | None,
         typer.Option(
             help="A tracker for curves while it runs, beside log.jsonl and curve.svg.", rich_help_panel=OUTPUT
         ),
