@@ -309,7 +309,7 @@ def test_the_tracker_holds_every_update_and_validation(backbone: Path, tmp_path:
     losses = {event.step: event.value for event in events.Scalars("train/loss")}
     logged = {one["step"]: one["loss"] for one in records(tmp_path / "a") if "loss" in one}
     assert losses == pytest.approx(logged, rel=1e-6)
-    assert [event.step for event in events.Scalars("eval/loss")] == [5, 10, 12]
+    assert [event.step for event in events.Scalars("eval/loss")] == [0, 5, 10, 12]
 
 
 def test_a_lock_of_a_killed_run_is_free(backbone: Path, tmp_path: Path) -> None:

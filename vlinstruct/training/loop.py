@@ -306,9 +306,7 @@ class Loop:
         if self.validation is None or self.is_stopped or not is_time or self.standing.validated == step:
             return
         try:
-            loss = validation_loss(
-                self.validation, self.devices, batch_size=self.standing.rows, should_stop=self.progress.should_stop
-            )
+            loss = self._loss_of_validation()
         except Exception:  # e.g. memory that ended: the updates up to here are not the validation's to lose
             self._save_if_begun(log)
             raise
@@ -316,6 +314,12 @@ class Loop:
             self.is_stopped = True
             return
         self._judge(loss, log)
+
+    def _loss_of_validation(self) -> float | None:
+        """Returns the mean loss of what is validated on; None where it was asked to stop."""
+        assert self.validation is not None
+        should_stop = self.progress.should_stop
+        return validation_loss(self.validation, self.devices, batch_size=self.standing.rows, should_stop=should_stop)
 
     def _judge(self, loss: float, log: Log) -> None:
         if not math.isfinite(loss):
