@@ -51,10 +51,10 @@ def test_every_sample_of_a_set_is_learned_as_often_as_its_weight_says(weights: t
     if weights == (1.0, 1.0):
         assert epochs == [list(range(17))] * num_epochs
     else:
-        assert epochs[:2] != [mixture.indices(seed=4, epoch=epoch) for epoch in range(2)]
+        assert epochs != [mixture.indices(seed=4, epoch=epoch) for epoch in range(num_epochs)]
 
 
-@pytest.mark.parametrize("size", [1, 2, 0.3, 0.99])
+@pytest.mark.parametrize("size", [1, 2, 0.3, 0.7])
 def test_no_picture_is_on_both_sides_whatever_it_is_called(size: float, tmp_path: Path) -> None:
     write_data(tmp_path)
     shutil.copy(tmp_path / "3.png", tmp_path / "copy.png")
@@ -294,6 +294,7 @@ def test_a_tracker_is_opened_before_the_work_or_refused(
     tiny_folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from accelerate import tracking
+    from accelerate.utils import LoggerType
 
     logged: list[tuple[dict[str, float], int | None]] = []
 
@@ -329,7 +330,7 @@ def test_a_tracker_is_opened_before_the_work_or_refused(
     with pytest.raises(ResourceError, match="another version of wandb"):
         finetune(data, output=tmp_path / "a", **arguments)
     monkeypatch.setitem(tracking.LOGGER_TYPE_TO_CLASS, "wandb", Fake)
-    monkeypatch.setattr(tracking, "get_available_trackers", lambda: ["wandb"])
+    monkeypatch.setattr(tracking, "get_available_trackers", lambda: [LoggerType("wandb")])
     with pytest.raises(ResourceError, match=r"cannot report to \(wandb\): api_key not configured"):
         finetune(data, output=tmp_path / "a", **arguments)
     assert not (tmp_path / "a").exists()

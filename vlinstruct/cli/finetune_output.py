@@ -89,7 +89,7 @@ class _Pace:
     @property
     def is_told(self) -> bool:
         """Whether it is time for one of the few lines of a log file."""
-        return self.done % max(1, self.total // _NUM_LINES) == 0
+        return self.done % -(-self.total // _NUM_LINES) == 0
 
 
 class TrainingBar:
