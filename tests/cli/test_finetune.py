@@ -7,6 +7,7 @@ import json
 import os
 import pkgutil
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -669,3 +670,21 @@ def test_a_check_looks_at_all_sets_of_an_experiment(data: Path, tmp_path: Path) 
     assert "--check-data needs --data" in vli("finetune", "--check-data").refusal(2)
     planned = vli("finetune", "--config", experiment, "--dry-run")
     assert "samples     2 (3 an epoch, by their weights), and 1 to validate on" in planned.text
+
+
+@pytest.mark.parametrize("width", [40, 80, 140])
+def test_a_bar_leaves_room_for_ctrl_c_and_is_gone_in_the_end(
+    width: int, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_folders: dict[str, Path]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("TERM", "xterm")
+    asked = ("finetune", "--data", data, "-o", tmp_path / "a", *QUICK, "--max-steps", "3")
+    done = vli(*asked, "--backbone", tiny_folders["t5"], is_terminal=True)
+    assert done.exit_code == 0
+    drawn = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", done.stderr)
+    bars = [line.rstrip() for line in re.split(r"[\r\n]", drawn) if line.startswith(("pictures read", "update"))]
+    assert max(map(len, bars)) <= width - 3
+    assert {total for bar in bars for total in re.findall(r"\d+/(\d+)", bar)} == {"6", "3"}, "totals are known"
+    *_, end = done.stderr.rpartition("\x1b[2K")  # the last bar's line is cleared, and no other is drawn
+    assert "━" not in end
+    assert "done: " in end

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from vlinstruct.training.job import Finetuned, Plan
 
 _NUM_LINES = 10
+_WIDE = 96  # columns that take a bar with all that is told of an update
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
@@ -135,12 +136,12 @@ class TrainingBar:
         self.bar.start()
         if self.task is not None:
             self.bar.remove_task(self.task)
-        self.task = self.bar.add_task(name, total=pace.total, completed=pace.done, detail="")
+        self.task = self.bar.add_task(name, total=pace.total, completed=pace.done, detail="", left="")
 
     def _tell(self, name: str, pace: _Pace, first: str, details: list[str]) -> None:
         detail = ", ".join([*filter(None, [first]), *details])
         if self.bar is not None:
-            self.bar.update(self.task, completed=pace.done, detail=detail)
+            self.bar.update(self.task, completed=pace.done, detail=detail, left=details[-1] if details else "")
         elif pace.is_told:
             self.talk.progress(f"{name} {pace.done:,} of {pace.total:,}{': ' if detail else ''}{detail}")
 
@@ -162,11 +163,21 @@ class TrainingBar:
 
 
 def _new_bar() -> Progress:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.console import Console, ConsoleDimensions
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn
 
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[detail]}")
-    return Progress(*columns, console=Console(stderr=True), transient=True)
+    class Narrower(Console):
+        """Leaves room for the terminal's ^C, which would begin a line of its own: the bar would be left above it."""
+
+        @property  # type: ignore[misc]  # rich's can be set, which nobody does here
+        def size(self) -> ConsoleDimensions:
+            return ConsoleDimensions(super().size.width - 3, super().size.height)
+
+    console = Narrower(stderr=True)
+    is_wide = console.width >= _WIDE
+    columns: list[ProgressColumn] = [TextColumn("{task.description}"), BarColumn(20 if is_wide else 8)]
+    columns += [MofNCompleteColumn(), TextColumn("{task.fields[detail]}" if is_wide else "{task.fields[left]}")]
+    return Progress(*columns, console=console, transient=True)
 
 
 def _spelled(duration_s: float) -> str:
