@@ -32,7 +32,7 @@ from vlinstruct.errors import (
 from vlinstruct.mini.example_data import write_example_data
 from vlinstruct.training.data.conversations import read_conversations
 from vlinstruct.training.devices import Devices
-from vlinstruct.training.examples import answer_nll
+from vlinstruct.training.examples import answer_nll, validation_loss
 from vlinstruct.training.job import Progress
 from vlinstruct.training.schedule import learning_rate_at
 from vlinstruct.training.train import train as run_training
@@ -272,8 +272,13 @@ def test_a_validation_that_fails_costs_no_update(
     validation = samples(tmp_path / "data")[:3]
     train(backbone, tmp_path / "whole", validation=validation)
 
-    def fails(*_: object, **__: object) -> float:
-        raise RuntimeError("something else")
+    calls: list[object] = []
+
+    def fails(*given: Any, **more: Any) -> float | None:
+        calls.append(given)
+        if len(calls) > 1:  # the first is before the first update
+            raise RuntimeError("something else")
+        return validation_loss(*given, **more)
 
     monkeypatch.setattr("vlinstruct.training.loop.validation_loss", fails)
     with pytest.raises(RuntimeError, match="something else"):
