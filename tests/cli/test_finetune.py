@@ -65,6 +65,14 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(data: Path, tmp_path: Path
     assert not (tmp_path / "a").exists()
 
 
+def test_a_dry_run_needs_no_weights_that_are_not_here(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vlinstruct.training.finetune.is_cached", lambda backbone: backbone.is_built_in)
+    planned = vli("finetune", "--data", data, "--backbone", "vicuna-7b", "--dry-run", "--offline", "--device", "cpu")
+    assert "language_projection.weight: 3,145,728 numbers" in planned.text  # 768 of the Q-Former's times 4,096
+    assert "1 process\n" in planned.text
+    assert "notice: vicuna-7b is not here, a download of 32 GB: it is planned from its shapes" in planned.lines
+
+
 def test_a_dry_run_on_minis_examples_writes_nothing_either(tmp_path: Path) -> None:
     text = vli("finetune", "--backbone", "mini", "-o", tmp_path / "a", "--dry-run", "--device", "cpu").text
     assert "updates     50 of 16 samples" in text

@@ -21,11 +21,15 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from vlinstruct.backends.instructblip.backend import InstructBlipBackend
+from vlinstruct.backends.instructblip.configuration import InstructBlipConfig
+from vlinstruct.backends.instructblip.load import empty_model
 from vlinstruct.backends.instructblip.opening import load_backend
-from vlinstruct.backends.machine import compute_device
+from vlinstruct.backends.machine import compute_device, require_machine
 from vlinstruct.backends.registry import (
     default_backbone,
     find,
+    is_cached,
     known_backbone,
     of_same_shape,
     require_instructblip,
@@ -55,6 +59,7 @@ from vlinstruct.training.schedule import Mixture
 from vlinstruct.training.settings import TrainingSettings, with_recipe
 from vlinstruct.training.trackers import TRACKERS, Tracker
 from vlinstruct.training.train import plan_training, train
+from vlinstruct.values import Identity
 from vlinstruct.weights.hub import push_adapter, require_login
 
 Source = str | PathLike[str]
@@ -297,7 +302,8 @@ def plan_finetuning(
     _require_for(push_to_hub, request.report_to, offline)
     devices = Devices(cpu=request.device == "cpu")
     with tempfile.TemporaryDirectory() as folder:
-        job = _job(request, folder=Path(folder), example_folder=Path(folder), devices=devices, notify=notify)
+        place = Path(folder)
+        job = _job(request, folder=place, example_folder=place, devices=devices, notify=notify, is_plan=True)
         plan = plan_training(job, num_processes=devices.num_processes)
     for notice in plan.notices:
         notify(notice)
@@ -382,9 +388,15 @@ def _require_tracker(name: str) -> None:
 
 
 def _job(
-    request: _Request, *, folder: Path, example_folder: Path, devices: Devices, notify: Callable[[str], None]
+    request: _Request,
+    *,
+    folder: Path,
+    example_folder: Path,
+    devices: Devices,
+    notify: Callable[[str], None],
+    is_plan: bool = False,
 ) -> Job:
-    """Reads the samples and loads the backbone."""
+    """Reads the samples and loads the backbone; of one that is to be planned, and is not here, its shapes alone."""
     backbone, offline = request.backbone or default_backbone(), request.offline
     settings = request.settings
     # A named backbone is found, and perhaps downloaded, when the data has been read; a stranger's shape is needed now.
@@ -424,11 +436,20 @@ def _job(
     where = str(
         compute_device(devices.device(request.device))
     )  # named, so that nothing is spread: what learns is on one
+    is_shape = is_plan and named is not None and not is_cached(named) and not checked.learned_cmaa
+    if is_shape and named is not None:
+        notify(f"{backbone} is not here, a download of {named.download_gb:g} GB: it is planned from its shapes")
+        identity = Identity(
+            name=backbone, entry=named, config=named.config(), is_chat_model=False, read_fingerprint=str
+        )
     identity = identity or find(backbone, offline=offline)
     try:
-        backend = load_backend(
-            identity, device=where, dtype=request.dtype, image_size=checked.image_size, offline=offline
-        )
+        if is_shape:
+            backend = _shapes(identity, where, request.dtype)
+        else:
+            backend = load_backend(
+                identity, device=where, dtype=request.dtype, image_size=checked.image_size, offline=offline
+            )
     except ResourceError as error:
         if "--quantize" not in error.advice:
             raise
@@ -448,6 +469,16 @@ def _job(
         revision=identity.revision,
         mixture=sets.mixture,
         source=request.as_file(backbone=backbone, dtype=dtype_name),
+    )
+
+
+def _shapes(identity: Identity, device: str, dtype: str) -> InstructBlipBackend:
+    """Returns a backend without weights or tokenizers, which takes no memory: enough to count what would learn."""
+    _, number_type = require_machine(device, dtype, None)
+    absent: Any = None
+    network = empty_model(InstructBlipConfig.from_dict(identity.config)).to(number_type)
+    return InstructBlipBackend(
+        network, image_processor=absent, tokenizer=absent, qformer_tokenizer=absent, identity=identity
     )
 
 
