@@ -61,14 +61,15 @@ def test_no_picture_is_on_both_sides_whatever_it_is_called(size: float, tmp_path
     with (tmp_path / "data.jsonl").open("a") as file:
         file.write('{"image": "copy.png", "instruction": "what?", "answer": "b"}\n')
     given = samples(tmp_path)
-    is_out = held_out(given, size, seed=5)
-    sides = [
-        {sample.image.read_bytes() for sample, out in zip(given, is_out, strict=True) if out is side}  # type: ignore[union-attr]
-        for side in (True, False)
-    ]
-    assert sides[0].isdisjoint(sides[1])
-    assert sum(is_out) >= (size if size >= 1 else size * len(given) - 3)
-    assert is_out == held_out(given, size, seed=5)
+    for seed in range(8):  # of some draws the copy is on the picture's side by chance
+        is_out = held_out(given, size, seed=seed)
+        sides = [
+            {sample.image.read_bytes() for sample, out in zip(given, is_out, strict=True) if out is side}  # type: ignore[union-attr]
+            for side in (True, False)
+        ]
+        assert sides[0].isdisjoint(sides[1])
+        assert sum(is_out) >= (size if size >= 1 else size * len(given))
+        assert is_out == held_out(given, size, seed=seed)
 
 
 def test_something_is_left_to_learn_or_it_is_refused(tmp_path: Path) -> None:
@@ -160,8 +161,15 @@ def test_a_mixture_resumed_after_any_update_ends_with_the_same_bits(
         trained(backbone, tmp_path / "a", data, stop_after=2)
     trained(backbone, tmp_path / "a", data)
     assert result(tmp_path / "a") == result(tmp_path / "whole")
-    learned = sum(line.get("samples", 0) for line in log_of(tmp_path / "whole") if line.get("epoch") == 0)
-    assert learned == 3 + 6, "0.4 x 7 samples of one set, 2 x 3 of the other"
+    answers = [*samples(data), *samples(data)[:3]]
+    lengths = [len(model(backbone).tokenizer.target_ids(sample.answer)) for sample in answers]
+    mixture = Mixture(sizes=(7, 3), weights=(0.4, 2.0))
+    lines = [line for line in log_of(tmp_path / "whole") if "epoch" in line]
+    for epoch in (0, 1):  # those that are whole
+        learned = mixture.indices(seed=SETTINGS.seed, epoch=epoch)
+        assert len(learned) == 3 + 6, "0.4 x 7 samples of one set, 2 x 3 of the other"
+        counted = [line["target_tokens"] for line in lines if line["epoch"] == epoch]
+        assert sum(counted) == sum(lengths[index] for index in learned)
 
 
 def test_early_stopping_ends_when_validations_no_longer_get_better_and_is_resumed_to_the_same_bits(

@@ -204,9 +204,8 @@ def show_plan(plan: Plan, *, as_json: bool) -> None:
     is_weighted = plan.num_epoch_samples != plan.num_samples
     per_epoch = f" ({plan.num_epoch_samples:,} an epoch, by their weights)" if is_weighted else ""
     lines += [f"samples     {plan.num_samples:,}{per_epoch}, and {plan.num_validation:,} to validate on"]
-    lines += [
-        f"updates     {plan.num_steps:,} of {plan.batch_size} samples, {plan.num_processes} process{'' if plan.num_processes == 1 else 'es'}"
-    ]
+    processes = "1 process" if plan.num_processes == 1 else f"{plan.num_processes} processes"
+    lines += [f"updates     {plan.num_steps:,} of {plan.batch_size} samples, {processes}"]
     lines += [f"rate        {plan.highest_learning_rate:.2g} at its highest, warm-up of {plan.warmup_steps:,} updates"]
     lines += [f"memory      {plan.weights_bytes / 1e6:,.1f} MB of frozen weights"]
     lines += [f"            {plan.learning_bytes / 1e6:,.1f} MB of what learns, with gradients and optimizer"]
