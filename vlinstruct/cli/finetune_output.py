@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from vlinstruct.training.job import Finetuned, Plan
 
 _NUM_LINES = 10
+_SOON_S = 5.0  # what takes less needs no lines
 _WIDE = 96  # columns that take a bar with all that is told of an update
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
@@ -127,7 +128,9 @@ class TrainingBar:
     def feature(self) -> None:
         """Counts a picture whose frozen features were computed."""
         self.pictures.advance()
-        self._tell("pictures read", self.pictures, "", self.pictures.described("pictures"))
+        is_long = time.monotonic() - (self.pictures.start_s or 0.0) > _SOON_S
+        if self.bar is not None or is_long:
+            self._tell("pictures read", self.pictures, "", self.pictures.described("pictures"))
 
     def _show(self, name: str, pace: _Pace) -> None:
         """Puts a bar in the place of the one before."""
