@@ -298,6 +298,18 @@ def test_resume_alone_goes_on_from_anywhere_and_still_refuses_other_data(
         finetune(output="a", resume=True, device="cpu")
 
 
+@pytest.mark.parametrize("more", [{}, {"per_device_train_batch_size": 1}, {"per_device_train_batch_size": 4}])
+def test_a_resumed_run_keeps_its_batch_however_it_is_split(
+    more: dict[str, int], tiny_folders: dict[str, Path], tmp_path: Path
+) -> None:
+    data, updates = write_data(tmp_path / "data"), []
+    stop = Progress(on_step=updates.append, should_stop=lambda: len(updates) == 1)
+    arguments = {**QUICK, "gradient_accumulation_steps": 2, "max_steps": 3}
+    finetune(data, backbone=str(tiny_folders["t5"]), output=tmp_path / "a", progress=stop, **arguments)
+    assert finetune(output=tmp_path / "a", resume=True, device="cpu", **more).is_complete
+    assert sorted(line["samples"] for line in log_of(tmp_path / "a")) == [3, 4, 4]
+
+
 def test_a_tracker_is_opened_before_the_work_or_refused(
     tiny_folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -55,6 +55,7 @@ from vlinstruct.training.experiment import (
     read_experiment,
 )
 from vlinstruct.training.job import UNWATCHED, Finetuned, Job, Plan, Progress
+from vlinstruct.training.resuming import batch_size_of
 from vlinstruct.training.schedule import Mixture
 from vlinstruct.training.settings import TrainingSettings, with_recipe
 from vlinstruct.training.trackers import TRACKERS, Tracker
@@ -114,6 +115,14 @@ class _Request:
             },
             **{name: values[name] for name in ("device", "dtype") if getattr(self, name) == "auto" and name in values},
         )
+
+    def split_over(self, num_processes: int, batch_size: int | None) -> _Request:
+        """Returns it with an update's batch of the size that it had, however many samples go together now."""
+        rows = self.settings.get("per_device_train_batch_size")
+        if batch_size is None or rows is None or not 1 <= rows <= batch_size:
+            return self
+        steps = max(1, batch_size // (rows * num_processes))
+        return replace(self, settings={**self.settings, "gradient_accumulation_steps": steps})
 
     @property
     def folder(self) -> Path:
@@ -226,6 +235,7 @@ def finetune(
         settings=settings,
     ).completed(config)
     folder = request.folder
+    is_split_given = "gradient_accumulation_steps" in request.settings
     if resume and (folder / SETTINGS_FILE).is_file():
         request = request.completed(folder / SETTINGS_FILE)
     _require_for(push_to_hub, request.report_to, offline)
@@ -234,6 +244,8 @@ def finetune(
     if not devices.is_main:
         # Each process hears signals for itself, but only the main one speaks.
         progress = Progress(on_loaded=progress.on_loaded, should_stop=progress.should_stop)
+    if resume and not is_split_given:
+        request = request.split_over(devices.num_processes, batch_size_of(folder))
     if override and not resume:
         progress.notify("--override changes nothing without --resume")
     with _removed_if_refused(folder, request, progress, devices) as watched:

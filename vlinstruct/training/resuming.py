@@ -11,13 +11,15 @@ import hashlib
 import json
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from vlinstruct.backends.instructblip.adapter import CONFIG_FILE
-from vlinstruct.errors import InputError, ResourceError, UsageError
+from vlinstruct.errors import CheckpointError, InputError, ResourceError, UsageError
+from vlinstruct.files import read_json_object
 from vlinstruct.training.job import Job, Plan, Progress
 from vlinstruct.training.state import TrainingState, newest_state
 
@@ -82,6 +84,16 @@ def earlier(job: Job, facts: Mapping[str, Any], progress: Progress) -> TrainingS
     is_split_alike = state.facts.get("split") == facts["split"]
     rows = state.standing.rows if is_split_alike else job.settings.per_device_train_batch_size
     return replace(state, standing=state.standing.with_rows(rows))
+
+
+def batch_size_of(folder: Path) -> int | None:
+    """Returns the samples of an update of the run that a folder holds; None where none is saved, or not readably."""
+    for state in sorted((folder / "checkpoints").glob("step-*/state.json"), reverse=True):
+        with suppress(CheckpointError):
+            facts = read_json_object(state).get("facts")
+            size = facts.get("batch_size") if isinstance(facts, dict) else None
+            return size if isinstance(size, int) and not isinstance(size, bool) else None
+    return None
 
 
 def facts_of(job: Job, fingerprints: Sequence[str], planned: Plan) -> dict[str, Any]:
