@@ -298,7 +298,7 @@ def test_resume_alone_goes_on_from_anywhere_and_still_refuses_other_data(
         finetune(output="a", resume=True, device="cpu")
 
 
-@pytest.mark.parametrize("more", [{}, {"per_device_train_batch_size": 1}, {"per_device_train_batch_size": 4}])
+@pytest.mark.parametrize("more", [{}, {"per_device_train_batch_size": 1}])
 def test_a_resumed_run_keeps_its_batch_however_it_is_split(
     more: dict[str, int], tiny_folders: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -375,6 +375,7 @@ def test_the_trackers_are_those_of_accelerate() -> None:
     assert set(TRACKERS) >= {str(kind.value) for kind in LoggerType} - {"all"}
 
 
+@pytest.mark.slow
 def test_sources_are_given_in_python_too(tiny_folders: dict[str, Path], tmp_path: Path) -> None:
     data = write_data(tmp_path / "data")
     whole = DataSource(path=str(data))
