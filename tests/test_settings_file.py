@@ -180,11 +180,11 @@ ALIAS_BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("ema: true\nname: *a", "YAML anchors and aliases (& and *) are not allowed (line 2)"),
         ("name: &a x", "YAML anchors and aliases (& and *) are not allowed (line 1)"),
         ("&a {name: x}", "YAML anchors and aliases (& and *) are not allowed (line 1)"),
-        ("[" * 500, "lists and mappings are nested more than 2 deep (line 1)"),
-        ("[" * MAX_FILE_BYTES, "lists and mappings are nested more than 2 deep (line 1)"),
-        ("parts:\n" + "- " * 500, "lists and mappings are nested more than 2 deep (line 2)"),
-        ("parts: [a: b]", "lists and mappings are nested more than 2 deep (line 1)"),
-        ("{a: " * 500, "lists and mappings are nested more than 2 deep (line 1)"),
+        ("[" * 500, "lists and mappings are nested more than 3 deep (line 1)"),
+        ("[" * MAX_FILE_BYTES, "lists and mappings are nested more than 3 deep (line 1)"),
+        ("parts:\n" + "- " * 500, "lists and mappings are nested more than 3 deep (line 2)"),
+        ("parts: [{a: [b]}]", "lists and mappings are nested more than 3 deep (line 1)"),
+        ("{a: " * 500, "lists and mappings are nested more than 3 deep (line 1)"),
     ],
 )
 def test_what_multiplies_or_nests_is_refused_at_once(why, content, problem):

@@ -12,7 +12,7 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import MISSING, Field, fields
+from dataclasses import MISSING, Field, fields, is_dataclass
 from difflib import get_close_matches
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -25,8 +25,8 @@ from vlinstruct.files import PathLike, read_regular
 MAX_FILE_BYTES = 32 * 1024
 """Room for some 400 lines; the slowest file of this size takes PyYAML half a second."""
 
-MAX_DEPTH = 2
-"""The mapping of the settings, and a list as the value of one."""
+MAX_DEPTH = 3
+"""The mapping of the settings, a list as the value of one, and a mapping in it."""
 
 _MAX_WHY_CHARACTERS = 210  # leaves room for the file's name and an advice in the same line
 _MAX_GUESSES = 8  # a message has room for three, a hostile file holds thousands of unknown keys
@@ -45,8 +45,9 @@ def read_settings(path: PathLike, kind: type) -> dict[str, Any]:
 
     Args:
         path: a YAML file of at most 32 KiB, a mapping.
-        kind: the dataclass whose fields may be given, of type bool, int, float, str, a Literal of texts or
-            tuple[str, ...], each also `| None`. Its ranges are its own to check.
+        kind: the dataclass whose fields may be given, of type bool, int, float, str, a Literal of texts,
+            tuple[str, ...] or a tuple of another such dataclass, each also `| None`. Its ranges are its own to check.
+            Where a list of dataclasses is wanted, a text alone stands for one of them, by its first field.
 
     Returns:
         Each given field's value, of the declared type, in the file's order.
@@ -80,8 +81,16 @@ def parse_settings(source: str | bytes, kind: type) -> dict[str, Any]:
     >>> parse_settings("learning_rate: 1e-4\nmax_steps: null", Config)
     {'learning_rate': 0.0001, 'max_steps': None}
     """
-    types = _field_types(kind)
     root = _mapping(_decoded(source) if isinstance(source, bytes) else source)
+    settings, problems = _values(root, kind)
+    if problems:
+        raise DataError(joined(problems, max_characters=_MAX_WHY_CHARACTERS), code="settings_wrong")
+    return settings
+
+
+def _values(root: yaml.MappingNode, kind: type) -> tuple[dict[str, Any], list[str]]:
+    """Returns the fields that a mapping gives, and what is wrong with it, in the order of its lines."""
+    types = _field_types(kind)
     settings = {}
     problems = _key_problems(root, types)
     for key, value in root.value:
@@ -90,10 +99,7 @@ def parse_settings(source: str | bytes, kind: type) -> dict[str, Any]:
                 settings[name] = _typed(value, types[name])
             except DataError as error:
                 problems.append((_line_of(value), f"{name} {error.message}"))
-    in_order = [text for _, text in sorted(problems)] + _missing(root, kind)
-    if in_order:
-        raise DataError(joined(in_order, max_characters=_MAX_WHY_CHARACTERS), code="settings_wrong")
-    return settings
+    return settings, [text for _, text in sorted(problems)] + _missing(root, kind)
 
 
 def _decoded(content: bytes) -> str:
@@ -110,10 +116,14 @@ def _mapping(source: str) -> yaml.MappingNode:
     if not isinstance(root, yaml.MappingNode):
         got = f"{_KINDS[type(root)]} (line {_line_of(root)})" if root else "nothing"
         raise DataError(f"it must be a mapping, lines of name: value, got {got}", code="settings_no_mapping")
-    for key, _ in root.value:
+    _require_names(root)
+    return root
+
+
+def _require_names(mapping: yaml.MappingNode) -> None:
+    for key, _ in mapping.value:
         if not isinstance(key, yaml.ScalarNode):
             raise DataError(f"a key must be a name, got {_shown(key)} (line {_line_of(key)})", code="settings_wrong")
-    return root
 
 
 def _field_types(kind: type) -> dict[str, Any]:
@@ -147,6 +157,8 @@ def _expected(hint: Any) -> str:
         return f"{_expected(inner)} or null"
     if hint == tuple[str, ...]:
         return "a list of texts"
+    if (part := _part(hint)) is not None:
+        return f"a text, or a list of mappings of {', '.join(_field_types(part))}"
     choices = _choices(hint)
     if hint not in _EXPECTED and not choices:
         raise TypeError(f"a settings file holds no values of type {hint}")
@@ -159,6 +171,13 @@ def _without_none(hint: Any) -> Any:
         return hint
     others = [inner for inner in get_args(hint) if inner is not NoneType]
     return others[0] if len(others) == 1 else hint
+
+
+def _part(hint: Any) -> type | None:
+    """Returns the dataclass D of `tuple[D, ...]`; None of other types."""
+    inner = get_args(hint)
+    is_list = get_origin(hint) is tuple and len(inner) == 2 and inner[1] is Ellipsis
+    return inner[0] if is_list and isinstance(inner[0], type) and is_dataclass(inner[0]) else None
 
 
 def _choices(hint: Any) -> tuple[str, ...]:
@@ -206,10 +225,27 @@ def _typed(node: yaml.Node, hint: Any) -> Any:
         return None
     if inner == tuple[str, ...] and isinstance(node, yaml.SequenceNode):
         return tuple(_typed(item, str) for item in node.value)
+    if (part := _part(inner)) is not None:
+        items = node.value if isinstance(node, yaml.SequenceNode) else [node]
+        return tuple(_made(item, part, inner) for item in items)
     value = _scalar(node, inner) if isinstance(node, yaml.ScalarNode) else None
     if value is None:
         raise DataError(f"must be {_expected(hint)}, got {_shown(node)} (line {_line_of(node)})")
     return value
+
+
+def _made(node: yaml.Node, part: type, hint: Any) -> Any:
+    """Returns a dataclass from a mapping of its fields, or from a text, which is its first field's."""
+    if isinstance(node, yaml.MappingNode):
+        _require_names(node)
+        values, problems = _values(node, part)
+        if problems:
+            raise DataError(joined(problems, max_characters=_MAX_WHY_CHARACTERS))
+        return part(**values)
+    text = _scalar(node, str) if isinstance(node, yaml.ScalarNode) else None
+    if text is None:
+        raise DataError(f"must be {_expected(hint)}, got {_shown(node)} (line {_line_of(node)})")
+    return part(**{fields(part)[0].name: text})
 
 
 def _scalar(node: yaml.ScalarNode, hint: Any) -> bool | int | float | str | None:

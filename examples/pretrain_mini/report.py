@@ -12,7 +12,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from vlinstruct.mini.scene import COLOURS
-from vlinstruct.training.adapter_folder import smoothed
+from vlinstruct.training.curve import smoothed
 
 _Z = 1.959964
 

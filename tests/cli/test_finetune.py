@@ -7,6 +7,7 @@ import json
 import os
 import pkgutil
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -23,6 +24,9 @@ from pyarrow import parquet
 from safetensors.torch import load_file, save_file
 
 from vlinstruct.backends.registry import mini_folder
+from vlinstruct.cli.finetune_output import result
+from vlinstruct.training.features import compute_features
+from vlinstruct.training.job import Finetuned
 
 QUICK = ("--learning-rate", "0.01", "--warmup-steps", "2", "--num-train-epochs", "8", "--save-steps", "2")
 QUICK += ("--per-device-train-batch-size", "2", "--gradient-accumulation-steps", "1", "--seed", "3")
@@ -61,16 +65,58 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(data: Path, tmp_path: Path
     assert not (tmp_path / "a").exists()
 
 
+def test_a_dry_run_needs_no_weights_that_are_not_here(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vlinstruct.training.finetune.is_cached", lambda backbone: backbone.is_built_in)
+    planned = vli("finetune", "--data", data, "--backbone", "vicuna-7b", "--dry-run", "--offline", "--device", "cpu")
+    assert "language_projection.weight: 3,145,728 numbers" in planned.text  # 768 of the Q-Former's times 4,096
+    assert "1 process\n" in planned.text
+    assert "notice: vicuna-7b is not here, a download of 32 GB: it is planned from its shapes" in planned.lines
+
+
 def test_a_dry_run_on_minis_examples_writes_nothing_either(tmp_path: Path) -> None:
     text = vli("finetune", "--backbone", "mini", "-o", tmp_path / "a", "--dry-run", "--device", "cpu").text
     assert "updates     50 of 16 samples" in text
     assert not (tmp_path / "a").exists()
 
 
-def test_without_data_only_mini_has_something_to_learn(tmp_path: Path) -> None:
-    line = vli("finetune", "-o", tmp_path / "a").refusal(2)
-    assert "LLaVA-Instruct-150K" in line
-    assert "licence" in line
+@pytest.fixture
+def few_examples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The example set in less time."""
+    monkeypatch.setattr("vlinstruct.training.finetune._EXAMPLE_PICTURES", 2)
+    monkeypatch.setattr("vlinstruct.training.finetune._EXAMPLE_EVAL_PICTURES", 1)
+
+
+@pytest.mark.usefixtures("few_examples")
+def test_the_three_lines_that_the_project_is_known_by_run_as_typed(
+    tmp_path: Path, tiny_folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked_for: list[str] = []
+
+    def download(name: str, **_: object) -> Path:  # the hub's files, tiny ones in their place
+        asked_for.append(name)
+        return tiny_folders["t5"]
+
+    monkeypatch.setattr("vlinstruct.backends.registry.download", download)
+    monkeypatch.setenv("VLINSTRUCT_DEVICE", "cpu")
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (30, 20), "red").save("img.jpg")
+    done = vli("finetune", "--backbone", "flant5-xl")
+    assert done.text == "adapter\n"
+    assert set(asked_for) == {"Salesforce/instructblip-flan-t5-xl"}
+    told = [line for line in done.lines if line.startswith("notice: ")]
+    assert "no --data: 8 questions about drawn pictures are learned" in told[0]
+    assert "LLaVA-Instruct-150K, 158,000 conversations, 229 MB, CC BY-NC 4.0" in told[1]
+    assert "--data llava_instruct_150k.json --image-root train2017" in told[1]
+    assert len(told[1]) <= 300
+    assert "the warm-up is 1,000 of 3 updates" in told[2]
+    last = done.lines[-1]
+    assert last.startswith("done: validation ")
+    assert last.endswith("; try: vlinstruct ask IMAGE QUESTION --backbone flant5-xl --adapter adapter")
+    words = last.partition("vlinstruct ")[2].replace("IMAGE", "img.jpg").split()
+    assert vli(*words).exit_code == 0, "what is said next runs as it stands"
+    monkeypatch.setenv("VLINSTRUCT_BACKBONE", str(tiny_folders["t5"]))
+    assert vli("optimize", "describe this", "img.jpg").exit_code == 0
+    assert vli("ask", "img.jpg", "what is written?").exit_code == 0
 
 
 @pytest.mark.slow
@@ -271,7 +317,7 @@ def test_an_adapter_knows_the_size_that_it_was_trained_at(
     assert vli(*run, "-o", larger, "--image-size", "56").exit_code == 0
     assert json.loads((larger / "alignment_config.json").read_text())["training"]["image_size"] == 56
     assert (own / "alignment.safetensors").read_bytes() != (larger / "alignment.safetensors").read_bytes()
-    assert "image_size was 56, is None" in vli(*run, "-o", larger, "--resume").refusal(4)
+    assert "image_size was 56, is 42" in vli(*run, "-o", larger, "--resume", "--image-size", "42").refusal(4)
     ask = ("ask", data.parent / "0.png", "what is 0?", "--backbone", tiny_folders["t5"], "--adapter")
     said = "the adapter was trained on pictures of 56 pixels, these are read at 28"
     assert said in vli(*ask, larger).stderr
@@ -289,8 +335,10 @@ def test_validations_are_said_and_the_best_adapter_can_be_asked(data: Path, tmp_
     best = min(validations, key=lambda one: one["eval_loss"])
     assert (record["best_step"], record["best_eval_loss"]) == (best["step"], best["eval_loss"])
     assert sum("validation after update" in line for line in done.lines) == 3
+    assert sum("validation before the first update" in line for line in done.lines) == 1
+    assert (record["first_eval_loss"], record["last_eval_loss"]) == tuple(validations[i]["eval_loss"] for i in (0, -1))
     assert vli("ask", data.parent / "0.png", "what is 0?", "--adapter", adapter / "best").exit_code == 0
-    assert (adapter / "curve.png").read_bytes().startswith(b"\x89PNG")
+    assert (adapter / "curve.svg").read_text().startswith("<svg")
 
 
 @pytest.mark.parametrize("more", [["--lora", "--lora-r", "2"], ["--ln-vision"], ["--learned-cmaa"]])
@@ -329,7 +377,7 @@ def test_only_the_adapter_is_pushed_and_only_when_asked(
     assert calls == [
         ("whoami", None),
         ("create", ("me/mine", True)),
-        ("upload", ["README.md", "alignment.safetensors", "alignment_config.json", "curve.png", "log.jsonl"]),
+        ("upload", ["README.md", "alignment.safetensors", "alignment_config.json", "curve.svg", "log.jsonl"]),
     ]
     assert "done: uploaded to https://huggingface.co/me/mine" in done.lines
 
@@ -570,3 +618,81 @@ def test_lora_says_nothing_of_the_libraries_that_it_finds(
     asked = [*command(data, tmp_path / "a", tiny_folders["t5"]), "--lora", "--max-steps", "1", "-q"]
     done = subprocess.run(asked, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{tmp_path / 'a'}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("steps", "losses", "said"),
+    [
+        (50, {0: 0.1281, 25: 0.12, 50: 0.1267}, "validation 0.1281 -> 0.1267 after 50 updates, best at 25; try: "),
+        (1, {0: 2.0, 1: 1.0}, "validation 2.0000 -> 1.0000 after 1 update; try: "),
+        (2, {0: 1.0, 2: 2.0}, "validation 1.0000 -> 2.0000 after 2 updates, which was best before the first: try a "),
+        (20, {}, "loss 2.0000 -> 1.0000 in 20 updates (--val-size 0.05 would validate); try: "),
+    ],
+)
+def test_the_last_line_says_what_came_of_it_and_what_to_type(
+    steps: int, losses: dict[int, float], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    best = min(losses, key=lambda step: losses[step]) if losses else None
+    outcome = Finetuned(
+        folder=Path("my adapter"),
+        backbone="flant5-xl",
+        step=steps,
+        num_steps=steps,
+        losses=(2.0,) * (steps - steps // 2) + (None,) + (1.0,) * (steps // 2),
+        best_step=best,
+        validations=losses,
+    )
+    line = result(outcome)
+    assert line.startswith(said)
+    where = "'my adapter/best'" if best == 25 else "'my adapter'"
+    assert line.endswith(f"vlinstruct ask IMAGE QUESTION --backbone flant5-xl --adapter {where}")
+    monkeypatch.setenv("VLINSTRUCT_BACKBONE", "flant5-xl")
+    assert "--backbone" not in result(outcome), "it is what is asked anyway"
+
+
+def test_stopped_before_the_first_update_nothing_is_called_saved(data: Path, tmp_path: Path) -> None:
+    asked = ("finetune", "--data", data, "-o", tmp_path / "a", *QUICK)
+
+    def interrupted(*given: Any, **more: Any) -> None:
+        signal.raise_signal(signal.SIGINT)
+        compute_features(*given, **more)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("vlinstruct.training.train.compute_features", interrupted)
+        stopped = vli(*asked)
+    assert stopped.exit_code == 130
+    last = stopped.lines[-1]
+    assert last.startswith("done: stopped before the first update; the pictures read so far are kept. To go on: ")
+    again = vli(*last.partition("vlinstruct ")[2].split())
+    assert again.exit_code == 0
+    assert any("no update is saved in" in line and "begins with its first" in line for line in again.lines)
+
+
+def test_a_check_looks_at_all_sets_of_an_experiment(data: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.jsonl"
+    other.write_text('{"file": "0.png", "question": "q", "answer": "a"}\n')
+    experiment = tmp_path / "mine.yaml"
+    experiment.write_text(f"data: [{other}, {{path: {other}, weight: 2}}]\ncolumns: image=file\neval_data: {other}\n")
+    checked = vli("finetune", "--config", experiment, "--check-data").text
+    assert checked.count("nothing is wrong with") == 3
+    assert "--check-data needs --data" in vli("finetune", "--check-data").refusal(2)
+    planned = vli("finetune", "--config", experiment, "--dry-run")
+    assert "samples     2 (3 an epoch, by their weights), and 1 to validate on" in planned.text
+
+
+@pytest.mark.parametrize("width", [40, 80, 140])
+def test_a_bar_leaves_room_for_ctrl_c_and_is_gone_in_the_end(
+    width: int, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_folders: dict[str, Path]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("TERM", "xterm")
+    asked = ("finetune", "--data", data, "-o", tmp_path / "a", *QUICK, "--max-steps", "3")
+    done = vli(*asked, "--backbone", tiny_folders["t5"], is_terminal=True)
+    assert done.exit_code == 0
+    drawn = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", done.stderr)
+    bars = [line.rstrip() for line in re.split(r"[\r\n]", drawn) if line.startswith(("pictures read", "update"))]
+    assert max(map(len, bars)) <= width - 3
+    assert {total for bar in bars for total in re.findall(r"\d+/(\d+)", bar)} == {"6", "3"}, "totals are known"
+    *_, end = done.stderr.rpartition("\x1b[2K")  # the last bar's line is cleared, and no other is drawn
+    assert "━" not in end
+    assert "done: " in end

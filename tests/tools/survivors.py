@@ -36,7 +36,7 @@ from vlinstruct.settings import GenerationSettings
 from vlinstruct.settings_file import read_settings
 from vlinstruct.training.data.checking import check_data
 from vlinstruct.training.data.conversations import read_conversations
-from vlinstruct.training.settings import TrainingSettings
+from vlinstruct.training.experiment import Experiment
 from vlinstruct.training.state import newest_state, read_log
 
 from .mutants import (
@@ -197,7 +197,7 @@ def data(root: Path) -> Iterator[Subject]:
         ("training data as a list", "data.json", conversations, damaged_json, _learn),
         ("training data as CSV", "data.csv", rows, damaged_bytes, _learn),
         ("training data beside pictures", "metadata.csv", rows.replace(b"image", b"file_name"), damaged_bytes, _learn),
-        ("settings", "settings.yaml", settings, damaged_bytes, lambda path: read_settings(path, TrainingSettings)),
+        ("settings", "settings.yaml", settings, damaged_bytes, lambda path: read_settings(path, Experiment)),
         ("templates", "templates.yaml", templates_source().encode(), damaged_bytes, Templates.load),
         ("records of an earlier run", "out.jsonl", _lines([*RECORDS, failed]), damaged_lines, _go_on),
         ("log of a training", "log.jsonl", _lines(log), damaged_lines, read_log),

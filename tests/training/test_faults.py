@@ -32,7 +32,7 @@ from vlinstruct.errors import (
 from vlinstruct.mini.example_data import write_example_data
 from vlinstruct.training.data.conversations import read_conversations
 from vlinstruct.training.devices import Devices
-from vlinstruct.training.examples import answer_nll
+from vlinstruct.training.examples import answer_nll, validation_loss
 from vlinstruct.training.job import Progress
 from vlinstruct.training.schedule import learning_rate_at
 from vlinstruct.training.train import train as run_training
@@ -272,8 +272,13 @@ def test_a_validation_that_fails_costs_no_update(
     validation = samples(tmp_path / "data")[:3]
     train(backbone, tmp_path / "whole", validation=validation)
 
-    def fails(*_: object, **__: object) -> float:
-        raise RuntimeError("something else")
+    calls: list[object] = []
+
+    def fails(*given: Any, **more: Any) -> float | None:
+        calls.append(given)
+        if len(calls) > 1:  # the first is before the first update
+            raise RuntimeError("something else")
+        return validation_loss(*given, **more)
 
     monkeypatch.setattr("vlinstruct.training.loop.validation_loss", fails)
     with pytest.raises(RuntimeError, match="something else"):
@@ -309,7 +314,7 @@ def test_the_tracker_holds_every_update_and_validation(backbone: Path, tmp_path:
     losses = {event.step: event.value for event in events.Scalars("train/loss")}
     logged = {one["step"]: one["loss"] for one in records(tmp_path / "a") if "loss" in one}
     assert losses == pytest.approx(logged, rel=1e-6)
-    assert [event.step for event in events.Scalars("eval/loss")] == [5, 10, 12]
+    assert [event.step for event in events.Scalars("eval/loss")] == [0, 5, 10, 12]
 
 
 def test_a_lock_of_a_killed_run_is_free(backbone: Path, tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ def test_two_processes_have_the_losses_of_one(kind: str, tiny_folders: dict[str,
     command = [sys.executable, *asked(tiny_folders[kind], data, one, *split, "2")]
     subprocess.run(command, check=True, capture_output=True, env=ENVIRONMENT)
     finished(2, *asked(tiny_folders[kind], data, two, *split, "1"))
-    assert len(log(one)) == len(log(two)) == 7
+    assert len(log(one)) == len(log(two)) == 8
     for ours, theirs in zip(log(one), log(two), strict=True):
         assert ours.keys() == theirs.keys()
         for name in ("loss", "eval_loss", "samples", "target_tokens"):

@@ -10,22 +10,38 @@ import typer
 from vlinstruct.cli.command import MODEL, OUTPUT, takes
 from vlinstruct.cli.finetune_data import TrainingDataOptions
 from vlinstruct.cli.finetune_options import TrainingOptions
-from vlinstruct.cli.finetune_output import StopRequest, TrainingBar, show_plan, show_result
+from vlinstruct.cli.finetune_output import StopRequest, TrainingBar, result, show_plan, show_result, stopped
 from vlinstruct.cli.options import BackboneOption, CommonOptions, DeviceOption, Dtype
 from vlinstruct.cli.terminal import Talk
+from vlinstruct.training.trackers import Tracker
 
 
 @takes(TrainingDataOptions, TrainingOptions, CommonOptions)
 def finetune(
     *,
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="The adapter's folder.", rich_help_panel=OUTPUT)
-    ] = Path("adapter"),
+        Path | None,
+        typer.Option("--output", "-o", help="The adapter's folder.", show_default="adapter", rich_help_panel=OUTPUT),
+    ] = None,
     backbone: BackboneOption = None,
     config: Annotated[
-        Path | None, typer.Option(help="A YAML file of settings, named as the options below; options override it.")
+        Path | None,
+        typer.Option(
+            help="A YAML file of the whole experiment, its names those of the options; options override it. "
+            "settings.yaml of an adapter is one."
+        ),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint in --output.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the newest checkpoint in --output, as it was begun.")
+    ] = False,
+    overwrite: Annotated[
+        bool,
+        typer.Option(
+            "--overwrite",
+            help="Replace the adapter in --output, once the first update of the new one is computed.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = False,
     override: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME", help="With --resume: this setting may be another one than before; repeatable."),
@@ -35,9 +51,11 @@ def finetune(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and do nothing.")] = False,
     report_to: Annotated[
-        Literal["none", "tensorboard"],
-        typer.Option(help="Where curves go beside log.jsonl and curve.png.", rich_help_panel=OUTPUT),
-    ] = "none",
+        Literal["none", Tracker] | None,
+        typer.Option(
+            help="A tracker for curves while it runs, beside log.jsonl and curve.svg.", rich_help_panel=OUTPUT
+        ),
+    ] = None,
     push_to_hub: Annotated[
         str | None,
         typer.Option(
@@ -62,18 +80,18 @@ def finetune(
     """
     talk = Talk(quiet=common.quiet)
     if data.check_data:
-        data.check(talk, training.image_limits(), as_json=common.as_json)
+        data.check(talk, training.image_limits(), config=config, as_json=common.as_json)
         return
     from vlinstruct.cli.run import collect_garbage_from_here
     from vlinstruct.training.devices import is_main_process
     from vlinstruct.training.finetune import finetune, plan_finetuning
     from vlinstruct.training.job import Progress
 
-    settings = training.settings(config)
     tracker = None if report_to == "none" else report_to
     shared: dict[str, Any] = {
-        **settings,
+        **training.typed(),
         **data.arguments(),
+        "config": config,
         "backbone": backbone,
         "device": device,
         "dtype": dtype,
@@ -96,6 +114,7 @@ def finetune(
         progress = Progress(
             on_loaded=on_loaded,
             on_plan=bar.begin,
+            on_features=bar.features,
             on_feature=bar.feature,
             on_step=bar.step,
             on_validation=bar.validation,
@@ -105,6 +124,7 @@ def finetune(
         outcome = finetune(
             output=output,
             resume=resume,
+            overwrite=overwrite,
             override=tuple(override or ()),
             save_to=save_to,
             progress=progress,
@@ -113,12 +133,10 @@ def finetune(
     if request.number is not None and not outcome.is_complete:
         # As a shell reports a process that the signal ended.
         if is_main_process():
-            talk.done(
-                f"stopped after update {outcome.step} of {outcome.num_steps}, which is saved. To go on, type the same "
-                "command with --resume."
-            )
+            talk.done(stopped(outcome, is_overwriting=overwrite))
         raise typer.Exit(128 + request.number)
     if outcome.hub_url is not None:
         talk.done(f"uploaded to {outcome.hub_url}")
     if is_main_process():
-        show_result(outcome, output, as_json=common.as_json)
+        talk.done(result(outcome))
+        show_result(outcome, as_json=common.as_json)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from vlinstruct.media.images import ImageLimits
     from vlinstruct.training.data.checking import DataProblem, DataReport
     from vlinstruct.training.data.reading import DataOptions
+    from vlinstruct.training.experiment import DataSource
 
 _LISTED_EACH = 5  # equal problems; of more the first and the count are told
 
@@ -33,7 +34,7 @@ class TrainingDataOptions:
         Path | None,
         typer.Option(
             help="JSON lines, LLaVA's JSON, chat messages, a CSV, parquet or Arrow table, or a folder of pictures with "
-            "metadata.jsonl or .csv; on mini and mini-llama an example set is drawn if not given.",
+            "metadata.jsonl or .csv; an example set is drawn if not given.",
         ),
     ] = None
     image_root: Annotated[
@@ -61,10 +62,6 @@ class TrainingDataOptions:
     def __post_init__(self) -> None:
         if self.decode and not self.check_data:
             raise UsageError("--decode is for --check-data: a training reads every picture anyway.")
-        if self.check_data and self.data is None:
-            raise UsageError("--check-data needs --data, a file or a folder.")
-        if self.eval_image_root is not None and self.eval_data is None:
-            raise UsageError("--eval-image-root needs --eval-data: there is nothing to look up there.")
 
     def reading(self) -> DataOptions:
         """Returns how the records are read."""
@@ -82,24 +79,34 @@ class TrainingDataOptions:
         names = ("data", "image_root", "eval_data", "eval_image_root")
         return {**{name: getattr(self, name) for name in names}, "data_options": self.reading()}
 
-    def check(self, talk: Talk, limits: ImageLimits, *, as_json: bool) -> None:
+    def check(self, talk: Talk, limits: ImageLimits, *, config: Path | None, as_json: bool) -> None:
         """Lists every problem of the data and of those that are validated on; loads no model.
 
         Args:
             talk: says what is read otherwise than it stands there.
             limits: how large a picture may be, and how whole it must be.
+            config: a file that says what was not typed.
             as_json: print a record for each problem, in place of a line for all that are equal.
 
         Raises:
             DataError: there is one.
         """
+        from vlinstruct.training.experiment import DataSource, read_experiment
+
+        given = {} if config is None else read_experiment(config)
+        names = ("image_root", "eval_data", "eval_image_root", "columns", "allow_outside", "skip_text_only")
+        options = replace(self, **{name: given[name] for name in names if name in given and not getattr(self, name)})
+        sources = given.get("data") if self.data is None else (DataSource(path=str(self.data)),)
+        if sources is None:
+            raise UsageError("--check-data needs --data, a file or a folder.")
+        options._check(sources, talk, limits, as_json=as_json)
+
+    def _check(self, sources: Sequence[DataSource], talk: Talk, limits: ImageLimits, *, as_json: bool) -> None:
         from vlinstruct.training.data.checking import check_data
 
-        assert self.data is not None
-        roots = [(self.data, self.image_root, "--image-root")]
+        roots = [(source.path, source.image_root or self.image_root, "--image-root") for source in sources]
         if self.eval_data is not None:
-            root = self.image_root if self.eval_image_root is None else self.eval_image_root
-            roots.append((self.eval_data, root, "--eval-image-root"))
+            roots.append((str(self.eval_data), self.eval_image_root or self.image_root, "--eval-image-root"))
         bad = []
         for path, root, root_option in roots:
             report = check_data(path, image_root=root, options=self.reading(), decode=self.decode, limits=limits)

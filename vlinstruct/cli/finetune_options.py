@@ -7,12 +7,9 @@ recipe. The defaults that `--help` shows are the paper's.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import typer
-
-from vlinstruct.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from vlinstruct.media.images import ImageLimits
@@ -83,9 +80,18 @@ class TrainingOptions:
         Literal["last", "all"] | None,
         typer.Option(help="Which answers of a conversation are learned.", show_default="last"),
     ] = None
-    seed: Annotated[int | None, typer.Option(help="Of the data's order and the dropout.", show_default="0")] = None
+    val_size: Annotated[
+        float | None,
+        typer.Option(help="Samples of --data to hold out and validate on, by picture: 500, or a share, 0.05."),
+    ] = None
+    seed: Annotated[
+        int | None, typer.Option(help="Of the data's order, the dropout and what is held out.", show_default="0")
+    ] = None
     save_steps: Annotated[int | None, typer.Option(help="Updates between checkpoints.", show_default="500")] = None
     eval_steps: Annotated[int | None, typer.Option(help="Updates between validations.", show_default="500")] = None
+    early_stopping_patience: Annotated[
+        int | None, typer.Option(help="End after so many validations in a row that are not the best.")
+    ] = None
 
     def image_limits(self) -> ImageLimits:
         """Returns how large a picture may be, and how whole it must be, where no settings file says otherwise."""
@@ -94,24 +100,6 @@ class TrainingOptions:
         usual = ImageLimits(allow_truncated=bool(self.allow_truncated))
         return usual if self.max_pixels is None else replace(usual, max_pixels=self.max_pixels)
 
-    def settings(self, file: Path | None) -> dict[str, Any]:
-        """Returns a file's settings, which the options that were typed override.
-
-        Args:
-            file: YAML of the same names; None for none.
-
-        Raises:
-            DataError: the file cannot be used, or one of its settings is out of range.
-        """
-        typed = {field.name: value for field in fields(self) if (value := getattr(self, field.name)) is not None}
-        if file is None:
-            return typed
-        from vlinstruct.settings_file import read_settings
-        from vlinstruct.training.settings import TrainingSettings
-
-        values = read_settings(file, TrainingSettings)
-        try:
-            TrainingSettings(**values)  # without the options: what is wrong with these is the file's fault
-        except UsageError as error:
-            raise DataError.at("cannot use settings", file, error.message, "Correct the file") from error
-        return {**values, **typed}
+    def typed(self) -> dict[str, Any]:
+        """Returns the settings that were typed."""
+        return {field.name: value for field in fields(self) if (value := getattr(self, field.name)) is not None}

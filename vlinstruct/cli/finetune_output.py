@@ -6,12 +6,12 @@ While it trains: a bar on a terminal, elsewhere a line now and then, ten in all,
 from __future__ import annotations
 
 import re
+import shlex
 import signal
 import sys
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from vlinstruct.training.job import Finetuned, Plan
 
 _NUM_LINES = 10
+_SOON_S = 5.0  # what takes less needs no lines
+_WIDE = 96  # columns that take a bar with all that is told of an update
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
@@ -56,6 +58,42 @@ class StopRequest:
         signal.signal(number, signal.SIG_DFL)
 
 
+class _Pace:
+    """How fast something goes; the first of its items, which warms up, is not timed.
+
+    Args:
+        total: items of which some may be done already.
+        done: so many of them.
+    """
+
+    def __init__(self, total: int, done: int = 0) -> None:
+        self.total, self.done = total, done
+        self.num_timed = self.num_units = 0
+        self.start_s: float | None = None
+
+    def advance(self, num_units: int = 1) -> None:
+        """Counts an item of so many units."""
+        self.done += 1
+        if self.start_s is None:
+            self.start_s = time.monotonic()
+        else:
+            self.num_timed += 1
+            self.num_units += num_units
+
+    def described(self, unit: str) -> list[str]:
+        """Returns the speed and the time that is left; nothing before both are known."""
+        passed_s = time.monotonic() - (self.start_s or 0.0)
+        if not self.num_timed or passed_s <= 0:
+            return []
+        left_s = (self.total - self.done) * passed_s / self.num_timed
+        return [f"{self.num_units / passed_s:,.1f} {unit}/s", f"{_spelled(left_s)} left"]
+
+    @property
+    def is_told(self) -> bool:
+        """Whether it is time for one of the few lines of a log file."""
+        return self.done % -(-self.total // _NUM_LINES) == 0
+
+
 class TrainingBar:
     """Shows how far a training is; use it as a context manager, which removes the bar in the end.
 
@@ -66,11 +104,8 @@ class TrainingBar:
     def __init__(self, talk: Talk) -> None:
         self.talk = talk
         self.bar = None if talk.quiet or not sys.stderr.isatty() else _new_bar()
-        self.tasks: dict[str, Any] = {}
-        self.num_steps = 0
-        self.num_timed_samples = 0
-        self.num_timed_steps = 0
-        self.start_s: float | None = None
+        self.task: Any = None
+        self.pictures, self.updates = _Pace(0), _Pace(0)
         self.padding: list[float] = []
 
     def __enter__(self) -> Self:
@@ -81,53 +116,71 @@ class TrainingBar:
             self.bar.stop()
 
     def begin(self, plan: Plan, step: int) -> None:
-        """Starts the bar with what lies ahead; `step` updates are done already."""
-        self.num_steps = plan.num_steps
-        if self.bar is not None:
-            self.bar.start()
-            self.tasks["features"] = self.bar.add_task("frozen features", total=None, detail="")
-            self.tasks["training"] = self.bar.add_task("training", total=plan.num_steps, completed=step, detail="")
+        """Notes what lies ahead; `step` updates are done already."""
+        self.updates = _Pace(plan.num_steps, step)
+
+    def features(self, num_pictures: int) -> None:
+        """Starts to count the pictures of a set."""
+        self.pictures = _Pace(num_pictures)
+        if num_pictures:
+            self._show("pictures read", self.pictures)
 
     def feature(self) -> None:
-        """Counts a row of frozen features."""
+        """Counts a picture whose frozen features were computed."""
+        self.pictures.advance()
+        is_long = time.monotonic() - (self.pictures.start_s or 0.0) > _SOON_S
+        if self.bar is not None or is_long:
+            self._tell("pictures read", self.pictures, "", self.pictures.described("pictures"))
+
+    def _show(self, name: str, pace: _Pace) -> None:
+        """Puts a bar in the place of the one before."""
+        if self.bar is None:
+            return
+        self.bar.start()
+        if self.task is not None:
+            self.bar.remove_task(self.task)
+        self.task = self.bar.add_task(name, total=pace.total, completed=pace.done, detail="", left="")
+
+    def _tell(self, name: str, pace: _Pace, first: str, details: list[str]) -> None:
+        detail = ", ".join([*filter(None, [first]), *details])
         if self.bar is not None:
-            self.bar.advance(self.tasks["features"])
+            self.bar.update(self.task, completed=pace.done, detail=detail, left=details[-1] if details else "")
+        elif pace.is_told:
+            self.talk.progress(f"{name} {pace.done:,} of {pace.total:,}{': ' if detail else ''}{detail}")
 
     def step(self, record: Mapping[str, Any]) -> None:
-        """Counts an update; the first one's time, which warms up, is not counted."""
+        """Counts an update."""
+        if not self.padding:
+            self._show("update", self.updates)
         self.padding.append(record["padding"])
-        if self.start_s is None:
-            self.start_s = time.monotonic()
-        else:
-            self.num_timed_samples += record["samples"]
-            self.num_timed_steps += 1
-        detail = self._detail(record)
-        if self.bar is not None:
-            self.bar.update(self.tasks["training"], completed=record["step"], detail=detail)
-        elif record["step"] % max(1, self.num_steps // _NUM_LINES) == 0 and not self.talk.quiet:
-            self.talk.progress(f"update {record['step']} of {self.num_steps}: {detail}")
+        self.updates.advance(record["samples"])
+        loss = "left out" if record["loss"] is None else f"loss {record['loss']:.4f}"
+        padding = f"{sum(self.padding) / len(self.padding):.1%} padding"
+        self._tell("update", self.updates, f"{loss}, {padding}", self.updates.described("samples"))
 
     def validation(self, record: Mapping[str, Any]) -> None:
         """Prints a validation's loss, and whether it was the best so far."""
-        best = ", the best so far" if record["is_best"] else ""
-        self.talk.progress(f"validation after update {record['step']}: loss {record['eval_loss']:.4f}{best}")
-
-    def _detail(self, record: Mapping[str, Any]) -> str:
-        loss = "left out" if record["loss"] is None else f"loss {record['loss']:.4f}"
-        parts = [loss, f"{sum(self.padding) / len(self.padding):.1%} padding"]
-        passed_s = time.monotonic() - (self.start_s or 0.0)
-        if self.num_timed_steps and passed_s > 0:
-            left_s = (self.num_steps - record["step"]) * passed_s / self.num_timed_steps
-            parts += [f"{self.num_timed_samples / passed_s:,.1f} samples/s", f"{_spelled(left_s)} left"]
-        return ", ".join(parts)
+        best = ", the best so far" if record["is_best"] and record["step"] else ""
+        when = f"after update {record['step']:,}" if record["step"] else "before the first update"
+        self.talk.progress(f"validation {when}: loss {record['eval_loss']:.4f}{best}")
 
 
 def _new_bar() -> Progress:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.console import Console, ConsoleDimensions
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn
 
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[detail]}")
-    return Progress(*columns, console=Console(stderr=True), transient=True)
+    class Narrower(Console):
+        """Leaves room for the terminal's ^C, which would begin a line of its own: the bar would be left above it."""
+
+        @property  # type: ignore[misc]  # rich's can be set, which nobody does here
+        def size(self) -> ConsoleDimensions:
+            return ConsoleDimensions(super().size.width - 3, super().size.height)
+
+    console = Narrower(stderr=True)
+    is_wide = console.width >= _WIDE
+    columns: list[ProgressColumn] = [TextColumn("{task.description}"), BarColumn(20 if is_wide else 8)]
+    columns += [MofNCompleteColumn(), TextColumn("{task.fields[detail]}" if is_wide else "{task.fields[left]}")]
+    return Progress(*columns, console=console, transient=True)
 
 
 def _spelled(duration_s: float) -> str:
@@ -145,13 +198,17 @@ def _spelled(duration_s: float) -> str:
 def show_plan(plan: Plan, *, as_json: bool) -> None:
     """Prints what a training would do and take, for `--dry-run`: as lines, or as one record."""
     if as_json:
-        fields = {name: value for name, value in asdict(plan).items() if name not in ("num_validation", "num_rows")}
+        left_out = ("num_validation", "num_rows", "num_epoch_samples")
+        fields = {name: value for name, value in asdict(plan).items() if name not in left_out}
         show_record({"schema": "vlinstruct.finetune_plan/1", "id": "plan", "status": "ok", **fields})
         return
     lines = [f"learns      {line}" for line in _grouped(plan.learning)]
     lines += [f"            {sum(plan.learning.values()):,} numbers in all"]
-    lines += [f"samples     {plan.num_samples:,}, and {plan.num_validation:,} to validate on"]
-    lines += [f"updates     {plan.num_steps:,} of {plan.batch_size} samples, {plan.num_processes} process(es)"]
+    is_weighted = plan.num_epoch_samples != plan.num_samples
+    per_epoch = f" ({plan.num_epoch_samples:,} an epoch, by their weights)" if is_weighted else ""
+    lines += [f"samples     {plan.num_samples:,}{per_epoch}, and {plan.num_validation:,} to validate on"]
+    processes = "1 process" if plan.num_processes == 1 else f"{plan.num_processes} processes"
+    lines += [f"updates     {plan.num_steps:,} of {plan.batch_size} samples, {processes}"]
     lines += [f"rate        {plan.highest_learning_rate:.2g} at its highest, warm-up of {plan.warmup_steps:,} updates"]
     lines += [f"memory      {plan.weights_bytes / 1e6:,.1f} MB of frozen weights"]
     lines += [f"            {plan.learning_bytes / 1e6:,.1f} MB of what learns, with gradients and optimizer"]
@@ -176,11 +233,50 @@ def _grouped(learning: Mapping[str, int]) -> list[str]:
     ]
 
 
-def show_result(outcome: Finetuned, output: Path, *, as_json: bool) -> None:
-    """Prints the adapter's folder, or a record of how the training ended."""
-    if as_json:
-        record = {"schema": "vlinstruct.finetune/1", "id": str(output), "status": "ok", "adapter": str(output)}
-        best = {"best_step": outcome.best_step, "best_eval_loss": outcome.best_loss}
-        show_record({**record, "num_steps": outcome.num_steps, **best})
+def stopped(outcome: Finetuned, *, is_overwriting: bool) -> str:
+    """Says what is left of a training that a signal ended, and how to go on."""
+    again = f"vlinstruct finetune --resume -o {shlex.quote(str(outcome.folder))}"
+    if outcome.step:
+        return f"stopped after update {outcome.step:,} of {outcome.num_steps:,}, which is saved. To go on: {again}"
+    if is_overwriting:
+        return "stopped before the first update: what was there is as it was. To go on, type the same command again."
+    return f"stopped before the first update; the pictures read so far are kept. To go on: {again}"
+
+
+def result(outcome: Finetuned) -> str:
+    """Says what came of a training, and what to type next."""
+    from vlinstruct.backends.registry import default_backbone
+
+    folder, why = outcome.folder, " (early: no better for --early-stopping-patience validations)"
+    updates = f"{outcome.step:,} update{'' if outcome.step == 1 else 's'}{why if outcome.is_early else ''}"
+    losses = [loss for loss in outcome.losses if loss is not None]
+    if outcome.validations and outcome.best_step is not None:
+        first, last = (outcome.validations[step] for step in (min(outcome.validations), max(outcome.validations)))
+        came = f"validation {first:.4f} -> {last:.4f} after {updates}"
+        if outcome.best_step == 0:
+            came += ", which was best before the first: try a lower --learning-rate, or more data"
+        elif outcome.best_step != outcome.step:
+            came, folder = f"{came}, best at {outcome.best_step:,}", folder / "best"
+    elif losses:
+        few = max(1, len(losses) // 10)  # one update's loss is a few samples'
+        first, last = sum(losses[:few]) / few, sum(losses[-few:]) / few
+        came = f"loss {first:.4f} -> {last:.4f} in {updates} (--val-size 0.05 would validate)"
     else:
-        show(str(output))
+        came = updates
+    is_usual = outcome.backbone == default_backbone()
+    model = "" if is_usual else f" --backbone {shlex.quote(outcome.backbone)}"
+    return f"{came}; try: vlinstruct ask IMAGE QUESTION{model} --adapter {shlex.quote(str(folder))}"
+
+
+def show_result(outcome: Finetuned, *, as_json: bool) -> None:
+    """Prints the adapter's folder, or a record of how the training ended."""
+    output = str(outcome.folder)
+    if as_json:
+        record = {"schema": "vlinstruct.finetune/1", "id": output, "status": "ok", "adapter": output}
+        best = {"best_step": outcome.best_step, "best_eval_loss": outcome.best_loss}
+        evals: list[float | None] = [outcome.validations[step] for step in sorted(outcome.validations)]
+        evals = evals or [None]
+        ends = {"first_eval_loss": evals[0], "last_eval_loss": evals[-1], "step": outcome.step}
+        show_record({**record, "num_steps": outcome.num_steps, **best, **ends})
+    else:
+        show(output)

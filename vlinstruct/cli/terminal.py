@@ -18,8 +18,9 @@ from vlinstruct.errors import ResourceError, printable, shortened
 
 _DIM, _PLAIN = "\x1b[2m", "\x1b[0m"
 _MAX_LINE = 300  # a message may quote a path or a text of any length
-_PICTURES = "vlinstruct.media.images"
-_MAX_OF_PICTURES = 10  # of a training's 100,000 pictures every one may be remarked upon
+# Of a training's 100,000 pictures and instructions every one may be remarked upon.
+_MANY = {"vlinstruct.media.images": "pictures", "vlinstruct.backends.instructblip.tokenization": "instructions"}
+_MAX_OF_MANY = 10
 
 
 def show(text: str) -> None:
@@ -124,21 +125,22 @@ class Talk:
             yield
         finally:
             logger.removeHandler(handler)
-            if handler.num_of_pictures > _MAX_OF_PICTURES:
-                self.notice(f"{handler.num_of_pictures - _MAX_OF_PICTURES:,} more notices of pictures are not shown.")
+            for name, count in handler.counts.items():
+                if count > _MAX_OF_MANY:
+                    self.notice(f"{count - _MAX_OF_MANY:,} more notices of {_MANY[name]} are not shown.")
 
 
 class _Handler(logging.Handler):
     def __init__(self, talk: Talk) -> None:
         super().__init__(level=logging.WARNING)
         self.talk = talk
-        self.num_of_pictures = 0
+        self.counts = dict.fromkeys(_MANY, 0)
 
     def emit(self, record: logging.LogRecord) -> None:
         message = record.getMessage()
-        if record.name == _PICTURES and message not in self.talk.notices:
-            self.num_of_pictures += 1
-            if self.num_of_pictures > _MAX_OF_PICTURES:
+        if record.name in _MANY and message not in self.talk.notices:
+            self.counts[record.name] += 1
+            if self.counts[record.name] > _MAX_OF_MANY:
                 return
         self.talk.notice(message)
 

@@ -6,18 +6,32 @@ do.
 
 from __future__ import annotations
 
-import importlib.util
+import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from vlinstruct.backends.instructblip.adapter import save_adapter
+from vlinstruct.backends.instructblip.adapter import CONFIG_FILE, save_adapter
 from vlinstruct.files import written_atomically
-from vlinstruct.training.job import Finetuned, Job, Plan, Progress
-from vlinstruct.training.state import read_log
+from vlinstruct.training.curve import CURVE_FILE, save_curve
+from vlinstruct.training.experiment import SETTINGS_FILE, write_experiment
+from vlinstruct.training.job import Finetuned, Job, Plan
 
-_SMOOTHING = 0.95
+LOCK_FILE = ".lock"
+_OURS = (
+    CONFIG_FILE,
+    "alignment.safetensors",
+    "lora",
+    "best",
+    "checkpoints",
+    "log.jsonl",
+    SETTINGS_FILE,
+    "README.md",
+    CURVE_FILE,
+    "curve.png",  # of 0.1.0
+)
 _CARD = """---
 library_name: vlinstruct
 pipeline_tag: image-text-to-text
@@ -42,23 +56,38 @@ The backbone and the training data have licences of their own.
 |---|---|
 {settings}
 
-`log.jsonl` holds the loss of every update.
+`log.jsonl` holds the loss of every update, `curve.svg` draws them.
 """
 
 
 def write_settings(job: Job) -> None:
-    """Writes the settings as a file for `--config`."""
-    import yaml
-
-    with written_atomically(job.folder / "settings.yaml") as path:
-        path.write_text(yaml.safe_dump(asdict(job.settings), sort_keys=False), encoding="utf-8")
+    """Writes what was asked for as a file for `--config`, and for `--resume` alone."""
+    write_experiment(job.folder / SETTINGS_FILE, job.source, job.settings)
 
 
-def finish(job: Job, plan: Plan, outcome: Finetuned, progress: Progress) -> None:
+def holds_run(folder: Path) -> bool:
+    """Says whether a training has written into a folder, or has made an adapter of it."""
+    return any((folder / name).exists() for name in (CONFIG_FILE, "checkpoints", LOCK_FILE))
+
+
+def foreign_files(folder: Path) -> list[str]:
+    """Returns what stands in a folder under the names of a training's files, and is of no training."""
+    return [] if holds_run(folder) else [name for name in _OURS if os.path.lexists(folder / name)]
+
+
+def remove_run(folder: Path) -> None:
+    """Removes an earlier run's files, and nothing else; its frozen features stay, which a new run may share."""
+    for name in _OURS:  # the adapter's configuration first: what is left of a killed removal is no adapter
+        path = folder / name
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def finish(job: Job, plan: Plan, outcome: Finetuned) -> None:
     """Writes the curve, the card and, last, the adapter of a training that is through."""
-    notice = save_curve(job.folder / "log.jsonl", job.folder / "curve.png")
-    if notice is not None:
-        progress.notify(notice)
+    save_curve(job.folder)
     facts = {**_facts(job, plan), "best_step": outcome.best_step, "best_eval_loss": outcome.best_loss}
     text = card(facts, plan.learning, name=job.folder.resolve().name, backbone=job.backbone)
     with written_atomically(job.folder / "README.md") as path:
@@ -98,57 +127,3 @@ def card(facts: Mapping[str, Any], learning: Mapping[str, int], *, name: str, ba
 
 def _rows(values: Mapping[str, Any]) -> str:
     return "\n".join(f"| `{name}` | {value} |" for name, value in values.items())
-
-
-def smoothed(values: list[float]) -> list[float]:
-    """Returns the exponential moving average.
-
-    >>> smoothed([1.0, 1.0, 0.0])
-    [1.0, 1.0, 0.95]
-    """
-    smooth = values[:1]
-    for value in values[1:]:
-        smooth.append(_SMOOTHING * smooth[-1] + (1 - _SMOOTHING) * value)
-    return smooth
-
-
-def save_curve(log: Path, picture: Path) -> str | None:
-    """Draws a training's log.
-
-    Args:
-        log: its JSON lines.
-        picture: the PNG to write.
-
-    Returns:
-        What a user should know where it cannot be drawn.
-
-    Raises:
-        ResourceError: it cannot be written.
-        DataError: the log is none.
-    """
-    if importlib.util.find_spec("matplotlib") is None:
-        return f"{picture.name} was not drawn, it needs matplotlib: pip install 'vlinstruct[plots]'."
-    from matplotlib.figure import Figure
-
-    records = read_log(log)
-    figure = Figure(figsize=(8, 4.5), layout="constrained")
-    _draw(figure.subplots(), records)
-    with written_atomically(picture) as path:
-        # matplotlib would write its version into the file: equal curves are to be equal bytes.
-        figure.savefig(path, dpi=120, format="png", metadata={"Software": None})
-    return None
-
-
-def _draw(axes: Any, records: list[dict[str, Any]]) -> None:
-    updates = [record for record in records if record.get("loss") is not None]
-    validations = [record for record in records if "eval_loss" in record]
-    steps, losses = [record["step"] for record in updates], [record["loss"] for record in updates]
-    axes.plot(steps, losses, color="#c6d9ec", linewidth=0.8, label="update")
-    axes.plot(steps, smoothed(losses), color="#1f77b4", label=f"update, smoothed ({_SMOOTHING})")
-    if validations:
-        places, values = zip(*((record["step"], record["eval_loss"]) for record in validations), strict=True)
-        axes.plot(places, values, "o-", color="#d62728", markersize=4, label="validation")
-    axes.set_xlabel("update")
-    axes.set_ylabel("loss, nats per answer token")
-    axes.grid(alpha=0.3)
-    axes.legend()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from vlinstruct.backends.instructblip.language_model import LanguageModel
-from vlinstruct.errors import InputError, UsageError, shortened
+from vlinstruct.errors import InputError, ResourceError, UsageError, cause_of, shortened
+from vlinstruct.training.settings import TrainingSettings
 
 _MAX_PORT = 65_535
 
@@ -28,7 +30,7 @@ class Devices:
 
     Args:
         cpu: compute on the CPU even where there is an accelerator.
-        report_to: `tensorboard`, or None for no tracker.
+        report_to: one of `trackers.TRACKERS`, or None for no tracker.
         folder: where a tracker writes.
     """
 
@@ -37,7 +39,7 @@ class Devices:
 
         launched()  # accelerate's own errors would be tracebacks
         self.accelerator = Accelerator(cpu=cpu or not _has_accelerator(), log_with=report_to, project_dir=folder)
-        self.report_to = report_to
+        self.report_to, self.folder = report_to, folder
 
     @property
     def rank(self) -> int:
@@ -110,10 +112,33 @@ class Devices:
         elif str(self.accelerator.distributed_type).endswith("FSDP"):
             raise UsageError("FSDP's version 1 is not supported", advice="Add --fsdp_version 2 to accelerate launch.")
 
-    def begin_tracking(self, step: int) -> None:
-        """Opens the tracker; what it holds of updates after `step` no longer counts."""
-        if self.report_to is not None:
-            self.accelerator.init_trackers(self.report_to, init_kwargs={self.report_to: {"purge_step": step + 1}})
+    def begin_tracking(self, step: int, *, settings: TrainingSettings, name: str) -> None:
+        """Opens the tracker.
+
+        Args:
+            step: what it holds of later updates no longer counts, where it can forget.
+            settings: are kept with the numbers.
+            name: of the run.
+
+        Raises:
+            ResourceError: it cannot be opened, as where nobody is logged in.
+        """
+        if self.report_to is None:
+            return
+        own = {"tensorboard": {"purge_step": step + 1}, "wandb": {"name": name, "dir": str(self.folder)}}.get(
+            self.report_to, {}
+        )
+        # TensorBoard would make a run of its own of them; and of None some trackers take none.
+        shown = {key: value for key, value in asdict(settings).items() if value is not None}
+        config = None if self.report_to == "tensorboard" else shown
+        project = "tensorboard" if self.report_to == "tensorboard" else "vlinstruct"  # there, a folder's name
+        try:
+            self.accelerator.init_trackers(project, config=config, init_kwargs={self.report_to: own})
+        except Exception as error:  # a library's own, of any kind
+            why = shortened(cause_of(error, 120), 120)
+            raise ResourceError.at(
+                "cannot report to", self.report_to, why, "Set it up, or leave --report-to away"
+            ) from error
 
     def track(self, values: Mapping[str, float], step: int) -> str | None:
         """Hands numbers to the tracker.

@@ -23,12 +23,12 @@ import torch
 from torch import Tensor
 
 from vlinstruct.backends.instructblip.backend import InstructBlipBackend
-from vlinstruct.errors import ImageError, InputError
-from vlinstruct.files import file_sha256, written_atomically
+from vlinstruct.errors import ImageError
+from vlinstruct.files import written_atomically
 from vlinstruct.media.images import DEFAULT_LIMITS, ImageLimits
 from vlinstruct.media.read_ahead import read_ahead
 from vlinstruct.training.data.conversations import TrainingSample
-from vlinstruct.training.data.reading import TrainingPicture, load_picture
+from vlinstruct.training.data.reading import TrainingPicture, load_picture, picture_sha256
 from vlinstruct.training.frontier import Frontier
 
 _MISSING, _COMPUTED, _UNREADABLE = 0, 1, 2
@@ -166,19 +166,9 @@ def features_fingerprint(samples: Sequence[TrainingSample], backend: InstructBli
     pictures: dict[TrainingPicture, str] = {}
     for sample in samples:
         if sample.image not in pictures:
-            pictures[sample.image] = _picture_sha256(sample.image)
+            pictures[sample.image] = picture_sha256(sample.image) or "unreadable"
         digest.update(json.dumps([pictures[sample.image], sample.instruction]).encode())
     return digest.hexdigest()
-
-
-def _picture_sha256(picture: TrainingPicture) -> str:
-    """Returns a picture's checksum; one that cannot be read is reported when its turn comes."""
-    try:
-        if isinstance(picture, Path):
-            return file_sha256(picture, kind="image")
-        return hashlib.sha256(picture.content()).hexdigest()
-    except InputError:
-        return "unreadable"
 
 
 def rows_together(device: torch.device) -> int:
@@ -204,6 +194,7 @@ def compute_features(
     together: int,
     share: tuple[int, int] = (0, 1),
     limits: ImageLimits = DEFAULT_LIMITS,
+    on_begin: Callable[[int], None] = lambda num_pictures: None,
     on_progress: Callable[[], None] = lambda: None,
     on_unreadable: Callable[[ImageError], None] = refuse,
     should_stop: Callable[[], bool] = lambda: False,
@@ -217,7 +208,8 @@ def compute_features(
         together: pictures, and rows, of a batch (`rows_together`).
         share: the number of this process and of all: each takes pictures of its own, whatever others have done.
         limits: how large a picture may be, and how whole it must be.
-        on_progress: called for every row.
+        on_begin: called with the number of pictures that this process has to read.
+        on_progress: called for every picture.
         on_unreadable: called for a picture that cannot be read; returns where it is to be left out.
         should_stop: asked before every batch of pictures; some rows stay missing then.
 
@@ -225,6 +217,7 @@ def compute_features(
         ImageError: a picture cannot be read.
     """
     pictures = _missing_of(share, rows, set(features.missing()))
+    on_begin(len(pictures))
     read = _reader(frontier.backend, limits)
     loaded = read_ahead([path for path, _ in pictures], read, num_ahead=_READ_AHEAD * together)
     for group in batches(pictures, together):
@@ -240,6 +233,7 @@ def compute_features(
                 features.leave_out(row)
         for row, values in _computed(frontier, rows, readable, together):
             features.write(row, values)  # the bytes, then the mark
+        for _ in group:
             on_progress()
     features.flush()
 

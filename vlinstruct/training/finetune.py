@@ -14,62 +14,164 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from importlib.util import find_spec
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal, Unpack
+from typing import Any, Unpack
 
+from vlinstruct.backends.instructblip.backend import InstructBlipBackend
+from vlinstruct.backends.instructblip.configuration import InstructBlipConfig
+from vlinstruct.backends.instructblip.load import empty_model
 from vlinstruct.backends.instructblip.opening import load_backend
-from vlinstruct.backends.machine import compute_device
+from vlinstruct.backends.machine import compute_device, require_machine
 from vlinstruct.backends.registry import (
-    BACKBONES,
     default_backbone,
     find,
+    is_cached,
     known_backbone,
     of_same_shape,
     require_instructblip,
 )
 from vlinstruct.errors import InputError, OutputInUseError, ResourceError, UsageError, not_installed, shortened
 from vlinstruct.media.images import ImageLimits
+from vlinstruct.records.columns import columns_of
 from vlinstruct.settings import takes_options
+from vlinstruct.training.adapter_folder import LOCK_FILE, foreign_files
 from vlinstruct.training.data.conversations import (
     DEFAULT_DATA_OPTIONS,
     TrainingSample,
     read_conversations,
     require_pictures,
 )
-from vlinstruct.training.data.reading import DataOptions
+from vlinstruct.training.data.holding_out import held_out
+from vlinstruct.training.data.reading import RECORD_FIELDS, DataOptions
 from vlinstruct.training.devices import Devices
+from vlinstruct.training.experiment import (
+    SETTING_NAMES,
+    SETTINGS_FILE,
+    DataSource,
+    absolute,
+    read_experiment,
+)
 from vlinstruct.training.job import UNWATCHED, Finetuned, Job, Plan, Progress
+from vlinstruct.training.resuming import batch_size_of
+from vlinstruct.training.schedule import Mixture
 from vlinstruct.training.settings import TrainingOptions, TrainingSettings, with_recipe
-from vlinstruct.training.train import LOCK_FILE, plan_training, train
+from vlinstruct.training.trackers import TRACKERS, Tracker
+from vlinstruct.training.train import plan_training, train
+from vlinstruct.values import Identity
 from vlinstruct.weights.hub import push_adapter, require_login
 
 Source = str | PathLike[str]
 
 EXAMPLE_FOLDER = "example-data"
 
+_DEFAULT_OUTPUT = "adapter"
 _EXAMPLE_NAME = "mini's example set"
 _EXAMPLE_PICTURES, _EXAMPLE_EVAL_PICTURES = 200, 25  # a first training takes seconds
+_LLAVA = (
+    "for photographs: --data llava_instruct_150k.json --image-root train2017 (LLaVA-Instruct-150K, 158,000 "
+    "conversations, 229 MB, CC BY-NC 4.0, huggingface.co/datasets/liuhaotian/LLaVA-Instruct-150K; the pictures are "
+    "COCO's train2017, 18 GB)"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Request:
+    """What is to be trained on what; a value that is None, or "auto", was not given."""
+
+    data: tuple[DataSource, ...] | None
+    image_root: Source | None
+    eval_data: Source | None
+    eval_image_root: Source | None
+    data_options: DataOptions
+    output: Source | None = None
+    backbone: str | None
+    device: str
+    dtype: str
+    report_to: str | None
+    offline: bool
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def completed(self, file: Source | None) -> _Request:
+        """Returns it with what a file says of the rest."""
+        if file is None:
+            return self
+        values = read_experiment(file)
+        options, columns = self.data_options, columns_of(values.get("columns"), RECORD_FIELDS)
+        return replace(
+            self,
+            data_options=DataOptions(
+                columns=options.columns or columns,
+                allow_outside=options.allow_outside or values.get("allow_outside", False),
+                skip_text_only=options.skip_text_only or values.get("skip_text_only", False),
+            ),
+            settings={**{name: values[name] for name in SETTING_NAMES if name in values}, **self.settings},
+            **{
+                name: values[name]
+                for name in ("data", "image_root", "eval_data", "eval_image_root", "output", "backbone", "report_to")
+                if getattr(self, name) is None and values.get(name) is not None
+            },
+            **{name: values[name] for name in ("device", "dtype") if getattr(self, name) == "auto" and name in values},
+        )
+
+    def split_over(self, num_processes: int, batch_size: int | None) -> _Request:
+        """Returns it with an update's batch of the size that it had, however many samples go together now."""
+        rows = self.settings.get("per_device_train_batch_size")
+        if batch_size is None or rows is None or not 1 <= rows <= batch_size:
+            return self
+        steps = max(1, batch_size // (rows * num_processes))
+        return replace(self, settings={**self.settings, "gradient_accumulation_steps": steps})
+
+    @property
+    def folder(self) -> Path:
+        """The adapter's."""
+        return Path(self.output or _DEFAULT_OUTPUT)
+
+    def as_file(self, *, backbone: str, dtype: str) -> dict[str, Any]:
+        """Returns what `settings.yaml` keeps of it, which holds wherever a command is run."""
+        options, roots = self.data_options, {}
+        for name in ("image_root", "eval_data", "eval_image_root"):
+            place = getattr(self, name)
+            roots[name] = None if place is None else absolute(place)
+        is_folder = known_backbone(backbone) is None and os.path.isdir(os.path.expanduser(backbone))
+        return {
+            "data": None if self.data is None else [source.absolute() for source in self.data],
+            **roots,
+            "columns": ",".join(f"{name}={column}" for name, column in options.columns.items()) or None,
+            "allow_outside": options.allow_outside or None,
+            "skip_text_only": options.skip_text_only or None,
+            "backbone": absolute(backbone) if is_folder else backbone,
+            "dtype": dtype,
+            "report_to": self.report_to,
+        }
+
+
+def _sources(data: Source | Sequence[DataSource] | None) -> tuple[DataSource, ...] | None:
+    if data is None or not isinstance(data, str | PathLike):
+        return None if data is None else tuple(data)
+    return (DataSource(path=os.fspath(data)),)
 
 
 @takes_options(TrainingSettings, shows_defaults=False)
 def finetune(
-    data: Source | None = None,
+    data: Source | Sequence[DataSource] | None = None,
     *,
+    config: Source | None = None,
     backbone: str | None = None,
-    output: Source = "adapter",
+    output: Source | None = None,
     eval_data: Source | None = None,
     image_root: Source | None = None,
     eval_image_root: Source | None = None,
     data_options: DataOptions = DEFAULT_DATA_OPTIONS,
     resume: bool = False,
+    overwrite: bool = False,
     override: Sequence[str] = (),
     save_to: Source | None = None,
     push_to_hub: str | None = None,
-    report_to: Literal["tensorboard"] | None = None,
+    report_to: Tracker | None = None,
     device: str = "auto",
     dtype: str = "auto",
     offline: bool = False,
@@ -82,19 +184,21 @@ def finetune(
 
     Args:
         data: JSON lines, LLaVA's JSON, chat messages, a CSV, parquet or Arrow table, or a folder of pictures with
-            metadata; None draws an example set, for mini and mini-llama.
+            metadata; several of them with weights as `DataSource`s; None draws an example set.
+        config: a YAML file, see `experiment`, of what is not given here.
         backbone: what `load` takes; `$VLINSTRUCT_BACKBONE` or mini if None.
-        output: the adapter's folder; made if it is missing.
+        output: the adapter's folder; made if it is missing; `adapter` if None.
         eval_data: what is validated on every `eval_steps`, in any of these formats; None is nothing.
         image_root: the folder that picture paths start from; the data's own if None.
         eval_image_root: the same of `eval_data`; `image_root` if None.
         data_options: which columns are meant, what is left out, which paths are allowed.
-        resume: go on from the newest checkpoint in `output`.
+        resume: go on from the newest checkpoint in `output`; what is not given is as it was.
+        overwrite: replace the adapter that `output` holds, once its first update has been computed.
         override: settings that may be others than the checkpoint's.
         save_to: a folder for a checkpoint that `output` does not take: a full or lost disk.
         push_to_hub: `owner/name` of the repository that the finished adapter is uploaded to, private; None uploads
             nothing.
-        report_to: `tensorboard` for its curves beside log.jsonl and curve.png.
+        report_to: one of accelerate's trackers, for curves while it runs.
         device: as in `load`.
         dtype: what the frozen parts compute in, as in `load`; what learns has float32.
         offline: use what is cached, open no connection.
@@ -109,40 +213,47 @@ def finetune(
         DataError: the data cannot be used.
         ImageError: a picture cannot be read, and `skip_images` does not allow for it.
         CheckpointError: the backbone was refused, or all checkpoints in `output` are damaged.
-        InputError: `output` holds a run and `resume` is off; or it was another run's, with other settings or data; or
-            something that is no folder is there.
+        InputError: `output` holds a run and neither `resume` nor `overwrite` is on; or it was another run's, with other
+            settings or data; or something is there that no training wrote.
         OutputInUseError: another process trains in `output`.
         DivergedError: a loss is not finite.
         NetworkError: something has to be downloaded or uploaded and cannot be.
         ResourceError: the disk is full or not writable, memory ended, or a package is missing.
     """
-    _require_for(push_to_hub, report_to, offline)
-    folder = Path(output)
+    if resume and overwrite:
+        raise UsageError("--resume and --overwrite contradict each other.")
+    request = _Request(
+        data=_sources(data),
+        image_root=image_root,
+        eval_data=eval_data,
+        eval_image_root=eval_image_root,
+        data_options=data_options,
+        output=output,
+        backbone=backbone,
+        device=device,
+        dtype=dtype,
+        report_to=report_to,
+        offline=offline,
+        settings=settings,
+    ).completed(config)
+    folder = request.folder
+    is_split_given = "gradient_accumulation_steps" in request.settings
+    if resume and (folder / SETTINGS_FILE).is_file():
+        request = request.completed(folder / SETTINGS_FILE)
+    _require_for(push_to_hub, request.report_to, offline)
     _require_place(folder)
-    devices = Devices(cpu=device == "cpu", report_to=report_to, folder=folder)
+    devices = Devices(cpu=request.device == "cpu", report_to=request.report_to, folder=folder)
     if not devices.is_main:
         # Each process hears signals for itself, but only the main one speaks.
         progress = Progress(on_loaded=progress.on_loaded, should_stop=progress.should_stop)
+    if resume and not is_split_given:
+        request = request.split_over(devices.num_processes, batch_size_of(folder))
     if override and not resume:
         progress.notify("--override changes nothing without --resume")
-    with _removed_if_refused(folder, progress, devices) as watched:
-        job = _job(
-            data,
-            backbone=backbone or default_backbone(),
-            folder=folder,
-            example_folder=folder / EXAMPLE_FOLDER,
-            eval_data=eval_data,
-            image_root=image_root,
-            eval_image_root=eval_image_root,
-            data_options=data_options,
-            device=device,
-            dtype=dtype,
-            offline=offline,
-            devices=devices,
-            settings=settings,
-            notify=progress.notify,
-        )
-        job = replace(job, resume=resume, override=tuple(override), save_to=None if save_to is None else Path(save_to))
+    with _removed_if_refused(folder, request, progress, devices) as watched:
+        job = _job(request, folder=folder, example_folder=folder, devices=devices, notify=progress.notify)
+        elsewhere = None if save_to is None else Path(save_to)
+        job = replace(job, resume=resume, overwrite=overwrite, override=tuple(override), save_to=elsewhere)
         progress.on_loaded()
         outcome = train(job, devices=devices, progress=watched)
     devices.end()
@@ -153,15 +264,16 @@ def finetune(
 
 @takes_options(TrainingSettings, shows_defaults=False)
 def plan_finetuning(
-    data: Source | None = None,
+    data: Source | Sequence[DataSource] | None = None,
     *,
+    config: Source | None = None,
     backbone: str | None = None,
     eval_data: Source | None = None,
     image_root: Source | None = None,
     eval_image_root: Source | None = None,
     data_options: DataOptions = DEFAULT_DATA_OPTIONS,
     push_to_hub: str | None = None,
-    report_to: Literal["tensorboard"] | None = None,
+    report_to: Tracker | None = None,
     device: str = "auto",
     dtype: str = "auto",
     offline: bool = False,
@@ -172,13 +284,14 @@ def plan_finetuning(
 
     Args:
         data: this and the rest is what `finetune` takes, and refused as `finetune` refuses it.
+        config: a YAML file of what is not given here.
         backbone: what would be trained.
         eval_data: what would be validated on.
         image_root: the folder that picture paths start from.
         eval_image_root: the same of `eval_data`.
         data_options: how the data are read.
         push_to_hub: where the adapter would go; who is not logged in is told now.
-        report_to: `tensorboard`; said now where it is not installed.
+        report_to: a tracker; said now where it is not installed.
         device: where it would be trained.
         dtype: what the frozen parts would compute in.
         offline: use what is cached, open no connection.
@@ -188,25 +301,24 @@ def plan_finetuning(
     Raises:
         VlinstructError: as `finetune`, before its first update.
     """
-    _require_for(push_to_hub, report_to, offline)
-    devices = Devices(cpu=device == "cpu")
+    request = _Request(
+        data=_sources(data),
+        image_root=image_root,
+        eval_data=eval_data,
+        eval_image_root=eval_image_root,
+        data_options=data_options,
+        backbone=backbone,
+        device=device,
+        dtype=dtype,
+        report_to=report_to,
+        offline=offline,
+        settings=settings,
+    ).completed(config)
+    _require_for(push_to_hub, request.report_to, offline)
+    devices = Devices(cpu=request.device == "cpu")
     with tempfile.TemporaryDirectory() as folder:
-        job = _job(
-            data,
-            backbone=backbone or default_backbone(),
-            folder=Path(folder),
-            example_folder=Path(folder),
-            eval_data=eval_data,
-            image_root=image_root,
-            eval_image_root=eval_image_root,
-            data_options=data_options,
-            device=device,
-            dtype=dtype,
-            offline=offline,
-            devices=devices,
-            settings=settings,
-            notify=notify,
-        )
+        place = Path(folder)
+        job = _job(request, folder=place, example_folder=place, devices=devices, notify=notify, is_plan=True)
         plan = plan_training(job, num_processes=devices.num_processes)
     for notice in plan.notices:
         notify(notice)
@@ -214,7 +326,7 @@ def plan_finetuning(
 
 
 @contextmanager
-def _removed_if_refused(folder: Path, progress: Progress, devices: Devices) -> Iterator[Progress]:
+def _removed_if_refused(folder: Path, request: _Request, progress: Progress, devices: Devices) -> Iterator[Progress]:
     """Removes what a training wrote that was refused, or stopped, before it began: the example set and the lock.
 
     The set has to be drawn before it can be told that it is not that of the run which is to be resumed.
@@ -222,7 +334,8 @@ def _removed_if_refused(folder: Path, progress: Progress, devices: Devices) -> I
     Yields:
         The progress to give to the training; it tells when that has begun.
     """
-    new = [path for path in (folder / EXAMPLE_FOLDER, folder / LOCK_FILE) if not path.exists()]
+    examples = folder / _example_folder(request.settings.get("seed", 0))
+    new = [path for path in (examples, folder / LOCK_FILE) if not path.exists()]
     new_folders = [path for path in (folder, *folder.parents) if not path.exists()]
     has_begun = not devices.is_main
 
@@ -247,7 +360,7 @@ def _require_place(folder: Path) -> None:
     """Refuses an output that no folder can be, before anything is read or loaded for it.
 
     Raises:
-        InputError: it, or a folder above it, is something else.
+        InputError: it, or a folder above it, is something else; or it holds files of somebody else.
         ResourceError: it cannot be written.
     """
     there = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
@@ -259,12 +372,15 @@ def _require_place(folder: Path) -> None:
         raise ResourceError.at(
             "cannot train into", folder, "it cannot be written", "Check the permissions and the disk"
         )
+    if foreign := foreign_files(folder):
+        why = f"its {foreign[0]} was not written by a training, and would be replaced"
+        raise InputError.at("cannot train into", folder, why, "Name another folder", code="output_not_empty")
 
 
 def _require_for(push_to_hub: str | None, report_to: str | None, offline: bool) -> None:
     """Refuses what could not succeed in the end, before hours are spent on a training."""
-    if report_to is not None and find_spec(report_to) is None:
-        raise not_installed("--report-to", report_to, report_to)
+    if report_to is not None:
+        _require_tracker(report_to)
     if push_to_hub is None:
         return
     if offline:
@@ -272,24 +388,32 @@ def _require_for(push_to_hub: str | None, report_to: str | None, offline: bool) 
     require_login()
 
 
+def _require_tracker(name: str) -> None:
+    if name not in TRACKERS:
+        raise UsageError(f"report_to must be one of {', '.join(TRACKERS)}, got {shortened(name, 40)}.")
+    if find_spec(name) is None:
+        package = {"comet_ml": "comet-ml"}.get(name, name)
+        if name == "tensorboard":
+            raise not_installed("--report-to", package, "tensorboard")
+        raise ResourceError(f"--report-to needs {package}, which is not installed: pip install {package}.")
+    from accelerate.tracking import get_available_trackers
+
+    if name not in [str(tracker) for tracker in get_available_trackers()]:  # accelerate would leave it out silently
+        raise ResourceError(f"--report-to needs another version of {name} than this one: accelerate does not take it.")
+
+
 def _job(
-    data: Source | None,
+    request: _Request,
     *,
-    backbone: str,
     folder: Path,
     example_folder: Path,
-    eval_data: Source | None,
-    image_root: Source | None,
-    eval_image_root: Source | None,
-    data_options: DataOptions,
-    device: str,
-    dtype: str,
-    offline: bool,
     devices: Devices,
-    settings: Mapping[str, Any],
     notify: Callable[[str], None],
+    is_plan: bool = False,
 ) -> Job:
-    """Reads the samples and loads the backbone."""
+    """Reads the samples and loads the backbone; of one that is to be planned, and is not here, its shapes alone."""
+    backbone, offline = request.backbone or default_backbone(), request.offline
+    settings = request.settings
     # A named backbone is found, and perhaps downloaded, when the data has been read; a stranger's shape is needed now.
     named = known_backbone(backbone)
     require_instructblip(backbone, what="cannot train backbone")
@@ -305,41 +429,144 @@ def _job(
         raise not_installed("--lora", "peft", "lora")
     for notice in _idle(settings, checked):
         notify(notice)
-    names = [str(name) for name in (data, eval_data) if name is not None] if data is not None else [_EXAMPLE_NAME]
+    if request.eval_image_root is not None and request.eval_data is None:
+        raise UsageError("--eval-image-root needs --eval-data: there is nothing to look up there.")
+    if checked.val_size is not None and request.eval_data is not None:
+        raise UsageError("--val-size and --eval-data contradict each other: one of them says what is validated on.")
     with devices.main_first():  # which draws the example set, if there is one to draw
-        if data is None:
-            data, eval_data = _example_data(backbone, example_folder, eval_data, checked.seed)
-        reader = partial(read_conversations, answers=checked.answers, options=data_options, notify=notify)
-        samples = reader(data, image_root=image_root)
-        validation: list[TrainingSample] = []
-        if eval_data is not None:
-            validation = reader(eval_data, image_root=image_root if eval_image_root is None else eval_image_root)
+        sets = _read(request, checked, example_folder / _example_folder(checked.seed), notify)
     limits = ImageLimits(max_pixels=checked.max_pixels, allow_truncated=checked.allow_truncated)
     # Those of both sets, before anything is computed of the first.
-    for of_set, option in ((samples, "--image-root"), (validation, "--eval-image-root")):
+    for of_set, option in ((sets.samples, "--image-root"), (sets.validation, "--eval-image-root")):
         advice = f"Name their folder with {option}"
         require_pictures(of_set, limits=limits, num_skipped=checked.skip_images, advice=advice)
-    where = str(compute_device(devices.device(device)))  # named, so that nothing is spread: what learns is on one
+    if checked.val_size is not None:
+        sets = sets.split(checked.val_size, seed=checked.seed)
+    if checked.early_stopping_patience is not None and not sets.validation:
+        raise UsageError("--early-stopping-patience needs --eval-data or --val-size: it goes by validations.")
+    if request.data is None:
+        notify(f"no --data: {len(sets.samples):,} questions about drawn pictures are learned, an example set")
+        if recipe is None or not recipe.is_built_in:
+            notify(_LLAVA)
+    where = str(
+        compute_device(devices.device(request.device))
+    )  # named, so that nothing is spread: what learns is on one
+    is_shape = is_plan and named is not None and not is_cached(named) and not checked.learned_cmaa
+    if is_shape and named is not None:
+        notify(f"{backbone} is not here, a download of {named.download_gb:g} GB: it is planned from its shapes")
+        identity = Identity(
+            name=backbone, entry=named, config=named.config(), is_chat_model=False, read_fingerprint=str
+        )
     identity = identity or find(backbone, offline=offline)
     try:
-        backend = load_backend(identity, device=where, dtype=dtype, image_size=checked.image_size, offline=offline)
+        if is_shape:
+            backend = _shapes(identity, where, request.dtype)
+        else:
+            backend = load_backend(
+                identity, device=where, dtype=request.dtype, image_size=checked.image_size, offline=offline
+            )
     except ResourceError as error:
         if "--quantize" not in error.advice:
             raise
         # finetune has no such option.
         advice = "Use --dtype bfloat16, a smaller --backbone or another --device"
         raise ResourceError(error.problem, advice=advice, code=error.code) from error
+    dtype_name = str(backend.dtype).removeprefix("torch.")
     return Job(
         backend=backend,
-        samples=samples,
-        validation=validation,
+        samples=sets.samples,
+        validation=sets.validation,
         folder=folder,
         settings=checked,
         backbone=backbone,
-        sources=names,
+        sources=_source_names(request),
         weights=identity.fingerprint,
         revision=identity.revision,
+        mixture=sets.mixture,
+        source=request.as_file(backbone=backbone, dtype=dtype_name),
     )
+
+
+def _shapes(identity: Identity, device: str, dtype: str) -> InstructBlipBackend:
+    """Returns a backend without weights or tokenizers, which takes no memory: enough to count what would learn."""
+    _, number_type = require_machine(device, dtype, None)
+    absent: Any = None
+    network = empty_model(InstructBlipConfig.from_dict(identity.config)).to(number_type)
+    return InstructBlipBackend(
+        network, image_processor=absent, tokenizer=absent, qformer_tokenizer=absent, identity=identity
+    )
+
+
+def _source_names(request: _Request) -> list[str]:
+    """Returns what people call the data."""
+    if request.data is None:
+        return [_EXAMPLE_NAME]
+    names = [source.path for source in request.data]
+    return names if request.eval_data is None else [*names, str(request.eval_data)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Sets:
+    """What is learned and validated on.
+
+    Args:
+        parts: of every set what is learned of it.
+        weights: of the sets.
+        validation: what is validated on.
+    """
+
+    parts: Sequence[Sequence[TrainingSample]]
+    weights: Sequence[float]
+    validation: Sequence[TrainingSample] = ()
+
+    @property
+    def samples(self) -> list[TrainingSample]:
+        """What is learned, set by set."""
+        return [sample for part in self.parts for sample in part]
+
+    @property
+    def mixture(self) -> Mixture | None:
+        """How often each is learned; None where all are, once in an epoch."""
+        if set(self.weights) == {1.0}:
+            return None
+        return Mixture(sizes=tuple(map(len, self.parts)), weights=tuple(self.weights))
+
+    def split(self, size: float, *, seed: int) -> _Sets:
+        """Returns them with a part held out to validate on."""
+        is_held_out = iter(held_out(self.samples, size, seed=seed))
+        pairs = [[(sample, next(is_held_out)) for sample in part] for part in self.parts]
+        return replace(
+            self,
+            parts=[[sample for sample, is_out in part if not is_out] for part in pairs],
+            validation=[sample for part in pairs for sample, is_out in part if is_out],
+        )
+
+
+def _read(request: _Request, checked: TrainingSettings, example_folder: Path, notify: Callable[[str], None]) -> _Sets:
+    """Reads all sets, or draws mini's example sets; that to validate on only where none is given or held out."""
+    sources, eval_data, image_root = request.data, request.eval_data, request.image_root
+    if sources is None:
+        from vlinstruct.mini.example_data import write_example_data  # needs Pillow's fonts, which a data file does not
+
+        draw = partial(write_example_data, example_folder, seed=checked.seed)
+        sources, image_root = (DataSource(path=str(draw("train", pictures=_EXAMPLE_PICTURES))),), None
+        if eval_data is None and checked.val_size is None:
+            eval_data = draw("dev", pictures=_EXAMPLE_EVAL_PICTURES)
+    read = partial(read_conversations, answers=checked.answers, options=request.data_options, notify=notify)
+    eval_root = request.image_root if request.eval_image_root is None else request.eval_image_root
+    return _Sets(
+        parts=[
+            read(source.path, image_root=image_root if source.image_root is None else source.image_root)
+            for source in sources
+        ],
+        weights=[source.weight for source in sources],
+        validation=[] if eval_data is None else read(eval_data, image_root=eval_root),
+    )
+
+
+def _example_folder(seed: int) -> str:
+    """Returns where the example set of a seed lies: what is there is not drawn again."""
+    return EXAMPLE_FOLDER if seed == 0 else f"{EXAMPLE_FOLDER}-{seed}"
 
 
 def _idle(settings: Mapping[str, Any], checked: TrainingSettings) -> list[str]:
@@ -351,19 +578,3 @@ def _idle(settings: Mapping[str, Any], checked: TrainingSettings) -> list[str]:
         if settings.get(name, defaults[name]) != defaults[name]
     ]
     return [] if checked.lora or not names else [f"without lora these change nothing: {', '.join(names)}"]
-
-
-def _example_data(backbone: str, folder: Path, eval_data: Source | None, seed: int) -> tuple[Source, Source]:
-    """Draws mini's example sets, to learn and to validate on; the latter only where none is given."""
-    entry = BACKBONES.get(backbone)
-    if entry is None or not entry.is_built_in:
-        raise UsageError(
-            "--data is needed: the paper trains on LLaVA-Instruct-150K and COCO's pictures",
-            advice="See huggingface.co/datasets/liuhaotian/LLaVA-Instruct-150K (its licence, CC BY-NC 4.0, is there).",
-        )
-    from vlinstruct.mini.example_data import write_example_data  # needs Pillow's fonts, which a data file does not
-
-    data = write_example_data(folder, "train", pictures=_EXAMPLE_PICTURES, seed=seed)
-    if eval_data is None:
-        eval_data = write_example_data(folder, "dev", pictures=_EXAMPLE_EVAL_PICTURES, seed=seed)
-    return data, eval_data

@@ -12,7 +12,7 @@ from torch.nn import Parameter
 from vlinstruct.backends.instructblip.backend import InstructBlipBackend
 from vlinstruct.training.data.conversations import TrainingSample
 from vlinstruct.training.features import FeatureRows, row_bytes
-from vlinstruct.training.schedule import highest_learning_rate, num_steps
+from vlinstruct.training.schedule import Mixture, highest_learning_rate, num_steps
 from vlinstruct.training.settings import TrainingSettings
 
 _IN_CHECKPOINT = 3  # the weights and AdamW's two moments
@@ -34,7 +34,10 @@ class Job:
         sources: what the samples were read from, as messages name it: the data, then what is validated on.
         weights: the backbone's fingerprint.
         revision: the hub's commit that it is of; None of others.
+        mixture: the sets that the samples are of; None where they are one set, learned once in an epoch.
+        source: what it was asked with beside the settings, by the names of `experiment.Experiment`.
         resume: go on from the newest checkpoint.
+        overwrite: replace the run that the folder holds, once this one has begun well.
         override: settings that may be others than the checkpoint's, see `resuming.MAY_BE_OVERRIDDEN`.
         save_to: another folder, which a checkpoint goes to when this one cannot be written.
     """
@@ -48,7 +51,10 @@ class Job:
     sources: Sequence[str] = ()
     weights: str
     revision: str | None = None
+    mixture: Mixture | None = None
+    source: Mapping[str, Any] = field(default_factory=dict)
     resume: bool = False
+    overwrite: bool = False
     override: Sequence[str] = ()
     save_to: Path | None = None
 
@@ -56,6 +62,11 @@ class Job:
     def instructions(self) -> list[str]:
         """What the Q-Former reads, of all samples."""
         return [sample.instruction for sample in (*self.samples, *self.validation)]
+
+    @property
+    def epoch(self) -> Mixture:
+        """Which samples an epoch has."""
+        return self.mixture or Mixture(sizes=(len(self.samples),), weights=(1.0,))
 
     @property
     def sets(self) -> list[Sequence[TrainingSample]]:
@@ -83,6 +94,7 @@ class Plan:
         learning_rate: what the warm-up leads to.
         highest_learning_rate: of any update.
         max_steps: updates that were asked for at most; None for no such limit.
+        num_epoch_samples: samples of an epoch; others than all where sets have weights.
     """
 
     learning: Mapping[str, int]
@@ -100,6 +112,7 @@ class Plan:
     learning_rate: float
     highest_learning_rate: float
     max_steps: int | None = None
+    num_epoch_samples: int
 
     @property
     def notices(self) -> tuple[str, ...]:
@@ -137,7 +150,8 @@ def plan_of(
         shape: of a row.
         num_processes: that train together.
     """
-    steps = num_steps(len(job.samples), job.settings, num_processes)
+    num_epoch_samples = sum(job.epoch.counts)
+    steps = num_steps(num_epoch_samples, job.settings, num_processes)
     num_samples, count = len(job.samples), sum(parameter.numel() for parameter in learning.values())
     frozen = [parameter for parameter in job.backend.network.parameters() if not parameter.requires_grad]
     return Plan(
@@ -156,6 +170,7 @@ def plan_of(
         learning_rate=job.settings.learning_rate,
         highest_learning_rate=highest_learning_rate(steps, job.settings),
         max_steps=job.settings.max_steps,
+        num_epoch_samples=num_epoch_samples,
     )
 
 
@@ -166,7 +181,8 @@ class Progress:
     Args:
         on_loaded: called when the backbone and the samples are loaded; from here on `should_stop` is asked.
         on_plan: called with the plan and the number of updates that are done already.
-        on_feature: called for every row of frozen features that was computed.
+        on_features: called with the number of pictures of a set whose frozen features this process has to compute.
+        on_feature: called for every one of them.
         on_step: called with every update's line of the log.
         on_validation: called with every validation's line of the log.
         notify: is told what a user should know.
@@ -175,6 +191,7 @@ class Progress:
 
     on_loaded: Callable[[], None] = lambda: None
     on_plan: Callable[[Plan, int], None] = lambda plan, step: None
+    on_features: Callable[[int], None] = lambda num_pictures: None
     on_feature: Callable[[], None] = lambda: None
     on_step: Callable[[Mapping[str, Any]], None] = lambda record: None
     on_validation: Callable[[Mapping[str, Any]], None] = lambda record: None
@@ -191,23 +208,29 @@ class Finetuned:
 
     Args:
         folder: the adapter's.
+        backbone: what it was trained on, as people call it.
         step: updates done.
         num_steps: updates of the whole training.
         losses: of every update, in nats per answer token; None of one that was left out.
         best_step: after which update the validation was best; None without validations.
         best_loss: what it was, in nats per answer token.
+        is_early: whether it ended because its validations no longer became better.
+        validations: the loss after every update that was validated, in nats per answer token.
         hub_url: where it was uploaded to; None where it was not.
     """
 
     folder: Path
+    backbone: str
     step: int
     num_steps: int
     losses: tuple[float | None, ...] = field(default=(), repr=False)
     best_step: int | None = None
     best_loss: float | None = None
+    is_early: bool = False
+    validations: Mapping[int, float] = field(default_factory=dict)
     hub_url: str | None = None
 
     @property
     def is_complete(self) -> bool:
         """Whether the adapter is finished."""
-        return self.step == self.num_steps
+        return self.is_early or self.step == self.num_steps

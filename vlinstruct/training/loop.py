@@ -67,7 +67,9 @@ class Loop:
         self.facts = facts
         self.progress, self.on_best = progress, on_best
         self.batch_size = job.settings.batch_size(devices.num_processes)
-        self.num_steps = num_steps(len(examples), job.settings, devices.num_processes)
+        self.mixture = job.epoch
+        self.num_epoch_samples = sum(job.epoch.counts)
+        self.num_steps = num_steps(self.num_epoch_samples, job.settings, devices.num_processes)
         self.optimizer = _optimizer(learning, job.settings)
         self.step = 0
         self.standing = Standing(rows=job.settings.per_device_train_batch_size)
@@ -76,6 +78,36 @@ class Loop:
         self.is_stopped = False
         if state is not None:
             self._restore(state)
+
+    @property
+    def is_early(self) -> bool:
+        """Whether the training is over because its validations no longer became better."""
+        patience = self.settings.early_stopping_patience
+        return patience is not None and self.standing.num_not_best >= patience
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there is no update left to make."""
+        return self.step == self.num_steps or self.is_early
+
+    def rehearse(self) -> bool:
+        """Computes the next update without making it, so that what cannot be trained is known before a file is touched.
+
+        Returns:
+            Whether the training shall go on.
+
+        Raises:
+            DivergedError: a loss or a gradient is not finite, and no update may be left out.
+            ResourceError: memory ended.
+        """
+        standing = self.standing
+        if batch := self._batch(self.step):
+            self.backend.network.language_model.train()
+            parts, losses, norm = self._gradients_in_memory(batch)
+            self._is_finite(parts, losses, norm)
+            self.optimizer.zero_grad(set_to_none=True)
+            self.standing = standing.with_rows(self.standing.rows)
+        return not self.is_stopped
 
     def run(self, log: Log) -> None:
         """Trains to the end, or to the checkpoint after the update in which it was asked to stop.
@@ -86,10 +118,10 @@ class Loop:
         """
         self.backend.network.language_model.train()  # LoRA has a dropout, nothing else has
         self._validate_if_due(log)
-        while self.step < self.num_steps and not self.is_stopped:
+        while not self.is_over and not self.is_stopped:
             self.advance(log)
             self._validate_if_due(log)
-            if self.is_stopped or self.step == self.num_steps or self.step % self.settings.save_steps == 0:
+            if self.is_stopped or self.is_over or self.step % self.settings.save_steps == 0:
                 self._save(log)
         self.backend.network.language_model.eval()
         if self.standing.skipped >= self.num_steps > 0:
@@ -107,6 +139,10 @@ class Loop:
         log.write(record)
         self.step += 1
         self.progress.on_step(record)
+
+    def _save_if_begun(self, log: Log) -> None:
+        if self.step:
+            self._save(log)
 
     def _save(self, log: Log) -> None:
         if self.devices.is_main:
@@ -141,13 +177,23 @@ class Loop:
         self.step, self.standing = state.step, state.standing
 
     def _batches(self, epoch: int) -> list[list[int]]:
-        batches = epoch_batches(self.lengths, self.batch_size, seed=self.settings.seed, epoch=epoch)
+        seed = self.settings.seed
+        indices = self.mixture.indices(seed=seed, epoch=epoch)
+        batches = epoch_batches(self.lengths, self.batch_size, seed=seed, epoch=epoch, indices=indices)
         return [self.examples.readable(batch) for batch in batches]
+
+    def _place(self, step: int) -> tuple[int, int]:
+        """Returns the epoch of an update, and which of its batches that learns."""
+        return divmod(step, num_batches(self.num_epoch_samples, self.batch_size))
+
+    def _batch(self, step: int) -> list[int]:
+        epoch, place = self._place(step)
+        return self.batches(epoch)[place]
 
     def _update(self) -> dict[str, Any]:
         """Makes one update and returns its line of the log."""
-        epoch, place = divmod(self.step, num_batches(len(self.examples), self.batch_size))
-        batch = self.batches(epoch)[place]
+        epoch, _ = self._place(self.step)
+        batch = self._batch(self.step)
         rate = learning_rate_at(self.step, self.num_steps, self.settings)
         record = {"step": self.step + 1, "epoch": epoch, "loss": None, "learning_rate": rate, "grad_norm": None}
         if not batch:  # none of its pictures can be read
@@ -256,27 +302,31 @@ class Loop:
     def _validate_if_due(self, log: Log) -> None:
         """Validates unless it is not time, was done, or somebody is waiting for the end."""
         step = self.step
-        is_time = step > 0 and (step % self.settings.eval_steps == 0 or step == self.num_steps)
+        is_time = step % self.settings.eval_steps == 0 or step == self.num_steps  # and before the first update
         if self.validation is None or self.is_stopped or not is_time or self.standing.validated == step:
             return
         try:
-            loss = validation_loss(
-                self.validation, self.devices, batch_size=self.standing.rows, should_stop=self.progress.should_stop
-            )
+            loss = self._loss_of_validation()
         except Exception:  # e.g. memory that ended: the updates up to here are not the validation's to lose
-            self._save(log)
+            self._save_if_begun(log)
             raise
         if loss is None:
             self.is_stopped = True
             return
         self._judge(loss, log)
 
+    def _loss_of_validation(self) -> float | None:
+        """Returns the mean loss of what is validated on; None where it was asked to stop."""
+        assert self.validation is not None
+        should_stop = self.progress.should_stop
+        return validation_loss(self.validation, self.devices, batch_size=self.standing.rows, should_stop=should_stop)
+
     def _judge(self, loss: float, log: Log) -> None:
         if not math.isfinite(loss):
-            self._save(log)
-            raise DivergedError(
-                f"the validation loss after update {self.step} is not finite", advice="It is saved; check --eval-data."
-            )
+            self._save_if_begun(log)
+            saved = "It is saved; check" if self.step else "Check"
+            problem = f"the validation loss after update {self.step} is not finite"
+            raise DivergedError(problem, advice=f"{saved} what is validated on.")
         best = self.standing.best_loss
         is_best = best is None or loss < best
         if is_best:

@@ -11,12 +11,15 @@ import hashlib
 import json
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from vlinstruct.errors import InputError, ResourceError, UsageError
+from vlinstruct.backends.instructblip.adapter import CONFIG_FILE
+from vlinstruct.errors import CheckpointError, InputError, ResourceError, UsageError
+from vlinstruct.files import read_json_object
 from vlinstruct.training.job import Job, Plan, Progress
 from vlinstruct.training.state import TrainingState, newest_state
 
@@ -41,6 +44,7 @@ MAY_BE_OVERRIDDEN = (
     "max_steps",
     "lora_dropout",
     "eval_steps",
+    "early_stopping_patience",
 )
 
 
@@ -60,20 +64,36 @@ def earlier(job: Job, facts: Mapping[str, Any], progress: Progress) -> TrainingS
     fixed = [name for name in job.override if name not in MAY_BE_OVERRIDDEN]
     if fixed:
         raise UsageError(f"--override cannot change {fixed[0]}: it can change {', '.join(MAY_BE_OVERRIDDEN)}.")
+    if job.overwrite:
+        return None
     state, notices = newest_state(job.folder / "checkpoints")
     for notice in notices:
         progress.notify(notice)
-    if state is not None and not job.resume:
-        advice = "Go on with --resume, or name another folder"
+    is_there = state is not None or (job.folder / CONFIG_FILE).exists()
+    if is_there and not job.resume:
+        advice = "Go on with --resume, replace it with --overwrite, or name another folder"
         raise InputError.at("cannot train into", job.folder, "it holds a run", advice, code="output_not_empty")
+    if state is None and is_there:
+        why = "it holds an adapter and no checkpoint to go on from"
+        raise InputError.at("cannot resume", job.folder, why, "Replace it with --overwrite, or name another folder")
     if state is None:
         if job.resume:
-            progress.notify(f"no checkpoint in {job.folder} yet, the training starts anew.")
+            progress.notify(f"no update is saved in {job.folder} yet: the training begins with its first.")
         return None
     _require_same(state.facts, facts, job.override, progress)
     is_split_alike = state.facts.get("split") == facts["split"]
     rows = state.standing.rows if is_split_alike else job.settings.per_device_train_batch_size
     return replace(state, standing=state.standing.with_rows(rows))
+
+
+def batch_size_of(folder: Path) -> int | None:
+    """Returns the samples of an update of the run that a folder holds; None where none is saved, or not readably."""
+    for state in sorted((folder / "checkpoints").glob("step-*/state.json"), reverse=True):
+        with suppress(CheckpointError):
+            facts = read_json_object(state).get("facts")
+            size = facts.get("batch_size") if isinstance(facts, dict) else None
+            return size if isinstance(size, int) and not isinstance(size, bool) else None
+    return None
 
 
 def facts_of(job: Job, fingerprints: Sequence[str], planned: Plan) -> dict[str, Any]:
@@ -88,6 +108,9 @@ def facts_of(job: Job, fingerprints: Sequence[str], planned: Plan) -> dict[str, 
     answers = [[sample.id, sample.prompt, sample.answer] for sample in (*job.samples, *job.validation)]
     return {
         **{name: value for name, value in asdict(settings).items() if name not in _MAY_CHANGE},
+        "weights_of_sets": [list(pair) for pair in zip(job.mixture.sizes, job.mixture.weights, strict=True)]
+        if job.mixture is not None
+        else None,
         "batch_size": planned.batch_size,
         "sources": list(job.sources),
         "data": hashlib.sha256(json.dumps([*fingerprints, answers]).encode()).hexdigest()[:16],
@@ -118,7 +141,7 @@ def _require_same(
     }
     if "weights" in changed:
         changed["weights"] = "the model had other weights"
-    if changed.keys() & {"weights", "dtype"}:
+    if changed.keys() & {"weights", "dtype", "val_size"}:
         changed.pop("data", None)
     if "data" in changed:
         changed["data"] = _data_change(old_facts.get("sources"), facts["sources"])

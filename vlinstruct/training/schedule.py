@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from vlinstruct.training.settings import TrainingSettings
 
@@ -17,8 +18,51 @@ _BATCHES_SORTED_TOGETHER = 50
 _GROUPS = 7  # by answer, each then sorted by prompt: about the root of the batches, so that both lengths are alike
 
 
+@dataclass(frozen=True, kw_only=True)
+class Mixture:
+    """Sets of samples that are learned together, numbered one behind the other.
+
+    An epoch has `round(weight x size)` samples of each. They continue where the epoch before ended in a sequence of
+    passes over the set, each in an order of its own: so at weight 0.5 every sample is learned once in two epochs, at 2
+    twice in each, and at 1 once.
+
+    Args:
+        sizes: samples of each set.
+        weights: how often one of a set is learned in an epoch.
+    """
+
+    sizes: tuple[int, ...]
+    weights: tuple[float, ...]
+
+    @property
+    def counts(self) -> list[int]:
+        """How many samples of each set an epoch has."""
+        pairs = zip(self.sizes, self.weights, strict=True)
+        return [min(size, 1) if weight * size < 1 else round(weight * size) for size, weight in pairs]
+
+    def indices(self, *, seed: int, epoch: int) -> list[int]:
+        """Returns an epoch's samples, in the order of the sets; of weights of 1 all, in their own order.
+
+        >>> mixture = Mixture(sizes=(3, 4), weights=(1, 0.5))
+        >>> [mixture.indices(seed=0, epoch=epoch) for epoch in (0, 1)]
+        [[0, 1, 2, 3, 6], [0, 1, 2, 4, 5]]
+        """
+        indices: list[int] = []
+        first = 0
+        for number, (size, count) in enumerate(zip(self.sizes, self.counts, strict=True)):
+            begin, end = epoch * count, (epoch + 1) * count
+            chosen: list[int] = []
+            for turn in range(begin // max(1, size), -(-end // max(1, size))):
+                order = list(range(size))
+                random.Random(f"{seed}/{number}/{turn}").shuffle(order)
+                chosen += order[max(0, begin - turn * size) : end - turn * size]
+            indices += [first + index for index in sorted(chosen)]
+            first += size
+        return indices
+
+
 def num_steps(num_samples: int, settings: TrainingSettings, num_processes: int = 1) -> int:
-    """Returns how many updates a training has."""
+    """Returns how many updates a training has, whose epochs have so many samples."""
     whole = settings.num_train_epochs * num_batches(num_samples, settings.batch_size(num_processes))
     return whole if settings.max_steps is None else min(whole, settings.max_steps)
 
@@ -45,7 +89,14 @@ def highest_learning_rate(num_steps: int, settings: TrainingSettings) -> float:
     return learning_rate_at(max(0, min(settings.warmup_steps, num_steps - 1)), num_steps, settings)
 
 
-def epoch_batches(lengths: Sequence[tuple[int, int]], batch_size: int, *, seed: int, epoch: int) -> list[list[int]]:
+def epoch_batches(
+    lengths: Sequence[tuple[int, int]],
+    batch_size: int,
+    *,
+    seed: int,
+    epoch: int,
+    indices: Sequence[int] | None = None,
+) -> list[list[int]]:
     """Returns an epoch's batches of sample indices; each sample is in one of them, one may be smaller.
 
     Args:
@@ -53,12 +104,13 @@ def epoch_batches(lengths: Sequence[tuple[int, int]], batch_size: int, *, seed: 
         batch_size: samples of one update.
         seed: of the training.
         epoch: from 0.
+        indices: the epoch's samples; all, once, if None.
 
     >>> epoch_batches([(5, 1), (1, 1), (5, 1), (1, 1)], 2, seed=0, epoch=0)
     [[3, 0], [1, 2]]
     """
     rng = random.Random(f"{seed}/{epoch}")
-    order = list(range(len(lengths)))
+    order = list(range(len(lengths)) if indices is None else indices)
     rng.shuffle(order)
     width = _BATCHES_SORTED_TOGETHER * batch_size
     batches: list[list[int]] = []

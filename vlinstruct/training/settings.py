@@ -44,9 +44,11 @@ class TrainingSettings:
         max_pixels: larger pictures are refused before they are decoded.
         allow_truncated: read what is there of a picture that was cut off, in place of leaving it out.
         answers: whether the last answer of a conversation is learned or all of them.
-        seed: of the data's order.
+        val_size: samples of the data that are validated on and not learned, or below 1 their share; None for none.
+        seed: of the data's order, and of what is held out.
         save_steps: updates between checkpoints.
         eval_steps: updates between validations.
+        early_stopping_patience: so many validations in a row that are not the best end the training; None for never.
     """
 
     ema: bool = True
@@ -71,9 +73,11 @@ class TrainingSettings:
     max_pixels: int = 50_000_000
     allow_truncated: bool = False
     answers: Answers = "last"
+    val_size: float | None = None
     seed: int = 0
     save_steps: int = 500
     eval_steps: int = 500
+    early_stopping_patience: int | None = None
 
     def __post_init__(self) -> None:
         counts = {
@@ -86,10 +90,16 @@ class TrainingSettings:
             "lora_alpha": self.lora_alpha,
             "max_steps": 1 if self.max_steps is None else self.max_steps,
             "image_size": 1 if self.image_size is None else self.image_size,
+            "early_stopping_patience": 1 if self.early_stopping_patience is None else self.early_stopping_patience,
         }
         most = 10**9
         problems = [f"{name} must be 1 to {most:,}, got {n}" for name, n in counts.items() if not 1 <= n <= most]
+        val_size = 1.0 if self.val_size is None else self.val_size
         claims = [
+            (
+                0 < val_size < 1 or (1 <= val_size <= most and float(val_size).is_integer()),
+                f"val_size must be a whole number of samples, or a share above 0 and below 1, got {self.val_size}",
+            ),
             (0 < self.learning_rate < math.inf, f"learning_rate must be above 0 and finite, got {self.learning_rate}"),
             (0 <= self.weight_decay <= 1, f"weight_decay must be 0 to 1, got {self.weight_decay}"),
             (0 <= self.lora_dropout < 1, f"lora_dropout must be 0 to below 1, got {self.lora_dropout}"),
@@ -143,6 +153,8 @@ class TrainingOptions(TypedDict, total=False):
     seed: int
     save_steps: int
     eval_steps: int
+    val_size: float | None
+    early_stopping_patience: int | None
 
 
 def with_recipe(values: Mapping[str, Any], backbone: str, num_processes: int = 1) -> TrainingSettings:

@@ -42,16 +42,18 @@ class Standing:
     Args:
         rows: samples that go through the model together, fewer than asked for once memory had ended.
         skipped: updates that were left out because their loss was not finite.
-        validated: the update after which was validated last; 0 for none.
+        validated: the update after which was validated last; -1 for none.
         best_loss: the best validation's.
         best_step: after which update that was.
+        num_not_best: validations since then.
     """
 
     rows: int
     skipped: int = 0
-    validated: int = 0
+    validated: int = -1
     best_loss: float | None = None
     best_step: int | None = None
+    num_not_best: int = 0
 
     def with_rows(self, rows: int) -> Standing:
         """Returns what is remembered once `rows` samples go through the model together."""
@@ -64,8 +66,8 @@ class Standing:
     def with_validation(self, step: int, loss: float) -> Standing:
         """Returns what is remembered after a validation; its loss is the best one where it is below all others."""
         if self.best_loss is not None and loss >= self.best_loss:
-            return replace(self, validated=step)
-        return replace(self, validated=step, best_loss=loss, best_step=step)
+            return replace(self, validated=step, num_not_best=self.num_not_best + 1)
+        return replace(self, validated=step, best_loss=loss, best_step=step, num_not_best=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,9 +213,11 @@ def _what_is_wrong(path: Path) -> str | None:
 
 def _standing(values: object) -> Standing | None:
     """Returns what a checkpoint's file says that the training remembered; None where it is not that."""
-    if not isinstance(values, dict) or set(values) != {field.name for field in fields(Standing)}:
+    names = {field.name for field in fields(Standing)}
+    # Checkpoints from before the early stopping lack that number.
+    if not isinstance(values, dict) or not names - {"num_not_best"} <= set(values) <= names:
         return None
-    counts = [values[name] for name in ("rows", "skipped", "validated")]
+    counts = [values[name] for name in ("rows", "skipped", "validated", "num_not_best") if name in values]
     best = [value for value in (values["best_loss"], values["best_step"]) if value is not None]
     is_typed = all(map(is_whole, counts)) and all(is_number(value) for value in best)
     return Standing(**values) if is_typed else None
@@ -277,15 +281,6 @@ class Log:
     def sync(self) -> None:
         """Brings it to the disk, before the checkpoint that counts on it."""
         os.fsync(self.file.fileno())
-
-
-def read_losses(path: Path) -> tuple[float | None, ...]:
-    """Returns the loss of every update in a log, None of one that was left out; nothing where there is no log.
-
-    Raises:
-        DataError: the file is no training's log.
-    """
-    return tuple(record["loss"] for record in read_log(path) if "loss" in record) if path.exists() else ()
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:

@@ -1,8 +1,8 @@
 """Trains the alignment layers of a loaded model into an adapter folder.
 
-OUTPUT/  alignment_config.json  alignment.safetensors  lora/  README.md  curve.png     the finished adapter
+OUTPUT/  alignment_config.json  alignment.safetensors  lora/  README.md  curve.svg     the finished adapter
          best/                                                   the one of the best validation, where there are any
-         settings.yaml                                           the settings, for --config
+         settings.yaml                                           the whole experiment, for --config
          log.jsonl  checkpoints/  features/  .lock               what a stopped run goes on from
 """
 
@@ -21,7 +21,7 @@ from vlinstruct.backends.instructblip.adapter import CONFIG_FILE
 from vlinstruct.errors import ImageError, ResourceError, is_out_of_files
 from vlinstruct.files import lock
 from vlinstruct.media.images import ImageLimits
-from vlinstruct.training.adapter_folder import finish, save, write_settings
+from vlinstruct.training.adapter_folder import LOCK_FILE, finish, remove_run, save, write_settings
 from vlinstruct.training.devices import Devices
 from vlinstruct.training.examples import Examples
 from vlinstruct.training.features import FeatureRows, Features, compute_features, features_fingerprint, rows_together
@@ -29,10 +29,9 @@ from vlinstruct.training.frontier import Frontier, frontier, unfreeze
 from vlinstruct.training.job import UNWATCHED, Finetuned, Job, Plan, Progress, plan_of
 from vlinstruct.training.loop import Loop
 from vlinstruct.training.resuming import earlier, facts_of, require_disk
-from vlinstruct.training.state import Log, read_losses
+from vlinstruct.training.state import Log, read_log
 
 BEST_FOLDER = "best"
-LOCK_FILE = ".lock"
 _FEATURES_FOLDERS = ("features", "features-eval")
 
 
@@ -125,16 +124,23 @@ def _train(job: Job, devices: Devices, progress: Progress) -> Finetuned:
     devices.require_same({name: value for name, value in facts.items() if name != "sources"})
     state = earlier(job, facts, progress)
     # Nothing above wrote more than the lock: a run that is refused leaves the folder as it was.
-    outcome = Finetuned(folder=job.folder, step=0 if state is None else state.step, num_steps=plan.num_steps)
-    if state is not None and outcome.is_complete and (job.folder / CONFIG_FILE).exists():
-        progress.notify("this training is already complete, nothing was changed.")
-        best_step, best_loss = state.standing.best_step, state.standing.best_loss
-        return _with_losses(replace(outcome, best_step=best_step, best_loss=best_loss))
+    outcome = Finetuned(
+        folder=job.folder, backbone=job.backbone, step=0 if state is None else state.step, num_steps=plan.num_steps
+    )
+    if state is not None:
+        patience = job.settings.early_stopping_patience
+        standing = state.standing
+        is_early = patience is not None and standing.num_not_best >= patience
+        outcome = replace(outcome, best_step=standing.best_step, best_loss=standing.best_loss, is_early=is_early)
+        if outcome.is_complete and (job.folder / CONFIG_FILE).exists():
+            progress.notify("this training is already complete, nothing was changed.")
+            return _with_losses(outcome)
     require_disk(job.folder, plan)
     for notice in plan.notices:
         progress.notify(notice)
+    devices.begin_tracking(outcome.step, settings=job.settings, name=job.folder.resolve().name)
     progress.on_plan(plan, outcome.step)
-    if devices.is_main:
+    if devices.is_main and not job.overwrite:
         write_settings(job)
     examples = [_examples(job, prepared, number, devices, progress, mark) for number, mark in enumerate(fingerprints)]
     if devices.any(any(of_set.features.missing() for of_set in examples)):  # it was asked to stop
@@ -158,20 +164,33 @@ def _train(job: Job, devices: Devices, progress: Progress) -> Finetuned:
         on_best=on_best,
         state=state,
     )
+    if job.overwrite:
+        if not loop.rehearse():
+            return outcome
+        if devices.is_main:
+            remove_run(job.folder)
+            write_settings(job)
+        devices.wait()
     log_file = job.folder / "log.jsonl" if devices.is_main else None
-    devices.begin_tracking(loop.step)
     with Log(log_file, last_step=loop.step, last_validation=loop.standing.validated) as log:
         loop.run(log)
     best_step, best_loss = loop.standing.best_step, loop.standing.best_loss
-    outcome = replace(outcome, step=loop.step, best_step=best_step, best_loss=best_loss)
+    outcome = replace(outcome, step=loop.step, best_step=best_step, best_loss=best_loss, is_early=loop.is_early)
     if outcome.is_complete and devices.is_main:
-        finish(job, plan, outcome, progress)
+        finish(job, plan, outcome)
     devices.wait()
     return _with_losses(outcome)
 
 
 def _with_losses(outcome: Finetuned) -> Finetuned:
-    return replace(outcome, losses=read_losses(outcome.folder / "log.jsonl"))
+    """Reads the losses from the log, where the updates of earlier runs are, too."""
+    log = outcome.folder / "log.jsonl"
+    records = read_log(log) if log.exists() else []
+    return replace(
+        outcome,
+        losses=tuple(record["loss"] for record in records if "loss" in record),
+        validations={record["step"]: record["eval_loss"] for record in records if "eval_loss" in record},
+    )
 
 
 def _examples(
@@ -203,6 +222,7 @@ def _examples(
         together=rows_together(job.backend.device),
         share=(devices.rank, devices.num_processes),
         limits=ImageLimits(max_pixels=job.settings.max_pixels, allow_truncated=job.settings.allow_truncated),
+        on_begin=progress.on_features,
         on_progress=progress.on_feature,
         on_unreadable=leave_out,
         should_stop=progress.should_stop,

@@ -28,7 +28,7 @@ from vlinstruct.weights.safetensors_files import INDEX_FILE, header
 _HUB_FILES = ("*.safetensors", *SETTINGS_FILES, *(f"qformer_tokenizer/{pattern}" for pattern in SETTINGS_FILES))
 _SETTINGS = ("*.json", "*.jinja")
 # Of a training's folder: optimizer, cached features and checkpoints stay on the machine.
-_UPLOADED = ["README.md", "alignment_config.json", "alignment.safetensors", "lora/*", "curve.png", "log.jsonl"]
+_UPLOADED = ["README.md", "alignment_config.json", "alignment.safetensors", "lora/*", "curve.svg", "log.jsonl"]
 # Settings with which transformers or diffusers run code of the repository's; the attention has values without any.
 _CODE = ("auto_map", "custom_pipelines", "trust_remote_code", "_attn_implementation_internal")
 _HARMLESS = (None, False, "", "eager", "sdpa")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -10,7 +11,8 @@ from typing import get_args
 
 from PIL import Image
 
-from vlinstruct.errors import DataError
+from vlinstruct.errors import DataError, InputError
+from vlinstruct.files import file_sha256
 from vlinstruct.media.fetch import Url
 from vlinstruct.media.images import DEFAULT_LIMITS, ImageLimits, read_image
 from vlinstruct.records.columns import Columns, require_names
@@ -85,6 +87,16 @@ def load_picture(picture: TrainingPicture, *, limits: ImageLimits = DEFAULT_LIMI
     if isinstance(picture, Path):
         return read_image(picture, limits=limits)
     return read_image(picture.content(), name=picture.place, limits=limits)
+
+
+def picture_sha256(picture: TrainingPicture) -> str | None:
+    """Returns a picture's checksum; None of one that cannot be read."""
+    try:
+        if isinstance(picture, Path):
+            return file_sha256(picture, kind="image")
+        return hashlib.sha256(picture.content()).hexdigest()
+    except InputError:
+        return None
 
 
 def text_only(record: UnreadRecord, fields: UserRecord) -> DataError:
