@@ -68,7 +68,7 @@ class FakeOperation:
     def settings(self) -> dict[str, Any]:
         return {"beams": 1}
 
-    def run(self, model: Any, seen: Sequence[Any], texts: Sequence[Sequence[str]], choices: Any = None) -> list[Any]:
+    def run(self, model: Any, seen: Sequence[Any], texts: Sequence[Sequence[str]], *_: Any) -> list[Any]:
         if any("poison" in row for row in texts):
             raise TextError("this text cannot be asked")
         if any("broken model" in row for row in texts):

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from vlinstruct.errors import InputError, UsageError
 from vlinstruct.settings import GenerationSettings
-from vlinstruct.values import Abilities, Exchange, Failed, Identity, TokenCount, TokenScores, Usage
+from vlinstruct.values import Abilities, AttentionMap, Exchange, Failed, Identity, TokenCount, TokenScores, Usage
 
 if TYPE_CHECKING:
     from vlinstruct.values import Media, MediaKind
@@ -136,6 +136,13 @@ class Backend(Protocol):
         """Returns False where a picture is unlike all that the model was trained on, as far as the backend can tell."""
         return True
 
+    def attention(self, rows: Sequence[Row]) -> list[tuple[AttentionMap, ...]]:
+        """Returns where the model looks in every row's picture as it reads `reads`: a map for each frame of a clip.
+
+        Nothing where it cannot tell, which most cannot.
+        """
+        return [()] * len(rows)
+
     def prepare(self, medium: Media) -> Media:
         """Returns what `see` needs of a picture, clip or sound, and sees the same of both; from any thread.
 
@@ -214,6 +221,9 @@ class ProfiledBackend(Backend):
 
     def num_tokens(self, rows: Sequence[Row]) -> list[TokenCount | None]:
         return self.backend.num_tokens(rows)
+
+    def attention(self, rows: Sequence[Row]) -> list[tuple[AttentionMap, ...]]:
+        return self.backend.attention(rows)
 
     @contextmanager
     def _timed(self, stage: str, num_rows: int) -> Iterator[None]:

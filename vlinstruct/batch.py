@@ -19,7 +19,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from vlinstruct.backends.registry import abilities_of, default_backbone, find, find_adapter, require_options
 from vlinstruct.errors import CheckpointError, DataError, InputError, NetworkError, VlinstructError
@@ -42,12 +42,13 @@ from vlinstruct.operations import (
 )
 from vlinstruct.records.output import RecordWriter, error_record, json_line, open_records
 from vlinstruct.settings import OptimizationSettings, RunSettings
-from vlinstruct.values import Abilities, Clip, Failed, Identity, Sound, good
+from vlinstruct.values import Abilities, Answer, Clip, Failed, Identity, Optimization, Sound, good
 from vlinstruct.weights.fingerprint import adapter_fingerprint
 
 if TYPE_CHECKING:
     from PIL import Image
 
+    from vlinstruct.backend import Seen
     from vlinstruct.model import Model
     from vlinstruct.values import Media
 
@@ -75,6 +76,22 @@ class _Row:
     is_done: bool = False
 
 
+class Watcher(Protocol):
+    """Sees what becomes of items, beside their records; from several threads, and of an item perhaps twice."""
+
+    def sees(self, item: BatchItem, medium: Media) -> None:
+        """Is given an item's picture, clip or sound as it was read, before it is made small for the model."""
+        ...
+
+    def learns(self, item: BatchItem, model: Model, seen: Seen, result: Answer | Optimization) -> None:
+        """Is given what the operation found out about an item."""
+        ...
+
+    def writes(self, record: Fields) -> None:
+        """Is given an item's record."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Batch:
     """An operation over items.
@@ -88,6 +105,7 @@ class Batch:
         abilities: what the model can do, as far as that is known before it is loaded; asked where it is no picture.
         read_text: reads the words in a picture, which then follow an item's texts, joined by commas; None for nobody.
         notify: is told what a user should know of a picture, e.g. that it is animated.
+        watcher: sees what becomes of every item; None for nobody.
     """
 
     operation: Operation
@@ -98,6 +116,7 @@ class Batch:
     abilities: Callable[[], Abilities | None] = lambda: None
     read_text: Callable[[Image.Image], Sequence[str]] | None = None
     notify: Callable[[str], None] = lambda notice: None
+    watcher: Watcher | None = None
 
     def outcomes(
         self, items: Iterable[BatchItem | BadItem], *, is_done: Callable[[str | int], bool] = lambda id: False
@@ -196,6 +215,8 @@ class Batch:
         loaded = read_medium(item, self.media, self.abilities)
         if isinstance(loaded, Failed):
             return _Row(item=item, error=loaded.error)
+        if self.watcher is not None:
+            self.watcher.sees(item, loaded.medium)
         return _Row(item=item, medium=loaded.medium, notices=tuple(loaded.notices))
 
     def _run(self, chunk: Sequence[_Row], load: Callable[[], Model]) -> Iterator[Outcome]:
@@ -215,7 +236,13 @@ class Batch:
             seen = [good(outcome) for outcome in model.see_each([row.medium for row in rows if row.medium is not None])]
             texts = [(*row.item.texts, *row.words) if isinstance(row.item, BatchItem) else () for row in rows]
             choices = [row.item.choices if isinstance(row.item, BatchItem) else () for row in rows]
-            results = self.operation.run(model, seen, texts, choices)
+
+            def observe(place: int, result: Answer | Optimization | Failed) -> None:
+                item = rows[place].item
+                if self.watcher is not None and isinstance(item, BatchItem) and not isinstance(result, Failed):
+                    self.watcher.learns(item, model, seen[place], result)
+
+            results = self.operation.run(model, seen, texts, choices, observe)
             # A name stays the same when a repository of the hub moves on; its commit says what answered.
             commit = {} if model.revision is None else {"revision": model.revision}
             return {
@@ -302,6 +329,8 @@ def write_records(
     num_done = num_failed = num_empty = num_model_faults = 0
     for outcome in batch.outcomes(items, is_done=writer.is_done):
         writer.write(outcome.record)
+        if batch.watcher is not None:
+            batch.watcher.writes(outcome.record)
         num_done += outcome.error is None
         num_failed += outcome.error is not None
         num_model_faults += isinstance(outcome.error, CheckpointError)
@@ -330,6 +359,7 @@ def run_batch(
     notify: Callable[[str], None] = lambda notice: None,
     on_loaded: Callable[[], None] = lambda: None,
     on_progress: Callable[[], None] = lambda: None,
+    watcher: Watcher | None = None,
 ) -> Summary:
     """Runs an operation over items and writes one record for each.
 
@@ -342,6 +372,7 @@ def run_batch(
         notify: is told what a user should know.
         on_loaded: called when the model is loaded.
         on_progress: called for every item that is finished, by this run or an earlier one.
+        watcher: sees what becomes of every item that this run works on.
 
     Raises:
         OutputInUseError: another process writes the output.
@@ -350,7 +381,7 @@ def run_batch(
     """
     chosen, listed = ChosenModel(settings, on_loaded), tuple(items)
     require_readers([item.image for item in listed if isinstance(item, BatchItem)])
-    batch = _batch(operation, chosen, settings, notify)
+    batch = replace(_batch(operation, chosen, settings, notify), watcher=watcher)
     if isinstance(output, str | os.PathLike):
         templates = [settings.templates] if settings.templates is not None else []
         pictures = [item.source for item in listed if isinstance(item, BatchItem) and isinstance(item.source, Path)]
@@ -377,6 +408,7 @@ def run_one(
     settings: RunSettings = DEFAULT_RUN,
     notify: Callable[[str], None] = lambda notice: None,
     on_loaded: Callable[[], None] = lambda: None,
+    watcher: Watcher | None = None,
 ) -> Fields:
     """Runs an operation on one item and returns its record; the arguments are those of `run_batch`.
 
@@ -385,9 +417,12 @@ def run_one(
     """
     if isinstance(item, BatchItem):
         require_readers([item.image])
-    (outcome,) = _batch(operation, ChosenModel(settings, on_loaded), settings, notify).outcomes([item])
+    batch = replace(_batch(operation, ChosenModel(settings, on_loaded), settings, notify), watcher=watcher)
+    (outcome,) = batch.outcomes([item])
     if outcome.error is not None:
         raise outcome.error
+    if watcher is not None:
+        watcher.writes(outcome.record)
     return outcome.record
 
 

@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from vlinstruct.model import Model
 
 Fields = dict[str, Any]
+Observe = Callable[[int, "Answer | Optimization | Failed"], None]
+"""Is told a row's place and its result, which holds more than the record does: the nats of every token."""
 
 TOKENS_FIELD = "{tokens}"
 """Where what OCR has read goes in a template."""
@@ -102,6 +104,7 @@ class Operation(Protocol):
         seen: Sequence[Seen],
         texts: Sequence[Sequence[str]],
         choices: Sequence[Sequence[str]] | None = None,
+        observe: Observe = lambda place, result: None,
     ) -> list[Fields | Failed]:
         """Returns every row's fields, or why it failed.
 
@@ -110,6 +113,7 @@ class Operation(Protocol):
             seen: the pictures, B.
             texts: per row what was typed for it, B: the question, the instruction, or several instructions to score.
             choices: per row answers of its own to rank, B, which `ask` alone does; empty for none.
+            observe: is told every row's result, of ask and optimize.
         """
         ...
 
@@ -152,6 +156,7 @@ class Ask:
         seen: Sequence[Seen],
         texts: Sequence[Sequence[str]],
         choices: Sequence[Sequence[str]] | None = None,
+        observe: Observe = lambda place, result: None,
     ) -> list[Fields | Failed]:
         offered = [tuple(own) or self.choices for own in choices or [()] * len(texts)]
         answers: dict[int, Answer | Failed] = {}
@@ -170,6 +175,8 @@ class Ask:
                     generation=self.generation,
                 )
                 answers.update(zip(places, asked, strict=True))
+        for place, answer in answers.items():
+            observe(place, answer)
         # What was typed, and what OCR read, come first: the instruction that was asked follows from them.
         names = ("question", "ocr_tokens") if self.ocr else ("question",)
         return [
@@ -206,14 +213,19 @@ class Optimize:
         seen: Sequence[Seen],
         texts: Sequence[Sequence[str]],
         choices: Sequence[Sequence[str]] | None = None,
+        observe: Observe = lambda place, result: None,
     ) -> list[Fields | Failed]:
         instructions = [row[0] for row in texts]
         if not self.answer:
             outcomes = model.optimize_each(seen, instructions, optimization=self.optimization)
+            for place, outcome in enumerate(outcomes):
+                observe(place, outcome)
             return [outcome if isinstance(outcome, Failed) else optimization_fields(outcome) for outcome in outcomes]
         chosen = model.ask_each(
             seen, instructions, optimize=True, optimization=self.optimization, generation=self.generation
         )
+        for place, answer in enumerate(chosen):
+            observe(place, answer)
         # What was judged is not answered again, where it was judged by the answer that a user gets.
         initial = dict(enumerate(chosen))
         unanswered = [
@@ -246,6 +258,7 @@ class Score:
         seen: Sequence[Seen],
         texts: Sequence[Sequence[str]],
         choices: Sequence[Sequence[str]] | None = None,
+        observe: Observe = lambda place, result: None,
     ) -> list[Fields | Failed]:
         records: list[Fields | Failed] = []
         for row in model.score_each(seen, texts):

@@ -184,6 +184,22 @@ class TokenScores:
         return math.fsum(self.token_nll) / len(self.token_nll)
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class AttentionMap:
+    """Where a model's queries look in a picture, and which words they read: for people to look at.
+
+    Args:
+        looks: every query's attention over the picture's patches, (Q, rows, columns), 0 to 1; what a query's patches
+            lack to 1 lies on the class token.
+        tokens: what the queries read beside the picture, T.
+        reads: every query's attention over these, (Q, T), its sum 1; None where the model has none.
+    """
+
+    looks: NDArray[np.float32]
+    tokens: tuple[str, ...]
+    reads: NDArray[np.float32] | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Choice:
     """One of the answers offered to the model.

@@ -12,7 +12,7 @@ import typer
 from vlinstruct.cli.answer_options import GenerationOptions, OptimizationOptions
 from vlinstruct.cli.command import ANSWER, INPUT, OPTIMIZATION, takes
 from vlinstruct.cli.idle import Idle, say_idle
-from vlinstruct.cli.options import ColumnsOption, RunOptions
+from vlinstruct.cli.options import ColumnsOption, ReportOption, RunOptions
 from vlinstruct.cli.terminal import Talk
 from vlinstruct.cli.typed_text import typed_text
 from vlinstruct.errors import UsageError
@@ -78,6 +78,7 @@ def ask(
             rich_help_panel=INPUT,
         ),
     ] = False,
+    report: ReportOption = None,
     *,
     data: DataOptions,
     options: RunOptions,
@@ -107,7 +108,8 @@ def ask(
     )
     say_idle(talk, generation, why=None if choices is None else "with --choices, which generates no answer")
     work = _work(arguments or [], data, options, talk)
-    run(operation, work, options=options, talk=talk, render=_render, templates=optimization.templates)
+    templates = optimization.templates
+    run(operation, work, options=options, talk=talk, render=_render, templates=templates, report=report)
 
 
 def _work(arguments: list[str], data: DataOptions, options: RunOptions, talk: Talk) -> Work:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -9,7 +10,7 @@ import typer
 from vlinstruct.cli.answer_options import GenerationOptions, OptimizationOptions
 from vlinstruct.cli.command import ANSWER, OPTIMIZATION, takes
 from vlinstruct.cli.idle import say_idle
-from vlinstruct.cli.options import RunOptions
+from vlinstruct.cli.options import ReportOption, RunOptions
 from vlinstruct.cli.terminal import Talk, show
 from vlinstruct.errors import BatchError, UsageError
 from vlinstruct.text import check_instruction
@@ -50,6 +51,7 @@ def optimize(
             rich_help_panel=OPTIMIZATION,
         ),
     ] = False,
+    report: ReportOption = None,
     *,
     options: RunOptions,
     generation: GenerationOptions,
@@ -77,14 +79,15 @@ def optimize(
     optimization.refuse_idle(no_gate="with --shared" if shared else None if answer else "without --answer")
     talk = Talk(quiet=options.quiet)
     if shared:
-        _refuse_with_shared(answer, options, generation)
+        _refuse_with_shared(answer, options, generation, report)
         work = typed_work(images, (instruction,), options, talk)
         _run_shared(instruction, work, options, optimization, talk)
         return
     operation = Optimize(optimization=optimization.settings(), answer=answer, generation=generation.settings())
     say_idle(talk, generation, why=None if answer else "without --answer")
     work = typed_work(images, (instruction,), options, talk)
-    run(operation, work, options=options, talk=talk, render=render_optimization, templates=optimization.templates)
+    templates = optimization.templates
+    run(operation, work, options=options, talk=talk, render=render_optimization, templates=templates, report=report)
 
 
 def _run_shared(
@@ -111,10 +114,12 @@ def _run_shared(
         raise BatchError(problem)
 
 
-def _refuse_with_shared(answer: bool, options: RunOptions, generation: GenerationOptions) -> None:
+def _refuse_with_shared(answer: bool, options: RunOptions, generation: GenerationOptions, report: Path | None) -> None:
     """Refuses what --shared would have to ignore: it gives one instruction, no answers and no lines to resume."""
     if answer or generation != GenerationOptions():
         raise UsageError("--shared writes no answers: ask the chosen instruction with vlinstruct ask.")
+    if report is not None:
+        raise UsageError("--shared has nothing of single pictures to report: leave --report away.")
     if options.output is not None or options.max_failures is not None:
         raise UsageError(
             "--shared prints one record: no --output, no --max-failures", advice="Type --json > FILE to keep it."

@@ -94,6 +94,14 @@ ThinkOption = Annotated[
         "--think", help="Let a model that can think do so first; only its answer counts.", rich_help_panel=MODEL
     ),
 ]
+ReportOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE.html",
+        help="Also write a page to look at: every picture with what was asked, what was answered, and why.",
+        rich_help_panel=OUTPUT,
+    ),
+]
 OfflineOption = Annotated[
     bool, typer.Option("--offline", help="Open no connection; use what is cached.", rich_help_panel=MODEL)
 ]

@@ -5,17 +5,18 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vlinstruct.backends.server.address import is_url
-from vlinstruct.batch import run_batch, run_one
+from vlinstruct.batch import Watcher, run_batch, run_one
 from vlinstruct.cli.asked import asked
 from vlinstruct.cli.idle import Idle, say_idle
 from vlinstruct.cli.options import RunOptions
 from vlinstruct.cli.terminal import Talk, progress, show, show_record
-from vlinstruct.errors import BatchError, CheckpointError, InputError, UsageError
+from vlinstruct.errors import BatchError, CheckpointError, InputError, UsageError, VlinstructError
 from vlinstruct.media.inputs import ALL_KINDS, ListingOptions, list_images
 from vlinstruct.media.kinds import kind_by_name
 from vlinstruct.operations import BadItem, BatchItem, Fields, Operation
@@ -93,6 +94,7 @@ def run(
     talk: Talk,
     render: Callable[[Fields], str],
     templates: Path | None = None,
+    report: Path | None = None,
 ) -> None:
     """Runs an operation over items and prints the result.
 
@@ -103,6 +105,7 @@ def run(
         talk: says notices.
         render: a record as text for people.
         templates: the user's own templates.
+        report: where a page about the items goes.
 
     Raises:
         VlinstructError: the one item's error, or the batch's.
@@ -116,13 +119,18 @@ def run(
         say_idle(talk, options, Idle(names=("batch_size", "max_failures"), why="with one picture"))
     if options.output is not None and options.output.suffix.lower() in _OTHER_FORMATS:
         talk.notice(f"{options.output} will hold JSON lines, one record each, whatever its name says.")
-    with talk.listening():
+    with talk.listening(), reporting(report, len(work.items), options.output, talk) as watcher:
         # One typed picture is for eyes, and its error is the command's. A batch goes on past a bad item; so does one
         # picture with --output, since its file may be resumed and extended.
         if not work.is_batch and options.output is None:
             (item,) = work.items
             record = run_one(
-                operation, item, settings=settings, notify=talk.notice, on_loaded=collect_garbage_from_here
+                operation,
+                item,
+                settings=settings,
+                notify=talk.notice,
+                on_loaded=collect_garbage_from_here,
+                watcher=watcher,
             )
             print_record(record, options, talk, render)
             return
@@ -136,6 +144,7 @@ def run(
                 notify=talk.notice,
                 on_loaded=collect_garbage_from_here,
                 on_progress=advance,
+                watcher=watcher,
             )
         if options.output is not None:
             resumed = f", {summary.num_resumed} were already there" if summary.num_resumed else ""
@@ -151,6 +160,39 @@ def run(
                     raise CheckpointError(message, code="items_failed")
                 raise InputError(message, code="items_failed")
             raise BatchError(message)
+
+
+@contextmanager
+def reporting(report: Path | None, num_items: int, output: Path | None, talk: Talk) -> Iterator[Watcher | None]:
+    """Gives what watches a run, and writes its report when the run has come to its end, items that failed included.
+
+    Args:
+        report: where the report goes; None for none.
+        num_items: of the run.
+        output: where its records go, those of earlier runs among them; None where they cannot be read again.
+        talk: says where the report is.
+    """
+    if report is None:
+        yield None
+        return
+    from vlinstruct.records.resume import records_of
+    from vlinstruct.report.collected import Collector
+    from vlinstruct.report.page import check_report, write_report
+
+    check_report(report, output)
+    with closing(Collector(num_items)) as collector:
+        failure: VlinstructError | None = None
+        try:
+            yield collector
+        except (BatchError, InputError, CheckpointError) as error:
+            if not collector.ids:
+                raise
+            failure = error
+        is_file = output is not None and output.is_file()
+        write_report(report, (lambda: records_of(str(output))) if is_file else collector.records, collector)
+        talk.done(f"report written to {report}")
+        if failure is not None:
+            raise failure
 
 
 def collect_garbage_from_here() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from vlinstruct.errors import InputError, printable, shortened
 
@@ -71,6 +72,11 @@ def lines(path: str) -> Iterator[bytes]:
     with open(path, "rb") as stream:
         while line := stream.readline(_MAX_LINE_BYTES):
             yield line
+
+
+def records_of(path: str) -> Iterator[dict[str, Any]]:
+    """Yields the records of an output that nobody writes any more."""
+    yield from (json.loads(line) for line in lines(path))
 
 
 def earlier_notices(target: Target, earlier: Earlier, size_bytes: int) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ tokens.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -37,7 +38,7 @@ from vlinstruct.backends.registry import INSTRUCTBLIP_ABILITIES
 from vlinstruct.backends.text_pieces import text_pieces
 from vlinstruct.errors import CheckpointError, ClipError, InputError, TextError
 from vlinstruct.settings import GenerationSettings
-from vlinstruct.values import Clip, Failed, Identity, Sound, TokenCount, TokenScores, Usage
+from vlinstruct.values import AttentionMap, Clip, Failed, Identity, Sound, TokenCount, TokenScores, Usage
 
 if TYPE_CHECKING:
     from vlinstruct.values import Media
@@ -227,9 +228,25 @@ class InstructBlipBackend(Backend):
             counts.append(TokenCount(prompt=prompt, reads=reads, room=room, is_room_shared=is_shared))
         return counts
 
+    @torch.inference_mode()
+    def attention(self, rows: Sequence[Row]) -> list[tuple[AttentionMap, ...]]:
+        """Runs the Q-Former once more for every picture, and keeps where its queries look and what they read."""
+        return [tuple(self._map(picture, row.reads) for picture in _frames(row)) for row in rows]
+
+    def _map(self, picture: SeenPicture, text: str) -> AttentionMap:
+        with self._turn:
+            input_ids, attention_mask = self.qformer_ids([text])
+            looks, reads = self.network.attention(picture.image_embeds[None], input_ids, attention_mask)
+            patches = looks[0, :, 1:].float().cpu().numpy()  # without the class token
+            side = math.isqrt(patches.shape[1])
+            return AttentionMap(
+                looks=patches.reshape(len(patches), side, side),
+                tokens=self.qformer_tokenizer.pieces(input_ids[0].tolist()),
+                reads=None if reads is None else reads[0].float().cpu().numpy(),
+            )
+
     def _num_prefix_tokens(self, row: Row) -> int:
-        num_frames = len(frames_of(row.seen[0])) if row.seen else 0
-        return num_frames * self.network.num_prefix_tokens
+        return len(_frames(row)) * self.network.num_prefix_tokens
 
     def _in_batches(
         self, rows: Sequence[Row], work: Callable[[Sequence[int], Sequence[Sequence[int]]], list[T]]
@@ -364,7 +381,7 @@ class InstructBlipBackend(Backend):
             ClipError: it has.
         """
         text_config = self.network.config.text_config
-        num_frames = len(frames_of(row.seen[0])) if row.seen else 0
+        num_frames = len(_frames(row))
         # T5's positions are relative: it has no end of them.
         if num_frames < 2 or text_config.is_encoder_decoder:
             return
@@ -379,6 +396,10 @@ class InstructBlipBackend(Backend):
             message = f"{what} too long: {len(ids)} tokens, the language model takes {most}"
             raise TextError(message, advice=advice, code="text_too_long")
         return ids
+
+
+def _frames(row: Row) -> tuple[SeenPicture, ...]:
+    return frames_of(row.seen[0]) if row.seen else ()
 
 
 def _full_prompt(row: Row) -> str:

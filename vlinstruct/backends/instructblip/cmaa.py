@@ -35,13 +35,25 @@ def cross_modal_alignment_attention(
     >>> cross_modal_alignment_attention(torch.ones(1, 3, 2), one_token, torch.ones(1, 1))[0, 2].tolist()
     [5.0, 7.0]
     """
+    weights = alignment_weights(query_embeds, text_embeds, attention_mask)
+    summed = (text_embeds if values is None else values).to(weights.dtype)
+    # 0 * NaN would let a padded position through
+    return (weights @ summed.masked_fill(~attention_mask.bool()[..., None], 0.0)).to(query_embeds.dtype)
+
+
+def alignment_weights(query_embeds: Tensor, text_embeds: Tensor, attention_mask: Tensor) -> Tensor:
+    """Returns eq. 1's softmax: which token each query reads, (B, Q, T), every query's sum 1, in float32 at least.
+
+    Args:
+        query_embeds: E_que, (B, Q, D).
+        text_embeds: E_text, (B, T, D).
+        attention_mask: (B, T), nonzero where a token is no padding.
+    """
     accumulate = torch.promote_types(query_embeds.dtype, torch.float32)
-    queries, text = query_embeds.to(accumulate), text_embeds.to(accumulate)
     padding = ~attention_mask.bool()
-    text = text.masked_fill(padding[..., None], 0.0)  # 0 * NaN would let a padded position through
-    summed = text if values is None else values.to(accumulate).masked_fill(padding[..., None], 0.0)
-    logits = (queries @ text.mT).masked_fill(padding[:, None, :], -torch.inf)  # (B, Q, T)
-    return (logits.softmax(dim=-1) @ summed).to(query_embeds.dtype)
+    text = text_embeds.to(accumulate).masked_fill(padding[..., None], 0.0)
+    logits = (query_embeds.to(accumulate) @ text.mT).masked_fill(padding[:, None, :], -torch.inf)
+    return logits.softmax(dim=-1)
 
 
 class CrossModalAlignmentAttention(nn.Module):
@@ -61,10 +73,20 @@ class CrossModalAlignmentAttention(nn.Module):
 
     def forward(self, query_embeds: Tensor, text_embeds: Tensor, attention_mask: Tensor) -> Tensor:
         """Computes U_mm in its weights' dtype, with `cross_modal_alignment_attention`'s arguments and shapes."""
-        dtype = self.q_proj.weight.dtype
-        text = text_embeds.to(dtype).masked_fill(~attention_mask.bool()[..., None], 0.0)
-        queries = self.q_proj(query_embeds.to(dtype))
-        return cross_modal_alignment_attention(queries, self.k_proj(text), attention_mask, self.v_proj(text))
+        text = self._typed(text_embeds, attention_mask)
+        return cross_modal_alignment_attention(*self._projected(query_embeds, text), attention_mask, self.v_proj(text))
+
+    def weights(self, query_embeds: Tensor, text_embeds: Tensor, attention_mask: Tensor) -> Tensor:
+        """Returns the softmax alone, with `alignment_weights`' arguments and shape."""
+        text = self._typed(text_embeds, attention_mask)
+        return alignment_weights(*self._projected(query_embeds, text), attention_mask)
+
+    def _typed(self, text_embeds: Tensor, attention_mask: Tensor) -> Tensor:
+        text = text_embeds.to(self.q_proj.weight.dtype)
+        return text.masked_fill(~attention_mask.bool()[..., None], 0.0)
+
+    def _projected(self, query_embeds: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
+        return self.q_proj(query_embeds.to(text.dtype)), self.k_proj(text)
 
 
 def with_alignment(

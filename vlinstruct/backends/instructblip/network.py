@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from vlinstruct.backends.instructblip.cmaa import CrossModalAlignmentAttention, with_alignment
+from vlinstruct.backends.instructblip.cmaa import CrossModalAlignmentAttention, alignment_weights, with_alignment
 from vlinstruct.backends.instructblip.configuration import InstructBlipConfig, LlamaConfig, T5Config
 from vlinstruct.backends.instructblip.encoder import VisionEncoder
 from vlinstruct.backends.instructblip.language_model import LanguageModel
@@ -104,3 +104,24 @@ class InstructBlip(nn.Module):
         if not self.use_ema:
             return query_embeds
         return with_alignment(query_embeds, text_embeds, attention_mask, self.cmaa)
+
+    def attention(
+        self, image_embeds: Tensor, input_ids: Tensor, attention_mask: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        """Returns where the queries look and what they read, for people to look at.
+
+        Args:
+            image_embeds: (B, P, D_vision).
+            input_ids: what the Q-Former reads, (B, T).
+            attention_mask: (B, T), nonzero where `input_ids` is no padding.
+
+        Returns:
+            The cross-attention's mean over layers and heads, (B, Q, P), and eq. 1's softmax, (B, Q, T), under EMA.
+        """
+        query_embeds, text_embeds, looks = self.qformer.looks(
+            self.query_tokens, input_ids, attention_mask, image_embeds
+        )
+        if not self.use_ema:
+            return looks, None
+        weights = alignment_weights if self.cmaa is None else self.cmaa.weights
+        return looks, weights(query_embeds, text_embeds, attention_mask)

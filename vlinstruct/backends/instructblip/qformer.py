@@ -57,6 +57,13 @@ class QueryKeyValue(nn.Module):
         key, value = split_heads(self.key(context), self.head_size), split_heads(self.value(context), self.head_size)
         return attend(query, key, value, mask)
 
+    def weights(self, hidden: Tensor, context: Tensor) -> Tensor:
+        """Returns the attention itself, (B, H, S, K), in float32 at least, which `forward`'s kernel does not tell."""
+        accumulate = torch.promote_types(hidden.dtype, torch.float32)
+        query = split_heads(self.query(hidden), self.head_size).to(accumulate)
+        key = split_heads(self.key(context), self.head_size).to(accumulate)
+        return (query @ key.mT * self.head_size**-0.5).softmax(dim=-1)
+
 
 class QFormerAttention(nn.Module):
     """Attention with its residual: over the sequence itself, or over the image."""
@@ -152,3 +159,27 @@ class QFormer(nn.Module):
         hidden = self.embeddings(query_tokens, input_ids)  # (B, Q + T, D)
         hidden = self.encoder(hidden, is_visible[:, None, None, :], image_embeds, num_queries)
         return hidden[:, :num_queries], hidden[:, num_queries:]
+
+    def looks(
+        self, query_tokens: Tensor, input_ids: Tensor, attention_mask: Tensor, image_embeds: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns what `forward` does, and where the queries looked: for people, so slower and never while answering.
+
+        Returns:
+            query_embeds, text_embeds, and the cross-attention's mean over the layers that read the image and over
+            their heads, (B, Q, P), every query's sum 1.
+        """
+        weights: list[Tensor] = []
+
+        def keep(attention: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+            assert isinstance(attention, QueryKeyValue)
+            weights.append(attention.weights(*arguments[:2]).mean(dim=1))
+
+        readers = [module.crossattention for module in self.modules() if isinstance(module, QFormerLayer)]
+        hooks = [reader.attention.register_forward_pre_hook(keep) for reader in readers if reader is not None]
+        try:
+            query_embeds, text_embeds = self(query_tokens, input_ids, attention_mask, image_embeds)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return query_embeds, text_embeds, torch.stack(weights).mean(dim=0)

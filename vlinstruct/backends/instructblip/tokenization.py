@@ -162,6 +162,10 @@ class QFormerTokenizer:
             logger.warning("the Q-Former reads the first %d of the instruction's %d tokens", room, len(ids))
         return [self.cls_id, *ids[:room], self.sep_id]
 
+    def pieces(self, ids: Sequence[int]) -> tuple[str, ...]:
+        """Returns the vocabulary's spelling of every id."""
+        return tuple(self.tokenizer.id_to_token(token) or "" for token in ids)
+
 
 def tokenizer_settings(folder: Path) -> dict[str, Any]:
     """Returns a tokenizer's tokenizer_config.json, with the tokens that older saves name in a file of their own.
