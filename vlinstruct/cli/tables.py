@@ -7,9 +7,10 @@ where something is drawn: that takes about as long as everything that `--help` i
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 Style = Literal["", "bold", "dim", "red", "yellow"]
-Fields = Mapping[str, Any]
+Fields = dict[str, Any]
 
 _GAP = 2
 _MIN_STREAMED = 60  # columns; in a narrower terminal a line of a batch is a block
@@ -59,13 +60,13 @@ class Look:
 
     Args:
         plain: one record for a pipe.
-        drawn: one record on a terminal; None where it is the plain text there, too.
+        drawn: one record on a terminal; nothing where it is the plain text there, too.
         heads: of a batch's columns, by its first record.
         lines: a record's lines in a batch, the picture's name left out, which is the first column.
     """
 
     plain: Callable[[Fields], str]
-    drawn: Callable[[Fields], Sequence[Grid | str]] | None = None
+    drawn: Callable[[Fields], Sequence[Grid | str]]
     heads: Callable[[Fields], tuple[str, ...]]
     lines: Callable[[Fields], Sequence[Line]]
 
@@ -112,17 +113,20 @@ class StreamedTable:
 
     Args:
         look: what a line says.
-        names: of all the items, by which the first column is as wide as it must be.
+        names: of all the items, by which the first column is as wide as it must be; a folder that all share is left
+            out.
         console: draws; it keeps a bar below the lines.
     """
 
     def __init__(self, look: Look, names: Sequence[str], console: Console) -> None:
         self._look, self._console = look, console
-        self._name_width = max((_width(_shown(name, console)) for name in names), default=0)
+        self._folder = _shared_folder(names)
+        self._name_width = max((_width(_shown(name[self._folder :], console)) for name in names), default=0)
         self._heads: tuple[str, ...] = ()
 
     def show(self, name: str, record: Fields) -> None:
         """Draws what became of an item."""
+        name = name[self._folder :]
         if record["status"] != "ok":
             lines = [Line(cells=(f"error: {record['message']}",), style="red")]
         else:
@@ -152,10 +156,15 @@ class StreamedTable:
         return (name, room - name - figures * (num_columns - 2), *[figures] * (num_columns - 2))
 
 
+def _shared_folder(names: Sequence[str]) -> int:
+    """Returns how many characters of several names are a folder in which all of them lie."""
+    shared = os.path.commonprefix(names) if len(names) > 1 else ""
+    return shared.rfind("/") + 1
+
+
 def _print(console: Console, part: Grid | str) -> None:
     if isinstance(part, str):
-        for line in _wrapped(_shown(part, console), console.width):
-            console.print(line, soft_wrap=True)
+        console.print(_text("\n".join(_wrapped(_shown(part, console), console.width)), ""))
         return
     if part.title:
         console.print(_text(_shown(part.title, console), "bold"))
@@ -215,7 +224,7 @@ def _block(heads: tuple[str, ...], line: Line, console: Console) -> RenderableTy
 def _text(text: str, style: str) -> RenderableType:
     from rich.text import Text
 
-    return Text(text, style=style, no_wrap=True, overflow="ignore")
+    return Text(text, style=style, no_wrap=True, overflow="crop")
 
 
 def _shown(text: str, console: Console) -> str:

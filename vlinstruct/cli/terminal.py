@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import signal
 import sys
+import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Literal
@@ -87,6 +89,9 @@ def say(kind: Literal["error", "notice", "done", "progress", "asked", "stopped"]
     stream = getattr(sys.stderr, "rich_proxied_file", sys.stderr)
     is_unicode = "utf" in (stream.encoding or "").lower()
     shown = line if is_unicode else line.encode("ascii", "backslashreplace").decode()
+    if sys.stderr.isatty():  # which would end its lines within words
+        width = shutil.get_terminal_size().columns
+        shown = "\n".join(textwrap.wrap(shown, width, break_on_hyphens=False, drop_whitespace=True)) or shown
     print_to_stderr(f"{_DIM}{shown}{_PLAIN}" if kind == "asked" and shows_styles() else shown)
 
 
@@ -194,9 +199,9 @@ _farewells: list[Callable[[], str]] = []
 
 
 @contextmanager
-def told_if_stopped(message: Callable[[], str]) -> Iterator[None]:
-    """Makes `say_farewell` say a message where the block is stopped by a signal."""
-    _farewells.append(message)
+def told_if_stopped(message: Callable[[], str] | None) -> Iterator[None]:
+    """Makes `say_farewell` say a message, if there is one, where the block is stopped by a signal."""
+    _farewells.extend([message] if message is not None else [])
     try:
         yield
     except Stopped:
