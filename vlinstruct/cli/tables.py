@@ -8,6 +8,7 @@ where something is drawn: that takes about as long as everything that `--help` i
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable, Collection, Sequence
@@ -26,6 +27,7 @@ Fields = dict[str, Any]
 
 _GAP = 2
 _MIN_STREAMED = 60  # columns; in a narrower terminal a line of a batch is a block
+_LINE_MAY_END = re.compile(r"(?<=/)|(?<=\w-)(?=\w)")  # within a word: of a path or a hub id, and of a compound
 _LONGEST_WORD = 44  # columns that a word may claim; a longer one, which is no word, is broken
 
 
@@ -85,7 +87,7 @@ def draw(*parts: Grid | str) -> None:
     console = console_on(sys.stdout)
     with console.capture() as capture:
         for place, part in enumerate(parts):
-            if place:
+            if place and not (isinstance(part, str) and isinstance(parts[place - 1], str)):
                 console.print()
             _print(console, part)
     printed(capture.get())
@@ -158,7 +160,7 @@ class StreamedTable:
 
 def _shared_folder(names: Sequence[str]) -> int:
     """Returns how many characters of several names are a folder in which all of them lie."""
-    shared = os.path.commonprefix(names) if len(names) > 1 else ""
+    shared = os.path.commonprefix(names) if len(names) > 1 else ""  # noqa: RUF071 - up to its last slash
     return shared.rfind("/") + 1
 
 
@@ -247,8 +249,8 @@ def _fitted(columns: Sequence[Sequence[str]], width: int) -> tuple[int, ...] | N
 
 
 def _words(text: str) -> list[str]:
-    """Divides a text where a line may end: at spaces, and behind the slash of a path or a hub id."""
-    return text.replace("/", "/ ").split() or [""]
+    """Divides a text where a line may end."""
+    return [part for word in text.split() for part in _LINE_MAY_END.split(word)] or [""]
 
 
 def _wrapped(text: str, width: int) -> list[str]:
@@ -261,7 +263,7 @@ def _wrapped(text: str, width: int) -> list[str]:
         if _width(rows[-1] + gap + word) <= width:
             rows[-1] += gap + word
             continue
-        for place, part in enumerate(word.replace("/", "/\0").split("\0")):
+        for place, part in enumerate(_LINE_MAY_END.split(word)):
             gap = " " if rows[-1] and not place else ""
             if _width(rows[-1] + gap + part) <= width:
                 rows[-1] += gap + part
