@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
+
 from vlinstruct.cli.main import main, run_command
 
 
@@ -85,17 +87,21 @@ def _replaced(**streams: _Stream) -> Iterator[None]:
             setattr(sys, name, stream)
 
 
-def vli(*arguments: object, stdin: bytes = b"", is_terminal: bool = False, encoding: str = "utf-8") -> Result:
+def vli(
+    *arguments: object, stdin: bytes = b"", is_terminal: bool = False, columns: int = 1000, encoding: str = "utf-8"
+) -> Result:
     """Runs a command line.
 
     Args:
         *arguments: what is typed after `vlinstruct`.
         stdin: what is piped in.
         is_terminal: whether stdout and stderr are a terminal.
+        columns: how wide it is.
         encoding: of stdout and stderr.
     """
     stdout, stderr = (_Stream(is_terminal=is_terminal, encoding=encoding) for _ in range(2))
-    with _replaced(stdin=_Stream(stdin), stdout=stdout, stderr=stderr):
+    with _replaced(stdin=_Stream(stdin), stdout=stdout, stderr=stderr), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COLUMNS", str(columns))
         exit_code = run_command([str(argument) for argument in arguments])
     return Result(exit_code=exit_code, stdout=stdout.content(), stderr=stderr.content().decode(encoding))
 

@@ -43,6 +43,7 @@ from vlinstruct.operations import (
     resume_key,
 )
 from vlinstruct.records.output import RecordWriter, error_record, json_line, open_records
+from vlinstruct.records.table_output import is_table, lines_of, require_table, write_table
 from vlinstruct.settings import OptimizationOptions, OptimizationSettings, RunSettings, takes_options
 from vlinstruct.values import Abilities, Answer, Clip, Failed, Identity, Optimization, Sound, good
 from vlinstruct.weights.fingerprint import adapter_fingerprint
@@ -313,6 +314,7 @@ def write_records(
     *,
     max_failures: int | None = None,
     on_progress: Callable[[], None] = lambda: None,
+    on_record: Callable[[Fields], None] = lambda record: None,
 ) -> Summary:
     """Runs a batch and writes one record per item that has none yet.
 
@@ -322,6 +324,7 @@ def write_records(
         writer: where records go; it knows which items an earlier run finished.
         max_failures: stop after this many failed items; None never stops.
         on_progress: called for every item that is finished, by this run or an earlier one.
+        on_record: is given every record when it is written.
     """
     num_resumed = sum(writer.is_done(item.id) for item in items)
     for _ in range(num_resumed):
@@ -331,6 +334,7 @@ def write_records(
         writer.write(outcome.record)
         if batch.watcher is not None:
             batch.watcher.writes(outcome.record)
+        on_record(outcome.record)
         num_done += outcome.error is None
         num_failed += outcome.error is not None
         num_model_faults += isinstance(outcome.error, CheckpointError)
@@ -353,12 +357,13 @@ def run_batch(
     operation: Operation,
     items: Iterable[BatchItem | BadItem],
     *,
-    output: PathLike | BinaryIO,
+    output: PathLike | BinaryIO | None,
     settings: RunSettings = DEFAULT_RUN,
     inputs: Sequence[Path] = (),
     notify: Callable[[str], None] = lambda notice: None,
     on_loaded: Callable[[], None] = lambda: None,
     on_progress: Callable[[], None] = lambda: None,
+    on_record: Callable[[Fields], None] = lambda record: None,
     watcher: Watcher | None = None,
 ) -> Summary:
     """Runs an operation over items and writes one record for each.
@@ -366,17 +371,20 @@ def run_batch(
     Args:
         operation: what to do.
         items: with ids of their own.
-        output: a file, which an earlier run may have begun, or a stream.
+        output: a file, which an earlier run may have begun, or a stream; None where `on_record` is enough. A name that
+            ends in .csv or .parquet is a table, made at the end of the lines in a file beside it (`table_output`).
         settings: the model, and how the items go through it.
         inputs: files that the items were read from; the output must be none of them.
         notify: is told what a user should know.
         on_loaded: called when the model is loaded.
         on_progress: called for every item that is finished, by this run or an earlier one.
+        on_record: is given every record of this run when it is written.
         watcher: sees what becomes of every item that this run works on.
 
     Raises:
         OutputInUseError: another process writes the output.
         InputError: the output is a file of something else, or the templates cannot be used.
+        ResourceError: the output cannot be written, or is parquet and pyarrow is not installed.
         CheckpointError, NetworkError, ResourceError: the model cannot be loaded. A bad item raises nothing.
     """
     chosen, listed = ChosenModel(settings, on_loaded), tuple(items)
@@ -387,20 +395,35 @@ def run_batch(
         pictures = [
             item.source for item in listed if isinstance(item, BatchItem) and isinstance(item.source, str | Path)
         ]
+        read = [*inputs, *templates, *pictures]
+        if is_table(output):
+            require_table(output, overwrite=settings.overwrite, inputs=read)
         key = chosen.key()
         writer = open_records(
-            output,
+            lines_of(output),
             schema=operation.schema,
             keys={str(item.id): resume_key(operation, item, key, clips=settings.clips) for item in listed},
             overwrite=settings.overwrite,
-            inputs=[*inputs, *templates, *pictures],
+            inputs=read,
         )
+    elif output is None:
+        writer = RecordWriter(open(os.devnull, "wb"), closes=True)  # noqa: SIM115
     else:
         writer = RecordWriter(output)
     with writer:
         for notice in writer.notices:
             notify(notice)
-        return write_records(batch, listed, writer, max_failures=settings.max_failures, on_progress=on_progress)
+        summary = write_records(
+            batch,
+            listed,
+            writer,
+            max_failures=settings.max_failures,
+            on_progress=on_progress,
+            on_record=on_record,
+        )
+        if isinstance(output, str | os.PathLike) and is_table(output):
+            write_table(output)  # while the lines are locked: they are whole, and nobody else's
+        return summary
 
 
 def run_one(

@@ -251,6 +251,21 @@ def shortened(text: str, max_characters: int) -> str:
     return f"{shown[:head]}...{shown[head + 3 - max_characters :]}"
 
 
+def counted(count: int, noun: str) -> str:
+    """Returns a number of things with their noun.
+
+    >>> counted(1, "problem"), counted(1200, "process"), counted(0, "query")
+    ('1 problem', '1,200 processes', '0 queries')
+    """
+    if count == 1:
+        return f"1 {noun}"
+    if noun.endswith(("s", "x", "ch", "sh")):
+        return f"{count:,} {noun}es"
+    if noun.endswith("y") and noun[-2] not in "aeou":
+        return f"{count:,} {noun[:-1]}ies"
+    return f"{count:,} {noun}s"
+
+
 def joined(problems: list[str], *, max_characters: int) -> str:
     """Joins problems to one line: the first, those that fit behind it, and the number of the others.
 

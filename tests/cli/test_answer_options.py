@@ -243,7 +243,7 @@ def test_a_terminal_without_styles_gets_plain_words(
 
 
 def test_a_batch_has_it_in_its_records_alone(pictures: Pictures) -> None:
-    result = vli("ask", *pictures(2), "what?", "-O", *BRIEF, "--sure-above", 0, is_terminal=True)
+    result = vli("ask", *pictures(2), "what?", "-O", *BRIEF, "--sure-above", 0, "--json", is_terminal=True)
     assert len(result.records) == 2
     assert "asked" not in result.stderr
 

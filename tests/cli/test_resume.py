@@ -211,7 +211,7 @@ def test_failed_items_are_tried_again_and_good_ones_are_not(
     paths[1].write_bytes(sound)
     last = vli("ask", *paths, ASKED, "--output", output)
     assert last.exit_code == 0
-    assert f"done: 1 records written to {output}, 3 were already there" in last.lines
+    assert f"done: 1 record written to {output}, 3 were already there" in last.lines
     assert num_seen == [1, 1, 1, 1]
     vli("ask", *paths, ASKED, "--output", tmp_path / "whole.jsonl")
     assert is_complete(output, tmp_path / "whole.jsonl")

@@ -98,8 +98,8 @@ def test_a_picture_and_an_instruction_that_changed_places_are_named(picture: Pat
 
 @pytest.mark.usefixtures("no_model")
 def test_a_missing_argument_is_named(picture: Path) -> None:
-    assert "Missing argument 'INSTRUCTION...'" in vli("score", picture).refusal(2)
-    assert "Missing argument 'IMAGE'" in vli("score").refusal(2)
+    needed = f"a picture and an instruction are needed. {USAGE}"
+    assert [vli("score", *typed).refusal(2) for typed in ((), (picture,))] == [f"error: {needed}"] * 2
 
 
 def test_a_long_instruction_is_said_once_unless_quiet(pictures: Pictures) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +26,12 @@ ESCAPED = {
     "script": ("<script>\x1b[31m", r"<script>\x1b[31m", rb"<script>\u001b[31m"),
 }
 escaped = pytest.mark.parametrize(("text", "shown", "in_json"), ESCAPED.values(), ids=ESCAPED.keys())
+
+
+@pytest.fixture(autouse=True)
+def no_styles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without them every escape sequence is a stranger's."""
+    monkeypatch.setenv("NO_COLOR", "1")
 
 
 def assert_is_safe(stdout: bytes) -> None:
@@ -73,9 +78,12 @@ def test_the_records_of_a_batch_are_safe_on_a_terminal(
     pictures: Pictures, writes: Writes, text: str, shown: str, in_json: bytes
 ) -> None:
     writes(text)
-    result = vli("optimize", "what?", *pictures(2), "--quiet", is_terminal=True)
+    result = vli("optimize", "what?", *pictures(2), "--quiet", "--select", "paper", is_terminal=True)
     assert_is_safe(result.stdout)
-    assert [json.loads(line)["rewritten"]["text"] for line in result.text.splitlines()] == [text.strip()] * 2
+    assert result.text.count(shown.strip().replace("\\n", "\n")) == 2
+    result = vli("optimize", "what?", *pictures(2), "--quiet", "--json", is_terminal=True)
+    assert_is_safe(result.stdout)
+    assert [record["rewritten"]["text"] for record in result.records] == [text.strip()] * 2
 
 
 def test_an_answer_keeps_its_lines(picture: Path, writes: Writes) -> None:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vlinstruct.cli.answer_options import GenerationOptions, OptimizationOptions
 from vlinstruct.cli.command import ANSWER, INPUT, OPTIMIZATION, takes
-from vlinstruct.cli.idle import Idle, say_idle
-from vlinstruct.cli.options import ColumnsOption, ReportOption, RunOptions
+from vlinstruct.cli.idle import say_idle
+from vlinstruct.cli.options import DataOptions, ReportOption, RunOptions
+from vlinstruct.cli.tables import Grid, Line, Look
 from vlinstruct.cli.terminal import Talk
 from vlinstruct.cli.typed_text import typed_text
 from vlinstruct.errors import UsageError
@@ -23,32 +22,6 @@ if TYPE_CHECKING:
     from vlinstruct.operations import Fields
 
 _USAGE = 'vlinstruct ask IMAGE... "QUESTION"'
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataOptions:
-    """A file of items, in place of what is typed."""
-
-    HEADING: ClassVar = INPUT
-
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            help='Ask the items of a file: {"image": ..., "question": ..., "id": ..., "choices": [...]} as JSON lines, '
-            "a JSON list, a CSV, parquet or Arrow table."
-        ),
-    ] = None
-    columns: ColumnsOption = None
-    allow_urls: Annotated[bool, typer.Option("--allow-urls", help="Fetch pictures that --data names by URL.")] = False
-    allow_outside: Annotated[
-        bool, typer.Option("--allow-outside", help="Read pictures of --data outside its folder, also through links.")
-    ] = False
-
-    def __post_init__(self) -> None:
-        if self.data is None and (self.allow_urls or self.allow_outside):
-            raise UsageError("--allow-urls and --allow-outside are for --data: what is typed is always read.")
-        if self.data is None and self.columns is not None:
-            raise UsageError("--columns is for --data: what is typed has none.")
 
 
 @takes(DataOptions, RunOptions, GenerationOptions, OptimizationOptions)
@@ -87,8 +60,8 @@ def ask(
 ) -> None:
     """Answer a question about a picture, a clip or a sound.
 
-    IMAGE is a file, a folder, a quoted glob, - for stdin, or a URL. Several pictures or a folder are a batch: one JSON
-    line each. The question is sent as it is typed.
+    IMAGE is a file, a folder, a quoted glob, - for stdin, or a URL. Several pictures or a folder are a batch: a line of
+    a table each, and of JSON in a pipe. The question is sent as it is typed.
     """
     from vlinstruct.cli.run import run
     from vlinstruct.media.ocr import require_ocr
@@ -108,50 +81,27 @@ def ask(
     )
     say_idle(talk, generation, why=None if choices is None else "with --choices, which generates no answer")
     work = _work(arguments or [], data, options, talk)
+    look = Look(
+        plain=_render, drawn=_drawn, heads=lambda record: _heads(work), lines=lambda record: _lines(record, work)
+    )
     templates = optimization.templates
-    run(operation, work, options=options, talk=talk, render=_render, templates=templates, report=report)
+    run(operation, work, options=options, talk=talk, look=look, templates=templates, report=report)
 
 
 def _work(arguments: list[str], data: DataOptions, options: RunOptions, talk: Talk) -> Work:
-    from vlinstruct.cli.run import refuse_swapped, typed_work
+    from vlinstruct.cli.run import file_work, refuse_swapped, refuse_unquoted, typed_work
 
     if data.data is not None:
         if arguments:
             raise UsageError("--data brings its own pictures and questions: leave IMAGE and QUESTION away.")
-        say_idle(talk, options, Idle(names=("recursive", "follow_symlinks"), why="with --data"))
-        return _file_work(data.data, data, talk)
+        return file_work(data.data, options, data, talk, ranks=True)
     if len(arguments) < 2:
         raise UsageError("a picture and a question are needed", advice=f"Type: {_USAGE}")
     *images, question = arguments
+    refuse_unquoted(images, question, comes_last=True, usage=_USAGE)
     refuse_swapped(images, [question], _USAGE)
     question = check_instruction(typed_text(question), what="question")
     return typed_work(images, (question,), options, talk)
-
-
-def _file_work(path: Path, options: DataOptions, talk: Talk) -> Work:
-    """Reads the items of a file; a bad record is a bad item."""
-    from vlinstruct.cli.run import Work
-    from vlinstruct.media.fetch import Url
-    from vlinstruct.operations import BadItem, BatchItem
-    from vlinstruct.records.columns import columns_of
-    from vlinstruct.records.items import ITEM_FIELDS, ItemError, read_items
-    from vlinstruct.records.lines import ItemOptions
-
-    allowed = ItemOptions(allow_urls=options.allow_urls, allow_outside=options.allow_outside)
-    columns = columns_of(options.columns, ITEM_FIELDS)
-    items = [
-        BadItem(id=item.id, error=item.error)
-        if isinstance(item, ItemError)
-        else BatchItem(
-            id=item.id,
-            source=item.image,
-            image=item.image.name if isinstance(item.image, Url) else str(item.image),
-            texts=(item.question,),
-            choices=item.choices,
-        )
-        for item in read_items(path, options=allowed, columns=columns, notify=talk.notice)
-    ]
-    return Work(items=items, is_batch=True, inputs=(path,))
 
 
 def _template(text: str | None, *, ocr: bool) -> str:
@@ -199,5 +149,27 @@ def _listed(text: str) -> tuple[str, ...] | None:
 def _render(record: Fields) -> str:
     if "choices" not in record:
         return str(record["answer"])
-    ranked = sorted(record["choices"], key=lambda choice: -choice["probability"])
-    return "\n".join(f"{choice['probability']:6.1%}  {choice['text']}" for choice in ranked)
+    return "\n".join(f"{choice['probability']:6.1%}  {choice['text']}" for choice in _ranked(record))
+
+
+def _drawn(record: Fields) -> list[Grid | str]:
+    if "choices" not in record:
+        return []  # an answer is for copying: it stands as it was written
+    best, *others = ((f"{choice['probability']:.1%}", choice["text"]) for choice in _ranked(record))
+    lines = [Line(cells=best, style="bold"), *(Line(cells=cells, style="dim") for cells in others)]
+    return [Grid(heads=("probability", "answer"), lines=lines, numbers=(0,))]
+
+
+def _heads(work: Work) -> tuple[str, ...]:
+    return ("answer",) if work.has_one_text else ("answer", "question")
+
+
+def _lines(record: Fields, work: Work) -> list[Line]:
+    answer = record["answer"]
+    if "choices" in record:
+        answer = f"{answer} ({_ranked(record)[0]['probability']:.1%})"
+    return [Line(cells=(answer,) if work.has_one_text else (answer, record["question"]))]
+
+
+def _ranked(record: Fields) -> list[Fields]:
+    return sorted(record["choices"], key=lambda choice: -choice["probability"])

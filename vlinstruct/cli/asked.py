@@ -29,8 +29,28 @@ def asked(optimization: Fields) -> str:
         return f"your words, left alone (sure of the answer: {initial['certainty']:.2f})"
     if used["text"] == initial["text"]:
         return f"your words: {optimization['reason']}"
-    return f'"{shortened(used["text"], _MAX_CHARACTERS)}" (IAS {_written(initial)} -> {_written(used)})'
+    scores = change(optimization)
+    return f'"{shortened(used["text"], _MAX_CHARACTERS)}"' + (f" ({scores})" if scores else "")
 
 
-def _written(scored: Fields) -> str:
-    return "not finite" if scored["ias"] is None else f"{scored['ias']:.2f}"
+def change(optimization: Fields) -> str:
+    """Says what an optimization changed: the IAS before and after, the certainty of the answers where there is none.
+
+    Args:
+        optimization: its fields, as a record has them.
+
+    >>> typed, better = {"ias": None, "certainty": 0.41}, {"ias": None, "certainty": 0.93}
+    >>> change({"initial": typed, "rewritten": better, "chosen": "rewritten"})
+    'certainty 0.41 -> 0.93'
+    """
+    initial, used = optimization["initial"], optimization[optimization["chosen"]]
+    # Servers without likelihoods tell no IAS at all; of one alone it is not finite.
+    name = "certainty" if initial["ias"] is used["ias"] is None else "IAS"
+    before, after = (scored.get(name.lower()) for scored in (initial, used))
+    if name == "certainty" and (before is None or after is None):
+        return ""
+    return f"{name} {_written(before)}" + ("" if used is initial else f" -> {_written(after)}")
+
+
+def _written(value: float | None) -> str:
+    return "not finite" if value is None else f"{value:.2f}"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vlinstruct.cli.command import takes
 from vlinstruct.cli.options import PrintOptions
+from vlinstruct.cli.tables import Grid, Line, draw
 from vlinstruct.cli.terminal import show_record, show_report
 
 if TYPE_CHECKING:
@@ -40,13 +42,17 @@ def backbones(
         plan = plan_memory(name, batch_size=batch_size, prompt_tokens=prompt_tokens, max_new_tokens=max_new_tokens)
         _show_plan(plan, printing.as_json)
         return
-    if not printing.as_json:
-        show_report(f"{'name':18} {'weights':>7} {'download':>8} {'source':42} licence")
-    for record in [_record(backbone) for backbone in BACKBONES.values()]:
-        if printing.as_json:
+    records = [_record(backbone) for backbone in BACKBONES.values()]
+    if printing.as_json:
+        for record in records:
             show_record(record)
-        else:
-            show_report(_line(record))
+    elif sys.stdout.isatty():
+        # What is here is asked at once, the others cost a download first.
+        lines = [Line(cells=_cells(record), style="bold" if record["is_here"] else "") for record in records]
+        draw(Grid(heads=_HEADS, lines=lines, numbers=(1, 2)))
+    else:
+        for cells in (_HEADS, *map(_cells, records)):
+            show_report(_line(cells))
 
 
 def _record(backbone: Backbone) -> dict[str, object]:
@@ -64,13 +70,26 @@ def _record(backbone: Backbone) -> dict[str, object]:
     }
 
 
-def _line(record: dict[str, object]) -> str:
+_HEADS = ("name", "weights", "download", "source", "licence")
+
+
+def _cells(record: dict[str, object]) -> tuple[str, ...]:
     download = "here" if record["is_here"] else f"{record['download_gb']} GB"
     size = f"{record['parameters_billion']:>5} B"
-    return f"{record['id']:18} {size} {download:>8} {record['source']:42} {record['licence']}"
+    return (str(record["id"]), size, download, str(record["source"]), str(record["licence"]))
+
+
+def _line(cells: tuple[str, ...]) -> str:
+    name, size, download, source, licence = cells
+    return f"{name:18} {size:>7} {download:>8} {source:42} {licence}"
 
 
 def _show_plan(plan: MemoryPlan, as_json: bool) -> None:
+    if not as_json and sys.stdout.isatty():
+        heads, *rows = map(_plan_cells, (None, *plan.footprints))
+        lines = [Line(cells=cells, style="dim" if cells[-1] == "-" else "") for cells in rows]
+        draw(*_plan_facts(plan), Grid(heads=heads, lines=lines, numbers=(2, 3, 4, 5)))
+        return
     if not as_json:
         show_report("\n".join(_plan_lines(plan)))
         return
@@ -90,6 +109,12 @@ def _show_plan(plan: MemoryPlan, as_json: bool) -> None:
 
 
 def _plan_lines(plan: MemoryPlan) -> Iterator[str]:
+    yield from _plan_facts(plan)
+    for dtype, quantize, weights, caches, activations, total, devices in map(_plan_cells, (None, *plan.footprints)):
+        yield f"{dtype:10}{quantize:12}{weights:>11}{caches:>10}{activations:>13}{total:>11}  {devices}"
+
+
+def _plan_facts(plan: MemoryPlan) -> Iterator[str]:
     parts = ", ".join(f"{part} {count / 1e6:,.1f} M" for part, count in plan.weights.parts.items())
     yield f"{plan.weights.total / 1e9:.2f} B parameters: {parts}"
     free = [f"{device} {'?' if size is None else _gb(size)}" for device, size in plan.free.items()]
@@ -97,14 +122,15 @@ def _plan_lines(plan: MemoryPlan) -> Iterator[str]:
     load = plan.load
     at_once = f"{load.rows} x ({load.prompt_tokens} + {load.new_tokens}) tokens at once"
     yield f"{at_once}, {plan.media_tokens} more a picture; caches and activations are estimates"
-    yield f"{'--dtype':10}{'--quantize':12}{'weights':>11}{'caches':>10}{'activations':>13}{'in all':>11}  fits on"
-    yield from map(_footprint_line, plan.footprints)
 
 
-def _footprint_line(footprint: Footprint) -> str:
-    weights, caches, activations = footprint.weights_bytes, footprint.cache_bytes, footprint.activation_bytes
-    sizes = f"{_gb(weights):>11}{_gb(caches):>10}{_gb(activations):>13}{_gb(footprint.total_bytes):>11}"
-    return f"{footprint.dtype:10}{footprint.quantize or '-':12}{sizes}  {', '.join(footprint.fits_on) or '-'}"
+def _plan_cells(footprint: Footprint | None) -> tuple[str, ...]:
+    """Returns a line of the plan; None for the heads."""
+    if footprint is None:
+        return ("--dtype", "--quantize", "weights", "caches", "activations", "in all", "fits on")
+    sizes = (footprint.weights_bytes, footprint.cache_bytes, footprint.activation_bytes, footprint.total_bytes)
+    devices = ", ".join(footprint.fits_on) or "-"
+    return (footprint.dtype, footprint.quantize or "-", *map(_gb, sizes), devices)
 
 
 def _gb(size: int) -> str:

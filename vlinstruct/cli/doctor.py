@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import math
-import shutil
 import sys
-import textwrap
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -17,14 +14,14 @@ import typer
 
 from vlinstruct.cli.command import MODEL, takes
 from vlinstruct.cli.options import BackboneOption, CommonOptions, DeviceOption, Dtype
+from vlinstruct.cli.tables import Grid, Line, Style, draw
 from vlinstruct.cli.terminal import Talk, show_record, show_report
 
 if TYPE_CHECKING:
     from vlinstruct.doctor.diagnosis import Diagnosis
-    from vlinstruct.doctor.finding import Finding
+    from vlinstruct.doctor.finding import Finding, Level
 
 _LEVEL_WIDTH, _CHECK_WIDTH = 9, 17
-_MIN_ROOM = 24  # columns; in a narrower terminal a line is left whole
 
 
 @takes(CommonOptions)
@@ -68,6 +65,12 @@ def doctor(
         )
     if common.as_json:
         show_record(_record(diagnosis))
+    elif sys.stdout.isatty():
+        draw(
+            _grid("this environment", diagnosis.environment),
+            _grid(f"backbone {diagnosis.settings.backbone}", diagnosis.backbone),
+            _counts(diagnosis),
+        )
     else:
         show_report("\n".join(_report(diagnosis)))
     error = diagnosis.error()
@@ -87,24 +90,33 @@ def _report(diagnosis: Diagnosis) -> Iterator[str]:
     yield from _lines(diagnosis.environment)
     yield f"\nbackbone {diagnosis.settings.backbone}"
     yield from _lines(diagnosis.backbone)
+    yield f"\n{_counts(diagnosis)}"
+
+
+def _counts(diagnosis: Diagnosis) -> str:
     levels = Counter(finding.level for finding in diagnosis.findings)
-    yield f"\nok: {levels['ok']}, notices: {levels['notice']}, problems: {levels['problem']}"
+    return f"ok: {levels['ok']}, notices: {levels['notice']}, problems: {levels['problem']}"
 
 
 def _lines(findings: Sequence[Finding]) -> Iterator[str]:
-    # Findings that say the same kind of thing share a line: the libraries that are fine, one behind the other.
-    for (level, check, fix), group in groupby(findings, lambda finding: (finding.level, finding.check, finding.fix)):
+    for level, check, found, fix in _joined(findings):
         start = f"  {level:{_LEVEL_WIDTH}}{check:{_CHECK_WIDTH}} "
-        yield _wrapped(start, "; ".join(finding.found for finding in group))
+        yield start + found
         if fix is not None:
-            yield _wrapped(" " * len(start), f"fix: {fix}")
+            yield f"{' ' * len(start)}fix: {fix}"
 
 
-def _wrapped(start: str, text: str) -> str:
-    """Wraps for a terminal; in a pipe a line stays a line."""
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else math.inf
-    room = width - len(start)
-    if room < _MIN_ROOM or len(text) <= room:
-        return start + text
-    lines = textwrap.wrap(text, int(room), break_long_words=False, break_on_hyphens=False)
-    return start + ("\n" + " " * len(start)).join(lines)
+def _joined(findings: Sequence[Finding]) -> Iterator[tuple[Level, str, str, str | None]]:
+    """Joins findings that say the same kind of thing: the libraries that are fine, one behind the other."""
+    for (level, check, fix), group in groupby(findings, lambda finding: (finding.level, finding.check, finding.fix)):
+        yield level, check, "; ".join(finding.found for finding in group), fix
+
+
+def _grid(title: str, findings: Sequence[Finding]) -> Grid:
+    styles: dict[Level, Style] = {"ok": "dim", "notice": "", "problem": "red"}
+    lines = []
+    for level, check, found, fix in _joined(findings):
+        lines.append(Line(cells=(level, check, found), style=styles[level]))
+        if fix is not None:
+            lines.append(Line(cells=("", "fix", fix), style="bold"))
+    return Grid(title=title, heads=("level", "check", "found"), lines=lines)

@@ -27,7 +27,7 @@ from vlinstruct.cli.lmms_tasks import lmms_tasks
 from vlinstruct.cli.optimize import optimize
 from vlinstruct.cli.score import score
 from vlinstruct.cli.serve import serve
-from vlinstruct.cli.terminal import say
+from vlinstruct.cli.terminal import Stopped, say, say_farewell
 from vlinstruct.cli.tune import tune
 from vlinstruct.errors import ResourceError, VlinstructError, is_out_of_files, is_out_of_memory
 
@@ -63,20 +63,18 @@ def _root(
     pass
 
 
-class _Stopped(BaseException):
-    """A signal told us to stop. No Exception, since a library's `except Exception` on the way would swallow it."""
-
-    def __init__(self, exit_code: int) -> None:
-        self.exit_code = exit_code
-
-
 def _stop(number: int, frame: FrameType | None) -> None:
     signal.signal(number, signal.SIG_DFL)  # a second one ends us at once
     if sys.platform != "win32":
         # Some imports of C modules swallow every exception: if we still run in a second, ours was lost.
-        signal.signal(signal.SIGALRM, lambda *_: os._exit(128 + number))
+        signal.signal(signal.SIGALRM, lambda *_: _leave(128 + number))
         signal.alarm(1)
-    raise _Stopped(128 + number)
+    raise Stopped(128 + number)
+
+
+def _leave(exit_code: int) -> None:
+    say_farewell()
+    os._exit(exit_code)
 
 
 def main() -> None:
@@ -117,9 +115,10 @@ def run_command(arguments: Sequence[str]) -> int:
         code = app(args=list(arguments), prog_name="vlinstruct", standalone_mode=False)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
-    except _Stopped as stopped:
+    except Stopped as stopped:
         if sys.platform != "win32":
             signal.alarm(0)
+        say_farewell()
         return stopped.exit_code
     except BrokenPipeError:  # `| head` has seen enough
         return 141

@@ -131,6 +131,32 @@ class CommonOptions(PrintOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
+class DataOptions:
+    """A file of items, in place of what is typed."""
+
+    HEADING: ClassVar = INPUT
+
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help='Take the items of a file: {"image": ..., "question": ..., "id": ..., "choices": [...]} as JSON '
+            "lines, a JSON list, a CSV, parquet or Arrow table."
+        ),
+    ] = None
+    columns: ColumnsOption = None
+    allow_urls: Annotated[bool, typer.Option("--allow-urls", help="Fetch pictures that --data names by URL.")] = False
+    allow_outside: Annotated[
+        bool, typer.Option("--allow-outside", help="Read pictures of --data outside its folder, also through links.")
+    ] = False
+
+    def __post_init__(self) -> None:
+        if self.data is None and (self.allow_urls or self.allow_outside):
+            raise UsageError("--allow-urls and --allow-outside are for --data: what is typed is always read.")
+        if self.data is None and self.columns is not None:
+            raise UsageError("--columns is for --data: what is typed has none.")
+
+
+@dataclass(frozen=True, kw_only=True)
 class ServedOptions(CommonOptions):
     """How a server is asked, where the backbone is one."""
 

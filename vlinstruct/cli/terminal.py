@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import signal
 import sys
+import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from vlinstruct.errors import ResourceError, printable, shortened
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 _DIM, _PLAIN = "\x1b[2m", "\x1b[0m"
 _MAX_LINE = 300  # a message may quote a path or a text of any length
@@ -30,10 +35,18 @@ def show(text: str) -> None:
         ResourceError: stdout does not take it, e.g. because its disk is full.
         BrokenPipeError: nobody reads any more (`| head`).
     """
-    shown = printable(text, keep="\n\t") if sys.stdout.isatty() else text
+    printed((printable(text, keep="\n\t") if sys.stdout.isatty() else text) + "\n")
+
+
+def printed(text: str) -> None:
+    """Writes to stdout what may be written as it is: it was made printable, and may be styled.
+
+    Raises:
+        ResourceError, BrokenPipeError: as `show`.
+    """
     encoding = sys.stdout.encoding or "utf-8"  # LANG=C has ASCII: an answer in Chinese must not end in a traceback
     try:
-        print(shown.encode(encoding, "backslashreplace").decode(encoding))
+        sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
         sys.stdout.flush()
     except BrokenPipeError:
         raise
@@ -70,15 +83,21 @@ def show_record(record: Mapping[str, object]) -> None:
     RecordWriter(sys.stdout.buffer).write(record)
 
 
-def say(kind: Literal["error", "notice", "done", "progress", "asked"], message: str) -> None:
+def say(kind: Literal["error", "notice", "done", "progress", "asked", "stopped"], message: str) -> None:
     """Writes one line of talk to stderr: `error: ...`."""
     line = f"{kind}: {shortened(message, _MAX_LINE - len(kind) - 2)}"
-    is_unicode = "utf" in (sys.stderr.encoding or "").lower()
+    # What rich puts in the place of stderr while it shows a bar does not tell the encoding.
+    stream = getattr(sys.stderr, "rich_proxied_file", sys.stderr)
+    is_unicode = "utf" in (stream.encoding or "").lower()
     shown = line if is_unicode else line.encode("ascii", "backslashreplace").decode()
-    print_to_stderr(f"{_DIM}{shown}{_PLAIN}" if kind == "asked" and _shows_styles() else shown)
+    if sys.stderr.isatty():  # which would end its lines within words
+        width = shutil.get_terminal_size().columns
+        shown = "\n".join(textwrap.wrap(shown, width, break_on_hyphens=False, drop_whitespace=True)) or shown
+    print_to_stderr(f"{_DIM}{shown}{_PLAIN}" if kind == "asked" and shows_styles() else shown)
 
 
-def _shows_styles() -> bool:
+def shows_styles() -> bool:
+    """Says whether a terminal shows bold and dim text, and whoever sits at it wants that."""
     return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
@@ -146,19 +165,59 @@ class _Handler(logging.Handler):
 
 
 @contextmanager
-def progress(num_items: int, *, quiet: bool) -> Iterator[Callable[[], None]]:
-    """Shows a progress bar on stderr when that is a terminal; gives the function to call after each item."""
+def progress(num_items: int, *, quiet: bool, console: Console | None = None) -> Iterator[Callable[[], None]]:
+    """Shows a progress bar where stderr is a terminal; gives the function to call after each item.
+
+    Args:
+        num_items: after so many calls it is full.
+        quiet: show none.
+        console: what else is drawn meanwhile goes through it and stands above the bar; None for one on stderr.
+    """
     if quiet or not sys.stderr.isatty():
         yield lambda: None
         return
     # Imported for a bar only: rich takes about as long as everything that `--help` imports.
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
-    console = Console(stderr=True)
-    with Progress(BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console, transient=True) as bar:
+    from vlinstruct.cli.tables import console_on
+
+    console = console or console_on(sys.stderr)
+    # stdout is data: what goes there while a bar is shown must not be taken for talk.
+    with Progress(
+        BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console, transient=True, redirect_stdout=False
+    ) as bar:
         task = bar.add_task("", total=num_items)
         yield lambda: bar.advance(task)
+
+
+class Stopped(BaseException):
+    """A signal told us to stop. No Exception, since a library's `except Exception` on the way would swallow it."""
+
+    def __init__(self, exit_code: int) -> None:
+        self.exit_code = exit_code
+
+
+_farewells: list[Callable[[], str]] = []
+
+
+@contextmanager
+def told_if_stopped(message: Callable[[], str] | None) -> Iterator[None]:
+    """Makes `say_farewell` say a message, if there is one, where the block is stopped by a signal."""
+    _farewells.extend([message] if message is not None else [])
+    try:
+        yield
+    except Stopped:
+        raise  # whoever catches it says the message; where nobody does, `main` ends the process and says it, too
+    except BaseException:
+        _farewells.clear()
+        raise
+    _farewells.clear()
+
+
+def say_farewell() -> None:
+    """Says how to go on, once, where there is something to go on with."""
+    while _farewells:
+        say("stopped", _farewells.pop()())
 
 
 @contextmanager

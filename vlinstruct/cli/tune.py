@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
@@ -10,9 +12,10 @@ import typer
 
 from vlinstruct.cli.command import ANSWER, INPUT, MODEL, OUTPUT, takes
 from vlinstruct.cli.options import ColumnsOption, ModelOptions
+from vlinstruct.cli.tables import Grid, Line, draw, facts
 from vlinstruct.cli.terminal import Talk, show_record, show_report
 from vlinstruct.cli.typed_text import typed_text, typed_texts
-from vlinstruct.errors import BatchError, UsageError, printable
+from vlinstruct.errors import BatchError, UsageError, counted, printable
 from vlinstruct.tuning.settings import Metric
 
 if TYPE_CHECKING:
@@ -127,40 +130,84 @@ def tune(
         )
     if options.as_json:
         show_record(record)
+    elif sys.stdout.isatty():
+        draw(*grids(record))
     else:
         show_report(render(record))
     if output is not None:
         talk.done(f"the instruction is in {output}, the answers are in {output}.jsonl")
     if failed := record.get("failed"):
         num_items = record["items"] + len(failed)
-        raise BatchError(f"{len(failed)} of {num_items} items cannot be used and do not count: {failed[0]['message']}")
+        of_all = f"{len(failed)} of {counted(num_items, 'item')}"
+        raise BatchError(f"{of_all} cannot be used and do not count: {failed[0]['message']}")
 
 
 def render(record: Fields) -> str:
     """Writes a result for people: a table of the instructions, then which is to be used and why."""
-    rows = sorted(record["candidates"], key=lambda row: -row["race"]["score"])
+    rows = _by_score(record)
     lines = [f"{'score':>7}  {'95 % interval':16}{'items':>6}{'calls':>7}{'tokens':>9}  instruction"]
     lines += ["held out: these items chose nothing before"]
     lines += [_line(row, "held_out") for row in rows if "held_out" in row]
     lines += ["race: the winner's score is too high here"]
     lines += [_line(row, "race") for row in rows]
+    lines += [f"{name:9}  {fact}" for name, fact in _facts(record)]
+    return "\n".join(lines)
+
+
+def grids(record: Fields) -> list[Grid | str]:
+    """Returns a result as tables: the instructions, the best one bold, then which is to be used and why."""
+    parts: list[Grid | str] = []
+    titles = {
+        "held_out": "held out: these items chose nothing before",
+        "race": "race: the winner's score is too high here",
+    }
+    for part, title in titles.items():
+        lines = [
+            Line(
+                cells=(
+                    _shown(row[part]["score"]),
+                    _between(row[part]),
+                    str(row[part]["items"]),
+                    *([str(row["calls"]), str(row["tokens"])] if part == "race" else []),
+                    row["instruction"],
+                    row["source"],
+                ),
+                style="bold" if row["instruction"] == record["instruction"] else "dim",
+            )
+            for row in _by_score(record)
+            if part in row
+        ]
+        costs = ("calls", "tokens") if part == "race" else ()
+        heads = ("score", "95 % interval", "items", *costs, "instruction", "from")
+        if lines:
+            parts.append(Grid(title=title, heads=heads, lines=lines, numbers=range(3 + len(costs))))
+    return [*parts, facts(*_facts(record))]
+
+
+def _by_score(record: Fields) -> list[Fields]:
+    return sorted(record["candidates"], key=lambda row: -row["race"]["score"])
+
+
+def _facts(record: Fields) -> Iterator[tuple[str, str]]:
     for look in record["looks"]:
         gain, low, high = (_shown(look[name]) for name in ("gain", "low", "high"))
-        lines.append(
-            f"gain       {gain} [{low}, {high}] on {look['items']} items, "
-            f"p = {look['p_value']:.2g}, certain at {look['level']:.2g}: {printable(look['instruction'])}"
-        )
-    lines += [f"calls      {record['calls']} texts written, {record['tokens']} tokens"]
-    lines += [f"chosen     {record['reason']}", f"best       {record['instruction']}"]
-    return "\n".join(lines)
+        certain = f"p = {look['p_value']:.2g}, certain at {look['level']:.2g}"
+        items = counted(look["items"], "item")
+        yield "gain", f"{gain} [{low}, {high}] on {items}, {certain}: {printable(look['instruction'])}"
+    yield "calls", f"{record['calls']} texts written, {record['tokens']} tokens"
+    yield "chosen", record["reason"]
+    yield "best", record["instruction"]
 
 
 def _line(row: Fields, part: str) -> str:
     figures = row[part]
-    between = f"[{_shown(figures['low'])}, {_shown(figures['high'])}]"
     costs = f"{row['calls']:7}{row['tokens']:9}" if part == "race" else " " * 16
-    score = f"{_shown(figures['score']):>7}"
+    score, between = f"{_shown(figures['score']):>7}", _between(figures)
     return f"{score}  {between:16}{figures['items']:6}{costs}  {printable(row['instruction'])}  ({row['source']})"
+
+
+def _between(figures: Fields) -> str:
+    return f"[{_shown(figures['low'])}, {_shown(figures['high'])}]"
 
 
 def _shown(value: float) -> str:

@@ -2,7 +2,7 @@
 
 A record of items: {"image": "cats/1.jpg", "question": "how many?", "id": "q7", "choices": ["2", "3"]}; paths start from
 the file's own folder, `video` or `audio` may stand in place of `image`, `instruction` in place of `question`, `id` and
-`choices` may be left out, other fields are ignored.
+`choices` may be left out, other fields are ignored. Where several instructions are scored the field may be a list.
 
 One bad record never stops the rest: it becomes an ItemError in its place, and a batch writes it as a record. Ids that
 are used twice do stop, before any work: results could not be told apart, nor resumed.
@@ -38,8 +38,9 @@ class Item:
     Args:
         id: the record's `id`, as given (a number stays a number), or `line-7`.
         image: the file, the table's picture, or the URL where these are allowed.
-        question: the text, byte for byte.
+        question: the text, byte for byte; the first one of a list.
         line: the number of the line, row or record, from 1.
+        more_questions: the others of a list.
         choices: answers to rank; empty where it has none of its own.
     """
 
@@ -47,6 +48,7 @@ class Item:
     image: Picture
     question: str
     line: int
+    more_questions: tuple[str, ...] = ()
     choices: tuple[str, ...] = ()
 
 
@@ -70,6 +72,7 @@ def read_items(
     *,
     options: ItemOptions = DEFAULT_ITEM_OPTIONS,
     columns: Columns | None = None,
+    takes_lists: bool = False,
     notify: Callable[[str], None] = lambda notice: None,
 ) -> tuple[Item | ItemError, ...]:
     """Reads all records, so that ids used twice are known before any work starts.
@@ -78,6 +81,7 @@ def read_items(
         path: JSON lines, one JSON list, a CSV, parquet or Arrow table, or a folder with its metadata or shards.
         options: what the records may name as their images.
         columns: which field of the file is meant by a name of `ITEM_FIELDS`.
+        takes_lists: whether a record may hold several questions in a list, which a table's cell holds as JSON.
         notify: is told of fields that look like misspelt ones.
 
     Raises:
@@ -87,7 +91,8 @@ def read_items(
     """
     file = data_file(path)
     unused: Counter[tuple[str, str]] = Counter()
-    items = tuple(_read_item(record, file, options, unused) for record in unread_records(file, columns=columns or {}))
+    records = unread_records(file, columns=columns or {})
+    items = tuple(_read_item(record, file, options, unused, takes_lists=takes_lists) for record in records)
     for (name, meant), count in unused.items():
         notify(
             f"field '{shortened(name, 40)}' is not used ({count:,} of {len(items):,} items); did you mean '{meant}'?"
@@ -111,7 +116,7 @@ def require_own_ids(ids: Iterable[str | int], file: str) -> None:
 
 
 def _read_item(
-    unread: UnreadRecord, file: str, options: ItemOptions, unused: Counter[tuple[str, str]]
+    unread: UnreadRecord, file: str, options: ItemOptions, unused: Counter[tuple[str, str]], *, takes_lists: bool
 ) -> Item | ItemError:
     label = unread.label.replace(" ", "-")
     item_id: str | int = label
@@ -129,24 +134,40 @@ def _read_item(
             why = f"field 'question' is missing; it has {shortened(', '.join(record.fields), 60)}"
             advice = "Add it, or say which it is: --columns question=NAME"
             raise record.error(why, code="missing_field", advice=advice)
-        return Item(id=item_id, image=image, question=record.question(), line=line, choices=choices)
+        question, *others = _questions(record) if takes_lists else (record.question(),)
+        return Item(
+            id=item_id, image=image, question=question, line=line, more_questions=tuple(others), choices=choices
+        )
     except InputError as error:
         return ItemError(id=item_id, line=line, error=error)
 
 
+def _questions(record: UserRecord) -> tuple[str, ...]:
+    """Returns the one question, or those of a list.
+
+    Raises:
+        DataError: the list is empty, or holds something else than texts.
+        TextError: a model cannot be asked one of them.
+    """
+    name = "instruction" if "instruction" in record.fields else "question"
+    value = _listed(record, name)
+    if not isinstance(value, list):
+        return (record.question(),)
+    if not value or not all(isinstance(entry, str) for entry in value):
+        raise record.error(f"field '{name}' is no list of texts", advice='Write ["what?", "how many?"]')
+    return tuple(check_instruction(entry, what=record.place) for entry in value)
+
+
 def _choices(record: UserRecord) -> tuple[str, ...]:
-    """Returns the answers to rank; a table's cell holds them as a JSON list.
+    """Returns the answers to rank.
 
     Raises:
         DataError: they are no list of texts, or not two or more different ones.
         TextError: a model cannot be asked one of them.
     """
-    value = record.fields["choices"]
+    value = _listed(record, "choices")
     if isinstance(value, str) and value.lstrip().startswith("["):
-        try:
-            value = json.loads(value)
-        except ValueError as error:
-            raise record.error("field 'choices' is no JSON list") from error
+        raise record.error("field 'choices' is no JSON list")
     if isinstance(value, list):
         value = [str(entry) if is_whole(entry) else entry for entry in value]
     if not isinstance(value, list) or not all(isinstance(entry, str) for entry in value):
@@ -154,6 +175,17 @@ def _choices(record: UserRecord) -> tuple[str, ...]:
     if len(set(value)) < max(2, len(value)):
         raise record.error("field 'choices' does not hold two or more different answers")
     return tuple(check_instruction(choice, what=record.place) for choice in value)
+
+
+def _listed(record: UserRecord, name: str) -> object:
+    """Returns a field's value, of a text that is a JSON list the list: so a table's cell holds one."""
+    value = record.fields[name]
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        try:
+            return json.loads(value)
+        except (ValueError, RecursionError):
+            return value
+    return value
 
 
 def _misspelt(record: UserRecord) -> Iterator[tuple[str, str]]:
