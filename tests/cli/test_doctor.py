@@ -68,8 +68,9 @@ def test_it_is_one_record() -> None:
 
 @pytest.mark.parametrize("is_terminal", [True, False])
 def test_a_folder_whose_name_moves_the_cursor_is_shown_escaped_in_a_pipe_too(
-    damaged: Path, tmp_path: Path, is_terminal: bool
+    damaged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_terminal: bool
 ) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")  # every escape sequence is the name's
     folder = damaged.rename(tmp_path / "a\x1b[2J\u202eb")
     result = vli("doctor", "--offline", "--backbone", folder, is_terminal=is_terminal)
     assert result.stdout.decode().replace("\n", "").isprintable()

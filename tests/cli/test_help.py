@@ -20,6 +20,13 @@ def test_every_summary_is_a_sentence_that_fits_its_line() -> None:
     assert not [line for line in lines if line.endswith("...") or not line.endswith(".")]
 
 
+def test_alone_it_shows_examples_and_the_commands_and_no_error() -> None:
+    result = vli()
+    assert (result.exit_code, result.stdout) == (2, b"")
+    assert result.stderr.startswith("vlinstruct ask picture.png")
+    assert result.stderr.endswith(vli("--help").text)
+
+
 @pytest.mark.parametrize("command", ["ask", "optimize", "score", "chat"])
 def test_shared_options_stand_under_headings_and_nothing_else_does(command: str) -> None:
     text = vli(command, "--help").stdout.decode()

@@ -521,3 +521,13 @@ def test_debug_adds_the_traceback_and_nothing_else_does(picture: Path, monkeypat
 def test_a_line_is_never_longer_than_300_characters(tmp_path: Path) -> None:
     for name in ("x" * 200 + ".png", "/".join(["deep"] * 200), "\x1b[2J\n\u202e.png"):
         vli("ask", tmp_path / name, ASKED).refusal(4)
+
+
+def test_a_stopped_batch_says_how_to_go_on(
+    pictures: Pictures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "out.jsonl"
+    monkeypatch.setattr("vlinstruct.model.load", lambda *args, **kwargs: signal.raise_signal(signal.SIGINT))
+    monkeypatch.setattr("sys.argv", ["vlinstruct", "ask", *map(str, pictures(2)), ASKED, "-o", str(output)])
+    assert exit_code_of_main() == 130
+    assert capsys.readouterr().err == "stopped: 0 of 2 records written. The same command goes on from there.\n"

@@ -10,6 +10,7 @@ import typer
 from vlinstruct.cli.command import OUTPUT, takes
 from vlinstruct.cli.options import CommonOptions
 from vlinstruct.cli.terminal import Talk, show, show_record
+from vlinstruct.errors import counted
 
 To = Literal["model", "adapter", "merged"]
 
@@ -81,7 +82,7 @@ def convert(
         on_shard=lambda done, total: talk.progress(f"{done} of {total} files written") if total > 1 else None,
     )
     size = f"{conversion.num_tensors:,} tensors, {conversion.size_bytes / 1e9:,.3g} GB"
-    talk.done(f"{conversion.name}: {size} in {len(conversion.files)} file(s)")
+    talk.done(f"{conversion.name}: {size} in {counted(len(conversion.files), 'file')}")
     if not common.as_json:
         show(str(conversion.folder))
         return

@@ -9,6 +9,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from types import FrameType
 from typing import Annotated, TextIO
 
@@ -44,6 +45,14 @@ COMMANDS = (ask, optimize, finetune, score, chat, tune, evaluate, serve, backbon
 
 for command in COMMANDS:
     app.command(cls=Command)(command)
+
+
+_FIRST_STEPS = """\
+vlinstruct ask picture.png "what is written?"            a question about a picture
+vlinstruct ask -O picture.png "whats that say plz"       the same, the words optimized first
+vlinstruct optimize "describe this" picture.png          what becomes of the words, and why
+vlinstruct ask pictures/ "what is it?" -o answers.csv    many pictures, resumed where it stopped
+"""
 
 
 def _print_version(is_requested: bool) -> None:
@@ -106,6 +115,12 @@ def run_command(arguments: Sequence[str]) -> int:
         The exit code: 0 ok, 1 our bug, 2 usage, 3 some items failed, 4 input, 5 model, 6 resources, 7 training
         diverged, 8 output in use, 9 network, 130 Ctrl-C, 141 nobody reads our stdout, 143 SIGTERM.
     """
+    if not arguments:
+        # On stderr and with 2, as click has it: a script whose command came out empty must not go on with our help.
+        with redirect_stdout(sys.stderr):
+            print(_FIRST_STEPS)
+            run_command(["--help"])
+        return 2
     try:
         if sys.stdout is None:
             raise ResourceError(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
@@ -215,7 +216,9 @@ def official(names: Sequence[str]) -> list[Benchmark]:
     unknown_names = [name for name in names if name != "mini" and name not in {**_MINI_TASKS, **BENCHMARKS}]
     if unknown_names:
         choices = f"{', '.join(BENCHMARKS)}, mini, and mini's tasks, e.g. mini/gqa"
-        raise UsageError(f"unknown benchmark {unknown_names[0]!r}: known are {choices}.")
+        near = get_close_matches(unknown_names[0], ["mini", *_MINI_TASKS, *BENCHMARKS], n=1)
+        hint = f"; did you mean {near[0]}?" if near else f": known are {choices}."
+        raise UsageError(f"unknown benchmark {unknown_names[0]!r}{hint}")
     return [benchmark for name, benchmark in BENCHMARKS.items() if name in names]
 
 
