@@ -24,6 +24,7 @@ OF_LMMS_EVAL = {"--include_path", "--model", "--model_args", "--tasks"}
 OF_OTHER_COMMANDS = {
     ("backbones", "--dtype"),  # the heads of its table are what one types elsewhere
     ("backbones", "--quantize"),
+    ("chat", "--overwrite"),  # what is typed behind /save
     ("finetune", "--adapter"),  # the adapter's README tells how it is asked
     ("finetune", "--allow-urls"),  # compared with the advice of a room below, and replaced
     ("finetune", "--quantize"),  # the same

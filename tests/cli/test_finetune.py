@@ -537,11 +537,11 @@ def test_before_there_is_anything_to_save_a_signal_ends_at_once_and_leaves_nothi
 
 
 def test_a_reader_that_is_gone_costs_no_training(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def gone(*_: object, **__: object) -> None:
+    def gone(_: str) -> None:
         raise BrokenPipeError
 
-    monkeypatch.setattr("vlinstruct.cli.terminal.print", gone, raising=False)
-    done = vli("finetune", "--data", data, "-o", tmp_path / "a", *QUICK, "--max-steps", "2")
+    monkeypatch.setattr("vlinstruct.cli.terminal.printed", gone)
+    done = vli("finetune", "--data", data, "-o", tmp_path / "a", *QUICK, "--max-steps", "2", "--quiet")
     assert (done.exit_code, done.stderr) == (141, "")
     assert (tmp_path / "a" / "alignment.safetensors").exists()
 
@@ -684,10 +684,9 @@ def test_a_check_looks_at_all_sets_of_an_experiment(data: Path, tmp_path: Path) 
 def test_a_bar_leaves_room_for_ctrl_c_and_is_gone_in_the_end(
     width: int, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_folders: dict[str, Path]
 ) -> None:
-    monkeypatch.setenv("COLUMNS", str(width))
     monkeypatch.setenv("TERM", "xterm")
     asked = ("finetune", "--data", data, "-o", tmp_path / "a", *QUICK, "--max-steps", "3")
-    done = vli(*asked, "--backbone", tiny_folders["t5"], is_terminal=True)
+    done = vli(*asked, "--backbone", tiny_folders["t5"], is_terminal=True, columns=width)
     assert done.exit_code == 0
     drawn = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", done.stderr)
     bars = [line.rstrip() for line in re.split(r"[\r\n]", drawn) if line.startswith(("pictures read", "update"))]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from vlinstruct.errors import DataError, VlinstructError
@@ -108,8 +108,9 @@ def as_svg(updates: Points, validations: Points) -> str:
     )
 
 
-def _grid(x_ticks: Sequence[float], y_ticks: Sequence[float], at: object) -> Iterator[str]:
-    assert callable(at)
+def _grid(
+    x_ticks: Sequence[float], y_ticks: Sequence[float], at: Callable[[tuple[float, float]], str]
+) -> Iterator[str]:
     right, bottom = _LEFT + _WIDTH, _TOP + _HEIGHT
     for tick in y_ticks:
         y = at((0, tick)).split(",")[1]
