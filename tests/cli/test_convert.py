@@ -68,7 +68,7 @@ def test_lavis_files_become_a_model_that_answers(made: LavisFiles, out: Path, pi
     assert result.text == f"{out}\n"
     assert result.lines == [
         *(f"notice: {notice}" for notice in NOTICES),
-        "done: LAVIS files to a model: 197 tensors, 0.000429 GB in 1 file(s)",
+        "done: LAVIS files to a model: 197 tensors, 0.000429 GB in 1 file",
     ]
     assert vli("ask", picture, "what?", "--backbone", out).exit_code == 0
 

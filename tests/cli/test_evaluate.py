@@ -117,5 +117,5 @@ def test_another_run_in_the_same_folder_is_refused(tmp_path: Path) -> None:
 
 
 def test_unknown_benchmarks_and_contradictions_are_usage(tmp_path: Path) -> None:
-    assert "mini/gqa" in vli("evaluate", "minni", "-o", tmp_path).refusal(2)
+    assert "did you mean mini?" in vli("evaluate", "minni", "-o", tmp_path).refusal(2)
     assert "--adapter" in vli("evaluate", "mini", "--ablation", "--adapter", "vanilla", "-o", tmp_path).refusal(2)

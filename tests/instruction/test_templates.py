@@ -115,8 +115,8 @@ def test_a_wrong_template_is_refused(templates, name, text, message):
         ("", KEYS),
         ("- 1", KEYS),
         ("just text", KEYS),
-        ("[" * 500, "lists and mappings are nested more than 2 deep (line 1)"),
-        ("a: " + "[" * 60_000, "lists and mappings are nested more than 2 deep (line 1)"),
+        ("[" * 500, "lists and mappings are nested more than 3 deep (line 1)"),
+        ("a: " + "[" * 60_000, "lists and mappings are nested more than 3 deep (line 1)"),
         ("#" * (MAX_FILE_BYTES + 1), "at most 65,536 are read"),
         (GOOD.encode() + b"\xff", "it is not UTF-8 (line 5)"),
         (

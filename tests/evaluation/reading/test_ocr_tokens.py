@@ -275,7 +275,9 @@ def test_the_table_and_the_page_say_what_read_how_many_pictures(tmp_path: Path, 
     result = evaluate(tmp_path, tmp_path / "out", "--ocr", "--json")
     (table,) = result.records
     assert (table["ocr_pictures"], table["ocr_library"]) == (2, LIBRARY)
-    assert f"ocr pictures: 2, ocr library: {LIBRARY}" in (tmp_path / "out" / "report.html").read_text()
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "<dt>pictures whose text was read here</dt><dd>2</dd>" in page
+    assert f"<dt>read by</dt><dd>{LIBRARY}</dd>" in page
     assert asked(tmp_path / "out") == ["STOP", READ[1], "STOP", READ[3]]
     expected = f"{LIBRARY} read the tokens of 2 pictures: the figures cannot be compared with those on the annotations'"
     assert f"notice: textvqa: {expected} Rosetta tokens" in result.stderr
@@ -403,7 +405,7 @@ def test_textvqa_without_tokens_is_asked_by_its_questions_alone_and_that_is_said
     lines = (tmp_path / "out" / "records.jsonl").read_text().splitlines()
     assert {json.loads(line)["initial"]["text"].split(":")[0] for line in lines} == {"Question"}
     assert "ocr tokens: not shown" in vli(*command, "--no-ocr-tokens").text
-    assert "ocr tokens: not shown" in (tmp_path / "out" / "report.html").read_text()
+    assert "<dt>OCR tokens</dt><dd>not shown</dd>" in (tmp_path / "out" / "report.html").read_text()
     if form == "null":
         other = vli(*command[:-1], tmp_path / "empty", "--json")
         assert (other.records[0]["ocr_tokens"], other.records[0]["items_without_ocr_tokens"]) == ("shown", 2)
