@@ -82,7 +82,7 @@ def test_a_python_block_runs(block: str, capsys: pytest.CaptureFixture[str]) -> 
 
 def test_the_first_command_answers_as_the_readme_says(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    (command,) = re.findall(r"^    python3 -m venv .* && \.venv/bin/vlinstruct (ask .*)$", README, re.MULTILINE)
+    (command,) = re.findall(r"^    \.venv/bin/pip install \. && \.venv/bin/vlinstruct (ask .*)$", README, re.MULTILINE)
     result = vli(*shlex.split(command))
     assert f"It prints `{result.text.strip()}`." in README
     assert result.stderr == ""

@@ -1,4 +1,4 @@
-"""vlinstruct: multi-modal language models answer better, without better prompts from the user.
+"""vlinstruct: a vision-language model improves the instruction that it is given, where poor words make it unsure.
 
     import vlinstruct as vli
     print(vli.load("mini").ask("sign.png", "what is written?").text)

@@ -34,7 +34,7 @@ from vlinstruct.errors import ResourceError, VlinstructError, is_out_of_files, i
 
 app = typer.Typer(
     name="vlinstruct",
-    help="Multi-modal language models answer better, without better prompts from you.",
+    help="Ask vision-language models, and let them improve your words where these make them unsure of the answer.",
     rich_markup_mode=None,  # plain help: importing rich would double its time
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
