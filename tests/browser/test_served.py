@@ -111,14 +111,14 @@ def test_a_picture_that_is_handed_over_is_answered_twice_side_by_side(event: str
         page.wait_for_selector("#model:visible")
         assert (page.title(), page.locator("#model").inner_text()) == ("talker · vlinstruct", "talker")
         hand_over(page, event, file(), file(name="b.png"))
-        assert "others are left out" in page.locator("#file-note").inner_text()
+        expect(page.locator("#file-note")).to_contain_text("others are left out")
         ask(page)
         left, right = page.locator(".side").all()
         assert "answers" in left.inner_text()
         assert "answers" in right.inner_text()
         assert abs(left.bounding_box()["y"] - right.bounding_box()["y"]) < 1  # type: ignore[index]
-        assert "do not trust the answer" in page.locator(".notice").inner_text()
-        assert "As typed: answers" in page.locator("#told").inner_text()
+        expect(page.locator(".notice")).to_contain_text("do not trust the answer")
+        expect(page.locator("#told")).to_contain_text("As typed: answers")
         ask(page, "and the shape?", num_before=1)
         shown = page.locator("#asked summary h2")
         assert shown.all_inner_texts() == ["and the shape?", "star color plz"]
@@ -167,7 +167,7 @@ def test_who_has_no_picture_of_minis_world_gets_one(window: OpenWindow) -> None:
     with page_of(model) as address, window(address, may_load=address) as opened:
         opened.page.get_by_role("button", name="Take one").click()
         ask(opened.page, "what is there?")
-        assert "example.png" in opened.page.locator("#asked").inner_text()
+        expect(opened.page.locator("#asked")).to_contain_text("example.png")
         sound(opened)
 
 
@@ -217,7 +217,7 @@ def test_the_key_is_asked_for_and_kept_nowhere(window: OpenWindow) -> None:
         page.get_by_label("Key of this server").fill("secret")
         page.keyboard.press("Enter")
         expect(page.locator("#key-problem")).not_to_be_empty()
-        assert "not the key" in page.locator("#key-problem").inner_text()
+        expect(page.locator("#key-problem")).to_contain_text("not the key")
         assert [problem for problem in opened.problems if "401" not in problem] == []
         opened.problems.clear()
         page.get_by_label("Key of this server").fill(KEY)
@@ -271,7 +271,7 @@ def test_a_busy_server_is_asked_again_when_it_says(window: OpenWindow) -> None:
         page.get_by_label("Question or instruction").fill("what?")
         page.keyboard.press("Enter")
         expect(page.locator("#progress")).to_contain_text("busy")
-        assert "asking again in 1 s" in page.locator("#progress").inner_text()
+        expect(page.locator("#progress")).to_contain_text("asking again in 1 s")
         page.keyboard.type(" and the next one")
         page.wait_for_selector("#asked summary")
         assert page.locator("#asked h2").inner_text() == "what?"
@@ -304,12 +304,12 @@ def test_a_picture_is_scaled_down_only_where_the_server_takes_no_larger_one(wind
         width, height = model.sizes.pop()
         assert abs(width / height - 4 / 3) < 0.01
         assert 300_000 < width * height <= 600_000
-        assert "Scaled down to" in page.locator("#file-note").inner_text()
-        assert "0.6 megapixels" in page.locator("#file-note").inner_text()
+        expect(page.locator("#file-note")).to_contain_text("Scaled down to")
+        expect(page.locator("#file-note")).to_contain_text("0.6 megapixels")
         page.set_input_files("#file", file(encoded(make_picture(520, 520))))  # 800 kB
         ask(page, num_before=2)
         assert model.sizes.pop() == (520, 520)
-        assert "Sent as JPEG: the server takes at most 1 MiB" in page.locator("#file-note").inner_text()
+        expect(page.locator("#file-note")).to_contain_text("Sent as JPEG: the server takes at most 1 MiB")
         sound(opened)
 
 
@@ -318,15 +318,15 @@ def test_what_is_no_picture_is_refused_in_words_and_what_only_the_server_reads_i
         page = opened.page
         ask_button = page.get_by_role("button", name="Ask", exact=True)
         ask_button.click()
-        assert page.locator("#problem").inner_text() == "Choose a picture first."
+        expect(page.locator("#problem")).to_have_text("Choose a picture first.")
         hand_over(page, "drop", file(b"words", "notes.txt", "text/plain"))
-        assert page.locator("#problem").inner_text() == "notes.txt is no picture."
+        expect(page.locator("#problem")).to_have_text("notes.txt is no picture.")
         hand_over(page, "drop")
-        assert "Only files" in page.locator("#problem").inner_text()
+        expect(page.locator("#problem")).to_contain_text("Only files")
         hand_over(page, "drop", file(b"\x89PNG nothing", "broken.png"))
         expect(page.locator("#file-note")).to_contain_text("cannot show")
         ask_button.click()
-        assert page.locator("#problem").inner_text() == "Type a question or an instruction."
+        expect(page.locator("#problem")).to_have_text("Type a question or an instruction.")
         page.get_by_label("Question or instruction").fill("what?")
         assert opened.problems == []
         ask_button.click()
@@ -334,5 +334,5 @@ def test_what_is_no_picture_is_refused_in_words_and_what_only_the_server_reads_i
         opened.problems.clear()  # the browser's own line about status 400
         hand_over(page, "drop", file(encoded(make_picture(), "TIFF"), "scan.tif", "image/tiff"))
         ask(page)
-        assert page.locator("#problem").inner_text() == ""
+        expect(page.locator("#problem")).to_have_text("")
         sound(opened)
