@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vlinstruct.cli.command import takes
+from vlinstruct.cli.completion import backbone_names
 from vlinstruct.cli.options import PrintOptions
 from vlinstruct.cli.tables import Grid, Line, draw
 from vlinstruct.cli.terminal import show_record, show_report
@@ -22,7 +23,12 @@ if TYPE_CHECKING:
 @takes(PrintOptions)
 def backbones(
     name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="A name, a folder or a cached hub id: plan its memory.")
+        str | None,
+        typer.Argument(
+            metavar="[NAME]",
+            help="A name, a folder or a cached hub id: plan its memory.",
+            autocompletion=backbone_names,
+        ),
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, max=1024, help="Pictures that go through it together.")] = 1,
     prompt_tokens: Annotated[int, typer.Option(min=1, max=100_000, help="Tokens of each instruction.")] = 128,

@@ -12,6 +12,7 @@ import typer
 
 from vlinstruct.cli.answer_options import ThresholdOptions
 from vlinstruct.cli.command import MODEL, OUTPUT, takes
+from vlinstruct.cli.completion import adapter_names, benchmark_names
 from vlinstruct.cli.evaluate_options import BenchmarkAnswerOptions, BenchmarkOptions, CalibrationOptions
 from vlinstruct.cli.evaluate_output import show_checked, show_comparison, show_json, show_list
 from vlinstruct.cli.idle import Idle, refuse_idle
@@ -40,7 +41,11 @@ _WITH_CALIBRATE, _WITH_COMPARE = "with --calibrate", "with --compare"
 def evaluate(
     benchmarks: Annotated[
         list[str] | None,
-        typer.Argument(metavar="BENCHMARK...", help="gqa, textvqa, ... (--list); mini, or a task of it: mini/gqa."),
+        typer.Argument(
+            metavar="BENCHMARK...",
+            help="gqa, textvqa, ... (--list); mini, or a task of it: mini/gqa.",
+            autocompletion=benchmark_names,
+        ),
     ] = None,
     *,
     ablation: Annotated[
@@ -81,6 +86,7 @@ def evaluate(
         typer.Option(
             help="Trained alignment layers: a folder, or mini-ema; with --ablation several times.",
             rich_help_panel=MODEL,
+            autocompletion=adapter_names,
         ),
     ] = None,
     device: DeviceOption = "auto",

@@ -115,7 +115,7 @@ def run_command(arguments: Sequence[str]) -> int:
         The exit code: 0 ok, 1 our bug, 2 usage, 3 some items failed, 4 input, 5 model, 6 resources, 7 training
         diverged, 8 output in use, 9 network, 130 Ctrl-C, 141 nobody reads our stdout, 143 SIGTERM.
     """
-    if not arguments:
+    if not arguments and "_VLINSTRUCT_COMPLETE" not in os.environ:  # by which a shell asks for a word's completion
         # On stderr and with 2, as click has it: a script whose command came out empty must not go on with our help.
         with redirect_stdout(sys.stderr):
             print(_FIRST_STEPS)

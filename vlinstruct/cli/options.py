@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, TypeVar
 import typer
 
 from vlinstruct.cli.command import INPUT, MODEL, OUTPUT
+from vlinstruct.cli.completion import adapter_names, backbone_names, column_fields
 from vlinstruct.errors import UsageError
 from vlinstruct.settings import MAX_FRAMES, ClipSettings, ModelSettings, Quantization, RunSettings, ServerSettings
 
@@ -31,6 +32,7 @@ BackboneOption = Annotated[
         show_default="mini",
         envvar="VLINSTRUCT_BACKBONE",
         rich_help_panel=MODEL,
+        autocompletion=backbone_names,
     ),
 ]
 DeviceOption = Annotated[
@@ -46,6 +48,7 @@ ColumnsOption = Annotated[
         metavar="NAME=COLUMN,...",
         help="Which column or field of the data is which: image=file,question=q.",
         rich_help_panel=INPUT,
+        autocompletion=column_fields,
     ),
 ]
 MaxPixelsOption = Annotated[
@@ -181,9 +184,13 @@ class ModelOptions(ServedOptions):
     HEADING: ClassVar = MODEL
 
     backbone: BackboneOption = None
-    adapter: Annotated[str | None, typer.Option(help="Trained alignment layers: a folder, a hub id or mini-ema.")] = (
-        None
-    )
+    adapter: Annotated[
+        str | None,
+        typer.Option(
+            help="Trained alignment layers: a folder, a hub id or mini-ema.",
+            autocompletion=adapter_names,
+        ),
+    ] = None
     device: DeviceOption = "auto"
     dtype: Annotated[Dtype, typer.Option(help="What the model computes in; auto: float32 on a CPU, else bfloat16.")] = (
         "auto"
