@@ -13,7 +13,7 @@ import typer
 from vlinstruct.cli.command import INPUT
 from vlinstruct.cli.options import ColumnsOption
 from vlinstruct.cli.terminal import Talk, show_record, show_report
-from vlinstruct.errors import DataError, UsageError, shortened
+from vlinstruct.errors import DataError, UsageError, counted, shortened
 
 if TYPE_CHECKING:
     from vlinstruct.media.images import ImageLimits
@@ -120,20 +120,16 @@ class TrainingDataOptions:
             else:
                 show_report(f"nothing is wrong with {path}: {self._described(report)}")
             if report.problems:
-                bad.append(f"{_counted(len(report.problems), 'problem')} in {path}")
+                bad.append(f"{counted(len(report.problems), 'problem')} in {path}")
         if bad:
             raise DataError(" and ".join(bad), advice="They are listed on stdout.")
 
     def _described(self, report: DataReport) -> str:
         tally = report.tally
-        pictures = _counted(report.num_pictures, "picture")
+        pictures = counted(report.num_pictures, "picture")
         depth = "read whole" if self.decode else "their headers read (--decode reads pictures whole)"
         num_records = tally.num_records - (tally.num_text_only if self.skip_text_only else 0)
-        return f"{_counted(num_records, 'record')} ({tally.described_forms()}), {pictures}, {depth}"
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+        return f"{counted(num_records, 'record')} ({tally.described_forms()}), {pictures}, {depth}"
 
 
 def _records(report: DataReport) -> Iterator[dict[str, Any]]:

@@ -16,6 +16,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, Self
 
 from vlinstruct.cli.terminal import Talk, show, show_record, show_report
+from vlinstruct.errors import counted
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -207,7 +208,7 @@ def show_plan(plan: Plan, *, as_json: bool) -> None:
     is_weighted = plan.num_epoch_samples != plan.num_samples
     per_epoch = f" ({plan.num_epoch_samples:,} an epoch, by their weights)" if is_weighted else ""
     lines += [f"samples     {plan.num_samples:,}{per_epoch}, and {plan.num_validation:,} to validate on"]
-    processes = "1 process" if plan.num_processes == 1 else f"{plan.num_processes} processes"
+    processes = counted(plan.num_processes, "process")
     lines += [f"updates     {plan.num_steps:,} of {plan.batch_size} samples, {processes}"]
     lines += [f"rate        {plan.highest_learning_rate:.2g} at its highest, warm-up of {plan.warmup_steps:,} updates"]
     lines += [f"memory      {plan.weights_bytes / 1e6:,.1f} MB of frozen weights"]
@@ -248,7 +249,7 @@ def result(outcome: Finetuned) -> str:
     from vlinstruct.backends.registry import default_backbone
 
     folder, why = outcome.folder, " (early: no better for --early-stopping-patience validations)"
-    updates = f"{outcome.step:,} update{'' if outcome.step == 1 else 's'}{why if outcome.is_early else ''}"
+    updates = f"{counted(outcome.step, 'update')}{why if outcome.is_early else ''}"
     losses = [loss for loss in outcome.losses if loss is not None]
     if outcome.validations and outcome.best_step is not None:
         first, last = (outcome.validations[step] for step in (min(outcome.validations), max(outcome.validations)))

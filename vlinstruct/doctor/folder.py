@@ -23,6 +23,7 @@ from vlinstruct.backends.registry import BACKBONES, resolve
 from vlinstruct.conversion.model_folder import stored_weights
 from vlinstruct.conversion.weights import Weight, is_finite, listed, num_bytes, require_floating
 from vlinstruct.doctor.finding import DoctorSettings, Finding, notice, ok, problem
+from vlinstruct.errors import counted
 from vlinstruct.weights.hub import cached_folder, damages
 from vlinstruct.weights.safetensors_files import shards
 
@@ -110,7 +111,7 @@ def dtype(model: ModelFolder) -> Iterator[Finding]:
     require_floating(model.weights, str(model.folder))
     counts = Counter(str(weight.dtype).removeprefix("torch.") for weight in model.weights.values())
     kinds = ", ".join(f"{count} tensors of {kind}" for kind, count in counts.most_common())
-    files = "1 file" if model.num_files == 1 else f"{model.num_files} files"
+    files = counted(model.num_files, "file")
     yield ok("dtype", f"{kinds}; {sum(map(num_bytes, model.weights.values())) / _GB:.2f} GB in {files}")
 
 

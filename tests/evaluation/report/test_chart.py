@@ -11,7 +11,7 @@ from vlinstruct.evaluation.report.chart import REFERENCE, as_svg, axis, strip
 from vlinstruct.evaluation.report.table import Table
 from vlinstruct.metrics.bootstrap import Interval
 
-from .test_table import table as table  # noqa: PLC0414: pytest finds a fixture by its name
+from .test_table import table as table
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from vlinstruct.errors import counted
 from vlinstruct.evaluation.benchmark import Task, Words
 from vlinstruct.evaluation.report.facts import words_in_words
 from vlinstruct.evaluation.report.table import Cell, Table
@@ -148,7 +149,7 @@ def spelled_time(seconds: float) -> str:
 def unit_of(table: Table) -> str:
     """Says what an average is over, and relative to what: a task without a score has no part in it."""
     count, total = len(table.measured_tasks), len(table.tasks)
-    tasks = "1 task" if count == 1 else f"{count} tasks"
+    tasks = counted(count, "task")
     of = "" if count == total else f" of {total}"
     base = f"{table.base.model} on canonical words = 100"
     return f"average over {tasks}{of} and {table.num_items:,} items, {base}"
