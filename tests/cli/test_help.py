@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
 
@@ -43,3 +44,14 @@ def test_help_imports_neither_rich_nor_torch() -> None:
         "sys.exit(bool({'rich', 'torch', 'yaml', 'PIL'} & set(sys.modules)))"
     )
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
+@pytest.mark.parametrize("command", sorted({*COMMANDS} - {"convert", "lmms-tasks"}))
+def test_a_command_shows_how_it_is_typed_with_options_that_it_has(command: str) -> None:
+    page = vli(command, "--help", columns=80).text
+    examples = re.findall(rf"^  vlinstruct ({command} .*)$", page, re.MULTILINE)
+    assert examples
+    assert max(map(len, examples)) <= 66, "a line of 80 columns holds it whole"
+    for example in examples:
+        typed = {word for word in shlex.split(example) if word.startswith("-")}
+        assert typed <= {*re.findall(r"(?<![\w-])--?[a-zA-Z][a-z-]*", page.replace(example, ""))}

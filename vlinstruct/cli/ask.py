@@ -62,6 +62,10 @@ def ask(
 
     IMAGE is a file, a folder, a quoted glob, - for stdin, or a URL. Several pictures or a folder are a batch: a line of
     a table each, and of JSON in a pipe. The question is sent as it is typed.
+
+    \b
+    vlinstruct ask sign.png "what is written?"
+    vlinstruct ask pictures/ "what colour is it?" -O -o answers.jsonl
     """
     from vlinstruct.cli.run import run
     from vlinstruct.media.ocr import require_ocr

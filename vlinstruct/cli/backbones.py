@@ -39,6 +39,9 @@ def backbones(
     """List the models known by name, or plan the memory of one.
 
     --backbone takes these names. With a NAME or a folder it says what fits, before anything is loaded.
+
+    \b
+    vlinstruct backbones flant5-xl
     """
     from vlinstruct.backends.registry import BACKBONES
 

@@ -74,6 +74,9 @@ def bench(
 
     Answers are measured, plain and optimized, or training, or ranking; both have the same weights and tokens. --json
     prints every run's seconds.
+
+    \b
+    vlinstruct bench --runs 5 --plot speed.png
     """
     from vlinstruct.bench.answers import require_plots, save_plot
     from vlinstruct.bench.bench import BenchSettings

@@ -37,6 +37,9 @@ def chat(
 
     What a follow-up leaves out ("and the square?") is put back before it is asked. Questions are typed, or come from
     stdin line by line. Lines that begin with / are commands; /help lists them.
+
+    \b
+    vlinstruct chat picture.png -O
     """
     from vlinstruct.chat import ChatSettings
     from vlinstruct.cli.chat_session import Session

@@ -50,6 +50,9 @@ def doctor(
     """Find what is wrong here, and say how to fix it.
 
     Examines this installation and a backbone; downloads and changes nothing.
+
+    \b
+    vlinstruct doctor --backbone mini
     """
     from vlinstruct.doctor.diagnosis import diagnose
 

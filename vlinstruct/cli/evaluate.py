@@ -111,6 +111,10 @@ def evaluate(
     tests item by item which of two runs is better. With --calibrate it takes pictures in place of benchmarks, and
     finds the thresholds of instruction optimization for a model that nobody has measured.
     `accelerate launch -m vlinstruct evaluate ...` or torchrun share the items; the records are the same for any number.
+
+    \b
+    vlinstruct evaluate mini --limit 50 -o evaluation
+    vlinstruct evaluate --compare evaluation other
     """
     names = benchmarks or []
     if calibration.calibrate:

@@ -77,6 +77,10 @@ def finetune(
     Only the projection learns; pictures and instructions go through the frozen parts once. Defaults are the paper's
     recipe of the backbone, or a short one on mini. Stopped in any way, it goes on with --resume and ends with the same
     bits. `accelerate launch -m vlinstruct finetune ...` or torchrun train on several devices.
+
+    \b
+    vlinstruct finetune --data mine.jsonl --val-size 0.1 -o adapter
+    vlinstruct finetune --resume -o adapter
     """
     talk = Talk(quiet=common.quiet)
     if data.check_data:

@@ -65,6 +65,10 @@ def optimize(
     Prints the initial, the rewritten and the optimized instruction with their IAS (lower fits the picture better) and
     which of them is chosen. Several pictures or a folder are a batch: a line of a table each, and of JSON in a pipe;
     with --shared they get one instruction together, to be asked of each of them afterwards.
+
+    \b
+    vlinstruct optimize "describe this" picture.png --answer
+    vlinstruct optimize "what is it" pictures/ --report report.html
     """
     if show_templates:
         from vlinstruct.instruction.templates import templates_source

@@ -35,6 +35,9 @@ def score(
 
     The score is the IAS: mean nats per token of the instruction, given the picture. An item of --data may have several
     in a list.
+
+    \b
+    vlinstruct score picture.png "What is written?" "How many are there?"
     """
     from vlinstruct.cli.run import file_work, refuse_swapped, run, typed_work
     from vlinstruct.operations import Score

@@ -48,6 +48,10 @@ def serve(
 
     Routes: /v1/chat/completions, /v1/models, /v1/optimize, /v1/score, /health, /metrics. A key that clients must show
     is read from $VLINSTRUCT_SERVE_KEY.
+
+    \b
+    vlinstruct serve --optimize --port 8001
+    vlinstruct serve --backbone http://127.0.0.1:8000/v1 --optimize --port 8001
     """
     from vlinstruct.instruction.templates import Templates
     from vlinstruct.media.load import MediaSettings

@@ -89,6 +89,9 @@ def tune(
     Other instructions are proposed and raced on one half of the items. The winner replaces your words only if it is
     better with certainty on the other half, which chose nothing; its score is from there. A few dozen items are enough
     for large differences.
+
+    \b
+    vlinstruct tune "describe the defect" --data labelled.jsonl -o best.txt
     """
     if instruction is None or labelled.data is None:
         raise UsageError("an instruction and labelled items are needed", advice=f"Type: {_USAGE}")
