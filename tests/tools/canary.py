@@ -562,7 +562,9 @@ def run(make: Way, folder: Path, watch: Watch) -> Outcome:
     written = [path for place in folder.parent.glob(f"{folder.name}*") for path in _files(place)]
     leaks = [str(path) for path in written if SECRET.encode() in path.read_bytes()]
     pages = [path for path in written if path.suffix in (".html", ".svg", ".md")]
-    scripts = [str(path) for path in pages if any(tag in path.read_text() for tag in ("<script>", "<img src=x"))]
+    scripts = [
+        str(path) for path in pages if any(tag in path.read_text() for tag in (f"<script>{MODULE}", "<img src=x"))
+    ]
     return Outcome(
         exit_codes=[result.exit_code for result in results],
         said=said,

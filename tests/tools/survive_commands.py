@@ -22,7 +22,11 @@ from .crash_points import Ended, Fault, in_child
 NUM_PICTURES = 4
 TRAINING = ["--learning-rate", "0.01", "--max-steps", 3, "--per-device-train-batch-size", 1, "--save-steps", 1]
 TRAINING += ["--lora", "--lora-r", 2, "--lora-dropout", "0.3", "--learned-cmaa", "--resume", "--device", "cpu"]
-_TIMES = re.compile(rb'"seconds_per_item": (?:null|[0-9.e-]+)')  # null: killed before it was noted
+# Of an evaluation: in its results, in its page, and at the end of a line of a table in Markdown. What was killed before
+# it was noted is null or `-`.
+_TIMES = re.compile(
+    rb'"seconds_per_item": (?:null|[0-9.e-]+)|(?<=class="number time">)[^<]*|(?<= \| )[0-9.-]+(?= \|$)', re.M
+)
 _NOT_COMPARED = "times.jsonl"  # by evaluate: how long every chunk took
 _LATE_IMPORTS = ("peft", "matplotlib.figure", "matplotlib.backends.backend_agg", "vlinstruct.batch")
 
