@@ -21,6 +21,8 @@ Select = Literal["safe", "cross", "agree", "ias", "paper"]
 When = Literal["unsure", "always"]
 """When an instruction is optimized before it is answered."""
 Quantization = Literal["8bit", "4bit"]
+Tracker = Literal["aim", "clearml", "comet_ml", "dvclive", "mlflow", "swanlab", "tensorboard", "trackio", "wandb"]
+"""Where accelerate can send the curves of a training."""
 
 
 class _Settings(Protocol):

@@ -725,7 +725,6 @@ print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo terminals")
 @pytest.mark.parametrize(("hangup", "exit_code"), [("ends", -1), ("stays", 0)])
 def test_a_terminal_that_goes_away_ends_the_chat(hangup: str, exit_code: int, picture: Path) -> None:
     """With SIGHUP, which ends it; or, where that is ignored as under nohup, as Ctrl-D does."""
@@ -766,7 +765,6 @@ print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo terminals")
 def test_keys_clear_a_line_complete_a_path_and_stop_the_chat_for_a_while(pictures: Pictures, tmp_path: Path) -> None:
     picture, next_picture = pictures(2)
     next_picture.rename(tmp_path / "next one.png")

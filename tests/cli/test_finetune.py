@@ -82,8 +82,8 @@ def test_a_dry_run_on_minis_examples_writes_nothing_either(tmp_path: Path) -> No
 @pytest.fixture
 def few_examples(monkeypatch: pytest.MonkeyPatch) -> None:
     """The example set in less time."""
-    monkeypatch.setattr("vlinstruct.training.finetune._EXAMPLE_PICTURES", 2)
-    monkeypatch.setattr("vlinstruct.training.finetune._EXAMPLE_EVAL_PICTURES", 1)
+    monkeypatch.setattr("vlinstruct.training.sets._EXAMPLE_PICTURES", 2)
+    monkeypatch.setattr("vlinstruct.training.sets._EXAMPLE_EVAL_PICTURES", 1)
 
 
 @pytest.mark.usefixtures("few_examples")
@@ -522,14 +522,14 @@ def test_a_second_ctrl_c_ends_at_once_and_costs_what_is_not_saved_alone(
     assert content(tmp_path / "a") == content(tmp_path / "whole")
 
 
-@pytest.mark.parametrize("moment", ["read_conversations", "load_backend"])
+@pytest.mark.parametrize("moment", ["sets.read_conversations", "finetune.load_backend"])
 def test_before_there_is_anything_to_save_a_signal_ends_at_once_and_leaves_nothing(
     moment: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(*given: object, **more: object) -> None:
         signal.raise_signal(signal.SIGTERM)
 
-    monkeypatch.setattr(f"vlinstruct.training.finetune.{moment}", interrupted)
+    monkeypatch.setattr(f"vlinstruct.training.{moment}", interrupted)
     arguments = ["vlinstruct", "finetune", "--data", str(data), "-o", str(tmp_path / "a" / "b"), *QUICK]
     monkeypatch.setattr(sys, "argv", arguments)
     assert exit_code_of_main() == 143

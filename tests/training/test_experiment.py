@@ -8,18 +8,19 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
 
 from vlinstruct.errors import DataError, DivergedError, InputError, ResourceError, UsageError
-from vlinstruct.training.data.holding_out import held_out
+from vlinstruct.settings import Tracker
 from vlinstruct.training.devices import Devices
 from vlinstruct.training.experiment import DataSource, read_experiment
 from vlinstruct.training.finetune import finetune
 from vlinstruct.training.job import Progress
 from vlinstruct.training.schedule import Mixture
+from vlinstruct.training.sets import held_out
 from vlinstruct.training.train import train as run_training
 
 from .training_set import SETTINGS, job, model, result, samples, write_data
@@ -369,10 +370,9 @@ def test_a_tracker_is_opened_before_the_work_or_refused(
 def test_the_trackers_are_those_of_accelerate() -> None:
     from accelerate.utils import LoggerType
 
-    from vlinstruct.training.trackers import TRACKERS
-
-    assert {str(kind.value) for kind in LoggerType} - {"all"} >= set(TRACKERS) - {"swanlab", "trackio"}
-    assert set(TRACKERS) >= {str(kind.value) for kind in LoggerType} - {"all"}
+    trackers = set(get_args(Tracker))
+    assert {str(kind.value) for kind in LoggerType} - {"all"} >= trackers - {"swanlab", "trackio"}
+    assert trackers >= {str(kind.value) for kind in LoggerType} - {"all"}
 
 
 @pytest.mark.slow

@@ -101,8 +101,8 @@ def test_the_verb_is_callable_however_it_is_imported_again(tmp_path: Path) -> No
 @pytest.fixture
 def few_examples(monkeypatch: pytest.MonkeyPatch) -> None:
     """Mini's example set in less time."""
-    monkeypatch.setattr("vlinstruct.training.finetune._EXAMPLE_PICTURES", 2)
-    monkeypatch.setattr("vlinstruct.training.finetune._EXAMPLE_EVAL_PICTURES", 1)
+    monkeypatch.setattr("vlinstruct.training.sets._EXAMPLE_PICTURES", 2)
+    monkeypatch.setattr("vlinstruct.training.sets._EXAMPLE_EVAL_PICTURES", 1)
 
 
 def everything(folder: Path) -> dict[Path, bytes | None]:

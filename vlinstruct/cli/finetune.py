@@ -13,7 +13,7 @@ from vlinstruct.cli.finetune_options import TrainingOptions
 from vlinstruct.cli.finetune_output import StopRequest, TrainingBar, result, show_plan, show_result, stopped
 from vlinstruct.cli.options import BackboneOption, CommonOptions, DeviceOption, Dtype
 from vlinstruct.cli.terminal import Talk
-from vlinstruct.training.trackers import Tracker
+from vlinstruct.settings import Tracker
 
 
 @takes(TrainingDataOptions, TrainingOptions, CommonOptions)

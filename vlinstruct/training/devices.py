@@ -30,7 +30,7 @@ class Devices:
 
     Args:
         cpu: compute on the CPU even where there is an accelerator.
-        report_to: one of `trackers.TRACKERS`, or None for no tracker.
+        report_to: one of `settings.Tracker`, or None for no tracker.
         folder: where a tracker writes.
     """
 

@@ -17,18 +17,22 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from vlinstruct.backends.registry import known_backbone
 from vlinstruct.errors import DataError, UsageError
 from vlinstruct.files import PathLike, written_atomically
+from vlinstruct.records.columns import columns_of
+from vlinstruct.settings import Tracker
 from vlinstruct.settings_file import read_settings
+from vlinstruct.training.data.reading import RECORD_FIELDS, DataOptions
 from vlinstruct.training.settings import TrainingSettings
-from vlinstruct.training.trackers import Tracker
 
 SETTINGS_FILE = "settings.yaml"
+DEFAULT_OUTPUT = "adapter"
 _MAX_WEIGHT = 1000
 
 
@@ -130,3 +134,81 @@ def absolute(path: str | os.PathLike[str]) -> str:
 
 
 SETTING_NAMES = tuple(field.name for field in fields(TrainingSettings))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What a call asks to train on what, before a file has said the rest; what is None, or "auto", was not given."""
+
+    data: tuple[DataSource, ...] | None
+    image_root: PathLike | None
+    eval_data: PathLike | None
+    eval_image_root: PathLike | None
+    data_options: DataOptions
+    output: PathLike | None = None
+    backbone: str | None
+    device: str
+    dtype: str
+    report_to: str | None
+    offline: bool
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def completed(self, file: PathLike | None) -> Request:
+        """Returns it with what a file says of the rest."""
+        if file is None:
+            return self
+        values = read_experiment(file)
+        options, columns = self.data_options, columns_of(values.get("columns"), RECORD_FIELDS)
+        return replace(
+            self,
+            data_options=DataOptions(
+                columns=options.columns or columns,
+                allow_outside=options.allow_outside or values.get("allow_outside", False),
+                skip_text_only=options.skip_text_only or values.get("skip_text_only", False),
+            ),
+            settings={**{name: values[name] for name in SETTING_NAMES if name in values}, **self.settings},
+            **{
+                name: values[name]
+                for name in ("data", "image_root", "eval_data", "eval_image_root", "output", "backbone", "report_to")
+                if getattr(self, name) is None and values.get(name) is not None
+            },
+            **{name: values[name] for name in ("device", "dtype") if getattr(self, name) == "auto" and name in values},
+        )
+
+    def split_over(self, num_processes: int, batch_size: int | None) -> Request:
+        """Returns it with an update's batch of the size that it had, however many samples go together now."""
+        rows = self.settings.get("per_device_train_batch_size")
+        if batch_size is None or rows is None or not 1 <= rows <= batch_size:
+            return self
+        steps = max(1, batch_size // (rows * num_processes))
+        return replace(self, settings={**self.settings, "gradient_accumulation_steps": steps})
+
+    @property
+    def folder(self) -> Path:
+        """The adapter's."""
+        return Path(self.output or DEFAULT_OUTPUT)
+
+    def as_file(self, *, backbone: str, dtype: str) -> dict[str, Any]:
+        """Returns what `settings.yaml` keeps of it, which holds wherever a command is run."""
+        options, roots = self.data_options, {}
+        for name in ("image_root", "eval_data", "eval_image_root"):
+            place = getattr(self, name)
+            roots[name] = None if place is None else absolute(place)
+        is_folder = known_backbone(backbone) is None and os.path.isdir(os.path.expanduser(backbone))
+        return {
+            "data": None if self.data is None else [source.absolute() for source in self.data],
+            **roots,
+            "columns": ",".join(f"{name}={column}" for name, column in options.columns.items()) or None,
+            "allow_outside": options.allow_outside or None,
+            "skip_text_only": options.skip_text_only or None,
+            "backbone": absolute(backbone) if is_folder else backbone,
+            "dtype": dtype,
+            "report_to": self.report_to,
+        }
+
+
+def sources_of(data: PathLike | Sequence[DataSource] | None) -> tuple[DataSource, ...] | None:
+    """Returns the sets that a caller named: one by its path, or several."""
+    if data is None or not isinstance(data, str | os.PathLike):
+        return None if data is None else tuple(data)
+    return (DataSource(path=os.fspath(data)),)

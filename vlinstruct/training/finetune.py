@@ -14,12 +14,11 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, fields, replace
-from functools import partial
+from dataclasses import fields, replace
 from importlib.util import find_spec
 from os import PathLike
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, Unpack, get_args
 
 from vlinstruct.backends.instructblip.backend import InstructBlipBackend
 from vlinstruct.backends.instructblip.configuration import InstructBlipConfig
@@ -36,123 +35,28 @@ from vlinstruct.backends.registry import (
 )
 from vlinstruct.errors import InputError, OutputInUseError, ResourceError, UsageError, not_installed, shortened
 from vlinstruct.media.images import ImageLimits
-from vlinstruct.records.columns import columns_of
-from vlinstruct.settings import takes_options
+from vlinstruct.settings import Tracker, takes_options
 from vlinstruct.training.adapter_folder import LOCK_FILE, foreign_files
-from vlinstruct.training.data.conversations import (
-    DEFAULT_DATA_OPTIONS,
-    TrainingSample,
-    read_conversations,
-    require_pictures,
-)
-from vlinstruct.training.data.holding_out import held_out
-from vlinstruct.training.data.reading import RECORD_FIELDS, DataOptions
+from vlinstruct.training.data.conversations import DEFAULT_DATA_OPTIONS, require_pictures
+from vlinstruct.training.data.reading import DataOptions
 from vlinstruct.training.devices import Devices
-from vlinstruct.training.experiment import (
-    SETTING_NAMES,
-    SETTINGS_FILE,
-    DataSource,
-    absolute,
-    read_experiment,
-)
+from vlinstruct.training.experiment import SETTINGS_FILE, DataSource, Request, sources_of
 from vlinstruct.training.job import UNWATCHED, Finetuned, Job, Plan, Progress
 from vlinstruct.training.resuming import batch_size_of
-from vlinstruct.training.schedule import Mixture
+from vlinstruct.training.sets import example_folder, read_sets
 from vlinstruct.training.settings import TrainingOptions, TrainingSettings, with_recipe
-from vlinstruct.training.trackers import TRACKERS, Tracker
 from vlinstruct.training.train import plan_training, train
 from vlinstruct.values import Identity
 from vlinstruct.weights.hub import push_adapter, require_login
 
 Source = str | PathLike[str]
 
-EXAMPLE_FOLDER = "example-data"
-
-_DEFAULT_OUTPUT = "adapter"
 _EXAMPLE_NAME = "mini's example set"
-_EXAMPLE_PICTURES, _EXAMPLE_EVAL_PICTURES = 200, 25  # a first training takes seconds
 _LLAVA = (
     "for photographs: --data llava_instruct_150k.json --image-root train2017 (LLaVA-Instruct-150K, 158,000 "
     "conversations, 229 MB, CC BY-NC 4.0, huggingface.co/datasets/liuhaotian/LLaVA-Instruct-150K; the pictures are "
     "COCO's train2017, 18 GB)"
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Request:
-    """What is to be trained on what; a value that is None, or "auto", was not given."""
-
-    data: tuple[DataSource, ...] | None
-    image_root: Source | None
-    eval_data: Source | None
-    eval_image_root: Source | None
-    data_options: DataOptions
-    output: Source | None = None
-    backbone: str | None
-    device: str
-    dtype: str
-    report_to: str | None
-    offline: bool
-    settings: Mapping[str, Any] = field(default_factory=dict)
-
-    def completed(self, file: Source | None) -> _Request:
-        """Returns it with what a file says of the rest."""
-        if file is None:
-            return self
-        values = read_experiment(file)
-        options, columns = self.data_options, columns_of(values.get("columns"), RECORD_FIELDS)
-        return replace(
-            self,
-            data_options=DataOptions(
-                columns=options.columns or columns,
-                allow_outside=options.allow_outside or values.get("allow_outside", False),
-                skip_text_only=options.skip_text_only or values.get("skip_text_only", False),
-            ),
-            settings={**{name: values[name] for name in SETTING_NAMES if name in values}, **self.settings},
-            **{
-                name: values[name]
-                for name in ("data", "image_root", "eval_data", "eval_image_root", "output", "backbone", "report_to")
-                if getattr(self, name) is None and values.get(name) is not None
-            },
-            **{name: values[name] for name in ("device", "dtype") if getattr(self, name) == "auto" and name in values},
-        )
-
-    def split_over(self, num_processes: int, batch_size: int | None) -> _Request:
-        """Returns it with an update's batch of the size that it had, however many samples go together now."""
-        rows = self.settings.get("per_device_train_batch_size")
-        if batch_size is None or rows is None or not 1 <= rows <= batch_size:
-            return self
-        steps = max(1, batch_size // (rows * num_processes))
-        return replace(self, settings={**self.settings, "gradient_accumulation_steps": steps})
-
-    @property
-    def folder(self) -> Path:
-        """The adapter's."""
-        return Path(self.output or _DEFAULT_OUTPUT)
-
-    def as_file(self, *, backbone: str, dtype: str) -> dict[str, Any]:
-        """Returns what `settings.yaml` keeps of it, which holds wherever a command is run."""
-        options, roots = self.data_options, {}
-        for name in ("image_root", "eval_data", "eval_image_root"):
-            place = getattr(self, name)
-            roots[name] = None if place is None else absolute(place)
-        is_folder = known_backbone(backbone) is None and os.path.isdir(os.path.expanduser(backbone))
-        return {
-            "data": None if self.data is None else [source.absolute() for source in self.data],
-            **roots,
-            "columns": ",".join(f"{name}={column}" for name, column in options.columns.items()) or None,
-            "allow_outside": options.allow_outside or None,
-            "skip_text_only": options.skip_text_only or None,
-            "backbone": absolute(backbone) if is_folder else backbone,
-            "dtype": dtype,
-            "report_to": self.report_to,
-        }
-
-
-def _sources(data: Source | Sequence[DataSource] | None) -> tuple[DataSource, ...] | None:
-    if data is None or not isinstance(data, str | PathLike):
-        return None if data is None else tuple(data)
-    return (DataSource(path=os.fspath(data)),)
 
 
 @takes_options(TrainingSettings, shows_defaults=False)
@@ -222,8 +126,8 @@ def finetune(
     """
     if resume and overwrite:
         raise UsageError("--resume and --overwrite contradict each other.")
-    request = _Request(
-        data=_sources(data),
+    request = Request(
+        data=sources_of(data),
         image_root=image_root,
         eval_data=eval_data,
         eval_image_root=eval_image_root,
@@ -251,7 +155,7 @@ def finetune(
     if override and not resume:
         progress.notify("--override changes nothing without --resume")
     with _removed_if_refused(folder, request, progress, devices) as watched:
-        job = _job(request, folder=folder, example_folder=folder, devices=devices, notify=progress.notify)
+        job = _job(request, folder=folder, examples=folder, devices=devices, notify=progress.notify)
         elsewhere = None if save_to is None else Path(save_to)
         job = replace(job, resume=resume, overwrite=overwrite, override=tuple(override), save_to=elsewhere)
         progress.on_loaded()
@@ -301,8 +205,8 @@ def plan_finetuning(
     Raises:
         VlinstructError: as `finetune`, before its first update.
     """
-    request = _Request(
-        data=_sources(data),
+    request = Request(
+        data=sources_of(data),
         image_root=image_root,
         eval_data=eval_data,
         eval_image_root=eval_image_root,
@@ -318,7 +222,7 @@ def plan_finetuning(
     devices = Devices(cpu=request.device == "cpu")
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        job = _job(request, folder=place, example_folder=place, devices=devices, notify=notify, is_plan=True)
+        job = _job(request, folder=place, examples=place, devices=devices, notify=notify, is_plan=True)
         plan = plan_training(job, num_processes=devices.num_processes)
     for notice in plan.notices:
         notify(notice)
@@ -326,7 +230,7 @@ def plan_finetuning(
 
 
 @contextmanager
-def _removed_if_refused(folder: Path, request: _Request, progress: Progress, devices: Devices) -> Iterator[Progress]:
+def _removed_if_refused(folder: Path, request: Request, progress: Progress, devices: Devices) -> Iterator[Progress]:
     """Removes what a training wrote that was refused, or stopped, before it began: the example set and the lock.
 
     The set has to be drawn before it can be told that it is not that of the run which is to be resumed.
@@ -334,7 +238,7 @@ def _removed_if_refused(folder: Path, request: _Request, progress: Progress, dev
     Yields:
         The progress to give to the training; it tells when that has begun.
     """
-    examples = folder / _example_folder(request.settings.get("seed", 0))
+    examples = folder / example_folder(request.settings.get("seed", 0))
     new = [path for path in (examples, folder / LOCK_FILE) if not path.exists()]
     new_folders = [path for path in (folder, *folder.parents) if not path.exists()]
     has_begun = not devices.is_main
@@ -389,8 +293,8 @@ def _require_for(push_to_hub: str | None, report_to: str | None, offline: bool) 
 
 
 def _require_tracker(name: str) -> None:
-    if name not in TRACKERS:
-        raise UsageError(f"report_to must be one of {', '.join(TRACKERS)}, got {shortened(name, 40)}.")
+    if name not in get_args(Tracker):
+        raise UsageError(f"report_to must be one of {', '.join(get_args(Tracker))}, got {shortened(name, 40)}.")
     if find_spec(name) is None:
         package = {"comet_ml": "comet-ml"}.get(name, name)
         if name == "tensorboard":
@@ -403,10 +307,10 @@ def _require_tracker(name: str) -> None:
 
 
 def _job(
-    request: _Request,
+    request: Request,
     *,
     folder: Path,
-    example_folder: Path,
+    examples: Path,
     devices: Devices,
     notify: Callable[[str], None],
     is_plan: bool = False,
@@ -434,7 +338,7 @@ def _job(
     if checked.val_size is not None and request.eval_data is not None:
         raise UsageError("--val-size and --eval-data contradict each other: one of them says what is validated on.")
     with devices.main_first():  # which draws the example set, if there is one to draw
-        sets = _read(request, checked, example_folder / _example_folder(checked.seed), notify)
+        sets = read_sets(request, checked, examples, notify)
     limits = ImageLimits(max_pixels=checked.max_pixels, allow_truncated=checked.allow_truncated)
     # Those of both sets, before anything is computed of the first.
     for of_set, option in ((sets.samples, "--image-root"), (sets.validation, "--eval-image-root")):
@@ -497,76 +401,12 @@ def _shapes(identity: Identity, device: str, dtype: str) -> InstructBlipBackend:
     )
 
 
-def _source_names(request: _Request) -> list[str]:
+def _source_names(request: Request) -> list[str]:
     """Returns what people call the data."""
     if request.data is None:
         return [_EXAMPLE_NAME]
     names = [source.path for source in request.data]
     return names if request.eval_data is None else [*names, str(request.eval_data)]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Sets:
-    """What is learned and validated on.
-
-    Args:
-        parts: of every set what is learned of it.
-        weights: of the sets.
-        validation: what is validated on.
-    """
-
-    parts: Sequence[Sequence[TrainingSample]]
-    weights: Sequence[float]
-    validation: Sequence[TrainingSample] = ()
-
-    @property
-    def samples(self) -> list[TrainingSample]:
-        """What is learned, set by set."""
-        return [sample for part in self.parts for sample in part]
-
-    @property
-    def mixture(self) -> Mixture | None:
-        """How often each is learned; None where all are, once in an epoch."""
-        if set(self.weights) == {1.0}:
-            return None
-        return Mixture(sizes=tuple(map(len, self.parts)), weights=tuple(self.weights))
-
-    def split(self, size: float, *, seed: int) -> _Sets:
-        """Returns them with a part held out to validate on."""
-        is_held_out = iter(held_out(self.samples, size, seed=seed))
-        pairs = [[(sample, next(is_held_out)) for sample in part] for part in self.parts]
-        return replace(
-            self,
-            parts=[[sample for sample, is_out in part if not is_out] for part in pairs],
-            validation=[sample for part in pairs for sample, is_out in part if is_out],
-        )
-
-
-def _read(request: _Request, checked: TrainingSettings, example_folder: Path, notify: Callable[[str], None]) -> _Sets:
-    """Reads all sets, or draws mini's example sets; that to validate on only where none is given or held out."""
-    sources, eval_data, image_root = request.data, request.eval_data, request.image_root
-    if sources is None:
-        from vlinstruct.mini.example_data import write_example_data  # needs Pillow's fonts, which a data file does not
-
-        draw = partial(write_example_data, example_folder, seed=checked.seed)
-        sources, image_root = (DataSource(path=str(draw("train", pictures=_EXAMPLE_PICTURES))),), None
-        if eval_data is None and checked.val_size is None:
-            eval_data = draw("dev", pictures=_EXAMPLE_EVAL_PICTURES)
-    read = partial(read_conversations, answers=checked.answers, options=request.data_options, notify=notify)
-    eval_root = request.image_root if request.eval_image_root is None else request.eval_image_root
-    return _Sets(
-        parts=[
-            read(source.path, image_root=image_root if source.image_root is None else source.image_root)
-            for source in sources
-        ],
-        weights=[source.weight for source in sources],
-        validation=[] if eval_data is None else read(eval_data, image_root=eval_root),
-    )
-
-
-def _example_folder(seed: int) -> str:
-    """Returns where the example set of a seed lies: what is there is not drawn again."""
-    return EXAMPLE_FOLDER if seed == 0 else f"{EXAMPLE_FOLDER}-{seed}"
 
 
 def _idle(settings: Mapping[str, Any], checked: TrainingSettings) -> list[str]:
