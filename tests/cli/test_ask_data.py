@@ -116,6 +116,25 @@ def test_columns_say_which_field_is_which(rows: list[dict[str, Any]], tmp_path: 
     assert "no column 'questions'; there are key, file, q" in vli(*asked, "image=file,question=questions").refusal(4)
     assert "no column 'file_name'; there are key, file, q" in vli("ask", "--data", path).refusal(4)
     assert "--data" in vli("ask", folder, "what?", "--columns", "image=file").refusal(2)
+    assert "did you mean image?" in vli(*asked, "imge=file").refusal(2)
+
+
+def test_optimize_and_score_take_the_items_of_a_file(rows: list[dict[str, Any]], tmp_path: Path) -> None:
+    folder = tmp_path / "pictures"
+    paths = [folder / row["image"] for row in rows]
+    of_file = vli("optimize", "--data", as_lines(folder, rows)).records
+    for record, row, path in zip(of_file, rows, paths, strict=True):
+        (alone,) = vli("optimize", row["question"], path, "--json").records
+        assert record["id"] == row["id"]
+        assert (record["initial"], record["chosen"]) == (alone["initial"], alone["chosen"])
+    instructions = ["what?", "x"]
+    scored = vli(
+        "score", "--data", as_lines(folder, [{"image": row["image"], "question": instructions} for row in rows])
+    )
+    for record, path in zip(scored.records, paths, strict=True):
+        assert record["scores"] == vli("score", path, *instructions, "--json").records[0]["scores"]
+    refused = vli("ask", "--data", as_lines(folder, [{**rows[0], "question": instructions}, rows[1]]))
+    assert [record["status"] for record in refused.records] == ["error", "ok"], "a question is one text"
 
 
 def test_a_pictures_url_is_its_name_in_the_record(

@@ -36,6 +36,11 @@ def test_tab_offers_the_names_that_are_known(
     assert sorted(offered(monkeypatch, *typed)) == sorted(expected)
 
 
+def test_behind_the_sign_at_which_bash_parts_words_nothing_wrong_is_offered(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert offered(monkeypatch, "ask", "--columns", "im") == ["image="]
+    assert offered(monkeypatch, "ask", "--columns", "image", "=", "file,q") == []
+
+
 def test_where_no_name_begins_so_nothing_is_offered_and_the_shell_completes_files(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

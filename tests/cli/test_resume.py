@@ -181,6 +181,18 @@ def test_a_killed_run_is_completed_to_the_same_bytes(
         assert output.read_bytes() == whole, place
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_a_killed_run_is_completed_to_the_same_table(suffix: str, pictures: Pictures, tmp_path: Path) -> None:
+    command = ["ask", pictures(3)[0].parent, ASKED, "--quiet", "--output"]
+    table, lines = tmp_path / f"out{suffix}", tmp_path / f"out{suffix}.jsonl"
+    assert vli(*command, table).text == ""
+    whole = table.read_bytes()
+    lines.write_bytes(lines.read_bytes()[:-40])
+    table.unlink()
+    assert vli(*command, table).exit_code == 0
+    assert table.read_bytes() == whole
+
+
 @pytest.mark.slow
 def test_a_run_killed_again_and_again_is_completed(pictures: Pictures, output: Path, tmp_path: Path) -> None:
     paths = pictures(6)

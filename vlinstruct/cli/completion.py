@@ -31,7 +31,10 @@ def benchmark_names(incomplete: str) -> list[str]:
 
 
 def column_fields(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Returns the fields that a record may have, behind those that were typed: `image=file,question=`."""
+    """Returns the fields that a record may have, behind those that were typed: `image=file,question=`.
+
+    bash, which parts words at `=`, asks for the first of them only.
+    """
     from vlinstruct.records.items import ITEM_FIELDS
     from vlinstruct.training.data.reading import RECORD_FIELDS
 

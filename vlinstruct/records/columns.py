@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from difflib import get_close_matches
 
 from vlinstruct.errors import DataError, UsageError, shortened
 from vlinstruct.records.lines import UserRecord
@@ -46,8 +47,9 @@ def require_names(columns: Columns, allowed: Sequence[str]) -> None:
         UsageError: there is one.
     """
     if unknown := [name for name in columns if name not in allowed]:
-        what = shortened(unknown[0], 40)
-        raise UsageError(f"--columns names '{what}' in front of '=', which may be {', '.join(allowed)}")
+        near = get_close_matches(unknown[0], allowed, n=1)
+        guess = f"; did you mean {near[0]}?" if near else f", which may be {', '.join(allowed)}"
+        raise UsageError(f"--columns names '{shortened(unknown[0], 40)}' in front of '='{guess}")
 
 
 def require_columns(names: Collection[str], columns: Columns, file: str) -> None:
