@@ -13,7 +13,7 @@ from PIL import Image
 from vlinstruct.evaluation.benchmark import WORDS, Item, Task
 from vlinstruct.evaluation.report.cases import sample_cases
 from vlinstruct.evaluation.report.comparison import Run, compare
-from vlinstruct.evaluation.report.comparison_page import as_html as comparison_html
+from vlinstruct.evaluation.report.comparison_report import as_html as comparison_html
 from vlinstruct.evaluation.report.page import as_html
 from vlinstruct.evaluation.report.table import Table, table_of
 from vlinstruct.settings import Thresholds

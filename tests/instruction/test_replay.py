@@ -13,7 +13,7 @@ from PIL import Image
 
 from vlinstruct.evaluation.answering import answer
 from vlinstruct.evaluation.benchmark import Item
-from vlinstruct.evaluation.report.table import role_of
+from vlinstruct.evaluation.report.columns import role_of
 from vlinstruct.instruction.judge import Answering
 from vlinstruct.model import Model
 from vlinstruct.settings import GenerationSettings, OptimizationSettings, Select, Thresholds

@@ -37,8 +37,8 @@ from pretrain_mini.evaluate_people import pictures_for
 from vlinstruct.backends.registry import BACKBONES, find
 from vlinstruct.evaluation.benchmark import Item, Task
 from vlinstruct.evaluation.benchmarks.mini import TASKS, items
+from vlinstruct.evaluation.report.columns import COLUMNS, candidates_in, is_sure, read_records, role_of
 from vlinstruct.evaluation.report.scores import TextRules, item_scores, task_scores
-from vlinstruct.evaluation.report.table import COLUMNS, candidates_in, is_sure, read_records, role_of
 from vlinstruct.evaluation.report.text import spelled
 from vlinstruct.evaluation.runner import Contender, run
 from vlinstruct.instruction.choose import RULES

@@ -12,11 +12,12 @@ if TYPE_CHECKING:
 _MAX_CHARACTERS = 200  # leaves room for the scores in the same line
 
 
-def asked(optimization: Fields) -> str:
+def asked(optimization: Fields, typed: str = "your words") -> str:
     """Says what an optimization chose to ask.
 
     Args:
         optimization: its fields, as a record has them.
+        typed: what the initial instruction is called.
 
     >>> typed, better = {"text": "color?", "ias": 2.31}, {"text": "What colour is it?", "ias": 1.2}
     >>> asked({"initial": typed, "rewritten": better, "chosen": "rewritten"})
@@ -26,9 +27,9 @@ def asked(optimization: Fields) -> str:
     """
     initial, used = optimization["initial"], optimization[optimization["chosen"]]
     if "rewritten" not in optimization:
-        return f"your words, left alone (sure of the answer: {initial['certainty']:.2f})"
+        return f"{typed}, left alone (sure of the answer: {initial['certainty']:.2f})"
     if used["text"] == initial["text"]:
-        return f"your words: {optimization['reason']}"
+        return f"{typed}: {optimization['reason']}"
     scores = change(optimization)
     return f'"{shortened(used["text"], _MAX_CHARACTERS)}"' + (f" ({scores})" if scores else "")
 

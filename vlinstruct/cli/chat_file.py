@@ -14,7 +14,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from vlinstruct.errors import DataError, InputError
+from vlinstruct.errors import DataError, InputError, counted
 from vlinstruct.files import read_regular, written_atomically
 from vlinstruct.operations import turn_fields
 from vlinstruct.records.foreign import is_whole
@@ -67,11 +67,6 @@ class SavedConversation:
 
 class _TurnRecord(UserRecord):
     ACTION: ClassVar[str] = "cannot load"
-
-
-def counted(count: int, noun: str) -> str:
-    """Returns "1 turn", "2 turns"."""
-    return f"{count} {noun}{'s' * (count != 1)}"
 
 
 def turn_record(id: str, image: str, backbone: str, fields: Fields, schema: str = SCHEMA) -> dict[str, object]:

@@ -15,12 +15,21 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from vlinstruct.cli.asked import asked
-from vlinstruct.cli.chat_file import SCHEMA, Conversation, counted, read_conversations, save, turn_record
+from vlinstruct.cli.chat_file import SCHEMA, Conversation, read_conversations, save, turn_record
 from vlinstruct.cli.chat_input import ChatLine, Picture, read_picture, unquoted_path
 from vlinstruct.cli.options import ModelOptions
 from vlinstruct.cli.terminal import Talk, ctrl_c_interrupts, print_to_stderr, say, show, show_piece, show_record
 from vlinstruct.doubts import doubts
-from vlinstruct.errors import BatchError, InputError, NetworkError, ResourceError, VlinstructError, printable, shortened
+from vlinstruct.errors import (
+    BatchError,
+    InputError,
+    NetworkError,
+    ResourceError,
+    VlinstructError,
+    counted,
+    printable,
+    shortened,
+)
 from vlinstruct.operations import empty_answer_notice, turn_fields
 from vlinstruct.text import is_blank
 
@@ -280,11 +289,10 @@ def _asked(fields: Fields) -> str:
     """Says what was asked where that is not what was typed, or why it is."""
     if "optimization" not in fields:
         return f'"{fields.get("instruction", fields["question"])}"'
-    words, initial = asked(fields["optimization"]), fields["optimization"]["initial"]["text"]
-    if initial == fields["question"]:
-        return words
-    # A follow-up was made whole before it was optimized: it is these words that were left alone.
-    return words.replace("your words", f'"{shortened(initial, _MAX_QUOTED)}"', 1)
+    # Of a follow-up that was made whole before it was optimized, it is these words that were left alone.
+    initial = fields["optimization"]["initial"]["text"]
+    whole = None if initial == fields["question"] else f'"{shortened(initial, _MAX_QUOTED)}"'
+    return asked(fields["optimization"], typed=whole or "your words")
 
 
 def _is_asked(line: ChatLine) -> bool:

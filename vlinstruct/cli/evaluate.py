@@ -161,7 +161,7 @@ def evaluate(
         # A backbone may come from the environment, where nobody typed it.
         own |= {"--adapter": adapter, "--quantize": quantize, "--image-size": image_size, "--think": think}
         _refuse_typed(own, _WITH_COMPARE)
-        from vlinstruct.cli.evaluate_compare import run_comparison
+        from vlinstruct.cli.evaluate_output import run_comparison
 
         run_comparison(
             *compare,

@@ -35,12 +35,13 @@ from vlinstruct.evaluation.parts import ALONE, RECORDS_FILE, RESULTS_FILE, Proce
 from vlinstruct.evaluation.reading.ocr_tokens import Ocr
 from vlinstruct.evaluation.report.cases import sample_cases
 from vlinstruct.evaluation.report.chart import as_svg
+from vlinstruct.evaluation.report.columns import read_records
 from vlinstruct.evaluation.report.comparison import Comparison, Run, compare, read_run
 from vlinstruct.evaluation.report.markdown import as_markdown
 from vlinstruct.evaluation.report.page import as_html
 from vlinstruct.evaluation.report.published import Published, published
 from vlinstruct.evaluation.report.published import as_lines as published_lines
-from vlinstruct.evaluation.report.table import Cell, Table, read_records, read_table
+from vlinstruct.evaluation.report.table import Cell, Table, read_table
 from vlinstruct.evaluation.report.text import as_record, as_text, without_nan
 from vlinstruct.evaluation.runner import Contender, run
 from vlinstruct.evaluation.selection import (

@@ -14,8 +14,7 @@ import pytest
 from vlinstruct.errors import UsageError
 from vlinstruct.evaluation.answering import SCHEMA
 from vlinstruct.evaluation.report.comparison import Paired, Run, compare, compare_evaluations, read_run
-from vlinstruct.evaluation.report.comparison_page import as_html
-from vlinstruct.evaluation.report.comparison_text import as_markdown, as_text, spelled_p
+from vlinstruct.evaluation.report.comparison_report import as_html, as_markdown, as_text, spelled_p
 from vlinstruct.evaluation.report.text import spelled
 from vlinstruct.settings import Thresholds
 

@@ -14,8 +14,8 @@ import vlinstruct as vli
 from vlinstruct.evaluation.answering import SCHEMA
 from vlinstruct.evaluation.benchmarks.mini import TASKS, items
 from vlinstruct.evaluation.parts import ALONE, Processes
+from vlinstruct.evaluation.report.columns import read_records
 from vlinstruct.evaluation.report.differences import NEAR, as_lines, differences
-from vlinstruct.evaluation.report.table import read_records
 from vlinstruct.evaluation.runner import Contender, run
 from vlinstruct.settings import GenerationSettings
 

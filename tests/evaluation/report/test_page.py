@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from vlinstruct.evaluation.report.cases import Cases, sample_cases
-from vlinstruct.evaluation.report.facts import facts_in_words
+from vlinstruct.evaluation.report.columns import COLUMNS, MEANINGS
 from vlinstruct.evaluation.report.markdown import as_markdown
 from vlinstruct.evaluation.report.page import as_html
-from vlinstruct.evaluation.report.table import COLUMNS, MEANINGS, Cell, Table, read_table
-from vlinstruct.evaluation.report.text import as_text, spelled
+from vlinstruct.evaluation.report.table import Cell, Table, read_table
+from vlinstruct.evaluation.report.text import as_text, facts_in_words, spelled
 from vlinstruct.evaluation.report.verdict import Kind, kind_of, verdicts
 from vlinstruct.metrics.bootstrap import Interval
 

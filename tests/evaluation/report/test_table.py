@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from vlinstruct.evaluation.benchmark import WORDS, Task
-from vlinstruct.evaluation.report.table import COLUMNS, Cell, Table, read_table, role_of, wording_of
+from vlinstruct.evaluation.report.columns import COLUMNS, role_of, wording_of
+from vlinstruct.evaluation.report.table import Cell, Table, read_table
 from vlinstruct.evaluation.report.text import as_record, as_text, findings, without_nan
 from vlinstruct.metrics.bootstrap import Interval
 from vlinstruct.metrics.roc_auc import roc_auc

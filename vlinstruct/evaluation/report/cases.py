@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from vlinstruct.evaluation.benchmark import Item, Metric
-from vlinstruct.evaluation.report.table import Cell, Table, decision_of
+from vlinstruct.evaluation.report.columns import decision_of
+from vlinstruct.evaluation.report.table import Cell, Table
 from vlinstruct.instruction.choose import Decision
 from vlinstruct.settings import Thresholds
 from vlinstruct.values import ROLES

@@ -13,13 +13,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from vlinstruct.errors import UsageError
+from vlinstruct.errors import UsageError, counted
 from vlinstruct.evaluation.answering import SCHEMA
 from vlinstruct.evaluation.benchmark import WORDS, Metric, Task, Words
 from vlinstruct.evaluation.parts import RECORDS_FILE, RESULTS_FILE
+from vlinstruct.evaluation.report.columns import OPTIMIZED, Column, item_of, model_of, read_records
 from vlinstruct.evaluation.report.differences import Differences, differences
-from vlinstruct.evaluation.report.table import Cell, Column, Table, item_of, model_of, read_records, table_of
-from vlinstruct.evaluation.report.verdict import OPTIMIZED, Kind, counted, in_points, kind_of, task_kind
+from vlinstruct.evaluation.report.table import Cell, Table, table_of
+from vlinstruct.evaluation.report.verdict import Kind, in_points, kind_of, task_kind
 from vlinstruct.files import PathLike
 from vlinstruct.metrics.bootstrap import Interval
 from vlinstruct.settings import Thresholds
@@ -386,5 +387,6 @@ def _sentence(pair: Paired, num_tasks: int, *, has_rows: bool) -> str:
         "too few items": "Too few items to tell which answers better",
         "undefined": "Nothing can be said",
     }
-    how_far = f"B less A is {in_points(pair.difference)}, over {counted(num_tasks, pair.num_items)}"
+    over = f"{counted(num_tasks, 'task')} and {counted(pair.num_items, 'item')}"
+    how_far = f"B less A is {in_points(pair.difference)}, over {over}"
     return f"{what[pair.verdict]}: {where}" + ("." if pair.verdict == "undefined" else f": {how_far}.")

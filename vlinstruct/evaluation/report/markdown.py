@@ -6,9 +6,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from vlinstruct.errors import printable
-from vlinstruct.evaluation.report.facts import facts_in_words, metric_in_words, words_in_words
 from vlinstruct.evaluation.report.table import Cell, Table
-from vlinstruct.evaluation.report.text import described, findings, spelled, spelled_average, spelled_time, unit_of
+from vlinstruct.evaluation.report.text import (
+    described,
+    facts_in_words,
+    findings,
+    metric_in_words,
+    spelled,
+    spelled_average,
+    spelled_time,
+    unit_of,
+    words_in_words,
+)
 from vlinstruct.evaluation.report.verdict import verdicts
 
 

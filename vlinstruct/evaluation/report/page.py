@@ -12,11 +12,20 @@ from typing import Any
 from vlinstruct.errors import shortened
 from vlinstruct.evaluation.report.cases import Case, CaseAnswer, Cases
 from vlinstruct.evaluation.report.chart import Axis, axis_of, strip, ticks_strip
-from vlinstruct.evaluation.report.facts import facts_in_words, metric_in_words, words_in_words
+from vlinstruct.evaluation.report.columns import OPTIMIZED, Column
 from vlinstruct.evaluation.report.markdown import as_markdown
-from vlinstruct.evaluation.report.table import Cell, Column, Table
-from vlinstruct.evaluation.report.text import described, findings, spelled, spelled_time, unit_of
-from vlinstruct.evaluation.report.verdict import OPTIMIZED, Kind, task_kind, verdicts
+from vlinstruct.evaluation.report.table import Cell, Table
+from vlinstruct.evaluation.report.text import (
+    described,
+    facts_in_words,
+    findings,
+    metric_in_words,
+    spelled,
+    spelled_time,
+    unit_of,
+    words_in_words,
+)
+from vlinstruct.evaluation.report.verdict import Kind, task_kind, verdicts
 from vlinstruct.metrics.bootstrap import Interval
 from vlinstruct.report.previews import preview_of
 from vlinstruct.report.shell import page, resource, text

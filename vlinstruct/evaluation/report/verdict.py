@@ -10,13 +10,13 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from vlinstruct.errors import counted
 from vlinstruct.evaluation.benchmark import Task, Words
+from vlinstruct.evaluation.report.columns import OPTIMIZED
 from vlinstruct.evaluation.report.table import Cell, Table
 from vlinstruct.metrics.bootstrap import Interval
 from vlinstruct.metrics.cider import MAX_CIDER
 
-OPTIMIZED = "AIO safe"
-"""The way that the commands go by default, which is what a verdict is about."""
 Kind = Literal["better", "worse", "no difference", "too few items", "undefined"]
 _LEAST_ITEMS = 30  # below them neither interval nor test means much
 _LARGEST_P = 0.05
@@ -58,7 +58,8 @@ class Verdict:
             "too few items": f"Too few items to tell whether optimization helps{of_model}",
         }
         how_far = f"it moves the average by {in_points(self.difference)}"
-        return f"{what[self.kind]}: in {self.words} words {how_far}, over {counted(self.num_tasks, self.num_items)}."
+        over = f"{counted(self.num_tasks, 'task')} and {counted(self.num_items, 'item')}"
+        return f"{what[self.kind]}: in {self.words} words {how_far}, over {over}."
 
 
 def in_points(difference: Interval) -> str:
@@ -68,15 +69,6 @@ def in_points(difference: Interval) -> str:
     '-3.80 points (95 % interval -7.07 to -1.00)'
     """
     return f"{difference.value:+.2f} points (95 % interval {difference.low:+.2f} to {difference.high:+.2f})"
-
-
-def counted(num_tasks: int, num_items: int) -> str:
-    """Returns over what an average is.
-
-    >>> counted(1, 1200)
-    '1 task and 1,200 items'
-    """
-    return f"{num_tasks} task{'s' * (num_tasks != 1)} and {num_items:,} items"
 
 
 def kind_of(
