@@ -257,13 +257,20 @@ def counted(count: int, noun: str) -> str:
     >>> counted(1, "problem"), counted(1200, "process"), counted(0, "query")
     ('1 problem', '1,200 processes', '0 queries')
     """
-    if count == 1:
-        return f"1 {noun}"
-    if noun.endswith(("s", "x", "ch", "sh")):
-        return f"{count:,} {noun}es"
-    if noun.endswith("y") and noun[-2] not in "aeou":
-        return f"{count:,} {noun[:-1]}ies"
-    return f"{count:,} {noun}s"
+    return f"1 {noun}" if count == 1 else f"{count:,} {plural(noun)}"
+
+
+def plural(noun: str) -> str:
+    """Returns a noun as of several things.
+
+    >>> plural("star"), plural("Box"), plural("berry"), plural("day")
+    ('stars', 'Boxes', 'berries', 'days')
+    """
+    if noun.lower().endswith(("s", "x", "ch", "sh")):
+        return f"{noun}es"
+    if noun.lower().endswith("y") and noun.lower()[-2:-1] not in "aeou":
+        return f"{noun[:-1]}ies"
+    return f"{noun}s"
 
 
 def joined(problems: list[str], *, max_characters: int) -> str:

@@ -85,9 +85,8 @@ def ask(
     )
     say_idle(talk, generation, why=None if choices is None else "with --choices, which generates no answer")
     work = _work(arguments or [], data, options, talk)
-    look = Look(
-        plain=_render, drawn=_drawn, heads=lambda record: _heads(work), lines=lambda record: _lines(record, work)
-    )
+    heads = ("answer",) if work.has_one_text else ("answer", "question")
+    look = Look(plain=_render, drawn=_drawn, heads=lambda record: heads, lines=lambda record: _lines(record, work))
     templates = optimization.templates
     run(operation, work, options=options, talk=talk, look=look, templates=templates, report=report)
 
@@ -162,10 +161,6 @@ def _drawn(record: Fields) -> list[Grid | str]:
     best, *others = ((f"{choice['probability']:.1%}", choice["text"]) for choice in _ranked(record))
     lines = [Line(cells=best, style="bold"), *(Line(cells=cells, style="dim") for cells in others)]
     return [Grid(heads=("probability", "answer"), lines=lines, numbers=(0,))]
-
-
-def _heads(work: Work) -> tuple[str, ...]:
-    return ("answer",) if work.has_one_text else ("answer", "question")
 
 
 def _lines(record: Fields, work: Work) -> list[Line]:

@@ -172,7 +172,9 @@ class Session:
             case "/image", True:
                 self._change_picture(line.text)
             case "/image", False:
-                self._list_pictures()
+                for number, conversation in enumerate(self.conversations, start=1):
+                    mark = "*" if number == self.number else " "
+                    print_to_stderr(printable(f"{mark} {number}  {conversation}"))
             case "/save", True:
                 self._save(line.text)
             case "/load", True:
@@ -212,11 +214,6 @@ class Session:
         before = self.number
         self.look_at(self._read(unquoted_path(typed), may_fetch=self.is_typed))
         self.talk.done(f"now talking about {self.current.image}. /image {before} goes back.")
-
-    def _list_pictures(self) -> None:
-        for number, conversation in enumerate(self.conversations, start=1):
-            mark = "*" if number == self.number else " "
-            print_to_stderr(printable(f"{mark} {number}  {conversation}"))
 
     def _save(self, typed: str) -> None:
         is_forced = typed.startswith(_OVERWRITE)

@@ -182,13 +182,11 @@ def _drawn(record: Fields) -> list[Grid | str]:
         if role in ROLES or role.startswith("variant_"):
             roles.setdefault(scored["text"], []).append(role)
     chosen = record["chosen"]
-    versions = [
-        Line(
-            cells=(", ".join(role.replace("_", " ") for role in named), _ias(record[named[0]]), text),
-            style="bold" if chosen in named else "dim",
-        )
-        for text, named in roles.items()
-    ]
+    versions = []
+    for words, named in roles.items():
+        ias = record[named[0]]["ias"]
+        cells = (", ".join(role.replace("_", " ") for role in named), "-" if ias is None else f"{ias:.4f}", words)
+        versions.append(Line(cells=cells, style="bold" if chosen in named else "dim"))
     before_and_after = [("change", scores)] if chosen != "initial" and (scores := change(record)) else []
     parts: list[Grid | str] = [
         Grid(heads=("", "IAS", "instruction"), lines=versions, numbers=(1,)),
@@ -205,10 +203,6 @@ def _drawn(record: Fields) -> list[Grid | str]:
         lines = [Line(cells=as_typed, style="dim"), Line(cells=as_chosen, style="bold")]
         parts.append(Grid(heads=("", "answer", "certainty", "cross check"), lines=lines, numbers=(2, 3)))
     return parts
-
-
-def _ias(scored: Fields) -> str:
-    return "-" if scored["ias"] is None else f"{scored['ias']:.4f}"
 
 
 def _figure(value: float | None) -> str:

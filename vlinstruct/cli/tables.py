@@ -122,7 +122,8 @@ class StreamedTable:
 
     def __init__(self, look: Look, names: Sequence[str], console: Console) -> None:
         self._look, self._console = look, console
-        self._folder = _shared_folder(names)
+        shared = os.path.commonprefix(names) if len(names) > 1 else ""  # noqa: RUF071 - up to its last slash
+        self._folder = shared.rfind("/") + 1  # characters that all names begin with
         self._name_width = max((_width(_shown(name[self._folder :], console)) for name in names), default=0)
         self._heads: tuple[str, ...] = ()
 
@@ -156,12 +157,6 @@ class StreamedTable:
         name = max(len("picture"), min(self._name_width, room // 3))
         figures = min(14, room // 5)
         return (name, room - name - figures * (num_columns - 2), *[figures] * (num_columns - 2))
-
-
-def _shared_folder(names: Sequence[str]) -> int:
-    """Returns how many characters of several names are a folder in which all of them lie."""
-    shared = os.path.commonprefix(names) if len(names) > 1 else ""  # noqa: RUF071 - up to its last slash
-    return shared.rfind("/") + 1
 
 
 def _print(console: Console, part: Grid | str) -> None:

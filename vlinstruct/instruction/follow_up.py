@@ -13,6 +13,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from vlinstruct.errors import plural
 from vlinstruct.instruction.content import frame
 from vlinstruct.instruction.language import is_english
 from vlinstruct.instruction.lexicon import lexicon, stem
@@ -169,7 +170,7 @@ def _of_same_noun(pieces: list[_Piece], core: str, asked: list[_Piece]) -> str |
         return None
     verb = "are" if noun.is_plural else "is"
     if ask.text == "how many" and words[0] == "how many" and not noun.is_counted:
-        counted = noun.words if noun.is_plural else (*noun.words[:-1], _plural(noun.words[-1]))
+        counted = noun.words if noun.is_plural else (*noun.words[:-1], plural(noun.words[-1]))
         return f"how many {' '.join(counted)} are there?"
     if ask.text == "where" and words[0] == "where":
         return f"where {verb} {noun.named}?"
@@ -238,14 +239,14 @@ def _of_other_noun(rest: str, pieces: list[_Piece], core: str, asked: list[_Piec
     head = noun.words[-1]
     if words[-1].lower() in ("one", "ones"):
         words[-1] = head
-    elif len(words) == 1 and _is_colour(words[0]) and len(noun.words) > 1:
+    elif len(words) == 1 and len(noun.words) > 1 and stem(words[0].lower()) in lexicon().implied["colour"]:
         words.append(head)
     if words == list(noun.words):
         return None
     if head.endswith("'s") and not words[-1].endswith("'s"):
         words[-1] += "'s"
     if noun.is_counted and not _is_plural(words[-1]):
-        words[-1] = _plural(words[-1])
+        words[-1] = plural(words[-1])
     is_plural, before = _is_plural(words[-1]), core[: noun.start]
     if noun.determiner in ("a", "an"):
         words.insert(0, "an" if words[0][0].lower() in "aeiou" else "a")
@@ -275,8 +276,10 @@ def _pieces(text: str) -> list[_Piece]:
     """Returns the words of a text, phrases of the lexicon together; the longest wins."""
     entries, longest = lexicon().entries, lexicon().longest
     found = list(_WORD.finditer(text))
-    # Only as words are looked up: what is taken over from a question keeps its slips.
-    lower = [_mended(match.group().lower().replace("\u2019", "'")) for match in found]
+    lower = [match.group().lower().replace("\u2019", "'") for match in found]
+    # Hasty spellings of one word, only as words are looked up: what is taken over from a question keeps its slips.
+    right = {word: lexicon().spellings.get(word, word) for word in lower}
+    lower = [word if " " in right[word] else right[word] for word in lower]
     pieces, position = [], 0
     while position < len(found):
         length = min(longest.get(lower[position], 1), len(found) - position)
@@ -290,12 +293,6 @@ def _pieces(text: str) -> list[_Piece]:
         )
         position = end
     return pieces
-
-
-def _mended(word: str) -> str:
-    """Returns what a hasty spelling of one word stands for."""
-    right = lexicon().spellings.get(word, word)
-    return word if " " in right else right
 
 
 def _noun(text: str, pieces: list[_Piece], like: str = "") -> _Noun | None:
@@ -392,13 +389,5 @@ def _is_verb(piece: _Piece) -> bool:
     )
 
 
-def _is_colour(word: str) -> bool:
-    return stem(word.lower()) in lexicon().implied["colour"]
-
-
 def _is_plural(noun: str) -> bool:
     return noun.lower().endswith("s") and not noun.lower().endswith(("ss", "'s"))
-
-
-def _plural(noun: str) -> str:
-    return f"{noun}es" if noun.lower().endswith(("s", "x", "ch", "sh")) else f"{noun}s"

@@ -59,12 +59,13 @@ def resource(name: str, package: str = "vlinstruct.report") -> str:
 
 def policy(scripts: Sequence[str] = (), *, is_served: bool = False) -> str:
     """Returns the Content-Security-Policy of a page: what a browser may run and load for it."""
+    hashes = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
     allowed = {
         "default-src": "'none'",
         "img-src": "data: blob:" if is_served else "data:",
         # Hashes would not cover `style="--share: .4"`; a style loads nothing, as `default-src` stands.
         "style-src": "'unsafe-inline'",
-        "script-src": " ".join(f"'sha256-{_sha256(script)}'" for script in scripts) or "'none'",
+        "script-src": " ".join(f"'sha256-{digest}'" for digest in hashes) or "'none'",
         **({"connect-src": "'self'", "media-src": "blob:"} if is_served else {}),
         "base-uri": "'none'",
         "form-action": "'none'",
@@ -123,7 +124,3 @@ def page(
 def is_page(beginning: bytes) -> bool:
     """Says by its first bytes whether a file is a page of ours."""
     return beginning.startswith(MARK.encode())
-
-
-def _sha256(script: str) -> str:
-    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

@@ -376,6 +376,7 @@ def _job(
         advice = "Use --dtype bfloat16, a smaller --backbone or another --device"
         raise ResourceError(error.problem, advice=advice, code=error.code) from error
     dtype_name = str(backend.dtype).removeprefix("torch.")
+    eval_names = [] if request.eval_data is None else [str(request.eval_data)]
     return Job(
         backend=backend,
         samples=sets.samples,
@@ -383,7 +384,7 @@ def _job(
         folder=folder,
         settings=checked,
         backbone=backbone,
-        sources=_source_names(request),
+        sources=[_EXAMPLE_NAME] if request.data is None else [*(it.path for it in request.data), *eval_names],
         weights=identity.fingerprint,
         revision=identity.revision,
         mixture=sets.mixture,
@@ -399,14 +400,6 @@ def _shapes(identity: Identity, device: str, dtype: str) -> InstructBlipBackend:
     return InstructBlipBackend(
         network, image_processor=absent, tokenizer=absent, qformer_tokenizer=absent, identity=identity
     )
-
-
-def _source_names(request: Request) -> list[str]:
-    """Returns what people call the data."""
-    if request.data is None:
-        return [_EXAMPLE_NAME]
-    names = [source.path for source in request.data]
-    return names if request.eval_data is None else [*names, str(request.eval_data)]
 
 
 def _idle(settings: Mapping[str, Any], checked: TrainingSettings) -> list[str]:

@@ -85,8 +85,9 @@ def strip(axis: Axis, average: Interval, row: int) -> str:
 
 def ticks_strip(axis: Axis) -> str:
     """Returns the numbers of an axis as a strip."""
+    anchors = {**dict.fromkeys(axis.ticks, "middle"), axis.ticks[0]: "start", axis.ticks[-1]: "end"}
     labels = "".join(
-        f'<text x="{_percent(axis, tick)}" y="12" text-anchor="{_anchor(axis, tick)}"{_spare(axis, tick)}>'
+        f'<text x="{_percent(axis, tick)}" y="12" text-anchor="{anchors.get(tick, "middle")}"{_spare(axis, tick)}>'
         f"{tick:g}</text>"
         for tick in axis.ticks
     )
@@ -98,10 +99,6 @@ def _spare(axis: Axis, tick: float) -> str:
     is_end = tick in (axis.ticks[0], axis.ticks[-1])
     is_far = abs(axis.share(tick) - axis.share(REFERENCE)) > 0.4
     return "" if tick == REFERENCE or (is_end and is_far) else ' class="spare"'
-
-
-def _anchor(axis: Axis, tick: float) -> str:
-    return {axis.ticks[0]: "start", axis.ticks[-1]: "end"}.get(tick, "middle")
 
 
 def _line(axis: Axis, value: float, kind: str) -> str:

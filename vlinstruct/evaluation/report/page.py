@@ -264,7 +264,10 @@ def _case(case: Case) -> Iterator[str]:
         yield from bulleted(f'<span class="said">{_told(other)}</span>' for other in others)
         yield "</details>"
     yield '<dl class="asked">'
-    for answers in _alike(case):
+    by_instruction: dict[tuple[str, str], list[CaseAnswer]] = {}
+    for answer in case.answers:
+        by_instruction.setdefault((answer.instruction, answer.text), []).append(answer)
+    for answers in by_instruction.values():
         yield from _asked(answers, case)
     yield f'</dl><p class="quiet">{_told(case.reason)}</p></article>'
 
@@ -277,14 +280,6 @@ def _case_chip(case: Case) -> str:
         return ""
     mended = case.typed.is_right is False
     return f'<span class="chip {"good" if mended else "accent"}">{"became right" if mended else "changed"}</span>'
-
-
-def _alike(case: Case) -> list[list[CaseAnswer]]:
-    """Returns a case's answers, those to one instruction together."""
-    by_instruction: dict[tuple[str, str], list[CaseAnswer]] = {}
-    for answer in case.answers:
-        by_instruction.setdefault((answer.instruction, answer.text), []).append(answer)
-    return list(by_instruction.values())
 
 
 def _asked(answers: Sequence[CaseAnswer], case: Case) -> Iterator[str]:
@@ -307,12 +302,9 @@ def _judged(answer: CaseAnswer, case: Case) -> str:
     if case.metric == "vqa_accuracy" and 0 < answer.score < 1:
         return f"right for some: {answer.score:.2f}"
     if case.metric == "mrr" and answer.score < 1:
-        return f"wrong: the right one comes {_nth(round(1 / answer.score))}"
+        place = round(1 / answer.score)
+        return f"wrong: the right one comes {({2: 'second', 3: 'third'}).get(place, f'at place {place}')}"
     return "right" if answer.is_right else "wrong"
-
-
-def _nth(place: int) -> str:
-    return {2: "second", 3: "third"}.get(place, f"at place {place}")
 
 
 def _told(said: str) -> str:
