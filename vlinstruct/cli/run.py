@@ -265,7 +265,6 @@ def shown_batch(items: Sequence[BatchItem | BadItem], look: Look, options: RunOp
         look: how a record becomes lines of the table.
         options: say whether JSON lines are wanted, and where.
     """
-    num_items, num_finished = len(items), 0
     is_drawn = options.output is None and not options.as_json and sys.stdout.isatty()
     # Who reads our pipe writes to the same terminal as the bar, and so do JSON lines.
     is_in_the_way = options.output is None and not is_drawn and (sys.stdout.isatty() or _is_pipe(sys.stdout))
@@ -273,18 +272,12 @@ def shown_batch(items: Sequence[BatchItem | BadItem], look: Look, options: RunOp
     names = {item.id: item.image if isinstance(item, BatchItem) else str(item.id) for item in items}
     table = None if console is None else StreamedTable(look, list(names.values()), console)
 
-    def farewell() -> str:
-        return f"{num_finished:,} of {counted(num_items, 'record')} written. The same command goes on from there."
-
+    # No number: a signal may come between a record's last byte and its being counted.
+    kept = None if options.output is None else f"what is finished is in {lines_of(options.output)}"
     with (
-        progress(num_items, quiet=options.quiet or is_in_the_way, console=console) as advance_bar,
-        told_if_stopped(farewell if options.output is not None else None),
+        progress(len(items), quiet=options.quiet or is_in_the_way, console=console) as advance,
+        told_if_stopped(kept and f"{kept}; the same command goes on from there."),
     ):
-
-        def advance() -> None:
-            nonlocal num_finished
-            num_finished += 1
-            advance_bar()
 
         def show_line(record: Fields) -> None:
             if table is not None:

@@ -197,11 +197,11 @@ class Stopped(BaseException):
         self.exit_code = exit_code
 
 
-_farewells: list[Callable[[], str]] = []
+_farewells: list[str] = []
 
 
 @contextmanager
-def told_if_stopped(message: Callable[[], str] | None) -> Iterator[None]:
+def told_if_stopped(message: str | None) -> Iterator[None]:
     """Makes `say_farewell` say a message, if there is one, where the block is stopped by a signal."""
     _farewells.extend([message] if message is not None else [])
     try:
@@ -217,7 +217,7 @@ def told_if_stopped(message: Callable[[], str] | None) -> Iterator[None]:
 def say_farewell() -> None:
     """Says how to go on, once, where there is something to go on with."""
     while _farewells:
-        say("stopped", _farewells.pop()())
+        say("stopped", _farewells.pop())
 
 
 @contextmanager
