@@ -50,8 +50,10 @@ def test_random_weights_need_no_more_than_a_configuration(
     for part in ("text_config", "qformer_config"):
         values[part]["vocab_size"] = 1000
     (tmp_path / "config.json").write_text(json.dumps(values))
-    text = vli("bench", "--backbone", tmp_path, *QUICK[3:], "--acceptance", "1", "--random-weights").text
-    assert all(text.count(arm) == 2 for arm in ARMS)
+    done = vli("bench", "--backbone", tmp_path, *QUICK[3:], "--acceptance", "1", "--random-weights")
+    assert all(done.text.count(arm) == 2 for arm in ARMS)
+    headings = [f"batch 1, answers of {number} tokens, 100 % of drafts right" for number in (2, 15)]
+    assert done.lines == [f"progress: {at} of 2: {heading}" for at, heading in enumerate(headings, start=1)]
 
 
 def test_a_vocabulary_that_lacks_the_written_tokens_is_refused(tmp_path: Path, tiny_folders: dict[str, Path]) -> None:

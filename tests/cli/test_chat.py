@@ -744,8 +744,16 @@ def shown_before(words):
     while words not in shown:
         shown += os.read(terminal, 1024)
     before, _, shown = shown.partition(words)
-    time.sleep(0.5)  # Python's readline misses a signal that comes before it waits for one
+    # Python's readline misses a signal that comes before it waits for one: until the chat sleeps and takes no time.
+    taken = None
+    while (now := processor_time()) is None or now != taken:
+        taken = now
+        time.sleep(0.3)
     return before.decode()
+def processor_time():
+    with open(f"/proc/{pid}/stat") as file:
+        state, *numbers = file.read().rpartition(")")[2].split()
+    return numbers[10:12] if state == "S" else None
 shown_before(b"> ")
 for key in (b"half a line\\x03", b"/ima\\tnext\\t\\n"):
     os.write(terminal, key)

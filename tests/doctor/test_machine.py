@@ -146,12 +146,12 @@ def findings(monkeypatch: pytest.MonkeyPatch, changed: Mapping[str, str | None])
     """Returns the findings by package, where some have another version or are missing (None)."""
 
     def version(name: str) -> str:
-        installed = changed.get(name.lower(), "99.0" if name.lower() in OPTIONAL else real(name))
+        installed = changed[name.lower()] if name.lower() in changed else here.get(name, "99.0")
         if installed is None:
             raise importlib.metadata.PackageNotFoundError(name)
         return installed
 
-    real = importlib.metadata.version
+    here = {name: importlib.metadata.version(name) for name in REQUIRED}
     monkeypatch.setattr(machine, "version", version)
     return {finding.found.split()[0].lower(): finding for finding in machine.packages(SETTINGS)}
 
@@ -189,11 +189,11 @@ def test_what_always_comes_along_is_missed(monkeypatch: pytest.MonkeyPatch) -> N
     assert finding.fix == "pip install -U 'safetensors>=0.5'"
 
 
-def test_what_is_optional_names_its_use_and_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    finding = findings(monkeypatch, {"tensorboard": None})["tensorboard"]
+def test_what_is_left_out_is_one_line_by_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    finding = findings(monkeypatch, {"tensorboard": None, "soxr": None, "pycocoevalcap": None})["optional,"]
     assert finding.level == "notice"
-    assert finding.found == "tensorboard is not installed: `finetune --report-to tensorboard` needs it"
-    assert finding.fix == "pip install -U 'vlinstruct[tensorboard]'"
+    assert finding.found == "optional, not installed: tensorboard (tensorboard), audio (soxr), pycocoevalcap"
+    assert finding.fix == "pip install -U 'vlinstruct[tensorboard,audio]', or what you use"
 
 
 def test_without_metadata_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ answer.
 
 from __future__ import annotations
 
+import logging
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -43,6 +44,8 @@ _AIO = OptimizationSettings(select="paper", when="always", max_new_tokens=INSTRU
 _BY_DEFAULT = OptimizationSettings(max_new_tokens=INSTRUCTION_TOKENS)
 _WORDS_BEGIN = ("Ġ", "▁")  # how vocabularies spell the space in front of a word
 _NEVER = -1e4  # added to a logit; finite in float16
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +91,8 @@ def compare_vlm(
     """
     comparisons = []
     with quietly(), words_alone(backend) as (naive, ours):
-        for length in answer_tokens:
+        for at, length in enumerate(answer_tokens, start=1):
+            _log.info("%d of %d: answers of %d tokens", at, len(answer_tokens), length)
             arms = {
                 VLM_ARMS[0]: Arm(naive, length, batch),
                 VLM_ARMS[1]: Arm(naive, length, batch, optimization=_AIO),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from vlinstruct.bench.questions import compare_questions, questions_record, ques
 from vlinstruct.bench.ranking import compare_ranking, ranking_record, ranking_table
 from vlinstruct.bench.replay import measured_acceptance
 from vlinstruct.bench.theirs import TheirArms
-from vlinstruct.bench.timing import environment
+from vlinstruct.bench.timing import Timing, environment
 from vlinstruct.bench.training import compare_training, training_record, training_table
 from vlinstruct.bench.workload import Workload, training_workloads
 from vlinstruct.errors import InputError
@@ -34,6 +35,8 @@ _VLM_ANSWERS_OF = (5, 30)  # chat models answer in sentences
 _COLD_RUNS = 3
 _MINI_ITEMS = 60
 _TRAINING_BATCH = 8
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +143,10 @@ def bench(settings: BenchSettings, *, on_loaded: Callable[[], None] = lambda: No
     # A process starts from a folder, which random weights do not have.
     folder = ours.identity.folder
     cold_runs = _COLD_RUNS if settings.cold_runs is None else settings.cold_runs
-    cold = cold_starts(folder, cold_runs) if cold_runs > 0 and folder is not None else ()
+    cold: Sequence[Timing] = ()
+    if cold_runs > 0 and folder is not None:
+        _log.info("cold starts of whole processes")
+        cold = cold_starts(folder, cold_runs)
     return Measurement(
         table=as_table(comparisons, cold), record=as_record(name, comparisons, cold, machine), comparisons=comparisons
     )

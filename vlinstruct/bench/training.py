@@ -7,6 +7,7 @@ from their files, and the tokens.
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -39,6 +40,8 @@ TRAINING_ARMS = (PLAIN, FIRST_EPOCH, LIKE_FOR_LIKE, WITH_EMA)
 _MANY_EPOCHS = 10**6  # so that the learning rate, a cosine over all of them, hardly moves while epochs are timed
 _MB = 10**6
 _GFLOP = 1e9
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +87,8 @@ def compare_training(
         runs: epochs of every arm, at least 2.
     """
     comparisons = []
-    for workload in workloads:
+    for at, workload in enumerate(workloads, start=1):
+        _log.info("%d of %d: %s", at, len(workloads), workload.name)
         with tempfile.TemporaryDirectory() as folder:
             arms = TrainingArms(model, theirs, workload, Path(folder))
             timings = timed_in_turns(arms.runnable(), runs)

@@ -44,6 +44,12 @@ class Workload:
     batch: int = 1
     acceptance: float = 1.0
 
+    @property
+    def heading(self) -> str:
+        """What is asked, in a line: pictures together, length of the answers, share of drafts that are right."""
+        share = f"{100 * self.acceptance:.0f} % of drafts right"
+        return f"batch {self.batch}, answers of {self.answer_tokens} tokens, {share}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class SampleKind:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +10,7 @@ import typer
 
 from vlinstruct.cli.command import MODEL, takes
 from vlinstruct.cli.options import BackboneOption, DeviceOption, Dtype, OfflineOption, PrintOptions
-from vlinstruct.cli.terminal import show_record, show_report
+from vlinstruct.cli.terminal import Talk, show_record, show_report
 from vlinstruct.errors import UsageError
 
 _COLD_RUNS = 3
@@ -111,7 +112,8 @@ def bench(
         threads=threads,
         offline=offline,
     )
-    measurement = measure(settings, on_loaded=collect_garbage_from_here)
+    with Talk(quiet=False).listening(logging.INFO):  # a line before each workload: a bar would take time of its own
+        measurement = measure(settings, on_loaded=collect_garbage_from_here)
     if printing.as_json:
         show_record(measurement.record)
     else:

@@ -136,13 +136,20 @@ class Talk:
             say("progress", message)
 
     @contextmanager
-    def listening(self) -> Iterator[None]:
-        """Says what the library logs as a warning, instead of logging's own format."""
-        logger, handler = logging.getLogger("vlinstruct"), _Handler(self)
+    def listening(self, level: int = logging.WARNING) -> Iterator[None]:
+        """Says what the library logs, instead of logging's own format: a warning as a notice, less as progress.
+
+        Args:
+            level: the lowest that is said.
+        """
+        logger, handler = logging.getLogger("vlinstruct"), _Handler(self, level)
+        before = logger.level
         logger.addHandler(handler)
+        logger.setLevel(level)
         try:
             yield
         finally:
+            logger.setLevel(before)
             logger.removeHandler(handler)
             for name, count in handler.counts.items():
                 if count > _MAX_OF_MANY:
@@ -150,13 +157,16 @@ class Talk:
 
 
 class _Handler(logging.Handler):
-    def __init__(self, talk: Talk) -> None:
-        super().__init__(level=logging.WARNING)
+    def __init__(self, talk: Talk, level: int) -> None:
+        super().__init__(level)
         self.talk = talk
         self.counts = dict.fromkeys(_MANY, 0)
 
     def emit(self, record: logging.LogRecord) -> None:
         message = record.getMessage()
+        if record.levelno < logging.WARNING:
+            self.talk.progress(message)
+            return
         if record.name in _MANY and message not in self.talk.notices:
             self.counts[record.name] += 1
             if self.counts[record.name] > _MAX_OF_MANY:

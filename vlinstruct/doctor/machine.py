@@ -10,7 +10,7 @@ import os
 import platform
 import shutil
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, metadata, version
 from typing import TYPE_CHECKING
@@ -28,16 +28,10 @@ if TYPE_CHECKING:
 
 _GB = 10**9
 _BFLOAT16_CAPABILITY = (8, 0)  # Ampere
-# What is missing without each; pyproject.toml's extras bring them.
-_OPTIONAL: Mapping[str, str] = {
-    "bitsandbytes": "`--quantize` needs it",
-    "torchao": "`--quantize 8bit` on a CPU needs it",
-    "tensorboard": "`finetune --report-to tensorboard` needs it",
-    "matplotlib": "plots need it",
-    "pycocoevalcap": "`evaluate` has CIDEr's own tokenizer with it and Java, else one of ours",
-}
+# Used where it is there, with Java: CIDEr's own tokenizer. No extra brings it.
+_NO_EXTRA_BRINGS = "pycocoevalcap"
 _SECURITY = ("torch", "transformers", "pillow")  # whose floors are versions with security fixes
-_DEVELOPMENT = "test"
+_DEVELOPMENT = ("test", "browser", "photographs")
 _SWITCHES = ("HF_HUB_OFFLINE", "HF_HUB_DISABLE_PROGRESS_BARS")
 _ON, _OFF = ("1", "ON", "YES", "TRUE"), ("", "0", "OFF", "NO", "FALSE")  # huggingface_hub takes all but _ON for off
 _NAMES = (
@@ -75,19 +69,29 @@ def python(settings: DoctorSettings) -> Iterator[Finding]:
 
 
 def packages(settings: DoctorSettings) -> Iterator[Finding]:
-    """All libraries, each against the versions that we need; those that are fine first."""
+    """All libraries, each against the versions that we need: what is fine first, what is left out in one line."""
     try:
         libraries = usable_packages()
     except PackageNotFoundError:
         message = "vlinstruct is not installed, so that the versions it needs are not known"
         yield notice("package", message, "pip install . in its folder")
         return
-    yield from sorted(map(check_package, libraries), key=lambda finding: finding.level != "ok")
+    left_out = [package for package in libraries if package.is_optional and _installed(package) is None]
+    checked = [check_package(package) for package in libraries if package not in left_out]
+    yield from sorted(checked, key=lambda finding: finding.level != "ok")
+    if left_out:
+        by_extra: dict[str, list[str]] = {}
+        for package in left_out:
+            by_extra.setdefault(package.extra or "", []).append(package.name)
+        alone = by_extra.pop("", [])
+        names = ", ".join([*(f"{extra} ({', '.join(names)})" for extra, names in by_extra.items()), *alone])
+        wanted = f"vlinstruct[{','.join(by_extra)}]" if by_extra else " ".join(alone)
+        yield notice("package", f"optional, not installed: {names}", f"pip install -U '{wanted}', or what you use")
 
 
 def usable_packages() -> list[Package]:
-    """Returns what our metadata asks for, then the optional libraries that it does not know."""
-    extras = [extra for extra in metadata("vlinstruct").get_all("Provides-Extra") or [] if extra != _DEVELOPMENT]
+    """Returns what our metadata asks for, then an optional library that it does not know."""
+    extras = [extra for extra in metadata("vlinstruct").get_all("Provides-Extra") or [] if extra not in _DEVELOPMENT]
     libraries = []
     for text in metadata("vlinstruct").get_all("Requires-Dist") or []:
         requirement = Requirement(text)
@@ -98,24 +102,25 @@ def usable_packages() -> list[Package]:
             libraries.append(Package(name=name, specifier=specifier))
             continue
         extra = next((extra for extra in extras if marker.evaluate({"extra": extra})), None)
-        # Else only the tests need it, or another system. Of what everybody needs an extra may want a newer version, as
+        # Else only the tests need it, or another system. An extra may want a newer version of what is here already, as
         # is told where it is used.
-        is_needed = any(library.name == name and not library.is_optional for library in libraries)
-        if extra is not None and not is_needed:
+        if extra is not None and not any(library.name == name for library in libraries):
             libraries.append(Package(name=name, specifier=specifier, extra=extra, is_optional=True))
-    names = {package.name.lower() for package in libraries}
-    return [*libraries, *(Package(name=name, is_optional=True) for name in _OPTIONAL if name not in names)]
+    return [*libraries, Package(name=_NO_EXTRA_BRINGS, is_optional=True)]
+
+
+def _installed(package: Package) -> str | None:
+    try:
+        return version(package.name)
+    except PackageNotFoundError:
+        return None
 
 
 def check_package(package: Package) -> Finding:
     """Says whether a library is here in a version that works."""
-    try:
-        installed = version(package.name)
-    except PackageNotFoundError:
-        if not package.is_optional:
-            return problem("package", f"{package.name} is not installed", package.installation)
-        use = _OPTIONAL.get(package.name.lower(), f"the extra {package.extra} needs it")
-        return notice("package", f"{package.name} is not installed: {use}", package.installation)
+    installed = _installed(package)
+    if installed is None:
+        return problem("package", f"{package.name} is not installed", package.installation)
     unmet = [clause for clause in package.specifier if not clause.contains(installed, prereleases=True)]
     if not unmet:
         return ok("package", f"{package.name} {installed}")
