@@ -14,7 +14,7 @@ from vlinstruct.cli.answer_options import ThresholdOptions
 from vlinstruct.cli.command import MODEL, OUTPUT, takes
 from vlinstruct.cli.completion import adapter_names, benchmark_names
 from vlinstruct.cli.evaluate_options import BenchmarkAnswerOptions, BenchmarkOptions, CalibrationOptions
-from vlinstruct.cli.evaluate_output import show_checked, show_comparison, show_json, show_list
+from vlinstruct.cli.evaluate_output import show_blocks, show_checked, show_comparison, show_json, show_list
 from vlinstruct.cli.idle import Idle, refuse_idle
 from vlinstruct.cli.options import (
     BackboneOption,
@@ -191,7 +191,7 @@ def evaluate(
         if common.as_json:
             show_json(evaluation.as_record())
         else:
-            show_report(str(evaluation))
+            show_blocks(evaluation.blocks())
         if evaluation.comparison is not None:
             if not common.as_json:
                 show_report("")

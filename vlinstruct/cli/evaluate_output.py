@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vlinstruct.cli.tables import Grid, Line, draw
 from vlinstruct.cli.terminal import Talk, show_record, show_report
 from vlinstruct.errors import DataError, InputError, UsageError
 
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from vlinstruct.cli.evaluate_options import BenchmarkOptions
     from vlinstruct.evaluation.benchmark import Benchmark
     from vlinstruct.evaluation.report.comparison import Comparison
+    from vlinstruct.evaluation.report.text import Block
 
 _MINI_LINE = "mini, and its tasks mini/flickr30k to mini/hatefulmemes: drawn by this package, nothing to download"
 
@@ -118,14 +121,32 @@ def show_checked(names: Sequence[str], reading: BenchmarkOptions, as_json: bool)
         )
 
 
+def show_blocks(blocks: Iterable[Block | str]) -> None:
+    """Prints what people read of a run: drawn on a terminal, as plain lines into a pipe."""
+    from vlinstruct.evaluation.report.text import as_text
+
+    if not sys.stdout.isatty():
+        show_report(as_text(blocks))
+        return
+    parts: list[Grid | str] = []
+    for block in blocks:
+        if isinstance(block, str):
+            parts += ["", *block.split("\n")] if parts and isinstance(parts[-1], str) else block.split("\n")
+            continue
+        lines = [Line(cells=tuple(row)) for row in block.rows]
+        figures = range(block.num_texts, len(block.rows[0]))
+        parts.append(Grid(title=block.title, heads=tuple(block.heads), lines=lines, numbers=figures))
+    draw(*parts)
+
+
 def show_comparison(comparison: Comparison, as_json: bool) -> None:
     """Prints how two runs compare."""
-    from vlinstruct.evaluation.report.comparison_report import as_text
+    from vlinstruct.evaluation.report.comparison_report import comparison_blocks
 
     if as_json:
         show_json(comparison.as_record())
     else:
-        show_report(as_text(comparison))
+        show_blocks(comparison_blocks(comparison))
 
 
 def run_comparison(

@@ -164,7 +164,7 @@ def _print(console: Console, part: Grid | str) -> None:
         console.print(_text("\n".join(_wrapped(_shown(part, console), console.width)), ""))
         return
     if part.title:
-        console.print(_text(_shown(part.title, console), "bold"))
+        console.print(_text("\n".join(_wrapped(_shown(part.title, console), console.width)), "bold"))
     shown = [replace(line, cells=tuple(_shown(cell, console) for cell in line.cells)) for line in part.lines]
     rows = [part.heads, *(line.cells for line in shown)] if part.heads else [line.cells for line in shown]
     widths = _fitted([*zip(*rows, strict=True)], console.width)

@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import platform
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
@@ -39,10 +39,9 @@ from vlinstruct.evaluation.report.columns import read_records
 from vlinstruct.evaluation.report.comparison import Comparison, Run, compare, read_run
 from vlinstruct.evaluation.report.markdown import as_markdown
 from vlinstruct.evaluation.report.page import as_html
-from vlinstruct.evaluation.report.published import Published, published
-from vlinstruct.evaluation.report.published import as_lines as published_lines
+from vlinstruct.evaluation.report.published import Published, as_block, published
 from vlinstruct.evaluation.report.table import Cell, Table, read_table
-from vlinstruct.evaluation.report.text import as_record, as_text, without_nan
+from vlinstruct.evaluation.report.text import Block, as_record, as_text, table_blocks, without_nan
 from vlinstruct.evaluation.runner import Contender, run
 from vlinstruct.evaluation.selection import (
     Collection,
@@ -137,6 +136,10 @@ class Evaluation:
         return f"<Evaluation of {', '.join(self.table.models)} on {', '.join(self.table.sizes)}: {num_items} items>"
 
     def __str__(self) -> str:
+        return as_text(self.blocks())
+
+    def blocks(self) -> Iterator[Block | str]:
+        """Yields what people read: the table, the rules that its figures depend on, and what the paper published."""
         plain_scores = {
             name: {
                 model: self.table.task_score(Cell(model, "canonical", "plain"), name).value
@@ -145,9 +148,11 @@ class Evaluation:
             for name in self.published
         }
         rules = [f"{name.replace('_', ' ')}: {self.facts[name]}" for name in _PRINTED_FACTS if name in self.facts]
-        figures = list(published_lines(self.published, plain_scores)) if self.published else []
-        blocks = [[as_text(self.table)], rules, figures]
-        return "\n\n".join("\n".join(block) for block in blocks if block)
+        yield from table_blocks(self.table)
+        if rules:
+            yield "\n".join(rules)
+        if self.published:
+            yield as_block(self.published, plain_scores)
 
     def as_record(self) -> dict[str, Any]:
         """Returns the table as one JSON object; a score that does not exist is NaN."""

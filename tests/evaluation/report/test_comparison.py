@@ -14,8 +14,8 @@ import pytest
 from vlinstruct.errors import UsageError
 from vlinstruct.evaluation.answering import SCHEMA
 from vlinstruct.evaluation.report.comparison import Paired, Run, compare, compare_evaluations, read_run
-from vlinstruct.evaluation.report.comparison_report import as_html, as_markdown, as_text, spelled_p
-from vlinstruct.evaluation.report.text import spelled
+from vlinstruct.evaluation.report.comparison_report import as_html, as_markdown, comparison_blocks, spelled_p
+from vlinstruct.evaluation.report.text import as_text, spelled
 from vlinstruct.settings import Thresholds
 
 from .test_table import record
@@ -92,13 +92,13 @@ def test_only_items_of_both_count_whatever_failed_or_is_missing() -> None:
     found = compare(HALF, replace(BETTER, records=shorter))
     assert {pair.num_items for pair in found.pairs} == {37}
     assert found.num_unpaired == 3
-    assert "3 items that one of both lacks are left out" in as_text(found)
+    assert "3 items that one of both lacks are left out" in as_text(comparison_blocks(found))
 
 
 def test_other_prompts_are_said_and_other_items_are_refused() -> None:
     reworded = [{**one, "initial": {**one["initial"], "text": "other"}} for one in BETTER.records]
     found = compare(HALF, replace(BETTER, records=reworded))
-    assert "the two runs typed other words in 80 of their questions" in as_text(found)
+    assert "the two runs typed other words in 80 of their questions" in as_text(comparison_blocks(found))
     for field, value in {"references": ["no"], "candidates": ["a", "b"], "task": "vsr"}.items():
         others = [{**one, field: value} for one in BETTER.records]
         results = {**BETTER.results, "metrics": {"gqa": "accuracy", "vsr": "accuracy"}}
@@ -133,7 +133,7 @@ def test_text_markdown_and_page_have_every_figure() -> None:
     page, markdown = unescape(as_html([found])), as_markdown(found)
     for pair in found.pairs:
         difference = spelled(pair.difference, signed=True, digits=2 if pair.task is None else 3)
-        for report in (as_text(found), markdown):
+        for report in (as_text(comparison_blocks(found)), markdown):
             assert difference in report
             assert spelled_p(pair.p_value) in report
         assert difference.split(" ")[0] in page
@@ -173,4 +173,4 @@ def test_without_a_right_answer_there_are_no_points_and_tasks_are_compared_still
     found = compare(run(["no"] * 40), BETTER)
     assert {pair.verdict for pair in found.pairs if pair.task is None} == {"undefined"}
     assert {pair.verdict for pair in found.pairs if pair.task is not None} == {"better"}
-    assert "Nothing can be said: poor words, plain." in as_text(found)
+    assert "Nothing can be said: poor words, plain." in as_text(comparison_blocks(found))

@@ -16,7 +16,7 @@ from vlinstruct.evaluation.report.columns import COLUMNS, MEANINGS
 from vlinstruct.evaluation.report.markdown import as_markdown
 from vlinstruct.evaluation.report.page import as_html
 from vlinstruct.evaluation.report.table import Cell, Table, read_table
-from vlinstruct.evaluation.report.text import as_text, facts_in_words, spelled
+from vlinstruct.evaluation.report.text import as_text, facts_in_words, spelled, table_blocks
 from vlinstruct.evaluation.report.verdict import Kind, kind_of, verdicts
 from vlinstruct.metrics.bootstrap import Interval
 
@@ -81,7 +81,11 @@ def replace_cases(table: Table) -> Cases:
 
 def test_page_text_and_markdown_say_what_every_word_means(table: Table) -> None:
     assert set(MEANINGS) == set(COLUMNS)
-    for report in (unescape(as_html(table, replace_cases(table), FACTS)), as_text(table), as_markdown(table, FACTS)):
+    for report in (
+        unescape(as_html(table, replace_cases(table), FACTS)),
+        as_text(table_blocks(table)),
+        as_markdown(table, FACTS),
+    ):
         for column in table.columns:
             assert column in report
             assert MEANINGS[column] in report
@@ -129,13 +133,17 @@ def test_a_verdict_says_by_how_much_on_how_many_items_in_which_words(tmp_path: P
     )
     assert {one.kind for one in others} == {"too few items"}
     assert str(verdict) in as_html(table, replace_cases(table), FACTS)
-    assert as_text(table).startswith(f"{verdict}\n")
+    assert as_text(table_blocks(table)).startswith(f"{verdict}\n")
 
 
 def test_where_no_answer_is_right_nothing_is_claimed_and_no_number_is_made_up(tmp_path: Path) -> None:
     write(tmp_path, [one for one in records(NUM_ITEMS) if "/poor/" in one["id"]] + canonical_wrong())
     table = read_table(tmp_path, [GQA], ["a"], seed=0)
-    for report in (as_html(table, replace_cases(table), FACTS), as_text(table), as_markdown(table, FACTS)):
+    for report in (
+        as_html(table, replace_cases(table), FACTS),
+        as_text(table_blocks(table)),
+        as_markdown(table, FACTS),
+    ):
         assert "Nothing can be said of this run in poor words: its tasks have no average." in report
         assert "undefined" in report
         assert not re.search(r"\bnan\b", report.lower())

@@ -12,7 +12,7 @@ import pytest
 from vlinstruct.evaluation.benchmark import WORDS, Task
 from vlinstruct.evaluation.report.columns import COLUMNS, role_of, wording_of
 from vlinstruct.evaluation.report.table import Cell, Table, read_table
-from vlinstruct.evaluation.report.text import as_record, as_text, findings, without_nan
+from vlinstruct.evaluation.report.text import Block, as_record, as_text, findings, table_blocks, without_nan
 from vlinstruct.metrics.bootstrap import Interval
 from vlinstruct.metrics.roc_auc import roc_auc
 from vlinstruct.settings import Thresholds
@@ -183,14 +183,13 @@ def test_the_same_seed_gives_the_same_table(tmp_path: Path, table: Table) -> Non
     again = read_table(tmp_path, [GQA], ["a", "b"], seed=0)
     facts = {"id": "x"}
     assert as_record(table, facts) == as_record(again, facts)
-    assert as_text(table) == as_text(again)
+    assert as_text(table_blocks(table)) == as_text(table_blocks(again))
 
 
 def test_every_cell_has_a_line_and_a_second_model_its_interaction(table: Table) -> None:
     assert table.columns == tuple(column for column in COLUMNS if column != "plain, greedy")
-    averages, *_ = as_text(table).split("\n\npoints")
-    cells = [line for line in averages.splitlines() if line.endswith(" ms")]
-    assert len(cells) == len(table.models) * len(table.words) * len(table.columns)
+    averages = [one for one in table_blocks(table) if isinstance(one, Block) and "chosen by" in one.heads]
+    assert sum(len(block.rows) for block in averages) == len(table.models) * len(table.words) * len(table.columns)
     assert "b x AIO (safe), poor words" in findings(table)
 
 
@@ -206,7 +205,7 @@ def test_greedy_answers_stand_beside_those_of_the_beams(tmp_path: Path) -> None:
     table = read_table(tmp_path, [GQA], ["a"], seed=0)
     scores = [table.task_score(Cell("a", "poor", column), "gqa").value for column in ("plain", "plain, greedy")]
     assert scores == [1.0, 0.75]
-    assert "a, canonical, plain, greedy" in as_text(table)
+    assert "a, canonical, plain, greedy" in as_text(table_blocks(table))
 
 
 @pytest.mark.slow
@@ -275,7 +274,7 @@ def test_an_area_of_one_class_is_undefined_everywhere_and_leaves_the_average_to_
     one_class = answered("hatefulmemes", [[0.5, 1.5]] * 4, candidates=["yes", "no"], references=["yes"])
     write(tmp_path, answered("gqa", ["yes", "yes", "no", "no"]) + one_class)
     table = read_table(tmp_path, [GQA, MEMES], ["a"], seed=0)
-    text, cells = as_text(table), as_record(table, {"id": "x"})["cells"]
+    text, cells = as_text(table_blocks(table)), as_record(table, {"id": "x"})["cells"]
     assert "average over 1 task of 2" in text
     assert "hatefulmemes (roc_auc): 4 items, all of one class" in text
     assert "0.500" not in text.split("hatefulmemes (roc_auc)")[1]
@@ -307,7 +306,7 @@ def test_lavis_normalisation_stands_beside_exact_match_where_they_differ(tmp_pat
     lavis = table.lavis_score(cell, "gqa")
     assert lavis is not None
     assert (table.task_score(cell, "gqa").value, lavis.value) == (0.25, 0.5)
-    assert "with LAVIS' normalisation" in as_text(table)
+    assert "with LAVIS' normalisation" in as_text(table_blocks(table))
     write(tmp_path, answered("gqa", ["table", "chair"], references=["table"]))
     assert read_table(tmp_path, [GQA], ["a"], seed=0).lavis_score(cell, "gqa") is None
 
@@ -320,4 +319,4 @@ def test_an_item_that_is_missing_in_one_cell_counts_in_none(tmp_path: Path) -> N
     assert (table.sizes["gqa"].num_items, table.sizes["gqa"].num_skipped) == (2, 1)
     assert table.task_score(Cell("a", "canonical", "plain"), "gqa").value == 0
     write(tmp_path, [{**failed, "id": one["id"]} for one in records])
-    assert "undefined" in as_text(read_table(tmp_path, [GQA], ["a"], seed=0))
+    assert "undefined" in as_text(table_blocks(read_table(tmp_path, [GQA], ["a"], seed=0)))

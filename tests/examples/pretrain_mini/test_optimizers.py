@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from pretrain_mini.architecture import mini_config, new_model
-from pretrain_mini.optimizers import Optimizers
+from pretrain_mini.optimizers import Muon, Optimizers
 
 
 class _Model(nn.Module):
@@ -53,3 +53,17 @@ def test_queries_that_attend_without_a_scale_learn_slower() -> None:
     assert {names[id(parameter)].rsplit(".", 2)[-2] for parameter in slower["params"]} == {"q"}
     assert not any(names[id(parameter)].endswith(".q.weight") for parameter in plain["params"])
     assert slower["share"] == pytest.approx(32**-0.5)
+
+
+def test_matrices_move_as_by_torchs_muon_up_to_its_rounding() -> None:
+    before = [torch.randn(shape) for shape in ((24, 16), (16, 24), (16, 16), (16, 24))]
+    ours, theirs = ([nn.Parameter(matrix.clone()) for matrix in before] for _ in range(2))
+    optimizer = Muon(ours, lr=1e-2, weight_decay=0.1)
+    reference = torch.optim.Muon(theirs, lr=1e-2, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
+    for _ in range(3):
+        for mine, other in zip(ours, theirs, strict=True):
+            mine.grad = other.grad = torch.randn(mine.shape)
+        optimizer.step()
+        reference.step()
+    for mine, other, start in zip(ours, theirs, before, strict=True):
+        assert (mine - other).norm() < 0.03 * (other - start).norm()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 
 from vlinstruct.evaluation.report.comparison import Comparison, Paired, Run
@@ -18,11 +17,10 @@ from vlinstruct.evaluation.report.page import (
     section,
     table_box,
 )
-from vlinstruct.evaluation.report.text import metric_in_words, spelled
+from vlinstruct.evaluation.report.text import Block, metric_in_words, spelled
 from vlinstruct.evaluation.report.verdict import Kind
 from vlinstruct.report.shell import text
 
-_WIDTH = 79
 UNITS = (
     "B less A, with 95 % intervals over resampled items and two-sided p-values of paired permutation tests. Averages "
     "are in points, where A's plain answers in canonical words are 100; tasks in their own metric, 1 for all right "
@@ -30,21 +28,18 @@ UNITS = (
 )
 
 
-def as_text(comparison: Comparison) -> str:
-    """Returns a comparison as lines."""
-    lines = [*comparison.verdicts, "", *(f"{name}  {described(run)}" for name, run in runs(comparison))]
-    lines += [*notes(comparison), "", *textwrap.wrap(UNITS, _WIDTH)]
-    for pairs in blocks(comparison):
-        lines += ["", f"{heading(pairs[0], comparison)}"]
-        rows = [
-            ["", "A", "B", "B less A", "p", "items", "differ"],
-            *([pair.task or "average", *_figures(pair)] for pair in pairs),
-        ]
-        widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
-        for name, *numbers in rows:
-            columns = [text.rjust(width) for text, width in zip(numbers, widths[1:], strict=True)]
-            lines.append(f"  {name:{widths[0]}}  {'  '.join(columns)}")
-    return "\n".join([*lines, "", *as_lines(comparison.differences, str(comparison.first.folder))])
+def comparison_blocks(comparison: Comparison) -> Iterator[Block | str]:
+    """Yields what people read of a comparison."""
+    yield "\n".join(comparison.verdicts)
+    yield "\n".join([*(f"{name}  {described(run)}" for name, run in runs(comparison)), *notes(comparison)])
+    yield UNITS
+    for pairs in pairs_by_heading(comparison):
+        yield Block(
+            title=heading(pairs[0], comparison),
+            heads=("", "A", "B", "B less A", "p", "items", "differ"),
+            rows=[[pair.task or "average", *_figures(pair)] for pair in pairs],
+        )
+    yield "\n".join(as_lines(comparison.differences, str(comparison.first.folder)))
 
 
 def as_markdown(comparison: Comparison) -> str:
@@ -52,7 +47,7 @@ def as_markdown(comparison: Comparison) -> str:
     lines = ["# Which of two runs answers better?", "", *(f"- {markdown_text(one)}" for one in comparison.verdicts), ""]
     lines += [f"- {name}: {markdown_text(described(run))}" for name, run in runs(comparison)]
     lines += [f"- {markdown_text(note)}" for note in notes(comparison)] + ["", UNITS]
-    for pairs in blocks(comparison):
+    for pairs in pairs_by_heading(comparison):
         lines += ["", f"## {markdown_text(heading(pairs[0], comparison))}", ""]
         head = ["", "A", "B", "B less A", "p", "items", "items that differ"]
         lines += markdown_table(head, [[_named(pair), *_figures(pair)] for pair in pairs], num_texts=1)
@@ -79,7 +74,7 @@ def notes(comparison: Comparison) -> Iterator[str]:
     yield f"of {num_tests} tests, one in twenty has a p below 0.05 by chance"
 
 
-def blocks(comparison: Comparison) -> Iterator[list[Paired]]:
+def pairs_by_heading(comparison: Comparison) -> Iterator[list[Paired]]:
     """Yields the figures that stand under one heading: an average, and the tasks that it is over."""
     block: list[Paired] = []
     for pair in comparison.pairs:
@@ -144,7 +139,7 @@ def as_html(comparisons: Sequence[Comparison]) -> str:
     body.append('</header><main class="evaluation">')
     for comparison in comparisons:
         body += section("What was compared", _compared(comparison))
-        for pairs in blocks(comparison):
+        for pairs in pairs_by_heading(comparison):
             title = heading(pairs[0], comparison)
             body += section(title[:1].upper() + title[1:], table_box(title, _rows(pairs), "tasks"))
     body += markdown_section("\n".join(as_markdown(comparison) for comparison in comparisons), "")

@@ -5,8 +5,10 @@ Percent: VQA accuracy, accuracy, and the area under the ROC curve.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+
+from vlinstruct.evaluation.report.text import Block
 
 SOURCE = "Zhu et al. 2024, https://arxiv.org/abs/2402.07398"
 
@@ -75,18 +77,24 @@ def published(backbone: str, benchmarks: Iterable[str]) -> dict[str, Published]:
     return {name: PUBLISHED[backbone, name] for name in benchmarks if (backbone, name) in PUBLISHED}
 
 
-def as_lines(figures: Mapping[str, Published], plain: Mapping[str, Mapping[str, float]]) -> Iterator[str]:
-    """Yields the figures as columns beside ours.
+def as_block(figures: Mapping[str, Published], plain: Mapping[str, Mapping[str, float]]) -> Block:
+    """Returns the figures as columns beside ours.
 
     Args:
         figures: by benchmark.
         plain: ours, plain answers in canonical words: by benchmark and row of the table, 1 for all right.
     """
-    rows = list(next(iter(plain.values()), {}))
-    yield f"published, in percent ({SOURCE}), beside plain answers here"
-    heads = ["vanilla", "EMA", "rewriting", "AIO", *(f"here: {row}" for row in rows)]
-    yield f"  {'':12}" + "".join(f"  {head:>9}" for head in heads)
-    for name, paper_figures in figures.items():
-        values = [*asdict(paper_figures).values(), *(100 * plain[name][row] for row in rows)]
-        cells = [f"{value:.1f}".rjust(max(len(head), 9)) for head, value in zip(heads, values, strict=True)]
-        yield f"  {name:12}" + "".join(f"  {cell}" for cell in cells)
+    return Block(
+        title=f"published, in percent ({SOURCE}), beside plain answers here",
+        heads=("", "vanilla", "EMA", "rewriting", "AIO", *(f"here: {row}" for row in next(iter(plain.values()), {}))),
+        rows=[
+            [
+                name,
+                *(
+                    f"{value:.1f}"
+                    for value in (*asdict(paper).values(), *(100 * ours for ours in plain[name].values()))
+                ),
+            ]
+            for name, paper in figures.items()
+        ],
+    )

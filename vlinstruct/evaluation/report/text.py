@@ -6,7 +6,8 @@ The first block is the paper's table 2 in points relative to vanilla; the others
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from vlinstruct.errors import counted
@@ -59,18 +60,61 @@ _WORDS = {
 _LEAST_LOSS = 3.0  # points; below it "share recovered" would divide by next to nothing
 
 
-def as_text(table: Table) -> str:
-    """Returns the table as lines for a terminal."""
-    blocks = [[str(verdict(table, model, table.words[-1])) for model in table.models]]
-    blocks += [_averages(table, words) for words in table.words]
-    values = findings(table)
-    width = max(len(name) for name in values)
-    blocks.append([f"points, with 95 % intervals over {table.num_items:,} resampled items (shares: 1 is all)"])
-    blocks[-1] += [f"  {name:{width}}  {spelled(value, signed=True)}" for name, value in values.items()]
-    blocks.append(_task_scores(table))
-    width = max(len(name) for name, _ in words_in_words(table))
-    blocks.append(["words", *(f"  {name:{width}}  {meaning}" for name, meaning in words_in_words(table))])
-    return "\n\n".join("\n".join(block) for block in blocks)
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """Lines of equal columns under a title.
+
+    Args:
+        title: what is told.
+        rows: as many texts each.
+        heads: what stands above the columns; empty for none.
+        num_texts: columns that are texts; those behind them are figures, set to the right.
+    """
+
+    title: str
+    rows: Sequence[Sequence[str]]
+    heads: Sequence[str] = ()
+    num_texts: int = 1
+
+
+def as_text(blocks: Iterable[Block | str]) -> str:
+    """Returns blocks as plain lines, an empty one between any two."""
+    return "\n\n".join(block if isinstance(block, str) else "\n".join(_lines(block)) for block in blocks)
+
+
+def _lines(block: Block) -> Iterator[str]:
+    yield block.title
+    rows = [block.heads, *block.rows] if block.heads else block.rows
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = [
+            cell.ljust(width) if place < block.num_texts else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        yield f"  {'  '.join(cells)}".rstrip()
+
+
+def table_blocks(table: Table) -> Iterator[Block | str]:
+    """Yields what people read of a table: verdicts, averages, what follows from them, every task's own metric."""
+    yield "\n".join(str(verdict(table, model, table.words[-1])) for model in table.models)
+    for words in table.words:
+        cells = [Cell(model, words, column) for model in table.models for column in table.columns]
+        yield Block(
+            title=f"{words} words: {unit_of(table)}",
+            heads=("model", "chosen by", "average", "ms an item"),
+            rows=[
+                (cell.model, cell.column, spelled_average(table, cell), spelled_time(table.seconds[cell]))
+                for cell in cells
+            ],
+            num_texts=2,
+        )
+    yield Block(
+        title=f"points, with 95 % intervals over {table.num_items:,} resampled items (shares: 1 is all)",
+        rows=[(name, spelled(value, signed=True)) for name, value in findings(table).items()],
+    )
+    yield "each task's own metric, with 95 % intervals (of shares Wilson's)"
+    yield from (_task_block(table, task) for task in table.tasks)
+    yield Block(title="words", rows=[*words_in_words(table)], num_texts=2)
 
 
 def as_record(table: Table, facts: dict[str, Any]) -> dict[str, Any]:
@@ -149,33 +193,18 @@ def _against_first(table: Table, model: str, words: Words) -> dict[str, Interval
     }
 
 
-def _averages(table: Table, words: Words) -> list[str]:
-    lines = [f"{words} words: {unit_of(table)}"]
-    width = max(len(model) for model in table.models)
-    for model in table.models:
-        for column in table.columns:
-            cell = Cell(model, words, column)
-            cost = f"{1e3 * table.seconds[cell]:7.1f} ms"
-            lines.append(f"  {model:{width}}  {column:16}  {spelled_average(table, cell)}  {cost}")
-    return lines
-
-
-def _task_scores(table: Table) -> list[str]:
-    """Returns the lines of each task's own metric, for the cells that matter most; --json has all of them."""
-    shown_columns = [column for column in table.columns if column in ("plain", "plain, greedy", "AIO safe")]
-    ways = [(words, column) for words in table.words if words != "paraphrased" for column in shown_columns]
-    cells = [
-        (f"{model}, {words}, {column}", Cell(model, words, column)) for model in table.models for words, column in ways
-    ]
-    width = max(len(name) for name, _ in cells)
-    lines = ["each task's own metric, with 95 % intervals (of shares Wilson's)"]
-    for task in table.tasks:
-        lines.append(f"  {task.name} ({task.metric}): {described(table, task)}")
-        for name, cell in cells:
-            lines.append(f"    {name:{width}} {spelled(table.task_score(cell, task.name), digits=3)}")
-            if (lavis := table.lavis_score(cell, task.name)) is not None:
-                lines.append(f"    {'':{width}} {spelled(lavis, digits=3)} with LAVIS' normalisation")
-    return lines
+def _task_block(table: Table, task: Task) -> Block:
+    """Returns a task's own metric, of the cells that matter most; --json has all of them."""
+    columns = [column for column in table.columns if column in ("plain", "plain, greedy", "AIO safe")]
+    ways = [(words, column) for words in table.words if words != "paraphrased" for column in columns]
+    rows = []
+    for cell in (Cell(model, words, column) for model in table.models for words, column in ways):
+        rows.append(
+            (f"{cell.model}, {cell.words}, {cell.column}", spelled(table.task_score(cell, task.name), digits=3))
+        )
+        if (lavis := table.lavis_score(cell, task.name)) is not None:
+            rows.append(("  with LAVIS' normalisation", spelled(lavis, digits=3)))
+    return Block(title=f"{task.name} ({task.metric}): {described(table, task)}", rows=rows)
 
 
 def spelled_time(seconds: float) -> str:
