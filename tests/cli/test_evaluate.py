@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,11 @@ def test_a_run_is_compared_with_another_one(tmp_path: Path) -> None:
     compare = ("evaluate", "--compare", tmp_path / "one", tmp_path / "four")
     again = vli(*compare, "--json")
     assert again.records == [found], again.stderr
+    for run in (command, compare):
+        piped, drawn = vli(*run).text, vli(*run, is_terminal=True, columns=40).text
+        drawn = re.sub(r"\x1b\[\d*m", "", drawn)
+        assert {word for word in piped.split() if "/" not in word} <= {*drawn.split()}
+        assert max(map(len, drawn.splitlines())) <= 40 < max(map(len, piped.splitlines()))
     written = vli(*compare, "-o", tmp_path / "both.html", "--report", tmp_path / "both.md")
     assert written.text.startswith("Too few items to tell which answers better: poor words, plain: B less A is +0.00")
     assert (tmp_path / "both.html").read_text().startswith("<!doctype html>")

@@ -12,7 +12,8 @@ from vlinstruct.cli.tables import Grid, Line, Look, StreamedTable, console_on, d
 
 HUB_ID = "HuggingFaceTB/SmolVLM2-500M-Video-Instruct"
 GRID = Grid(
-    heads=("name", "weights", "source"),
+    title="models that are known by name, their size and source",
+    heads=("name", "all weights", "source"),
     lines=[
         Line(cells=("smolvlm2-500m", "0.51 B", HUB_ID)),
         Line(cells=("mini", "0.005 B", "what is in this package, for everybody")),
@@ -58,7 +59,7 @@ def words_of(text: str) -> set[str]:
 def test_no_line_is_wider_than_the_terminal_and_no_word_is_broken(drawn: Drawn, columns: int) -> None:
     text = drawn(GRID, columns=columns)
     assert max(map(len, text.splitlines())) <= columns
-    whole = " ".join([*GRID.heads, *(cell for line in GRID.lines for cell in line.cells)])
+    whole = " ".join([GRID.title, *GRID.heads, *(cell for line in GRID.lines for cell in line.cells)])
     assert words_of(text) == words_of(whole)
 
 

@@ -199,7 +199,7 @@ def _table(
         header_style="bold",
     )
     for place, width in enumerate(widths):
-        head = heads[place] if heads else ""
+        head = "\n".join(_wrapped(heads[place], width)) if heads else ""
         table.add_column(head, width=width, no_wrap=True, justify="right" if place in numbers else "left")
     for line in lines:
         cells = [_wrapped(_shown(cell, console), width) for cell, width in zip(line.cells, widths, strict=True)]
