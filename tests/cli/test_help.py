@@ -28,6 +28,15 @@ def test_alone_it_shows_examples_and_the_commands_and_no_error() -> None:
     assert result.stderr.endswith(vli("--help").text)
 
 
+@pytest.mark.parametrize("columns", [40, 60, 80])
+def test_no_word_of_the_first_page_and_of_help_is_broken(columns: int) -> None:
+    alone, wide = vli(columns=columns).stderr, vli(columns=120).stderr
+    assert {*wide.split("Usage")[0].split()} <= {*alone.split()}
+    page, wide = vli("tune", "--help", columns=columns).text, vli("tune", "--help", columns=120).text
+    assert {word for word in wide.split() if len(word) < 20} <= {*page.split()}
+    assert max(map(len, alone.splitlines())) <= columns
+
+
 @pytest.mark.parametrize("command", ["ask", "optimize", "score", "chat"])
 def test_shared_options_stand_under_headings_and_nothing_else_does(command: str) -> None:
     text = vli(command, "--help").stdout.decode()

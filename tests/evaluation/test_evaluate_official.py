@@ -176,7 +176,7 @@ def test_the_benchmarks_are_listed_with_what_a_user_needs_to_get_them() -> None:
     assert [one["id"] for one in listed] == list(BENCHMARKS)
     assert {one["mode"] for one in listed} == {"generate", "rank"}
     assert [one["generation"] is None for one in listed] == [one["mode"] == "rank" for one in listed]
-    assert vli("evaluate", "gqa", "--list").text.splitlines()[0].startswith("gqa ")
+    assert vli("evaluate", "gqa", "--list").text.splitlines()[0].startswith("gqa: ")
 
 
 def test_listing_imports_no_torch() -> None:

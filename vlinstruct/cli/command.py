@@ -87,6 +87,9 @@ def _under(heading: str | None, hint: Any) -> Any:
     return Annotated[hint.__origin__, option]
 
 
+_NARROW = 60  # columns in which help has no room beside the options' names: it stands below them
+
+
 class Command(TyperCommand):
     """A command that lists its options under the headings that they name.
 
@@ -114,4 +117,4 @@ class Command(TyperCommand):
         for name, records in sections.items():
             if records:
                 with formatter.section(name):
-                    formatter.write_dl(records)
+                    formatter.write_dl(records, col_max=30 if formatter.width > _NARROW else 8)

@@ -32,6 +32,7 @@ def show_list(names: Sequence[str], as_json: bool) -> None:
         UsageError: one of the names is unknown.
     """
     from vlinstruct.evaluation.benchmarks import BENCHMARKS
+    from vlinstruct.evaluation.report.text import Block
     from vlinstruct.evaluation.selection import official
 
     benchmarks = official(names) if names else list(BENCHMARKS.values())
@@ -39,17 +40,17 @@ def show_list(names: Sequence[str], as_json: bool) -> None:
         for benchmark in benchmarks:
             show_json(_listing_record(benchmark))
         return
-    lines = []
+    blocks: list[Block | str] = []
     for benchmark in benchmarks:
-        name, metric = benchmark.task.name, benchmark.task.metric
-        lines += [
-            f"{name:13} {benchmark.num_items:>6,} items  {metric:16} {_mode(benchmark):9} {benchmark.part}",
-            f"  licence     {benchmark.licence}",
-            f"  source      {benchmark.source}",
-            f"  files       {' or: '.join(', '.join(form) for form in benchmark.forms)}",
-            f"  hub         {benchmark.hub}",
-        ]
-    show_report("\n".join([*lines, _MINI_LINE]))
+        what = f"{benchmark.num_items:,} items, {benchmark.task.metric}, {_mode(benchmark)}, {benchmark.part}"
+        rows = {
+            "licence": benchmark.licence,
+            "source": benchmark.source,
+            "files": " or: ".join(", ".join(form) for form in benchmark.forms),
+            "hub": benchmark.hub,
+        }
+        blocks.append(Block(title=f"{benchmark.task.name}: {what}", rows=[*rows.items()], num_texts=2))
+    show_blocks([*blocks, _MINI_LINE])
 
 
 def _listing_record(benchmark: Benchmark) -> dict[str, Any]:

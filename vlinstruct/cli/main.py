@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
 import signal
 import sys
+import textwrap
 import traceback
 import warnings
 from collections.abc import Sequence
@@ -47,12 +49,25 @@ for command in COMMANDS:
     app.command(cls=Command)(command)
 
 
-_FIRST_STEPS = """\
-vlinstruct ask picture.png "what is written?"            a question about a picture
-vlinstruct ask -O picture.png "whats that say plz"       the same, the words optimized first
-vlinstruct optimize "describe this" picture.png          what becomes of the words, and why
-vlinstruct ask pictures/ "what is it?" -o answers.csv    many pictures, resumed where it stopped
-"""
+_FIRST_STEPS = {
+    'vlinstruct ask picture.png "what is written?"': "a question about a picture",
+    'vlinstruct ask -O picture.png "whats that say plz"': "the same, the words optimized first",
+    'vlinstruct optimize "describe this" picture.png': "what becomes of the words, and why",
+    'vlinstruct ask pictures/ "what is it?" -o answers.csv': "many pictures, resumed where it stopped",
+}
+_MOST_COLUMNS = 80  # of help
+
+
+def _first_steps(columns: int) -> str:
+    """Returns the examples with what they do behind them, or below where the terminal is too narrow for that."""
+    width = max(map(len, _FIRST_STEPS)) + 2
+    if width + max(map(len, _FIRST_STEPS.values())) <= columns:
+        return "".join(f"{command:{width}}{meaning}\n" for command, meaning in _FIRST_STEPS.items())
+    rows = []
+    for command, meaning in _FIRST_STEPS.items():
+        rows += textwrap.wrap(command, columns, subsequent_indent="  ", break_on_hyphens=False)
+        rows += textwrap.wrap(meaning, columns, initial_indent="    ", subsequent_indent="    ")
+    return "\n".join(rows) + "\n"
 
 
 def _print_version(is_requested: bool) -> None:
@@ -118,7 +133,7 @@ def run_command(arguments: Sequence[str]) -> int:
     if not arguments and "_VLINSTRUCT_COMPLETE" not in os.environ:  # by which a shell asks for a word's completion
         # On stderr and with 2, as click has it: a script whose command came out empty must not go on with our help.
         with redirect_stdout(sys.stderr):
-            print(_FIRST_STEPS)
+            print(_first_steps(shutil.get_terminal_size().columns))
             run_command(["--help"])
         return 2
     try:
@@ -127,7 +142,9 @@ def run_command(arguments: Sequence[str]) -> int:
                 "cannot write output (stdout): it is closed", advice="Open it, or send it to /dev/null."
             )
         _require_working_folder()
-        code = app(args=list(arguments), prog_name="vlinstruct", standalone_mode=False)
+        # By itself help is 50 columns wide at least.
+        width = min(shutil.get_terminal_size().columns, _MOST_COLUMNS) - 2
+        code = app(args=list(arguments), prog_name="vlinstruct", standalone_mode=False, terminal_width=width)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except Stopped as stopped:

@@ -27,7 +27,7 @@ Fields = dict[str, Any]
 
 _GAP = 2
 _MIN_STREAMED = 60  # columns; in a narrower terminal a line of a batch is a block
-_LINE_MAY_END = re.compile(r"(?<=/)|(?<=\w-)(?=\w)")  # within a word: of a path or a hub id, and of a compound
+_LINE_MAY_END = re.compile(r"(?<=\w/)|(?<=\w-)(?=\w)")  # within a word: of a path or a hub id, and of a compound
 _LONGEST_WORD = 44  # columns that a word may claim; a longer one, which is no word, is broken
 
 
