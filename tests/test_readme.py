@@ -97,6 +97,9 @@ def test_the_picture_and_its_block_are_what_optimize_prints(monkeypatch: pytest.
     assert number.sub("#", printed).split() == number.sub("#", shown).split()
     expected = [float(text) for text in number.findall(shown)]
     assert [float(text) for text in number.findall(printed)] == pytest.approx(expected, abs=0.01)
+    typed, chosen = re.findall(r"^answer +(.+?)  \((?:as typed|chosen), certainty (.+?)[,)]", printed, re.MULTILINE)
+    assert typed[0] != chosen[0] == "red", "what is shown is a gain"
+    assert float(typed[1]) < float(chosen[1])
     picture = (ROOT / "examples" / "pictures" / "optimize.svg").read_text(encoding="utf-8")
     assert all(f">{round(ias, 2):.2f}<" in picture for ias in expected[:3])
 

@@ -39,4 +39,6 @@ def test_all_arms_run_and_are_reported(kind: str, batch: int, tiny_folders: dict
     assert all(len(timing.seconds) == 2 and timing.median_s > 0 for timing in compared.timings)
     record = as_record("tiny", [compared], (), {})
     assert record["comparisons"][0]["median_ratio_to_transformers_plain"][ARMS[0]] == 1.0
-    assert all(arm in as_table([compared]) for arm in ARMS)
+    table = as_table([compared])
+    assert all(arm in table for arm in ARMS)
+    assert table.splitlines()[-1].startswith("drafts: ")

@@ -177,7 +177,11 @@ def test_what_is_validated_on_is_looked_at_first(command: tuple[str, ...], data:
     assert not (tmp_path / "a").exists()
     Image.new("RGB", (9, 9)).save(tmp_path / "e.png")
     assert vli(*asked, "--eval-image-root", tmp_path).exit_code == 0
+    Image.new("RGB", (9, 9)).save(validated.parent / "e.png")
+    (tmp_path / "e.png").unlink()
+    assert vli(*asked, "--image-root", data.parent, "--eval-image-root", validated.parent, "--overwrite").exit_code == 0
     if command == ("--check-data",):
+        Image.new("RGB", (9, 9)).save(tmp_path / "e.png")
         assert vli(*asked, "--image-root", tmp_path).exit_code == 0, "one root for both, as long as no other is named"
 
 

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 from collections.abc import Callable
 
 import pytest
+from command_line import vli
 
+from vlinstruct.cli.options import RunOptions
+from vlinstruct.cli.run import shown_batch
 from vlinstruct.cli.tables import Grid, Line, Look, StreamedTable, console_on, draw, facts
+from vlinstruct.errors import VlinstructError
+from vlinstruct.operations import BadItem
+
+from .conftest import Pictures
 
 HUB_ID = "HuggingFaceTB/SmolVLM2-500M-Video-Instruct"
 GRID = Grid(
@@ -134,3 +142,29 @@ def test_where_there_is_no_room_each_item_is_a_block(monkeypatch: pytest.MonkeyP
         *("picture  0.png", "answer   a red star", ""),
         *("picture  1.png", "answer   a red star", ""),
     ]
+
+
+@pytest.mark.parametrize("command", ["ask", "optimize"])
+def test_no_bar_stands_between_records_on_a_terminal(command: str, pictures: Pictures) -> None:
+    words = "what is it?"
+    typed = (*pictures(2), words) if command == "ask" else (words, *pictures(2))
+    shown = vli(command, *typed, "--json", is_terminal=True)
+    assert len(shown.records) == 2
+    assert not {"━", "\x1b", "\r"} & {*shown.stderr}
+
+
+def test_no_bar_is_drawn_where_a_program_reads_the_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may write to the same terminal."""
+    reader, writer = os.pipe()
+    look = Look(plain=str, drawn=lambda record: (), heads=lambda record: (), lines=lambda record: ())
+    items = [BadItem(id=name, error=VlinstructError("no picture")) for name in "ab"]
+    said = []
+    with open(reader, "rb"), open(writer, "w") as pipe:
+        for stdout in (pipe, io.TextIOWrapper(io.BytesIO())):
+            error = Terminal()
+            monkeypatch.setattr("sys.stdout", stdout)
+            monkeypatch.setattr("sys.stderr", error)
+            with shown_batch(items, look, RunOptions()) as shown:
+                shown.advance()
+            said.append("━" in error.text())
+    assert said == [False, True], "a file is nobody's terminal"

@@ -77,6 +77,20 @@ def test_as_sure_as_asked_for_is_enough(make: Any, certainty: float, chosen: str
     assert first.chosen == chosen
 
 
+def test_a_comparison_is_as_uncertain_as_it_was_written(templates: Templates) -> None:
+    """Also where it writes a text of its own, with the lowest IAS of all."""
+
+    def nll(prompt: str) -> tuple[float, ...]:
+        return (0.0, -math.log(0.4 if "Score:" in prompt else 1.0))
+
+    new = "Which colour has it?"
+    backend = model(look=lambda image, prompt, text: new, nll=nll)
+    backend.ias[new] = 0.5
+    (first, _) = outcomes(backend, SURE, templates)
+    assert (first.optimized.text, first.optimized.written_certainty) == (new, pytest.approx(0.4))
+    assert first.chosen == "rewritten"
+
+
 @KINDS
 def test_the_paper_takes_the_optimized_one_all_the_same(make: Any, templates: Templates) -> None:
     settings = OptimizationSettings(select="paper", least_certainty=0.8)

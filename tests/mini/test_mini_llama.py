@@ -51,5 +51,7 @@ def test_its_scores_are_those_of_transformers(both: tuple[InstructBlipBackend, A
 def test_its_adapters_ship_and_are_its_own(kind: str) -> None:
     loaded = vli.load("mini-llama", adapter=f"mini-llama-{kind}", device="cpu")
     assert loaded.backend.network.use_ema == (kind == "ema")
-    with pytest.raises(CheckpointError, match="made for another backbone"):
+    with pytest.raises(CheckpointError, match="made for another backbone") as refused:
         vli.load("mini", adapter=f"mini-llama-{kind}", device="cpu")
+    assert "the adapter mini-llama-" in str(refused.value)
+    assert str(refused.value).endswith("Those that ship for this one are mini-ema and mini-projection.")

@@ -30,7 +30,8 @@ def doctor(
     adapter: Annotated[
         str | None,
         typer.Option(
-            help="Trained alignment layers to try, too: a folder, a hub id or mini-ema.", rich_help_panel=MODEL
+            help="Trained alignment layers to try, too: a folder, a hub id, or one that ships (mini-ema).",
+            rich_help_panel=MODEL,
         ),
     ] = None,
     device: DeviceOption = "auto",

@@ -187,7 +187,7 @@ class ModelOptions(ServedOptions):
     adapter: Annotated[
         str | None,
         typer.Option(
-            help="Trained alignment layers: a folder, a hub id or mini-ema.",
+            help="Trained alignment layers: a folder, a hub id, or mini-ema and mini-llama-ema, which ship.",
             autocompletion=adapter_names,
         ),
     ] = None

@@ -11,6 +11,7 @@ import pytest
 
 from vlinstruct.evaluation.benchmark import WORDS, Task
 from vlinstruct.evaluation.report.columns import COLUMNS, role_of, wording_of
+from vlinstruct.evaluation.report.scores import TaskSize, task_interval
 from vlinstruct.evaluation.report.table import Cell, Table, read_table
 from vlinstruct.evaluation.report.text import Block, as_record, as_text, findings, table_blocks, without_nan
 from vlinstruct.metrics.bootstrap import Interval
@@ -206,6 +207,15 @@ def test_greedy_answers_stand_beside_those_of_the_beams(tmp_path: Path) -> None:
     scores = [table.task_score(Cell("a", "poor", column), "gqa").value for column in ("plain", "plain, greedy")]
     assert scores == [1.0, 0.75]
     assert "a, canonical, plain, greedy" in as_text(table_blocks(table))
+
+
+@pytest.mark.parametrize(
+    ("task", "top"), [(Task(name="memes", metric="roc_auc"), 1.0), (Task(name="c", metric="cider"), 10.0)]
+)
+def test_where_all_resamples_are_alike_the_interval_is_wilsons_on_the_metrics_own_scale(task: Task, top: float) -> None:
+    found, method = task_interval(task, np.full(2001, top), TaskSize(num_items=10, num_skipped=0, smaller_class=3))
+    assert method == "wilson"
+    assert 0.3 * top < found.low < 0.9 * top < found.value == found.high == top
 
 
 @pytest.mark.slow

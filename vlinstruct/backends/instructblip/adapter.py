@@ -29,6 +29,7 @@ from vlinstruct.backends.instructblip.lora import CONFIG_FILE as LORA_CONFIG_FIL
 from vlinstruct.backends.instructblip.lora import TENSORS_FILE as LORA_TENSORS_FILE
 from vlinstruct.backends.instructblip.lora import load_lora, read_lora, save_lora
 from vlinstruct.backends.instructblip.network import InstructBlip
+from vlinstruct.backends.registry import ADAPTERS, find_adapter
 from vlinstruct.errors import CheckpointError, VlinstructError
 from vlinstruct.files import file_sha256, read_json_object, written_atomically
 from vlinstruct.weights.safetensors_files import tensors, write_tensors
@@ -261,4 +262,14 @@ def require_same_architecture(config: AdapterConfig, backbone: InstructBlipConfi
         if config.backbone.get(name) != value
     ]
     if differences:
-        raise CheckpointError(f"the adapter {folder} was made for another backbone: {', '.join(differences)}.")
+        fitting = [name for name in ADAPTERS if _shipped_for(name).items() >= expected.items()]
+        raise CheckpointError(
+            f"the adapter {folder.name if folder.name in ADAPTERS else folder} was made for another backbone: "
+            f"{', '.join(differences)}",
+            advice=f"Those that ship for this one are {' and '.join(fitting)}." if fitting else "",
+        )
+
+
+def _shipped_for(name: str) -> Mapping[str, Any]:
+    """Returns the architecture that a shipped adapter was made for."""
+    return read_adapter_config(find_adapter(name, offline=True)).backbone
