@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from command_line import vli as vli_command
 from PIL import Image
 
 import vlinstruct as vli
@@ -19,7 +20,7 @@ from vlinstruct.doubts import doubts
 from vlinstruct.errors import CheckpointError
 from vlinstruct.mini.draw import draw
 from vlinstruct.mini.world import sample_scene
-from vlinstruct.operations import Ask, Optimize
+from vlinstruct.operations import Ask, Optimize, Score
 from vlinstruct.values import Answer, Identity
 
 SURE = Answer(text="red", instruction="what?", token_nll=(0.0, 0.0))
@@ -54,7 +55,7 @@ def test_what_is_written_is_read_and_a_damaged_file_is_refused(tmp_path: Path) -
     familiarity.save(known, tmp_path)
     again = familiarity.read(tmp_path, width=4)
     assert again is not None
-    assert torch.equal(again.distances(_cloud(9, 6)), known.distances(_cloud(9, 6)))
+    assert all(torch.equal(getattr(again, name), getattr(known, name)) for name in ("mean", "whitening", "limit"))
     with pytest.raises(CheckpointError, match="its tensors are"):
         familiarity.read(tmp_path, width=5)
     (tmp_path / familiarity.FILE).write_bytes(b"no tensors")
@@ -84,12 +85,20 @@ def test_a_strange_picture_is_said_and_what_would_see_it(model: vli.Model) -> No
     assert f"{least:g} GB" in line
 
 
-@pytest.mark.parametrize("operation", [Ask(), Optimize(answer=True)])
-def test_a_doubt_stands_in_every_record_that_answers(operation: Ask | Optimize, model: vli.Model) -> None:
+@pytest.mark.parametrize("operation", [Ask(), Optimize(answer=True), Optimize(), Score()])
+def test_a_doubt_stands_in_every_record(operation: Ask | Optimize | Score, model: vli.Model) -> None:
     seen = model.see(Image.effect_noise((120, 120), 90).convert("RGB"))
     (record,) = operation.run(model, [seen], [["what is it?"]])
     assert isinstance(record, dict)
     assert "unlike" in record["notices"][-1]
+
+
+def test_a_batch_says_once_of_how_many_pictures(tmp_path: Path) -> None:
+    for seed in range(3):
+        Image.effect_noise((120, 120), 60 + 20 * seed).convert("RGB").save(tmp_path / f"{seed}.png")
+    for more in ({"is_terminal": True}, {}):
+        said = vli_command("ask", tmp_path, "what is it?", "--backbone", "mini", **more).stderr
+        assert said.count("3 of 3 records: this picture is unlike those that mini was trained on") == 1
 
 
 def test_a_guess_is_said_of_a_shipped_model_alone(model: vli.Model) -> None:

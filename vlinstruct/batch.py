@@ -16,8 +16,9 @@ import functools
 import itertools
 import os
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, Unpack
 
@@ -33,8 +34,6 @@ from vlinstruct.media.inputs import load_medium_of
 from vlinstruct.media.load import LoadedMedium, MediaSettings, require_readers
 from vlinstruct.media.read_ahead import read_ahead, side_by_side
 from vlinstruct.operations import (
-    EMPTY_ANSWER,
-    UNFINISHED_THOUGHT,
     BadItem,
     BatchItem,
     Fields,
@@ -295,7 +294,7 @@ class Summary:
         num_failed: items with an error record.
         num_resumed: items that an earlier run had finished.
         num_left: items that were not tried, after `max_failures`.
-        num_empty: of `num_done`, those whose answer is empty.
+        notices: what the records of `num_done` warn of, and how many of them do.
         num_model_faults: of `num_failed`, those where the model is at fault: what it computed is not finite.
     """
 
@@ -303,7 +302,7 @@ class Summary:
     num_failed: int
     num_resumed: int
     num_left: int
-    num_empty: int = 0
+    notices: Mapping[str, int] = field(default_factory=dict)
     num_model_faults: int = 0
 
 
@@ -329,7 +328,8 @@ def write_records(
     num_resumed = sum(writer.is_done(item.id) for item in items)
     for _ in range(num_resumed):
         on_progress()
-    num_done = num_failed = num_empty = num_model_faults = 0
+    num_done = num_failed = num_model_faults = 0
+    notices: Counter[str] = Counter()
     for outcome in batch.outcomes(items, is_done=writer.is_done):
         writer.write(outcome.record)
         if batch.watcher is not None:
@@ -338,7 +338,7 @@ def write_records(
         num_done += outcome.error is None
         num_failed += outcome.error is not None
         num_model_faults += isinstance(outcome.error, CheckpointError)
-        num_empty += not {EMPTY_ANSWER, UNFINISHED_THOUGHT}.isdisjoint(outcome.record.get("notices", ()))
+        notices.update(outcome.record.get("notices", ()))
         on_progress()
         if max_failures is not None and num_failed >= max_failures:
             break
@@ -348,7 +348,7 @@ def write_records(
         num_failed=num_failed,
         num_resumed=num_resumed,
         num_left=num_left,
-        num_empty=num_empty,
+        notices=notices,
         num_model_faults=num_model_faults,
     )
 

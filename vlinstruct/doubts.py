@@ -1,4 +1,4 @@
-"""What a user should know of an answer before trusting it: a picture that the model does not know, or a guess.
+"""What a user should know before trusting a model: a picture that the model does not know, or a guess.
 
 Only models that ship in the package, which are small and know a small world, are said to guess. No torch at import.
 """
@@ -18,24 +18,24 @@ if TYPE_CHECKING:
     from vlinstruct.values import Answer
 
 
-def doubts(model: Model, seen: Seen, answer: Answer) -> list[str]:
-    """Returns what speaks against an answer, in at most one sentence.
+def doubts(model: Model, seen: Seen, answer: Answer | None = None) -> list[str]:
+    """Returns what speaks against an answer, or against all that is said of a picture, in at most one sentence.
 
     Args:
-        model: gave it.
-        seen: about this picture.
-        answer: the answer.
+        model: says it.
+        seen: the picture.
+        answer: the answer; None where nothing was answered.
     """
     name = model.backend.identity.name
     if not model.backend.knows(seen):
         other = min((b for b in BACKBONES.values() if not b.is_built_in), key=lambda backbone: backbone.download_gb)
         return [
-            f"this picture is unlike those that {name} was trained on: do not trust the answer. "
+            f"this picture is unlike those that {name} was trained on: do not trust what it says. "
             f"--backbone {other.name} sees photographs, too ({other.download_gb:g} GB to download)."
         ]
     backbone = BACKBONES.get(name)
     if backbone is None or not backbone.is_built_in:
         return []
-    if answer.certainty is not None and answer.certainty < _LEAST_CERTAINTY:
+    if answer is not None and answer.certainty is not None and answer.certainty < _LEAST_CERTAINTY:
         return [f"{backbone.name} guesses: the certainty of this answer is {answer.certainty:.2f}."]
     return []

@@ -223,7 +223,12 @@ class Optimize:
             outcomes = model.optimize_each(seen, instructions, optimization=self.optimization)
             for place, outcome in enumerate(outcomes):
                 observe(place, outcome)
-            return [outcome if isinstance(outcome, Failed) else optimization_fields(outcome) for outcome in outcomes]
+            return [
+                outcome
+                if isinstance(outcome, Failed)
+                else _with_notice(optimization_fields(outcome), notices=doubts(model, picture))
+                for picture, outcome in zip(seen, outcomes, strict=True)
+            ]
         chosen = model.ask_each(
             seen, instructions, optimize=True, optimization=self.optimization, generation=self.generation
         )
@@ -269,11 +274,12 @@ class Score:
         observe: Observe = lambda place, result: None,
     ) -> list[Fields | Failed]:
         records: list[Fields | Failed] = []
-        for row in model.score_each(seen, texts):
+        for picture, row in zip(seen, model.score_each(seen, texts), strict=True):
             if isinstance(row, Failed):
                 records.append(row)
                 continue
-            records.append({"scores": [scored_fields(scored) for scored in row]})
+            fields = {"scores": [scored_fields(scored) for scored in row]}
+            records.append(_with_notice(fields, notices=doubts(model, picture)))
         return records
 
 

@@ -117,7 +117,7 @@ def test_a_picture_that_is_handed_over_is_answered_twice_side_by_side(event: str
         assert "answers" in left.inner_text()
         assert "answers" in right.inner_text()
         assert abs(left.bounding_box()["y"] - right.bounding_box()["y"]) < 1  # type: ignore[index]
-        expect(page.locator(".notice")).to_contain_text("do not trust the answer")
+        expect(page.locator(".notice")).to_contain_text("do not trust what it says")
         expect(page.locator("#told")).to_contain_text("As typed: answers")
         ask(page, "and the shape?", num_before=1)
         shown = page.locator("#asked summary h2")

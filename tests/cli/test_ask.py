@@ -306,7 +306,7 @@ def test_an_empty_answer_is_said_and_recorded(picture: Path, pictures: Pictures,
     assert (record["answer"], len(record["notices"])) == ("", 1)
     batch = vli("ask", *pictures(3), "what?")
     assert batch.exit_code == 0
-    assert "answers that are empty: 3" in batch.stderr
+    assert "notice: 3 of 3 records: the answer is empty, the model ended it at once" in batch.stderr
     assert all("the answer is empty" in record["notices"][0] for record in batch.records)
     writes("red")
     assert vli("ask", picture, "what?").stderr == ""

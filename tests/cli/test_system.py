@@ -72,6 +72,8 @@ def wait_until(condition: Callable[[], bool], process: subprocess.Popen[bytes]) 
         (["optimize", "describe", "this", "a.png"], 'needs quotes: "describe this"'),
         (["optimize", "an instruction"], 'vlinstruct optimize "INSTRUCTION" IMAGE...'),
         (["ask", "a.png", ASKED, "--bakbone", "mini"], "--backbone"),
+        (["ask", "a.png", ASKED, "--model", "mini"], "No such option: --model. Did you mean --backbone?"),
+        (["train"], "No such command 'train'. Did you mean finetune?"),
         (["ask", "a.png", ASKED, "--batch-size", "many"], "'--batch-size'"),
         (["ask", "a.png", ASKED, "--batch-size", "0"], "'--batch-size'"),
         (["ask", "a.png", ASKED, "--num-beams", "0"], "num_beams must be 1 to 64, got 0"),

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from vlinstruct.cli.command import MODEL, takes
-from vlinstruct.cli.options import BackboneOption, DeviceOption, Dtype, OfflineOption, PrintOptions
+from vlinstruct.cli.options import DeviceOption, Dtype, LocalBackboneOption, OfflineOption, PrintOptions
 from vlinstruct.cli.terminal import Talk, show_record, show_report
 from vlinstruct.errors import UsageError
 
@@ -19,7 +19,7 @@ _COLD_RUNS = 3
 @takes(PrintOptions)
 def bench(
     *,
-    backbone: BackboneOption = None,
+    backbone: LocalBackboneOption = None,
     device: DeviceOption = "auto",
     dtype: Annotated[Dtype, typer.Option(help="What the models compute in.", rich_help_panel=MODEL)] = "auto",
     training: Annotated[

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vlinstruct.cli.command import MODEL, takes
-from vlinstruct.cli.options import BackboneOption, CommonOptions, DeviceOption, Dtype
+from vlinstruct.cli.options import CommonOptions, DeviceOption, Dtype, LocalBackboneOption
 from vlinstruct.cli.tables import Grid, Line, Style, draw
 from vlinstruct.cli.terminal import Talk, show_record, show_report
 
@@ -26,7 +26,7 @@ _LEVEL_WIDTH, _CHECK_WIDTH = 9, 17
 
 @takes(CommonOptions)
 def doctor(
-    backbone: BackboneOption = None,
+    backbone: LocalBackboneOption = None,
     adapter: Annotated[
         str | None,
         typer.Option(

@@ -11,7 +11,7 @@ from vlinstruct.cli.command import MODEL, OUTPUT, takes
 from vlinstruct.cli.finetune_data import TrainingDataOptions
 from vlinstruct.cli.finetune_options import TrainingOptions
 from vlinstruct.cli.finetune_output import StopRequest, TrainingBar, result, show_plan, show_result, stopped
-from vlinstruct.cli.options import BackboneOption, CommonOptions, DeviceOption, Dtype
+from vlinstruct.cli.options import CommonOptions, DeviceOption, Dtype, LocalBackboneOption
 from vlinstruct.cli.terminal import Talk
 from vlinstruct.settings import Tracker
 
@@ -23,7 +23,7 @@ def finetune(
         Path | None,
         typer.Option("--output", "-o", help="The adapter's folder.", show_default="adapter", rich_help_panel=OUTPUT),
     ] = None,
-    backbone: BackboneOption = None,
+    backbone: LocalBackboneOption = None,
     config: Annotated[
         Path | None,
         typer.Option(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import shutil
 import signal
 import sys
@@ -56,6 +57,18 @@ _FIRST_STEPS = {
     'vlinstruct ask pictures/ "what is it?" -o answers.csv': "many pictures, resumed where it stopped",
 }
 _MOST_COLUMNS = 80  # of help
+# What other tools call it, where the letters are too far from ours for a guess by likeness.
+_MEANT = {
+    **dict.fromkeys(("--model", "--model-name", "--checkpoint"), "--backbone"),
+    **dict.fromkeys(("--gpu", "--cuda", "--cpu"), "--device"),
+    **dict.fromkeys(("--out", "--format", "--csv", "--save"), "-o answers.csv"),
+    "--api-key": "$VLINSTRUCT_API_KEY",
+    "train": "finetune",
+    "help": "--help",
+    "version": "--version",
+    "predict": "ask",
+}
+_UNKNOWN = re.compile(r"(No such (?:option|command):? '?([\w-]+)'?)")
 
 
 def _first_steps(columns: int) -> str:
@@ -212,6 +225,9 @@ def _report_usage(error: Exception) -> int:
     message = str(error.format_message()).rstrip(".").replace("Value error, ", "")  # type: ignore[attr-defined]
     hint = " Text that begins with '-' goes after '--'." if message.startswith("No such option") else ""
     context = getattr(error, "ctx", None)
+    unknown = _UNKNOWN.match(message)
+    if unknown is not None and (meant := _MEANT.get(unknown[2])) is not None:
+        message, hint = f"{unknown[1]}. Did you mean {meant}?", ""
     usage = f" {' '.join(context.get_usage().split())}; see --help." if context is not None else ""
     end = "" if message.endswith("?") else "."  # Typer asks: did you mean ...?
     say("error", f"{message}{end}{hint}{usage}")

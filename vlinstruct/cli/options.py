@@ -28,7 +28,17 @@ Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 BackboneOption = Annotated[
     str | None,
     typer.Option(
-        help="A name (`vlinstruct backbones`), a folder, a hub id, or a server's URL.",
+        help="A name (`vlinstruct backbones`), a folder, a hub id, or a server's URL (http://host:8000/v1).",
+        show_default="mini",
+        envvar="VLINSTRUCT_BACKBONE",
+        rich_help_panel=MODEL,
+        autocompletion=backbone_names,
+    ),
+]
+LocalBackboneOption = Annotated[
+    str | None,
+    typer.Option(
+        help="A name (`vlinstruct backbones`), a folder or a hub id.",
         show_default="mini",
         envvar="VLINSTRUCT_BACKBONE",
         rich_help_panel=MODEL,
@@ -167,7 +177,10 @@ class ServedOptions(CommonOptions):
 
     served_model: Annotated[
         str | None,
-        typer.Option(help="What the server of a --backbone URL calls the model.", show_default="its only one"),
+        typer.Option(
+            help="What the server of a --backbone URL calls the model. Its key is read from $VLINSTRUCT_API_KEY.",
+            show_default="its only one",
+        ),
     ] = None
     concurrency: Annotated[int, typer.Option(min=1, max=4096, help="Requests in flight to a server.")] = 16
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds that a server may take for a request.")] = 300.0
@@ -244,7 +257,12 @@ class RunOptions(ModelOptions):
         typer.Option("--follow-symlinks", help="Follow links that lead out of a folder.", rich_help_panel=INPUT),
     ] = False
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write JSON lines here; an earlier run is resumed.")
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Write records here: JSON lines, or by its ending a .csv or .parquet. An earlier run is resumed.",
+        ),
     ] = None
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output instead of resuming it.")] = False
     shard: Annotated[

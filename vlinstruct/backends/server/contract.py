@@ -120,7 +120,10 @@ def _model_of(connection: Connection, served_model: str | None) -> tuple[str, Ma
     if len(models) == 1:
         return next(iter(models.items()))
     why = f"it serves {shortened(', '.join(models), 100)}" if models else "it lists no models"
-    raise InputError.at("which model", url, why, "Name one with --served-model", code="served_model")
+    advice = "Name one with --served-model"
+    if not models and not url.endswith("/v1"):
+        advice += f", or give {url.partition('/v1/')[0].rstrip('/')}/v1, where such servers answer"
+    raise InputError.at("which model", url, why, advice, code="served_model")
 
 
 def _probe_writing(connection: Connection, model: str, kind: Kind) -> Mapping[str, Any] | None:
