@@ -59,10 +59,10 @@ _FIRST_STEPS = {
 _MOST_COLUMNS = 80  # of help
 # What other tools call it, where the letters are too far from ours for a guess by likeness.
 _MEANT = {
-    **dict.fromkeys(("--model", "--model-name", "--checkpoint"), "--backbone"),
-    **dict.fromkeys(("--gpu", "--cuda", "--cpu"), "--device"),
-    **dict.fromkeys(("--out", "--format", "--csv", "--save"), "-o answers.csv"),
-    "--api-key": "$VLINSTRUCT_API_KEY",
+    **dict.fromkeys(("model", "model-name", "checkpoint"), "--backbone"),
+    **dict.fromkeys(("gpu", "cuda", "cpu"), "--device"),
+    **dict.fromkeys(("out", "format", "csv", "save"), "-o answers.csv"),
+    "api-key": "$VLINSTRUCT_API_KEY",
     "train": "finetune",
     "help": "--help",
     "version": "--version",
@@ -226,7 +226,7 @@ def _report_usage(error: Exception) -> int:
     hint = " Text that begins with '-' goes after '--'." if message.startswith("No such option") else ""
     context = getattr(error, "ctx", None)
     unknown = _UNKNOWN.match(message)
-    if unknown is not None and (meant := _MEANT.get(unknown[2])) is not None:
+    if unknown is not None and (meant := _MEANT.get(unknown[2].lstrip("-"))) is not None:
         message, hint = f"{unknown[1]}. Did you mean {meant}?", ""
     usage = f" {' '.join(context.get_usage().split())}; see --help." if context is not None else ""
     end = "" if message.endswith("?") else "."  # Typer asks: did you mean ...?

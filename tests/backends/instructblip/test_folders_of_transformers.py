@@ -135,6 +135,11 @@ def assert_same(got: list[list[float]], right: list[list[float]]) -> None:
     np.testing.assert_allclose(np.concatenate(got), np.concatenate(right), atol=2e-4)
 
 
+def is_same(got: list[list[float]], right: list[list[float]]) -> bool:
+    """Says whether the weights are the same: mapped at another place of a file, their products may round otherwise."""
+    return bool(np.allclose(np.concatenate(got), np.concatenate(right), rtol=0, atol=1e-5))
+
+
 def edit(path: Path, part: str | None = None, **changes: object) -> None:
     values = json.loads(path.read_text()) if path.exists() else {}
     (values if part is None else values.setdefault(part, {})).update(changes)
@@ -189,9 +194,9 @@ def test_image_settings_in_the_processors_file_win_over_an_older_save(tmp_path: 
         edit(folder / "processor_config.json", image_processor=nested)
     right = ours(load(folder))
     (folder / "preprocessor_config.json").write_text(json.dumps({"image_mean": [0.1] * 3, "image_std": [9.0] * 3}))
-    assert ours(load(folder)) == right
+    assert is_same(ours(load(folder)), right)
     edit(folder / "processor_config.json", image_processor=None)
-    assert ours(load(folder)) != right
+    assert not is_same(ours(load(folder)), right)
 
 
 @pytest.mark.parametrize(
@@ -212,7 +217,7 @@ def test_other_spellings_of_image_settings_mean_the_same(
 
     folder = copy(tiny_folders["t5"], tmp_path)
     right = score(same_as)
-    assert score(changes) == right
+    assert is_same(score(changes), right)
 
 
 def copy(folder: Path, tmp_path: Path) -> Path:
@@ -296,7 +301,7 @@ def test_null_and_what_changes_nothing_are_accepted(tiny_folders: dict[str, Path
     edit(
         folder / "generation_config.json", do_sample=True, temperature=0.6, bos_token_id=1, transformers_version="4.31"
     )
-    assert ours(load(folder)) == right
+    assert is_same(ours(load(folder)), right)
 
 
 def test_the_first_llamas_end_token_is_not_taken_for_the_tokenizers(tmp_path: Path) -> None:
@@ -305,7 +310,7 @@ def test_the_first_llamas_end_token_is_not_taken_for_the_tokenizers(tmp_path: Pa
     edit(folder / "config.json", "text_config", bos_token_id=0, eos_token_id=1, pad_token_id=-1)
     backend = load(folder)
     assert (backend.tokenizer.prompt_prefix, backend.tokenizer.eos_id) == ((1,), 2)
-    assert ours(backend) == right
+    assert is_same(ours(backend), right)
 
 
 def test_writing_stops_at_every_end_token_and_scores_end_with_the_tokenizers(tmp_path: Path) -> None:
@@ -372,7 +377,7 @@ def test_a_table_under_other_names_is_read_and_two_that_differ_are_refused(tmp_p
     copies = [f"language_model.{side}.embed_tokens.weight" for side in ("encoder", "decoder")]
     rewrite(lambda state: state.update({name: state["language_model.shared.weight"].clone() for name in copies}))
     rewrite(lambda state: state.pop("language_model.shared.weight"))
-    assert ours(load(folder)) == right
+    assert is_same(ours(load(folder)), right)
     rewrite(lambda state: state[copies[1]].add_(1))
     with pytest.raises(CheckpointError, match=r"embed_tokens\.weight is not language_model\.shared"):
         load(folder)
