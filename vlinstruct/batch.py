@@ -329,7 +329,8 @@ def write_records(
     for _ in range(num_resumed):
         on_progress()
     num_done = num_failed = num_model_faults = 0
-    notices: Counter[str] = Counter()
+    num_of_kind: Counter[str] = Counter()
+    notices: dict[str, str] = {}  # by kind, what stands before the colon: a million records must not be a million texts
     for outcome in batch.outcomes(items, is_done=writer.is_done):
         writer.write(outcome.record)
         if batch.watcher is not None:
@@ -338,7 +339,10 @@ def write_records(
         num_done += outcome.error is None
         num_failed += outcome.error is not None
         num_model_faults += isinstance(outcome.error, CheckpointError)
-        notices.update(outcome.record.get("notices", ()))
+        for notice in outcome.record.get("notices", ()):
+            kind = notice.partition(":")[0]
+            num_of_kind[kind] += 1
+            notices[kind] = notice if notices.get(kind, notice) == notice else f"{kind}. The records say more."
         on_progress()
         if max_failures is not None and num_failed >= max_failures:
             break
@@ -348,7 +352,7 @@ def write_records(
         num_failed=num_failed,
         num_resumed=num_resumed,
         num_left=num_left,
-        notices=notices,
+        notices={notices[kind]: count for kind, count in num_of_kind.items()},
         num_model_faults=num_model_faults,
     )
 

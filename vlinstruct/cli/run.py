@@ -6,7 +6,7 @@ import gc
 import os
 import stat
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -227,7 +227,7 @@ def run(
         if options.output is not None:
             resumed = f", {summary.num_resumed:,} were already there" if summary.num_resumed else ""
             talk.done(f"{counted(summary.num_done, 'record')} written to {options.output}{resumed}")
-        for warning, count in _by_kind(summary.notices).items():
+        for warning, count in summary.notices.items():
             talk.notice(f"{count:,} of {counted(summary.num_done, 'record')}: {warning}")
         if summary.num_failed:
             left = f", {summary.num_left:,} were not tried (--max-failures)" if summary.num_left else ""
@@ -326,17 +326,6 @@ def reporting(report: Path | None, num_items: int, output: Path | None, talk: Ta
         talk.done(f"report written to {report}")
         if failure is not None:
             raise failure
-
-
-def _by_kind(notices: Mapping[str, int]) -> dict[str, int]:
-    """Counts notices by what stands before their colon; one that is the same in all records is said in full."""
-    kinds: dict[str, list[str]] = {}
-    for notice in notices:
-        kinds.setdefault(notice.partition(":")[0], []).append(notice)
-    return {
-        equal[0] if len(equal) == 1 else f"{kind}. The records say more.": sum(notices[notice] for notice in equal)
-        for kind, equal in kinds.items()
-    }
 
 
 def collect_garbage_from_here() -> None:

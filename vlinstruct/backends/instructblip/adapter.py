@@ -262,14 +262,10 @@ def require_same_architecture(config: AdapterConfig, backbone: InstructBlipConfi
         if config.backbone.get(name) != value
     ]
     if differences:
-        fitting = [name for name in ADAPTERS if _shipped_for(name).items() >= expected.items()]
+        shipped = {name: read_adapter_config(find_adapter(name, offline=True)).backbone for name in ADAPTERS}
+        fitting = [name for name, made_for in shipped.items() if made_for.items() >= expected.items()]
         raise CheckpointError(
             f"the adapter {folder.name if folder.name in ADAPTERS else folder} was made for another backbone: "
             f"{', '.join(differences)}",
             advice=f"Those that ship for this one are {' and '.join(fitting)}." if fitting else "",
         )
-
-
-def _shipped_for(name: str) -> Mapping[str, Any]:
-    """Returns the architecture that a shipped adapter was made for."""
-    return read_adapter_config(find_adapter(name, offline=True)).backbone
