@@ -84,17 +84,13 @@ def as_block(figures: Mapping[str, Published], plain: Mapping[str, Mapping[str, 
         figures: by benchmark.
         plain: ours, plain answers in canonical words: by benchmark and row of the table, 1 for all right.
     """
+    rows = []
+    for name, paper in figures.items():
+        values = [*asdict(paper).values(), *(100 * ours for ours in plain[name].values())]
+        rows.append([name, *(f"{value:.1f}" for value in values)])
+    ours_of = next(iter(plain.values()), {})
     return Block(
         title=f"published, in percent ({SOURCE}), beside plain answers here",
-        heads=("", "vanilla", "EMA", "rewriting", "AIO", *(f"here: {row}" for row in next(iter(plain.values()), {}))),
-        rows=[
-            [
-                name,
-                *(
-                    f"{value:.1f}"
-                    for value in (*asdict(paper).values(), *(100 * ours for ours in plain[name].values()))
-                ),
-            ]
-            for name, paper in figures.items()
-        ],
+        heads=("", "vanilla", "EMA", "rewriting", "AIO", *(f"here: {row}" for row in ours_of)),
+        rows=rows,
     )
