@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar
 
 import typer
 
@@ -25,26 +25,21 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
-BackboneOption = Annotated[
-    str | None,
-    typer.Option(
-        help="A name (`vlinstruct backbones`), a folder, a hub id, or a server's URL (http://host:8000/v1).",
+
+
+def _backbone(what: str) -> Any:
+    """Returns the option of a command that takes so much for a backbone."""
+    return typer.Option(
+        help=f"A name (`vlinstruct backbones`), {what}.",
         show_default="mini",
         envvar="VLINSTRUCT_BACKBONE",
         rich_help_panel=MODEL,
         autocompletion=backbone_names,
-    ),
-]
-LocalBackboneOption = Annotated[
-    str | None,
-    typer.Option(
-        help="A name (`vlinstruct backbones`), a folder or a hub id.",
-        show_default="mini",
-        envvar="VLINSTRUCT_BACKBONE",
-        rich_help_panel=MODEL,
-        autocompletion=backbone_names,
-    ),
-]
+    )
+
+
+BackboneOption = Annotated[str | None, _backbone("a folder, a hub id, or a server's URL (http://host:8000/v1)")]
+LocalBackboneOption = Annotated[str | None, _backbone("a folder or a hub id")]
 DeviceOption = Annotated[
     str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.", envvar="VLINSTRUCT_DEVICE", rich_help_panel=MODEL)
 ]
