@@ -77,7 +77,7 @@ class BatchShape:
 SEEING = BatchShape(pictures=12, pages=7)
 # Text is cheap: then both readers of text learn what people type, without a picture.
 TYPING = BatchShape(pictures=0, rewritten=48, told=6, read=64)
-ANSWERING = BatchShape(pictures=18, pages=4, asked=56, scored=10, rewritten=22, read=16, compared=6)
+ANSWERING = BatchShape(pictures=18, pages=4, asked=56, scored=10, rewritten=30, read=16, compared=6)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 from pretrain_mini.roughening import foreign, typed
+from pretrain_mini.vocabulary import written_words
 from vlinstruct.instruction.templates import Templates
 from vlinstruct.mini import Split
 from vlinstruct.mini.phrasings import families, foreign_wordings, nouns
@@ -24,16 +25,16 @@ from vlinstruct.mini.words import sample_text
 from vlinstruct.mini.world import sample_scene
 from vlinstruct.values import ScoredInstruction, TokenScores
 
-_FOREIGN_SHARE, _CANONICAL_SHARE = 0.28, 0.08
+_FOREIGN_SHARE, _CANONICAL_SHARE = 0.34, 0.08
 # Copying letter by letter is learned last: these are sampled more often.
 _COPYING_FAMILIES = ("written", "ocr", "options", "choice")
 _COPYING_SHARE = 0.2
 # Families that may ask about any noun, and the slot that names it.
 _NAMING_SLOTS = {"colour": "thing", "count": "things", "exist": "thing", "relation": "thing", "position": "first"}
-_UNKNOWN_SHARE, _STRANGE_SHARE, _STRANGE_WORD = 0.3, 0.3, 0.3
+_UNKNOWN_SHARE, _STRANGE_SHARE, _STRANGE_WORD = 0.25, 0.25, 0.3
 _OFFERED_OTHERWISE = 0.4
 _KNOWN_SCENES = 3000
-_SALAD_SHARE = 0.12
+_SALAD_SHARE, _PIECES_SHARE = 0.15, 0.6
 _FULL_NAME_SHARE = 0.5
 
 
@@ -109,18 +110,23 @@ def _made_strange(text: str, rng: random.Random) -> str:
 
 @cache
 def _typed_words() -> Sequence[str]:
-    """Returns every word that people type in training's wordings, as often as they type it, and once more."""
+    """Returns every word that people type in training's wordings, as they type it."""
     texts = [wording.text for family in families().values() for wording in family.wordings["train"]]
     texts += [wording.text for wording in foreign_wordings()["train"]]
-    words = [word for text in texts for word in re.findall(r"[A-Za-z]+", re.sub(r"\{\w+\}", " ", text))]
-    return [*words, *sorted({*words})]
+    return sorted({word for text in texts for word in re.findall(r"[A-Za-z]+", re.sub(r"\{\w+\}", " ", text))})
+
+
+@cache
+def _pieces() -> Sequence[str]:
+    return written_words()
 
 
 def sample_foreign(rng: random.Random) -> str:
     """Samples an instruction that mini can neither follow nor rewrite, or words without any meaning together."""
     share = rng.random()
     if share < _SALAD_SHARE:  # to be copied word by word, so that every word can be
-        return " ".join(rng.choice(_typed_words()) for _ in range(rng.randint(3, 9)))
+        words = _pieces() if rng.random() < _PIECES_SHARE else _typed_words()
+        return " ".join(rng.choice(words) for _ in range(rng.randint(3, 9)))
     if share < _SALAD_SHARE + _UNKNOWN_SHARE:
         return _about_the_unknown(rng)
     text = foreign(rng)

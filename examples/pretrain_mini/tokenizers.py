@@ -8,81 +8,29 @@ tokens; model code does, and reads with `encode_special_tokens = True`, under wh
 from __future__ import annotations
 
 import json
-import re
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers
 from tokenizers.models import Unigram, WordPiece
 
 from pretrain_mini.reading import LanguageModelName
-from vlinstruct.instruction.templates import Templates
-from vlinstruct.mini.phrasings import SIDES, around, families, foreign_wordings
-from vlinstruct.mini.questions import NOUNS_BY_COLOUR, plural_noun
-from vlinstruct.mini.scene import COLOURS, SHAPES
-from vlinstruct.mini.words import SIGN_WORDS
+from pretrain_mini.vocabulary import read_words, written_words
 
 SPACE = "▁"
 PRINTABLE = tuple(map(chr, range(33, 127)))
 LANGUAGE_SPECIALS = ("<pad>", "</s>", "<unk>")
 QFORMER_SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[DEC]")
 
-# Of words that people type: what they type less often is spelt, as what they never typed will be.
-_LEAST_COUNT = 4
 _WORD_SCORE = -1.0
 _CHARACTER_SCORE = -10.0
 # Far below any spelling of its characters: a special token or byte piece is never read from a user's text.
 _NEVER_SCORE = -1000.0
 
 
-def _world_texts() -> Iterable[str]:
-    """What mini reads and writes whatever people type."""
-    templates = Templates.default()
-    yield from (templates.rewrite, templates.score, templates.compare, templates.compare_item)
-    for family in families().values():
-        yield from family.canonical.values()
-    yield from (*SIDES.values(), *COLOURS, *SHAPES, *map(plural_noun, SHAPES))
-    for named in NOUNS_BY_COLOUR.values():
-        yield from named
-    yield "yes no true false unanswerable an objects on and word number in background gray left right top bottom middle"
-    yield "what colour is the star what shape is the red object how many circles are there"
-
-
-def _typed_texts() -> Iterable[str]:
-    """What people type, as far as training shows it."""
-    for family in families().values():
-        yield from (wording.text for wording in family.wordings["train"])
-    yield from (wording.text for wording in foreign_wordings()["train"])
-    yield from (*around().openings, *around().closings)
-    for _ in range(_LEAST_COUNT):  # each of these is a word, though it stands there once
-        yield from (word for group in around().synonyms for word in group)
-
-
-def closed_vocabulary() -> list[str]:
-    """Returns the words of two and more letters that are pieces of their own, in lower case, sorted.
-
-    Words of signs are not among them, which are read letter by letter; nor rare ones, nor slips of the keyboard.
-    """
-    typed = Counter(word for text in _typed_texts() for word in _words(text))
-    words = {word for text in _world_texts() for word in _words(text)}
-    words |= {word for word, count in typed.items() if count >= _LEAST_COUNT}
-    return sorted(words.difference(SIGN_WORDS))
-
-
-def _words(text: str) -> list[str]:
-    return re.findall(r"[a-z]{2,}", _without_fields(text).lower())
-
-
-def _without_fields(text: str) -> str:
-    return re.sub(r"\{\w+\}", " ", text)
-
-
 def language_tokenizer() -> Tokenizer:
     """Returns the language model's tokenizer (T5's layout: <pad> 0, </s> 1, <unk> 2)."""
-    words = closed_vocabulary()
-    spellings = [spelling for word in words for spelling in (word, word.capitalize(), word.upper())]
-    spellings += ["a", "A", "I"]
+    spellings = [*written_words(), "a", "A", "I"]
     pieces = [(token, _NEVER_SCORE) for token in LANGUAGE_SPECIALS]
     pieces += [(piece, _CHARACTER_SCORE) for piece in (SPACE, *PRINTABLE)]
     pieces += [(f"<0x{byte:02X}>", _NEVER_SCORE) for byte in range(256)]
@@ -115,7 +63,7 @@ def qformer_tokenizer() -> Tokenizer:
     """Returns the Q-Former's tokenizer (BERT's layout: [PAD] 0, then [UNK], [CLS], [SEP], [DEC])."""
     characters = [c for c in PRINTABLE if not c.isupper()]
     continued = [f"##{c}" for c in characters if c.isalnum()]
-    words = [*QFORMER_SPECIALS, *characters, *continued, *closed_vocabulary()]
+    words = [*QFORMER_SPECIALS, *characters, *continued, *read_words()]
     vocabulary = {word: i for i, word in enumerate(dict.fromkeys(words))}
     tokenizer = Tokenizer(WordPiece(vocabulary, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)

@@ -759,6 +759,11 @@ for key in (b"half a line\\x03", b"/ima\\tnext\\t\\n"):
     os.write(terminal, key)
     said = shown_before(b"> ")
 print(said.partition("about ")[2].partition(". ")[0])
+# Another thread that took the signal would leave the one that waits for a key asleep.
+for thread in os.listdir(f"/proc/{pid}/task"):
+    with open(f"/proc/{pid}/task/{thread}/status") as file:
+        mask = next(line for line in file if line.startswith("SigBlk:")).split()[1]
+    assert (thread != str(pid)) == bool(int(mask, 16) >> (signal.SIGCONT - 1) & 1), thread
 os.kill(pid, signal.SIGSTOP)
 os.waitpid(pid, os.WUNTRACED)
 modes = termios.tcgetattr(terminal)
@@ -777,5 +782,5 @@ def test_keys_clear_a_line_complete_a_path_and_stop_the_chat_for_a_while(picture
     picture, next_picture = pictures(2)
     next_picture.rename(tmp_path / "next one.png")
     command = [sys.executable, "-c", _KEYS, str(picture)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=tmp_path)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, cwd=tmp_path)
     assert (done.stdout.splitlines(), done.stderr) == (["next one.png", "False", "0"], "")

@@ -12,6 +12,7 @@ import typer
 
 from vlinstruct.cli.answer_options import GenerationOptions, OptimizationOptions
 from vlinstruct.cli.chat_input import piped_lines, read_picture, typed_lines
+from vlinstruct.cli.chat_prompt import keep_continuing_to_the_prompt
 from vlinstruct.cli.command import ANSWER, OPTIMIZATION, takes
 from vlinstruct.cli.idle import say_idle
 from vlinstruct.cli.options import ModelOptions
@@ -41,6 +42,7 @@ def chat(
     \b
     vlinstruct chat picture.png -O
     """
+    keep_continuing_to_the_prompt()  # numpy starts threads when it is imported
     from vlinstruct.chat import ChatSettings
     from vlinstruct.cli.chat_session import Session
     from vlinstruct.cli.run import collect_garbage_from_here

@@ -23,6 +23,15 @@ _QUOTES = "'\""
 _MAX_CANDIDATES = 1_000
 
 
+def keep_continuing_to_the_prompt() -> None:
+    """Keeps SIGCONT from every thread that is started from here on, and from this one but while a line is read.
+
+    The system may hand a process's signal to any thread that takes it, and only the one that waits for a key wakes up.
+    """
+    if hasattr(signal, "SIGCONT"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCONT})
+
+
 class Prompt:
     """Reads lines that are typed; where the system has no readline, as the terminal gives them."""
 
@@ -92,9 +101,11 @@ class Prompt:
 
         self.readline.set_pre_input_hook(note_modes)
         before = signal.signal(signal.SIGCONT, go_on)
+        blocked = signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCONT})
         try:
             yield
         finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
             signal.signal(signal.SIGCONT, before)
 
 
