@@ -45,7 +45,7 @@ def test_an_error_that_is_not_ours_is_found(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the trials are forks of one process")
-@pytest.mark.parametrize("asked", ["pictures folders data adapters checkpoints --mutants 80", "kills --kills 4"])
+@pytest.mark.parametrize("asked", ["pictures folders data adapters checkpoints --mutants 40", "kills --kills 3"])
 def test_a_share_of_mutants_and_kills_holds(asked: str, tmp_path: Path) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path])}
     failing = str(tmp_path / "failing")
