@@ -410,6 +410,16 @@ def test_ctrl_c_clears_a_line_as_often_as_it_is_pressed(
     assert "Ctrl-C again" not in capsys.readouterr().err
 
 
+def test_exit_alone_leaves_where_it_is_typed_and_is_asked_where_it_is_piped(
+    picture: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keyboard = Keyboard("exit where?\n", " quit \n", "why?\n")
+    assert exit_code_of_chat(monkeypatch, picture, keyboard) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1
+    assert next(keyboard.typed) == "why?\n"
+    assert len(vli("chat", picture, stdin=b"exit\n").lines) == 1
+
+
 def test_turns_that_no_longer_fit_are_counted(picture: Path) -> None:
     result = vli("chat", picture, "--json", stdin=f"{'x' * 300}?\n{'y' * 300}?\nz?\n".encode())
     assert [record["turns_cut"] for record in result.records] == [0, 1, 1]

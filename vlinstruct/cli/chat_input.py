@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from vlinstruct.values import Abilities, Media
 
 _ENDS = "Ctrl-C again, or Ctrl-D, ends the chat."
+_LEAVES = ("exit", "quit")  # as other prompts are left; in a pipe these are questions
 _MAX_LINE_BYTES = 1_000_000
 
 
@@ -60,7 +61,7 @@ def typed_lines(talk: Talk) -> Iterator[ChatLine]:
             if was_empty and not talk.quiet:
                 say("notice", _ENDS)
             continue
-        if line is None:
+        if line is None or line.strip() in _LEAVES:
             return
         was_empty = False
         if not is_blank(line):

@@ -52,7 +52,7 @@ _HELP = (
     ("/load FILE", "bring back conversations that were saved"),
     ("/reset", "forget this conversation"),
     ("/help", "show this"),
-    ("/quit", "end the chat, as Ctrl-D does, or Ctrl-C twice"),
+    ("/quit", "end the chat, as exit, Ctrl-D and Ctrl-C twice do"),
     ("Ctrl-C", "stop an answer; clear the line"),
     ("Tab", "complete a command or a path"),
     ("//...", "a question that begins with /"),

@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer
 
-from pretrain_mini.tokenizers import LANGUAGE_SPECIALS, closed_vocabulary, language_tokenizer, save_tokenizers
+from pretrain_mini.tokenizers import LANGUAGE_SPECIALS, language_tokenizer, save_tokenizers
+from pretrain_mini.vocabulary import read_words, written_words
 from vlinstruct.mini.words import SIGN_WORDS
 
 HOSTILE = [
@@ -51,8 +52,14 @@ def test_words_of_the_world_are_whole_and_others_are_spelt(language: Tokenizer) 
 
 
 def test_words_of_signs_are_spelt(language: Tokenizer) -> None:
-    assert not set(SIGN_WORDS) & set(closed_vocabulary())
+    assert not set(SIGN_WORDS) & {word.lower() for word in (*read_words(), *written_words())}
     assert language.encode("open").tokens == ["▁", *"open"]
+
+
+def test_what_is_seldom_typed_is_read_whole_and_spelt_where_it_is_written() -> None:
+    words = written_words()
+    whole, in_capitals = {word for word in words if word.islower()}, {word for word in words if word.isupper()}
+    assert {word.lower() for word in in_capitals} < whole < set(read_words())
 
 
 def test_no_special_tokens_are_added(language: Tokenizer, folder: Path) -> None:
