@@ -417,7 +417,7 @@ def test_exit_alone_leaves_where_it_is_typed_and_is_asked_where_it_is_piped(
     assert exit_code_of_chat(monkeypatch, picture, keyboard) == 0
     assert len(capsys.readouterr().out.splitlines()) == 1
     assert next(keyboard.typed) == "why?\n"
-    assert len(vli("chat", picture, stdin=b"exit\n").lines) == 1
+    assert vli("chat", picture, stdin=b"exit\n").text.count("\n") == 1
 
 
 def test_turns_that_no_longer_fit_are_counted(picture: Path) -> None:
