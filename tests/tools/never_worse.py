@@ -4,6 +4,7 @@
     PYTHONPATH=tests:examples python -m tools.never_worse plant --part dev -o FOLDER
     PYTHONPATH=tests:examples python -m tools.never_worse report -o FOLDER
     PYTHONPATH=tests:examples python -m tools.never_worse examples -o FOLDER  # answers that `safe` mends, with odds
+    PYTHONPATH=tests:examples python -m tools.never_worse guesses -o FOLDER  # what an answer's certainty says of it
     PYTHONPATH=tests:examples python -m tools.never_worse questions --part dev --items 8 -o FOLDER  # for bench --data
 
 Canonical, good and poor words are asked of mini's ten tasks, every wording of a part (`mini/phrasings.yaml`, in all its
@@ -309,16 +310,16 @@ def described(groups: Sequence[Group], column: str, thresholds: Thresholds) -> s
     )
 
 
-def report(folder: Path) -> None:
+def report(folder: Path, models: Sequence[str]) -> None:
     """Prints a line per cell and rule; per cell of the guard that is the default, what it changes."""
-    for model, rule, with_content in itertools.product(MODELS, ("ias", "agree", "cross"), (False, True)):
+    for model, rule, with_content in itertools.product(models, ("ias", "agree", "cross"), (False, True)):
         if (folder / model / "planted.jsonl").exists():
             num_taken, num_planted = planted_taken(folder, model, rule, with_content=with_content)
             checks = "with content checks" if with_content else "without"
             print(f"{model:10}  planted  {rule:5} takes {num_taken} of {num_planted} that hurt, {checks}")
     columns = [column for column in COLUMNS if column.startswith("AIO")]
     pooled: dict[str, list[NDArray[np.float64]]] = defaultdict(list)
-    for model in MODELS:
+    for model in models:
         thresholds = BACKBONES[model].thresholds
         cells = world_groups(folder / model / "world") | {"people": people_groups(folder / model / "people")}
         for words, groups in cells.items():
@@ -331,15 +332,15 @@ def report(folder: Path) -> None:
             print(f"{model:10}  {words:11}  {described(groups, 'AIO safe', thresholds)}")
     for column, of_models in pooled.items():
         both = spelled(interval(np.mean(of_models, axis=0)), signed=True)
-        print(f"{'both':10}  {'people':11}  {column:10}  {'':6}  {both}")
+        print(f"{'together':10}  {'people':11}  {column:10}  {'':6}  {both}")
 
 
-def show_examples(folder: Path, num_shown: int = 12) -> None:
+def show_examples(folder: Path, models: Sequence[str], num_shown: int = 12) -> None:
     """Prints how often `safe` mends and spoils answers to people's words, then the wordings that it mends most often.
 
     A wording that is shown to somebody is one of these, with the odds of all of them beside its own.
     """
-    for model in MODELS:
+    for model in models:
         thresholds = BACKBONES[model].thresholds
         by_wording: dict[str, list[tuple[float, Mapping[str, Any], str]]] = defaultdict(list)
         for group in people_groups(folder / model / "people"):
@@ -366,10 +367,28 @@ def show_examples(folder: Path, num_shown: int = 12) -> None:
                     )
 
 
+def show_guesses(folder: Path, models: Sequence[str]) -> None:
+    """Prints how many answers to people's words lie below a certainty, and how many of those and of the others are wrong.
+
+    Captions are left out: hardly one of them is right in everything.
+    """
+    for model in models:
+        groups = [g for g in people_groups(folder / model / "people") if g.records[0]["task"] not in _CAPTIONS]
+        wrong = 1 - np.concatenate([group.scores["initial"] for group in groups])
+        certainty = np.array([record["initial"]["certainty"] for group in groups for record in group.records])
+        for limit in (0.4, 0.5, 0.6, 0.7, 0.8):
+            below = certainty < limit
+            print(
+                f"{model:10}  below {limit}: {_PERCENT * below.mean():5.2f} % of {len(below):,}; of these wrong "
+                f"{_PERCENT * wrong[below].mean():5.1f} %, of the others {_PERCENT * wrong[~below].mean():5.2f} %; "
+                f"{_PERCENT * wrong[below].sum() / wrong.sum():5.1f} % of all that is wrong"
+            )
+
+
 def main() -> None:
     """Answers, or reports on what was answered."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("answer", "plant", "report", "examples", "questions"))
+    parser.add_argument("what", choices=("answer", "plant", "report", "examples", "guesses", "questions"))
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--model", choices=MODELS, help="one of them; both if not given")
     parser.add_argument("--part", choices=("dev", "test"), default="dev")
@@ -378,7 +397,7 @@ def main() -> None:
     parser.add_argument("--planted", type=int, default=1000, help="that hurt, of each model")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    models = [arguments.model] if arguments.model else MODELS
+    models: Sequence[str] = [arguments.model] if arguments.model else MODELS
     drawn = {
         "split": arguments.part,
         "num_items": arguments.items,
@@ -392,9 +411,11 @@ def main() -> None:
     elif arguments.what == "questions":
         write_questions(arguments.output, **drawn)
     elif arguments.what == "examples":
-        show_examples(arguments.output)
+        show_examples(arguments.output, models)
+    elif arguments.what == "guesses":
+        show_guesses(arguments.output, models)
     else:
-        report(arguments.output)
+        report(arguments.output, models)
 
 
 if __name__ == "__main__":
