@@ -368,7 +368,7 @@ def show_examples(folder: Path, models: Sequence[str], num_shown: int = 12) -> N
 
 
 def show_guesses(folder: Path, models: Sequence[str]) -> None:
-    """Prints how many answers to people's words lie below a certainty, and how many of those and of the others are wrong.
+    """Prints how many answers to people's words lie below a certainty, and how often these and the others are wrong.
 
     Captions are left out: hardly one of them is right in everything.
     """
