@@ -108,7 +108,7 @@ BACKBONES: Mapping[str, Backbone] = {
         Backbone(
             name="mini",
             hub_id=None,
-            parameters=0.005,
+            parameters=0.006,
             download_gb=0,
             licence="Apache-2.0",
             batch_size=16,
