@@ -39,7 +39,7 @@ from vlinstruct.backends.registry import BACKBONES, find
 from vlinstruct.evaluation.benchmark import Item, Task
 from vlinstruct.evaluation.benchmarks.mini import TASKS, items
 from vlinstruct.evaluation.report.columns import COLUMNS, candidates_in, is_sure, read_records, role_of
-from vlinstruct.evaluation.report.scores import TextRules, item_scores, task_scores
+from vlinstruct.evaluation.report.scores import TextRules, are_positive, item_scores, item_values, task_scores
 from vlinstruct.evaluation.report.text import spelled
 from vlinstruct.evaluation.runner import Contender, run
 from vlinstruct.instruction.choose import RULES
@@ -205,7 +205,8 @@ class Group:
         if self.task is None:
             return _PERCENT * self.items(roles)[self.rows].mean(axis=1)
         answers = [record[role]["answer"] for record, role in zip(self.records, roles, strict=True)]
-        return _PERCENT * task_scores(self.task, self.records, answers, self.rows, _rules([]))
+        values = item_values(self.task, self.records, answers, _rules([]))
+        return _PERCENT * task_scores(values, self.rows, are_positive(self.records))
 
     def items(self, roles: Sequence[str]) -> NDArray[np.float64]:
         """Returns every item's score, (N,)."""
