@@ -84,8 +84,9 @@ def test_the_first_command_answers_as_the_readme_says(monkeypatch: pytest.Monkey
     monkeypatch.chdir(ROOT)
     (command,) = re.findall(r"^    \.venv/bin/pip install \. && \.venv/bin/vlinstruct (ask .*)$", README, re.MULTILINE)
     result = vli(*shlex.split(command))
-    assert f"It prints `{result.text.strip()}`." in README
-    assert result.stderr == ""
+    without = vli(*shlex.split(command.removesuffix(" -O")))
+    assert f"It prints `{result.text.strip()}`; without `-O` it prints `{without.text.strip()}`, which is wrong." in README
+    assert (result.stderr, without.stderr) == ("", "")
 
 
 def test_the_picture_and_its_block_are_what_optimize_prints(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,7 +99,7 @@ def test_the_picture_and_its_block_are_what_optimize_prints(monkeypatch: pytest.
     expected = [float(text) for text in number.findall(shown)]
     assert [float(text) for text in number.findall(printed)] == pytest.approx(expected, abs=0.01)
     typed, chosen = re.findall(r"^answer +(.+?)  \((?:as typed|chosen), certainty (.+?)[,)]", printed, re.MULTILINE)
-    assert typed[0] != chosen[0] == "red", "what is shown is a gain"
+    assert typed[0] != chosen[0] == "yes", "what is shown is a gain"
     assert float(typed[1]) < float(chosen[1])
     picture = (ROOT / "examples" / "pictures" / "optimize.svg").read_text(encoding="utf-8")
     assert all(f">{round(ias, 2):.2f}<" in picture for ias in expected[:3])

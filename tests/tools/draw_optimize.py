@@ -16,10 +16,10 @@ import vlinstruct as vli
 from vlinstruct.values import Optimization, ScoredInstruction
 
 PICTURES = Path(__file__).parents[2] / "examples" / "pictures"
-BACKBONE, INSTRUCTION, PICTURE = "mini-llama", "star color plz", "star.png"
+INSTRUCTION, PICTURE = "is the green triangle rigth of teh purple ring ?", "shapes.png"
 
-_WIDTH, _HEIGHT = 860, 244
-_LEFT, _IAS, _ANSWER = 268, 690, 760  # where the columns begin
+_WIDTH, _HEIGHT = 1000, 244
+_LEFT, _IAS, _ANSWER = 268, 844, 910  # where the columns begin
 _CHARACTER = 9.6  # the advance of a monospaced character at 16 px
 _ROLES = ("initial", "rewritten", "optimized")
 _MOST_NATS = 8.0  # and above: the darkest red
@@ -27,7 +27,7 @@ _MOST_NATS = 8.0  # and above: the darkest red
 
 def main() -> None:
     """Writes the drawing."""
-    model = vli.load(BACKBONE, device="cpu")
+    model = vli.load("mini", device="cpu")
     seen = model.see(PICTURES / PICTURE)
     optimization = model.optimize(INSTRUCTION, seen)
     answers = {"initial": str(model.ask(seen, INSTRUCTION)), "chosen": str(model.ask(seen, optimization.instruction))}
@@ -42,7 +42,7 @@ def as_svg(optimization: Optimization, answers: dict[str, str]) -> str:
         answers: to the `initial` and to the `chosen` instruction.
     """
     picture = base64.b64encode((PICTURES / PICTURE).read_bytes()).decode()
-    command = f'$ vlinstruct optimize "{INSTRUCTION}" {PICTURE} --backbone {BACKBONE} --answer'
+    command = f'$ vlinstruct optimize "{INSTRUCTION}" {PICTURE} --answer'
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" width="{_WIDTH}" '
         f'height="{_HEIGHT}" role="img" aria-label="{escape(_in_words(optimization, answers))}">',

@@ -3,7 +3,8 @@
     PYTHONPATH=tests:examples python -m tools.never_worse answer --part dev -o FOLDER   # hours on two cores
     PYTHONPATH=tests:examples python -m tools.never_worse plant --part dev -o FOLDER
     PYTHONPATH=tests:examples python -m tools.never_worse report -o FOLDER
-    PYTHONPATH=tests:examples python -m tools.never_worse examples -o FOLDER  # answers that `safe` mends, with odds
+    PYTHONPATH=tests:examples python -m tools.never_worse examples -o FOLDER  # answers that `safe` mends
+    PYTHONPATH=tests:examples python -m tools.never_worse odds --part dev -o FOLDER  # and how often, on other pictures
     PYTHONPATH=tests:examples python -m tools.never_worse guesses -o FOLDER  # what an answer's certainty says of it
     PYTHONPATH=tests:examples python -m tools.never_worse questions --part dev --items 8 -o FOLDER  # for bench --data
 
@@ -34,7 +35,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pretrain_mini.evaluate_people import pictures_for
+from pretrain_mini.evaluate_people import is_same_answer, pictures_for
 from vlinstruct.backends.registry import BACKBONES, find
 from vlinstruct.evaluation.benchmark import Item, Task
 from vlinstruct.evaluation.benchmarks.mini import TASKS, items
@@ -61,6 +62,7 @@ from vlinstruct.values import ROLES, good
 MODELS = ("mini", "mini-llama")
 _CAPTIONS = ("caption", "description")
 _CIDER_MAX, _PERCENT = 10.0, 100.0
+_ODDS_SEED = 7  # of other pictures than those that chose
 Split = Literal["dev", "test"]
 
 
@@ -336,27 +338,32 @@ def report(folder: Path, models: Sequence[str]) -> None:
         print(f"{'together':10}  {'people':11}  {column:10}  {'':6}  {both}")
 
 
-def show_examples(folder: Path, models: Sequence[str], num_shown: int = 12) -> None:
-    """Prints how often `safe` mends and spoils answers to people's words, then the wordings that it mends most often.
+Mended = list[tuple[float, Mapping[str, Any], str]]
 
-    A wording that is shown to somebody is one of these, with the odds of all of them beside its own.
-    """
+
+def most_mended(folder: Path, model: str) -> dict[str, Mended]:
+    """Returns by wording, what gains most first, `safe`'s gain with each picture, the record and the role it takes."""
+    by_wording: dict[str, Mended] = defaultdict(list)
+    for group in people_groups(folder / model / "people"):
+        if group.records[0]["task"] in _CAPTIONS:
+            continue
+        roles = [role_of(record, "AIO safe", BACKBONES[model].thresholds) for record in group.records]
+        differences = group.items(roles) - group.scores["initial"]
+        for difference, record, role in zip(differences, group.records, roles, strict=True):
+            by_wording[record["id"].rsplit("/", 1)[-1].rsplit("-", 1)[0]].append((difference, record, role))
+    return dict(sorted(by_wording.items(), key=lambda pair: -sum(difference for difference, _, _ in pair[1])))
+
+
+def show_examples(folder: Path, models: Sequence[str], num_shown: int = 12) -> None:
+    """Prints how often `safe` mends and spoils answers to people's words, then what it mends most often."""
     for model in models:
-        thresholds = BACKBONES[model].thresholds
-        by_wording: dict[str, list[tuple[float, Mapping[str, Any], str]]] = defaultdict(list)
-        for group in people_groups(folder / model / "people"):
-            if group.records[0]["task"] in _CAPTIONS:
-                continue
-            roles = [role_of(record, "AIO safe", thresholds) for record in group.records]
-            differences = group.items(roles) - group.scores["initial"]
-            for difference, record, role in zip(differences, group.records, roles, strict=True):
-                by_wording[record["id"].rsplit("-", 1)[0]].append((difference, record, role))
+        by_wording = most_mended(folder, model)
         every = [difference for rows in by_wording.values() for difference, _, _ in rows]
         print(
-            f"{model}: of {len(every):,} answers {sum(d > 0 for d in every)} mended, {sum(d < 0 for d in every)} spoilt"
+            f"{model}: {len(by_wording)} wordings, of {len(every):,} answers {sum(d > 0 for d in every)} mended, "
+            f"{sum(d < 0 for d in every)} spoilt"
         )
-        ranked = sorted(by_wording.items(), key=lambda pair: -sum(difference for difference, _, _ in pair[1]))
-        for name, rows in ranked[:num_shown]:
+        for name, rows in itertools.islice(by_wording.items(), num_shown):
             num_mended, num_spoilt = sum(d > 0 for d, _, _ in rows), sum(d < 0 for d, _, _ in rows)
             print(f"  {name}: {num_mended} mended, {num_spoilt} spoilt of {len(rows)}")
             for difference, record, role in rows:
@@ -366,6 +373,25 @@ def show_examples(folder: Path, models: Sequence[str], num_shown: int = 12) -> N
                         f"    {record['id']}: {before['text']!r} -> {before['answer']!r}, "
                         f"{after['text']!r} -> {after['answer']!r}"
                     )
+
+
+def show_odds(folder: Path, models: Sequence[str], split: Split, num_shown: int = 8, num_pictures: int = 100) -> None:
+    """Asks the wordings that `safe` mends most often about other pictures: the odds of an example that is shown."""
+    for name in models:
+        model = load(name, device="cpu")
+        for wording in itertools.islice(most_mended(folder, name), num_shown):
+            family, place = wording.rsplit("-", 1)
+            asked = families()[family].wordings[split][int(place)]
+            right = []
+            for item in itertools.islice(pictures_for(family, asked, split, _ODDS_SEED), num_pictures):
+                seen = model.see(draw(item.scene))
+                answers = (model.ask(seen, item.text), model.ask(seen, item.text, optimize=True))
+                right.append([is_same_answer(answer.text, item.answer) for answer in answers])
+            before, after = np.array(right).T
+            print(
+                f"{name}: {asked.text!r}: of {len(right)} {before.sum()} right as typed, {after.sum()} optimized; "
+                f"{(after & ~before).sum()} mended, {(before & ~after).sum()} spoilt"
+            )
 
 
 def show_guesses(folder: Path, models: Sequence[str]) -> None:
@@ -379,6 +405,9 @@ def show_guesses(folder: Path, models: Sequence[str]) -> None:
         certainty = np.array([record["initial"]["certainty"] for group in groups for record in group.records])
         for limit in (0.4, 0.5, 0.6, 0.7, 0.8):
             below = certainty < limit
+            if not 0 < below.sum() < len(below) or not wrong.any():
+                print(f"{model:10}  below {limit}: {below.sum()} of {len(below):,}, {wrong.sum():.0f} wrong in all")
+                continue
             print(
                 f"{model:10}  below {limit}: {_PERCENT * below.mean():5.2f} % of {len(below):,}; of these wrong "
                 f"{_PERCENT * wrong[below].mean():5.1f} %, of the others {_PERCENT * wrong[~below].mean():5.2f} %; "
@@ -389,7 +418,7 @@ def show_guesses(folder: Path, models: Sequence[str]) -> None:
 def main() -> None:
     """Answers, or reports on what was answered."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("answer", "plant", "report", "examples", "guesses", "questions"))
+    parser.add_argument("what", choices=("answer", "plant", "report", "examples", "odds", "guesses", "questions"))
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--model", choices=MODELS, help="one of them; both if not given")
     parser.add_argument("--part", choices=("dev", "test"), default="dev")
@@ -413,6 +442,8 @@ def main() -> None:
         write_questions(arguments.output, **drawn)
     elif arguments.what == "examples":
         show_examples(arguments.output, models)
+    elif arguments.what == "odds":
+        show_odds(arguments.output, models, arguments.part)
     elif arguments.what == "guesses":
         show_guesses(arguments.output, models)
     else:

@@ -52,7 +52,8 @@ for command in COMMANDS:
 
 _FIRST_STEPS = {
     'vlinstruct ask picture.png "what is written?"': "a question about a picture",
-    'vlinstruct ask -O picture.png "whats that say plz"': "the same, the words optimized first",
+    # tests/tools/README.md#the-first-example: of mini, on pictures of its own.
+    'vlinstruct ask -O picture.png "is the star rigth of teh ring ?"': "mini is right 73 times in 100, without -O 43",
     'vlinstruct optimize "describe this" picture.png': "what becomes of the words, and why",
     'vlinstruct ask pictures/ "what is it?" -o answers.csv': "many pictures, resumed where it stopped",
 }
