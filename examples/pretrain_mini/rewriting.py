@@ -116,16 +116,11 @@ def _typed_words() -> Sequence[str]:
     return sorted({word for text in texts for word in re.findall(r"[A-Za-z]+", re.sub(r"\{\w+\}", " ", text))})
 
 
-@cache
-def _pieces() -> Sequence[str]:
-    return written_words()
-
-
 def sample_foreign(rng: random.Random) -> str:
     """Samples an instruction that mini can neither follow nor rewrite, or words without any meaning together."""
     share = rng.random()
     if share < _SALAD_SHARE:  # to be copied word by word, so that every word can be
-        words = _pieces() if rng.random() < _PIECES_SHARE else _typed_words()
+        words = written_words() if rng.random() < _PIECES_SHARE else _typed_words()
         return " ".join(rng.choice(words) for _ in range(rng.randint(3, 9)))
     if share < _SALAD_SHARE + _UNKNOWN_SHARE:
         return _about_the_unknown(rng)

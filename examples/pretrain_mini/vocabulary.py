@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from functools import cache
 
 from vlinstruct.instruction.templates import Templates
 from vlinstruct.mini.phrasings import SIDES, around, families, foreign_wordings
@@ -68,7 +69,8 @@ def read_words() -> list[str]:
     return _words_typed(_LEAST_READ)
 
 
-def written_words() -> list[str]:
+@cache  # training samples from them, row by row
+def written_words() -> Sequence[str]:
     """Returns the words, in the spellings that are pieces of the language model's tokenizer."""
     words = _words_typed(_LEAST_WRITTEN)
     spellings = [spelling for word in words for spelling in (word, word.capitalize())]
