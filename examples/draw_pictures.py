@@ -1,4 +1,4 @@
-"""Draws the pictures of this folder with mini's own world: a sign, a star, a number, shapes, a clip of a rising star."""
+"""Draws the pictures of this folder with mini's own world: a sign, a star, a number, shapes, a clip."""
 
 from pathlib import Path
 

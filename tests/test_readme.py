@@ -85,7 +85,8 @@ def test_the_first_command_answers_as_the_readme_says(monkeypatch: pytest.Monkey
     (command,) = re.findall(r"^    \.venv/bin/pip install \. && \.venv/bin/vlinstruct (ask .*)$", README, re.MULTILINE)
     result = vli(*shlex.split(command))
     without = vli(*shlex.split(command.removesuffix(" -O")))
-    assert f"It prints `{result.text.strip()}`; without `-O` it prints `{without.text.strip()}`, which is wrong." in README
+    said = f"It prints `{result.text.strip()}`; without `-O` it prints `{without.text.strip()}`, which is wrong."
+    assert said in README
     assert (result.stderr, without.stderr) == ("", "")
 
 

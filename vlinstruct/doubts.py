@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from vlinstruct.backends.registry import BACKBONES
 
-# Half of mini's answers that are less certain are wrong, and 4 % of the others: 2.7 % of 2,742 answers to the dev part's
-# wordings, and a quarter of all wrong ones (`tests/tools/never_worse.py guesses`).
+# Half of mini's answers that are less certain are wrong, and 4 % of the others: of 2,742 answers to the dev part's
+# wordings 2.7 %, a quarter of all wrong ones (`tests/tools/never_worse.py guesses`).
 _LEAST_CERTAINTY = 0.6
 
 if TYPE_CHECKING:

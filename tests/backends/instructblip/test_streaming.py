@@ -167,7 +167,8 @@ def test_a_run_of_bytes_that_ends_badly_is_not_shown_before_it_ends(byte_fallbac
     # The decoder takes the accent back where its run goes on: that is why runs wait for their end.
     assert byte_fallback.decode([a, *accent, lone]) == "a\ufffd\ufffd\ufffd"
     assert list(text_pieces(byte_fallback, [a, *accent, lone])) == ["a", "\ufffd\ufffd\ufffd"]
-    for between in ([2], [byte_fallback.tokenizer.get_vocab_size()]):  # a special token and one without a piece leave a run a run
+    without_a_piece = byte_fallback.tokenizer.get_vocab_size()
+    for between in ([2], [without_a_piece]):  # such a one and a special token leave a run a run
         assert list(text_pieces(byte_fallback, [a, *accent, *between, lone])) == ["a", "\ufffd\ufffd\ufffd"]
 
 
