@@ -14,8 +14,8 @@ Only the command line is used and nothing of the package is imported, so that it
 recording.json.gz was made with the code of commit 87ddfe2 (Python 3.11, torch 2.13, transformers 5.24, two cores of a
 CPU, OMP_NUM_THREADS=1). Against the recording before it, of d12dbab, no plain answer, score or choice differs; what
 optimization chooses does, since its rules are new. Its numbers hold within 1e-5 on one machine and one torch; elsewhere
-make a recording of your own first: `git worktree add OLD 87ddfe2`, then `record FILE.json.gz --checkout OLD`. mini has other
-weights since then: take a commit after those of 29 November for OLD.
+make a recording of your own first: `git worktree add OLD 87ddfe2`, then `record FILE.json.gz --checkout OLD`. mini has
+other weights since then: take a commit after those of 29 November for OLD.
 """
 
 from __future__ import annotations
