@@ -86,7 +86,7 @@ def without_key(record: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.slow
 def test_a_failing_server_costs_no_record_and_doubles_none(model: Model, tmp_path: Path) -> None:
-    num = 1000
+    num = 500
     work = items(tmp_path, num)
     with serving(model, SERVED) as url:
         clean = {record["id"]: without_key(record) for record in run(url, work, tmp_path / "clean.jsonl")}
@@ -109,7 +109,7 @@ def test_a_failing_server_costs_no_record_and_doubles_none(model: Model, tmp_pat
 
 @pytest.mark.slow
 def test_a_run_that_is_killed_again_and_again_ends_with_the_same_records(model: Model, tmp_path: Path) -> None:
-    num, num_kills = 200, 20
+    num, num_kills = 100, 8
     items(tmp_path, num)
     output, rng = tmp_path / "out.jsonl", random.Random("kills")
     with serving(model, SERVED) as url:

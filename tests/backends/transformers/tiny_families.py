@@ -253,9 +253,12 @@ def qwen3_vl() -> Parts:
     return _qwen3(hf.Qwen3VLConfig, hf.Qwen3VLForConditionalGeneration, {}, vision, {})
 
 
-@family("clip", control_tokens="<|image_pad|> <|im_end|>")
+@family("clip", control_tokens="<|image_pad|> <|im_end|>", tolerance=3e-5)
 def qwen3_5() -> Parts:
-    """Hybrid: linear attention in the first layer, full attention in the second."""
+    """Hybrid: linear attention in the first layer, full attention in the second.
+
+    One processor's float32 moved its likelihoods by 1.2e-5 between two batches.
+    """
     text = {"layer_types": ["linear_attention", "full_attention"], "linear_num_value_heads": 4}
     text |= {"linear_num_key_heads": 2, "linear_key_head_dim": 8, "linear_value_head_dim": 8}
     rope = {"partial_rotary_factor": 1.0}
