@@ -147,7 +147,6 @@ def run_command(arguments: Sequence[str]) -> int:
     if not arguments and "_VLINSTRUCT_COMPLETE" not in os.environ:  # by which a shell asks for a word's completion
         # On stderr and with 2, as click has it: a script whose command came out empty must not go on with our help.
         with redirect_stdout(sys.stderr):
-            print(_first_steps(shutil.get_terminal_size().columns))
             run_command(["--help"])
         return 2
     try:
@@ -156,8 +155,10 @@ def run_command(arguments: Sequence[str]) -> int:
                 "cannot write output (stdout): it is closed", advice="Open it, or send it to /dev/null."
             )
         _require_working_folder()
-        # By itself help is 50 columns wide at least.
-        width = min(shutil.get_terminal_size().columns, _MOST_COLUMNS) - 2
+        columns = shutil.get_terminal_size().columns
+        if [*arguments] in (["--help"], ["-h"]):
+            print(_first_steps(columns))
+        width = min(columns, _MOST_COLUMNS) - 2  # by itself help is 50 columns wide at least
         code = app(args=list(arguments), prog_name="vlinstruct", standalone_mode=False, terminal_width=width)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
