@@ -19,6 +19,7 @@ from serving.loopback import serving
 from vlinstruct.backend import Row, Seen, Written
 from vlinstruct.media.images import ImageLimits
 from vlinstruct.media.load import MediaSettings
+from vlinstruct.mini.world import FIRST_QUESTION
 from vlinstruct.model import Model
 from vlinstruct.serving import run as running
 from vlinstruct.serving.app import ServeSettings
@@ -166,7 +167,10 @@ def test_who_has_no_picture_of_minis_world_gets_one(window: OpenWindow) -> None:
     model.identity = replace(model.identity, name="mini")
     with page_of(model) as address, window(address, may_load=address) as opened:
         opened.page.get_by_role("button", name="Take one").click()
+        expect(opened.page.locator("#question")).to_have_value(FIRST_QUESTION)  # none had been typed
         ask(opened.page, "what is there?")
+        opened.page.get_by_role("button", name="Take one").click()
+        expect(opened.page.locator("#question")).to_have_value("what is there?")
         expect(opened.page.locator("#asked")).to_contain_text("example.png")
         sound(opened)
 

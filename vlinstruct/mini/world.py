@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from vlinstruct.mini import Split
-from vlinstruct.mini.fonts import FONTS, TRAIN_FONTS
+from vlinstruct.mini.fonts import BUILT_IN, FONTS, TRAIN_FONTS
 from vlinstruct.mini.scene import COLOURS, RGB, SHAPES, UNMOVED, Corners, Print, Scene, Thing
 from vlinstruct.mini.words import sample_text, with_case
 
@@ -32,6 +32,10 @@ _MIN_BAND = 0.25  # the height at which things still fit above or below a text
 _LABELLED_BAND = (0.32, 1.0)
 _LABEL_PLACE = 0.17
 _LABEL_HEIGHT = 0.26
+
+# README's first example, found by a search (tests/tools/README.md#the-first-example).
+_FIRST_SEED = 735888354949
+FIRST_QUESTION = "is the green triangle rigth of teh purple ring ?"
 
 Band = tuple[float, float]
 
@@ -178,6 +182,11 @@ def sample_scene(seed: int, *, split: Split = "train", fonts: Sequence[str] | No
         jpeg_quality=rng.randint(45, 95) if rng.random() < 0.25 else None,
         noise_seed=rng.getrandbits(32),
     )
+
+
+def first_scene() -> Scene:
+    """Returns the scene that `FIRST_QUESTION` asks about."""
+    return sample_scene(_FIRST_SEED, split="dev", fonts=(BUILT_IN,))
 
 
 def sample_page(seed: int, *, fonts: Sequence[str] | None = None) -> Scene:

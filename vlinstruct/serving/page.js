@@ -241,9 +241,11 @@ document.addEventListener("drop", (event) => {
 
 part("example").hidden = server.example === null;
 part("take-example").addEventListener("click", async () => {
-  const bytes = Uint8Array.from(atob(server.example), (character) => character.charCodeAt(0));
+  const bytes = Uint8Array.from(atob(server.example.picture), (character) => character.charCodeAt(0));
   await take([new File([bytes], "example.png", { type: "image/png" })]);
-  part("question").focus();
+  const field = part("question");
+  if (!field.value.trim()) field.value = server.example.question;
+  field.focus();
 });
 
 // --- asking

@@ -15,7 +15,7 @@ from starlette.responses import HTMLResponse, Response
 from vlinstruct.backends.registry import BACKBONES
 from vlinstruct.media.images import ImageLimits
 from vlinstruct.mini.draw import draw
-from vlinstruct.mini.world import sample_scene
+from vlinstruct.mini.world import FIRST_QUESTION, first_scene
 from vlinstruct.report.shell import data_block, page, policy, resource
 from vlinstruct.serving.gate import GateSettings
 from vlinstruct.values import Identity
@@ -61,11 +61,11 @@ def page_of(identity: Identity, gate: GateSettings, images: ImageLimits) -> Call
     return show
 
 
-def _example(identity: Identity) -> str | None:
-    """Returns a picture in base64 for a model that knows a small world only, which a visitor's own is hardly of."""
+def _example(identity: Identity) -> dict[str, str] | None:
+    """Returns a picture in base64, and a question, for a model of a small world, which a visitor's own is hardly of."""
     backbone = BACKBONES.get(identity.name)
     if backbone is None or not backbone.is_built_in:
         return None
     stream = io.BytesIO()
-    draw(sample_scene(0, split="test", fonts=("pillow",))).save(stream, "PNG")
-    return base64.b64encode(stream.getvalue()).decode()
+    draw(first_scene(), (400, 300)).save(stream, "PNG")
+    return {"picture": base64.b64encode(stream.getvalue()).decode(), "question": FIRST_QUESTION}
