@@ -16,6 +16,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import sys
 import time
 from dataclasses import dataclass, replace
@@ -261,6 +262,9 @@ def forget_after(log: Path, step: int) -> None:
 
 def _train(rank: int, settings: Settings, slots: Tensor, barrier: Barrier) -> None:
     """Trains in one of the processes until the time is over; the first one logs and saves."""
+    # How spawn ends a process whose parent was killed; a job in a script's background begins with it ignored, and would
+    # go on writing into the folder.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     torch.set_num_threads(1)
     trainer = Trainer(settings, rank)
     stream = BatchStream(
