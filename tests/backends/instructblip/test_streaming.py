@@ -144,7 +144,7 @@ def test_a_character_of_several_bytes_is_streamed_whole(
     monkeypatch.setattr(decoding, "penalize_repetition", scripted)
     row, settings = (
         Row(prompt="what?", seen=seen_by(model, image), reads="what?"),
-        GenerationSettings(max_new_tokens=len(ids)),
+        GenerationSettings(max_new_tokens=len(ids), repetition_penalty=2.0),  # any but 1, which penalizes nothing
     )
     (whole,) = map(good, model.write([row], settings))
     pieces = [piece for piece in model.stream(row, settings) if isinstance(piece, str)]

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
+from vlinstruct.backends.decoding import token_nll
 from vlinstruct.backends.instructblip.language_model import Context, LanguageModel
 
 
@@ -45,6 +46,5 @@ def target_nll(
         if target_ids.shape[1] > 1:
             logits = torch.cat([logits, language_model.decode(target_ids[:, :-1], state)], dim=1)  # (N, S, V)
     # In float32: a bfloat16 log-probability has two to three digits, and scores that differ by less are compared.
-    log_probs = logits.float().log_softmax(dim=-1)
-    nll = iter((-log_probs.gather(2, target_ids[..., None])[..., 0]).tolist())
+    nll = iter(token_nll(logits.float(), target_ids).tolist())
     return [[next(nll)[: len(ids)] for ids in row] for row in targets]

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from vlinstruct.backends.decoding import require_finite
+from vlinstruct.backends.decoding import require_finite, token_nll
 from vlinstruct.backends.instructblip.language_model import Context, LanguageModel
 
 _MAX_MATCH = 4  # tokens; a longer end of the text that matches has a matching end of four
@@ -128,9 +128,8 @@ def generate_from_drafts(
     logits, state = language_model.prefill(context.inputs_embeds, context.attention_mask, drafts)
     while True:
         require_finite(logits)
-        # The likeliest token's likelihood is the largest logit's: no gather over the vocabulary.
-        largest, tokens = logits.float().max(dim=-1)
-        nll = (logits.float().logsumexp(dim=-1) - largest).tolist()
+        tokens = logits.argmax(dim=-1)
+        nll = token_nll(logits.float(), tokens).tolist()
         num_fed = logits.shape[1]
         num_dropped = []
         for row, row_tokens, row_nll in zip(rows, tokens.tolist(), nll, strict=True):

@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from vlinstruct.backend import Backend, Row, Seen, Written, not_taken
-from vlinstruct.backends.decoding import Continuation, require_finite, step_by_step, until_stop
+from vlinstruct.backends.decoding import Continuation, require_finite, step_by_step, token_nll, until_stop
 from vlinstruct.backends.text_pieces import text_pieces
 from vlinstruct.backends.transformers.chat_template import ChatTemplate
 from vlinstruct.backends.transformers.families import Family
@@ -507,5 +507,5 @@ def _pieces(num_targets: int, num_bytes: int) -> Iterator[tuple[int, int]]:
 def _token_nll(logits: Tensor, ids: Tensor) -> list[list[float]]:
     """Returns the nats of ids (n, S) under logits (n, S, V)."""
     # In float32: a bfloat16 log-probability has two to three digits, and scores that differ by less are compared.
-    nll: list[list[float]] = (-logits.float().log_softmax(dim=-1).gather(2, ids[..., None])[..., 0]).tolist()
+    nll: list[list[float]] = token_nll(logits.float(), ids).tolist()
     return nll
