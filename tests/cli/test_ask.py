@@ -313,7 +313,7 @@ def test_an_empty_answer_is_said_and_recorded(picture: Path, pictures: Pictures,
     assert "notices" not in vli("ask", picture, "what?", "--json").records[0]
 
 
-@pytest.mark.parametrize(("name", "is_said"), [("a.txt", True), ("a.JSON", True), ("a.jsonl", False)])
+@pytest.mark.parametrize(("name", "is_said"), [("a.txt", True), ("a.JSON", True), ("a.cvs", True), ("a.jsonl", False)])
 def test_an_output_named_as_another_format_holds_json_lines_and_that_is_said(
     name: str, is_said: bool, picture: Path, tmp_path: Path
 ) -> None:

@@ -27,13 +27,10 @@ from vlinstruct.operations import BadItem, BatchItem, Fields, Operation
 from vlinstruct.records.columns import columns_of
 from vlinstruct.records.items import ITEM_FIELDS, Item, ItemError, read_items
 from vlinstruct.records.lines import ItemOptions
-from vlinstruct.records.table_output import lines_of
+from vlinstruct.records.table_output import is_table, lines_of
 
-_OTHER_FORMATS = frozenset(
-    {".json", ".tsv", ".txt", ".xlsx", ".xls", ".arrow", ".feather", ".yaml", ".yml"}
-    | {".md", ".html", ".xml", ".pkl", ".db", ".sqlite", ".gz", ".zip"}
-)
-"""What a name that ends so promises in place of JSON lines or of a table."""
+_LINES_SUFFIXES = ("", ".jsonl", ".ndjson")
+"""What the name of a file of JSON lines ends with; any other than these or a table's promises something else."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,9 +189,10 @@ def run(
         say_idle(talk, options, Idle(names=("served_model", "concurrency", "timeout"), why="without a server's URL"))
     if len(work.items) == 1:
         say_idle(talk, options, Idle(names=("batch_size", "max_failures"), why="with one picture"))
-    if options.output is not None and options.output.suffix.lower() in _OTHER_FORMATS:
-        talk.notice(f"{options.output} will hold JSON lines, one record each, whatever its name says.")
-    lines = None if options.output is None else lines_of(options.output)
+    output = options.output
+    if output is not None and not is_table(output) and output.suffix.lower() not in _LINES_SUFFIXES:
+        talk.notice(f"{output} will hold JSON lines, one record each, whatever its name says.")
+    lines = None if output is None else lines_of(output)
     with talk.listening(), reporting(report, len(work.items), lines, talk) as watcher:
         # One typed picture is for eyes, and its error is the command's. A batch goes on past a bad item; so does one
         # picture with --output, since its file may be resumed and extended.
