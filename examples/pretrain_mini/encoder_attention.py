@@ -8,9 +8,9 @@ To compare two scores, the first digit of each looks at the other's, so that it 
 every word of an instruction looks at its own score, and knows whether it stands in the better one.
 
 To judge what is seen by the words of a question: the query of the verdict knows how two things stand, and looks at the
-word of their relation. The queries of two things look at each other, to tell whether their colours agree. Every letter
-of a quotation looks at the query that has read the same letter in the same place, at itself where none has; then the
-verdict's query looks at the letters that had none.
+word of their relation; where nothing can look forwards, the word looks at the query. The queries of two things look at
+each other, to tell whether their colours agree. Every letter of a quotation looks at the query that has read the same
+letter in the same place, at itself where none has; then the verdict's query looks at the letters that had none.
 
 Legend: R rows, C context positions (queries, then prompt).
 """
@@ -142,15 +142,17 @@ def no_judgement(length: int) -> Judgement:
     return Judgement(looks=looks, agrees=np.full(length, IGNORED))
 
 
-def judge_relation(length: int, word: Sequence[int]) -> Judgement:
+def judge_relation(length: int, word: Sequence[int], agree: bool) -> Judgement:
     """Lets the verdict look at the relation's word.
 
     Args:
         length: C.
         word: its positions; none where it is not known which word says it.
+        agree: whether two things stand as it says.
     """
     judgement = no_judgement(length)
     judgement.looks[:, VERDICT_QUERY, word] = 1 / max(1, len(word))
+    judgement.agrees[word] = int(agree)
     return judgement
 
 

@@ -55,7 +55,8 @@ class WholeReading:
         return looks
 
     def labels(self, labels: Ids, looks: Looks) -> Ids:
-        return labels
+        # A relation's word has a label and no look of its own: the verdict's query reads it.
+        return np.where(looks.any(axis=(1, 3)), labels, IGNORED)
 
 
 class CausalReading:
@@ -83,21 +84,28 @@ def last_places(prompt_ids: Ids) -> Ids:
 
 
 def causal_looks(looks: Looks, last: Ids) -> Looks:
-    """Lets a row's last position make all the looks that would go forwards.
+    """Turns looks around that would go forwards: the later of two positions compares them, and the last one asks it.
+
+    A last position that had to look at a relation's word and, unguided, at the query that knows how things stand, was
+    right about positions in 49 % after 650 steps: each of the two says nothing without the other.
 
     Args:
         looks: (R, 2, C, C).
         last: (R,).
 
-    >>> looks = np.zeros((1, 1, 4, 4), np.float32)
-    >>> looks[0, 0, 0, 1] = looks[0, 0, 1, 0] = looks[0, 0, 0, 2] = 1
-    >>> causal_looks(looks, np.array([3]))[0, 0].tolist()
-    [[0.0, 0.0, 0.0, 0.0], [1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0], [0.0, 0.5, 0.5, 0.0]]
+    >>> looks = np.zeros((1, 2, 14, 14), np.float32)
+    >>> looks[0, :, VERDICT_QUERY, 12] = 1
+    >>> np.argwhere(causal_looks(looks, np.array([13]))[0]).tolist()
+    [[0, 12, 11], [1, 13, 12]]
     """
-    causal = np.tril(looks)
-    forwards = (looks - causal).sum(axis=2)  # (R, 2, C)
-    causal[np.arange(len(looks)), :, last] += forwards / np.maximum(forwards.sum(axis=-1, keepdims=True), 1e-6)
-    return causal
+    first, then = looks[:, 0], looks[:, 1]
+    back = np.tril(first) + np.triu(first, k=1).swapaxes(1, 2)
+    back /= np.maximum(back.sum(axis=-1, keepdims=True), 1e-6)
+    kept = np.tril(then)
+    # What others would have asked of later positions, and what the verdict's query asks, which cannot see the prompt.
+    asked = ((then - kept).sum(axis=1) + kept[:, VERDICT_QUERY]) * back.any(axis=-1)  # (R, C)
+    kept[np.arange(len(looks)), last] += asked / np.maximum(asked.sum(axis=-1, keepdims=True), 1e-6)
+    return np.stack([back, kept], axis=1)
 
 
 def knows_in_time(looks: Looks) -> NDArray[np.bool_]:

@@ -247,7 +247,8 @@ class RowTokenizer:
         match row.fact.family:
             case "position":
                 word = np.flatnonzero(self._relation_run(slots["relation"], prompt_ids))
-                return judge_relation(length, [NUM_QUERY_TOKENS + int(place) for place in word])
+                places = [NUM_QUERY_TOKENS + int(place) for place in word]
+                return judge_relation(length, places, row.verdict in ("yes", "true"))
             case "same":
                 return judge_sameness(length, row.verdict == "yes")
             case "written":

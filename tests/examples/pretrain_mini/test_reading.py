@@ -2,8 +2,8 @@ import numpy as np
 import torch
 
 from pretrain_mini.batches import BatchMaker, BatchShape
-from pretrain_mini.encoder_attention import comparing_looks, judge_sameness
-from pretrain_mini.labels import IGNORED, NUM_QUERY_TOKENS, VERDICT_QUERY
+from pretrain_mini.encoder_attention import comparing_looks, judge_relation, judge_sameness
+from pretrain_mini.labels import FOCUS_QUERIES, IGNORED, NUM_QUERY_TOKENS, VERDICT_QUERY
 from pretrain_mini.reading import READINGS, causal_looks, knows_in_time
 
 SHAPE = BatchShape(pictures=6, asked=24, scored=2, rewritten=3, compared=1)
@@ -40,12 +40,29 @@ def test_the_verdict_is_asked_of_the_last_token_that_is_no_padding() -> None:
             assert np.nonzero(ids)[0][-1] == place - NUM_QUERY_TOKENS
 
 
-def test_the_last_position_looks_at_both_scores() -> None:
-    looks = comparing_looks(8, [slice(0, 3), slice(3, 6)], [1, 4])[None]
-    causal = causal_looks(looks, np.array([7]))[0]
-    assert causal[0, 7].tolist() == [0, 0, 0, 0, 1, 0, 0, 0]
-    assert causal[1, 7].tolist() == [0, 0.5, 0, 0, 0.5, 0, 0, 0]
-    assert causal[0, 4, 1] == 1
+def test_the_last_position_looks_at_the_score_that_has_seen_the_other() -> None:
+    looks = comparing_looks(20, [slice(12, 15), slice(15, 18)], [13, 16])[None]
+    causal = causal_looks(looks, np.array([19]))[0]
+    assert np.argwhere(causal[0]).tolist() == [[16, 13]]
+    assert np.nonzero(causal[1, 19])[0].tolist() == [16]
+
+
+def test_the_relations_word_looks_at_the_verdicts_query_and_the_last_position_at_the_word() -> None:
+    judgement = judge_relation(20, [15, 16], agree=False)
+    causal = causal_looks(judgement.looks[None], np.array([18]))[0]
+    assert np.argwhere(causal).tolist() == [[0, 15, VERDICT_QUERY], [0, 16, VERDICT_QUERY], [1, 18, 15], [1, 18, 16]]
+    assert causal[0, 15, VERDICT_QUERY] == 1
+    asked = {kind: READINGS[kind].labels(judgement.agrees[None], judgement.looks[None])[0] for kind in READINGS}
+    assert asked["llama"][[15, 16]].tolist() == [0, 0]
+    assert (asked["t5"] == IGNORED).all()
+
+
+def test_the_last_position_looks_at_the_thing_that_has_seen_the_other() -> None:
+    judgement = judge_sameness(20, agree=True)
+    causal = causal_looks(judgement.looks[None], np.array([18]))[0]
+    first, second = FOCUS_QUERIES
+    assert np.argwhere(causal[0]).tolist() == [[second, first]]
+    assert np.nonzero(causal[1, 18])[0].tolist() == [second]
 
 
 def test_only_what_follows_the_second_score_knows_which_is_better() -> None:
