@@ -45,6 +45,5 @@ def target_nll(
         logits = first_logits[rows]  # (N, 1, V)
         if target_ids.shape[1] > 1:
             logits = torch.cat([logits, language_model.decode(target_ids[:, :-1], state)], dim=1)  # (N, S, V)
-    # In float32: a bfloat16 log-probability has two to three digits, and scores that differ by less are compared.
-    nll = iter(token_nll(logits.float(), target_ids).tolist())
+    nll = iter(token_nll(logits, target_ids).tolist())
     return [[next(nll)[: len(ids)] for ids in row] for row in targets]

@@ -129,7 +129,7 @@ def generate_from_drafts(
     while True:
         require_finite(logits)
         tokens = logits.argmax(dim=-1)
-        nll = token_nll(logits.float(), tokens).tolist()
+        nll = token_nll(logits, tokens).tolist()
         num_fed = logits.shape[1]
         num_dropped = []
         for row, row_tokens, row_nll in zip(rows, tokens.tolist(), nll, strict=True):

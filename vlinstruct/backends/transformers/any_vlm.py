@@ -228,7 +228,7 @@ class TransformersBackend(Backend):
                 inputs.setdefault("token_type_ids", torch.zeros_like(inputs["input_ids"]))
                 inputs["token_type_ids"][:, -ids.shape[1] :] = 1
             logits = self._network_of(prompt)(**inputs, use_cache=False).logits
-            return _token_nll(logits[:, -ids.shape[1] - 1 : -1], ids)[0]
+            return token_nll(logits[:, -ids.shape[1] - 1 : -1], ids)[0].tolist()
 
     @torch.inference_mode()
     def num_tokens(self, rows: Sequence[Row]) -> list[TokenCount | None]:
@@ -340,7 +340,7 @@ class TransformersBackend(Backend):
             reading = self._reading_of(prompts[0].seen).fork([_row_of(prompt) for prompt in prompts])
             read = torch.tensor([prompt.ids for prompt in prompts], device=self.device)
             logits = reading.feed(torch.cat([read, ids], dim=1), num_logits=ids.shape[1] + 1)
-            nll = _token_nll(logits[:, :-1], ids)
+            nll = token_nll(logits[:, :-1], ids).tolist()
         else:
             first_logits, reading = self._begin(prompts)
             num_bytes = 4 * ids.shape[1] * first_logits.shape[-1] + reading.num_bytes // reading.num_rows
@@ -349,7 +349,7 @@ class TransformersBackend(Backend):
                 if ids.shape[1] > 1:
                     rest = reading.fork(places[start:stop]).feed(ids[start:stop, :-1])
                     logits = torch.cat([logits, rest], dim=1)
-                nll += _token_nll(logits, ids[start:stop])
+                nll += token_nll(logits, ids[start:stop]).tolist()
         scores = iter(nll)
         return [[next(scores)[: len(target)] for target in row] for row in targets]
 
@@ -362,7 +362,7 @@ class TransformersBackend(Backend):
             repeated = {name: value.repeat_interleave(stop - start, dim=0) for name, value in inputs.items()}
             with media_failures_named("the model", prompt.kind):
                 logits = network(**repeated, labels=ids[start:stop]).logits
-            nll += _token_nll(logits, ids[start:stop])
+            nll += token_nll(logits, ids[start:stop]).tolist()
         return nll
 
     def _network_of(self, prompt: Prompt) -> Any:
@@ -406,7 +406,7 @@ class TransformersBackend(Backend):
         if settings.num_beams == 1:
             logits = torch.cat(made.logits).float()
             require_finite(logits)
-            nll = _token_nll(logits[None], torch.tensor([ids], device=logits.device))[0]
+            nll = token_nll(logits[None], torch.tensor([ids], device=logits.device))[0].tolist()
         return self._written(until_stop(ids, nll, self.template.stop_ids), prompt, settings)
 
     def _written(self, made: Continuation, prompt: Prompt, settings: GenerationSettings) -> Written:
@@ -502,10 +502,3 @@ def _pieces(num_targets: int, num_bytes: int) -> Iterator[tuple[int, int]]:
     most = max(1, _MAX_PASS_BYTES // num_bytes)
     for start in range(0, num_targets, most):
         yield start, min(start + most, num_targets)
-
-
-def _token_nll(logits: Tensor, ids: Tensor) -> list[list[float]]:
-    """Returns the nats of ids (n, S) under logits (n, S, V)."""
-    # In float32: a bfloat16 log-probability has two to three digits, and scores that differ by less are compared.
-    nll: list[list[float]] = token_nll(logits.float(), ids).tolist()
-    return nll
