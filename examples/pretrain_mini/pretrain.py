@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from torch.multiprocessing.spawn import spawn
 
 from pretrain_mini.architecture import mini_config, new_model
-from pretrain_mini.batches import ANSWERING, SEEING, TYPING, Batch, BatchShape, BatchStream
+from pretrain_mini.batches import ANSWERING, RELATING, SEEING, TYPING, Batch, BatchShape, BatchStream
 from pretrain_mini.losses import AuxiliaryHeads, all_losses, total_loss
 from pretrain_mini.optimizers import Optimizers
 from pretrain_mini.parallel import Peers, shared_slots
@@ -70,6 +70,7 @@ class Settings:
         decay: share of the steps, at their end, in which the learning rate falls.
         seeing: share of the steps in which the vision tower learns alone, from dense labels.
         typing: share of the steps, after those, in which what people type is learned without pictures.
+        relating: share of the other steps, spread among them, that ask only how things stand to each other.
         weight_decay: of matrices and embeddings alike.
         gradient_norm: longer gradients are shortened to it.
         checkpoint_s: seconds between checkpoints.
@@ -94,6 +95,7 @@ class Settings:
     decay: float = 0.4
     seeing: float = 0.1
     typing: float = 0.15
+    relating: float = 0.0
     weight_decay: float = 0.02
     gradient_norm: float = 1.0
     checkpoint_s: float = 240.0
@@ -126,11 +128,20 @@ def warmth(progress: float, settings: Settings) -> float:
 
 
 def shape_of(step: int, settings: Settings) -> BatchShape:
-    """Returns what a step sees."""
+    """Returns what a step sees.
+
+    >>> settings = Settings(output=Path("x"), seeing=0, typing=0, relating=0.25)
+    >>> [shape_of(step, settings).families for step in range(4)]
+    [(), (), (), ('position', 'same')]
+    """
     progress = step / settings.steps
     if progress < settings.seeing:
-        return SEEING.times(settings.scale)
-    return (TYPING if progress < settings.seeing + settings.typing else ANSWERING).times(settings.scale)
+        shape = SEEING
+    elif progress < settings.seeing + settings.typing:
+        shape = TYPING
+    else:
+        shape = RELATING if int((step + 1) * settings.relating) > int(step * settings.relating) else ANSWERING
+    return shape.times(settings.scale)
 
 
 class Trainer:
@@ -324,6 +335,9 @@ def _settings() -> Settings:
     parser.add_argument("--eyes", type=Path, help="folder of one to take all but the language model from then")
     parser.add_argument("--seeing", type=float, default=Settings.seeing, help="share of the vision tower alone")
     parser.add_argument("--typing", type=float, default=Settings.typing, help="share of text alone")
+    parser.add_argument(
+        "--relating", type=float, default=Settings.relating, help="share of the others that ask how things stand alone"
+    )
     parser.add_argument("--rates", type=float, default=Settings.rates, help="share of the peak learning rates")
     parser.add_argument("--warm-up", type=float, default=Settings.warm_up, help="share in which the rates rise")
     parser.add_argument("--resume", action="store_true", help="go on from the folder's checkpoint")
@@ -338,6 +352,7 @@ def _settings() -> Settings:
         eyes=options.eyes,
         seeing=options.seeing,
         typing=options.typing,
+        relating=options.relating,
         rates=options.rates,
         warm_up=options.warm_up,
         scale=options.scale,

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from torch import Tensor
 from pretrain_mini import pretrain
 from pretrain_mini.architecture import normalised
 from pretrain_mini.batches import Batch, BatchMaker, BatchShape
-from pretrain_mini.labels import Ids
+from pretrain_mini.labels import FAMILY_NAMES, IGNORED, Ids
 from pretrain_mini.losses import WEIGHTS, all_losses
 from pretrain_mini.parallel import Peers
 from pretrain_mini.pretrain import MODEL_FILE, Settings, Trainer, forget_after, main, shape_of, warmth
@@ -20,6 +21,7 @@ from pretrain_mini.reading import LANGUAGE_MODELS, LanguageModelName
 from pretrain_mini.report import save_curve
 from pretrain_mini.rewriting import TextPair
 from pretrain_mini.row_tokenizer import Rows, RowTokenizer
+from pretrain_mini.rows import FOREIGN
 from pretrain_mini.weights import export
 from vlinstruct.backends.instructblip.load import load_model
 from vlinstruct.backends.instructblip.network import InstructBlip
@@ -68,6 +70,7 @@ def test_a_training_that_was_killed_ends_with_the_same_bits(tmp_path: Path, monk
     for name, shape in (
         ("SEEING", BatchShape(pictures=2, pages=1)),
         ("TYPING", BatchShape(pictures=0, rewritten=2, read=2)),
+        ("RELATING", replace(TINY, families=("position",))),
         ("ANSWERING", TINY),
     ):
         monkeypatch.setattr(pretrain, name, shape)
@@ -82,7 +85,8 @@ def test_a_training_that_was_killed_ends_with_the_same_bits(tmp_path: Path, monk
 
     def train(folder: Path, *, resume: bool) -> None:
         folder.mkdir(exist_ok=True)
-        settings = Settings(output=folder, processes=1, steps=6, seeing=0.3, typing=0.3, checkpoint_s=0, resume=resume)
+        phases = {"seeing": 0.3, "typing": 0.3, "relating": 0.5}
+        settings = Settings(output=folder, processes=1, steps=6, **phases, checkpoint_s=0, resume=resume)
         pretrain._train(0, settings, ALONE.slots, ALONE.barrier)
 
     train(tmp_path / "whole", resume=False)
@@ -288,3 +292,10 @@ def test_the_curve_is_drawn_from_the_log(tmp_path: Path) -> None:
     save_curve(tmp_path / "log.jsonl", tmp_path / "curve.png")
     with Image.open(tmp_path / "curve.png") as picture:
         assert picture.size == (960, 540)
+
+
+def test_a_step_that_relates_asks_nothing_else() -> None:
+    shape = BatchShape(pictures=3, asked=24, families=("position", "same"))
+    batch = BatchMaker(0, ("pillow",)).make(0, shape)
+    asked = {FAMILY_NAMES[family] for rows in batch.visual for family in rows.labels.family if family != IGNORED}
+    assert asked == {"position", "same", FOREIGN}
