@@ -1,12 +1,12 @@
 import torch
 
 from pretrain_mini.architecture import llama_config, mini_config, new_model, turned
-from vlinstruct.backends.instructblip.llama import Llama, Rotation
+from vlinstruct.backends.instructblip.llama import Llama, Rotations
 
 
 def test_a_turned_key_is_seen_best_at_its_distance() -> None:
     config = llama_config(30, 160, 32)
-    rotation = Rotation(torch.arange(300)[None], config, torch.float32)
+    rotation = Rotations(config, torch.float32, torch.device("cpu")).at(torch.arange(300)[None], 300)
     query, key = (rotation.rotate(turned(offset, config).expand(1, 1, 300, 32))[0, 0] for offset in (0, -2))
     attention = (query[200] @ key.T * 32**-0.5).softmax(dim=-1)
     assert attention.argmax() == 198

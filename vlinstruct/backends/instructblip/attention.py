@@ -1,14 +1,18 @@
-"""Multi-head attention as every part of the model uses it, and the keys and values that it keeps while text is written.
+"""What every network here is made of: parts that are called without detours, multi-head attention, and the keys and
+values that it keeps while text is written.
 
 Legend: B rows, H heads, S query positions, K key positions, W width of a head.
 """
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vlinstruct.errors import CheckpointError
@@ -26,6 +30,39 @@ _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
+class Part(nn.Module):
+    """A module whose layers are looked up once for many calls.
+
+    nn.Module's way to a layer and through its call takes Python some 10 us on a slow core, a product of one token 4. Of
+    the 2 ms in which mini's decoder read a token, 1.3 were such detours.
+    """
+
+    @abstractmethod
+    def ready(self) -> Callable[..., Tensor]:
+        """Returns `forward`, its layers looked up: good until one of them is replaced, hooked or moved."""
+
+    def forward(self, *inputs: Any) -> Tensor:
+        return self.ready()(*inputs)
+
+
+def ready(module: nn.Module) -> Callable[..., Tensor]:
+    """Returns what computes as a module does, for a few calls from now on.
+
+    That is the module itself where it must be called: it has hooks or a forward of its own (accelerate's), it shards
+    or quantizes its weights, or it is none of ours.
+    """
+    if module._forward_hooks or module._forward_pre_hooks or "forward" in module.__dict__:
+        return module
+    if isinstance(module, Part):
+        return module.ready()
+    if type(module) is nn.Linear and type(module.weight) is nn.Parameter:
+        return partial(F.linear, weight=module.weight, bias=module.bias)
+    if type(module) is nn.LayerNorm:
+        shape, eps = module.normalized_shape, module.eps
+        return partial(F.layer_norm, normalized_shape=shape, weight=module.weight, bias=module.bias, eps=eps)
+    return module
+
+
 def activation(name: str) -> Callable[[Tensor], Tensor]:
     """Returns the activation that transformers calls `name`.
 
@@ -41,7 +78,8 @@ def activation(name: str) -> Callable[[Tensor], Tensor]:
 
 def split_heads(hidden: Tensor, head_size: int) -> Tensor:
     """(B, S, H*W) -> (B, H, S, W)."""
-    return hidden.view(*hidden.shape[:-1], -1, head_size).transpose(1, 2)
+    num_rows, num_positions, _ = hidden.shape
+    return hidden.view(num_rows, num_positions, -1, head_size).transpose(1, 2)
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, scale: float | None = None) -> Tensor:
@@ -116,10 +154,11 @@ class KeyValues:
             self.keys, self.values = keys, values
             return keys, values
         length = max(starts) + keys.shape[2]
-        self.keys, self.values = _reserved(self.keys, length), _reserved(self.values, length)
+        if self.keys.shape[2] < length:
+            self.keys, self.values = _with_room(self.keys, length), _with_room(self.values, length)
         _write(self.keys, keys, starts)
         _write(self.values, values, starts)
-        return self.keys[:, :, :length], self.values[:, :, :length]
+        return self.keys.narrow(2, 0, length), self.values.narrow(2, 0, length)
 
     def select(self, rows: Tensor) -> None:
         """Keeps the rows at `rows` (N,), in that order."""
@@ -137,10 +176,8 @@ class PassingKeyValues(KeyValues):
         return keys, values
 
 
-def _reserved(memory: Tensor, length: int) -> Tensor:
-    """Returns memory for `length` positions at least, whose first ones hold what `memory` holds."""
-    if memory.shape[2] >= length:
-        return memory
+def _with_room(memory: Tensor, length: int) -> Tensor:
+    """Returns memory for `length` positions and more, whose first ones hold what `memory` holds."""
     # Zeros, not uninitialised: a mask hides a position by weight 0, and 0 * NaN would be NaN.
     larger = memory.new_zeros(*memory.shape[:2], length + _ROOM, memory.shape[3])
     larger[:, :, : memory.shape[2]] = memory
@@ -148,10 +185,9 @@ def _reserved(memory: Tensor, length: int) -> Tensor:
 
 
 def _write(memory: Tensor, states: Tensor, starts: Sequence[int]) -> None:
-    start = starts[0]
-    # The rule, unless drafts were right in some rows only: a slice is cheaper than a scatter.
-    if len(set(starts)) == 1:
-        memory[:, :, start : start + states.shape[2]] = states
+    # The rule, unless drafts were right in some rows only: a part is cheaper than a scatter.
+    if len(starts) == 1 or len(set(starts)) == 1:
+        memory.narrow(2, starts[0], states.shape[2]).copy_(states)
         return
     places = torch.tensor(starts, device=states.device)[:, None] + torch.arange(states.shape[2], device=states.device)
     memory.scatter_(2, places[:, None, :, None].expand(-1, states.shape[1], -1, states.shape[3]), states)

@@ -7,12 +7,13 @@ Source: InstructBLIP (Dai et al., 2023): EVA-CLIP's ViT-g/14 up to its penultima
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vlinstruct.backends.instructblip.attention import activation, attend, split_heads
+from vlinstruct.backends.instructblip.attention import Part, activation, attend, ready, split_heads
 from vlinstruct.backends.instructblip.configuration import VisionConfig
 
 
@@ -50,7 +51,7 @@ class VisionEmbeddings(nn.Module):
         return torch.cat([classes, patches], dim=1) + self.position_embedding
 
 
-class VisionAttention(nn.Module):
+class VisionAttention(Part):
     """Self-attention with one fused matrix for query, key and value."""
 
     def __init__(self, config: VisionConfig) -> None:
@@ -60,12 +61,17 @@ class VisionAttention(nn.Module):
         self.qkv = nn.Linear(config.hidden_size, 3 * config.hidden_size, bias=config.qkv_bias)
         self.projection = nn.Linear(config.hidden_size, config.hidden_size)
 
-    def forward(self, hidden: Tensor) -> Tensor:
-        query, key, value = (split_heads(part, self.head_size) for part in self.qkv(hidden).chunk(3, dim=-1))
-        return self.projection(attend(query, key, value))
+    def ready(self) -> Callable[..., Tensor]:
+        qkv, projection, head_size = ready(self.qkv), ready(self.projection), self.head_size
+
+        def attend_all(hidden: Tensor) -> Tensor:
+            query, key, value = (split_heads(part, head_size) for part in qkv(hidden).chunk(3, dim=-1))
+            return projection(attend(query, key, value))
+
+        return attend_all
 
 
-class VisionMlp(nn.Module):
+class VisionMlp(Part):
     """The feed-forward part of a layer."""
 
     def __init__(self, config: VisionConfig) -> None:
@@ -74,11 +80,12 @@ class VisionMlp(nn.Module):
         self.fc1 = nn.Linear(config.hidden_size, config.intermediate_size)
         self.fc2 = nn.Linear(config.intermediate_size, config.hidden_size)
 
-    def forward(self, hidden: Tensor) -> Tensor:
-        return self.fc2(self.activation(self.fc1(hidden)))
+    def ready(self) -> Callable[..., Tensor]:
+        widen, narrow, activate = ready(self.fc1), ready(self.fc2), self.activation
+        return lambda hidden: narrow(activate(widen(hidden)))
 
 
-class VisionLayer(nn.Module):
+class VisionLayer(Part):
     """A pre-norm transformer layer."""
 
     def __init__(self, config: VisionConfig) -> None:
@@ -88,9 +95,15 @@ class VisionLayer(nn.Module):
         self.mlp = VisionMlp(config)
         self.layer_norm2 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
-    def forward(self, hidden: Tensor) -> Tensor:
-        hidden = hidden + self.self_attn(self.layer_norm1(hidden))
-        return hidden + self.mlp(self.layer_norm2(hidden))
+    def ready(self) -> Callable[..., Tensor]:
+        parts = (self.layer_norm1, self.self_attn, self.layer_norm2, self.mlp)
+        norm, attention, mlp_norm, mlp = map(ready, parts)
+
+        def layer(hidden: Tensor) -> Tensor:
+            hidden = hidden + attention(norm(hidden))
+            return hidden + mlp(mlp_norm(hidden))
+
+        return layer
 
 
 class VisionLayers(nn.Module):
@@ -102,7 +115,7 @@ class VisionLayers(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         for layer in self.layers:
-            hidden = layer(hidden)
+            hidden = ready(layer)(hidden)
         return hidden
 
 

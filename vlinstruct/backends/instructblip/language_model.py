@@ -19,9 +19,9 @@ from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from vlinstruct.backends.instructblip.attention import Part
 from vlinstruct.backends.instructblip.text_config import TextConfig
 
 Block = Callable[..., Any]
@@ -119,7 +119,7 @@ class LanguageModel(nn.Module, ABC):
         """
 
 
-class RMSNorm(nn.Module):
+class RMSNorm(Part):
     """Scales to unit root mean square (Zhang and Sennrich, 2019), computed in float32; no mean, no bias."""
 
     def __init__(self, width: int, eps: float) -> None:
@@ -127,12 +127,17 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(width))
         self.eps = eps
 
-    def forward(self, hidden: Tensor) -> Tensor:
-        if hidden.dtype == torch.float32:
-            return F.rms_norm(hidden, self.weight.shape, self.weight, self.eps)
-        wide = hidden.float()
-        normed = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)
-        return self.weight * normed.to(self.weight.dtype)  # rounded before the product, as transformers does it
+    def ready(self) -> Callable[..., Tensor]:
+        weight, eps = self.weight, self.eps
+
+        def norm(hidden: Tensor) -> Tensor:
+            if hidden.dtype == torch.float32:
+                return torch.rms_norm(hidden, weight.shape, weight, eps)
+            wide = hidden.float()
+            normed = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)
+            return weight * normed.to(weight.dtype)  # rounded before the product, as transformers does it
+
+        return norm
 
 
 def checkpointed(blocks: Iterable[Block]) -> list[Block]:

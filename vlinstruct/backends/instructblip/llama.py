@@ -9,41 +9,70 @@ Source: Llama (Touvron et al., 2023); rotary positions (Su et al., 2021).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from vlinstruct.backends.instructblip.attention import KeyValues, PassingKeyValues, activation, attend, split_heads
+from vlinstruct.backends.instructblip.attention import (
+    KeyValues,
+    Part,
+    PassingKeyValues,
+    activation,
+    attend,
+    ready,
+    split_heads,
+)
 from vlinstruct.backends.instructblip.configuration import LlamaConfig
 from vlinstruct.backends.instructblip.language_model import Block, DecoderState, LanguageModel, RMSNorm, checkpointed
+
+_ROOM = 64  # positions ahead of which rotations are computed
 
 
 class Rotation:
     """The rotary embedding of one call's positions.
 
     Args:
-        positions: (B, S), counted from each row's first real token.
-        config: gives the head's width and the base of the frequencies.
-        dtype: of the states that will be rotated.
+        cos: (B, 1, S, W), of each position's angles; the same in both halves.
+        sin: likewise, negative in the first half.
     """
 
-    def __init__(self, positions: Tensor, config: LlamaConfig, dtype: torch.dtype) -> None:
-        exponents = torch.arange(0, config.head_size, 2, device=positions.device).float() / config.head_size
-        angles = positions[:, None, :, None].float() / config.rope_theta**exponents  # (B, 1, S, W/2)
-        # The halves of a head are rotated against each other, not neighbours as in the paper: that is how transformers
-        # permutes Llama's weights.
-        angles = torch.cat([angles, angles], dim=-1)
-        self.cos, self.sin = angles.cos().to(dtype), angles.sin().to(dtype)
+    def __init__(self, cos: Tensor, sin: Tensor) -> None:
+        self.cos, self.sin = cos, sin
 
     def rotate(self, states: Tensor) -> Tensor:
         """(B, H, S, W) -> the same, rotated."""
-        first, second = states.chunk(2, dim=-1)
-        return states * self.cos + torch.cat([-second, first], dim=-1) * self.sin
+        # The halves of a head are rotated against each other, not neighbours as in the paper: that is how transformers
+        # permutes Llama's weights.
+        return states * self.cos + states.roll(states.shape[-1] // 2, dims=-1) * self.sin
 
 
-class LlamaAttention(nn.Module):
+class Rotations:
+    """The rotations of all positions, as far as they were asked for.
+
+    Args:
+        config: gives the head's width and the base of the frequencies.
+        dtype: of the states that will be rotated.
+        device: where they are.
+    """
+
+    def __init__(self, config: LlamaConfig, dtype: torch.dtype, device: torch.device) -> None:
+        exponents = torch.arange(0, config.head_size, 2, device=device).float() / config.head_size
+        self.periods = config.rope_theta**exponents  # (W / 2,)
+        self.dtype = dtype
+        self.cos = self.sin = torch.empty(0, config.head_size, dtype=dtype, device=device)  # (N, W)
+
+    def at(self, positions: Tensor, num_positions: int) -> Rotation:
+        """Returns the rotation at positions (B, S), all of them below `num_positions`."""
+        if len(self.cos) < num_positions:
+            angles = torch.arange(num_positions + _ROOM, device=positions.device)[:, None].float() / self.periods
+            cos, sin = angles.cos(), angles.sin()
+            self.cos, self.sin = torch.cat([cos, cos], -1).to(self.dtype), torch.cat([-sin, sin], -1).to(self.dtype)
+        return Rotation(self.cos[positions][:, None], self.sin[positions][:, None])
+
+
+class LlamaAttention(Part):
     """Causal self-attention with rotary positions; keys and values may have fewer heads than queries."""
 
     def __init__(self, config: LlamaConfig) -> None:
@@ -55,17 +84,22 @@ class LlamaAttention(nn.Module):
         self.v_proj = nn.Linear(config.hidden_size, config.key_value_heads * config.head_size, bias=bias)
         self.o_proj = nn.Linear(config.num_attention_heads * config.head_size, config.hidden_size, bias=bias)
 
-    def forward(
-        self, hidden: Tensor, rotation: Rotation, mask: Tensor, cache: KeyValues, starts: Sequence[int]
-    ) -> Tensor:
-        query = rotation.rotate(split_heads(self.q_proj(hidden), self.head_size))
-        key = rotation.rotate(split_heads(self.k_proj(hidden), self.head_size))
-        # Kept as rotated: the position of what was read never changes.
-        keys, values = cache.append(key, split_heads(self.v_proj(hidden), self.head_size), starts)
-        return self.o_proj(attend(query, keys, values, mask=mask))
+    def ready(self) -> Callable[..., Tensor]:
+        parts = (self.q_proj, self.k_proj, self.v_proj, self.o_proj)
+        query, key, value, output = map(ready, parts)
+        head_size = self.head_size
+
+        def read(hidden: Tensor, rotation: Rotation, mask: Tensor, cache: KeyValues, starts: Sequence[int]) -> Tensor:
+            queries = rotation.rotate(split_heads(query(hidden), head_size))
+            # Kept as rotated: the position of what was read never changes.
+            new_keys = rotation.rotate(split_heads(key(hidden), head_size))
+            keys, values = cache.append(new_keys, split_heads(value(hidden), head_size), starts)
+            return output(attend(queries, keys, values, mask=mask))
+
+        return read
 
 
-class LlamaMlp(nn.Module):
+class LlamaMlp(Part):
     """The gated feed-forward part."""
 
     def __init__(self, config: LlamaConfig) -> None:
@@ -75,11 +109,12 @@ class LlamaMlp(nn.Module):
         self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=config.mlp_bias)
         self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=config.mlp_bias)
 
-    def forward(self, hidden: Tensor) -> Tensor:
-        return self.down_proj(self.activation(self.gate_proj(hidden)) * self.up_proj(hidden))
+    def ready(self) -> Callable[..., Tensor]:
+        gate, up, down, activate = ready(self.gate_proj), ready(self.up_proj), ready(self.down_proj), self.activation
+        return lambda hidden: down(activate(gate(hidden)) * up(hidden))
 
 
-class LlamaLayer(nn.Module):
+class LlamaLayer(Part):
     """A pre-norm transformer layer."""
 
     def __init__(self, config: LlamaConfig) -> None:
@@ -89,11 +124,15 @@ class LlamaLayer(nn.Module):
         self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
-    def forward(
-        self, hidden: Tensor, rotation: Rotation, mask: Tensor, cache: KeyValues, starts: Sequence[int]
-    ) -> Tensor:
-        hidden = hidden + self.self_attn(self.input_layernorm(hidden), rotation, mask, cache, starts)
-        return hidden + self.mlp(self.post_attention_layernorm(hidden))
+    def ready(self) -> Callable[..., Tensor]:
+        parts = (self.input_layernorm, self.self_attn, self.post_attention_layernorm, self.mlp)
+        norm, attention, mlp_norm, mlp = map(ready, parts)
+
+        def layer(hidden: Tensor, rotation: Rotation, mask: Tensor, cache: KeyValues, starts: Sequence[int]) -> Tensor:
+            hidden = hidden + attention(norm(hidden), rotation, mask, cache, starts)
+            return hidden + mlp(mlp_norm(hidden))
+
+        return layer
 
 
 class LlamaState:
@@ -102,12 +141,21 @@ class LlamaState:
     Args:
         caches: keys and values per layer.
         num_padded: (B,), how many positions at a row's beginning are padding.
+        read: embeddings that follow, (B, S, L), to the last layer's output.
         is_checkpointed: whether the layers that read on are checkpointed; `caches` then keep nothing.
     """
 
-    def __init__(self, caches: Sequence[KeyValues], num_padded: Tensor, *, is_checkpointed: bool = False) -> None:
+    def __init__(
+        self,
+        caches: Sequence[KeyValues],
+        num_padded: Tensor,
+        read: Callable[[Tensor, LlamaState], Tensor],
+        *,
+        is_checkpointed: bool = False,
+    ) -> None:
         self.caches = caches
         self.num_padded = num_padded
+        self.read = read
         self.is_checkpointed = is_checkpointed
         self.lengths = [0] * len(num_padded)
 
@@ -142,7 +190,7 @@ def causal_mask(num_padded: Tensor, positions: Tensor, num_keys: int) -> Tensor:
     return ((keys <= queries) & (keys >= num_padded[:, None, None, None])) | (keys == queries)
 
 
-class LlamaLayers(nn.Module):
+class LlamaLayers(Part):
     """Everything but the head (`language_model.model` in a checkpoint)."""
 
     def __init__(self, config: LlamaConfig) -> None:
@@ -152,19 +200,28 @@ class LlamaLayers(nn.Module):
         self.layers = nn.ModuleList(LlamaLayer(config) for _ in range(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
-    def forward(self, inputs_embeds: Tensor, state: LlamaState) -> Tensor:
-        """Reads what follows `state`, and moves it on: (B, S, L) -> (B, S, L)."""
-        num_new = inputs_embeds.shape[1]
-        positions = state.next_positions(num_new)
-        # A padded position would be below 0; it is seen by nobody but itself, so any position will do.
-        rotation = Rotation((positions - state.num_padded[:, None]).clamp(min=0), self.config, inputs_embeds.dtype)
-        mask = causal_mask(state.num_padded, positions, max(state.lengths) + num_new)
-        hidden = inputs_embeds
-        layers: Iterable[Block] = checkpointed(self.layers) if state.is_checkpointed else self.layers
-        for layer, cache in zip(layers, state.caches, strict=True):
-            hidden = layer(hidden, rotation, mask, cache, state.lengths)
-        state.lengths = [length + num_new for length in state.lengths]
-        return self.norm(hidden)
+    def ready(self) -> Callable[..., Tensor]:
+        layers, norm = [ready(layer) for layer in self.layers], ready(self.norm)
+        rotations: Rotations | None = None
+
+        def read(inputs_embeds: Tensor, state: LlamaState) -> Tensor:
+            """Reads what follows `state`, and moves it on: (B, S, L) -> (B, S, L)."""
+            nonlocal rotations
+            if rotations is None:
+                rotations = Rotations(self.config, inputs_embeds.dtype, inputs_embeds.device)
+            num_new = inputs_embeds.shape[1]
+            positions, num_keys = state.next_positions(num_new), max(state.lengths) + num_new
+            # A padded position would be below 0; it is seen by nobody but itself, so any position will do.
+            rotation = rotations.at((positions - state.num_padded[:, None]).clamp(min=0), num_keys)
+            mask = causal_mask(state.num_padded, positions, num_keys)
+            hidden = inputs_embeds
+            blocks: Iterable[Block] = checkpointed(self.layers) if state.is_checkpointed else layers
+            for layer, cache in zip(blocks, state.caches, strict=True):
+                hidden = layer(hidden, rotation, mask, cache, state.lengths)
+            state.lengths = [length + num_new for length in state.lengths]
+            return norm(hidden)
+
+        return read
 
 
 class Llama(LanguageModel):
@@ -187,8 +244,9 @@ class Llama(LanguageModel):
         """Reads the context: the last layer's output, (B, C, L), and the state."""
         num_padded = (attention_mask == 0).sum(dim=1)
         cache = PassingKeyValues if is_checkpointed else KeyValues
-        state = LlamaState([cache() for _ in self.model.layers], num_padded, is_checkpointed=is_checkpointed)
-        return self.model(inputs_embeds, state), state
+        caches = [cache() for _ in self.model.layers]
+        state = LlamaState(caches, num_padded, ready(self.model), is_checkpointed=is_checkpointed)
+        return state.read(inputs_embeds, state), state
 
     def prefill(
         self, inputs_embeds: Tensor, attention_mask: Tensor, draft_ids: Tensor | None = None
@@ -202,7 +260,7 @@ class Llama(LanguageModel):
 
     def decode(self, input_ids: Tensor, state: DecoderState) -> Tensor:
         assert isinstance(state, LlamaState)
-        return self.lm_head(self.model(self.embed_tokens(input_ids), state))
+        return self.lm_head(state.read(self.embed_tokens(input_ids), state))
 
     def target_logits(self, inputs_embeds: Tensor, attention_mask: Tensor, target_ids: Tensor) -> Tensor:
         # One pass over the one sequence. Nothing follows the last target, so it is not read.

@@ -6,10 +6,12 @@ al., 2023); E_que and E_text are the paper's names (section 3.1).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
-from vlinstruct.backends.instructblip.attention import activation, attend, split_heads
+from vlinstruct.backends.instructblip.attention import Part, activation, attend, ready, split_heads
 from vlinstruct.backends.instructblip.configuration import QFormerConfig
 
 
@@ -29,7 +31,7 @@ class QFormerEmbeddings(nn.Module):
         return self.layernorm(torch.cat([query_tokens.expand(len(words), -1, -1), words], dim=1))
 
 
-class AddNorm(nn.Module):
+class AddNorm(Part):
     """A linear layer whose output is added to the residual stream and normalised (BERT's order)."""
 
     def __init__(self, in_features: int, config: QFormerConfig) -> None:
@@ -37,12 +39,13 @@ class AddNorm(nn.Module):
         self.dense = nn.Linear(in_features, config.hidden_size)
         self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
-    def forward(self, hidden: Tensor, residual: Tensor) -> Tensor:
+    def ready(self) -> Callable[..., Tensor]:
+        dense, norm = ready(self.dense), ready(self.LayerNorm)
         # Normalised after the sum, unlike the vision tower's and the language model's layers.
-        return self.LayerNorm(self.dense(hidden) + residual)
+        return lambda hidden, residual: norm(dense(hidden) + residual)
 
 
-class QueryKeyValue(nn.Module):
+class QueryKeyValue(Part):
     """The three projections of an attention and the attention itself."""
 
     def __init__(self, config: QFormerConfig, key_width: int) -> None:
@@ -52,10 +55,14 @@ class QueryKeyValue(nn.Module):
         self.key = nn.Linear(key_width, config.hidden_size)
         self.value = nn.Linear(key_width, config.hidden_size)
 
-    def forward(self, hidden: Tensor, context: Tensor, mask: Tensor | None) -> Tensor:
-        query = split_heads(self.query(hidden), self.head_size)
-        key, value = split_heads(self.key(context), self.head_size), split_heads(self.value(context), self.head_size)
-        return attend(query, key, value, mask)
+    def ready(self) -> Callable[..., Tensor]:
+        query, key, value, head_size = ready(self.query), ready(self.key), ready(self.value), self.head_size
+
+        def attend_context(hidden: Tensor, context: Tensor, mask: Tensor | None) -> Tensor:
+            keys, values = split_heads(key(context), head_size), split_heads(value(context), head_size)
+            return attend(split_heads(query(hidden), head_size), keys, values, mask)
+
+        return attend_context
 
     def weights(self, hidden: Tensor, context: Tensor) -> Tensor:
         """Returns the attention itself, (B, H, S, K), in float32 at least, which `forward`'s kernel does not tell."""
@@ -65,7 +72,7 @@ class QueryKeyValue(nn.Module):
         return (query @ key.mT * self.head_size**-0.5).softmax(dim=-1)
 
 
-class QFormerAttention(nn.Module):
+class QFormerAttention(Part):
     """Attention with its residual: over the sequence itself, or over the image."""
 
     def __init__(self, config: QFormerConfig, key_width: int) -> None:
@@ -73,11 +80,12 @@ class QFormerAttention(nn.Module):
         self.attention = QueryKeyValue(config, key_width)
         self.output = AddNorm(config.hidden_size, config)
 
-    def forward(self, hidden: Tensor, context: Tensor, mask: Tensor | None = None) -> Tensor:
-        return self.output(self.attention(hidden, context, mask), hidden)
+    def ready(self) -> Callable[..., Tensor]:
+        attention, output = ready(self.attention), ready(self.output)
+        return lambda hidden, context, mask=None: output(attention(hidden, context, mask), hidden)
 
 
-class Intermediate(nn.Module):
+class Intermediate(Part):
     """The widening half of a feed-forward part."""
 
     def __init__(self, config: QFormerConfig) -> None:
@@ -85,11 +93,12 @@ class Intermediate(nn.Module):
         self.activation = activation(config.hidden_act)
         self.dense = nn.Linear(config.hidden_size, config.intermediate_size)
 
-    def forward(self, hidden: Tensor) -> Tensor:
-        return self.activation(self.dense(hidden))
+    def ready(self) -> Callable[..., Tensor]:
+        dense, activate = ready(self.dense), self.activation
+        return lambda hidden: activate(dense(hidden))
 
 
-class QFormerLayer(nn.Module):
+class QFormerLayer(Part):
     """Self-attention over queries and text together, cross-attention of the queries, separate feed-forwards."""
 
     def __init__(self, config: QFormerConfig, image_width: int, *, reads_image: bool) -> None:
@@ -101,17 +110,24 @@ class QFormerLayer(nn.Module):
         self.intermediate_query = Intermediate(config)
         self.output_query = AddNorm(config.intermediate_size, config)
 
-    def forward(self, hidden: Tensor, mask: Tensor, image_embeds: Tensor, num_queries: int) -> Tensor:
-        hidden = self.attention(hidden, hidden, mask)
-        queries, text = hidden[:, :num_queries], hidden[:, num_queries:]
-        # Only queries read the image. The text learns of it through them, a layer later. Its feed-forward in the last
-        # layer got no gradient in InstructBLIP's training, which reads the queries alone: E_text leaves through weights
-        # that nobody tuned for it.
-        if self.crossattention is not None:
-            queries = self.crossattention(queries, image_embeds)
-        queries = self.output_query(self.intermediate_query(queries), queries)
-        text = self.output(self.intermediate(text), text)
-        return torch.cat([queries, text], dim=1)
+    def ready(self) -> Callable[..., Tensor]:
+        attend_all = ready(self.attention)
+        attend_image = None if self.crossattention is None else ready(self.crossattention)
+        widen, narrow = ready(self.intermediate), ready(self.output)
+        widen_queries, narrow_queries = ready(self.intermediate_query), ready(self.output_query)
+
+        def layer(hidden: Tensor, mask: Tensor, image_embeds: Tensor, num_queries: int) -> Tensor:
+            hidden = attend_all(hidden, hidden, mask)
+            queries, text = hidden[:, :num_queries], hidden[:, num_queries:]
+            # Only queries read the image. The text learns of it through them, a layer later. Its feed-forward in the
+            # last layer got no gradient in InstructBLIP's training, which reads the queries alone: E_text leaves
+            # through weights that nobody tuned for it.
+            if attend_image is not None:
+                queries = attend_image(queries, image_embeds)
+            queries = narrow_queries(widen_queries(queries), queries)
+            return torch.cat([queries, narrow(widen(text), text)], dim=1)
+
+        return layer
 
 
 class QFormerLayers(nn.Module):
@@ -127,7 +143,7 @@ class QFormerLayers(nn.Module):
 
     def forward(self, hidden: Tensor, mask: Tensor, image_embeds: Tensor, num_queries: int) -> Tensor:
         for layer in self.layer:
-            hidden = layer(hidden, mask, image_embeds, num_queries)
+            hidden = ready(layer)(hidden, mask, image_embeds, num_queries)
         return hidden
 
 

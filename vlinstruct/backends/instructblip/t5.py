@@ -10,16 +10,26 @@ Source: T5 (Raffel et al., 2020), version 1.1 with gated feed-forward and a head
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 
-from vlinstruct.backends.instructblip.attention import KeyValues, PassingKeyValues, activation, attend, split_heads
+from vlinstruct.backends.instructblip.attention import (
+    KeyValues,
+    Part,
+    PassingKeyValues,
+    activation,
+    attend,
+    ready,
+    split_heads,
+)
 from vlinstruct.backends.instructblip.configuration import T5Config
 from vlinstruct.backends.instructblip.language_model import Block, DecoderState, LanguageModel, RMSNorm, checkpointed
+
+_ROOM = 64  # positions ahead of which the decoder's bias is looked up
 
 
 def relative_position_bucket(distance: Tensor, config: T5Config, *, is_bidirectional: bool) -> Tensor:
@@ -53,7 +63,7 @@ def _all_buckets(config: T5Config, is_bidirectional: bool, device: torch.device)
         return relative_position_bucket(distance, config, is_bidirectional=is_bidirectional)
 
 
-class T5Attention(nn.Module):
+class T5Attention(Part):
     """Attention without scale or bias; the first layer of a stack holds the position bias of all."""
 
     def __init__(self, config: T5Config, *, has_position_bias: bool = False) -> None:
@@ -68,22 +78,29 @@ class T5Attention(nn.Module):
         if has_position_bias:  # a checkpoint has one table per stack, under its first layer's name
             self.relative_attention_bias = nn.Embedding(config.relative_attention_num_buckets, config.num_heads)
 
-    def keys_values(self, context: Tensor) -> tuple[Tensor, Tensor]:
-        return split_heads(self.k(context), self.head_size), split_heads(self.v(context), self.head_size)
+    def keys_values(self) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+        """Returns what computes keys and values, (B, H, K, W) each, of a context (B, K, L)."""
+        key, value, head_size = ready(self.k), ready(self.v), self.head_size
+        return lambda context: (split_heads(key(context), head_size), split_heads(value(context), head_size))
 
     def relative_position_bias(self, distance: Tensor, *, is_bidirectional: bool) -> Tensor:
-        """(..., queries, keys) of key position minus query position -> (..., H, queries, keys)."""
+        """(..., K) of key position minus query position -> (..., H, K)."""
         farthest = self.config.relative_attention_max_distance
         of_distance = _all_buckets(self.config, is_bidirectional, distance.device)
         buckets = of_distance[distance.clamp(-farthest, farthest) + farthest]
-        return self.relative_attention_bias(buckets).movedim(-1, -3)
+        return self.relative_attention_bias(buckets).movedim(-1, -2)
 
-    def forward(self, hidden: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
-        # No scale: T5 has it in the initialisation of its weights.
-        return self.o(attend(split_heads(self.q(hidden), self.head_size), keys, values, mask=bias, scale=1.0))
+    def ready(self) -> Callable[..., Tensor]:
+        query, output, head_size = ready(self.q), ready(self.o), self.head_size
+
+        def read(hidden: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
+            # No scale: T5 has it in the initialisation of its weights.
+            return output(attend(split_heads(query(hidden), head_size), keys, values, mask=bias, scale=1.0))
+
+        return read
 
 
-class T5GatedFeedForward(nn.Module):
+class T5GatedFeedForward(Part):
     """Version 1.1's feed-forward part: one half gates the other."""
 
     def __init__(self, config: T5Config) -> None:
@@ -93,11 +110,12 @@ class T5GatedFeedForward(nn.Module):
         self.wi_1 = nn.Linear(config.d_model, config.d_ff, bias=False)
         self.wo = nn.Linear(config.d_ff, config.d_model, bias=False)
 
-    def forward(self, hidden: Tensor) -> Tensor:
-        return self.wo(self.activation(self.wi_0(hidden)) * self.wi_1(hidden))
+    def ready(self) -> Callable[..., Tensor]:
+        gate, value, output, activate = ready(self.wi_0), ready(self.wi_1), ready(self.wo), self.activation
+        return lambda hidden: output(activate(gate(hidden)) * value(hidden))
 
 
-class T5PlainFeedForward(nn.Module):
+class T5PlainFeedForward(Part):
     """The first T5's feed-forward part."""
 
     def __init__(self, config: T5Config) -> None:
@@ -106,11 +124,12 @@ class T5PlainFeedForward(nn.Module):
         self.wi = nn.Linear(config.d_model, config.d_ff, bias=False)
         self.wo = nn.Linear(config.d_ff, config.d_model, bias=False)
 
-    def forward(self, hidden: Tensor) -> Tensor:
-        return self.wo(self.activation(self.wi(hidden)))
+    def ready(self) -> Callable[..., Tensor]:
+        wide, output, activate = ready(self.wi), ready(self.wo), self.activation
+        return lambda hidden: output(activate(wide(hidden)))
 
 
-class SelfAttentionLayer(nn.Module):
+class SelfAttentionLayer(Part):
     """Norm, self-attention, residual."""
 
     def __init__(self, config: T5Config, *, has_position_bias: bool) -> None:
@@ -118,13 +137,19 @@ class SelfAttentionLayer(nn.Module):
         self.SelfAttention = T5Attention(config, has_position_bias=has_position_bias)
         self.layer_norm = RMSNorm(config.d_model, config.layer_norm_epsilon)
 
-    def forward(self, hidden: Tensor, bias: Tensor, cache: KeyValues, starts: Sequence[int]) -> Tensor:
-        normed = self.layer_norm(hidden)
-        keys, values = cache.append(*self.SelfAttention.keys_values(normed), starts)
-        return hidden + self.SelfAttention(normed, keys, values, bias)
+    def ready(self) -> Callable[..., Tensor]:
+        norm, attention = ready(self.layer_norm), ready(self.SelfAttention)
+        keys_values = self.SelfAttention.keys_values()
+
+        def attend_self(hidden: Tensor, bias: Tensor, cache: KeyValues, starts: Sequence[int]) -> Tensor:
+            normed = norm(hidden)
+            keys, values = cache.append(*keys_values(normed), starts)
+            return hidden + attention(normed, keys, values, bias)
+
+        return attend_self
 
 
-class CrossAttentionLayer(nn.Module):
+class CrossAttentionLayer(Part):
     """Norm, attention over the encoder's output, residual."""
 
     def __init__(self, config: T5Config) -> None:
@@ -132,11 +157,16 @@ class CrossAttentionLayer(nn.Module):
         self.EncDecAttention = T5Attention(config)
         self.layer_norm = RMSNorm(config.d_model, config.layer_norm_epsilon)
 
-    def forward(self, hidden: Tensor, context: KeyValues, context_bias: Tensor) -> Tensor:
-        return hidden + self.EncDecAttention(self.layer_norm(hidden), context.keys, context.values, context_bias)
+    def ready(self) -> Callable[..., Tensor]:
+        norm, attention = ready(self.layer_norm), ready(self.EncDecAttention)
+
+        def attend_context(hidden: Tensor, context: KeyValues, context_bias: Tensor) -> Tensor:
+            return hidden + attention(norm(hidden), context.keys, context.values, context_bias)
+
+        return attend_context
 
 
-class FeedForwardLayer(nn.Module):
+class FeedForwardLayer(Part):
     """Norm, feed-forward, residual."""
 
     def __init__(self, config: T5Config) -> None:
@@ -144,11 +174,12 @@ class FeedForwardLayer(nn.Module):
         self.DenseReluDense = T5GatedFeedForward(config) if config.is_gated else T5PlainFeedForward(config)
         self.layer_norm = RMSNorm(config.d_model, config.layer_norm_epsilon)
 
-    def forward(self, hidden: Tensor) -> Tensor:
-        return hidden + self.DenseReluDense(self.layer_norm(hidden))
+    def ready(self) -> Callable[..., Tensor]:
+        norm, feed_forward = ready(self.layer_norm), ready(self.DenseReluDense)
+        return lambda hidden: hidden + feed_forward(norm(hidden))
 
 
-class EncoderBlock(nn.Module):
+class EncoderBlock(Part):
     """Self-attention and feed-forward."""
 
     def __init__(self, config: T5Config, *, has_position_bias: bool) -> None:
@@ -156,13 +187,13 @@ class EncoderBlock(nn.Module):
         attention = SelfAttentionLayer(config, has_position_bias=has_position_bias)
         self.layer = nn.ModuleList([attention, FeedForwardLayer(config)])
 
-    def forward(self, hidden: Tensor, bias: Tensor) -> Tensor:
+    def ready(self) -> Callable[..., Tensor]:
+        attend_self, feed_forward = map(ready, self.layer)
         # An encoder reads its sequence once, so there is nothing to keep: the cache is empty and thrown away.
-        attend_self, feed_forward = self.layer
-        return feed_forward(attend_self(hidden, bias, KeyValues(), (0,)))
+        return lambda hidden, bias: feed_forward(attend_self(hidden, bias, KeyValues(), (0,)))
 
 
-class DecoderBlock(nn.Module):
+class DecoderBlock(Part):
     """Self-attention, cross-attention and feed-forward."""
 
     def __init__(self, config: T5Config, *, has_position_bias: bool) -> None:
@@ -172,12 +203,16 @@ class DecoderBlock(nn.Module):
 
     def read_context(self, encoded: Tensor) -> tuple[Tensor, Tensor]:
         """Computes the cross-attention's keys and values of the encoder's output."""
-        return cast(T5Attention, self.get_submodule("layer.1.EncDecAttention")).keys_values(encoded)
+        return cast(T5Attention, self.get_submodule("layer.1.EncDecAttention")).keys_values()(encoded)
 
-    def forward(self, hidden: Tensor, bias: Tensor, block: int, state: T5State) -> Tensor:
-        attend_self, attend_context, feed_forward = self.layer
-        hidden = attend_self(hidden, bias, state.own[block], state.lengths)
-        return feed_forward(attend_context(hidden, state.context[block], state.context_bias))
+    def ready(self) -> Callable[..., Tensor]:
+        attend_self, attend_context, feed_forward = map(ready, self.layer)
+
+        def decode(hidden: Tensor, bias: Tensor, block: int, state: T5State) -> Tensor:
+            hidden = attend_self(hidden, bias, state.own[block], state.lengths)
+            return feed_forward(attend_context(hidden, state.context[block], state.context_bias))
+
+        return decode
 
 
 class T5State:
@@ -186,13 +221,22 @@ class T5State:
     Args:
         context: per block, keys and values of the encoder's output; computed once.
         context_bias: (B, 1, 1, C), 0 where a context position may be seen, else -inf.
+        logits: tokens that follow, (B, S), to (B, S, V).
         is_checkpointed: whether the blocks that read on are checkpointed; they then remember nothing of their own.
     """
 
-    def __init__(self, context: list[KeyValues], context_bias: Tensor, *, is_checkpointed: bool = False) -> None:
+    def __init__(
+        self,
+        context: list[KeyValues],
+        context_bias: Tensor,
+        logits: Callable[[Tensor, T5State], Tensor],
+        *,
+        is_checkpointed: bool = False,
+    ) -> None:
         self.own = [PassingKeyValues() if is_checkpointed else KeyValues() for _ in context]
         self.context = context
         self.context_bias = context_bias
+        self.logits = logits
         self.is_checkpointed = is_checkpointed
         self.lengths = [0] * len(context_bias)
 
@@ -213,15 +257,31 @@ def position_bias(blocks: nn.ModuleList, distance: Tensor, *, is_bidirectional: 
 
     Args:
         blocks: the stack's.
-        distance: key position minus query position, (..., queries, keys).
+        distance: key position minus query position, (..., K).
         is_bidirectional: where not, later keys get -inf.
 
     Returns:
-        (H, queries, keys) with the leading dimensions of `distance` in front.
+        (..., H, K).
     """
     attention = cast(T5Attention, blocks[0].get_submodule("layer.0.SelfAttention"))
     bias = attention.relative_position_bias(distance, is_bidirectional=is_bidirectional)
-    return bias if is_bidirectional else bias.masked_fill((distance > 0).unsqueeze(-3), -torch.inf)
+    return bias if is_bidirectional else bias.masked_fill((distance > 0).unsqueeze(-2), -torch.inf)
+
+
+def by_query(bias: Tensor, num_queries: int) -> Tensor:
+    """Spreads the bias of every distance over queries that stand in a row: (H, S + K - 1) -> (H, S, K).
+
+    S + K - 1 lookups in place of S * K.
+
+    Args:
+        bias: of the distances from minus that of the last query to the first key, on to that of the first query to the
+            last key.
+        num_queries: S.
+
+    >>> by_query(torch.tensor([[-2, -1, 0, 1]]), 2).tolist()
+    [[[-1, 0, 1], [-2, -1, 0]]]
+    """
+    return bias.unfold(-1, bias.shape[-1] + 1 - num_queries, 1).flip(-2)
 
 
 class T5Encoder(nn.Module):
@@ -233,16 +293,17 @@ class T5Encoder(nn.Module):
         self.final_layer_norm = RMSNorm(config.d_model, config.layer_norm_epsilon)
 
     def forward(self, inputs_embeds: Tensor, context_bias: Tensor, *, is_checkpointed: bool = False) -> Tensor:
-        positions = torch.arange(inputs_embeds.shape[1], device=inputs_embeds.device)
-        bias = position_bias(self.block, positions - positions[:, None], is_bidirectional=True) + context_bias
+        num_positions = inputs_embeds.shape[1]
+        distances = torch.arange(1 - num_positions, num_positions, device=inputs_embeds.device)
+        bias = by_query(position_bias(self.block, distances, is_bidirectional=True), num_positions) + context_bias
         hidden = inputs_embeds
-        blocks: Iterable[Block] = checkpointed(self.block) if is_checkpointed else self.block
+        blocks: Iterable[Block] = checkpointed(self.block) if is_checkpointed else map(ready, self.block)
         for block in blocks:
             hidden = block(hidden, bias)
         return self.final_layer_norm(hidden)
 
 
-class T5Decoder(nn.Module):
+class T5Decoder(Part):
     """The decoder: (B, S, L) -> (B, S, L), after what its state has read."""
 
     def __init__(self, config: T5Config) -> None:
@@ -256,20 +317,36 @@ class T5Decoder(nn.Module):
         reads = [cast(DecoderBlock, block).read_context for block in self.block]
         return [KeyValues(*read(encoded)) for read in (checkpointed(reads) if is_checkpointed else reads)]
 
-    def forward(self, hidden: Tensor, state: T5State) -> Tensor:
-        num_new = hidden.shape[1]
-        bias = position_bias(self.block, _distances(state.lengths, num_new, hidden.device), is_bidirectional=False)
-        blocks: Iterable[Block] = checkpointed(self.block) if state.is_checkpointed else self.block
-        for index, block in enumerate(blocks):
-            hidden = block(hidden, bias, index, state)
-        state.lengths = [length + num_new for length in state.lengths]
-        return self.final_layer_norm(hidden)
+    def ready(self) -> Callable[..., Tensor]:
+        blocks, norm = [ready(block) for block in self.block], ready(self.final_layer_norm)
+        passed = torch.empty(0)  # the bias of the distances to the keys before a query, and -inf for those behind it
+
+        def decode(hidden: Tensor, state: T5State) -> Tensor:
+            num_new, device = hidden.shape[1], hidden.device
+            if len(set(state.lengths)) == 1:
+                nonlocal passed
+                num_keys = state.lengths[0] + num_new
+                if passed.shape[-1] < 2 * num_keys:
+                    farthest = num_keys + _ROOM
+                    distances = torch.arange(-farthest, farthest, device=device)
+                    passed = position_bias(self.block, distances, is_bidirectional=False)
+                zero = passed.shape[-1] // 2
+                # Four dimensions: with three, torch's attention takes a way that is three times as long.
+                bias = by_query(passed[:, zero + 1 - num_keys : zero + num_new], num_new)[None]
+            else:
+                distances = _distances(state.lengths, num_new, device)
+                bias = position_bias(self.block, distances, is_bidirectional=False).movedim(-2, -3)
+            for index, block in enumerate(checkpointed(self.block) if state.is_checkpointed else blocks):
+                hidden = block(hidden, bias, index, state)
+            state.lengths = [length + num_new for length in state.lengths]
+            return norm(hidden)
+
+        return decode
 
 
 def _distances(starts: Sequence[int], num_new: int, device: torch.device) -> Tensor:
-    """Returns key position minus query position for new positions, (B, S, K); (1, S, K) where all rows start alike."""
-    rows = starts[:1] if len(set(starts)) == 1 else starts
-    queries = torch.tensor(rows, device=device)[:, None] + torch.arange(num_new, device=device)
+    """Returns key position minus query position for new positions, (B, S, K), of rows that start each at its place."""
+    queries = torch.tensor(starts, device=device)[:, None] + torch.arange(num_new, device=device)
     return torch.arange(max(starts) + num_new, device=device) - queries[..., None]
 
 
@@ -299,7 +376,14 @@ class T5(LanguageModel):
         context_bias = torch.zeros_like(is_visible, dtype=inputs_embeds.dtype).masked_fill(~is_visible, -torch.inf)
         encoded = self.encoder(inputs_embeds, context_bias, is_checkpointed=is_checkpointed)
         context = self.decoder.read_context(encoded, is_checkpointed=is_checkpointed)
-        return T5State(context, context_bias, is_checkpointed=is_checkpointed)
+        return T5State(context, context_bias, self._reader(), is_checkpointed=is_checkpointed)
+
+    def _reader(self) -> Callable[[Tensor, T5State], Tensor]:
+        """Returns what feeds tokens, (B, S), to a state and gives their logits, its layers looked up once a text."""
+        embed, decode, head, scale = ready(self.shared), ready(self.decoder), ready(self.lm_head), self.output_scale
+        if scale == 1.0:
+            return lambda ids, state: head(decode(embed(ids), state))
+        return lambda ids, state: head(decode(embed(ids), state) * scale)
 
     def start_ids(self, like: Tensor) -> Tensor:
         """The decoder's start token for every row of `like`, (B, 1)."""
@@ -314,7 +398,7 @@ class T5(LanguageModel):
 
     def decode(self, input_ids: Tensor, state: DecoderState) -> Tensor:
         assert isinstance(state, T5State)
-        return self.lm_head(self.decoder(self.shared(input_ids), state) * self.output_scale)
+        return state.logits(input_ids, state)
 
     def target_logits(self, inputs_embeds: Tensor, attention_mask: Tensor, target_ids: Tensor) -> Tensor:
         # Shifted by the start token: position i has read the targets before i, and predicts the i-th.
