@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
+from functools import cache, lru_cache
 
 from vlinstruct.errors import shortened
 from vlinstruct.instruction.language import is_english, language_changes, word_changes
@@ -178,8 +179,13 @@ def content_changes(initial: str, candidate: str, *, keep: Sequence[str] = ()) -
     >>> content_changes("is the circle on the left", "Is the circle there?", keep=["on the left"])
     ["loses 'on the left'", "loses the relation 'left'"]
     """
+    return list(_content_changes(initial, candidate, tuple(keep)))
+
+
+@lru_cache(4096)  # many pictures are asked about in the same words
+def _content_changes(initial: str, candidate: str, keep: tuple[str, ...]) -> tuple[str, ...]:
     if _plain(initial) == _plain(candidate):
-        return []
+        return ()
     changes = [f"loses {_shown(phrase)!r}" for phrase in keep if _has(initial, phrase) and not _has(candidate, phrase)]
     changes += [*literal_changes(initial, candidate), *_lost_tokens(initial, candidate)]
     loop, own = _loop(candidate), _loop(initial)
@@ -187,12 +193,13 @@ def content_changes(initial: str, candidate: str, *, keep: Sequence[str] = ()) -
         changes.append(f"repeats {_shown(loop[0])!r} {loop[1]} times")
     spoken = language_changes(initial, candidate)
     if spoken:
-        return changes + spoken
+        return (*changes, *spoken)
     if not is_english(initial):
-        return changes + word_changes(_asked(initial), _asked(candidate))
+        return (*changes, *word_changes(_asked(initial), _asked(candidate)))
     has_text = bool(numbers(initial) or quotations(initial))
     offered = " ".join(option.body for option in find_options(initial))
-    return changes + meaning_changes(_asked(initial), _asked(candidate), offered=offered, has_text=has_text)
+    changes += meaning_changes(_asked(initial), _asked(candidate), offered=offered, has_text=has_text)
+    return tuple(changes)
 
 
 def literal_changes(initial: str, candidate: str) -> list[str]:
@@ -272,6 +279,7 @@ def echoes(template: str, *, initial: str, candidate: str) -> bool:
     return any(phrase in candidate_words and phrase not in initial_words for phrase in _phrases(template))
 
 
+@cache
 def _phrases(template: str) -> list[str]:
     """Returns the runs of words that give the template away."""
     phrases = []
