@@ -48,14 +48,13 @@ class Part(nn.Module):
 def ready(module: nn.Module) -> Callable[..., Tensor]:
     """Returns what computes as a module does, for a few calls from now on.
 
-    That is the module itself where it must be called: it has hooks or a forward of its own (accelerate's), it shards
-    or quantizes its weights, or it is none of ours.
+    That is the module itself where it must be called: it has hooks, or a forward of its own (accelerate's, peft's).
     """
     if module._forward_hooks or module._forward_pre_hooks or "forward" in module.__dict__:
         return module
     if isinstance(module, Part):
         return module.ready()
-    if type(module) is nn.Linear and type(module.weight) is nn.Parameter:
+    if type(module) is nn.Linear:
         return partial(F.linear, weight=module.weight, bias=module.bias)
     if type(module) is nn.LayerNorm:
         shape, eps = module.normalized_shape, module.eps
