@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,6 +19,17 @@ class Doubled(nn.Linear):
         return 2 * super().forward(hidden)
 
 
+class Doubling(Tensor):
+    """A weight with a product of its own, as torchao's quantized ones have."""
+
+    @classmethod
+    def __torch_function__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if function is not nn.functional.linear:
+            return super().__torch_function__(function, types, args, kwargs or {})
+        hidden, weight, bias = args  # by position, as torchao's take them
+        return 2 * function(hidden, weight.as_subclass(Tensor), bias)
+
+
 @pytest.fixture
 def mlp(tiny_folders: dict[str, Path]) -> VisionMlp:
     model = vli.load(str(tiny_folders["t5"]), device="cpu")
@@ -26,7 +38,7 @@ def mlp(tiny_folders: dict[str, Path]) -> VisionMlp:
     return part
 
 
-@pytest.mark.parametrize("how", ["hook", "pre-hook", "own forward", "own class"])
+@pytest.mark.parametrize("how", ["hook", "pre-hook", "own forward", "own class", "own weight"])
 def test_a_layer_that_must_be_called_is_called(how: str, mlp: VisionMlp) -> None:
     hidden, called = torch.randn(1, 3, mlp.fc1.in_features), []
     layer = mlp.fc2
@@ -44,6 +56,8 @@ def test_a_layer_that_must_be_called_is_called(how: str, mlp: VisionMlp) -> None
         case "own class":
             mlp.fc2 = Doubled(layer.in_features, layer.out_features)
             mlp.fc2.load_state_dict(layer.state_dict())
+        case "own weight":
+            layer.weight = nn.Parameter(layer.weight.detach().as_subclass(Doubling))
     with torch.inference_mode():
         torch.testing.assert_close(ready(mlp)(hidden), doubled)
     assert called == ([layer] if how == "pre-hook" else [])

@@ -48,13 +48,14 @@ class Part(nn.Module):
 def ready(module: nn.Module) -> Callable[..., Tensor]:
     """Returns what computes as a module does, for a few calls from now on.
 
-    That is the module itself where it must be called: it has hooks, or a forward of its own (accelerate's, peft's).
+    That is the module itself where it must be called: it has hooks, a forward of its own (accelerate's), or a weight
+    with a product of its own (torchao's, which takes what it multiplies by position).
     """
     if module._forward_hooks or module._forward_pre_hooks or "forward" in module.__dict__:
         return module
     if isinstance(module, Part):
         return module.ready()
-    if type(module) is nn.Linear:
+    if type(module) is nn.Linear and type(module.weight) is nn.Parameter:
         return partial(F.linear, weight=module.weight, bias=module.bias)
     if type(module) is nn.LayerNorm:
         shape, eps = module.normalized_shape, module.eps
