@@ -6,7 +6,7 @@ Legend: B rows, H heads, S query positions, K key positions, W width of a head.
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -30,7 +30,7 @@ _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-class Part(nn.Module):
+class Part(nn.Module, ABC):
     """A module whose layers are looked up once for many calls.
 
     nn.Module's way to a layer and through its call takes Python some 10 us on a slow core, a product of one token 4. Of

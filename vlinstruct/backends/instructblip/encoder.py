@@ -115,7 +115,7 @@ class VisionLayers(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         for layer in self.layers:
-            hidden = ready(layer)(hidden)
+            hidden = layer(hidden)
         return hidden
 
 

@@ -55,6 +55,26 @@ class DecoderState(Protocol):
         ...
 
 
+class RowState:
+    """How far every row has read; what T5's and Llama's states share.
+
+    Args:
+        num_rows: B.
+        is_checkpointed: whether the blocks that read on are checkpointed; they then remember nothing of their own.
+    """
+
+    def __init__(self, num_rows: int, *, is_checkpointed: bool) -> None:
+        self.lengths = [0] * num_rows
+        self.is_checkpointed = is_checkpointed
+
+    def drop(self, counts: Sequence[int]) -> None:
+        # Lengths alone: what is behind them is hidden by the mask, and overwritten by what comes next.
+        self.lengths = [length - count for length, count in zip(self.lengths, counts, strict=True)]
+
+    def select(self, rows: Tensor) -> None:
+        self.lengths = [self.lengths[row] for row in rows.tolist()]
+
+
 class LanguageModel(nn.Module, ABC):
     """A language model that reads embeddings and continues with tokens.
 

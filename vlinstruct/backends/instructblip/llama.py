@@ -25,7 +25,14 @@ from vlinstruct.backends.instructblip.attention import (
     split_heads,
 )
 from vlinstruct.backends.instructblip.configuration import LlamaConfig
-from vlinstruct.backends.instructblip.language_model import Block, DecoderState, LanguageModel, RMSNorm, checkpointed
+from vlinstruct.backends.instructblip.language_model import (
+    Block,
+    DecoderState,
+    LanguageModel,
+    RMSNorm,
+    RowState,
+    checkpointed,
+)
 
 _ROOM = 64  # positions ahead of which rotations are computed
 
@@ -135,14 +142,14 @@ class LlamaLayer(Part):
         return layer
 
 
-class LlamaState:
+class LlamaState(RowState):
     """What has been read so far.
 
     Args:
-        caches: keys and values per layer.
+        caches: keys and values per layer; they keep nothing where the layers are checkpointed.
         num_padded: (B,), how many positions at a row's beginning are padding.
-        read: embeddings that follow, (B, S, L), to the last layer's output.
-        is_checkpointed: whether the layers that read on are checkpointed; `caches` then keep nothing.
+        read: embeddings that follow, (B, S, L), to the last layer's output; the layers looked up once a text.
+        is_checkpointed: as `RowState` takes it.
     """
 
     def __init__(
@@ -153,21 +160,16 @@ class LlamaState:
         *,
         is_checkpointed: bool = False,
     ) -> None:
+        super().__init__(len(num_padded), is_checkpointed=is_checkpointed)
         self.caches = caches
         self.num_padded = num_padded
         self.read = read
-        self.is_checkpointed = is_checkpointed
-        self.lengths = [0] * len(num_padded)
-
-    def drop(self, counts: Sequence[int]) -> None:
-        # Lengths alone: what is behind them is hidden by the mask, and overwritten by what comes next.
-        self.lengths = [length - count for length, count in zip(self.lengths, counts, strict=True)]
 
     def select(self, rows: Tensor) -> None:
+        super().select(rows)
         for cache in self.caches:
             cache.select(rows)
         self.num_padded = self.num_padded.index_select(0, rows)
-        self.lengths = [self.lengths[row] for row in rows.tolist()]
 
     def next_positions(self, num_new: int) -> Tensor:
         """(B, S): where the next tokens stand, padding counted."""

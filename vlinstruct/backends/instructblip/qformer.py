@@ -143,7 +143,7 @@ class QFormerLayers(nn.Module):
 
     def forward(self, hidden: Tensor, mask: Tensor, image_embeds: Tensor, num_queries: int) -> Tensor:
         for layer in self.layer:
-            hidden = ready(layer)(hidden, mask, image_embeds, num_queries)
+            hidden = layer(hidden, mask, image_embeds, num_queries)
         return hidden
 
 

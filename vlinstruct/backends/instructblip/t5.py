@@ -27,7 +27,14 @@ from vlinstruct.backends.instructblip.attention import (
     split_heads,
 )
 from vlinstruct.backends.instructblip.configuration import T5Config
-from vlinstruct.backends.instructblip.language_model import Block, DecoderState, LanguageModel, RMSNorm, checkpointed
+from vlinstruct.backends.instructblip.language_model import (
+    Block,
+    DecoderState,
+    LanguageModel,
+    RMSNorm,
+    RowState,
+    checkpointed,
+)
 
 _ROOM = 64  # positions ahead of which the decoder's bias is looked up
 
@@ -215,41 +222,36 @@ class DecoderBlock(Part):
         return decode
 
 
-class T5State:
+class T5State(RowState):
     """What the decoder has read so far.
 
     Args:
         context: per block, keys and values of the encoder's output; computed once.
         context_bias: (B, 1, 1, C), 0 where a context position may be seen, else -inf.
-        logits: tokens that follow, (B, S), to (B, S, V).
-        is_checkpointed: whether the blocks that read on are checkpointed; they then remember nothing of their own.
+        read: tokens that follow, (B, S), to their logits, (B, S, V); the layers looked up once a text.
+        is_checkpointed: as `RowState` takes it.
     """
 
     def __init__(
         self,
         context: list[KeyValues],
         context_bias: Tensor,
-        logits: Callable[[Tensor, T5State], Tensor],
+        read: Callable[[Tensor, T5State], Tensor],
         *,
         is_checkpointed: bool = False,
     ) -> None:
+        super().__init__(len(context_bias), is_checkpointed=is_checkpointed)
         self.own = [PassingKeyValues() if is_checkpointed else KeyValues() for _ in context]
         self.context = context
         self.context_bias = context_bias
-        self.logits = logits
-        self.is_checkpointed = is_checkpointed
-        self.lengths = [0] * len(context_bias)
-
-    def drop(self, counts: Sequence[int]) -> None:
-        # Lengths alone: what is behind them is hidden by the mask, and overwritten by what comes next.
-        self.lengths = [length - count for length, count in zip(self.lengths, counts, strict=True)]
+        self.read = read
 
     def select(self, rows: Tensor) -> None:
+        super().select(rows)
         # The context's, too: rows of one context go on apart from here, and a batched product wants them side by side.
         for key_values in (*self.own, *self.context):
             key_values.select(rows)
         self.context_bias = self.context_bias.index_select(0, rows)
-        self.lengths = [self.lengths[row] for row in rows.tolist()]
 
 
 def position_bias(blocks: nn.ModuleList, distance: Tensor, *, is_bidirectional: bool) -> Tensor:
@@ -297,7 +299,7 @@ class T5Encoder(nn.Module):
         distances = torch.arange(1 - num_positions, num_positions, device=inputs_embeds.device)
         bias = by_query(position_bias(self.block, distances, is_bidirectional=True), num_positions) + context_bias
         hidden = inputs_embeds
-        blocks: Iterable[Block] = checkpointed(self.block) if is_checkpointed else map(ready, self.block)
+        blocks: Iterable[Block] = checkpointed(self.block) if is_checkpointed else self.block
         for block in blocks:
             hidden = block(hidden, bias)
         return self.final_layer_norm(hidden)
@@ -319,20 +321,21 @@ class T5Decoder(Part):
 
     def ready(self) -> Callable[..., Tensor]:
         blocks, norm = [ready(block) for block in self.block], ready(self.final_layer_norm)
-        passed = torch.empty(0)  # the bias of the distances to the keys before a query, and -inf for those behind it
+        # By distance: what a query adds to a key so far before it, and -inf behind it.
+        bias_at = torch.empty(0)
 
         def decode(hidden: Tensor, state: T5State) -> Tensor:
             num_new, device = hidden.shape[1], hidden.device
             if len(set(state.lengths)) == 1:
-                nonlocal passed
+                nonlocal bias_at
                 num_keys = state.lengths[0] + num_new
-                if passed.shape[-1] < 2 * num_keys:
+                if bias_at.shape[-1] < 2 * num_keys:
                     farthest = num_keys + _ROOM
                     distances = torch.arange(-farthest, farthest, device=device)
-                    passed = position_bias(self.block, distances, is_bidirectional=False)
-                zero = passed.shape[-1] // 2
+                    bias_at = position_bias(self.block, distances, is_bidirectional=False)
+                zero = bias_at.shape[-1] // 2
                 # Four dimensions: with three, torch's attention takes a way that is three times as long.
-                bias = by_query(passed[:, zero + 1 - num_keys : zero + num_new], num_new)[None]
+                bias = by_query(bias_at[:, zero + 1 - num_keys : zero + num_new], num_new)[None]
             else:
                 distances = _distances(state.lengths, num_new, device)
                 bias = position_bias(self.block, distances, is_bidirectional=False).movedim(-2, -3)
@@ -376,14 +379,12 @@ class T5(LanguageModel):
         context_bias = torch.zeros_like(is_visible, dtype=inputs_embeds.dtype).masked_fill(~is_visible, -torch.inf)
         encoded = self.encoder(inputs_embeds, context_bias, is_checkpointed=is_checkpointed)
         context = self.decoder.read_context(encoded, is_checkpointed=is_checkpointed)
-        return T5State(context, context_bias, self._reader(), is_checkpointed=is_checkpointed)
-
-    def _reader(self) -> Callable[[Tensor, T5State], Tensor]:
-        """Returns what feeds tokens, (B, S), to a state and gives their logits, its layers looked up once a text."""
         embed, decode, head, scale = ready(self.shared), ready(self.decoder), ready(self.lm_head), self.output_scale
-        if scale == 1.0:
-            return lambda ids, state: head(decode(embed(ids), state))
-        return lambda ids, state: head(decode(embed(ids), state) * scale)
+
+        def read(input_ids: Tensor, state: T5State) -> Tensor:
+            return head(decode(embed(input_ids), state) * scale)
+
+        return T5State(context, context_bias, read, is_checkpointed=is_checkpointed)
 
     def start_ids(self, like: Tensor) -> Tensor:
         """The decoder's start token for every row of `like`, (B, 1)."""
@@ -398,7 +399,7 @@ class T5(LanguageModel):
 
     def decode(self, input_ids: Tensor, state: DecoderState) -> Tensor:
         assert isinstance(state, T5State)
-        return state.logits(input_ids, state)
+        return state.read(input_ids, state)
 
     def target_logits(self, inputs_embeds: Tensor, attention_mask: Tensor, target_ids: Tensor) -> Tensor:
         # Shifted by the start token: position i has read the targets before i, and predicts the i-th.
