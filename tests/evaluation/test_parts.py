@@ -20,7 +20,8 @@ from vlinstruct.settings import GenerationSettings
 
 
 def item(number: int) -> Item:
-    asked: dict[Words, str] = {"canonical": f"what is {number}?", "poor": f"hey {number} or so"}
+    poor = f"hey {number} or so" if number != 3 else "what is 3?"  # two records of an item, computed from the same
+    asked: dict[Words, str] = {"canonical": f"what is {number}?", "poor": poor}
     return Item(
         id=f"toy-{number}",
         task="toy",

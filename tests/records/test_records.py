@@ -127,11 +127,11 @@ def test_resumed_equals_uninterrupted(output, tmp_path):
     _run(tmp_path / "whole.jsonl")
     _run(output, made=range(3))
     writer = _run(output)
-    assert writer.done == {"key-0", "key-1", "key-2"}
+    assert writer.done == {"0.png", "1.png", "2.png"}
     assert writer.notices == (f"{output}: 3 done before",)
     assert output.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
     before = output.stat()
-    assert _run(output).done == set(KEYS.values())
+    assert _run(output).done == set(KEYS)
     assert (output.stat().st_mtime_ns, output.stat().st_ino) == (before.st_mtime_ns, before.st_ino)
 
 
@@ -156,7 +156,7 @@ def test_half_a_last_line_is_dropped_at_every_length(output):
         output.write_bytes(content[:length])
         writer = _run(output, made=range(2))
         assert output.read_bytes() == content, length
-        assert writer.done == {"key-0"}
+        assert writer.done == {"0.png"}
 
 
 def test_half_of_the_very_first_line_is_dropped(output):
@@ -261,8 +261,16 @@ def test_the_same_record_twice_becomes_one(output):
     _run(output)
     content = output.read_bytes()
     output.write_bytes(content + content)
-    assert _run(output).done == set(KEYS.values())
+    assert _run(output).done == set(KEYS)
     assert output.read_bytes() == content
+
+
+def test_items_that_are_computed_from_the_same_have_a_record_each(output):
+    keys = dict.fromkeys(KEYS, "one key")  # an evaluation's item whose wordings are equal, or two names of one model
+    _run(output, made=range(3), keys=keys)
+    writer = _run(output, keys=keys)
+    assert writer.notices == (f"{output}: 3 done before",)
+    assert [record["id"] for record in _records(output)] == list(KEYS)
 
 
 def test_outputs_that_can_be_none(tmp_path, image_file, refused):

@@ -110,15 +110,15 @@ def run(
         for chunk in chunks
         for item in chunk.items
     }
-    path, done_keys = folder / RECORDS_FILE, frozenset[str]()
+    path, done = folder / RECORDS_FILE, frozenset[str]()
     if not overwrite:
         gather(folder, keys, processes)
         # A process's writer knows its own part only; what all of them may skip stands in the whole file.
         if path.exists():
-            done_keys = scan(Target(name=str(path), real=str(path), schema=SCHEMA, keys=keys)).done
+            done = scan(Target(name=str(path), real=str(path), schema=SCHEMA, keys=keys)).done
 
     def is_done(model: Contender, chunk: _Chunk) -> bool:
-        return all(keys[f"{model.name}/{chunk.words}/{item.id}"] in done_keys for item in chunk.items)
+        return all(f"{model.name}/{chunk.words}/{item.id}" in done for item in chunk.items)
 
     # Every count-th chunk, not a run of them: tasks differ in cost, and so each process has its share of all.
     share = chunks[processes.rank :: processes.count]

@@ -72,7 +72,7 @@ class RecordWriter:
         stream: a binary stream, e.g. `sys.stdout.buffer`, or an unbuffered file from `open_records`.
         name: what to call it in messages.
         keys: for every item, `str(id)` to its resume key; written into the item's record as `key`.
-        done: keys that an earlier run finished; `open_records` fills it.
+        done: `str(id)` of items that an earlier run finished; `open_records` fills it.
         notices: what a user should know about the file as it was found.
         closes: close the stream at the end.
         is_file: the stream is a regular file: a line that does not fit is taken back, each line is synced to the disk.
@@ -104,7 +104,7 @@ class RecordWriter:
 
     def is_done(self, id: str | int) -> bool:
         """Says whether the output already holds a good record of this item."""
-        return self._keys.get(str(id)) in self.done
+        return str(id) in self.done
 
     def write(self, record: Mapping[str, object]) -> None:
         """Writes one record (`schema`, `id`, `status` and what is found out); several threads may.
@@ -190,7 +190,7 @@ def open_records(
         inputs: files that the run reads, none of which may be the output.
 
     Returns:
-        A writer whose `done` holds the keys with a good record in the file.
+        A writer whose `done` holds the items with a good record in the file.
 
     Raises:
         InputError: the path is a directory, an input or no place for a file (`output_*`), or the file holds anything

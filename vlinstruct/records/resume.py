@@ -34,7 +34,7 @@ class Earlier:
     """What an earlier run left.
 
     Args:
-        done: keys of its good records.
+        done: `str(id)` of its good records; not their keys, which two items may share.
         dropped: numbers, from 0, of lines to leave out: failed ones to try again, good ones written twice.
         whole_bytes: where the last whole line ends.
     """
@@ -63,7 +63,7 @@ def scan(target: Target) -> Earlier:
         if _is_superseded(record, target, done):
             dropped.add(number)
         elif record["status"] == "ok":
-            done.add(str(record["key"]))
+            done.add(str(record["id"]))
     return Earlier(done=frozenset(done), dropped=frozenset(dropped), whole_bytes=whole_bytes)
 
 
@@ -122,7 +122,7 @@ def _is_superseded(record: dict[str, object], target: Target, done: set[str]) ->
     if expected is not None and record["key"] != expected:
         why = f"it holds {shortened(str(record['id']), 60)} made with other arguments, weights or input"
         raise _refuse(target, "other_run", why)
-    return str(record["key"]) in done
+    return str(record["id"]) in done
 
 
 def _not_records(target: Target, why: str) -> InputError:
