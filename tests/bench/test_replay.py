@@ -46,7 +46,8 @@ def test_transformers_logits_follow_the_script_too() -> None:
 def test_drafts_give_the_share_of_tokens_asked_for(share: float) -> None:
     ids = load_backend("mini", device="cpu").tokenizer.target_ids
     for text in (REWRITTEN, OPTIMIZED):
-        assert acceptance(ids(draft_of(text, share, ids)), ids(text)) == pytest.approx(share, abs=0.06)
+        # One wrong word in the middle costs two passes at least, so that no draft gives exactly nine tokens of ten.
+        assert acceptance(ids(draft_of(text, share, ids)), ids(text)) == pytest.approx(share, abs=0.11)
 
 
 def test_answers_are_long_enough() -> None:

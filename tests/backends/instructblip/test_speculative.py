@@ -115,3 +115,15 @@ def test_a_row_stops_at_its_stop_token_and_at_the_most_tokens() -> None:
     short.accept([5, 6, 7, 8], [1.0] * 4)
     assert short.written == [5, 6]
     assert len(short.token_nll) == 2
+
+
+def test_few_tokens_are_drafted_behind_a_wrong_one_and_more_where_they_are_right() -> None:
+    text = list(range(10, 40))
+    row = DraftedRow([*text[:3], 99, *text[4:]], 30, STOP_IDS)
+    lengths = []
+    while not row.is_finished:
+        place = len(row.written)
+        lengths.append(len(row.proposed))
+        row.accept(text[place : place + 1 + len(row.proposed)], [0.0] * (1 + len(row.proposed)))
+    assert row.written == text
+    assert lengths == [30, 4, 8, 12]  # whole; behind the wrong one; twice as many; what is left

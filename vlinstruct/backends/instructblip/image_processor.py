@@ -104,18 +104,20 @@ class ImageProcessor:
         Raises:
             CheckpointError: the normalisation is not finite (a zero in `image_std`, say).
         """
-        resized = [np.asarray(self.resized(image)) for image in images]
+        # Pixels that are not finite give no error further on: the model would answer something.
+        extremes = torch.tensor([0.0, 255.0]).view(2, 1, 1, 1).expand(2, 3, 1, 1)
+        if not bool(self._normalised(extremes).isfinite().all()):
+            message = "preprocessing produces values that are not finite: check image_std in preprocessor_config.json."
+            raise CheckpointError(message, code="non_finite_pixels")
         # PIL resizes, not torch: the two filters differ, and transformers' answers are the measure.
-        pixels = torch.from_numpy(np.stack(resized)).permute(0, 3, 1, 2).float()
+        resized = [np.asarray(self.resized(image)) for image in images]
+        return self._normalised(torch.from_numpy(np.stack(resized)).permute(0, 3, 1, 2).float())
+
+    def _normalised(self, pixels: Tensor) -> Tensor:
         # Divided where the factor is 1/255: a product with it differs in the last bit.
         pixels = pixels / 255 if self.rescale_factor == _EIGHT_BITS else pixels * self.rescale_factor
         mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (self.image_mean, self.image_std))
-        pixel_values = (pixels - mean) / std
-        # NaN pixels give no error further on: the model would answer something.
-        if not bool(torch.isfinite(pixel_values).all()):
-            message = "preprocessing produced values that are not finite: check image_std in preprocessor_config.json."
-            raise CheckpointError(message, code="non_finite_pixels")
-        return pixel_values
+        return pixels.sub_(mean).div_(std)
 
 
 def image_settings(folder: Path) -> tuple[dict[str, Any], str]:

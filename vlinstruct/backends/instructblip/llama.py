@@ -28,6 +28,7 @@ from vlinstruct.backends.instructblip.configuration import LlamaConfig
 from vlinstruct.backends.instructblip.language_model import (
     Block,
     DecoderState,
+    Head,
     LanguageModel,
     RMSNorm,
     RowState,
@@ -235,7 +236,7 @@ class Llama(LanguageModel):
         super().__init__()
         self.config = config
         self.model = LlamaLayers(config)
-        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.lm_head = Head(config.hidden_size, config.vocab_size, bias=False)
 
     def embed_tokens(self, input_ids: Tensor) -> Tensor:
         return self.model.embed_tokens(input_ids)

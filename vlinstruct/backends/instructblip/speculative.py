@@ -21,6 +21,9 @@ from vlinstruct.backends.instructblip.language_model import Context, LanguageMod
 
 _MAX_MATCH = 4  # tokens; a longer end of the text that matches has a matching end of four
 _MAX_DRAFTED = 32  # per pass; what is wrong of it was computed for nothing
+# After a wrong token, and twice as many after every draft that was right. Of what mini writes, passes become 1 % more
+# and fed tokens 22 % fewer than with 32 always; in 8 layers of width 512 on a CPU, 22 tokens take twice as long as 5.
+_FIRST_DRAFTED = 4
 
 
 class CopyingDraft:
@@ -71,7 +74,8 @@ class DraftedRow:
         self.stop_ids = stop_ids
         self.written: list[int] = []
         self.token_nll: list[float] = []
-        self.proposed = self.draft.after([])
+        self.proposed = self.draft.after([])  # whole: what is well worded is copied whole
+        self.num_drafted = _FIRST_DRAFTED
 
     @property
     def is_finished(self) -> bool:
@@ -96,7 +100,8 @@ class DraftedRow:
             if self.is_finished or token != proposed:
                 break
             num_right += 1
-        self.proposed = [] if self.is_finished else self.draft.after(self.written)
+        self.num_drafted = 2 * self.num_drafted if num_right == len(self.proposed) > 0 else _FIRST_DRAFTED
+        self.proposed = [] if self.is_finished else self.draft.after(self.written)[: self.num_drafted]
         return num_right
 
 

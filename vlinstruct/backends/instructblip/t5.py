@@ -30,6 +30,7 @@ from vlinstruct.backends.instructblip.configuration import T5Config
 from vlinstruct.backends.instructblip.language_model import (
     Block,
     DecoderState,
+    Head,
     LanguageModel,
     RMSNorm,
     RowState,
@@ -364,7 +365,7 @@ class T5(LanguageModel):
         self.shared = nn.Embedding(config.vocab_size, config.d_model)
         self.encoder = T5Encoder(config)
         self.decoder = T5Decoder(config)
-        self.lm_head = nn.Linear(config.d_model, config.vocab_size, bias=False)
+        self.lm_head = Head(config.d_model, config.vocab_size, bias=False)
         # The first T5 shares one table between embedding and head, and scales what the head reads by d_model^-0.5;
         # FlanT5 has a head of its own and no scale.
         self.output_scale = config.d_model**-0.5 if config.scale_decoder_outputs else 1.0
