@@ -5,14 +5,16 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from PIL import Image
 
 from vlinstruct.backends.instructblip.backend import InstructBlipBackend
+from vlinstruct.bench.floor import floors
 from vlinstruct.bench.replay import ReplayedBackend
 from vlinstruct.bench.theirs import TheirArms
 from vlinstruct.bench.timing import Timing, peaks_of, picture, ratio_of, seconds_of, timed_in_turns
@@ -27,6 +29,7 @@ _MB = 10**6
 _FORMATS = (".png", ".svg", ".pdf")  # of the plot
 _COLOURS = dict(zip(ARMS, ("#b0b0b0", "#808080", "#7fb3d5", "#1f77b4"), strict=True))
 _OTHER_COLOUR = "#5dade2"
+_FLOOR = "floor: to read the weights as often as the arm reads them takes so long here"
 _DRAFTS = "drafts: words guessed ahead of a rewriting and checked all at once; the more are right, the fewer its steps"
 
 _log = logging.getLogger(__name__)
@@ -52,10 +55,11 @@ class Drawable(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """The arms' timings on one workload."""
+    """The arms' timings on one workload, and the least that each could take, in seconds (`floor.floors`)."""
 
     workload: Workload
     timings: tuple[Timing, ...]
+    floors: Mapping[str, float]
 
     @property
     def heading(self) -> str:
@@ -114,9 +118,10 @@ def compare(backend: InstructBlipBackend, theirs: Any, workloads: Sequence[Workl
         images = [picture()] * workload.batch
         reference = TheirArms(theirs, backend, images, workload)
         ours = OurArms(backend, images, workload)
-        arms = (reference.plain, reference.optimized, ours.plain, ours.optimized)
-        timings = timed_in_turns(dict(zip(ARMS, arms, strict=True)), runs)
-        comparisons.append(Comparison(workload=workload, timings=timings))
+        arms = dict(zip(ARMS, (reference.plain, reference.optimized, ours.plain, ours.optimized), strict=True))
+        timings = timed_in_turns(arms, runs)
+        least = floors([backend.network, theirs], arms)
+        comparisons.append(Comparison(workload=workload, timings=timings, floors=least))
     return comparisons
 
 
@@ -142,6 +147,7 @@ def as_record(
                 "batch": comparison.workload.batch,
                 "acceptance": comparison.workload.acceptance,
                 "seconds": seconds_of(comparison.timings),
+                "floor_seconds": dict(comparison.floors),
                 "peak_bytes": peaks_of(comparison.timings),
                 "median_ratio_to_transformers_plain": {arm: comparison.ratio(arm, ARMS[0]) for arm in ARMS},
             }
@@ -153,23 +159,31 @@ def as_record(
 
 def as_table(comparisons: Sequence[Comparison], cold: Sequence[Timing] = ()) -> str:
     """Returns a block of lines per workload and one for the cold starts: median, quartiles, ratio to the first arm."""
-    blocks = [block(comparison.heading, comparison.timings, to=ARMS[0], unit="ms") for comparison in comparisons]
+    blocks = [
+        block(comparison.heading, comparison.timings, to=ARMS[0], unit="ms", floors=comparison.floors)
+        for comparison in comparisons
+    ]
     if cold:
         blocks.append(block("cold start, whole processes on the CPU", cold, to=cold[0].arm, unit="s"))
-    return "\n\n".join(["\n".join(block) for block in blocks] + [_DRAFTS])
+    return "\n\n".join(["\n".join(block) for block in blocks] + [f"{_FLOOR}\n{_DRAFTS}"])
 
 
-def block(head: str, timings: Sequence[Timing], *, to: str, unit: str) -> list[str]:
-    """Returns a line per arm under its head, in `unit` (ms or s), with ratios to the arm `to`."""
+def block(
+    head: str, timings: Sequence[Timing], *, to: str, unit: str, floors: Mapping[str, float] = MappingProxyType({})
+) -> list[str]:
+    """Returns a line per arm under its head, in `unit` (ms or s), with ratios to the arm `to`; `floors` are seconds."""
     scale, digits = (1e3, 1) if unit == "ms" else (1, 2)
     has_peaks = any(timing.peak_bytes is not None for timing in timings)
-    lines = [f"{head:52} {'median':>10} {'quartiles':>17}  ratio" + has_peaks * "  peak memory"]
+    floor_head = f" {'floor':>10}" if floors else ""
+    lines = [f"{head:52} {'median':>10} {'quartiles':>17}  ratio{floor_head}" + has_peaks * "  peak memory"]
     for timing in timings:
         low, high = timing.quartiles_s
         spread = f"{scale * low:.{digits}f} to {scale * high:.{digits}f}"
         time = f"{scale * timing.median_s:.{digits}f} {unit}"
         peak = f"  {timing.peak_bytes / _MB:8.0f} MB" if timing.peak_bytes is not None else ""
-        lines.append(f"  {timing.arm:50} {time:>10} {spread:>17} {ratio_of(timings, timing.arm, to):6.2f}{peak}")
+        floor = f" {f'{scale * floors[timing.arm]:.{digits}f} {unit}':>10}" if floors else ""
+        ratio = ratio_of(timings, timing.arm, to)
+        lines.append(f"  {timing.arm:50} {time:>10} {spread:>17} {ratio:6.2f}{floor}{peak}")
     return lines
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +25,7 @@ from vlinstruct.backends.transformers.any_vlm import TransformersBackend
 from vlinstruct.backends.transformers.opening import quietly
 from vlinstruct.backends.transformers.prefix import tensors_of
 from vlinstruct.bench.answers import block
+from vlinstruct.bench.floor import floors
 from vlinstruct.bench.naive import NaiveBackend
 from vlinstruct.bench.timing import Timing, peaks_of, picture, ratio_of, seconds_of, timed_in_turns
 from vlinstruct.bench.workload import INSTRUCTION
@@ -56,6 +57,7 @@ class VlmComparison:
         answer_tokens: length of every answer.
         batch: pictures that are asked about together.
         timings: of every arm.
+        floors: by arm, the least that it could take, in seconds (`floor.floors`).
         cache_bytes: by arm, the most that caches of keys and values took at once.
         has_same_texts: whether transformers and ours wrote the same, plain and optimized.
         largest_difference: between their likelihoods of the same instructions, in nats of a token.
@@ -64,6 +66,7 @@ class VlmComparison:
     answer_tokens: int
     batch: int
     timings: tuple[Timing, ...]
+    floors: Mapping[str, float]
     cache_bytes: dict[str, int]
     has_same_texts: bool
     largest_difference: float
@@ -107,11 +110,13 @@ def compare_vlm(
                     answers[name] = arm.answers()
                 cache_bytes[name] = meter.peak_bytes
             plain, optimized = (list(zip(answers[VLM_ARMS[i]], answers[VLM_ARMS[i + 2]], strict=True)) for i in (0, 1))
+            runs_of = {name: arm.run for name, arm in arms.items()}
             comparisons.append(
                 VlmComparison(
                     answer_tokens=length,
                     batch=batch,
-                    timings=timed_in_turns({name: arm.run for name, arm in arms.items()}, runs),
+                    timings=timed_in_turns(runs_of, runs),
+                    floors=floors([backend.model], runs_of),
                     cache_bytes=cache_bytes,
                     has_same_texts=all(_texts_of(one) == _texts_of(other) for one, other in (*plain, *optimized)),
                     largest_difference=max(_difference(one, other) for one, other in optimized),
@@ -246,7 +251,7 @@ def vlm_table(comparisons: Sequence[VlmComparison]) -> str:
 
 
 def _lines(comparison: VlmComparison) -> Iterator[str]:
-    yield from block(comparison.heading, comparison.timings, to=VLM_ARMS[0], unit="ms")
+    yield from block(comparison.heading, comparison.timings, to=VLM_ARMS[0], unit="ms", floors=comparison.floors)
     sizes = ", ".join(f"{size / 1e6:.1f}" for size in comparison.cache_bytes.values())
     yield f"  caches of keys and values at most, in this order: {sizes} MB"
     texts = "the same texts" if comparison.has_same_texts else "DIFFERENT texts"
@@ -289,6 +294,7 @@ def vlm_record(backbone: str, comparisons: Sequence[VlmComparison], environment:
                 "answer_tokens": comparison.answer_tokens,
                 "batch": comparison.batch,
                 "seconds": seconds_of(comparison.timings),
+                "floor_seconds": dict(comparison.floors),
                 "peak_bytes": peaks_of(comparison.timings),
                 "cache_bytes": comparison.cache_bytes,
                 "median_ratio_to_transformers_plain": {

@@ -11,7 +11,7 @@ import typer
 from vlinstruct.cli.command import MODEL, takes
 from vlinstruct.cli.options import DeviceOption, Dtype, LocalBackboneOption, OfflineOption, PrintOptions
 from vlinstruct.cli.terminal import Talk, show_record, show_report
-from vlinstruct.errors import UsageError
+from vlinstruct.errors import InputError, UsageError
 
 _COLD_RUNS = 3
 
@@ -64,6 +64,9 @@ def bench(
             rich_help_panel=MODEL,
         ),
     ] = False,
+    against: Annotated[
+        Path | None, typer.Option(help="Say what is slower than in this file, which an earlier bench --json printed.")
+    ] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw the comparisons into this file (.png, .svg, .pdf).")] = None,
     threads: Annotated[
         int | None, typer.Option(min=1, help="CPU threads; torch's own choice if not given.", rich_help_panel=MODEL)
@@ -78,7 +81,9 @@ def bench(
 
     \b
     vlinstruct bench --runs 5 --plot speed.png
+    vlinstruct bench --json > before.json; vlinstruct bench --against before.json
     """
+    from vlinstruct.bench.against import changes, read_measurement
     from vlinstruct.bench.answers import require_plots, save_plot
     from vlinstruct.bench.bench import BenchSettings
     from vlinstruct.bench.bench import bench as measure
@@ -97,6 +102,7 @@ def bench(
             raise UsageError(f"{', '.join(names)}: not available with {what}", advice="Leave it out.")
     if plot is not None:
         require_plots(plot)
+    earlier = None if against is None else read_measurement(against)
     settings = BenchSettings(
         backbone=backbone,
         device=device,
@@ -114,9 +120,18 @@ def bench(
     )
     with Talk(quiet=False).listening(logging.INFO):  # a line before each workload: a bar would take time of its own
         measurement = measure(settings, on_loaded=collect_garbage_from_here)
-    if printing.as_json:
-        show_record(measurement.record)
-    else:
-        show_report(measurement.table)
     if plot is not None:
         save_plot(measurement.comparisons, plot)
+    record, table, mismatch = dict(measurement.record), measurement.table, None
+    if against is not None and earlier is not None:
+        try:
+            changed = changes(record, earlier, against)
+            record, table = {**record, "against": changed.as_record()}, f"{table}\n\n{changed.as_table()}"
+        except InputError as error:  # after what took minutes to measure
+            mismatch = error
+    if printing.as_json:
+        show_record(record)
+    else:
+        show_report(table)
+    if mismatch is not None:
+        raise mismatch
