@@ -42,18 +42,19 @@ def backend(folder: Path) -> Iterator[TransformersBackend]:
 
 @pytest.mark.parametrize("batch", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_equal_work_is_measured(batch: int, backend: TransformersBackend) -> None:
-    from vlinstruct.bench.any_vlm import VLM_ARMS, compare_vlm, vlm_record, vlm_table
+    from vlinstruct.bench.answers import ARMS
+    from vlinstruct.bench.any_vlm import compare_vlm, vlm_record, vlm_table
 
     (comparison,) = compare_vlm(backend, [ANSWER_TOKENS], batch=batch, runs=2)
     assert comparison.has_same_texts
     assert comparison.largest_difference <= 1e-5
     (record,) = vlm_record("tiny", [comparison], {})["comparisons"]
     for part in ("seconds", "cache_bytes", "median_ratio_to_transformers_plain"):
-        assert list(record[part]) == list(VLM_ARMS)
-    assert record["median_ratio_to_transformers_plain"][VLM_ARMS[0]] == 1.0
-    assert all(arm in vlm_table([comparison]) for arm in VLM_ARMS)
+        assert list(record[part]) == list(ARMS)
+    assert record["median_ratio_to_transformers_plain"][ARMS[0]] == 1.0
+    assert all(arm in vlm_table([comparison]) for arm in ARMS)
     # An optimized answer of ours holds the picture and the comparison at once.
-    assert comparison.cache_bytes[VLM_ARMS[3]] > comparison.cache_bytes[VLM_ARMS[2]] > 0
+    assert comparison.cache_bytes[ARMS[3]] > comparison.cache_bytes[ARMS[2]] > 0
 
 
 def test_every_text_has_the_length_that_is_asked_for(backend: TransformersBackend) -> None:

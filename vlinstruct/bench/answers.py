@@ -24,11 +24,16 @@ from vlinstruct.model import Model
 from vlinstruct.settings import GenerationSettings, OptimizationSettings
 from vlinstruct.values import good
 
-ARMS = ("transformers, plain", "transformers, AIO", "vlinstruct, plain", "vlinstruct, AIO")
+ARMS = (
+    "transformers, plain",
+    "transformers, AIO",
+    "vlinstruct, plain",
+    "vlinstruct, AIO",
+    "vlinstruct, -O of an unsure answer",
+)
 _MB = 10**6
 _FORMATS = (".png", ".svg", ".pdf")  # of the plot
-_COLOURS = dict(zip(ARMS, ("#b0b0b0", "#808080", "#7fb3d5", "#1f77b4"), strict=True))
-_OTHER_COLOUR = "#5dade2"
+_COLOURS = dict(zip(ARMS, ("#b0b0b0", "#808080", "#7fb3d5", "#1f77b4", "#5dade2"), strict=True))
 _FLOOR = "floor: to read the weights as often as the arm reads them takes so long here"
 _DRAFTS = "drafts: words guessed ahead of a rewriting and checked all at once; the more are right, the fewer its steps"
 
@@ -72,7 +77,7 @@ class Comparison:
 
 
 class OurArms:
-    """Our two arms: the plain answer, and instruction optimization with the answer.
+    """Our arms: the plain answer, and instruction optimization with the answer, always and where that is unsure.
 
     Args:
         backend: computes; it is not changed.
@@ -94,6 +99,10 @@ class OurArms:
         """Rewrites, scores, compares, scores and answers."""
         self._ask(optimize=True, optimization=OptimizationSettings(select="ias", when="always"))
 
+    def unsure(self) -> None:
+        """Optimizes by default, where the answer to the words as typed is unsure: a sure one costs a plain answer."""
+        self._ask(optimize=True, optimization=OptimizationSettings(sure_above=1.0))
+
     def _ask(self, **settings: Any) -> None:
         # Every run starts from nothing: a new model remembers no rewriting of an earlier one, and pictures that
         # are seen anew have no prefixes yet.
@@ -104,7 +113,7 @@ class OurArms:
 
 
 def compare(backend: InstructBlipBackend, theirs: Any, workloads: Sequence[Workload], runs: int) -> list[Comparison]:
-    """Compares all four arms on every workload.
+    """Compares all arms on every workload.
 
     Args:
         backend: ours.
@@ -118,7 +127,8 @@ def compare(backend: InstructBlipBackend, theirs: Any, workloads: Sequence[Workl
         images = [picture()] * workload.batch
         reference = TheirArms(theirs, backend, images, workload)
         ours = OurArms(backend, images, workload)
-        arms = dict(zip(ARMS, (reference.plain, reference.optimized, ours.plain, ours.optimized), strict=True))
+        runs_of = (reference.plain, reference.optimized, ours.plain, ours.optimized, ours.unsure)
+        arms = dict(zip(ARMS, runs_of, strict=True))
         timings = timed_in_turns(arms, runs)
         least = floors([backend.network, theirs], arms)
         comparisons.append(Comparison(workload=workload, timings=timings, floors=least))
@@ -221,9 +231,7 @@ def save_plot(comparisons: Sequence[Drawable], path: Path) -> None:
         quartiles = [(1e3 * low, 1e3 * high) for low, high in (timing.quartiles_s for timing in comparison.timings)]
         below = [median - low for median, (low, _) in zip(medians, quartiles, strict=True)]
         above = [high - median for median, (_, high) in zip(medians, quartiles, strict=True)]
-        axes.barh(
-            arms, medians, xerr=[below, above], color=[_COLOURS.get(arm, _OTHER_COLOUR) for arm in arms], capsize=3
-        )
+        axes.barh(arms, medians, xerr=[below, above], color=[_COLOURS[arm] for arm in arms], capsize=3)
         for place, (arm, median, (_, high)) in enumerate(zip(arms, medians, quartiles, strict=True)):
             label = f"{median:.1f} ms, {comparison.ratio(arm, ARMS[0]):.2f}x"
             axes.annotate(label, (high, place), (8, 0), va="center", textcoords="offset points", fontsize=8)

@@ -24,7 +24,7 @@ from vlinstruct.backend import Backend, ProfiledBackend, Row, Written
 from vlinstruct.backends.transformers.any_vlm import TransformersBackend
 from vlinstruct.backends.transformers.opening import quietly
 from vlinstruct.backends.transformers.prefix import tensors_of
-from vlinstruct.bench.answers import block
+from vlinstruct.bench.answers import ARMS, block
 from vlinstruct.bench.floor import floors
 from vlinstruct.bench.naive import NaiveBackend
 from vlinstruct.bench.timing import Timing, peaks_of, picture, ratio_of, seconds_of, timed_in_turns
@@ -33,13 +33,6 @@ from vlinstruct.model import Model
 from vlinstruct.settings import GenerationSettings, OptimizationSettings
 from vlinstruct.values import Answer, Failed, good
 
-VLM_ARMS = (
-    "transformers, plain",
-    "transformers, AIO",
-    "vlinstruct, plain",
-    "vlinstruct, AIO",
-    "vlinstruct, -O of an unsure answer",
-)
 INSTRUCTION_TOKENS = 20
 _AIO = OptimizationSettings(select="paper", when="always", max_new_tokens=INSTRUCTION_TOKENS)
 _BY_DEFAULT = OptimizationSettings(max_new_tokens=INSTRUCTION_TOKENS)
@@ -97,11 +90,11 @@ def compare_vlm(
         for at, length in enumerate(answer_tokens, start=1):
             _log.info("%d of %d: answers of %d tokens", at, len(answer_tokens), length)
             arms = {
-                VLM_ARMS[0]: Arm(naive, length, batch),
-                VLM_ARMS[1]: Arm(naive, length, batch, optimization=_AIO),
-                VLM_ARMS[2]: Arm(ours, length, batch),
-                VLM_ARMS[3]: Arm(ours, length, batch, optimization=_AIO),
-                VLM_ARMS[4]: Arm(ours, length, batch, optimization=_BY_DEFAULT),
+                ARMS[0]: Arm(naive, length, batch),
+                ARMS[1]: Arm(naive, length, batch, optimization=_AIO),
+                ARMS[2]: Arm(ours, length, batch),
+                ARMS[3]: Arm(ours, length, batch, optimization=_AIO),
+                ARMS[4]: Arm(ours, length, batch, optimization=_BY_DEFAULT),
             }
             # In a run of its own: to look at every cache takes time.
             answers, cache_bytes = {}, {}
@@ -109,7 +102,7 @@ def compare_vlm(
                 with CacheMeter(backend) as meter:
                     answers[name] = arm.answers()
                 cache_bytes[name] = meter.peak_bytes
-            plain, optimized = (list(zip(answers[VLM_ARMS[i]], answers[VLM_ARMS[i + 2]], strict=True)) for i in (0, 1))
+            plain, optimized = (list(zip(answers[ARMS[i]], answers[ARMS[i + 2]], strict=True)) for i in (0, 1))
             runs_of = {name: arm.run for name, arm in arms.items()}
             comparisons.append(
                 VlmComparison(
@@ -251,7 +244,7 @@ def vlm_table(comparisons: Sequence[VlmComparison]) -> str:
 
 
 def _lines(comparison: VlmComparison) -> Iterator[str]:
-    yield from block(comparison.heading, comparison.timings, to=VLM_ARMS[0], unit="ms", floors=comparison.floors)
+    yield from block(comparison.heading, comparison.timings, to=ARMS[0], unit="ms", floors=comparison.floors)
     sizes = ", ".join(f"{size / 1e6:.1f}" for size in comparison.cache_bytes.values())
     yield f"  caches of keys and values at most, in this order: {sizes} MB"
     texts = "the same texts" if comparison.has_same_texts else "DIFFERENT texts"
@@ -298,7 +291,7 @@ def vlm_record(backbone: str, comparisons: Sequence[VlmComparison], environment:
                 "peak_bytes": peaks_of(comparison.timings),
                 "cache_bytes": comparison.cache_bytes,
                 "median_ratio_to_transformers_plain": {
-                    arm: comparison.ratio(arm, VLM_ARMS[0]) for arm in comparison.cache_bytes
+                    arm: comparison.ratio(arm, ARMS[0]) for arm in comparison.cache_bytes
                 },
                 "has_same_texts": comparison.has_same_texts,
                 "largest_difference": comparison.largest_difference,

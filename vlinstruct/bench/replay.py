@@ -124,6 +124,7 @@ class ReplayedBackend(InstructBlipBackend):
             "rewrite": tokenizer.target_ids(REWRITTEN),
             "compare": tokenizer.target_ids(OPTIMIZED),
             "answer": tokenizer.encode(ANSWER),
+            "judge": tokenizer.encode(ANSWER),
         }
         self.guesses: dict[Stage, str] = {
             "rewrite": draft_of(REWRITTEN, acceptance, tokenizer.target_ids),
