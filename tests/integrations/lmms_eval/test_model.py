@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from serving.loopback import serving
 
 from vlinstruct.backends.instructblip.backend import InstructBlipBackend
 from vlinstruct.backends.instructblip.network import InstructBlip
@@ -88,6 +89,21 @@ def test_options_ranked_together_have_the_losses_of_each_alone(make: Make, optim
         ).choices
     ]
     assert [loss for loss, _ in together] == pytest.approx(own, abs=1e-5)
+
+
+@pytest.mark.usefixtures("brief")
+@pytest.mark.parametrize("optimize", [False, True])
+def test_a_served_model_answers_and_ranks_as_it_does_here(make: Make, plugin: ModuleType, optimize: bool) -> None:
+    documents = harness.docs(3)
+    here = make(documents, batch_size=2, optimize=optimize)
+    with serving(here.pipeline) as url:
+        there = plugin.Simple(pretrained=url, batch_size=2, optimize=optimize, concurrency=2)
+        there.task_dict = here.task_dict
+        written = [model.generate_until(harness.generate(documents, max_new_tokens=6)) for model in (here, there)]
+        ranked = [model.loglikelihood(harness.rank(documents)) for model in (here, there)]
+    assert written[1] == written[0]
+    assert [loss for loss, _ in ranked[1]] == pytest.approx([loss for loss, _ in ranked[0]], abs=1e-5)
+    assert [is_greedy for _, is_greedy in ranked[1]] == [is_greedy for _, is_greedy in ranked[0]]
 
 
 def test_optimization_changes_what_is_asked(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
