@@ -236,7 +236,7 @@ def save_plot(comparisons: Sequence[Drawable], path: Path) -> None:
             label = f"{median:.1f} ms, {comparison.ratio(arm, ARMS[0]):.2f}x"
             axes.annotate(label, (high, place), (8, 0), va="center", textcoords="offset points", fontsize=8)
         axes.invert_yaxis()
-        axes.set_xlim(0, 1.25 * max(medians))
+        axes.set_xlim(0, 1.3 * max(high for _, high in quartiles))
         axes.set_title(comparison.heading, fontsize=10, loc="left")
         axes.set_xlabel("milliseconds, median and quartiles")
     try:
