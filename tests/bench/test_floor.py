@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from torch import nn
 
+from vlinstruct.backends.instructblip.configuration import InstructBlipConfig
+from vlinstruct.backends.instructblip.load import empty_model
 from vlinstruct.backends.instructblip.opening import load_backend
 from vlinstruct.bench.answers import OurArms
 from vlinstruct.bench.floor import floors, weight_bytes
 from vlinstruct.bench.timing import picture
 from vlinstruct.bench.workload import Workload
+
+from .instructblip_shapes import TEXT, config_of
 
 
 def bytes_of(network: nn.Module) -> int:
@@ -39,3 +44,9 @@ def test_what_was_metered_is_left_as_it_was(tiny_folders: dict[str, Path]) -> No
     least = floors([backend.network], {"plain": arms.plain, "AIO": arms.optimized})
     assert 0 < least["plain"] < least["AIO"]
     assert not any(module._forward_pre_hooks for module in backend.network.modules())
+
+
+@pytest.mark.parametrize("kind", TEXT)
+def test_the_shapes_that_are_measured_have_as_many_weights_as_they_say(kind: str) -> None:
+    network = empty_model(InstructBlipConfig.from_dict(config_of(kind)))
+    assert 100e6 < sum(weight.numel() for weight in network.parameters()) < 150e6
