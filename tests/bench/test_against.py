@@ -58,6 +58,8 @@ def test_another_environment_is_told() -> None:
         measured(BEFORE, id="mini-llama"),
         measured(BEFORE, schema="vlinstruct.bench.ranking/1"),
         measured(BEFORE, tokens=15),
+        measured(BEFORE, environment=None),
+        measured(BEFORE, comparisons=[{"answer_tokens": 2, "seconds": {"theirs": [1, 1], "ours": ["a", "b"]}}]),
         measured(BEFORE, comparisons=[{"answer_tokens": 2, "seconds": {"theirs": [1, 1], "ours": [1]}}]),
         measured(BEFORE, comparisons=[{"answer_tokens": 2, "seconds": {"theirs": 1, "ours": None}}]),
         measured(BEFORE, comparisons=[{"answer_tokens": 2, "seconds": {"theirs": [0, 0], "ours": [1, 1]}}]),

@@ -42,6 +42,22 @@ def test_bench_prints_a_table_per_length_and_draws_it(tmp_path: Path) -> None:
         assert picture.width > 500
 
 
+@pytest.mark.slow
+def test_bench_says_what_is_slower_and_loses_nothing_that_it_measured(tmp_path: Path) -> None:
+    before = tmp_path / "before.json"
+    (record,) = vli(*QUICK, "--acceptance", "1", "--json").records
+    for compared in record["comparisons"]:  # as if all but transformers' plain answer had been a hundred times as fast
+        for arm in ARMS[1:]:
+            compared["seconds"][arm] = [seconds / 100 for seconds in compared["seconds"][arm]]
+    before.write_text(json.dumps(record))
+    assert vli(*QUICK, "--acceptance", "1", "--against", before).text.splitlines()[-1].strip() == "8 of 8 slower"
+    before.write_text(json.dumps({**record, "id": "mini-llama"}))
+    refused = vli(*QUICK, "--acceptance", "1", "--against", before)
+    assert refused.exit_code == 4
+    assert "they have measured different things" in refused.lines[-1]
+    assert b"100 % of drafts right" in refused.stdout
+
+
 @pytest.mark.parametrize("kind", ["t5", "llama"])
 def test_random_weights_need_no_more_than_a_configuration(
     kind: str, tmp_path: Path, tiny_folders: dict[str, Path]

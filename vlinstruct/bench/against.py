@@ -107,15 +107,15 @@ def changes(record: Mapping[str, Any], earlier: Mapping[str, Any], path: Path) -
         path: the other one's file.
 
     Raises:
-        InputError: they have measured different things.
+        InputError: they have measured different things, or the other one is damaged.
     """
     if (record["schema"], record["id"]) != (earlier["schema"], earlier.get("id")):
         kinds = " and ".join(f"{one['schema']} of {one.get('id')}" for one in (earlier, record))
         raise _refused(path, f"they have measured different things, {kinds}")
     try:
-        before = dict(_ratios(earlier))
-    except (TypeError, ValueError, ArithmeticError, AttributeError) as error:
-        raise _refused(path, "its seconds are damaged") from error
+        before, then = dict(_ratios(earlier)), dict(earlier["environment"])
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError) as error:
+        raise _refused(path, "it is damaged") from error
     arms = [
         Change(what=what, arm=arm, before=before[what, arm], now=now)
         for (what, arm), now in _ratios(record)
@@ -123,7 +123,7 @@ def changes(record: Mapping[str, Any], earlier: Mapping[str, Any], path: Path) -
     ]
     if not arms:
         raise _refused(path, "no workload is in both", "Give the options that it was measured with")
-    then, now = earlier.get("environment", {}), record["environment"]
+    now = record["environment"]
     differs = [(name, then.get(name), now[name]) for name in now if then.get(name) != now[name]]
     return Changes(file=path.name, differs=differs, arms=arms)
 
@@ -132,7 +132,8 @@ def _ratios(record: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str], tuple[
     """Yields quartiles of the ratios of every arm but the first, wherever a record has seconds by arm."""
     seconds = record.get("seconds")
     if isinstance(seconds, Mapping) and seconds:
-        what = ", ".join(f"{name.replace('_', ' ')} {record[name]}" for name in _WORKLOAD if name in record)
+        facts = [f"{name.replace('_', ' ')} {record[name]}" for name in _WORKLOAD if name in record]
+        what = ", ".join(facts) or "cold start"
         first, *others = seconds
         for arm in others:
             ratios = [mine / other for mine, other in zip(seconds[arm], seconds[first], strict=True)]
