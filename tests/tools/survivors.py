@@ -225,8 +225,8 @@ def _go_on(path: Path) -> None:
                 record = {"schema": "vlinstruct.ask/1", "id": f"p{number}", "status": "ok", "key": f"k{number}"}
                 writer.write(record)
     records = [json.loads(line) for line in path.read_bytes().splitlines()]
-    keys = [str(record["key"]) for record in records if record["status"] == "ok"]
-    assert all(keys.count(f"k{number}") == 1 for number in range(6)), "a record is lost, or there twice"
+    ids = [str(record["id"]) for record in records if record["status"] == "ok"]
+    assert all(ids.count(f"p{number}") == 1 for number in range(6)), "a record is lost, or there twice"
 
 
 def _table(*, is_parquet: bool) -> bytes:
