@@ -41,12 +41,7 @@ def weight_bytes(networks: Sequence[nn.Module], run: Callable[[], None]) -> int:
         nonlocal num_bytes
         num_bytes += sum(weight.nbytes for weight in module.parameters(recurse=False))
 
-    layers = {
-        module: None
-        for network in networks
-        for module in network.modules()
-        if not isinstance(module, nn.Embedding) and any(True for _ in module.parameters(recurse=False))
-    }
+    layers = [layer for network in networks for layer in network.modules() if not isinstance(layer, nn.Embedding)]
     hooks = [layer.register_forward_pre_hook(count) for layer in layers]
     try:
         run()
