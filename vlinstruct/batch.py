@@ -551,7 +551,13 @@ class ChosenModel:
     def identity(self) -> Identity:
         settings = self.settings
         # Before anything is downloaded.
-        require_options(self.name, adapter=settings.adapter, image_size=settings.image_size, think=settings.think)
+        require_options(
+            self.name,
+            adapter=settings.adapter,
+            image_size=settings.image_size,
+            cuda_graphs=settings.cuda_graphs,
+            think=settings.think,
+        )
         return find(self.name, offline=self.settings.offline)
 
     def abilities(self) -> Abilities | None:
@@ -574,6 +580,7 @@ class ChosenModel:
         settings = self.settings
         # What came later stands there only where it is used: records of before can still be resumed.
         loaded = [settings.dtype, settings.quantize, settings.image_size, *(["think"] if settings.think else [])]
+        loaded += ["cuda_graphs"] if settings.cuda_graphs else []
         return [self.identity.fingerprint, adapter, *loaded, asdict(self.templates)]
 
 

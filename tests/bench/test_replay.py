@@ -12,7 +12,7 @@ from vlinstruct.backends.instructblip.language_model import Context
 from vlinstruct.backends.instructblip.opening import load_backend
 from vlinstruct.bench.replay import (
     ReplayedBackend,
-    ReplayedLanguageModel,
+    ReplayedReader,
     ScriptedLogits,
     acceptance,
     draft_of,
@@ -27,12 +27,11 @@ SCRIPT = [7, 8, 9, 10, 11, 1]
 @pytest.mark.parametrize("kind", ["t5", "llama"])
 @pytest.mark.parametrize("sources", [(), [[7, 8, 99, 10, 11, 1], []]])
 def test_a_replayed_model_writes_its_script(kind: str, sources: list[list[int]]) -> None:
-    replayed = ReplayedLanguageModel(tiny_models.our_model(kind).language_model)
-    embeds = torch.randn(2, 5, replayed.embed_tokens(torch.zeros(1, 1).long()).shape[-1])
+    language_model, settings = tiny_models.our_model(kind).language_model, GenerationSettings(max_new_tokens=20)
+    embeds = torch.randn(2, 5, language_model.embed_tokens(torch.zeros(1, 1).long()).shape[-1])
     context = Context(inputs_embeds=embeds, attention_mask=torch.ones(2, 5).bool(), penalized_ids=((0,), (0,)))
-    replayed.replay([SCRIPT])
     with torch.inference_mode():
-        texts = generate(replayed, context, GenerationSettings(max_new_tokens=20), (1,), sources=sources)
+        texts = generate(ReplayedReader(language_model, SCRIPT), context, settings, (1,), sources=sources)
     assert [text.ids for text in texts] == [SCRIPT[:-1]] * 2
 
 

@@ -291,6 +291,7 @@ def require_options(
     *,
     adapter: object | None = None,
     image_size: int | None = None,
+    cuda_graphs: bool = False,
     think: bool = False,
 ) -> None:
     """Refuses options of `vlinstruct.load` that mean nothing to a family of models.
@@ -301,6 +302,7 @@ def require_options(
             nothing is downloaded to be refused.
         adapter: as of `load`.
         image_size: as of `load`.
+        cuda_graphs: as of `load`.
         think: as of `load`.
 
     Raises:
@@ -310,7 +312,7 @@ def require_options(
     if config is None:
         return
     if config == SERVED_CONFIG:
-        given = {"--adapter": adapter, "--image-size": image_size}
+        given = {"--adapter": adapter, "--image-size": image_size, "--cuda-graphs": cuda_graphs or None}
         for option in (option for option, value in given.items() if value is not None):
             raise InputError.at(f"cannot use {option}", name, "the model is its server's", "Leave it out")
         return
@@ -319,6 +321,7 @@ def require_options(
         ("--think", is_ours and think, "it does not think before it answers"),
         ("--adapter", not is_ours and adapter is not None, "adapters are for models of the InstructBLIP family alone"),
         ("--image-size", not is_ours and image_size is not None, "it reads pictures at sizes of its own"),
+        ("--cuda-graphs", not is_ours and cuda_graphs, "graphs are for models of the InstructBLIP family alone"),
     ):
         if is_given:
             raise InputError.at(f"cannot use {option}", name, why, "Leave it out")

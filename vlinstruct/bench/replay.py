@@ -8,7 +8,6 @@ Legend: B rows, S fed tokens, V vocabulary.
 
 from __future__ import annotations
 
-import copy
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -19,7 +18,7 @@ from torch import Tensor
 
 from vlinstruct.backend import Row, Stage, Written
 from vlinstruct.backends.instructblip.backend import InstructBlipBackend
-from vlinstruct.backends.instructblip.language_model import DecoderState, LanguageModel
+from vlinstruct.backends.instructblip.language_model import DecoderState, Reader
 from vlinstruct.backends.instructblip.opening import load_backend
 from vlinstruct.backends.instructblip.speculative import DraftedRow
 from vlinstruct.bench.workload import ANSWER, OPTIMIZED, REWRITTEN
@@ -52,34 +51,23 @@ class ReplayedState:
         self.written = [self.written[row] for row in rows.tolist()]
 
 
-class ReplayedLanguageModel(LanguageModel):
-    """Wraps a language model.
+class ReplayedReader:
+    """Reads as another reader does, and favours what is laid down.
 
     Args:
-        language_model: computes.
+        reader: computes.
+        script: ids with their end token, of every text that is written.
     """
 
-    def __init__(self, language_model: LanguageModel) -> None:
-        super().__init__()
-        self.inner = language_model
-        self.scripts: list[Sequence[int]] = []
-
-    def replay(self, scripts: Sequence[Sequence[int]]) -> None:
-        """Lays down the next texts.
-
-        Args:
-            scripts: ids with their end token, one script per call of `generate`, whatever its rows.
-        """
-        self.scripts = list(scripts)
-
-    def embed_tokens(self, input_ids: Tensor) -> Tensor:
-        return self.inner.embed_tokens(input_ids)
+    def __init__(self, reader: Reader, script: Sequence[int]) -> None:
+        self.inner = reader
+        self.script = script
 
     def prefill(
         self, inputs_embeds: Tensor, attention_mask: Tensor, draft_ids: Tensor | None = None
     ) -> tuple[Tensor, DecoderState]:
         logits, state = self.inner.prefill(inputs_embeds, attention_mask, draft_ids)
-        replayed = ReplayedState(state, self.scripts.pop(0), len(logits))
+        replayed = ReplayedState(state, self.script, len(logits))
         favour(logits, replayed.script, replayed.written)
         # Drafted tokens are in the state already; `drop` takes back those that were not accepted.
         replayed.written = [logits.shape[1] - 1] * len(logits)
@@ -99,8 +87,7 @@ class ReplayedLanguageModel(LanguageModel):
 class ReplayedBackend(InstructBlipBackend):
     """A backend that writes what is laid down, with drafts of it that are right in a given share.
 
-    It shares the weights of the backend that it is made of, which itself is not changed: the network is copied, and
-    the copy's language model replaced.
+    It shares the weights of the backend that it is made of, which itself is not changed.
 
     Args:
         backend: computes.
@@ -108,16 +95,13 @@ class ReplayedBackend(InstructBlipBackend):
     """
 
     def __init__(self, backend: InstructBlipBackend, acceptance: float) -> None:
-        network = copy.copy(backend.network)
-        network._modules = dict(network._modules)  # a copied module shares the table of its parts
-        self.language_model = ReplayedLanguageModel(network.language_model)
-        network.language_model = self.language_model
         super().__init__(
-            network,
+            backend.network,
             image_processor=backend.image_processor,
             tokenizer=backend.tokenizer,
             qformer_tokenizer=backend.qformer_tokenizer,
             identity=backend.identity,
+            recordings=backend.recordings,
         )
         tokenizer = backend.tokenizer
         self.scripts: dict[Stage, list[int]] = {
@@ -126,15 +110,21 @@ class ReplayedBackend(InstructBlipBackend):
             "answer": tokenizer.encode(ANSWER),
             "judge": tokenizer.encode(ANSWER),
         }
+        self.script: list[int] = []
         self.guesses: dict[Stage, str] = {
             "rewrite": draft_of(REWRITTEN, acceptance, tokenizer.target_ids),
             "compare": draft_of(OPTIMIZED, acceptance, tokenizer.target_ids),
         }
 
+    def reader(self, settings: GenerationSettings | None = None) -> Reader:
+        """Returns a reader that writes what is laid down for the stage at hand."""
+        reader = super().reader(settings)
+        return reader if settings is None else ReplayedReader(reader, self.script)
+
     def write(self, rows: Sequence[Row], settings: GenerationSettings) -> list[Written | Failed]:
         """Writes what is laid down for the rows' stage; where they come with a guess, with the workload's own."""
         (stage,) = {row.stage for row in rows}
-        self.language_model.replay([self.scripts[stage]])
+        self.script = self.scripts[stage]
         guessed = [replace(row, guess=self.guesses.get(stage, row.guess)) if row.guess else row for row in rows]
         return super().write(guessed, settings)
 

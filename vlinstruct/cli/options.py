@@ -96,6 +96,14 @@ ImageSizeOption = Annotated[
         rich_help_panel=MODEL,
     ),
 ]
+CudaGraphsOption = Annotated[
+    bool,
+    typer.Option(
+        "--cuda-graphs",
+        help="Record kernels at first use and replay them: faster small batches of an InstructBLIP on one CUDA device.",
+        rich_help_panel=MODEL,
+    ),
+]
 ThinkOption = Annotated[
     bool,
     typer.Option(
@@ -205,6 +213,7 @@ class ModelOptions(ServedOptions):
     )
     quantize: QuantizeOption = None
     image_size: ImageSizeOption = None
+    cuda_graphs: CudaGraphsOption = False
     think: ThinkOption = False
     max_pixels: MaxPixelsOption = 50_000_000
     allow_truncated: AllowTruncatedOption = False

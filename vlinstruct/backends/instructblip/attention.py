@@ -160,10 +160,58 @@ class KeyValues:
         _write(self.values, values, starts)
         return self.keys.narrow(2, 0, length), self.values.narrow(2, 0, length)
 
+    def fill(self, other: KeyValues) -> None:
+        """Takes over the numbers of keys and values of the same shape; its own memory stays where it is."""
+        for own, given in ((self.keys, other.keys), (self.values, other.values)):
+            assert own is not None
+            assert given is not None
+            own.copy_(given)
+
     def select(self, rows: Tensor) -> None:
         """Keeps the rows at `rows` (N,), in that order."""
         if self.keys is not None and self.values is not None:
             self.keys, self.values = self.keys.index_select(0, rows), self.values.index_select(0, rows)
+
+
+class Reserved:
+    """Where the tokens of a pass stand, for all caches of a model in memory that never moves.
+
+    Args:
+        starts: (B,), on the device, how many positions every row has read.
+        num_keys: K, the positions that every cache has room for.
+    """
+
+    def __init__(self, starts: Tensor, num_keys: int) -> None:
+        self.starts = starts
+        self.num_keys = num_keys
+        self.positions = starts[:, None]  # (B, S) of the pass at hand
+
+    def place(self, num_new: int) -> Tensor:
+        """Returns where the next tokens stand, (B, S), as the caches take it, too."""
+        self.positions = self.starts[:, None] + torch.arange(num_new, device=self.starts.device)
+        return self.positions
+
+
+class ReservedKeyValues(KeyValues):
+    """Keys and values in memory that never moves: a pass over them has one shape, whatever was read before.
+
+    What is behind a row's last position is for the mask to hide.
+
+    Args:
+        keys: (B, H, K, W), finite.
+        values: likewise.
+        reserved: where the tokens of a pass stand.
+    """
+
+    def __init__(self, keys: Tensor, values: Tensor, reserved: Reserved) -> None:
+        super().__init__(keys, values)
+        self.reserved = reserved
+
+    def append(self, keys: Tensor, values: Tensor, starts: Sequence[int]) -> tuple[Tensor, Tensor]:
+        places = self.reserved.positions[:, None, :, None].expand_as(keys)
+        assert self.keys is not None  # from the beginning on
+        assert self.values is not None
+        return self.keys.scatter_(2, places, keys), self.values.scatter_(2, places, values)
 
 
 class PassingKeyValues(KeyValues):

@@ -26,10 +26,11 @@ from torch.nn.utils.rnn import pad_sequence
 from vlinstruct.backend import Backend, Row, Seen, Written, not_taken
 from vlinstruct.backends.decoding import Continuation
 from vlinstruct.backends.instructblip.conversation import prompt_of
+from vlinstruct.backends.instructblip.cuda_graphs import TOKENS_STEP, RecordedReader, Recordings
 from vlinstruct.backends.instructblip.decoding import generate, stream
 from vlinstruct.backends.instructblip.familiarity import Familiarity
 from vlinstruct.backends.instructblip.image_processor import ImageProcessor
-from vlinstruct.backends.instructblip.language_model import Context
+from vlinstruct.backends.instructblip.language_model import Context, Reader
 from vlinstruct.backends.instructblip.network import InstructBlip
 from vlinstruct.backends.instructblip.prefixes import PrefixStore, SeenClip, SeenPicture, frames_of, stacked
 from vlinstruct.backends.instructblip.scoring import target_nll
@@ -56,6 +57,7 @@ class InstructBlipBackend(Backend):
         qformer_tokenizer: the Q-Former's.
         identity: where it comes from.
         familiarity: what its training's pictures look like; None where nobody knows.
+        recordings: of small batches' kernels, which are replayed; None where everything runs anew.
     """
 
     abilities = INSTRUCTBLIP_ABILITIES
@@ -69,6 +71,7 @@ class InstructBlipBackend(Backend):
         qformer_tokenizer: QFormerTokenizer,
         identity: Identity,
         familiarity: Familiarity | None = None,
+        recordings: Recordings | None = None,
     ) -> None:
         self.network = network
         self.image_processor = image_processor
@@ -76,6 +79,7 @@ class InstructBlipBackend(Backend):
         self.qformer_tokenizer = qformer_tokenizer
         self.identity = identity
         self.familiarity = familiarity
+        self.recordings = recordings
         self._prefixes = PrefixStore()
         self._turn = threading.RLock()  # one call at a time: torch would share the cores and the memory otherwise
 
@@ -88,6 +92,21 @@ class InstructBlipBackend(Backend):
     def dtype(self) -> torch.dtype:
         """What the model computes in."""
         return self.network.query_tokens.dtype
+
+    def reader(self, settings: GenerationSettings | None = None) -> Reader:
+        """Returns what reads and writes: the language model itself, or its recordings.
+
+        Args:
+            settings: how it writes; None where it only scores.
+        """
+        language_model = self.network.language_model
+        # Beams are moved from row to row in their states, which nothing recorded can be.
+        if self.recordings is None or (settings is not None and settings.num_beams > 1):
+            return language_model
+        return RecordedReader(language_model, self.recordings, 0 if settings is None else settings.max_new_tokens)
+
+    def _run(self, what: str, compute: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+        return compute(*inputs) if self.recordings is None else self.recordings.run(what, compute, *inputs)
 
     @torch.inference_mode()
     def see(self, media: Sequence[Media]) -> list[Seen | Failed]:
@@ -110,8 +129,10 @@ class InstructBlipBackend(Backend):
             return outcomes
 
     def _see_pictures(self, pictures: Sequence[Image.Image]) -> list[SeenPicture]:
-        batch = self.network.encode_image(self.pixel_values(pictures)) if pictures else ()
-        return [SeenPicture(cast(Tensor, batch), row) for row in range(len(batch))]
+        if not pictures:
+            return []
+        batch = self._run("pictures", self.network.encode_image, self.pixel_values(pictures))
+        return [SeenPicture(batch, row) for row in range(len(batch))]
 
     def knows(self, seen: Seen) -> bool:
         familiarity = self.familiarity
@@ -139,7 +160,7 @@ class InstructBlipBackend(Backend):
             # A row without a guess beside one that has some drafts nothing, and is as fast as a plain one.
             sources = [self.tokenizer.target_ids(row.guess) if row.guess else [] for row in batch]
             texts = generate(
-                self.network.language_model,
+                self.reader(settings),
                 self.context_of_ids(ids, prefix),
                 settings,
                 self.tokenizer.stop_ids,
@@ -165,7 +186,7 @@ class InstructBlipBackend(Backend):
         new_ids: list[int] = []
 
         def ids() -> Iterator[int]:
-            for token, nats in stream(self.network.language_model, context, settings, stop_ids, draws=[row.draw]):
+            for token, nats in stream(self.reader(settings), context, settings, stop_ids, draws=[row.draw]):
                 nll.append(nats)
                 if token in stop_ids:
                     return
@@ -204,7 +225,9 @@ class InstructBlipBackend(Backend):
             if not any(map(any, target_ids)):  # nothing to read: no target at all, or only blank ones
                 return [[TokenScores(tokens=(), token_nll=()) for _ in row_ids] for row_ids in target_ids]
             context = self.context_of_ids(ids, self._prefix_of([rows[place] for place in places]))
-            nll = target_nll(self.network.language_model, context, target_ids)
+            is_one_each = all(len(row_ids) == 1 for row_ids in target_ids)
+            reader = self.reader() if is_one_each else self.network.language_model  # several share their row's context
+            nll = target_nll(reader, context, target_ids)
             return [
                 [
                     TokenScores(tokens=self.tokenizer.pieces(ids), token_nll=tuple(nats))
@@ -307,10 +330,9 @@ class InstructBlipBackend(Backend):
         if computed_by:
             missing = [pairs[place] for place in computed_by.values()]
             image_embeds = stacked([picture for picture, _ in missing])
-            input_ids, attention_mask = self.qformer_ids([text for _, text in missing])
-            computed = dict(
-                zip(computed_by, self.network.image_prefix(image_embeds, input_ids, attention_mask), strict=True)
-            )
+            texts = [text for _, text in missing]
+            made = self._run("prefixes", self.network.image_prefix, image_embeds, *self.qformer_ids(texts))
+            computed = dict(zip(computed_by, made, strict=True))
             for picture, text in missing:
                 self._prefixes.put(picture, text, computed[id(picture), text])
             # From `computed`, not the store again: what was just put there may have been dropped for lack of room.
@@ -331,6 +353,8 @@ class InstructBlipBackend(Backend):
         """
         rows = [self.qformer_tokenizer.encode(text) for text in texts]
         width = max([num_tokens, *map(len, rows)])
+        if self.recordings is not None:
+            width += -width % TOKENS_STEP
         ids = torch.tensor([row + [0] * (width - len(row)) for row in rows], device=self.device)
         lengths = torch.tensor([len(row) for row in rows], device=self.device)
         return ids, (torch.arange(width, device=self.device) < lengths[:, None]).long()

@@ -15,13 +15,13 @@ from torch import Tensor
 
 from vlinstruct.backends.decoding import Continuation, step_by_step, until_stop
 from vlinstruct.backends.instructblip.beam_search import beam_search
-from vlinstruct.backends.instructblip.language_model import Context, LanguageModel
+from vlinstruct.backends.instructblip.language_model import Context, Reader
 from vlinstruct.backends.instructblip.speculative import generate_from_drafts
 from vlinstruct.settings import GenerationSettings
 
 
 def generate(
-    language_model: LanguageModel,
+    reader: Reader,
     context: Context,
     settings: GenerationSettings,
     stop_ids: Sequence[int],
@@ -32,7 +32,7 @@ def generate(
     """Continues every row of `context`.
 
     Args:
-        language_model: the model.
+        reader: the language model.
         context: what it reads first.
         settings: how it writes.
         stop_ids: ids that end a text.
@@ -43,21 +43,21 @@ def generate(
         CheckpointError: the model's logits are not finite.
     """
     if settings.num_beams > 1:
-        texts = beam_search(language_model, context, settings, stop_ids)
+        texts = beam_search(reader, context, settings, stop_ids)
         return [until_stop(ids, None, stop_ids) for ids in texts]
     # A draft is verified against the likeliest token. Under sampling or a penalty another token may be written, so
     # that a verified draft would no longer be the text that the plain loop writes.
     if sources and not settings.do_sample and settings.repetition_penalty == 1.0:
-        rows = generate_from_drafts(language_model, context, sources, settings.max_new_tokens, stop_ids)
+        rows = generate_from_drafts(reader, context, sources, settings.max_new_tokens, stop_ids)
         return [until_stop(row.written, row.token_nll, stop_ids) for row in rows]
-    steps = list(_steps(language_model, context, settings, stop_ids, draws))
+    steps = list(_steps(reader, context, settings, stop_ids, draws))
     ids = torch.stack([next_ids for next_ids, _ in steps], dim=1).tolist()
     nll = torch.stack([nats for _, nats in steps], dim=1).tolist()
     return [until_stop(*row, stop_ids) for row in zip(ids, nll, strict=True)]
 
 
 def stream(
-    language_model: LanguageModel,
+    reader: Reader,
     context: Context,
     settings: GenerationSettings,
     stop_ids: Sequence[int],
@@ -72,10 +72,10 @@ def stream(
         CheckpointError: the model's logits are not finite.
     """
     if settings.num_beams > 1:
-        (ids,) = beam_search(language_model, context, settings, stop_ids)
+        (ids,) = beam_search(reader, context, settings, stop_ids)
         yield from ((token, None) for token in ids)
         return
-    for next_ids, nats in _steps(language_model, context, settings, stop_ids, draws):
+    for next_ids, nats in _steps(reader, context, settings, stop_ids, draws):
         token = int(next_ids)
         yield token, float(nats)
         if token in stop_ids:
@@ -83,16 +83,16 @@ def stream(
 
 
 def _steps(
-    language_model: LanguageModel,
+    reader: Reader,
     context: Context,
     settings: GenerationSettings,
     stop_ids: Sequence[int],
     draws: Sequence[int],
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    first_logits, state = language_model.prefill(context.inputs_embeds, context.attention_mask)
+    first_logits, state = reader.prefill(context.inputs_embeds, context.attention_mask)
     return step_by_step(
         first_logits[:, -1],
-        lambda ids: language_model.decode(ids, state)[:, -1],
+        lambda ids: reader.decode(ids, state)[:, -1],
         settings,
         stop_ids,
         penalized_ids=context.penalized_ids,

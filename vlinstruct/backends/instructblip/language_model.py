@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from vlinstruct.backends.instructblip.attention import Part
+from vlinstruct.backends.instructblip.attention import Part, Reserved
 from vlinstruct.backends.instructblip.text_config import TextConfig
 
 Block = Callable[..., Any]
@@ -58,17 +58,48 @@ class DecoderState(Protocol):
         ...
 
 
+class Reader(Protocol):
+    """What reads a context and writes on: a `LanguageModel`, or what stands in front of one."""
+
+    def prefill(
+        self, inputs_embeds: Tensor, attention_mask: Tensor, draft_ids: Tensor | None = None
+    ) -> tuple[Tensor, DecoderState]:
+        """As `LanguageModel.prefill`."""
+        ...
+
+    def decode(self, input_ids: Tensor, state: DecoderState) -> Tensor:
+        """As `LanguageModel.decode`."""
+        ...
+
+    def target_logits(self, inputs_embeds: Tensor, attention_mask: Tensor, target_ids: Tensor) -> Tensor:
+        """As `LanguageModel.target_logits`."""
+        ...
+
+
 class RowState:
     """How far every row has read; what T5's and Llama's states share.
 
     Args:
         num_rows: B.
         is_checkpointed: whether the blocks that read on are checkpointed; they then remember nothing of their own.
+        reserved: where its caches never move; how far a row has read is then asked of the device, so that a pass is the
+            same kernels every time, and `lengths` tells nothing.
     """
 
-    def __init__(self, num_rows: int, *, is_checkpointed: bool) -> None:
+    def __init__(self, num_rows: int, *, is_checkpointed: bool, reserved: Reserved | None = None) -> None:
         self.lengths = [0] * num_rows
         self.is_checkpointed = is_checkpointed
+        self.reserved = reserved
+
+    def next_positions(self, num_new: int, device: torch.device) -> tuple[Tensor, int]:
+        """Returns where the next tokens stand, (B, S), padding counted, and K, how many keys each of them may look at.
+
+        A key that stands behind a token is for the mask to hide.
+        """
+        if self.reserved is not None:
+            return self.reserved.place(num_new), self.reserved.num_keys
+        starts = torch.tensor(self.lengths, device=device)
+        return starts[:, None] + torch.arange(num_new, device=device), max(self.lengths) + num_new
 
     def drop(self, counts: Sequence[int]) -> None:
         # Lengths alone: what is behind them is hidden by the mask, and overwritten by what comes next.
@@ -114,6 +145,32 @@ class LanguageModel(nn.Module, ABC):
         Returns:
             The logits of the first token to generate and of the one after each draft token, (B, 1 + S, V), and the
             state to go on from.
+        """
+
+    @abstractmethod
+    def reserve(self, num_rows: int, num_context: int, num_keys: int) -> RowState:
+        """Returns an empty state whose memory never moves, for `prefill_reserved`.
+
+        Args:
+            num_rows: B.
+            num_context: C, padding included.
+            num_keys: the most tokens that are fed behind the context, those that are dropped again included.
+        """
+
+    @abstractmethod
+    def prefill_reserved(
+        self, state: RowState, inputs_embeds: Tensor, attention_mask: Tensor, draft_ids: Tensor
+    ) -> Tensor:
+        """Reads a context into a reserved state, whatever that held before, and drafts behind it, as `prefill`.
+
+        Args:
+            state: of `reserve`; its `starts` are set by whoever feeds.
+            inputs_embeds: (B, C, L), padded on the left.
+            attention_mask: (B, C), nonzero where a position is no padding.
+            draft_ids: (B, S) tokens that are fed in the same pass; S may be 0.
+
+        Returns:
+            (B, 1 + S, V), as `prefill`.
         """
 
     @abstractmethod

@@ -19,6 +19,8 @@ from vlinstruct.backends.instructblip.attention import (
     KeyValues,
     Part,
     PassingKeyValues,
+    Reserved,
+    ReservedKeyValues,
     activation,
     attend,
     ready,
@@ -151,6 +153,7 @@ class LlamaState(RowState):
         num_padded: (B,), how many positions at a row's beginning are padding.
         read: embeddings that follow, (B, S, L), to the last layer's output; the layers looked up once a text.
         is_checkpointed: as `RowState` takes it.
+        reserved: as `RowState` takes it.
     """
 
     def __init__(
@@ -160,8 +163,9 @@ class LlamaState(RowState):
         read: Callable[[Tensor, LlamaState], Tensor],
         *,
         is_checkpointed: bool = False,
+        reserved: Reserved | None = None,
     ) -> None:
-        super().__init__(len(num_padded), is_checkpointed=is_checkpointed)
+        super().__init__(len(num_padded), is_checkpointed=is_checkpointed, reserved=reserved)
         self.caches = caches
         self.num_padded = num_padded
         self.read = read
@@ -171,11 +175,6 @@ class LlamaState(RowState):
         for cache in self.caches:
             cache.select(rows)
         self.num_padded = self.num_padded.index_select(0, rows)
-
-    def next_positions(self, num_new: int) -> Tensor:
-        """(B, S): where the next tokens stand, padding counted."""
-        starts = torch.tensor(self.lengths, device=self.num_padded.device)
-        return starts[:, None] + torch.arange(num_new, device=starts.device)
 
 
 def causal_mask(num_padded: Tensor, positions: Tensor, num_keys: int) -> Tensor:
@@ -213,7 +212,7 @@ class LlamaLayers(Part):
             if rotations is None:
                 rotations = Rotations(self.config, inputs_embeds.dtype, inputs_embeds.device)
             num_new = inputs_embeds.shape[1]
-            positions, num_keys = state.next_positions(num_new), max(state.lengths) + num_new
+            positions, num_keys = state.next_positions(num_new, inputs_embeds.device)
             # A padded position would be below 0; it is seen by nobody but itself, so any position will do.
             rotation = rotations.at((positions - state.num_padded[:, None]).clamp(min=0), num_keys)
             mask = causal_mask(state.num_padded, positions, num_keys)
@@ -234,7 +233,7 @@ class Llama(LanguageModel):
 
     def __init__(self, config: LlamaConfig) -> None:
         super().__init__()
-        self.config = config
+        self.config: LlamaConfig = config
         self.model = LlamaLayers(config)
         self.lm_head = Head(config.hidden_size, config.vocab_size, bias=False)
 
@@ -260,6 +259,23 @@ class Llama(LanguageModel):
         hidden, state = self.begin(inputs_embeds, attention_mask)
         # The head is the widest layer: nobody reads what it would say after the context's earlier positions.
         return self.lm_head(hidden[:, -1 - num_drafted :]), state
+
+    def reserve(self, num_rows: int, num_context: int, num_keys: int) -> LlamaState:
+        config, like = self.config, self.model.embed_tokens.weight
+        num_all = num_context + num_keys  # one sequence
+        reserved = Reserved(torch.zeros(num_rows, dtype=torch.long, device=like.device), num_all)
+        shape = (num_rows, config.key_value_heads, num_all, config.head_size)
+        caches = [ReservedKeyValues(like.new_zeros(shape), like.new_zeros(shape), reserved) for _ in self.model.layers]
+        num_padded = torch.zeros_like(reserved.starts)
+        return LlamaState(caches, num_padded, ready(self.model), reserved=reserved)
+
+    def prefill_reserved(
+        self, state: RowState, inputs_embeds: Tensor, attention_mask: Tensor, draft_ids: Tensor
+    ) -> Tensor:
+        assert isinstance(state, LlamaState)
+        state.num_padded.copy_((attention_mask == 0).sum(dim=1))
+        hidden = state.read(torch.cat([inputs_embeds, self.embed_tokens(draft_ids)], dim=1), state)
+        return self.lm_head(hidden[:, -1 - draft_ids.shape[1] :])
 
     def decode(self, input_ids: Tensor, state: DecoderState) -> Tensor:
         assert isinstance(state, LlamaState)

@@ -8,14 +8,17 @@ from __future__ import annotations
 import logging
 from os import PathLike
 
+import torch
+
 from vlinstruct.backends.instructblip.adapter import load_adapter
 from vlinstruct.backends.instructblip.backend import InstructBlipBackend
 from vlinstruct.backends.instructblip.configuration import InstructBlipConfig
+from vlinstruct.backends.instructblip.cuda_graphs import Recordings
 from vlinstruct.backends.instructblip.load import load_model
 from vlinstruct.backends.instructblip.memory import place
 from vlinstruct.backends.machine import require_machine
 from vlinstruct.backends.registry import find, find_adapter
-from vlinstruct.errors import shortened
+from vlinstruct.errors import InputError, shortened
 from vlinstruct.settings import Quantization
 from vlinstruct.values import Identity
 
@@ -30,6 +33,7 @@ def load_backend(
     dtype: str = "auto",
     quantize: Quantization | None = None,
     image_size: int | None = None,
+    cuda_graphs: bool = False,
     offline: bool = False,
 ) -> InstructBlipBackend:
     """Loads a model of the InstructBLIP family.
@@ -41,6 +45,7 @@ def load_backend(
         dtype: `float32`, `bfloat16`, `float16` or `auto`.
         quantize: how the language model is stored.
         image_size: side in pixels that pictures are read at; the model's own if None.
+        cuda_graphs: replay the kernels of small batches, recorded at the first use of a shape.
         offline: use what is cached, open no connection.
 
     Raises:
@@ -49,11 +54,16 @@ def load_backend(
     # The cheapest refusals first: a device, a dtype or a library that is missing is told before a download begins, and
     # a model that does not fit before a tensor is read.
     main, number_type = require_machine(device, dtype, quantize)
+    if cuda_graphs:
+        require_cuda_graphs(main, quantize)
     identity = backbone if isinstance(backbone, Identity) else find(backbone, offline=offline)
     placement = place(identity, main, itemsize=number_type.itemsize, quantize=quantize, may_spread=device == "auto")
     backend = load_model(
         identity, device=main, dtype=number_type, quantize=quantize, placement=placement, image_size=image_size
     )
+    if cuda_graphs and (placement.elsewhere or placement.offloaded):
+        why = "parts of the model lie on other devices, and what moves between them cannot be recorded"
+        raise InputError.at("cannot use --cuda-graphs", identity.name, why, "Leave it out")
     if adapter is not None:
         config = load_adapter(find_adapter(str(adapter), offline=offline), backend.network)
         own_size = InstructBlipConfig.from_dict(identity.config).vision_config.image_size
@@ -64,4 +74,19 @@ def load_backend(
                 shortened(str(trained_size), 20),
                 image_size or own_size,
             )
+    # Behind the adapter: a recording computes with the weights that there were.
+    backend.recordings = Recordings() if cuda_graphs else None
     return backend
+
+
+def require_cuda_graphs(device: torch.device, quantize: Quantization | None) -> None:
+    """Makes sure that kernels can be recorded.
+
+    Raises:
+        InputError: it is no CUDA device, or the layers are quantized, whose kernels wait for the device.
+    """
+    if device.type != "cuda":
+        raise InputError.at("cannot use --cuda-graphs", str(device), "no CUDA device", "Leave it out")
+    if quantize is not None:
+        why = "kernels of quantized layers cannot be recorded"
+        raise InputError.at("cannot use --cuda-graphs", f"--quantize {quantize}", why, "Leave one of the two out")

@@ -14,16 +14,14 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from vlinstruct.backends.decoding import token_nll
-from vlinstruct.backends.instructblip.language_model import Context, LanguageModel
+from vlinstruct.backends.instructblip.language_model import Context, Reader
 
 
-def target_nll(
-    language_model: LanguageModel, context: Context, targets: Sequence[Sequence[Sequence[int]]]
-) -> list[list[list[float]]]:
+def target_nll(reader: Reader, context: Context, targets: Sequence[Sequence[Sequence[int]]]) -> list[list[list[float]]]:
     """Scores targets by teacher forcing: eq. 3 before its mean.
 
     Args:
-        language_model: the model.
+        reader: the language model.
         context: what it reads before a target.
         targets: per row its targets, each as ids, the end token among them where it counts.
 
@@ -35,15 +33,15 @@ def target_nll(
     target_ids = pad_sequence(flat, batch_first=True)  # (N, S); what is right of a target does not change its logits
     if all(len(row) == 1 for row in targets):
         # One target per row is one pass over context and target: half the passes of reading the context first.
-        logits = language_model.target_logits(context.inputs_embeds, context.attention_mask, target_ids)
+        logits = reader.target_logits(context.inputs_embeds, context.attention_mask, target_ids)
     else:
         # Several share their row's context: picture and prompt are read once, and their keys and values repeated. 100
         # answers of mini are ranked 9 times as fast as one by one.
-        first_logits, state = language_model.prefill(context.inputs_embeds, context.attention_mask)
+        first_logits, state = reader.prefill(context.inputs_embeds, context.attention_mask)
         rows = torch.tensor([place for place, row in enumerate(targets) for _ in row], device=device)
         state.select(rows)
         logits = first_logits[rows]  # (N, 1, V)
         if target_ids.shape[1] > 1:
-            logits = torch.cat([logits, language_model.decode(target_ids[:, :-1], state)], dim=1)  # (N, S, V)
+            logits = torch.cat([logits, reader.decode(target_ids[:, :-1], state)], dim=1)  # (N, S, V)
     nll = iter(token_nll(logits, target_ids).tolist())
     return [[next(nll)[: len(ids)] for ids in row] for row in targets]

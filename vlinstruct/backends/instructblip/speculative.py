@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from vlinstruct.backends.decoding import require_finite, token_nll
-from vlinstruct.backends.instructblip.language_model import Context, LanguageModel
+from vlinstruct.backends.instructblip.language_model import Context, Reader
 
 _MAX_MATCH = 4  # tokens; a longer end of the text that matches has a matching end of four
 _MAX_DRAFTED = 32  # per pass; what is wrong of it was computed for nothing
@@ -106,7 +106,7 @@ class DraftedRow:
 
 
 def generate_from_drafts(
-    language_model: LanguageModel,
+    reader: Reader,
     context: Context,
     sources: Sequence[Sequence[int]],
     max_new_tokens: int,
@@ -115,7 +115,7 @@ def generate_from_drafts(
     """Continues every row of `context` greedily.
 
     Args:
-        language_model: the model.
+        reader: the language model.
         context: what it reads first.
         sources: per row the ids of a text that it probably repeats.
         max_new_tokens: the most tokens of a row.
@@ -130,7 +130,7 @@ def generate_from_drafts(
     device = context.inputs_embeds.device
     rows = [DraftedRow(source, max_new_tokens, stop_ids) for source in sources]
     drafts = _padded([row.proposed for row in rows], device)
-    logits, state = language_model.prefill(context.inputs_embeds, context.attention_mask, drafts)
+    logits, state = reader.prefill(context.inputs_embeds, context.attention_mask, drafts)
     while True:
         require_finite(logits)
         tokens = logits.argmax(dim=-1)
@@ -145,7 +145,7 @@ def generate_from_drafts(
             return rows
         state.drop(num_dropped)
         fed = [[row.written[-1], *row.proposed] for row in rows]
-        logits = language_model.decode(_padded(fed, device), state)
+        logits = reader.decode(_padded(fed, device), state)
 
 
 def _padded(rows: Sequence[Sequence[int]], device: torch.device) -> Tensor:

@@ -21,6 +21,8 @@ from vlinstruct.backends.instructblip.attention import (
     KeyValues,
     Part,
     PassingKeyValues,
+    Reserved,
+    ReservedKeyValues,
     activation,
     attend,
     ready,
@@ -230,7 +232,9 @@ class T5State(RowState):
         context: per block, keys and values of the encoder's output; computed once.
         context_bias: (B, 1, 1, C), 0 where a context position may be seen, else -inf.
         read: tokens that follow, (B, S), to their logits, (B, S, V); the layers looked up once a text.
+        own: per block, keys and values of the decoder's own tokens.
         is_checkpointed: as `RowState` takes it.
+        reserved: as `RowState` takes it.
     """
 
     def __init__(
@@ -239,10 +243,12 @@ class T5State(RowState):
         context_bias: Tensor,
         read: Callable[[Tensor, T5State], Tensor],
         *,
+        own: Sequence[KeyValues],
         is_checkpointed: bool = False,
+        reserved: Reserved | None = None,
     ) -> None:
-        super().__init__(len(context_bias), is_checkpointed=is_checkpointed)
-        self.own = [PassingKeyValues() if is_checkpointed else KeyValues() for _ in context]
+        super().__init__(len(context_bias), is_checkpointed=is_checkpointed, reserved=reserved)
+        self.own = own
         self.context = context
         self.context_bias = context_bias
         self.read = read
@@ -327,7 +333,7 @@ class T5Decoder(Part):
 
         def decode(hidden: Tensor, state: T5State) -> Tensor:
             num_new, device = hidden.shape[1], hidden.device
-            if len(set(state.lengths)) == 1:
+            if len(set(state.lengths)) == 1 and state.reserved is None:
                 nonlocal bias_at
                 num_keys = state.lengths[0] + num_new
                 if bias_at.shape[-1] < 2 * num_keys:
@@ -338,7 +344,8 @@ class T5Decoder(Part):
                 # Four dimensions: with three, torch's attention takes a way that is three times as long.
                 bias = by_query(bias_at[:, zero + 1 - num_keys : zero + num_new], num_new)[None]
             else:
-                distances = _distances(state.lengths, num_new, device)
+                positions, num_keys = state.next_positions(num_new, device)
+                distances = torch.arange(num_keys, device=device) - positions[..., None]  # (B, S, K)
                 bias = position_bias(self.block, distances, is_bidirectional=False).movedim(-2, -3)
             for index, block in enumerate(checkpointed(self.block) if state.is_checkpointed else blocks):
                 hidden = block(hidden, bias, index, state)
@@ -346,12 +353,6 @@ class T5Decoder(Part):
             return norm(hidden)
 
         return decode
-
-
-def _distances(starts: Sequence[int], num_new: int, device: torch.device) -> Tensor:
-    """Returns key position minus query position for new positions, (B, S, K), of rows that start each at its place."""
-    queries = torch.tensor(starts, device=device)[:, None] + torch.arange(num_new, device=device)
-    return torch.arange(max(starts) + num_new, device=device) - queries[..., None]
 
 
 class T5(LanguageModel):
@@ -380,12 +381,12 @@ class T5(LanguageModel):
         context_bias = torch.zeros_like(is_visible, dtype=inputs_embeds.dtype).masked_fill(~is_visible, -torch.inf)
         encoded = self.encoder(inputs_embeds, context_bias, is_checkpointed=is_checkpointed)
         context = self.decoder.read_context(encoded, is_checkpointed=is_checkpointed)
+        own = [PassingKeyValues() if is_checkpointed else KeyValues() for _ in context]
+        return T5State(context, context_bias, self._read(), own=own, is_checkpointed=is_checkpointed)
+
+    def _read(self) -> Callable[[Tensor, T5State], Tensor]:
         embed, decode, head, scale = ready(self.shared), ready(self.decoder), ready(self.lm_head), self.output_scale
-
-        def read(input_ids: Tensor, state: T5State) -> Tensor:
-            return head(decode(embed(input_ids), state) * scale)
-
-        return T5State(context, context_bias, read, is_checkpointed=is_checkpointed)
+        return lambda input_ids, state: head(decode(embed(input_ids), state) * scale)
 
     def start_ids(self, like: Tensor) -> Tensor:
         """The decoder's start token for every row of `like`, (B, 1)."""
@@ -397,6 +398,32 @@ class T5(LanguageModel):
         state = self.begin(inputs_embeds, attention_mask)
         first_ids = self.start_ids(inputs_embeds)
         return self.decode(first_ids if draft_ids is None else torch.cat([first_ids, draft_ids], dim=1), state), state
+
+    def reserve(self, num_rows: int, num_context: int, num_keys: int) -> T5State:
+        config, like = self.config, self.shared.weight
+        num_fed = 1 + num_keys  # behind the start token
+        reserved = Reserved(torch.zeros(num_rows, dtype=torch.long, device=like.device), num_fed)
+
+        def zeros(num_positions: int) -> Tensor:
+            return like.new_zeros(num_rows, config.num_heads, num_positions, config.d_kv)
+
+        return T5State(
+            [KeyValues(zeros(num_context), zeros(num_context)) for _ in self.decoder.block],
+            like.new_zeros(num_rows, 1, 1, num_context),
+            self._read(),
+            own=[ReservedKeyValues(zeros(num_fed), zeros(num_fed), reserved) for _ in self.decoder.block],
+            reserved=reserved,
+        )
+
+    def prefill_reserved(
+        self, state: RowState, inputs_embeds: Tensor, attention_mask: Tensor, draft_ids: Tensor
+    ) -> Tensor:
+        assert isinstance(state, T5State)
+        begun = self.begin(inputs_embeds, attention_mask)
+        state.context_bias.copy_(begun.context_bias)
+        for kept, computed in zip(state.context, begun.context, strict=True):
+            kept.fill(computed)
+        return self.decode(torch.cat([self.start_ids(draft_ids), draft_ids], dim=1), state)
 
     def decode(self, input_ids: Tensor, state: DecoderState) -> Tensor:
         assert isinstance(state, T5State)
