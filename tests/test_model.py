@@ -240,10 +240,11 @@ def test_a_picture_that_cannot_be_read_is_refused(model: vli.Model, tmp_path: Pa
         ({"device": "toaster"}, "cannot use --device"),
         ({"dtype": "float8"}, "cannot use --dtype"),
         ({"dtype": "float16"}, "T5 language models overflow in float16"),
+        ({"cuda_graphs": True}, r"cannot use --cuda-graphs \(cpu\): no CUDA device"),
     ],
 )
 def test_a_device_or_dtype_that_does_not_fit_is_refused(
-    settings: dict[str, str], words: str, tiny_folders: dict[str, Path]
+    settings: dict[str, Any], words: str, tiny_folders: dict[str, Path]
 ) -> None:
     with pytest.raises(InputError, match=words):
         vli.load(str(tiny_folders["t5"]), **{"device": "cpu", **settings})

@@ -1,12 +1,14 @@
 """What training and answering cost at a backbone's real shapes, with random weights: for an accelerator.
 
 PYTHONPATH=tests python -m tools.real_shapes training flant5-xl [--small]
+PYTHONPATH=tests python -m tools.real_shapes graphs flant5-xl
 PYTHONPATH=tests python -m tools.real_shapes answers vicuna-7b --folder FOLDER [--quantize 4bit]
 PYTHONPATH=tests python -m tools.real_shapes table RESULTS
 
-`training` is ours alone, at several batch sizes; `vlinstruct bench --training` has transformers beside it. `answers`
-writes FOLDER where it is missing, and loads it as any other. Both print a JSON line per measurement, at once.
-`accelerator.sh` runs both and bench, and prints its results with `table`. REAL_SHAPES.md has what was printed.
+`training` is ours alone, at several batch sizes; `vlinstruct bench --training` has transformers beside it. `graphs`
+says how far what CUDA graphs replay lies from what is computed anew; `vlinstruct bench --cuda-graphs` times them.
+`answers` writes FOLDER where it is missing, and loads it as any other. All print a JSON line per measurement, at once.
+`accelerator.sh` runs them and bench, and prints its results with `table`. REAL_SHAPES.md has what was printed.
 """
 
 from __future__ import annotations
@@ -26,7 +28,9 @@ from unittest import mock
 import torch
 
 import vlinstruct
+from vlinstruct.backend import Row, Written
 from vlinstruct.backends.instructblip.backend import InstructBlipBackend
+from vlinstruct.backends.instructblip.cuda_graphs import Recordings
 from vlinstruct.backends.registry import BACKBONES, instructblip_backbones, mini_folder
 from vlinstruct.bench.models import random_backbone
 from vlinstruct.bench.timing import picture
@@ -35,6 +39,7 @@ from vlinstruct.bench.workload import TrainingWorkload, draw_samples, training_w
 from vlinstruct.conversion.shard_writer import write_shards
 from vlinstruct.conversion.weights import stored
 from vlinstruct.settings import GenerationSettings
+from vlinstruct.values import TokenScores, good
 
 T = TypeVar("T")
 _RECIPE_SAMPLES = 3 * 150_000
@@ -92,6 +97,37 @@ def training(model: InstructBlipBackend, workload: TrainingWorkload, epochs: int
         "peak_gb": peak_gb(),
         "tflop_per_s": flops * speed / 1e12,
         "recipe_minutes": _RECIPE_SAMPLES / speed / 60,
+    }
+
+
+def graphs(model: InstructBlipBackend, recordings: Recordings) -> dict[str, Any]:
+    """Returns how far replayed scores and texts lie from those computed anew: nats of a token, and texts alike."""
+    questions, settings = ("What is in the picture?", "Say in one sentence what there is."), GenerationSettings()
+
+    def measured() -> tuple[list[TokenScores], list[Written]]:
+        (seen,) = map(good, model.see([picture()]))
+        rows = [Row(prompt=text, seen=(seen,), reads=text, guess=guess) for text in questions for guess in ("", text)]
+        scores = model.score(rows, [[row.prompt] for row in rows])
+        # One by one: beside a row with a guess, one without is drafted, too.
+        return [good(row)[0] for row in scores], [good(model.write([row], settings)[0]) for row in rows]
+
+    plain_scores, plain_texts = measured()
+    model.recordings = recordings
+    measured()  # records
+    scores, texts = measured()
+    model.recordings = None
+    # Behind another token all others differ.
+    alike = [(plain, text) for plain, text in zip(plain_texts, texts, strict=True) if plain.text == text.text]
+    compared = [*zip(plain_scores, scores, strict=True), *alike]
+    return {
+        "is_recorded": not recordings.is_broken,
+        "replays": recordings.num_replays,
+        "texts_alike": len(alike) / len(texts),
+        "largest_difference_nats": max(
+            abs(a - b)
+            for plain, replayed in compared
+            for a, b in zip(plain.token_nll or (), replayed.token_nll or (), strict=True)
+        ),
     }
 
 
@@ -201,7 +237,7 @@ def main() -> None:
     """Measures what the command line says."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    for name in ("training", "answers"):
+    for name in ("training", "graphs", "answers"):
         command = commands.add_parser(name)
         command.add_argument("backbone", choices=[backbone.name for backbone in instructblip_backbones()])
     commands.choices["training"].add_argument("--small", action="store_true", help="small batches, for a CPU")
@@ -211,6 +247,11 @@ def main() -> None:
     options = parser.parse_args()
     if options.command == "training":
         _show_training(options.backbone, small=options.small)
+    elif options.command == "graphs":
+        if torch.cuda.is_available():
+            _show(graphs(random_backbone(options.backbone, device="cuda", dtype="bfloat16"), Recordings()))
+        else:
+            _show({"is_recorded": False, "why": "no CUDA device"})
     elif options.command == "table":
         print("\n".join(table(options.results.read_text(encoding="utf-8").splitlines())))
     else:

@@ -7,10 +7,13 @@ import json
 import math
 from pathlib import Path
 
+from recorded_operations import record
+
+from vlinstruct.backends.instructblip.cuda_graphs import Recordings
 from vlinstruct.bench.models import random_backbone
 from vlinstruct.bench.workload import training_workloads
 
-from .real_shapes import answers, frozen_parts, table, training, write_folder
+from .real_shapes import answers, frozen_parts, graphs, table, training, write_folder
 
 
 def test_training_is_measured() -> None:
@@ -20,6 +23,14 @@ def test_training_is_measured() -> None:
     assert found["batch_size"] == 2
     assert found["from_to"][0] <= found["samples_per_s"] <= found["from_to"][1]
     assert math.isclose(found["recipe_minutes"] * 60 * found["samples_per_s"], 450_000)
+
+
+def test_replays_are_compared_with_what_is_computed_anew() -> None:
+    found = graphs(random_backbone("mini", device="cpu", dtype="float32"), Recordings(record))
+    assert found["is_recorded"]
+    assert found["replays"] > 0
+    assert found["texts_alike"] == 1
+    assert 0 <= found["largest_difference_nats"] < 1e-4
 
 
 def test_a_written_folder_loads_and_answers(tmp_path: Path) -> None:

@@ -1,8 +1,4 @@
-"""What is replayed is what would be computed anew.
-
-Here torch's operations are recorded as a CUDA graph records its kernels: a replay runs them on the same memory, without
-a line of the model's Python.
-"""
+"""What is replayed is what would be computed anew."""
 
 from __future__ import annotations
 
@@ -10,57 +6,24 @@ import itertools
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 import tiny_models
 import torch
 from PIL import Image
+from recorded_operations import record
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from vlinstruct.backend import Row, Written
 from vlinstruct.backends.instructblip.backend import InstructBlipBackend
 from vlinstruct.backends.instructblip.cuda_graphs import Recordings
-from vlinstruct.backends.instructblip.opening import load_backend
+from vlinstruct.backends.instructblip.opening import load_backend, require_cuda_graphs
+from vlinstruct.errors import InputError
 from vlinstruct.settings import GenerationSettings
 from vlinstruct.values import Failed, TokenScores, good
 
 QUESTIONS = ("what is it", "say in a few words what there is to see here", "count them")
 GREEDY = GenerationSettings(max_new_tokens=12)
-
-
-class Recorder(TorchDispatchMode):
-    """Keeps every operation with its arguments and results, whose memory thereby stays theirs."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.operations: list[tuple[Any, tuple[Any, ...], dict[str, Any], list[Any]]] = []
-
-    def __torch_dispatch__(
-        self, operation: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        if operation is torch.ops.aten._local_scalar_dense.default:
-            raise RuntimeError("waits for the device")
-        results = operation(*args, **(kwargs or {}))
-        self.operations.append((operation, args, kwargs or {}, tree_leaves(results)))
-        return results
-
-    def replay(self) -> None:
-        for operation, args, kwargs, results in self.operations:
-            for kept, again in zip(results, tree_leaves(operation(*args, **kwargs)), strict=True):
-                # Views, and what was written in place, lie there already.
-                if isinstance(kept, Tensor) and kept.data_ptr() != again.data_ptr():
-                    kept.copy_(again)
-
-
-def record(compute: Callable[..., Tensor], inputs: Sequence[Tensor]) -> tuple[Callable[[], None], Tensor]:
-    """Records a computation's operations."""
-    compute(*inputs)
-    with Recorder() as recorder:
-        output = compute(*inputs)
-    return recorder.replay, output
 
 
 def pictures(num: int) -> list[Image.Image]:
@@ -230,3 +193,8 @@ def test_what_cannot_be_recorded_is_computed_and_told_once(
     warnings = [line.message for line in caplog.records]
     assert len(warnings) == 1
     assert "not permitted when stream is capturing. " in warnings[0]
+
+
+def test_quantized_layers_are_not_recorded() -> None:
+    with pytest.raises(InputError, match=r"cannot use --cuda-graphs \(--quantize 4bit\)"):
+        require_cuda_graphs(torch.device("cuda"), "4bit")

@@ -193,7 +193,9 @@ def test_an_answer_of_another_form_fails_its_row_alone(choice: dict[str, Any]) -
     assert outcomes[1].error.code == "server_reply"
 
 
-@pytest.mark.parametrize("option", [{"adapter": "mini-ema"}, {"image_size": 64}, {"dtype": "bfloat16"}])
+@pytest.mark.parametrize(
+    "option", [{"adapter": "mini-ema"}, {"image_size": 64}, {"cuda_graphs": True}, {"dtype": "bfloat16"}]
+)
 def test_an_option_that_is_not_for_servers_is_refused(option: dict[str, Any]) -> None:
     with scripted(plain_reply) as server, pytest.raises(VlinstructError, match="cannot use --"):
         load(server.url, **option)
