@@ -29,8 +29,8 @@ import torch
 
 import vlinstruct
 from vlinstruct.backend import Row, Written
+from vlinstruct.backends.cuda_graphs import Recordings
 from vlinstruct.backends.instructblip.backend import InstructBlipBackend
-from vlinstruct.backends.instructblip.cuda_graphs import Recordings
 from vlinstruct.backends.registry import BACKBONES, instructblip_backbones, mini_folder
 from vlinstruct.bench.models import random_backbone
 from vlinstruct.bench.timing import picture

@@ -15,9 +15,9 @@ from recorded_operations import record
 from torch import Tensor
 
 from vlinstruct.backend import Row, Written
+from vlinstruct.backends.cuda_graphs import Recordings, require_cuda_graphs
 from vlinstruct.backends.instructblip.backend import InstructBlipBackend
-from vlinstruct.backends.instructblip.cuda_graphs import Recordings
-from vlinstruct.backends.instructblip.opening import load_backend, require_cuda_graphs
+from vlinstruct.backends.instructblip.opening import load_backend
 from vlinstruct.errors import InputError
 from vlinstruct.settings import GenerationSettings
 from vlinstruct.values import Failed, TokenScores, good

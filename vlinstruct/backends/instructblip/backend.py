@@ -24,15 +24,16 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from vlinstruct.backend import Backend, Row, Seen, Written, not_taken
+from vlinstruct.backends.cuda_graphs import Recordings
 from vlinstruct.backends.decoding import Continuation
 from vlinstruct.backends.instructblip.conversation import prompt_of
-from vlinstruct.backends.instructblip.cuda_graphs import TOKENS_STEP, RecordedReader, Recordings
 from vlinstruct.backends.instructblip.decoding import generate, stream
 from vlinstruct.backends.instructblip.familiarity import Familiarity
 from vlinstruct.backends.instructblip.image_processor import ImageProcessor
 from vlinstruct.backends.instructblip.language_model import Context, Reader
 from vlinstruct.backends.instructblip.network import InstructBlip
 from vlinstruct.backends.instructblip.prefixes import PrefixStore, SeenClip, SeenPicture, frames_of, stacked
+from vlinstruct.backends.instructblip.recorded_reader import TOKENS_STEP, RecordedReader
 from vlinstruct.backends.instructblip.scoring import target_nll
 from vlinstruct.backends.instructblip.tokenization import QFormerTokenizer, TextTokenizer
 from vlinstruct.backends.registry import INSTRUCTBLIP_ABILITIES

@@ -8,17 +8,15 @@ from __future__ import annotations
 import logging
 from os import PathLike
 
-import torch
-
+from vlinstruct.backends.cuda_graphs import recordings_on_one_device, require_cuda_graphs
 from vlinstruct.backends.instructblip.adapter import load_adapter
 from vlinstruct.backends.instructblip.backend import InstructBlipBackend
 from vlinstruct.backends.instructblip.configuration import InstructBlipConfig
-from vlinstruct.backends.instructblip.cuda_graphs import Recordings
 from vlinstruct.backends.instructblip.load import load_model
 from vlinstruct.backends.instructblip.memory import place
 from vlinstruct.backends.machine import require_machine
 from vlinstruct.backends.registry import find, find_adapter
-from vlinstruct.errors import InputError, shortened
+from vlinstruct.errors import shortened
 from vlinstruct.settings import Quantization
 from vlinstruct.values import Identity
 
@@ -61,9 +59,6 @@ def load_backend(
     backend = load_model(
         identity, device=main, dtype=number_type, quantize=quantize, placement=placement, image_size=image_size
     )
-    if cuda_graphs and (placement.elsewhere or placement.offloaded):
-        why = "parts of the model lie on other devices, and what moves between them cannot be recorded"
-        raise InputError.at("cannot use --cuda-graphs", identity.name, why, "Leave it out")
     if adapter is not None:
         config = load_adapter(find_adapter(str(adapter), offline=offline), backend.network)
         own_size = InstructBlipConfig.from_dict(identity.config).vision_config.image_size
@@ -75,18 +70,7 @@ def load_backend(
                 image_size or own_size,
             )
     # Behind the adapter: a recording computes with the weights that there were.
-    backend.recordings = Recordings() if cuda_graphs else None
+    if cuda_graphs:
+        is_spread = bool(placement.elsewhere or placement.offloaded)
+        backend.recordings = recordings_on_one_device(identity.name, is_spread=is_spread)
     return backend
-
-
-def require_cuda_graphs(device: torch.device, quantize: Quantization | None) -> None:
-    """Makes sure that kernels can be recorded.
-
-    Raises:
-        InputError: it is no CUDA device, or the layers are quantized, whose kernels wait for the device.
-    """
-    if device.type != "cuda":
-        raise InputError.at("cannot use --cuda-graphs", str(device), "no CUDA device", "Leave it out")
-    if quantize is not None:
-        why = "kernels of quantized layers cannot be recorded"
-        raise InputError.at("cannot use --cuda-graphs", f"--quantize {quantize}", why, "Leave one of the two out")
