@@ -36,7 +36,7 @@ def bench(
         typer.Option(
             min=1,
             max=1024,
-            help="Pictures that are asked about together, may be given several times; samples of an update.",
+            help="Pictures asked about together; may be given several times. In training samples of an update.",
             show_default="1, in training 8",
         ),
     ] = None,
@@ -77,7 +77,7 @@ def bench(
     """Measure speed beside plain transformers.
 
     Answers are measured, plain and optimized, or training, or ranking; both have the same weights and tokens. Peak
-    memory is told on an accelerator only. --json prints every run's seconds.
+    memory is told on an accelerator, and of cold starts. --json prints every run's seconds.
 
     \b
     vlinstruct bench --runs 5 --plot speed.png
