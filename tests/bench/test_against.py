@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from vlinstruct.bench import against
 from vlinstruct.bench.against import changes, read_measurement
 from vlinstruct.errors import InputError
 
@@ -43,6 +44,30 @@ def test_slower_is_what_lies_apart(now: Sequence[float], is_slower: bool) -> Non
     assert (arm.what, arm.arm, arm.is_slower) == ("answer tokens 2, batch 1", "ours", is_slower)
     assert ("slower" in changed.as_table().splitlines()[-2]) == is_slower
     assert changed.as_record()["arms"][0]["is_slower"] is is_slower
+
+
+def test_batch_sizes_are_compared_each_with_its_own() -> None:
+    seconds = {ratio: {"theirs": [1.0] * 3, "ours": [ratio] * 3} for ratio in (0.1, 0.5, 0.7)}
+
+    def of(ratios: dict[int, float]) -> dict[str, Any]:
+        comparisons = [
+            {"answer_tokens": 2, "batch": batch, "seconds": seconds[ratio]} for batch, ratio in ratios.items()
+        ]
+        return measured(BEFORE, comparisons=comparisons)
+
+    changed = changes(of({64: 0.1, 8: 0.7, 1: 0.5}), of({1: 0.5, 8: 0.5}), Path("before.json"))
+    assert [(arm.what, arm.is_slower) for arm in changed.arms] == [
+        ("answer tokens 2, batch 8", True),
+        ("answer tokens 2, batch 1", False),
+    ]
+
+
+def test_the_measurement_in_the_repository_is_read_and_no_slower_than_itself() -> None:
+    earlier = read_measurement(Path(against.__file__).with_name("mini.json"))
+    assert earlier["comparisons"]
+    changed = changes(earlier, earlier, Path("mini.json"))
+    assert len(changed.arms) == 8
+    assert not any(arm.is_slower for arm in changed.arms)
 
 
 def test_another_environment_is_told() -> None:

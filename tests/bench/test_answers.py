@@ -10,7 +10,9 @@ import tiny_models
 from PIL import Image
 
 from vlinstruct.backends.instructblip.opening import load_backend
-from vlinstruct.bench.answers import ARMS, OurArms, as_record, as_table, compare
+from vlinstruct.bench.answers import ARMS, Comparison, OurArms, as_record, as_table, compare
+from vlinstruct.bench.timing import Timing
+from vlinstruct.bench.work import Work
 from vlinstruct.bench.workload import INSTRUCTION, OPTIMIZED, REWRITTEN, Workload
 
 
@@ -42,3 +44,17 @@ def test_all_arms_run_and_are_reported(kind: str, batch: int, tiny_folders: dict
     table = as_table([compared])
     assert all(arm in table for arm in ARMS)
     assert table.splitlines()[-1].startswith("drafts: ")
+
+
+def test_a_table_fits_its_lines_and_tells_items_of_a_second() -> None:
+    timings = [Timing(arm=arm, seconds=(32.0, 32.0), peak_bytes=90 * 10**9) for arm in ARMS]
+    done = Work(weight_bytes=10**12, floor_seconds=1.5, num_calls=12_345, num_tokens=123_456)
+    workload, work = Workload(batch=64, answer_tokens=15, acceptance=0.77), dict.fromkeys(ARMS, done)
+    compared = Comparison(workload=workload, timings=tuple(timings), work=work)
+    lines = as_table([compared]).splitlines()
+    assert max(map(len, lines)) <= 100
+    assert lines[1].split()[3:] == ["median", "quartiles", "ratio", "floor", "items/s", "calls", "tokens", "peak", "MB"]
+    assert lines[2].endswith("  32000 32000 to 32000  1.00   1500    2.00 12345 123456   90000")
+    (record,) = as_record("tiny", [compared], (), {})["comparisons"]
+    for part, value in (("items_per_s", 2.0), ("calls", 12_345), ("tokens", 123_456), ("floor_seconds", 1.5)):
+        assert record[part] == dict.fromkeys(ARMS, value)

@@ -45,7 +45,7 @@ def test_equal_work_is_measured(batch: int, backend: TransformersBackend) -> Non
     from vlinstruct.bench.answers import ARMS
     from vlinstruct.bench.any_vlm import compare_vlm, vlm_record, vlm_table
 
-    (comparison,) = compare_vlm(backend, [ANSWER_TOKENS], batch=batch, runs=2)
+    (comparison,) = compare_vlm(backend, [ANSWER_TOKENS], batch_sizes=[batch], runs=2)
     assert comparison.has_same_texts
     assert comparison.largest_difference <= 1e-5
     (record,) = vlm_record("tiny", [comparison], {})["comparisons"]
@@ -55,6 +55,24 @@ def test_equal_work_is_measured(batch: int, backend: TransformersBackend) -> Non
     assert all(arm in vlm_table([comparison]) for arm in ARMS)
     # An optimized answer of ours holds the picture and the comparison at once.
     assert comparison.cache_bytes[ARMS[3]] > comparison.cache_bytes[ARMS[2]] > 0
+
+
+def test_every_batch_size_is_a_comparison_of_its_own(
+    backend: TransformersBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vlinstruct.bench import any_vlm
+    from vlinstruct.bench.answers import ARMS
+
+    monkeypatch.setattr(any_vlm, "timed_in_turns", lambda arms, runs: ())
+    compared = any_vlm.compare_vlm(backend, [ANSWER_TOKENS], batch_sizes=[2, 1], runs=2)
+    assert [one.batch for one in compared] == [2, 1]
+    for one in compared:
+        theirs, ours = one.work[ARMS[0]], one.work[ARMS[2]]
+        # A picture's beginning, which is kept, is a pass of its own; nothing is read twice.
+        assert (theirs.num_calls, ours.num_calls) == (ANSWER_TOKENS, 1 + ANSWER_TOKENS)
+        assert theirs.num_tokens == ours.num_tokens
+        assert one.work[ARMS[1]].num_tokens > one.work[ARMS[3]].num_tokens > ours.num_tokens
+    assert compared[0].work[ARMS[0]].num_tokens > 2 * compared[1].work[ARMS[0]].num_tokens  # questions are numbered
 
 
 def test_every_text_has_the_length_that_is_asked_for(backend: TransformersBackend) -> None:
@@ -82,7 +100,7 @@ def test_what_differs_is_told(backend: TransformersBackend, monkeypatch: pytest.
     monkeypatch.setattr(NaiveBackend, "write", shortened)
     monkeypatch.setattr(backend, "plain_nll", lambda row, target: [nats + 0.5 for nats in score(row, target)])
     monkeypatch.setattr(any_vlm, "timed_in_turns", lambda arms, runs: ())
-    (comparison,) = any_vlm.compare_vlm(backend, [ANSWER_TOKENS], batch=1, runs=2)
+    (comparison,) = any_vlm.compare_vlm(backend, [ANSWER_TOKENS], batch_sizes=[1], runs=2)
     assert comparison.largest_difference == pytest.approx(0.5, abs=1e-4)
     assert not comparison.has_same_texts
 

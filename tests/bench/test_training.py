@@ -205,3 +205,8 @@ def test_bench_keeps_every_epoch_of_a_training(monkeypatch: pytest.MonkeyPatch, 
 @pytest.mark.parametrize("option", [("--acceptance", "0.5"), ("--plot", "a.png"), ("--cold-runs", "2")])
 def test_what_training_does_not_measure_is_refused(option: tuple[str, str]) -> None:
     assert option[0] in vli("bench", "--training", *option).refusal(2)
+
+
+def test_a_training_takes_one_batch_size() -> None:
+    several = ("--batch-size", 2, "--batch-size", 4)
+    assert "--training takes one --batch-size" in vli("bench", "--training", *several).refusal(2)

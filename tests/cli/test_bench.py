@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from command_line import vli
@@ -13,6 +15,7 @@ from PIL import Image
 
 from vlinstruct.bench.answers import ARMS
 from vlinstruct.bench.cold_start import COLD_ARMS
+from vlinstruct.bench.workload import Workload
 
 QUICK = ("bench", "--backbone", "mini", "--runs", "2", "--device", "cpu", "--cold-runs", "0")
 
@@ -70,6 +73,22 @@ def test_random_weights_need_no_more_than_a_configuration(
     assert all(done.text.count(arm) == 2 for arm in ARMS)
     headings = [f"batch 1, answers of {number} tokens, 100 % of drafts right" for number in (2, 15)]
     assert done.lines == [f"progress: {at} of 2: {heading}" for at, heading in enumerate(headings, start=1)]
+
+
+def test_every_batch_size_is_measured_in_the_order_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured: list[tuple[int, int]] = []
+
+    def compare(ours: Any, theirs: Any, workloads: Sequence[Workload], runs: int) -> list[Any]:
+        measured.extend((workload.answer_tokens, workload.batch) for workload in workloads)
+        return []
+
+    monkeypatch.setattr("vlinstruct.bench.bench.compare", compare)
+    vli(*QUICK, "--acceptance", "1", "--batch-size", "8", "--batch-size", "1", "--json")
+    # What differs in nothing but its batch stands side by side.
+    assert measured == [(2, 8), (2, 1), (15, 8), (15, 1)]
+    measured.clear()
+    vli(*QUICK, "--acceptance", "1", "--json")
+    assert measured == [(2, 1), (15, 1)]
 
 
 def test_a_vocabulary_that_lacks_the_written_tokens_is_refused(tmp_path: Path, tiny_folders: dict[str, Path]) -> None:

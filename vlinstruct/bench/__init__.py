@@ -13,6 +13,6 @@ workload     what is asked, written and learned
 flops        the compute of a training, from the configuration
 models       a backbone loaded twice; random weights in its shapes
 timing       arms in turns, medians and quartiles
-floor        the least that a run could take, by the weights that it reads
+work         what a run reads, of weights and of tokens, and the least that it could take
 against      a measurement beside an earlier one
 """

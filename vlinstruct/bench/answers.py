@@ -9,15 +9,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from PIL import Image
+from torch import nn
 
 from vlinstruct.backends.instructblip.backend import InstructBlipBackend
-from vlinstruct.bench.floor import floors
 from vlinstruct.bench.replay import ReplayedBackend
 from vlinstruct.bench.theirs import TheirArms
 from vlinstruct.bench.timing import Timing, peaks_of, picture, ratio_of, seconds_of, timed_in_turns
+from vlinstruct.bench.work import Work, work_of
 from vlinstruct.bench.workload import INSTRUCTION, Workload
 from vlinstruct.errors import ResourceError, UsageError
 from vlinstruct.model import Model
@@ -34,8 +35,9 @@ ARMS = (
 _MB = 10**6
 _FORMATS = (".png", ".svg", ".pdf")  # of the plot
 _COLOURS = dict(zip(ARMS, ("#b0b0b0", "#808080", "#7fb3d5", "#1f77b4", "#5dade2"), strict=True))
-_FLOOR = "floor: to read the weights as often as the arm reads them takes so long here"
-_DRAFTS = "drafts: words guessed ahead of a rewriting and checked all at once; the more are right, the fewer its steps"
+NOTES = """floor: to read the weights as often as the arm reads them takes so long here
+calls: passes of encoder and decoder; tokens: positions that go through them, padding included"""
+_DRAFTS = "drafts: words guessed ahead of a rewriting, checked at once; the more are right, the fewer its calls"
 
 _log = logging.getLogger(__name__)
 
@@ -60,11 +62,11 @@ class Drawable(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """The arms' timings on one workload, and the least that each could take, in seconds (`floor.floors`)."""
+    """The arms' timings on one workload, and what each did in a run."""
 
     workload: Workload
     timings: tuple[Timing, ...]
-    floors: Mapping[str, float]
+    work: Mapping[str, Work]
 
     @property
     def heading(self) -> str:
@@ -121,6 +123,7 @@ def compare(backend: InstructBlipBackend, theirs: Any, workloads: Sequence[Workl
         workloads: what is asked and written.
         runs: of every arm, at least 2.
     """
+    stacks = [stack for network in (backend.network, theirs) for stack in stacks_of(network.language_model)]
     comparisons = []
     for at, workload in enumerate(workloads, start=1):
         _log.info("%d of %d: %s", at, len(workloads), workload.heading)
@@ -130,9 +133,14 @@ def compare(backend: InstructBlipBackend, theirs: Any, workloads: Sequence[Workl
         runs_of = (reference.plain, reference.optimized, ours.plain, ours.optimized, ours.unsure)
         arms = dict(zip(ARMS, runs_of, strict=True))
         timings = timed_in_turns(arms, runs)
-        least = floors([backend.network, theirs], arms)
-        comparisons.append(Comparison(workload=workload, timings=timings, floors=least))
+        work = work_of([backend.network, theirs], stacks, arms)
+        comparisons.append(Comparison(workload=workload, timings=timings, work=work))
     return comparisons
+
+
+def stacks_of(language_model: nn.Module) -> list[nn.Module]:
+    """Returns an encoder and a decoder, or a decoder alone: all but embeddings and head, in transformers as here."""
+    return [part for part in language_model.children() if not isinstance(part, (nn.Embedding, nn.Linear))]
 
 
 def as_record(
@@ -156,10 +164,7 @@ def as_record(
                 "answer_tokens": comparison.workload.answer_tokens,
                 "batch": comparison.workload.batch,
                 "acceptance": comparison.workload.acceptance,
-                "seconds": seconds_of(comparison.timings),
-                "floor_seconds": dict(comparison.floors),
-                "peak_bytes": peaks_of(comparison.timings),
-                "median_ratio_to_transformers_plain": {arm: comparison.ratio(arm, ARMS[0]) for arm in ARMS},
+                **arms_record(comparison.timings, comparison.work, comparison.workload.batch),
             }
             for comparison in comparisons
         ],
@@ -167,34 +172,79 @@ def as_record(
     }
 
 
+def arms_record(timings: Sequence[Timing], work: Mapping[str, Work], batch: int) -> dict[str, Any]:
+    """Returns what a record has of the arms of one workload, each by its name.
+
+    Args:
+        timings: of the arms.
+        work: of the arms.
+        batch: pictures that were asked about together.
+    """
+    return {
+        "seconds": seconds_of(timings),
+        "items_per_s": {timing.arm: batch / timing.median_s for timing in timings},
+        "floor_seconds": {arm: done.floor_seconds for arm, done in work.items()},
+        "calls": {arm: done.num_calls for arm, done in work.items()},
+        "tokens": {arm: done.num_tokens for arm, done in work.items()},
+        "peak_bytes": peaks_of(timings),
+        "median_ratio_to_transformers_plain": {
+            timing.arm: ratio_of(timings, timing.arm, ARMS[0]) for timing in timings
+        },
+    }
+
+
 def as_table(comparisons: Sequence[Comparison], cold: Sequence[Timing] = ()) -> str:
     """Returns a block of lines per workload and one for the cold starts: median, quartiles, ratio to the first arm."""
     blocks = [
-        block(comparison.heading, comparison.timings, to=ARMS[0], unit="ms", floors=comparison.floors)
+        block(comparison.heading, comparison.timings, unit="ms", work=comparison.work, batch=comparison.workload.batch)
         for comparison in comparisons
     ]
     if cold:
-        blocks.append(block("cold start, whole processes on the CPU", cold, to=cold[0].arm, unit="s"))
-    return "\n\n".join(["\n".join(block) for block in blocks] + [f"{_FLOOR}\n{_DRAFTS}"])
+        blocks.append(block("cold start, whole processes on the CPU", cold, unit="s"))
+    return "\n\n".join(["\n".join(block) for block in blocks] + [f"{NOTES}\n{_DRAFTS}"])
 
 
 def block(
-    head: str, timings: Sequence[Timing], *, to: str, unit: str, floors: Mapping[str, float] = MappingProxyType({})
+    head: str,
+    timings: Sequence[Timing],
+    *,
+    unit: Literal["ms", "s"],
+    work: Mapping[str, Work] = MappingProxyType({}),
+    batch: int = 1,
 ) -> list[str]:
-    """Returns a line per arm under its head, in `unit` (ms or s), with ratios to the arm `to`; `floors` are seconds."""
-    scale, digits = (1e3, 1) if unit == "ms" else (1, 2)
+    """Returns a line per arm under its head, with ratios to the first arm; 100 characters at most.
+
+    Args:
+        head: what was measured.
+        timings: of the arms.
+        unit: of the times.
+        work: of the arms; empty where it was not counted.
+        batch: items of a run.
+    """
+    scale = 1e3 if unit == "ms" else 1
     has_peaks = any(timing.peak_bytes is not None for timing in timings)
-    floor_head = f" {'floor':>10}" if floors else ""
-    lines = [f"{head:52} {'median':>10} {'quartiles':>17}  ratio{floor_head}" + has_peaks * "  peak memory"]
+    columns = f"  {f'times in {unit}':34} {'median':>6} {'quartiles':>14} {'ratio':>5}"
+    columns += f" {'floor':>6} {'items/s':>7} {'calls':>5} {'tokens':>6}" if work else ""
+    lines = [head, columns + has_peaks * f" {'peak MB':>7}"]
     for timing in timings:
         low, high = timing.quartiles_s
-        spread = f"{scale * low:.{digits}f} to {scale * high:.{digits}f}"
-        time = f"{scale * timing.median_s:.{digits}f} {unit}"
-        peak = f"  {timing.peak_bytes / _MB:8.0f} MB" if timing.peak_bytes is not None else ""
-        floor = f" {f'{scale * floors[timing.arm]:.{digits}f} {unit}':>10}" if floors else ""
-        ratio = ratio_of(timings, timing.arm, to)
-        lines.append(f"  {timing.arm:50} {time:>10} {spread:>17} {ratio:6.2f}{floor}{peak}")
+        spread = f"{_rounded(scale * low)} to {_rounded(scale * high)}"
+        ratio = ratio_of(timings, timing.arm, timings[0].arm)
+        line = f"  {timing.arm:34} {_rounded(scale * timing.median_s):>6} {spread:>14} {ratio:5.2f}"
+        if work:
+            done, speed = work[timing.arm], _rounded(batch / timing.median_s)
+            line += f" {_rounded(scale * done.floor_seconds):>6} {speed:>7} {done.num_calls:5} {done.num_tokens:6}"
+        lines.append(line + (f" {timing.peak_bytes / _MB:7.0f}" if timing.peak_bytes is not None else ""))
     return lines
+
+
+def _rounded(value: float) -> str:
+    """Spells three digits at least.
+
+    >>> [_rounded(value) for value in (0.1234, 12.34, 1234.5)]
+    ['0.12', '12.3', '1234']
+    """
+    return f"{value:.{2 if value < 10 else 1 if value < 100 else 0}f}"
 
 
 def require_plots(path: Path) -> None:

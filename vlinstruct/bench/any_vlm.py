@@ -15,19 +15,21 @@ import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from itertools import product
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vlinstruct.backend import Backend, ProfiledBackend, Row, Written
 from vlinstruct.backends.transformers.any_vlm import TransformersBackend
 from vlinstruct.backends.transformers.opening import quietly
 from vlinstruct.backends.transformers.prefix import tensors_of
-from vlinstruct.bench.answers import ARMS, block
-from vlinstruct.bench.floor import floors
+from vlinstruct.bench.answers import ARMS, NOTES, arms_record, block
 from vlinstruct.bench.naive import NaiveBackend
-from vlinstruct.bench.timing import Timing, peaks_of, picture, ratio_of, seconds_of, timed_in_turns
+from vlinstruct.bench.timing import Timing, picture, ratio_of, timed_in_turns
+from vlinstruct.bench.work import Work, work_of
 from vlinstruct.bench.workload import INSTRUCTION
 from vlinstruct.model import Model
 from vlinstruct.settings import GenerationSettings, OptimizationSettings
@@ -44,13 +46,13 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class VlmComparison:
-    """What the arms took for one length of answers.
+    """What the arms took for one length of answers and one size of batches.
 
     Args:
         answer_tokens: length of every answer.
         batch: pictures that are asked about together.
         timings: of every arm.
-        floors: by arm, the least that it could take, in seconds (`floor.floors`).
+        work: by arm, what it did in a run.
         cache_bytes: by arm, the most that caches of keys and values took at once.
         has_same_texts: whether transformers and ours wrote the same, plain and optimized.
         largest_difference: between their likelihoods of the same instructions, in nats of a token.
@@ -59,7 +61,7 @@ class VlmComparison:
     answer_tokens: int
     batch: int
     timings: tuple[Timing, ...]
-    floors: Mapping[str, float]
+    work: Mapping[str, Work]
     cache_bytes: dict[str, int]
     has_same_texts: bool
     largest_difference: float
@@ -75,20 +77,20 @@ class VlmComparison:
 
 
 def compare_vlm(
-    backend: TransformersBackend, answer_tokens: Sequence[int], *, batch: int, runs: int
+    backend: TransformersBackend, answer_tokens: Sequence[int], *, batch_sizes: Sequence[int], runs: int
 ) -> list[VlmComparison]:
-    """Runs all arms in turns, for every length of answers.
+    """Runs all arms in turns, for every length of answers and every batch size.
 
     Args:
         backend: ours; the others use its model and processor.
         answer_tokens: lengths of answers.
-        batch: pictures that are asked about together.
+        batch_sizes: how many pictures are asked about together.
         runs: of every arm, at least 2.
     """
-    comparisons = []
+    comparisons, workloads = [], list(product(answer_tokens, batch_sizes))
     with quietly(), words_alone(backend) as (naive, ours):
-        for at, length in enumerate(answer_tokens, start=1):
-            _log.info("%d of %d: answers of %d tokens", at, len(answer_tokens), length)
+        for at, (length, batch) in enumerate(workloads, start=1):
+            _log.info("%d of %d: batch %d, answers of %d tokens", at, len(workloads), batch, length)
             arms = {
                 ARMS[0]: Arm(naive, length, batch),
                 ARMS[1]: Arm(naive, length, batch, optimization=_AIO),
@@ -96,26 +98,45 @@ def compare_vlm(
                 ARMS[3]: Arm(ours, length, batch, optimization=_AIO),
                 ARMS[4]: Arm(ours, length, batch, optimization=_BY_DEFAULT),
             }
-            # In a run of its own: to look at every cache takes time.
-            answers, cache_bytes = {}, {}
-            for name, arm in arms.items():
-                with CacheMeter(backend) as meter:
-                    answers[name] = arm.answers()
-                cache_bytes[name] = meter.peak_bytes
-            plain, optimized = (list(zip(answers[ARMS[i]], answers[ARMS[i + 2]], strict=True)) for i in (0, 1))
-            runs_of = {name: arm.run for name, arm in arms.items()}
-            comparisons.append(
-                VlmComparison(
-                    answer_tokens=length,
-                    batch=batch,
-                    timings=timed_in_turns(runs_of, runs),
-                    floors=floors([backend.model], runs_of),
-                    cache_bytes=cache_bytes,
-                    has_same_texts=all(_texts_of(one) == _texts_of(other) for one, other in (*plain, *optimized)),
-                    largest_difference=max(_difference(one, other) for one, other in optimized),
-                )
-            )
+            comparisons.append(_compared(backend, arms, length, batch, runs))
     return comparisons
+
+
+def _compared(
+    backend: TransformersBackend, arms: Mapping[str, Arm], answer_tokens: int, batch: int, runs: int
+) -> VlmComparison:
+    answers: dict[str, list[Answer]] = {}
+    cache_bytes: dict[str, int] = {}
+
+    def metered(name: str, arm: Arm) -> None:
+        with CacheMeter(backend) as meter:
+            answers[name] = arm.answers()
+        cache_bytes[name] = meter.peak_bytes
+
+    # In a run of its own: to look at every layer and every cache takes time.
+    metered_arms = {name: partial(metered, name, arm) for name, arm in arms.items()}
+    work = work_of([backend.model], _stacks_of(backend.model), metered_arms)
+    plain, optimized = (list(zip(answers[ARMS[i]], answers[ARMS[i + 2]], strict=True)) for i in (0, 1))
+    return VlmComparison(
+        answer_tokens=answer_tokens,
+        batch=batch,
+        timings=timed_in_turns({name: arm.run for name, arm in arms.items()}, runs),
+        work=work,
+        cache_bytes=cache_bytes,
+        has_same_texts=all(_texts_of(one) == _texts_of(other) for one, other in (*plain, *optimized)),
+        largest_difference=max(_difference(one, other) for one, other in optimized),
+    )
+
+
+def _stacks_of(model: Any) -> list[nn.Module]:
+    """Returns the decoder of a model of transformers, and the encoder where its language model has one."""
+    encoders = []
+    while True:  # a model's decoder may be a whole language model, whose own decoder is meant
+        encoders += [model.get_encoder()] if model.config.is_encoder_decoder else []
+        inner = model.get_decoder()
+        if inner is model:
+            return [*dict.fromkeys(encoders), model]
+        model = inner
 
 
 class Arm:
@@ -239,12 +260,13 @@ class CacheMeter:
 
 
 def vlm_table(comparisons: Sequence[VlmComparison]) -> str:
-    """Returns a block of lines per length of answers."""
-    return "\n\n".join("\n".join(_lines(comparison)) for comparison in comparisons)
+    """Returns a block of lines per length of answers and batch size."""
+    return "\n\n".join(["\n".join(_lines(comparison)) for comparison in comparisons] + [NOTES])
 
 
 def _lines(comparison: VlmComparison) -> Iterator[str]:
-    yield from block(comparison.heading, comparison.timings, to=ARMS[0], unit="ms", floors=comparison.floors)
+    work, batch = comparison.work, comparison.batch
+    yield from block(comparison.heading, comparison.timings, unit="ms", work=work, batch=batch)
     sizes = ", ".join(f"{size / 1e6:.1f}" for size in comparison.cache_bytes.values())
     yield f"  caches of keys and values at most, in this order: {sizes} MB"
     texts = "the same texts" if comparison.has_same_texts else "DIFFERENT texts"
@@ -274,7 +296,7 @@ def vlm_record(backbone: str, comparisons: Sequence[VlmComparison], environment:
 
     Args:
         backbone: what was measured.
-        comparisons: of all lengths.
+        comparisons: of all lengths and batch sizes.
         environment: what it was measured on.
     """
     return {
@@ -286,13 +308,8 @@ def vlm_record(backbone: str, comparisons: Sequence[VlmComparison], environment:
             {
                 "answer_tokens": comparison.answer_tokens,
                 "batch": comparison.batch,
-                "seconds": seconds_of(comparison.timings),
-                "floor_seconds": dict(comparison.floors),
-                "peak_bytes": peaks_of(comparison.timings),
+                **arms_record(comparison.timings, comparison.work, comparison.batch),
                 "cache_bytes": comparison.cache_bytes,
-                "median_ratio_to_transformers_plain": {
-                    arm: comparison.ratio(arm, ARMS[0]) for arm in comparison.cache_bytes
-                },
                 "has_same_texts": comparison.has_same_texts,
                 "largest_difference": comparison.largest_difference,
             }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ _ANSWERS_OF = (2, 15)  # tokens: a word, as VQA wants it, and a sentence
 _VLM_ANSWERS_OF = (5, 30)  # chat models answer in sentences
 _COLD_RUNS = 3
 _MINI_ITEMS = 60
+_BATCH = 1
 _TRAINING_BATCH = 8
 
 _log = logging.getLogger(__name__)
@@ -50,7 +52,8 @@ class BenchSettings:
         training: measure finetune in place of answers.
         num_candidates: measure ranking so many, at least 2, in place of answers; None for answers.
         data: a file of questions as `ask --data` takes it, to be measured in place of made-up ones; None for these.
-        batch_size: pictures that are asked about together, or samples of an update; 1, in training 8 if None.
+        batch_sizes: how many pictures are asked about together, or samples of an update, of which there can be one
+            size; 1, in training 8 if empty.
         acceptance: shares of the tokens of instructions that drafts give, 0 to 1; 0, what mini reaches, and 1 if empty.
         runs: of every arm, at least 2; in training epochs.
         cold_runs: starts of every cold process, at least 2; 0 for none; 3 where InstructBLIP's answers are measured if
@@ -66,7 +69,7 @@ class BenchSettings:
     training: bool = False
     num_candidates: int | None = None
     data: Path | None = None
-    batch_size: int | None = None
+    batch_sizes: Sequence[int] = ()
     acceptance: Sequence[float] = ()
     runs: int = 9
     cold_runs: int | None = None
@@ -119,8 +122,8 @@ def bench(settings: BenchSettings, *, on_loaded: Callable[[], None] = lambda: No
     on_loaded()
     machine = environment(ours.device, ours.dtype)
     if settings.training:
-        workloads = training_workloads(settings.batch_size or _TRAINING_BATCH)
-        trainings = compare_training(ours, theirs, workloads, runs)
+        (batch_size,) = settings.batch_sizes or (_TRAINING_BATCH,)
+        trainings = compare_training(ours, theirs, training_workloads(batch_size), runs)
         return Measurement(table=training_table(trainings), record=training_record(name, trainings, machine))
     if settings.num_candidates is not None:
         ranking = compare_ranking(ours, theirs, settings.num_candidates, runs)
@@ -135,9 +138,8 @@ def bench(settings: BenchSettings, *, on_loaded: Callable[[], None] = lambda: No
         return Measurement(table=questions_table(cost), record=questions_record(name, cost, machine))
     shares = settings.acceptance or (0.0, measured_acceptance(_MINI_ITEMS), 1.0)
     questions = [
-        Workload(answer_tokens=answer_tokens, batch=settings.batch_size or 1, acceptance=share)
-        for answer_tokens in _ANSWERS_OF
-        for share in shares
+        Workload(answer_tokens=answer_tokens, batch=batch, acceptance=share)
+        for answer_tokens, share, batch in product(_ANSWERS_OF, shares, settings.batch_sizes or (_BATCH,))
     ]
     comparisons = compare(ours, theirs, questions, runs)
     # A process starts from a folder, which random weights do not have.
@@ -178,7 +180,8 @@ def _bench_any_vlm(
 
         cost = compare_questions(backend, answer, _questions(settings.data), settings.runs)
         return Measurement(table=questions_table(cost), record=questions_record(name, cost, machine))
-    comparisons = compare_vlm(backend, _VLM_ANSWERS_OF, batch=settings.batch_size or 1, runs=settings.runs)
+    batch_sizes = settings.batch_sizes or (_BATCH,)
+    comparisons = compare_vlm(backend, _VLM_ANSWERS_OF, batch_sizes=batch_sizes, runs=settings.runs)
     return Measurement(
         table=vlm_table(comparisons), record=vlm_record(name, comparisons, machine), comparisons=comparisons
     )

@@ -32,11 +32,11 @@ def bench(
         Path | None, typer.Option(help="Measure what -O costs on the questions of a file, as ask --data takes it.")
     ] = None,
     batch_size: Annotated[
-        int | None,
+        list[int] | None,
         typer.Option(
             min=1,
             max=1024,
-            help="Pictures that are asked about together; samples of an update.",
+            help="Pictures asked about together; may be given several times. In training samples of an update.",
             show_default="1, in training 8",
         ),
     ] = None,
@@ -76,11 +76,12 @@ def bench(
 ) -> None:
     """Measure speed beside plain transformers.
 
-    Answers are measured, plain and optimized, or training, or ranking; both have the same weights and tokens. --json
-    prints every run's seconds.
+    Answers are measured, plain and optimized, or training, or ranking; both have the same weights and tokens. Peak
+    memory is told on an accelerator, and of cold starts. --json prints every run's seconds.
 
     \b
     vlinstruct bench --runs 5 --plot speed.png
+    vlinstruct bench --batch-size 1 --batch-size 8 --batch-size 64
     vlinstruct bench --json > before.json; vlinstruct bench --against before.json
     """
     from vlinstruct.bench.against import changes, read_measurement
@@ -100,6 +101,8 @@ def bench(
         if names:
             what = "--training" if training else "--candidates" if candidates else "--data"
             raise UsageError(f"{', '.join(names)}: not available with {what}", advice="Leave it out.")
+    if training and batch_size and len(batch_size) > 1:
+        raise UsageError("--training takes one --batch-size.", advice="Measure each by a command of its own.")
     if plot is not None:
         require_plots(plot)
     earlier = None if against is None else read_measurement(against)
@@ -110,7 +113,7 @@ def bench(
         training=training,
         num_candidates=candidates,
         data=data,
-        batch_size=batch_size,
+        batch_sizes=batch_size or (),
         acceptance=acceptance or (),
         runs=runs,
         cold_runs=cold_runs,
