@@ -27,15 +27,16 @@ touch "$results"
 if [ "${1:-}" = --smoke ]; then
     shift
     t5=mini llama=mini-llama t5_large=mini llama_large=mini-llama vlm=tiny
-    pictures=2 candidates=3 samples=2 training=(--small) options=(--device cpu --runs 2)
+    pictures=2 candidates=3 samples=2 training=(--small) graphs=() options=(--device cpu --runs 2)
 else
     t5=flant5-xl llama=vicuna-7b t5_large=flant5-xxl llama_large=vicuna-13b vlm=7b
-    pictures=64 candidates=100 samples=16 training=() options=(--dtype bfloat16 --runs 7)
+    pictures=64 candidates=100 samples=16 training=() graphs=(--cuda-graphs) options=(--dtype bfloat16 --runs 7)
 fi
 
 # In the order of their worth: what a short lease leaves out is measured least often.
 steps=(
     doctor
+    graphs-t5 graphs-llama bench-t5-graphs bench-llama-graphs bench-vlm-graphs
     bench-t5 bench-llama bench-t5-batch bench-vlm bench-vlm-batch
     training training-beside-transformers ranking
     answers-t5 answers-t5-4bit answers-t5-8bit
@@ -57,6 +58,11 @@ set_command() {
     unneeded=
     case $1 in
     doctor) command=("$python" -m vlinstruct doctor --backbone mini --offline --json) ;;
+    graphs-t5) shapes graphs $t5 ;; # how far what is replayed lies from what is computed
+    graphs-llama) shapes graphs $llama ;;
+    bench-t5-graphs) bench $t5 --acceptance 0.772 "${graphs[@]}" ;;
+    bench-llama-graphs) bench $llama --acceptance 0.772 "${graphs[@]}" ;;
+    bench-vlm-graphs) bench_vlm "${graphs[@]}" ;;
     bench-t5) bench $t5 --acceptance 0.772 ;;
     bench-llama) bench $llama --acceptance 0.772 ;;
     bench-t5-batch) bench $t5 --acceptance 0.772 --batch-size $pictures ;;

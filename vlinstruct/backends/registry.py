@@ -321,7 +321,6 @@ def require_options(
         ("--think", is_ours and think, "it does not think before it answers"),
         ("--adapter", not is_ours and adapter is not None, "adapters are for models of the InstructBLIP family alone"),
         ("--image-size", not is_ours and image_size is not None, "it reads pictures at sizes of its own"),
-        ("--cuda-graphs", not is_ours and cuda_graphs, "graphs are for models of the InstructBLIP family alone"),
     ):
         if is_given:
             raise InputError.at(f"cannot use {option}", name, why, "Leave it out")

@@ -133,6 +133,7 @@ def compare(backend: InstructBlipBackend, theirs: Any, workloads: Sequence[Workl
         runs_of = (reference.plain, reference.optimized, ours.plain, ours.optimized, ours.unsure)
         arms = dict(zip(ARMS, runs_of, strict=True))
         timings = timed_in_turns(arms, runs)
+        ours.backend.recordings = None  # counted layer by layer, none of which a replay calls
         work = work_of([backend.network, theirs], stacks, arms)
         comparisons.append(Comparison(workload=workload, timings=timings, work=work))
     return comparisons

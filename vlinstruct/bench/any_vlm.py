@@ -115,7 +115,9 @@ def _compared(
 
     # In a run of its own: to look at every layer and every cache takes time.
     metered_arms = {name: partial(metered, name, arm) for name, arm in arms.items()}
+    recordings, backend.recordings = backend.recordings, None  # a replay calls no layer
     work = work_of([backend.model], _stacks_of(backend.model), metered_arms)
+    backend.recordings = recordings
     plain, optimized = (list(zip(answers[ARMS[i]], answers[ARMS[i + 2]], strict=True)) for i in (0, 1))
     return VlmComparison(
         answer_tokens=answer_tokens,

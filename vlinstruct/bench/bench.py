@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from PIL import Image
 
+from vlinstruct.backends.cuda_graphs import Recordings, require_cuda_graphs
+from vlinstruct.backends.machine import compute_device
 from vlinstruct.backends.opening import load_backend
 from vlinstruct.backends.registry import config_of, default_backbone, find, is_instructblip, known_backbone, resolve
 from vlinstruct.bench.answers import Drawable, as_record, as_table, compare
@@ -58,6 +60,7 @@ class BenchSettings:
         runs: of every arm, at least 2; in training epochs.
         cold_runs: starts of every cold process, at least 2; 0 for none; 3 where InstructBLIP's answers are measured if
             None.
+        cuda_graphs: ours replays kernels, as `vlinstruct.load` takes it.
         random_weights: the backbone's shapes with random weights; no download, no cold start.
         threads: CPU threads for the whole process from now on; torch's own choice if None.
         offline: open no connection; use what is cached.
@@ -73,6 +76,7 @@ class BenchSettings:
     acceptance: Sequence[float] = ()
     runs: int = 9
     cold_runs: int | None = None
+    cuda_graphs: bool = False
     random_weights: bool = False
     threads: int | None = None
     offline: bool = False
@@ -105,6 +109,8 @@ def bench(settings: BenchSettings, *, on_loaded: Callable[[], None] = lambda: No
     """
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
+    if settings.cuda_graphs:
+        require_cuda_graphs(compute_device(settings.device), None)
     name, runs = settings.backbone or default_backbone(), settings.runs
     resolve(name)  # a server's model cannot be measured: its files are not here
     entry = known_backbone(name)
@@ -116,9 +122,13 @@ def bench(settings: BenchSettings, *, on_loaded: Callable[[], None] = lambda: No
     if not is_instructblip(config):
         return _bench_any_vlm(name, identity, settings, on_loaded)
     if identity is None:
-        ours, theirs = load_both_random(name, device=settings.device, dtype=settings.dtype)
+        ours, theirs = load_both_random(
+            name, device=settings.device, dtype=settings.dtype, cuda_graphs=settings.cuda_graphs
+        )
     else:
-        ours, theirs = load_both(identity, device=settings.device, dtype=settings.dtype)
+        ours, theirs = load_both(
+            identity, device=settings.device, dtype=settings.dtype, cuda_graphs=settings.cuda_graphs
+        )
     on_loaded()
     machine = environment(ours.device, ours.dtype)
     if settings.training:
@@ -166,8 +176,10 @@ def _bench_any_vlm(
 
     if identity is None:
         backend = random_vlm(name, device=settings.device, dtype=settings.dtype)
+        backend.recordings = Recordings() if settings.cuda_graphs else None
     else:
-        loaded = load_backend(identity, ModelSettings(device=settings.device, dtype=settings.dtype))
+        own = ModelSettings(device=settings.device, dtype=settings.dtype, cuda_graphs=settings.cuda_graphs)
+        loaded = load_backend(identity, own)
         assert isinstance(loaded, TransformersBackend)
         backend = loaded
     on_loaded()

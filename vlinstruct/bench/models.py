@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from vlinstruct.backends.cuda_graphs import Recordings
 from vlinstruct.backends.instructblip.attention import prefer_kernels_for_all_shapes
 from vlinstruct.backends.instructblip.backend import InstructBlipBackend
 from vlinstruct.backends.instructblip.configuration import InstructBlipConfig
@@ -31,16 +32,19 @@ if TYPE_CHECKING:
 _SPREAD = 0.02  # standard deviation
 
 
-def load_both(backbone: str | Identity | None, *, device: str, dtype: str) -> tuple[InstructBlipBackend, Any]:
+def load_both(
+    backbone: str | Identity | None, *, device: str, dtype: str, cuda_graphs: bool = False
+) -> tuple[InstructBlipBackend, Any]:
     """Loads a folder as our backend and as transformers' model.
 
     Args:
         backbone: a name, a folder or a hub id; `$VLINSTRUCT_BACKBONE` or mini if None. Or what `find` found for one.
         device: as `vlinstruct.load` takes it.
         dtype: as `vlinstruct.load` takes it.
+        cuda_graphs: as `vlinstruct.load` takes it; ours has them, transformers' not.
     """
     model_class = architecture()
-    ours = load_backend(backbone, device=device, dtype=dtype)
+    ours = load_backend(backbone, device=device, dtype=dtype, cuda_graphs=cuda_graphs)
     theirs = model_class.from_pretrained(
         ours.identity.folder,
         dtype=ours.dtype,
@@ -61,13 +65,16 @@ def architecture() -> Any:
     return InstructBlipForConditionalGeneration
 
 
-def load_both_random(backbone: str, *, device: str, dtype: str) -> tuple[InstructBlipBackend, Any]:
+def load_both_random(
+    backbone: str, *, device: str, dtype: str, cuda_graphs: bool = False
+) -> tuple[InstructBlipBackend, Any]:
     """Builds both models on the same random weights.
 
     Args:
         backbone: a known name, or a folder with a config.json.
         device: as `vlinstruct.load` takes it.
         dtype: as `vlinstruct.load` takes it.
+        cuda_graphs: as `vlinstruct.load` takes it; ours has them, transformers' not.
 
     Raises:
         CheckpointError: there is no such configuration, or its vocabularies are smaller than mini's.
@@ -82,6 +89,7 @@ def load_both_random(backbone: str, *, device: str, dtype: str) -> tuple[Instruc
         dtype=ours.network.query_tokens.dtype,
         trust_remote_code=False,
     )
+    ours.recordings = Recordings() if cuda_graphs else None
     return ours, theirs.to(ours.device).eval()
 
 

@@ -9,7 +9,14 @@ from typing import Annotated
 import typer
 
 from vlinstruct.cli.command import MODEL, takes
-from vlinstruct.cli.options import DeviceOption, Dtype, LocalBackboneOption, OfflineOption, PrintOptions
+from vlinstruct.cli.options import (
+    CudaGraphsOption,
+    DeviceOption,
+    Dtype,
+    LocalBackboneOption,
+    OfflineOption,
+    PrintOptions,
+)
 from vlinstruct.cli.terminal import Talk, show_record, show_report
 from vlinstruct.errors import InputError, UsageError
 
@@ -64,6 +71,7 @@ def bench(
             rich_help_panel=MODEL,
         ),
     ] = False,
+    cuda_graphs: CudaGraphsOption = False,
     against: Annotated[
         Path | None, typer.Option(help="Say what is slower than in this file, which an earlier bench --json printed.")
     ] = None,
@@ -95,6 +103,7 @@ def bench(
     # An option that has no effect is refused, not ignored.
     if training or candidates or data:
         only_answers = {"--acceptance": acceptance, "--plot": plot, "--cold-runs": cold_runs}
+        only_answers |= {"--cuda-graphs": (training or candidates) and cuda_graphs}
         not_both = {"--training, --candidates and --data together": sum(map(bool, (training, candidates, data))) > 1}
         refused = {**only_answers, **not_both, "--batch-size": (candidates or data) and batch_size}
         names = [name for name, value in refused.items() if value]
@@ -117,6 +126,7 @@ def bench(
         acceptance=acceptance or (),
         runs=runs,
         cold_runs=cold_runs,
+        cuda_graphs=cuda_graphs,
         random_weights=random_weights,
         threads=threads,
         offline=offline,

@@ -195,6 +195,24 @@ def test_what_cannot_be_recorded_is_computed_and_told_once(
     assert "not permitted when stream is capturing. " in warnings[0]
 
 
+@pytest.mark.parametrize("num_good", [0, 1, 2, 3])
+def test_a_replay_that_differs_is_found_out(
+    backend: InstructBlipBackend, num_good: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    replaying, left = recorded(backend), itertools.count()
+
+    def wrong(compute: Callable[..., Tensor], inputs: Sequence[Tensor]) -> tuple[Callable[[], None], Tensor]:
+        replay, output = record(compute, inputs)
+        return (replay, output) if next(left) < num_good else (lambda: output.copy_(output.flip(-1)), output)
+
+    assert replaying.recordings is not None
+    replaying.recordings.record = wrong
+    for _ in range(2):
+        same_texts(replaying.write(rows_of(replaying, 1)[:1], GREEDY), backend.write(rows_of(backend, 1)[:1], GREEDY))
+    (warning,) = [line.message for line in caplog.records if line.levelno == logging.WARNING]
+    assert warning.startswith("no CUDA graphs: what is replayed differs from what is computed. ")
+
+
 def test_quantized_layers_are_not_recorded() -> None:
     with pytest.raises(InputError, match=r"cannot use --cuda-graphs \(--quantize 4bit\)"):
         require_cuda_graphs(torch.device("cuda"), "4bit")

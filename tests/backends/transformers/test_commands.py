@@ -136,11 +136,6 @@ def test_options_of_instructblip_are_refused(
     assert why in line
 
 
-def test_cuda_graphs_of_another_family_are_refused(folder_of: Callable[[str], Path]) -> None:
-    command = ("ask", "examples/pictures/sign.png", "What?", "--cuda-graphs", "--backbone", folder_of("llava"))
-    assert "graphs are for models of the InstructBLIP family alone" in vli(*command).refusal(4)
-
-
 def test_thinking_is_refused_where_nothing_thinks(folder_of: Callable[[str], Path]) -> None:
     command = ("ask", "examples/pictures/sign.png", "What?", "--think", "--backbone", folder_of("llava"))
     assert "cannot use --think (" in vli(*command).refusal(4)

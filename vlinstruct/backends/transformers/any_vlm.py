@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from vlinstruct.backend import Backend, Row, Seen, Written, not_taken
+from vlinstruct.backends.cuda_graphs import Recordings
 from vlinstruct.backends.decoding import Continuation, require_finite, step_by_step, token_nll, until_stop
 from vlinstruct.backends.text_pieces import text_pieces
 from vlinstruct.backends.transformers.chat_template import ChatTemplate
@@ -35,6 +36,7 @@ from vlinstruct.backends.transformers.prompts import (
     media_failures_named,
     media_of,
 )
+from vlinstruct.backends.transformers.recorded_reading import recorded
 from vlinstruct.errors import CheckpointError, InputError, TextError
 from vlinstruct.settings import MAX_NEW_TOKENS, GenerationSettings
 from vlinstruct.values import (
@@ -75,14 +77,25 @@ class TransformersBackend(Backend):
         family: how its kind departs from the common path.
         identity: where it comes from.
         think: whether it may think before it answers.
+        recordings: of small batches' kernels, which are replayed; None where everything runs anew.
     """
 
-    def __init__(self, model: Any, processor: Any, *, family: Family, identity: Identity, think: bool = False) -> None:
+    def __init__(
+        self,
+        model: Any,
+        processor: Any,
+        *,
+        family: Family,
+        identity: Identity,
+        think: bool = False,
+        recordings: Recordings | None = None,
+    ) -> None:
         self.model = model
         self.processor = processor
         self.family = family
         self.identity = identity
         self.think = think
+        self.recordings = recordings
         text_config = model.config.get_text_config(decoder=True)
         self.is_encoder_decoder = bool(model.config.is_encoder_decoder or text_config.is_encoder_decoder)
         ends = model.generation_config.eos_token_id
@@ -271,9 +284,12 @@ class TransformersBackend(Backend):
     ) -> Iterator[tuple[Tensor, Tensor]]:
         logits, reading = self._begin(prompts)
         num_tokens = min(self._num_new_tokens(prompt, settings) for prompt in prompts)
+        replayed = None
+        if self.recordings is not None and not self.is_encoder_decoder:
+            replayed = recorded(reading, self.recordings, self.model.config, num_tokens)
         steps = step_by_step(
             logits,
-            lambda ids: reading.feed(ids, num_logits=1)[:, -1],
+            (lambda ids: reading.feed(ids, num_logits=1)[:, -1]) if replayed is None else replayed.feed,
             replace(settings, max_new_tokens=num_tokens),
             self.template.stop_ids,
             penalized_ids=[prompt.all_ids for prompt in prompts] if settings.repetition_penalty != 1.0 else (),

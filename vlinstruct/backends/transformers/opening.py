@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from vlinstruct.backend import Row
+from vlinstruct.backends.cuda_graphs import recordings_on_one_device
 from vlinstruct.backends.transformers.any_vlm import TransformersBackend
 from vlinstruct.backends.transformers.chat_template import can_think
 from vlinstruct.backends.transformers.families import FAMILIES, UNKNOWN
@@ -36,6 +37,7 @@ def open_backend(
     dtype: torch.dtype,
     quantize: Quantization | None = None,
     may_spread: bool = False,
+    cuda_graphs: bool = False,
     think: bool = False,
 ) -> TransformersBackend:
     """Loads a model of transformers.
@@ -46,6 +48,7 @@ def open_backend(
         dtype: what it computes in.
         quantize: how the language model's linear layers are stored.
         may_spread: whether other GPUs and memory may help out where `device` is a GPU that is too small.
+        cuda_graphs: replay the kernels of written tokens, recorded at the first use of a shape.
         think: whether it may think before it answers.
 
     Raises:
@@ -107,6 +110,9 @@ def open_backend(
         raise CheckpointError.at("cannot use model", identity.name, why, "Give its version for instructions or chats")
     if not family.is_verified:
         check_unknown(backend)
+    if cuda_graphs:
+        is_spread = len(set(getattr(model, "hf_device_map", {}).values())) > 1
+        backend.recordings = recordings_on_one_device(identity.name, is_spread=is_spread)
     return backend
 
 
