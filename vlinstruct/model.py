@@ -92,8 +92,8 @@ def load(
         quantize: `8bit` or `4bit` for the language model's layers; everything else keeps its precision.
         image_size: side in pixels that pictures are read at, the trained positions interpolated; the model's own, at
             which it was trained, if None.
-        cuda_graphs: of an InstructBLIP on one CUDA device: record the kernels of small batches at the first use of a
-            shape, and replay them from then on. Texts are the same but for the order of sums.
+        cuda_graphs: on one CUDA device, record the kernels of small batches at the first use of a shape, and replay
+            them from then on. Texts are the same but for the order of sums.
         think: let a model that can think do so before it answers; what it thinks is never part of an answer.
         offline: use what is cached, open no connection.
         server: how a server is asked, where the backbone is one.

@@ -100,7 +100,7 @@ CudaGraphsOption = Annotated[
     bool,
     typer.Option(
         "--cuda-graphs",
-        help="Record kernels at first use and replay them: faster small batches of an InstructBLIP on one CUDA device.",
+        help="Record kernels at first use and replay them: faster small batches on one CUDA device.",
         rich_help_panel=MODEL,
     ),
 ]

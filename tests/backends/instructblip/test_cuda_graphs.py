@@ -14,6 +14,7 @@ from PIL import Image
 from recorded_operations import record
 from torch import Tensor
 
+import vlinstruct as vli
 from vlinstruct.backend import Row, Written
 from vlinstruct.backends.cuda_graphs import Recordings, require_cuda_graphs
 from vlinstruct.backends.instructblip.backend import InstructBlipBackend
@@ -162,6 +163,25 @@ def test_what_was_seen_stays_when_other_pictures_are_seen(backend: InstructBlipB
     prefixes = [replaying.write([row], GREEDY)[0] for row in rows]
     same_texts(prefixes, [backend.write([row], GREEDY)[0] for row in expected])
     same_texts(replaying.write(rows, GREEDY), backend.write(expected, GREEDY))
+
+
+def test_a_model_loaded_with_graphs_optimizes_and_answers_as_one_without(
+    backend: InstructBlipBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vlinstruct.backends.cuda_graphs.require_cuda_graphs", lambda *_: None)
+    opening = "vlinstruct.backends.instructblip.opening"
+    monkeypatch.setattr(f"{opening}.require_cuda_graphs", lambda *_: None)
+    monkeypatch.setattr(f"{opening}.recordings_on_one_device", lambda *_, **__: Recordings(record))
+    plain, replaying = (vli.load(tmp_path, device="cpu", cuda_graphs=graphs) for graphs in (False, True))
+    for image in pictures(2):
+        for settings in ({}, {"choices": ["yes", "no"]}, {"optimize": True, "select": "ias", "when": "always"}):
+            answer, expected = (of.ask(image, "what is it", **settings) for of in (replaying, plain))
+            assert answer.text == expected.text
+            assert answer.certainty == pytest.approx(expected.certainty, abs=1e-5)
+    loaded = replaying.backend
+    assert isinstance(loaded, InstructBlipBackend)
+    assert loaded.recordings is not None
+    assert loaded.recordings.num_replays > 0
 
 
 def test_large_batches_are_computed_anew(backend: InstructBlipBackend) -> None:
