@@ -62,6 +62,7 @@ class ReplayedLanguageModel(LanguageModel):
     def __init__(self, language_model: LanguageModel) -> None:
         super().__init__()
         self.inner = language_model
+        self.lm_head = language_model.lm_head
         self.scripts: list[Sequence[int]] = []
 
     def replay(self, scripts: Sequence[Sequence[int]]) -> None:
@@ -92,8 +93,8 @@ class ReplayedLanguageModel(LanguageModel):
         state.written = [written + input_ids.shape[1] for written in state.written]
         return logits
 
-    def target_logits(self, inputs_embeds: Tensor, attention_mask: Tensor, target_ids: Tensor) -> Tensor:
-        return self.inner.target_logits(inputs_embeds, attention_mask, target_ids)
+    def target_hidden(self, inputs_embeds: Tensor, attention_mask: Tensor, target_ids: Tensor) -> Tensor:
+        return self.inner.target_hidden(inputs_embeds, attention_mask, target_ids)
 
 
 class ReplayedBackend(InstructBlipBackend):

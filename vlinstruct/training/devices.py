@@ -229,5 +229,5 @@ def fully_sharded(language_model: LanguageModel, learning: set[Parameter], plugi
             if hasattr(block, "read_context"):  # T5's decoder blocks read the encoder's output ahead
                 register_fsdp_forward_method(block, "read_context")
     fully_shard(language_model, **settings)
-    for method in ("embed_tokens", "target_logits"):
+    for method in ("embed_tokens", "summed_nll"):
         register_fsdp_forward_method(language_model, method)
