@@ -35,7 +35,7 @@ from vlinstruct.backends.registry import (
 )
 from vlinstruct.errors import InputError, OutputInUseError, ResourceError, UsageError, not_installed, shortened
 from vlinstruct.media.images import ImageLimits
-from vlinstruct.settings import Tracker, takes_options
+from vlinstruct.settings import Quantization, Tracker, takes_options
 from vlinstruct.training.adapter_folder import LOCK_FILE, foreign_files
 from vlinstruct.training.data.conversations import DEFAULT_DATA_OPTIONS, require_pictures
 from vlinstruct.training.data.reading import DataOptions
@@ -362,19 +362,17 @@ def _job(
             name=backbone, entry=named, config=named.config(), is_chat_model=False, read_fingerprint=str
         )
     identity = identity or find(backbone, offline=offline)
-    try:
-        if is_shape:
-            backend = _shapes(identity, where, request.dtype)
-        else:
-            backend = load_backend(
-                identity, device=where, dtype=request.dtype, image_size=checked.image_size, offline=offline
-            )
-    except ResourceError as error:
-        if "--quantize" not in error.advice:
-            raise
-        # finetune has no such option.
-        advice = "Use --dtype bfloat16, a smaller --backbone or another --device"
-        raise ResourceError(error.problem, advice=advice, code=error.code) from error
+    if is_shape:
+        backend = _shapes(identity, where, request.dtype, checked.quantize)
+    else:
+        backend = load_backend(
+            identity,
+            device=where,
+            dtype=request.dtype,
+            quantize=checked.quantize,
+            image_size=checked.image_size,
+            offline=offline,
+        )
     dtype_name = str(backend.dtype).removeprefix("torch.")
     eval_names = [] if request.eval_data is None else [str(request.eval_data)]
     return Job(
@@ -392,9 +390,9 @@ def _job(
     )
 
 
-def _shapes(identity: Identity, device: str, dtype: str) -> InstructBlipBackend:
+def _shapes(identity: Identity, device: str, dtype: str, quantize: Quantization | None) -> InstructBlipBackend:
     """Returns a backend without weights or tokenizers, which takes no memory: enough to count what would learn."""
-    _, number_type = require_machine(device, dtype, None)
+    _, number_type = require_machine(device, dtype, quantize)
     absent: Any = None
     network = empty_model(InstructBlipConfig.from_dict(identity.config)).to(number_type)
     return InstructBlipBackend(

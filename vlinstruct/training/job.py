@@ -10,6 +10,7 @@ from typing import Any
 from torch.nn import Parameter
 
 from vlinstruct.backends.instructblip.backend import InstructBlipBackend
+from vlinstruct.backends.instructblip.memory import InstructBlipNeeds
 from vlinstruct.training.data.conversations import TrainingSample
 from vlinstruct.training.features import FeatureRows, row_bytes
 from vlinstruct.training.schedule import Mixture, highest_learning_rate, num_steps
@@ -153,7 +154,11 @@ def plan_of(
     num_epoch_samples = sum(job.epoch.counts)
     steps = num_steps(num_epoch_samples, job.settings, num_processes)
     num_samples, count = len(job.samples), sum(parameter.numel() for parameter in learning.values())
-    frozen = [parameter for parameter in job.backend.network.parameters() if not parameter.requires_grad]
+    weights, itemsize = InstructBlipNeeds(job.backend.network.config).weights, job.backend.dtype.itemsize
+    # CMAA's and LoRA's come on top of the backbone's.
+    thawed = sum(
+        parameter.numel() for name, parameter in learning.items() if not name.startswith(("cmaa.", "language_model."))
+    )
     return Plan(
         learning={name: parameter.numel() for name, parameter in learning.items()},
         num_samples=num_samples,
@@ -162,7 +167,7 @@ def plan_of(
         num_processes=num_processes,
         features_bytes=sum(len(of_set.firsts) for of_set in rows) * row_bytes(shape, job.backend.dtype),
         checkpoint_bytes=_IN_CHECKPOINT * _FLOAT32_BYTES * count,
-        weights_bytes=sum(parameter.numel() * parameter.element_size() for parameter in frozen),
+        weights_bytes=weights.num_bytes(itemsize, job.settings.quantize) - thawed * itemsize,
         learning_bytes=_IN_MEMORY * _FLOAT32_BYTES * count,
         num_validation=len(job.validation),
         num_rows=job.settings.per_device_train_batch_size,

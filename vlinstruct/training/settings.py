@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, TypedDict
+from typing import Any, TypedDict, get_args
 
 from vlinstruct.backends.registry import BACKBONES, UNKNOWN_BATCH_SIZE
 from vlinstruct.errors import UsageError
-from vlinstruct.settings import check_options
+from vlinstruct.settings import Quantization, check_options
 from vlinstruct.training.data.conversations import Answers
 
 
@@ -29,6 +29,7 @@ class TrainingSettings:
         lora_r: its rank.
         lora_alpha: its scale is alpha / rank.
         lora_dropout: of its input, while training.
+        quantize: how the language model is stored while what learns is trained through it; None for as it computes.
         learning_rate: at its highest, after the warm-up.
         weight_decay: AdamW's, on matrices; biases have none (as in LAVIS).
         warmup_steps: from 1e-8 up to the learning rate, linearly; then down to 0 along a cosine.
@@ -58,6 +59,7 @@ class TrainingSettings:
     lora_r: int = 8
     lora_alpha: int = 16
     lora_dropout: float = 0.05
+    quantize: Quantization | None = None
     learning_rate: float = 1e-5
     weight_decay: float = 0.05
     warmup_steps: int = 1000
@@ -109,6 +111,7 @@ class TrainingSettings:
             (self.ema or not self.learned_cmaa, "learned_cmaa needs ema"),
             (0 <= self.warmup_steps <= most, f"warmup_steps must be 0 or more, got {self.warmup_steps}"),
             (0 <= self.seed < 2**63, f"seed must be 0 to 2^63 - 1, got {self.seed}"),
+            (self.quantize in (None, *get_args(Quantization)), f"quantize must be 8bit or 4bit, got {self.quantize!r}"),
             (self.answers in ("last", "all"), f"answers must be last or all, got {self.answers!r}"),
         ]
         problems += [problem for holds, problem in claims if not holds]
@@ -135,6 +138,7 @@ class TrainingOptions(TypedDict, total=False):
     lora_r: int
     lora_alpha: int
     lora_dropout: float
+    quantize: Quantization | None
     learning_rate: float
     weight_decay: float
     warmup_steps: int
