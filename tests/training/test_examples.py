@@ -83,7 +83,7 @@ def test_neither_chunks_nor_the_rows_beside_change_it(
     backend: InstructBlipBackend, chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, gradient = loss_and_gradient(backend, [0, 1, 2])
-    monkeypatch.setattr(language_models, "_CHUNK", chunk)
+    monkeypatch.setattr(language_models, "LOSS_CHUNK", chunk)
     single = [loss_and_gradient(backend, [number]) for number in range(3)]
     chunked, summed = (
         loss_and_gradient(backend, [0, 1, 2]),
@@ -108,7 +108,7 @@ def positions_read(backend: InstructBlipBackend) -> Iterator[list[int]]:
 def test_the_head_reads_a_chunk_of_answers_at_once_and_no_padding(
     backend: InstructBlipBackend, is_learning: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(language_models, "_CHUNK", 4)
+    monkeypatch.setattr(language_models, "LOSS_CHUNK", 4)
     kept: list[int] = []
 
     def keep(tensor: Tensor) -> Tensor:

@@ -46,7 +46,8 @@ class TrainingOptions:
     num_train_epochs: Annotated[int | None, typer.Option(help="Passes over the data.", show_default="3")] = None
     max_steps: Annotated[int | None, typer.Option(help="Updates at most.")] = None
     per_device_train_batch_size: Annotated[
-        int | None, typer.Option(help="Samples that go through the model together.", show_default="8")
+        int | None,
+        typer.Option(help="Samples that go through the model together.", show_default="8, on an accelerator what fits"),
     ] = None
     gradient_accumulation_steps: Annotated[
         int | None, typer.Option(help="Such batches per update.", show_default="as the paper's batch needs")

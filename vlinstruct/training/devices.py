@@ -75,6 +75,12 @@ class Devices:
         """Returns whether any process says so."""
         return bool(self.sum_floats([float(claim)])[0] > 0)
 
+    def least(self, number: int) -> int:
+        """Returns the smallest of all processes' numbers."""
+        from accelerate.utils import gather_object
+
+        return int(min(gather_object([number])))
+
     def wait(self) -> None:
         """Waits for all."""
         self.accelerator.wait_for_everyone()

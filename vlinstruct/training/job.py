@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import Any
 from torch.nn import Parameter
 
 from vlinstruct.backends.instructblip.backend import InstructBlipBackend
-from vlinstruct.backends.instructblip.memory import InstructBlipNeeds
+from vlinstruct.backends.instructblip.memory import InstructBlipNeeds, largest_fitting
+from vlinstruct.backends.memory import Load
 from vlinstruct.training.data.conversations import TrainingSample
 from vlinstruct.training.features import FeatureRows, row_bytes
 from vlinstruct.training.schedule import Mixture, highest_learning_rate, num_steps
@@ -177,6 +179,56 @@ def plan_of(
         max_steps=job.settings.max_steps,
         num_epoch_samples=num_epoch_samples,
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FittingBatch:
+    """So many samples as fit into memory together.
+
+    Args:
+        rows: how many.
+        num_bytes: what the longest of them take with their gradients, estimated; beside the weights.
+    """
+
+    rows: int
+    num_bytes: int
+
+
+def fitting_batch(
+    backend: InstructBlipBackend,
+    samples: Sequence[TrainingSample],
+    choices: Sequence[int],
+    free: int,
+    *,
+    is_checkpointed: bool = False,
+) -> FittingBatch:
+    """Chooses how many samples go through the model together.
+
+    Args:
+        backend: what is trained.
+        samples: what is learned; the longest decide.
+        choices: how many there may be, the most first.
+        free: bytes beside the weights.
+        is_checkpointed: whether activations are computed again in the backward pass.
+    """
+    # By their letters: to tokenise all only for this would take as long as to tokenise them for the training.
+    longest = heapq.nlargest(choices[0], samples, key=lambda sample: len(sample.prompt) + len(sample.answer))
+    if backend.tokenizer is None:  # planned from shapes; three letters are less than most tokens have
+        lengths = [(len(sample.prompt) // 3 + 1, len(sample.answer) // 3 + 1) for sample in longest]
+    else:
+        lengths = [
+            (len(backend.prompt_ids(sample.prompt)), len(backend.tokenizer.target_ids(sample.answer)))
+            for sample in longest
+        ]
+    needs = InstructBlipNeeds(backend.network.config)
+
+    def num_bytes(rows: int) -> int:
+        prompt, target = (max(column) for column in zip(*lengths[:rows], strict=True))
+        load = Load(rows=rows, prompt_tokens=prompt, new_tokens=target)
+        return needs.training_bytes(load, backend.dtype.itemsize, gradient_checkpointing=is_checkpointed)
+
+    rows = largest_fitting(choices, free, num_bytes)
+    return FittingBatch(rows=rows, num_bytes=num_bytes(rows))
 
 
 @dataclass(frozen=True, kw_only=True)

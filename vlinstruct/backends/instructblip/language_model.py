@@ -30,7 +30,7 @@ Block = Callable[..., Any]
 
 _TALL = 4_000_000  # numbers in a head's matrix, from which its product is turned round; mini's has 330,000
 _FEW = 32  # positions, up to which it is
-_CHUNK = 1024  # positions whose logits are there at once in a loss: 131 MB of 32,000 words in float32
+LOSS_CHUNK = 1024  # positions whose logits are there at once in a loss: 131 MB of 32,000 words in float32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,7 +227,7 @@ def cross_entropy_sum(head: Head, hidden: Tensor, target_ids: Tensor) -> Tensor:
     if torch.is_grad_enabled() and hidden.requires_grad and not head.weight.requires_grad:
         return cast(Tensor, _FrozenHeadLoss.apply(hidden, head, target_ids))  # type: ignore[no-untyped-call]
     total = torch.zeros((), device=hidden.device)
-    for part, ids in zip(torch.split(hidden, _CHUNK), torch.split(target_ids, _CHUNK), strict=True):
+    for part, ids in zip(torch.split(hidden, LOSS_CHUNK), torch.split(target_ids, LOSS_CHUNK), strict=True):
         total = total + F.cross_entropy(head(part).float(), ids, reduction="sum")
     return total
 
@@ -242,7 +242,9 @@ class _FrozenHeadLoss(torch.autograd.Function):
     def forward(ctx: Any, hidden: Tensor, head: Head, target_ids: Tensor) -> Tensor:
         total = torch.zeros((), device=hidden.device)
         gradients = []
-        for part, ids in zip(torch.split(hidden.detach(), _CHUNK), torch.split(target_ids, _CHUNK), strict=True):
+        for part, ids in zip(
+            torch.split(hidden.detach(), LOSS_CHUNK), torch.split(target_ids, LOSS_CHUNK), strict=True
+        ):
             log_probs = head(part).float().log_softmax(-1)  # (N, V)
             of_targets = ids[:, None]
             total -= log_probs.gather(1, of_targets).sum()
