@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from tiny_models import tiny_config
 from torch import nn
+from torch.autograd.graph import saved_tensors_hooks
 
 import vlinstruct as vli
 from vlinstruct.backends.instructblip.configuration import InstructBlipConfig
@@ -38,6 +39,27 @@ def test_a_quantized_layer_is_nearly_the_plain_one(
         got, expected = layer(inputs.to(dtype)), plain(inputs)
     assert got.dtype == dtype
     assert 0 < (got.float() - expected).norm() / expected.norm() < tolerance
+
+
+@pytest.mark.parametrize("quantize", BITS)
+@pytest.mark.parametrize(("dtype", "most"), [(torch.float32, 1e-6), (torch.bfloat16, 4e-3)])
+def test_gradients_through_a_quantized_layer_are_those_of_its_dequantized_weight(
+    quantize: Quantization, dtype: torch.dtype, most: float
+) -> None:
+    torch.manual_seed(0)
+    weight, inputs = torch.randn(256, 128), torch.randn(3, 5, 128, dtype=dtype, requires_grad=True)
+    layer = quantized_linear(weight, quantize, device=CPU, dtype=dtype)
+    with torch.no_grad():
+        dequantized = layer(torch.eye(128, dtype=dtype)).t().float()
+    shapes: list[torch.Size] = []
+    with saved_tensors_hooks(lambda kept: (shapes.append(kept.shape), kept)[1], lambda kept: kept):
+        outputs = layer(inputs)
+    slope = torch.randn(3, 5, 256, dtype=dtype)
+    outputs.backward(slope)
+    assert inputs.grad is not None
+    expected = slope.float() @ dequantized
+    assert (inputs.grad.float() - expected).norm() / expected.norm() < most
+    assert all(shape.numel() < weight.numel() for shape in shapes), "the weight is kept at full size"
 
 
 @pytest.mark.parametrize("quantize", BITS)

@@ -61,19 +61,23 @@ class PaddedBatch:
         prefix: projected positions in front of the prompt, Q or 2Q.
         prompt: the longest prompt's tokens.
         target: the longest answer's.
+        mean_target: the mean answer's.
         both: the most that prompt and answer of one sample have together.
     """
 
     prefix: int
     prompt: int
     target: int
+    mean_target: float
     both: int
 
 
 def our_row(config: InstructBlipConfig, batch: PaddedBatch) -> Flops:
     """Returns a row's operations in `training.examples.answer_nll`; prompts and answers are padded on their own."""
-    forward, backward = config.text_config.flops(batch.prefix + batch.prompt, batch.target)
-    return _projection(config, batch.prefix) + Flops(forward=forward, backward=backward)
+    text = config.text_config
+    forward, backward = text.flops(batch.prefix + batch.prompt, batch.target)
+    left_out = _product(batch.target - batch.mean_target, text.hidden_size, text.vocab_size)  # padding has no logits
+    return _projection(config, batch.prefix) + Flops(forward=forward - left_out, backward=backward - left_out)
 
 
 def plain_row(config: InstructBlipConfig, batch: PaddedBatch) -> Flops:

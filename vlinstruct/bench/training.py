@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from vlinstruct.backends.instructblip.backend import InstructBlipBackend
@@ -196,6 +197,7 @@ class OurTraining(Loop):
             prefix=self.backend.network.config.num_prefix_tokens(use_ema=self.settings.ema),
             prompt=max(prompt for prompt, _ in lengths),
             target=max(target for _, target in lengths),
+            mean_target=fmean(target for _, target in lengths),
             both=max(prompt + target for prompt, target in lengths),
         )
 

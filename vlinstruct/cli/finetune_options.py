@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import typer
 
+from vlinstruct.cli.options import QuantizeOption
+
 if TYPE_CHECKING:
     from vlinstruct.media.images import ImageLimits
 
@@ -37,13 +39,15 @@ class TrainingOptions:
     lora_r: Annotated[int | None, typer.Option(help="Its rank.", show_default="8")] = None
     lora_alpha: Annotated[int | None, typer.Option(help="Its scale is alpha / rank.", show_default="16")] = None
     lora_dropout: Annotated[float | None, typer.Option(help="Of its input.", show_default="0.05")] = None
+    quantize: QuantizeOption = None
     learning_rate: Annotated[float | None, typer.Option(help="After the warm-up.", show_default="1e-5")] = None
     weight_decay: Annotated[float | None, typer.Option(help="AdamW's, on matrices.", show_default="0.05")] = None
     warmup_steps: Annotated[int | None, typer.Option(help="Updates up to --learning-rate.", show_default="1000")] = None
     num_train_epochs: Annotated[int | None, typer.Option(help="Passes over the data.", show_default="3")] = None
     max_steps: Annotated[int | None, typer.Option(help="Updates at most.")] = None
     per_device_train_batch_size: Annotated[
-        int | None, typer.Option(help="Samples that go through the model together.", show_default="8")
+        int | None,
+        typer.Option(help="Samples that go through the model together.", show_default="8, on an accelerator what fits"),
     ] = None
     gradient_accumulation_steps: Annotated[
         int | None, typer.Option(help="Such batches per update.", show_default="as the paper's batch needs")

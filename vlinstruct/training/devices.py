@@ -20,6 +20,7 @@ from torch.nn import Parameter
 
 from vlinstruct.backends.instructblip.language_model import LanguageModel
 from vlinstruct.errors import InputError, ResourceError, UsageError, cause_of, shortened
+from vlinstruct.settings import Quantization
 from vlinstruct.training.settings import TrainingSettings
 
 _MAX_PORT = 65_535
@@ -74,6 +75,12 @@ class Devices:
         """Returns whether any process says so."""
         return bool(self.sum_floats([float(claim)])[0] > 0)
 
+    def least(self, number: int) -> int:
+        """Returns the smallest of all processes' numbers."""
+        from accelerate.utils import gather_object
+
+        return int(min(gather_object([number])))
+
     def wait(self) -> None:
         """Waits for all."""
         self.accelerator.wait_for_everyone()
@@ -101,12 +108,18 @@ class Devices:
                 code="processes_differ",
             )
 
-    def shard(self, language_model: LanguageModel, learning: Iterable[Parameter]) -> None:
+    def shard(
+        self, language_model: LanguageModel, learning: Iterable[Parameter], *, quantize: Quantization | None = None
+    ) -> None:
         """Distributes the frozen weights of a language model over the processes, where accelerate was told to (FSDP).
 
         Raises:
-            UsageError: it was told to use FSDP's first version, which cannot leave out what learns.
+            UsageError: it was told to use FSDP's first version, which cannot leave out what learns; or the weights are
+                quantized.
         """
+        if str(self.accelerator.distributed_type).endswith("FSDP") and quantize is not None:
+            advice = "Leave one of them away: a quantized language model fits on every device."
+            raise UsageError("--quantize and FSDP contradict each other", advice=advice)
         if self.accelerator.is_fsdp2:
             fully_sharded(language_model, set(learning), self.accelerator.state.fsdp_plugin)
         elif str(self.accelerator.distributed_type).endswith("FSDP"):
@@ -229,5 +242,5 @@ def fully_sharded(language_model: LanguageModel, learning: set[Parameter], plugi
             if hasattr(block, "read_context"):  # T5's decoder blocks read the encoder's output ahead
                 register_fsdp_forward_method(block, "read_context")
     fully_shard(language_model, **settings)
-    for method in ("embed_tokens", "target_logits"):
+    for method in ("embed_tokens", "summed_nll"):
         register_fsdp_forward_method(language_model, method)

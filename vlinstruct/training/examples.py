@@ -2,7 +2,7 @@
 
 The loss is the cross-entropy of the answer's tokens and of nothing else (eq. 2), a sum in nats over a batch.
 
-Legend: B samples, P prefix positions, L the language model's width, S target tokens, V vocabulary.
+Legend: B samples, P prefix positions, L the language model's width.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 from vlinstruct.backends.instructblip.backend import InstructBlipBackend
@@ -20,8 +19,6 @@ from vlinstruct.training.data.conversations import TrainingSample
 from vlinstruct.training.devices import Devices
 from vlinstruct.training.features import FeatureRows, Features
 from vlinstruct.training.frontier import Frontier
-
-_NO_TARGET = -100  # cross_entropy's default
 
 
 class Examples:
@@ -102,11 +99,9 @@ def answer_nll(
         target_ids: B answers.
     """
     context = backend.context_of_ids(prompt_ids, list(prefix))
-    targets = [torch.tensor(ids) for ids in target_ids]
-    fed = pad_sequence(targets, batch_first=True).to(backend.device)
-    logits = backend.network.language_model.target_logits(context.inputs_embeds, context.attention_mask, fed)
-    labels = pad_sequence(targets, batch_first=True, padding_value=_NO_TARGET).to(backend.device)
-    return F.cross_entropy(logits.float().flatten(0, 1), labels.flatten(), ignore_index=_NO_TARGET, reduction="sum")
+    fed = pad_sequence([torch.tensor(ids) for ids in target_ids], batch_first=True).to(backend.device)
+    lengths = [len(ids) for ids in target_ids]
+    return backend.network.language_model.summed_nll(context.inputs_embeds, context.attention_mask, fed, lengths)
 
 
 @torch.no_grad()

@@ -20,9 +20,12 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Unpack, get_args
 
+import torch
+
 from vlinstruct.backends.instructblip.backend import InstructBlipBackend
 from vlinstruct.backends.instructblip.configuration import InstructBlipConfig
 from vlinstruct.backends.instructblip.load import empty_model
+from vlinstruct.backends.instructblip.memory import InstructBlipNeeds
 from vlinstruct.backends.instructblip.opening import load_backend
 from vlinstruct.backends.machine import compute_device, require_machine
 from vlinstruct.backends.registry import (
@@ -33,21 +36,22 @@ from vlinstruct.backends.registry import (
     of_same_shape,
     require_instructblip,
 )
-from vlinstruct.errors import InputError, OutputInUseError, ResourceError, UsageError, not_installed, shortened
+from vlinstruct.errors import InputError, OutputInUseError, ResourceError, UsageError, counted, not_installed, shortened
 from vlinstruct.media.images import ImageLimits
-from vlinstruct.settings import Tracker, takes_options
+from vlinstruct.settings import Quantization, Tracker, takes_options
 from vlinstruct.training.adapter_folder import LOCK_FILE, foreign_files
 from vlinstruct.training.data.conversations import DEFAULT_DATA_OPTIONS, require_pictures
 from vlinstruct.training.data.reading import DataOptions
 from vlinstruct.training.devices import Devices
 from vlinstruct.training.experiment import SETTINGS_FILE, DataSource, Request, sources_of
-from vlinstruct.training.job import UNWATCHED, Finetuned, Job, Plan, Progress
+from vlinstruct.training.job import UNWATCHED, Finetuned, Job, Plan, Progress, fitting_batch
 from vlinstruct.training.resuming import batch_size_of
 from vlinstruct.training.sets import example_folder, read_sets
-from vlinstruct.training.settings import TrainingOptions, TrainingSettings, with_recipe
+from vlinstruct.training.settings import TrainingOptions, TrainingSettings, batch_choices, with_recipe
 from vlinstruct.training.train import plan_training, train
 from vlinstruct.values import Identity
 from vlinstruct.weights.hub import push_adapter, require_login
+from vlinstruct.weights.placement import free_bytes
 
 Source = str | PathLike[str]
 
@@ -328,7 +332,8 @@ def _job(
     if similar is not None:
         notify(f"{backbone} has the shape of {similar.name}, whose recipe is used where no option says otherwise")
     recipe = named or similar
-    checked = with_recipe(settings, "" if recipe is None else recipe.name, devices.num_processes)
+    recipe_name = "" if recipe is None else recipe.name
+    checked = with_recipe(settings, recipe_name, devices.num_processes)
     if checked.lora and find_spec("peft") is None:
         raise not_installed("--lora", "peft", "lora")
     for notice in _idle(settings, checked):
@@ -362,19 +367,29 @@ def _job(
             name=backbone, entry=named, config=named.config(), is_chat_model=False, read_fingerprint=str
         )
     identity = identity or find(backbone, offline=offline)
-    try:
+    if is_shape:
+        backend = _shapes(identity, where, request.dtype, checked.quantize)
+    else:
+        backend = load_backend(
+            identity,
+            device=where,
+            dtype=request.dtype,
+            quantize=checked.quantize,
+            image_size=checked.image_size,
+            offline=offline,
+        )
+    choices = batch_choices(settings, recipe_name, devices.num_processes)
+    free = _free_on_accelerator(where) if choices else None
+    if free is not None:
         if is_shape:
-            backend = _shapes(identity, where, request.dtype)
-        else:
-            backend = load_backend(
-                identity, device=where, dtype=request.dtype, image_size=checked.image_size, offline=offline
-            )
-    except ResourceError as error:
-        if "--quantize" not in error.advice:
-            raise
-        # finetune has no such option.
-        advice = "Use --dtype bfloat16, a smaller --backbone or another --device"
-        raise ResourceError(error.problem, advice=advice, code=error.code) from error
+            weights = InstructBlipNeeds(backend.network.config).weights
+            free = max(0, free - weights.num_bytes(backend.dtype.itemsize, checked.quantize))
+        batch = fitting_batch(backend, sets.samples, choices, free, is_checkpointed=checked.gradient_checkpointing)
+        rows = devices.least(batch.rows)
+        checked = with_recipe({**settings, "per_device_train_batch_size": rows}, recipe_name, devices.num_processes)
+        times = counted(checked.gradient_accumulation_steps, "time")
+        taken = f"the longest {batch.rows} take about {batch.num_bytes / 1e9:.1f} GB, {free / 1e9:.1f} GB are free"
+        notify(f"{counted(rows, 'sample')} at once, {times} per update: {taken} (--per-device-train-batch-size)")
     dtype_name = str(backend.dtype).removeprefix("torch.")
     eval_names = [] if request.eval_data is None else [str(request.eval_data)]
     return Job(
@@ -392,9 +407,14 @@ def _job(
     )
 
 
-def _shapes(identity: Identity, device: str, dtype: str) -> InstructBlipBackend:
+def _free_on_accelerator(device: str) -> int | None:
+    """Returns the bytes that an accelerator has free; None of a CPU, which gains nothing by more samples at once."""
+    return None if torch.device(device).type == "cpu" else free_bytes(torch.device(device))
+
+
+def _shapes(identity: Identity, device: str, dtype: str, quantize: Quantization | None) -> InstructBlipBackend:
     """Returns a backend without weights or tokenizers, which takes no memory: enough to count what would learn."""
-    _, number_type = require_machine(device, dtype, None)
+    _, number_type = require_machine(device, dtype, quantize)
     absent: Any = None
     network = empty_model(InstructBlipConfig.from_dict(identity.config)).to(number_type)
     return InstructBlipBackend(

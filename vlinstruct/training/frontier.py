@@ -24,6 +24,7 @@ from vlinstruct.backends.instructblip.backend import InstructBlipBackend
 from vlinstruct.backends.instructblip.lora import LoraSettings, add_lora, lora_parameters
 from vlinstruct.backends.instructblip.network import InstructBlip
 from vlinstruct.training.settings import TrainingSettings
+from vlinstruct.weights.quantization import prepare_for_training
 
 
 def unfreeze(network: InstructBlip, settings: TrainingSettings) -> dict[str, Parameter]:
@@ -36,6 +37,7 @@ def unfreeze(network: InstructBlip, settings: TrainingSettings) -> dict[str, Par
     """
     network.use_ema = settings.ema
     network.requires_grad_(False)
+    prepare_for_training(network.language_model)
     if settings.learned_cmaa:
         network.learn_cmaa()
     if settings.lora:

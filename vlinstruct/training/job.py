@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 from torch.nn import Parameter
 
 from vlinstruct.backends.instructblip.backend import InstructBlipBackend
+from vlinstruct.backends.instructblip.memory import InstructBlipNeeds, largest_fitting
+from vlinstruct.backends.memory import Load
 from vlinstruct.training.data.conversations import TrainingSample
 from vlinstruct.training.features import FeatureRows, row_bytes
 from vlinstruct.training.schedule import Mixture, highest_learning_rate, num_steps
@@ -153,7 +156,11 @@ def plan_of(
     num_epoch_samples = sum(job.epoch.counts)
     steps = num_steps(num_epoch_samples, job.settings, num_processes)
     num_samples, count = len(job.samples), sum(parameter.numel() for parameter in learning.values())
-    frozen = [parameter for parameter in job.backend.network.parameters() if not parameter.requires_grad]
+    weights, itemsize = InstructBlipNeeds(job.backend.network.config).weights, job.backend.dtype.itemsize
+    # CMAA's and LoRA's come on top of the backbone's.
+    thawed = sum(
+        parameter.numel() for name, parameter in learning.items() if not name.startswith(("cmaa.", "language_model."))
+    )
     return Plan(
         learning={name: parameter.numel() for name, parameter in learning.items()},
         num_samples=num_samples,
@@ -162,7 +169,7 @@ def plan_of(
         num_processes=num_processes,
         features_bytes=sum(len(of_set.firsts) for of_set in rows) * row_bytes(shape, job.backend.dtype),
         checkpoint_bytes=_IN_CHECKPOINT * _FLOAT32_BYTES * count,
-        weights_bytes=sum(parameter.numel() * parameter.element_size() for parameter in frozen),
+        weights_bytes=weights.num_bytes(itemsize, job.settings.quantize) - thawed * itemsize,
         learning_bytes=_IN_MEMORY * _FLOAT32_BYTES * count,
         num_validation=len(job.validation),
         num_rows=job.settings.per_device_train_batch_size,
@@ -172,6 +179,56 @@ def plan_of(
         max_steps=job.settings.max_steps,
         num_epoch_samples=num_epoch_samples,
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FittingBatch:
+    """So many samples as fit into memory together.
+
+    Args:
+        rows: how many.
+        num_bytes: what the longest of them take with their gradients, estimated; beside the weights.
+    """
+
+    rows: int
+    num_bytes: int
+
+
+def fitting_batch(
+    backend: InstructBlipBackend,
+    samples: Sequence[TrainingSample],
+    choices: Sequence[int],
+    free: int,
+    *,
+    is_checkpointed: bool = False,
+) -> FittingBatch:
+    """Chooses how many samples go through the model together.
+
+    Args:
+        backend: what is trained.
+        samples: what is learned; the longest decide.
+        choices: how many there may be, the most first.
+        free: bytes beside the weights.
+        is_checkpointed: whether activations are computed again in the backward pass.
+    """
+    # By their letters: to tokenise all only for this would take as long as to tokenise them for the training.
+    longest = heapq.nlargest(choices[0], samples, key=lambda sample: len(sample.prompt) + len(sample.answer))
+    if backend.tokenizer is None:  # planned from shapes; three letters are less than most tokens have
+        lengths = [(len(sample.prompt) // 3 + 1, len(sample.answer) // 3 + 1) for sample in longest]
+    else:
+        lengths = [
+            (len(backend.prompt_ids(sample.prompt)), len(backend.tokenizer.target_ids(sample.answer)))
+            for sample in longest
+        ]
+    needs = InstructBlipNeeds(backend.network.config)
+
+    def num_bytes(rows: int) -> int:
+        prompt, target = (max(column) for column in zip(*lengths[:rows], strict=True))
+        load = Load(rows=rows, prompt_tokens=prompt, new_tokens=target)
+        return needs.training_bytes(load, backend.dtype.itemsize, gradient_checkpointing=is_checkpointed)
+
+    rows = largest_fitting(choices, free, num_bytes)
+    return FittingBatch(rows=rows, num_bytes=num_bytes(rows))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,12 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, TypedDict
+from typing import Any, TypedDict, get_args
 
 from vlinstruct.backends.registry import BACKBONES, UNKNOWN_BATCH_SIZE
 from vlinstruct.errors import UsageError
-from vlinstruct.settings import check_options
+from vlinstruct.settings import Quantization, check_options
 from vlinstruct.training.data.conversations import Answers
+
+_USUAL_ROWS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,12 +31,14 @@ class TrainingSettings:
         lora_r: its rank.
         lora_alpha: its scale is alpha / rank.
         lora_dropout: of its input, while training.
+        quantize: how the language model is stored while what learns is trained through it; None for as it computes.
         learning_rate: at its highest, after the warm-up.
         weight_decay: AdamW's, on matrices; biases have none (as in LAVIS).
         warmup_steps: from 1e-8 up to the learning rate, linearly; then down to 0 along a cosine.
         num_train_epochs: passes over the data.
         max_steps: ends the training earlier, and the cosine with it; None for all epochs.
-        per_device_train_batch_size: samples that go through the model together, on each process.
+        per_device_train_batch_size: samples that go through the model together, on each process; `finetune` chooses as
+            many as fit on an accelerator where it is not told.
         gradient_accumulation_steps: such batches per update.
         gradient_checkpointing: compute the language model's activations again in the backward pass; less memory.
         auto_find_batch_size: halve what goes through together when memory ends; the updates stay the same.
@@ -58,12 +62,13 @@ class TrainingSettings:
     lora_r: int = 8
     lora_alpha: int = 16
     lora_dropout: float = 0.05
+    quantize: Quantization | None = None
     learning_rate: float = 1e-5
     weight_decay: float = 0.05
     warmup_steps: int = 1000
     num_train_epochs: int = 3
     max_steps: int | None = None
-    per_device_train_batch_size: int = 8
+    per_device_train_batch_size: int = _USUAL_ROWS
     gradient_accumulation_steps: int = 4
     gradient_checkpointing: bool = False
     auto_find_batch_size: bool = False
@@ -109,6 +114,7 @@ class TrainingSettings:
             (self.ema or not self.learned_cmaa, "learned_cmaa needs ema"),
             (0 <= self.warmup_steps <= most, f"warmup_steps must be 0 or more, got {self.warmup_steps}"),
             (0 <= self.seed < 2**63, f"seed must be 0 to 2^63 - 1, got {self.seed}"),
+            (self.quantize in (None, *get_args(Quantization)), f"quantize must be 8bit or 4bit, got {self.quantize!r}"),
             (self.answers in ("last", "all"), f"answers must be last or all, got {self.answers!r}"),
         ]
         problems += [problem for holds, problem in claims if not holds]
@@ -135,6 +141,7 @@ class TrainingOptions(TypedDict, total=False):
     lora_r: int
     lora_alpha: int
     lora_dropout: float
+    quantize: Quantization | None
     learning_rate: float
     weight_decay: float
     warmup_steps: int
@@ -157,6 +164,38 @@ class TrainingOptions(TypedDict, total=False):
     early_stopping_patience: int | None
 
 
+def batch_choices(values: Mapping[str, Any], backbone: str, num_processes: int = 1) -> list[int]:
+    """Returns how many samples may go through the model together where nobody says it, the most first; else none.
+
+    Powers of two that leave an update its batch: where no number of processes divides it, that of 8 samples together.
+
+    Args:
+        values: fields of TrainingSettings that a caller gives.
+        backbone: as `with_recipe` takes it.
+        num_processes: that train together.
+
+    >>> batch_choices({}, "flant5-xl"), batch_choices({}, "flant5-xl", 3)
+    ([128, 64, 32, 16, 8, 4, 2, 1], [8, 4, 2, 1])
+    >>> batch_choices({"per_device_train_batch_size": 3}, "flant5-xl"), batch_choices({}, "mini")
+    ([], [])
+    """
+    recipe, batch_size = _recipe(backbone)
+    if {"per_device_train_batch_size", "gradient_accumulation_steps"} & {*values, *recipe}:
+        return []
+    share = max(1, batch_size // num_processes)
+    counts = [2**exponent for exponent in reversed(range(share.bit_length()))]
+
+    def together(rows: int) -> int:
+        return max(1, batch_size // (rows * num_processes)) * rows
+
+    return [rows for rows in counts if together(rows) >= together(min(counts[0], _USUAL_ROWS))]
+
+
+def _recipe(backbone: str) -> tuple[Mapping[str, Any], int]:
+    entry = BACKBONES.get(backbone)
+    return ({}, UNKNOWN_BATCH_SIZE) if entry is None else (entry.recipe, entry.batch_size)
+
+
 def with_recipe(values: Mapping[str, Any], backbone: str, num_processes: int = 1) -> TrainingSettings:
     """Returns the settings that a caller gives, with a backbone's recipe for the rest.
 
@@ -175,8 +214,7 @@ def with_recipe(values: Mapping[str, Any], backbone: str, num_processes: int = 1
     [16, 2, 1]
     """
     check_options(values, [field.name for field in fields(TrainingSettings)])
-    entry = BACKBONES.get(backbone)
-    settings = TrainingSettings(**{**(entry.recipe if entry is not None else {}), **values})
-    rows = settings.per_device_train_batch_size * num_processes
-    steps = max(1, (entry.batch_size if entry is not None else UNKNOWN_BATCH_SIZE) // rows)
+    recipe, batch_size = _recipe(backbone)
+    settings = TrainingSettings(**{**recipe, **values})
+    steps = max(1, batch_size // (settings.per_device_train_batch_size * num_processes))
     return settings if "gradient_accumulation_steps" in values else replace(settings, gradient_accumulation_steps=steps)

@@ -147,7 +147,7 @@ def _train(job: Job, devices: Devices, progress: Progress) -> Finetuned:
         return _with_losses(outcome)
     language_model = job.backend.network.language_model
     language_model.gradient_checkpointing = job.settings.gradient_checkpointing
-    devices.shard(language_model, prepared.learning.values())
+    devices.shard(language_model, prepared.learning.values(), quantize=job.settings.quantize)
 
     def on_best() -> None:
         if devices.is_main:

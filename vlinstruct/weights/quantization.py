@@ -3,6 +3,8 @@
 On CUDA both are bitsandbytes'. On a CPU 8 bits are torchao's: a token through a 2048 x 5120 layer took 8 ms with it,
 190 ms with bitsandbytes and 2 ms in bfloat16, on one thread of a shared machine; 4 bits are bitsandbytes', too (90 ms).
 
+All of them are frozen, and gradients flow through them to what learns before and beside them (QLoRA).
+
 Source: LLM.int8() (Dettmers et al., 2022); NF4 of QLoRA (Dettmers et al., 2023).
 """
 
@@ -15,6 +17,8 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
 
 from vlinstruct.errors import InputError, not_installed
 from vlinstruct.settings import Quantization
@@ -70,6 +74,18 @@ def replace_linears(module: nn.Module, layers: Mapping[str, nn.Module]) -> None:
         module.set_submodule(name, layer)
 
 
+def prepare_for_training(model: nn.Module) -> None:
+    """Keeps bitsandbytes from repacking 4-bit layers for AVX-512, as a CPU's first pass without gradients would.
+
+    Its product of repacked weights has no gradients (0.50.2): a training that began with a validation would learn
+    nothing of what lies before the first such layer, and not say so.
+    """
+    layers: Iterator[Any] = model.modules()
+    for layer in layers:
+        if hasattr(layer, "support_avx512bf16_for_cpu"):
+            layer.support_avx512bf16_for_cpu = False
+
+
 def _four_bit(library: Any, weight: Tensor, device: torch.device, dtype: torch.dtype) -> nn.Module:
     rows, columns = weight.shape
     layer = library.nn.Linear4bit(columns, rows, bias=False, compute_dtype=dtype, quant_type="nf4", device="meta")
@@ -104,10 +120,36 @@ def _eight_bit(library: Any, weight: Tensor, device: torch.device) -> nn.Module:
 def _weight_only(library: Any, weight: Tensor, dtype: torch.dtype) -> nn.Module:
     rows, columns = weight.shape
     # Inputs keep their precision: only the weight is in 8 bits, so no outlier has to be told apart.
-    layer = nn.Linear(columns, rows, bias=False, device="meta")
+    layer = _WeightOnlyLinear(columns, rows, bias=False, device="meta")
     layer.weight = nn.Parameter(weight.to(dtype), requires_grad=False)
     library.quantize_(layer, library.Int8WeightOnlyConfig())
     return layer
+
+
+class _WeightOnlyLinear(nn.Linear):
+    """A linear layer whose weight is torchao's; a backward pass keeps it as it is stored.
+
+    torchao's own (0.18) keeps a copy of every weight at full size until then.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not (torch.is_grad_enabled() and input.requires_grad):
+            return super().forward(input)
+        return cast(Tensor, _FrozenProduct.apply(input, self.weight, self.bias))  # type: ignore[no-untyped-call]
+
+
+class _FrozenProduct(torch.autograd.Function):
+    """A product with a weight that is made whole only while it is multiplied."""
+
+    @staticmethod
+    def forward(ctx: Any, input: Tensor, weight: Any, bias: Tensor | None) -> Tensor:
+        ctx.weight = weight
+        return F.linear(input, weight, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, None, None]:
+        return slope @ ctx.weight.dequantize(slope.dtype), None, None
 
 
 def _library(quantize: Quantization, device: torch.device) -> Any:

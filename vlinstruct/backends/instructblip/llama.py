@@ -281,9 +281,9 @@ class Llama(LanguageModel):
         assert isinstance(state, LlamaState)
         return self.lm_head(state.read(self.embed_tokens(input_ids), state))
 
-    def target_logits(self, inputs_embeds: Tensor, attention_mask: Tensor, target_ids: Tensor) -> Tensor:
+    def target_hidden(self, inputs_embeds: Tensor, attention_mask: Tensor, target_ids: Tensor) -> Tensor:
         # One pass over the one sequence. Nothing follows the last target, so it is not read.
         num_targets = target_ids.shape[1]
         embeds = torch.cat([inputs_embeds, self.embed_tokens(target_ids[:, :-1])], dim=1)
         hidden, _ = self.begin(embeds, attention_mask, is_checkpointed=self.is_checkpointing)
-        return self.lm_head(hidden[:, -num_targets:])
+        return hidden[:, -num_targets:]

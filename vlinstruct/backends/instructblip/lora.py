@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -197,8 +198,10 @@ def _inject(language_model: LanguageModel, settings: LoraSettings, seed: int) ->
         target_modules=list(_targets(language_model, settings)),
         task_type="SEQ_2_SEQ_LM" if language_model.config.is_encoder_decoder else "CAUSAL_LM",
     )
-    with torch.random.fork_rng(devices=()):
+    with torch.random.fork_rng(devices=()), warnings.catch_warnings():
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would change the GPUs' random state, too
+        # Of 8 bits on a CPU: it could not merge them, which we never ask for.
+        warnings.filterwarnings("ignore", "TorchaoLoraLinear was instantiated", UserWarning)
         peft.inject_adapter_in_model(config, language_model, adapter_name=_ADAPTER)
     for parameter in lora_parameters(language_model).values():
         # PEFT gives them the layer's dtype; a step of a bfloat16 parameter is often smaller than its last bit.

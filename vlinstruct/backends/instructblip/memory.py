@@ -8,17 +8,23 @@ Legend: B rows, C context positions (image prefix and prompt), S written tokens.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import cached_property
 
 import torch
 
 from vlinstruct.backends.instructblip.configuration import InstructBlipConfig
+from vlinstruct.backends.instructblip.language_model import LOSS_CHUNK
 from vlinstruct.backends.instructblip.load import empty_model
 from vlinstruct.backends.memory import Load, working_bytes
 from vlinstruct.settings import Quantization
 from vlinstruct.values import Identity
 from vlinstruct.weights.memory import WeightCount, available_bytes, count_weights, require_memory, stored_shapes
 from vlinstruct.weights.placement import Budget, Placement, distribute, free_bytes, gpus
+
+# Of FlanT5-XL's shapes an H200 took 1.06 to 1.33 times what is counted (peaks of 16.0 to 80.2 GB, weights included, at
+# batches of 8 to 64, tests/tools/REAL_SHAPES.md): the rest is the allocator's, and what kernels need for themselves.
+_MEASURED = 1.35
 
 
 class InstructBlipNeeds:
@@ -50,9 +56,30 @@ class InstructBlipNeeds:
         # The larger, not the sum: the tower is done with its layers when the language model begins.
         return max(vision_bytes, text_bytes) + logits_bytes
 
+    def training_bytes(self, load: Load, itemsize: int, *, gradient_checkpointing: bool = False) -> int:
+        """Returns what an update keeps of a batch for its gradients, and what it computes with beside, estimated."""
+        text, context = self._config.text_config, self._context(load)
+        positions = context + load.new_tokens
+        kept = text.kept_bytes(context, load.new_tokens, itemsize)
+        if gradient_checkpointing:  # what goes into a block, and all of one block at a time
+            kept = kept // text.num_blocks + text.num_blocks * positions * text.hidden_size * itemsize
+        # As they are computed, in float32, as probabilities, as gradients.
+        logits_bytes = min(load.rows * load.new_tokens, LOSS_CHUNK) * text.vocab_size * (2 * itemsize + 8)
+        working = text.activation_bytes(load.rows, positions, itemsize)
+        return int(_MEASURED * (load.rows * kept + working + logits_bytes))
+
     def _context(self, load: Load) -> int:
         """Returns C."""
         return self.media_tokens + load.prompt_tokens
+
+
+def largest_fitting(counts: Sequence[int], free: int, num_bytes: Callable[[int], int]) -> int:
+    """Returns the first count whose bytes fit; the last one where none does.
+
+    >>> largest_fitting([8, 4, 2, 1], 50, lambda rows: 10 * rows), largest_fitting([8, 4], 5, lambda rows: 10 * rows)
+    (4, 4)
+    """
+    return next((count for count in counts if num_bytes(count) <= free), counts[-1])
 
 
 def place(

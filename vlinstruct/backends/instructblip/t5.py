@@ -429,8 +429,8 @@ class T5(LanguageModel):
         assert isinstance(state, T5State)
         return state.read(input_ids, state)
 
-    def target_logits(self, inputs_embeds: Tensor, attention_mask: Tensor, target_ids: Tensor) -> Tensor:
+    def target_hidden(self, inputs_embeds: Tensor, attention_mask: Tensor, target_ids: Tensor) -> Tensor:
         # Shifted by the start token: position i has read the targets before i, and predicts the i-th.
         shifted = torch.cat([self.start_ids(target_ids), target_ids[:, :-1]], dim=1)
         state = self.begin(inputs_embeds, attention_mask, is_checkpointed=self.is_checkpointing)
-        return self.decode(shifted, state)
+        return self.decoder(self.shared(shifted), state) * self.output_scale

@@ -54,6 +54,10 @@ class TextConfig(Protocol):
         """Rows of the embedding table."""
 
     @property
+    def num_blocks(self) -> int:
+        """Layers, those of both stacks."""
+
+    @property
     def hidden_size(self) -> int:
         """Width of the embeddings."""
 
@@ -108,6 +112,9 @@ class TextConfig(Protocol):
 
     def activation_bytes(self, num_rows: int, context: int, itemsize: int) -> int:
         """Returns an estimate of what the widest layer keeps while it reads C positions in each row."""
+
+    def kept_bytes(self, context: int, num_targets: int, itemsize: int) -> int:
+        """Returns an estimate of what the layers of a row keep for the backward pass, their weights frozen."""
 
     def flops(self, context: int, num_targets: int) -> tuple[float, float]:
         """Returns the operations of one row's matrix products, forward and backward through frozen weights.
@@ -223,12 +230,27 @@ class T5Config:
     def penalized_ids(self, prompt_ids: Sequence[int]) -> tuple[int, ...]:
         return (self.decoder_start_token_id,)  # the encoder's input is not among what the decoder has read
 
+    @property
+    def num_blocks(self) -> int:
+        return self.num_layers + self.num_decoder_layers
+
     def cache_bytes(self, num_positions: int, itemsize: int) -> int:
         return 2 * self.num_decoder_layers * num_positions * self.inner_size * itemsize
 
     def activation_bytes(self, num_rows: int, context: int, itemsize: int) -> int:
         position_bias = context**2 * self.num_heads  # once for all rows
         return (num_rows * context * (4 * self.d_model + 3 * self.d_ff) + position_bias) * itemsize
+
+    def kept_bytes(self, context: int, num_targets: int, itemsize: int) -> int:
+        # What a product reads is not kept, since its weight is frozen; a norm keeps its input in float32, attention
+        # queries, keys, values, result and its own copy of the bias, a gate both its factors and what was activated.
+        norm, attention = 4 * self.d_model, 4 * self.inner_size * itemsize
+        feed_forward = norm + (3 if self.is_gated else 1) * self.d_ff * itemsize
+        encoder = context * (norm + attention + feed_forward) + context**2 * self.num_heads * itemsize
+        cross = num_targets * (norm + attention // 2) + context * attention // 2
+        cross += context * num_targets * self.num_heads * itemsize
+        decoder = num_targets * (norm + attention + feed_forward) + num_targets**2 * self.num_heads * itemsize
+        return self.num_layers * encoder + self.num_decoder_layers * (decoder + cross)
 
     def flops(self, context: int, num_targets: int) -> tuple[float, float]:
         encoder = _added(self._attention(context, context), self._feed_forward(context))
@@ -347,11 +369,22 @@ class LlamaConfig:
     def penalized_ids(self, prompt_ids: Sequence[int]) -> tuple[int, ...]:
         return tuple(prompt_ids)
 
+    @property
+    def num_blocks(self) -> int:
+        return self.num_hidden_layers
+
     def cache_bytes(self, num_positions: int, itemsize: int) -> int:
         return 2 * self.num_hidden_layers * num_positions * self.key_value_heads * self.head_size * itemsize
 
     def activation_bytes(self, num_rows: int, context: int, itemsize: int) -> int:
         return num_rows * context * (4 * self.hidden_size + 3 * self.intermediate_size) * itemsize
+
+    def kept_bytes(self, context: int, num_targets: int, itemsize: int) -> int:
+        positions = context + num_targets
+        norms, attention = 2 * 4 * self.hidden_size, 2 * (self.num_attention_heads + self.key_value_heads)
+        layer = positions * (norms + (attention * self.head_size + 3 * self.intermediate_size) * itemsize)
+        mask = positions**2 * itemsize  # of one head: all share it
+        return self.num_hidden_layers * (layer + mask)
 
     def flops(self, context: int, num_targets: int) -> tuple[float, float]:
         positions, width = context + num_targets - 1, self.hidden_size  # N: the last target is not read
