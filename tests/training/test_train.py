@@ -239,10 +239,10 @@ def test_only_the_projection_learns(whole: tuple[Path, Path, Path], tmp_path: Pa
     assert sorted(changed) == ["language_projection.bias", "language_projection.weight"]
 
 
-@pytest.mark.parametrize("together", [1, 3, 16])
+@pytest.mark.parametrize(("together", "num_readers"), [(1, 1), (3, 1), (16, 1), (3, 4)])
 @pytest.mark.parametrize("more", [{}, {"ema": False}, {"learned_cmaa": True}, {"ln_vision": True}])
 def test_cached_features_are_bit_for_bit_the_fresh_ones(
-    together: int, more: dict[str, bool], whole: tuple[Path, Path, Path], tmp_path: Path
+    together: int, num_readers: int, more: dict[str, bool], whole: tuple[Path, Path, Path], tmp_path: Path
 ) -> None:
     backbone, _, data = whole
     ours, learned, settings = model(backbone), samples(data), replace(SETTINGS, **more)
@@ -251,7 +251,7 @@ def test_cached_features_are_bit_for_bit_the_fresh_ones(
     rows = FeatureRows.of(learned, is_per_picture=kept.is_per_picture)
     num_rows = len(rows.firsts)
     features = Features(tmp_path, fingerprint="f", num_rows=num_rows, shape=kept.shape, dtype=ours.dtype)
-    compute_features(kept, rows, features, together=together)
+    compute_features(kept, rows, features, together=together, num_readers=num_readers)
     again = Features(tmp_path, fingerprint="f", num_rows=num_rows, shape=kept.shape, dtype=ours.dtype)
     assert again.missing() == []
     assert num_rows == (5 if settings.ln_vision else 7)

@@ -23,7 +23,7 @@ from vlinstruct.bench.workload import TrainingWorkload, draw_samples
 from vlinstruct.training.data.conversations import TrainingSample
 from vlinstruct.training.devices import Devices
 from vlinstruct.training.examples import Examples
-from vlinstruct.training.features import FeatureRows, Features, compute_features, rows_together
+from vlinstruct.training.features import FeatureRows, Features, compute_features, readers_beside, rows_together
 from vlinstruct.training.frontier import frontier, unfreeze
 from vlinstruct.training.job import Job
 from vlinstruct.training.loop import Loop
@@ -168,7 +168,13 @@ class OurTraining(Loop):
         features = Features(
             folder / "features", fingerprint="bench", num_rows=num_rows, shape=boundary.shape, dtype=backend.dtype
         )
-        compute_features(boundary, rows, features, together=rows_together(backend.device))
+        compute_features(
+            boundary,
+            rows,
+            features,
+            together=rows_together(backend.device),
+            num_readers=readers_beside(backend.device, num_processes=1),
+        )
         super().__init__(
             Job(backend=backend, samples=samples, folder=folder, settings=settings, backbone="bench", weights="bench"),
             learning=learning,

@@ -26,13 +26,14 @@ from vlinstruct.backends.instructblip.backend import InstructBlipBackend
 from vlinstruct.errors import ImageError
 from vlinstruct.files import written_atomically
 from vlinstruct.media.images import DEFAULT_LIMITS, ImageLimits
-from vlinstruct.media.read_ahead import read_ahead
+from vlinstruct.media.read_ahead import read_ahead, side_by_side
 from vlinstruct.training.data.conversations import TrainingSample
 from vlinstruct.training.data.reading import TrainingPicture, load_picture, picture_sha256
 from vlinstruct.training.frontier import Frontier
 
 _MISSING, _COMPUTED, _UNREADABLE = 0, 1, 2
 _READ_AHEAD = 4  # batches of pictures that are decoded beside the model
+_MAX_READERS = 16
 # Frozen parts of FlanT5-XL's shapes on an H200: alone a picture takes 15.4 ms and a row 11.4, of sixteen 1.07 and 0.65.
 _TOGETHER = 16
 _TOKENS_STEP = 16  # instructions are padded to a multiple: every length of its own would be a batch of its own
@@ -176,6 +177,15 @@ def rows_together(device: torch.device) -> int:
     return 1 if device.type == "cpu" else _TOGETHER
 
 
+def readers_beside(device: torch.device, num_processes: int) -> int:
+    """Returns how many threads decode pictures: beside an accelerator a process' share of the cores, on a CPU one.
+
+    One decodes 110 photographs of 640 x 480 in a second, two 220, on two cores of an EPYC 7003: Pillow lets other
+    threads go on. An H200 reads 930 in that time (`_TOGETHER`); a CPU computes with its cores itself.
+    """
+    return 1 if device.type == "cpu" else max(1, min(_MAX_READERS, (os.cpu_count() or 1) // num_processes))
+
+
 def refuse(error: ImageError) -> None:
     """Leaves no picture out.
 
@@ -192,6 +202,7 @@ def compute_features(
     features: Features,
     *,
     together: int,
+    num_readers: int = 1,
     share: tuple[int, int] = (0, 1),
     limits: ImageLimits = DEFAULT_LIMITS,
     on_begin: Callable[[int], None] = lambda num_pictures: None,
@@ -206,6 +217,7 @@ def compute_features(
         rows: all of them.
         features: gets the rows.
         together: pictures, and rows, of a batch (`rows_together`).
+        num_readers: threads that decode pictures (`readers_beside`); a table, which is read forwards, takes one.
         share: the number of this process and of all: each takes pictures of its own, whatever others have done.
         limits: how large a picture may be, and how whole it must be.
         on_begin: called with the number of pictures that this process has to read.
@@ -218,8 +230,11 @@ def compute_features(
     """
     pictures = _missing_of(share, rows, set(features.missing()))
     on_begin(len(pictures))
-    read = _reader(frontier.backend, limits)
-    loaded = read_ahead([path for path, _ in pictures], read, num_ahead=_READ_AHEAD * together)
+    read, sources = _reader(frontier.backend, limits), [picture for picture, _ in pictures]
+    if num_readers > 1 and all(isinstance(picture, Path) for picture in sources):
+        loaded = side_by_side(sources, read, num_threads=num_readers)
+    else:
+        loaded = read_ahead(sources, read, num_ahead=_READ_AHEAD * together)
     for group in batches(pictures, together):
         if should_stop():
             break

@@ -24,7 +24,14 @@ from vlinstruct.media.images import ImageLimits
 from vlinstruct.training.adapter_folder import LOCK_FILE, finish, remove_run, save, write_settings
 from vlinstruct.training.devices import Devices
 from vlinstruct.training.examples import Examples
-from vlinstruct.training.features import FeatureRows, Features, compute_features, features_fingerprint, rows_together
+from vlinstruct.training.features import (
+    FeatureRows,
+    Features,
+    compute_features,
+    features_fingerprint,
+    readers_beside,
+    rows_together,
+)
 from vlinstruct.training.frontier import Frontier, frontier, unfreeze
 from vlinstruct.training.job import UNWATCHED, Finetuned, Job, Plan, Progress, plan_of
 from vlinstruct.training.loop import Loop
@@ -220,6 +227,7 @@ def _examples(
         rows,
         features,
         together=rows_together(job.backend.device),
+        num_readers=readers_beside(job.backend.device, devices.num_processes),
         share=(devices.rank, devices.num_processes),
         limits=ImageLimits(max_pixels=job.settings.max_pixels, allow_truncated=job.settings.allow_truncated),
         on_begin=progress.on_features,
