@@ -46,6 +46,13 @@ def test_all_arms_run_and_are_reported(kind: str, batch: int, tiny_folders: dict
     assert table.splitlines()[-1].startswith("drafts: ")
 
 
+def test_what_goes_picture_by_picture_is_left_out_of_large_batches(tiny_folders: dict[str, Path]) -> None:
+    backend = load_backend(str(tiny_folders["t5"]), device="cpu")
+    (compared,) = compare(backend, tiny_models.hf_model("t5"), [Workload(answer_tokens=1, batch=9)], runs=2)
+    assert [timing.arm for timing in compared.timings] == [arm for arm in ARMS if arm != "transformers, AIO"]
+    assert "transformers, AIO" not in as_record("tiny", [compared], (), {})["comparisons"][0]["seconds"]
+
+
 def test_a_table_fits_its_lines_and_tells_items_of_a_second() -> None:
     timings = [Timing(arm=arm, seconds=(32.0, 32.0), peak_bytes=90 * 10**9) for arm in ARMS]
     done = Work(weight_bytes=10**12, floor_seconds=1.5, num_calls=12_345, num_tokens=123_456)
