@@ -31,7 +31,7 @@ Record = Callable[[Callable[..., Tensor], Sequence[Tensor]], tuple[Callable[[], 
 
 MAX_ROWS = 8  # beyond, kernels take longer than their launch
 _MAX_RECORDINGS = 128
-_MAX_MEMORIES = 8
+_MAX_MEMORIES = 16  # of a text of Vicuna-7B some 150 MB each
 _MAX_DIFFERENCE = 0.05  # in standard deviations; bfloat16 rounds by 0.004
 DIFFERS = "what is replayed differs from what is computed"
 
@@ -39,22 +39,23 @@ _log = logging.getLogger(__name__)
 
 
 def record_on_cuda(compute: Callable[..., Tensor], inputs: Sequence[Tensor]) -> tuple[Callable[[], None], Tensor]:
-    """Records what a computation launches on the current device.
+    """Records what a computation launches on its inputs' device.
 
     Raises:
         RuntimeError: it waits for the device, or a kernel of it cannot be recorded.
     """
     # Once aside: libraries choose kernels and caches are filled in the first run, which must not be recorded.
-    side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        compute(*inputs)
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    # In memory of its own, since an output is read after other recordings ran. Other threads may go on meanwhile.
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-        output = compute(*inputs)
-    return graph.replay, output
+    with torch.cuda.device(inputs[0].device):
+        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            compute(*inputs)
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        # In memory of its own, since an output is read after other recordings ran. Other threads may go on meanwhile.
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            output = compute(*inputs)
+        return graph.replay, output
 
 
 @dataclass(frozen=True, kw_only=True)
