@@ -34,7 +34,7 @@ def test_every_token_reads_the_language_model_once_more(tiny_folders: dict[str, 
     backend = load_backend(str(tiny_folders["llama"]), device="cpu")
     arms = [OurArms(backend, [picture()], Workload(answer_tokens=number)) for number in (2, 3, 5)]
     runs = {arm.generation.max_new_tokens: arm.plain for arm in arms}
-    two, three, five = (work.weight_bytes for work in work_of([backend.network], [], runs).values())
+    two, three, five = (work.weight_bytes for work in work_of([backend.network], [], runs, per_second=1e9).values())
     language_model = bytes_of(backend.network.language_model)
     assert (three - two, five - three) == (language_model, 2 * language_model)
     # The picture, the Q-Former and the context are read once: the first token needs no pass of its own.
@@ -46,8 +46,9 @@ def test_what_was_metered_is_left_as_it_was(tiny_folders: dict[str, Path]) -> No
     backend = load_backend(str(tiny_folders["t5"]), device="cpu")
     arms = OurArms(backend, [picture()], Workload())
     stacks = stacks_of(backend.network.language_model)
-    work = work_of([backend.network], stacks, {"plain": arms.plain, "AIO": arms.optimized})
+    work = work_of([backend.network], stacks, {"plain": arms.plain, "AIO": arms.optimized}, per_second=1e9)
     assert 0 < work["plain"].floor_seconds < work["AIO"].floor_seconds
+    assert work["plain"].floor_seconds == work["plain"].weight_bytes / 1e9
     assert not any(module._forward_pre_hooks for module in backend.network.modules())
 
 
@@ -62,7 +63,7 @@ def plain_work(kind: str, folder: Path, workloads: Sequence[Workload]) -> list[d
             "theirs": TheirArms(theirs, backend, images, workload).plain,
             "ours": OurArms(backend, images, workload).plain,
         }
-        work.append(work_of([backend.network, theirs], stacks, arms))
+        work.append(work_of([backend.network, theirs], stacks, arms, per_second=1e9))
     return work
 
 

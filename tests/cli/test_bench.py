@@ -13,6 +13,7 @@ import pytest
 from command_line import vli
 from PIL import Image
 
+from vlinstruct import bench
 from vlinstruct.bench.answers import ARMS
 from vlinstruct.bench.cold_start import COLD_ARMS
 from vlinstruct.bench.workload import Workload
@@ -83,12 +84,21 @@ def test_every_batch_size_is_measured_in_the_order_given(monkeypatch: pytest.Mon
         return []
 
     monkeypatch.setattr("vlinstruct.bench.bench.compare", compare)
-    vli(*QUICK, "--acceptance", "1", "--batch-size", "8", "--batch-size", "1", "--json")
+    vli(*QUICK, "--acceptance", "1", "--batch-size", "8", "--batch-size", "1", "--batch-size", "8", "--json")
     # What differs in nothing but its batch stands side by side.
     assert measured == [(2, 8), (2, 1), (15, 8), (15, 1)]
     measured.clear()
     vli(*QUICK, "--acceptance", "1", "--json")
     assert measured == [(2, 1), (15, 1)]
+
+
+@pytest.mark.parametrize("option", [("--batch-size", "3"), ("--acceptance", "0.5")])
+def test_a_file_with_which_nothing_can_be_compared_is_refused_before_anything_is_measured(
+    option: tuple[str, str],
+) -> None:
+    refused = vli(*QUICK, *option, "--against", Path(bench.__file__).with_name("mini.json"))
+    assert f"it was measured with {option[0]} " in refused.refusal(4)
+    assert not refused.stdout
 
 
 def test_a_vocabulary_that_lacks_the_written_tokens_is_refused(tmp_path: Path, tiny_folders: dict[str, Path]) -> None:

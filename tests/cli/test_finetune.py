@@ -62,7 +62,17 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(data: Path, tmp_path: Path
     assert (record["num_samples"], record["num_steps"], record["batch_size"]) == (6, 24, 2)
     text = vli("finetune", "--data", data, "-o", tmp_path / "a", *QUICK, "--dry-run").text
     assert "language_projection.weight" in text
+    assert "MB of frozen weights\n" in text
+    quantized = vli("finetune", "--data", data, "-o", tmp_path / "a", *QUICK, "--dry-run", "--quantize", "8bit").text
+    assert "MB of frozen weights, the language model's in 8 bits\n" in quantized
     assert not (tmp_path / "a").exists()
+
+
+def test_what_to_type_next_loads_the_model_as_it_was_trained() -> None:
+    outcome = Finetuned(folder=Path("a"), backbone="mini-llama", step=1, num_steps=1, quantize="4bit")
+    assert result(outcome).endswith(
+        "try: vlinstruct ask IMAGE QUESTION --backbone mini-llama --quantize 4bit --adapter a"
+    )
 
 
 def test_a_dry_run_needs_no_weights_that_are_not_here(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -100,7 +100,9 @@ def test_a_quantized_run_is_resumed_as_it_was_begun_and_its_adapter_fits_every_s
     for name in ("alignment.safetensors", "lora/adapter_model.safetensors", "log.jsonl"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     assert json.loads((tmp_path / "a/alignment_config.json").read_text())["training"]["quantize"] == quantize
-    assert f"| `quantize` | {quantize} |" in (tmp_path / "a/README.md").read_text()
+    card = (tmp_path / "a/README.md").read_text()
+    assert f"| `quantize` | {quantize} |" in card
+    assert f" --adapter FOLDER --quantize {quantize}\n" in card
     for storage in (None, *BITS):
         model = vli.load(backbone, adapter=tmp_path / "a", device="cpu", quantize=storage)
         assert model.score(data.parent / "0.png", "what is 0?")

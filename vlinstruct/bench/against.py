@@ -98,6 +98,29 @@ def read_measurement(path: Path) -> dict[str, Any]:
     return record
 
 
+def require_shared(
+    earlier: Mapping[str, Any], path: Path, *, batch_sizes: Sequence[int], acceptance: Sequence[float]
+) -> None:
+    """Refuses a file with which nothing could be compared, before anything is measured.
+
+    Args:
+        earlier: what it holds.
+        path: the file.
+        batch_sizes: that will be measured.
+        acceptance: that will be measured; nothing is said of those that a measurement finds out, where it is empty.
+
+    Raises:
+        InputError: answers were measured of other batch sizes or shares of drafts alone.
+    """
+    comparisons = earlier.get("comparisons")
+    for option, name, asked in (("--batch-size", "batch", batch_sizes), ("--acceptance", "acceptance", acceptance)):
+        parts = [part for part in comparisons if isinstance(part, Mapping)] if isinstance(comparisons, list) else []
+        had = [part[name] for part in parts if isinstance(part.get(name), int | float)]
+        if had and asked and not set(had) & set(asked):
+            values = ", ".join(f"{value:g}" for value in dict.fromkeys(had))
+            raise _refused(path, f"it was measured with {option} {values}", "Give one of these")
+
+
 def changes(record: Mapping[str, Any], earlier: Mapping[str, Any], path: Path) -> Changes:
     """Compares a measurement with an earlier one.
 

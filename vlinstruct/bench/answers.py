@@ -18,7 +18,7 @@ from vlinstruct.backends.instructblip.backend import InstructBlipBackend
 from vlinstruct.bench.replay import ReplayedBackend
 from vlinstruct.bench.theirs import TheirArms
 from vlinstruct.bench.timing import Timing, peaks_of, picture, ratio_of, seconds_of, timed_in_turns
-from vlinstruct.bench.work import Work, work_of
+from vlinstruct.bench.work import Work, bytes_per_second, work_of
 from vlinstruct.bench.workload import INSTRUCTION, Workload
 from vlinstruct.errors import ResourceError, UsageError
 from vlinstruct.model import Model
@@ -38,7 +38,7 @@ _FORMATS = (".png", ".svg", ".pdf")  # of the plot
 _COLOURS = dict(zip(ARMS, ("#b0b0b0", "#808080", "#7fb3d5", "#1f77b4", "#5dade2"), strict=True))
 NOTES = """floor: to read the weights as often as the arm reads them takes so long here
 calls: passes of encoder and decoder; tokens: positions that go through them, padding included"""
-_ONE_BY_ONE = f"transformers, AIO: goes picture by picture, so left out of batches above {_MOST_ONE_BY_ONE}"
+_ONE_BY_ONE = f"batches above {_MOST_ONE_BY_ONE}: without AIO over transformers, which goes picture by picture"
 _DRAFTS = "drafts: words guessed ahead of a rewriting, checked at once; the more are right, the fewer its calls"
 
 _log = logging.getLogger(__name__)
@@ -126,7 +126,7 @@ def compare(backend: InstructBlipBackend, theirs: Any, workloads: Sequence[Workl
         runs: of every arm, at least 2.
     """
     stacks = [stack for network in (backend.network, theirs) for stack in stacks_of(network.language_model)]
-    comparisons = []
+    comparisons, per_second = [], bytes_per_second(backend.network)
     for at, workload in enumerate(workloads, start=1):
         _log.info("%d of %d: %s", at, len(workloads), workload.heading)
         images = [picture()] * workload.batch
@@ -138,7 +138,7 @@ def compare(backend: InstructBlipBackend, theirs: Any, workloads: Sequence[Workl
             del arms[ARMS[1]]
         timings = timed_in_turns(arms, runs)
         ours.backend.recordings = None  # counted layer by layer, none of which a replay calls
-        work = work_of([backend.network, theirs], stacks, arms)
+        work = work_of([backend.network, theirs], stacks, arms, per_second=per_second)
         comparisons.append(Comparison(workload=workload, timings=timings, work=work))
     return comparisons
 

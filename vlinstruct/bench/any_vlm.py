@@ -29,7 +29,7 @@ from vlinstruct.backends.transformers.prefix import tensors_of
 from vlinstruct.bench.answers import ARMS, NOTES, arms_record, block
 from vlinstruct.bench.naive import NaiveBackend
 from vlinstruct.bench.timing import Timing, picture, ratio_of, timed_in_turns
-from vlinstruct.bench.work import Work, work_of
+from vlinstruct.bench.work import Work, bytes_per_second, work_of
 from vlinstruct.bench.workload import INSTRUCTION
 from vlinstruct.model import Model
 from vlinstruct.settings import GenerationSettings, OptimizationSettings
@@ -88,6 +88,7 @@ def compare_vlm(
         runs: of every arm, at least 2.
     """
     comparisons, workloads = [], list(product(answer_tokens, batch_sizes))
+    per_second = bytes_per_second(backend.model)
     with quietly(), words_alone(backend) as (naive, ours):
         for at, (length, batch) in enumerate(workloads, start=1):
             _log.info("%d of %d: batch %d, answers of %d tokens", at, len(workloads), batch, length)
@@ -98,12 +99,17 @@ def compare_vlm(
                 ARMS[3]: Arm(ours, length, batch, optimization=_AIO),
                 ARMS[4]: Arm(ours, length, batch, optimization=_BY_DEFAULT),
             }
-            comparisons.append(_compared(backend, arms, length, batch, runs))
+            comparisons.append(_compared(backend, arms, length, batch, runs, per_second))
     return comparisons
 
 
 def _compared(
-    backend: TransformersBackend, arms: Mapping[str, Arm], answer_tokens: int, batch: int, runs: int
+    backend: TransformersBackend,
+    arms: Mapping[str, Arm],
+    answer_tokens: int,
+    batch: int,
+    runs: int,
+    per_second: float,
 ) -> VlmComparison:
     answers: dict[str, list[Answer]] = {}
     cache_bytes: dict[str, int] = {}
@@ -116,7 +122,7 @@ def _compared(
     # In a run of its own: to look at every layer and every cache takes time.
     metered_arms = {name: partial(metered, name, arm) for name, arm in arms.items()}
     recordings, backend.recordings = backend.recordings, None  # a replay calls no layer
-    work = work_of([backend.model], _stacks_of(backend.model), metered_arms)
+    work = work_of([backend.model], _stacks_of(backend.model), metered_arms, per_second=per_second)
     backend.recordings = recordings
     plain, optimized = (list(zip(answers[ARMS[i]], answers[ARMS[i + 2]], strict=True)) for i in (0, 1))
     return VlmComparison(

@@ -37,7 +37,11 @@ class Work:
 
 
 def work_of(
-    networks: Sequence[nn.Module], stacks: Sequence[nn.Module], arms: Mapping[str, Callable[[], None]]
+    networks: Sequence[nn.Module],
+    stacks: Sequence[nn.Module],
+    arms: Mapping[str, Callable[[], None]],
+    *,
+    per_second: float,
 ) -> dict[str, Work]:
     """Runs every arm once and returns what it did.
 
@@ -45,8 +49,8 @@ def work_of(
         networks: what the arms compute with; two of the same weights count as what they are, two.
         stacks: of the language models among these: decoders, and encoders where there are any.
         arms: what is run, by name.
+        per_second: how many bytes of memory are read in one (`bytes_per_second`): one figure for all of a table.
     """
-    per_second = bytes_per_second(networks[0])
     work = {}
     for arm, run in arms.items():
         meter = _Meter(networks, stacks)

@@ -43,7 +43,7 @@ def bench(
         typer.Option(
             min=1,
             max=1024,
-            help="Pictures asked about together; may be given several times. In training samples of an update.",
+            help="Pictures asked about together; may be given several times. In training one: samples of an update.",
             show_default="1, in training 8",
         ),
     ] = None,
@@ -92,7 +92,7 @@ def bench(
     vlinstruct bench --batch-size 1 --batch-size 8 --batch-size 64
     vlinstruct bench --json > before.json; vlinstruct bench --against before.json
     """
-    from vlinstruct.bench.against import changes, read_measurement
+    from vlinstruct.bench.against import changes, read_measurement, require_shared
     from vlinstruct.bench.answers import require_plots, save_plot
     from vlinstruct.bench.bench import BenchSettings
     from vlinstruct.bench.bench import bench as measure
@@ -110,11 +110,14 @@ def bench(
         if names:
             what = "--training" if training else "--candidates" if candidates else "--data"
             raise UsageError(f"{', '.join(names)}: not available with {what}", advice="Leave it out.")
-    if training and batch_size and len(batch_size) > 1:
-        raise UsageError("--training takes one --batch-size.", advice="Measure each by a command of its own.")
+    if training and len(set(batch_size or ())) > 1:
+        raise UsageError("--training takes one --batch-size", advice="Measure each by a command of its own.")
     if plot is not None:
         require_plots(plot)
+    batch_sizes = tuple(dict.fromkeys(batch_size or ()))
     earlier = None if against is None else read_measurement(against)
+    if against is not None and earlier is not None and not training:
+        require_shared(earlier, against, batch_sizes=batch_sizes or (1,), acceptance=acceptance or ())
     settings = BenchSettings(
         backbone=backbone,
         device=device,
@@ -122,7 +125,7 @@ def bench(
         training=training,
         num_candidates=candidates,
         data=data,
-        batch_sizes=batch_size or (),
+        batch_sizes=batch_sizes,
         acceptance=acceptance or (),
         runs=runs,
         cold_runs=cold_runs,

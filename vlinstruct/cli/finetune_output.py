@@ -211,7 +211,8 @@ def show_plan(plan: Plan, *, as_json: bool) -> None:
     processes = counted(plan.num_processes, "process")
     lines += [f"updates     {plan.num_steps:,} of {plan.batch_size} samples, {processes}"]
     lines += [f"rate        {plan.highest_learning_rate:.2g} at its highest, warm-up of {plan.warmup_steps:,} updates"]
-    lines += [f"memory      {plan.weights_bytes / 1e6:,.1f} MB of frozen weights"]
+    stored = "" if plan.quantize is None else f", the language model's in {plan.quantize.removesuffix('bit')} bits"
+    lines += [f"memory      {plan.weights_bytes / 1e6:,.1f} MB of frozen weights{stored}"]
     lines += [f"            {plan.learning_bytes / 1e6:,.1f} MB of what learns, with gradients and optimizer"]
     lines += [f"            and the activations of {plan.num_rows} samples at once"]
     lines += [f"disk        {plan.features_bytes / 1e6:,.1f} MB of frozen features"]
@@ -266,6 +267,7 @@ def result(outcome: Finetuned) -> str:
         came = updates
     is_usual = outcome.backbone == default_backbone()
     model = "" if is_usual else f" --backbone {shlex.quote(outcome.backbone)}"
+    model += "" if outcome.quantize is None else f" --quantize {outcome.quantize}"
     return f"{came}; try: vlinstruct ask IMAGE QUESTION{model} --adapter {shlex.quote(str(folder))}"
 
 

@@ -44,7 +44,7 @@ tags:
 
 Alignment layers for `{backbone}`, trained with `vlinstruct finetune` (VisLingInstruct, section 3.1).
 
-    vlinstruct ask IMAGE QUESTION --backbone {backbone} --adapter FOLDER
+    vlinstruct ask IMAGE QUESTION --backbone {backbone} --adapter FOLDER{quantize}
 
 The backbone and the training data have licences of their own.
 
@@ -119,7 +119,14 @@ def card(facts: Mapping[str, Any], learning: Mapping[str, int], *, name: str, ba
     """
     # Replaced, not formatted: a folder's name may hold braces.
     text = _CARD
-    values = {"name": name, "backbone": backbone, "learning": _rows(learning), "settings": _rows(facts)}
+    quantize = f" --quantize {facts['quantize']}" if facts.get("quantize") else ""
+    values = {
+        "name": name,
+        "backbone": backbone,
+        "quantize": quantize,
+        "learning": _rows(learning),
+        "settings": _rows(facts),
+    }
     for key, value in values.items():
         text = text.replace(f"{{{key}}}", value)
     return text

@@ -13,6 +13,7 @@ from torch.nn import Parameter
 from vlinstruct.backends.instructblip.backend import InstructBlipBackend
 from vlinstruct.backends.instructblip.memory import InstructBlipNeeds, largest_fitting
 from vlinstruct.backends.memory import Load
+from vlinstruct.settings import Quantization
 from vlinstruct.training.data.conversations import TrainingSample
 from vlinstruct.training.features import FeatureRows, row_bytes
 from vlinstruct.training.schedule import Mixture, highest_learning_rate, num_steps
@@ -98,6 +99,7 @@ class Plan:
         highest_learning_rate: of any update.
         max_steps: updates that were asked for at most; None for no such limit.
         num_epoch_samples: samples of an epoch; others than all where sets have weights.
+        quantize: how the language model is stored; None for as it computes.
     """
 
     learning: Mapping[str, int]
@@ -116,6 +118,7 @@ class Plan:
     highest_learning_rate: float
     max_steps: int | None = None
     num_epoch_samples: int
+    quantize: Quantization | None = None
 
     @property
     def notices(self) -> tuple[str, ...]:
@@ -170,6 +173,7 @@ def plan_of(
         features_bytes=sum(len(of_set.firsts) for of_set in rows) * row_bytes(shape, job.backend.dtype),
         checkpoint_bytes=_IN_CHECKPOINT * _FLOAT32_BYTES * count,
         weights_bytes=weights.num_bytes(itemsize, job.settings.quantize) - thawed * itemsize,
+        quantize=job.settings.quantize,
         learning_bytes=_IN_MEMORY * _FLOAT32_BYTES * count,
         num_validation=len(job.validation),
         num_rows=job.settings.per_device_train_batch_size,
@@ -274,6 +278,7 @@ class Finetuned:
         is_early: whether it ended because its validations no longer became better.
         validations: the loss after every update that was validated, in nats per answer token.
         hub_url: where it was uploaded to; None where it was not.
+        quantize: how the language model was stored; None for as it computes.
     """
 
     folder: Path
@@ -286,6 +291,7 @@ class Finetuned:
     is_early: bool = False
     validations: Mapping[int, float] = field(default_factory=dict)
     hub_url: str | None = None
+    quantize: Quantization | None = None
 
     @property
     def is_complete(self) -> bool:

@@ -132,7 +132,11 @@ def _train(job: Job, devices: Devices, progress: Progress) -> Finetuned:
     state = earlier(job, facts, progress)
     # Nothing above wrote more than the lock: a run that is refused leaves the folder as it was.
     outcome = Finetuned(
-        folder=job.folder, backbone=job.backbone, step=0 if state is None else state.step, num_steps=plan.num_steps
+        folder=job.folder,
+        backbone=job.backbone,
+        step=0 if state is None else state.step,
+        num_steps=plan.num_steps,
+        quantize=job.settings.quantize,
     )
     if state is not None:
         patience = job.settings.early_stopping_patience
