@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import pytest
 from picture_fixtures import make_picture
@@ -14,12 +14,14 @@ from torch import Tensor
 
 from vlinstruct.backend import Row, Seen, Written
 from vlinstruct.backends.cuda_graphs import Recordings
-from vlinstruct.backends.transformers.any_vlm import TransformersBackend
 from vlinstruct.settings import GenerationSettings
 from vlinstruct.values import good
 
 from .conftest import Pair
 from .test_families import families
+
+if TYPE_CHECKING:
+    from vlinstruct.backends.transformers.any_vlm import TransformersBackend
 
 # One each of: positions that depend on the picture, linear attention, a sliding window, cross-attention, a prefix
 # language model, encoder-decoders.
@@ -147,7 +149,7 @@ def test_replayed_tokens_are_the_plain_ones(
 ) -> None:
     """The first call records, the second replays what was recorded of other pictures and words."""
     pair, settings = pair_of(name), GenerationSettings(max_new_tokens=8)
-    backend = cast(TransformersBackend, pair.ours.backend)
+    backend = cast("TransformersBackend", pair.ours.backend)
 
     def recorded(compute: Callable[..., Tensor], inputs: Sequence[Tensor]) -> tuple[Callable[[], None], Tensor]:
         # transformers asks whether a stream is being recorded, and leaves out then what waits for the device.
