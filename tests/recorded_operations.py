@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -38,9 +39,20 @@ class Recorder(TorchDispatchMode):
                     kept.copy_(again)
 
 
+class NoCopies(TorchFunctionMode):
+    """Refuses tensors of Python's numbers, which would be copied to a device: nothing that is recorded may do so."""
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if function in (torch.tensor, torch.as_tensor, torch.from_numpy):
+            raise RuntimeError("copies to the device")
+        return function(*args, **(kwargs or {}))
+
+
 def record(compute: Callable[..., Tensor], inputs: Sequence[Tensor]) -> tuple[Callable[[], None], Tensor]:
     """Records a computation's operations."""
     compute(*inputs)
-    with Recorder() as recorder:
+    with NoCopies(), Recorder() as recorder:
         output = compute(*inputs)
     return recorder.replay, output

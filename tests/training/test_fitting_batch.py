@@ -19,10 +19,11 @@ from vlinstruct.bench.models import random_model
 from vlinstruct.training import finetune as command
 from vlinstruct.training.finetune import finetune, plan_finetuning
 from vlinstruct.training.job import Progress, fitting_batch
-from vlinstruct.training.settings import UNKNOWN_BATCH_SIZE, batch_choices
+from vlinstruct.training.settings import UNKNOWN_BATCH_SIZE, TrainingSettings, batch_choices
 
 from .training_set import model, samples, write_data
 
+USUAL = TrainingSettings()
 WIDER: dict[str, dict[str, Any]] = {
     "t5": T5_TEXT | {"d_model": 64, "d_ff": 256, "d_kv": 16},
     "llama": LLAMA_TEXT | {"hidden_size": 64, "intermediate_size": 256},
@@ -65,6 +66,8 @@ def test_more_and_longer_samples_take_more_and_checkpointing_less(kind: str) -> 
         assert needs.training_bytes(Load(**{"rows": 4, "prompt_tokens": 20, "new_tokens": 10, **more}), 4) > usual
     load = Load(rows=4, prompt_tokens=20, new_tokens=10)
     assert needs.training_bytes(load, 4, gradient_checkpointing=True) < usual
+    assert needs.training_bytes(load, 4, lora=True) > needs.training_bytes(load, 4, quantize="8bit") > usual
+    assert needs.training_bytes(load, 4, quantize="4bit") == usual
 
 
 def test_as_many_samples_go_together_as_fit(tiny_folders: dict[str, Path], tmp_path: Path) -> None:
@@ -72,16 +75,16 @@ def test_as_many_samples_go_together_as_fit(tiny_folders: dict[str, Path], tmp_p
     choices = batch_choices({}, "")
     assert choices[0] == UNKNOWN_BATCH_SIZE
     for rows in choices:
-        needed = fitting_batch(backend, learned, [rows], 0).num_bytes
-        assert fitting_batch(backend, learned, choices, needed).rows == rows
-        assert fitting_batch(backend, learned, choices, needed - 1).rows == max(1, rows // 2)
+        needed = fitting_batch(backend, learned, [rows], 0, settings=USUAL).num_bytes
+        assert fitting_batch(backend, learned, choices, needed, settings=USUAL).rows == rows
+        assert fitting_batch(backend, learned, choices, needed - 1, settings=USUAL).rows == max(1, rows // 2)
 
 
 def test_a_run_keeps_how_many_it_chose_whatever_is_free_later(
     tiny_folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data, backbone, output = write_data(tmp_path / "data"), str(tiny_folders["t5"]), tmp_path / "a"
-    needed = fitting_batch(model(tiny_folders["t5"]), samples(tmp_path / "data"), [4], 0).num_bytes
+    needed = fitting_batch(model(tiny_folders["t5"]), samples(tmp_path / "data"), [4], 0, settings=USUAL).num_bytes
     monkeypatch.setattr(command, "_free_on_accelerator", lambda device: needed)
     notices: list[str] = []
     asked = {"backbone": backbone, "device": "cpu", "num_train_epochs": 2, "warmup_steps": 1}

@@ -10,6 +10,7 @@ Source: CUDA graphs (torch.cuda.CUDAGraph).
 from __future__ import annotations
 
 import logging
+import threading
 import time
 import weakref
 from collections import OrderedDict
@@ -30,8 +31,9 @@ M = TypeVar("M")
 Record = Callable[[Callable[..., Tensor], Sequence[Tensor]], tuple[Callable[[], None], Tensor]]
 
 MAX_ROWS = 8  # beyond, kernels take longer than their launch
-_MAX_RECORDINGS = 128
-_MAX_MEMORIES = 16  # of a text of Vicuna-7B some 150 MB each
+_MAX_RECORDINGS = 64
+_MAX_BYTES = 2 * 1024**3  # of memory for texts; one of Vicuna-7B takes some 150 MB
+_ONE_AT_A_TIME = threading.Lock()  # torch records one graph at a time
 _MAX_DIFFERENCE = 0.05  # in standard deviations; bfloat16 rounds by 0.004
 DIFFERS = "what is replayed differs from what is computed"
 
@@ -44,18 +46,21 @@ def record_on_cuda(compute: Callable[..., Tensor], inputs: Sequence[Tensor]) -> 
     Raises:
         RuntimeError: it waits for the device, or a kernel of it cannot be recorded.
     """
-    # Once aside: libraries choose kernels and caches are filled in the first run, which must not be recorded.
-    with torch.cuda.device(inputs[0].device):
-        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            compute(*inputs)
-        torch.cuda.current_stream().wait_stream(side)
-        graph = torch.cuda.CUDAGraph()
-        # In memory of its own, since an output is read after other recordings ran. Other threads may go on meanwhile.
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-            output = compute(*inputs)
-        return graph.replay, output
+    with torch.cuda.device(inputs[0].device), _ONE_AT_A_TIME:
+        before, side = torch.cuda.current_stream(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        # Back to it also where a recording fails, which torch's own way out leaves on the stream of the recording.
+        with torch.cuda.stream(before):
+            side.wait_stream(before)
+            # Once aside: libraries choose kernels and caches are filled in the first run, which must not be recorded.
+            with torch.cuda.stream(side):
+                compute(*inputs)
+            before.wait_stream(side)
+            graph = torch.cuda.CUDAGraph()
+            # In memory of its own, since an output is read after other recordings ran, and on a stream of its own
+            # device: torch's default one is the first device's. Other threads may go on meanwhile.
+            with torch.cuda.graph(graph, stream=side, capture_error_mode="thread_local"):
+                output = compute(*inputs)
+            return graph.replay, output
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +85,12 @@ class Recordings:
         self.is_broken = False  # after a first failure everything runs as if there were no recordings
         self.num_replays = 0
         self._kept: _Kept = OrderedDict()
-        self._memories: OrderedDict[Hashable, TextMemory[Any]] = OrderedDict()
+        self._slots: OrderedDict[Hashable, _Slot[Any]] = OrderedDict()
+        self._lock = threading.RLock()
+
+    def takes(self, num_rows: int) -> bool:
+        """Says whether a batch of so many rows is computed by a recording."""
+        return not self.is_broken and num_rows <= MAX_ROWS
 
     def run(self, what: str, compute: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
         """Computes, by a recording where the batch is small.
@@ -90,9 +100,7 @@ class Recordings:
             compute: a function of its inputs' numbers, and of weights, alone.
             inputs: B rows each.
         """
-        output = None
-        if not self.is_broken and len(inputs[0]) <= MAX_ROWS:
-            output = self.replayed(self._kept, what, compute, *inputs)
+        output = self.replayed(self._kept, what, compute, *inputs) if self.takes(len(inputs[0])) else None
         return compute(*inputs) if output is None else output.clone()
 
     def replayed(self, kept: _Kept, what: str, compute: Callable[..., Tensor], *inputs: Tensor) -> Tensor | None:
@@ -116,10 +124,11 @@ class Recordings:
         began, own_inputs = time.perf_counter(), tuple(given.clone() for given in inputs)
         try:
             replay, output = self.record(compute, own_inputs)
+            expected = compute(*own_inputs)
         except RuntimeError as error:
             self.give_up((str(error).splitlines() or [type(error).__name__])[0])
             return False
-        expected = compute(*own_inputs)
+        output.fill_(torch.nan)  # of a replay that does nothing, nothing is to be left
         replay()
         if not are_alike(output, expected):
             self.give_up(DIFFERS)
@@ -133,46 +142,66 @@ class Recordings:
 
     def give_up(self, why: str) -> None:
         """Records nothing more, and says so: everything is computed anew from now on."""
-        if not self.is_broken:
-            self.is_broken = True
-            _log.warning("no CUDA graphs: %s. Answers are the same, and take as long as without", why)
+        with self._lock:
+            if not self.is_broken:
+                self.is_broken = True
+                _log.warning("no CUDA graphs: %s. Answers are the same, and take as long as without", why)
+            # What is in use lives as long as its text.
+            self._kept.clear()
+            self._slots.clear()
 
-    def memory(self, key: Hashable, make: Callable[[], M]) -> TextMemory[M] | None:
-        """Returns memory for a text of some shape; None where another text is being written in the only one.
+    def memory(self, key: Hashable, make: Callable[[], M], num_bytes: int) -> TextMemory[M] | None:
+        """Returns memory for a text of some shape, the caller's alone as long as it is held.
 
         Args:
             key: of the shape.
             make: makes the memory at its first use.
+            num_bytes: that it takes.
+
+        Returns:
+            None where another text is being written in the only one, or it would be too large.
         """
-        if key not in self._memories:
-            self._memories[key] = TextMemory(make())
-            while len(self._memories) > _MAX_MEMORIES:
-                self._memories.popitem(last=False)
-        self._memories.move_to_end(key)
-        memory: TextMemory[M] = self._memories[key]
-        return None if memory.is_in_use else memory
+        if num_bytes > _MAX_BYTES or self.is_broken:
+            return None
+        with self._lock:
+            if key not in self._slots:
+                try:
+                    self._slots[key] = _Slot(make(), num_bytes)
+                except RuntimeError as error:  # out of memory
+                    self.give_up((str(error).splitlines() or [type(error).__name__])[0])
+                    return None
+                while sum(slot.num_bytes for slot in self._slots.values()) > _MAX_BYTES:
+                    self._slots.popitem(last=False)
+            self._slots.move_to_end(key)
+            slot = self._slots[key]
+            if slot.user() is not None:
+                return None
+            memory: TextMemory[M] = TextMemory(slot.content, slot.recordings)
+            slot.user = weakref.ref(memory)
+            return memory
 
 
 class TextMemory(Generic[M]):
-    """What one text at a time is written in, and the recordings that read and write there.
+    """What a text is written in, and the recordings that read and write there; another text's once this is let go.
 
     Args:
         content: never moves.
+        recordings: of the content.
     """
 
-    def __init__(self, content: M) -> None:
+    def __init__(self, content: M, recordings: _Kept) -> None:
         self.content = content
+        self.recordings = recordings
+
+
+class _Slot(Generic[M]):
+    """The memory of a shape, and who writes in it."""
+
+    def __init__(self, content: M, num_bytes: int) -> None:
+        self.content = content
+        self.num_bytes = num_bytes
         self.recordings: _Kept = OrderedDict()
-        self._user: Callable[[], object | None] = lambda: None
-
-    @property
-    def is_in_use(self) -> bool:
-        """Whether somebody's text is being written."""
-        return self._user() is not None
-
-    def belong_to(self, user: object) -> None:
-        """Keeps it for a text, as long as `user` lives."""
-        self._user = weakref.ref(user)
+        self.user: Callable[[], object | None] = lambda: None
 
 
 def are_alike(replayed: Tensor, computed: Tensor) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from vlinstruct.backends.cuda_graphs import require_cuda_graphs
 from vlinstruct.errors import InputError
 from vlinstruct.settings import Quantization
 from vlinstruct.weights.quantization import require_quantization
@@ -11,17 +12,21 @@ from vlinstruct.weights.quantization import require_quantization
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-def require_machine(device: str, dtype: str, quantize: Quantization | None) -> tuple[torch.device, torch.dtype]:
+def require_machine(
+    device: str, dtype: str, quantize: Quantization | None, *, cuda_graphs: bool = False
+) -> tuple[torch.device, torch.dtype]:
     """Returns the device and the dtype that `load` means.
 
     Raises:
-        InputError: there is no such device or dtype, or the device cannot hold quantized layers.
+        InputError: there is no such device or dtype, or the device cannot hold quantized layers or record kernels.
         ResourceError: a library for these is missing.
     """
     main = compute_device(device)
     number_type = compute_dtype(dtype, main)
     if quantize is not None:
         require_quantization(quantize, main)
+    if cuda_graphs:
+        require_cuda_graphs(main, quantize)
     return main, number_type
 
 

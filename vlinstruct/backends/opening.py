@@ -28,13 +28,10 @@ def load_backend(backbone: str | PathLike[str] | Identity | None, settings: Mode
         from vlinstruct.backends.server.opening import connect
 
         return connect(named if isinstance(named, Identity) else find(named, offline=settings.offline), settings)
-    from vlinstruct.backends.cuda_graphs import require_cuda_graphs
     from vlinstruct.backends.machine import require_machine
 
     # Before anything is downloaded.
-    main, number_type = require_machine(settings.device, settings.dtype, settings.quantize)
-    if graphs:
-        require_cuda_graphs(main, settings.quantize)
+    main, number_type = require_machine(settings.device, settings.dtype, settings.quantize, cuda_graphs=graphs)
     identity = named if isinstance(named, Identity) else find(named, offline=settings.offline)
     require_options(identity.name, identity.config, adapter=adapter, image_size=size, cuda_graphs=graphs, think=think)
     if is_instructblip(identity.config):

@@ -122,8 +122,12 @@ def _compared(
     # In a run of its own: to look at every layer and every cache takes time.
     metered_arms = {name: partial(metered, name, arm) for name, arm in arms.items()}
     recordings, backend.recordings = backend.recordings, None  # a replay calls no layer
-    work = work_of([backend.model], _stacks_of(backend.model), metered_arms, per_second=per_second)
-    backend.recordings = recordings
+    try:
+        work = work_of([backend.model], _stacks_of(backend.model), metered_arms, per_second=per_second)
+    finally:
+        backend.recordings = recordings
+    if recordings is not None:  # what is timed is what is compared
+        answers |= {name: arms[name].answers() for name in ARMS[2:]}
     plain, optimized = (list(zip(answers[ARMS[i]], answers[ARMS[i + 2]], strict=True)) for i in (0, 1))
     return VlmComparison(
         answer_tokens=answer_tokens,

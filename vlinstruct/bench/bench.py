@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from PIL import Image
 
-from vlinstruct.backends.cuda_graphs import Recordings, require_cuda_graphs
-from vlinstruct.backends.machine import compute_device
+from vlinstruct.backends.cuda_graphs import Recordings
+from vlinstruct.backends.machine import require_machine
 from vlinstruct.backends.opening import load_backend
 from vlinstruct.backends.registry import config_of, default_backbone, find, is_instructblip, known_backbone, resolve
 from vlinstruct.bench.answers import Drawable, as_record, as_table, compare
@@ -26,7 +26,7 @@ from vlinstruct.bench.theirs import TheirArms
 from vlinstruct.bench.timing import Timing, environment
 from vlinstruct.bench.training import compare_training, training_record, training_table
 from vlinstruct.bench.workload import Workload, training_workloads
-from vlinstruct.errors import InputError
+from vlinstruct.errors import InputError, UsageError
 from vlinstruct.media.inputs import load_source
 from vlinstruct.model import Model
 from vlinstruct.records.items import ItemError, read_items
@@ -110,7 +110,9 @@ def bench(settings: BenchSettings, *, on_loaded: Callable[[], None] = lambda: No
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     if settings.cuda_graphs:
-        require_cuda_graphs(compute_device(settings.device), None)
+        require_machine(settings.device, settings.dtype, None, cuda_graphs=True)
+    if settings.training and len(set(settings.batch_sizes)) > 1:
+        raise UsageError("--training takes one --batch-size", advice="Measure each by a command of its own.")
     name, runs = settings.backbone or default_backbone(), settings.runs
     resolve(name)  # a server's model cannot be measured: its files are not here
     entry = known_backbone(name)
@@ -132,7 +134,7 @@ def bench(settings: BenchSettings, *, on_loaded: Callable[[], None] = lambda: No
     on_loaded()
     machine = environment(ours.device, ours.dtype)
     if settings.training:
-        (batch_size,) = settings.batch_sizes or (_TRAINING_BATCH,)
+        (batch_size,) = set(settings.batch_sizes) or (_TRAINING_BATCH,)
         trainings = compare_training(ours, theirs, training_workloads(batch_size), runs)
         return Measurement(table=training_table(trainings), record=training_record(name, trainings, machine))
     if settings.num_candidates is not None:

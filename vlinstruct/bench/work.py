@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 _RUNS = 7
+_MOST_BYTES = 4_000_000_000  # far beyond every cache; a large model leaves no room for as much again
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +95,7 @@ class _Meter:
 def bytes_per_second(network: nn.Module) -> float:
     """Measures how fast memory of a network's size and device is read: a small one stays in the processor's cache."""
     weights = list(network.parameters())
-    num_bytes = sum(weight.nbytes for weight in weights)
+    num_bytes = min(_MOST_BYTES, sum(weight.nbytes for weight in weights))
     memory = torch.ones(num_bytes // 4, device=weights[0].device)
     seconds = []
     for _ in range(_RUNS):

@@ -110,8 +110,6 @@ def bench(
         if names:
             what = "--training" if training else "--candidates" if candidates else "--data"
             raise UsageError(f"{', '.join(names)}: not available with {what}", advice="Leave it out.")
-    if training and len(set(batch_size or ())) > 1:
-        raise UsageError("--training takes one --batch-size", advice="Measure each by a command of its own.")
     if plot is not None:
         require_plots(plot)
     batch_sizes = tuple(dict.fromkeys(batch_size or ()))

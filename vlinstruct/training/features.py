@@ -183,7 +183,11 @@ def readers_beside(device: torch.device, num_processes: int) -> int:
     One decodes 110 photographs of 640 x 480 in a second, two 220, on two cores of an EPYC 7003: Pillow lets other
     threads go on. An H200 reads 930 in that time (`_TOGETHER`); a CPU computes with its cores itself.
     """
-    return 1 if device.type == "cpu" else max(1, min(_MAX_READERS, (os.cpu_count() or 1) // num_processes))
+    if device.type == "cpu":
+        return 1
+    # Those that this process may use, where the system says it (not on macOS).
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(_MAX_READERS, cores // num_processes))
 
 
 def refuse(error: ImageError) -> None:

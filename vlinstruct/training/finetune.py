@@ -384,9 +384,11 @@ def _job(
         if is_shape:
             weights = InstructBlipNeeds(backend.network.config).weights
             free = max(0, free - weights.num_bytes(backend.dtype.itemsize, checked.quantize))
-        batch = fitting_batch(backend, sets.samples, choices, free, is_checkpointed=checked.gradient_checkpointing)
+        batch = fitting_batch(backend, sets.samples, choices, free, settings=checked)
         rows = devices.least(batch.rows)
-        checked = with_recipe({**settings, "per_device_train_batch_size": rows}, recipe_name, devices.num_processes)
+        # An estimate that nobody asked for must not end a training: where it was too low, half as many go together.
+        chosen = {"auto_find_batch_size": True, **settings, "per_device_train_batch_size": rows}
+        checked = with_recipe(chosen, recipe_name, devices.num_processes)
         times = counted(checked.gradient_accumulation_steps, "time")
         taken = f"the longest {batch.rows} take about {batch.num_bytes / 1e9:.1f} GB, {free / 1e9:.1f} GB are free"
         notify(f"{counted(rows, 'sample')} at once, {times} per update: {taken} (--per-device-train-batch-size)")

@@ -203,8 +203,7 @@ def fitting_batch(
     samples: Sequence[TrainingSample],
     choices: Sequence[int],
     free: int,
-    *,
-    is_checkpointed: bool = False,
+    settings: TrainingSettings,
 ) -> FittingBatch:
     """Chooses how many samples go through the model together.
 
@@ -213,7 +212,7 @@ def fitting_batch(
         samples: what is learned; the longest decide.
         choices: how many there may be, the most first.
         free: bytes beside the weights.
-        is_checkpointed: whether activations are computed again in the backward pass.
+        settings: how it is trained.
     """
     # By their letters: to tokenise all only for this would take as long as to tokenise them for the training.
     longest = heapq.nlargest(choices[0], samples, key=lambda sample: len(sample.prompt) + len(sample.answer))
@@ -229,7 +228,13 @@ def fitting_batch(
     def num_bytes(rows: int) -> int:
         prompt, target = (max(column) for column in zip(*lengths[:rows], strict=True))
         load = Load(rows=rows, prompt_tokens=prompt, new_tokens=target)
-        return needs.training_bytes(load, backend.dtype.itemsize, gradient_checkpointing=is_checkpointed)
+        return needs.training_bytes(
+            load,
+            backend.dtype.itemsize,
+            gradient_checkpointing=settings.gradient_checkpointing,
+            lora=settings.lora,
+            quantize=settings.quantize,
+        )
 
     rows = largest_fitting(choices, free, num_bytes)
     return FittingBatch(rows=rows, num_bytes=num_bytes(rows))

@@ -175,7 +175,7 @@ def batch_choices(values: Mapping[str, Any], backbone: str, num_processes: int =
         num_processes: that train together.
 
     >>> batch_choices({}, "flant5-xl"), batch_choices({}, "flant5-xl", 3)
-    ([128, 64, 32, 16, 8, 4, 2, 1], [8, 4, 2, 1])
+    ([128, 64, 32, 16, 8, 4, 2, 1], [8, 4])
     >>> batch_choices({"per_device_train_batch_size": 3}, "flant5-xl"), batch_choices({}, "mini")
     ([], [])
     """
@@ -188,7 +188,7 @@ def batch_choices(values: Mapping[str, Any], backbone: str, num_processes: int =
     def together(rows: int) -> int:
         return max(1, batch_size // (rows * num_processes)) * rows
 
-    return [rows for rows in counts if together(rows) >= together(min(counts[0], _USUAL_ROWS))]
+    return [rows for rows in counts if together(rows) == together(min(counts[0], _USUAL_ROWS))]
 
 
 def _recipe(backbone: str) -> tuple[Mapping[str, Any], int]:

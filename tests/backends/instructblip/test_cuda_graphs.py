@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import logging
+import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -64,6 +66,12 @@ def rows_of(backend: InstructBlipBackend, num: int, guess: str = "") -> list[Row
     return [*with_picture, Row(prompt="rewrite: what is it", guess=guess)]
 
 
+def assert_replayed(backend: InstructBlipBackend) -> None:
+    assert backend.recordings is not None
+    assert backend.recordings.num_replays > 0
+    assert not backend.recordings.is_broken
+
+
 def same_texts(outcomes: Sequence[Written | Failed], expected: Sequence[Written | Failed]) -> None:
     for outcome, plain in zip(map(good, outcomes), map(good, expected), strict=True):
         assert outcome.text == plain.text
@@ -94,8 +102,7 @@ def test_replayed_texts_are_the_plain_ones(
             replaying.write(rows_of(replaying, num, guess), settings),
             backend.write(rows_of(backend, num, guess), settings),
         )
-    assert replaying.recordings is not None
-    assert replaying.recordings.num_replays > 0
+    assert_replayed(replaying)
 
 
 def test_a_replay_runs_none_of_the_models_python(backend: InstructBlipBackend, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,6 +130,7 @@ def test_replayed_scores_are_the_plain_ones(backend: InstructBlipBackend) -> Non
         for row, plain in zip(*(map(good, outcome) for outcome in outcomes), strict=True):
             assert row[0].tokens == plain[0].tokens
             assert list(row[0].token_nll) == tiny_models.same_nll(list(plain[0].token_nll))
+    assert_replayed(replaying)
 
 
 def test_targets_that_share_a_context_are_scored_without_recordings(backend: InstructBlipBackend) -> None:
@@ -168,9 +176,8 @@ def test_what_was_seen_stays_when_other_pictures_are_seen(backend: InstructBlipB
 def test_a_model_loaded_with_graphs_optimizes_and_answers_as_one_without(
     backend: InstructBlipBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vlinstruct.backends.cuda_graphs.require_cuda_graphs", lambda *_: None)
+    monkeypatch.setattr("vlinstruct.backends.machine.require_cuda_graphs", lambda *_: None)
     opening = "vlinstruct.backends.instructblip.opening"
-    monkeypatch.setattr(f"{opening}.require_cuda_graphs", lambda *_: None)
     monkeypatch.setattr(f"{opening}.recordings_on_one_device", lambda *_, **__: Recordings(record))
     plain, replaying = (vli.load(tmp_path, device="cpu", cuda_graphs=graphs) for graphs in (False, True))
     for image in pictures(2):
@@ -180,8 +187,33 @@ def test_a_model_loaded_with_graphs_optimizes_and_answers_as_one_without(
             assert answer.certainty == pytest.approx(expected.certainty, abs=1e-5)
     loaded = replaying.backend
     assert isinstance(loaded, InstructBlipBackend)
-    assert loaded.recordings is not None
-    assert loaded.recordings.num_replays > 0
+    assert_replayed(loaded)
+
+
+def test_texts_that_begin_at_once_get_memory_of_their_own(
+    backend: InstructBlipBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`stream` holds no lock while it writes."""
+    replaying = recorded(backend)
+    rows = rows_of(replaying, 3)[:3:2]
+    expected = [good(backend.write([row], GREEDY)[0]).text for row in rows]
+    language_model = type(backend.network.language_model)
+    reserve = language_model.reserve
+
+    def slowly(*arguments: int) -> object:
+        time.sleep(0.05)
+        return reserve(*arguments)
+
+    monkeypatch.setattr(language_model, "reserve", slowly)
+
+    def streamed(row: Row) -> str:
+        *_, written = replaying.stream(row, GREEDY)
+        assert isinstance(written, Written)
+        return written.text
+
+    with ThreadPoolExecutor(2) as pool:
+        for _ in range(3):
+            assert list(pool.map(streamed, rows)) == expected
 
 
 def test_large_batches_are_computed_anew(backend: InstructBlipBackend) -> None:

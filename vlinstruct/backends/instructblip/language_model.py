@@ -101,6 +101,9 @@ class RowState:
         """
         if self.reserved is not None:
             return self.reserved.place(num_new), self.reserved.num_keys
+        if len(set(self.lengths)) == 1:  # without a copy to the device, which nothing recorded may make
+            ends = torch.arange(self.lengths[0], self.lengths[0] + num_new, device=device)
+            return ends.expand(len(self.lengths), -1), self.lengths[0] + num_new
         starts = torch.tensor(self.lengths, device=device)
         return starts[:, None] + torch.arange(num_new, device=device), max(self.lengths) + num_new
 
@@ -220,11 +223,12 @@ class LanguageModel(nn.Module, ABC):
             target_ids: (B, S), padded on the right.
             lengths: how many of each row's targets are no padding.
         """
-        hidden = self.target_hidden(inputs_embeds, attention_mask, target_ids)
         width = target_ids.shape[1]
-        # Counted, not looked up in a mask: to ask a GPU which positions count would wait for all that it has to do.
+        # Counted, not looked up in a mask, and before the pass: to copy them, or to ask a GPU which positions count,
+        # waits for all that it has to do.
         places = [row * width + place for row, length in enumerate(lengths) for place in range(length)]
-        positions = torch.tensor(places).to(hidden.device)
+        positions = torch.tensor(places).to(target_ids.device)
+        hidden = self.target_hidden(inputs_embeds, attention_mask, target_ids)
         read = hidden.flatten(0, 1).index_select(0, positions)
         return cross_entropy_sum(self.lm_head, read, target_ids.flatten()[positions])
 

@@ -56,11 +56,22 @@ class InstructBlipNeeds:
         # The larger, not the sum: the tower is done with its layers when the language model begins.
         return max(vision_bytes, text_bytes) + logits_bytes
 
-    def training_bytes(self, load: Load, itemsize: int, *, gradient_checkpointing: bool = False) -> int:
+    def training_bytes(
+        self,
+        load: Load,
+        itemsize: int,
+        *,
+        gradient_checkpointing: bool = False,
+        lora: bool = False,
+        quantize: Quantization | None = None,
+    ) -> int:
         """Returns what an update keeps of a batch for its gradients, and what it computes with beside, estimated."""
         text, context = self._config.text_config, self._context(load)
         positions = context + load.new_tokens
         kept = text.kept_bytes(context, load.new_tokens, itemsize)
+        # PEFT keeps of what each adapted layer reads a float32 copy, another behind the dropout, and its mask;
+        # LLM.int8() what every layer reads.
+        kept = int(kept * (1 + 0.6 * lora + 0.3 * (quantize == "8bit")))
         if gradient_checkpointing:  # what goes into a block, and all of one block at a time
             kept = kept // text.num_blocks + text.num_blocks * positions * text.hidden_size * itemsize
         # As they are computed, in float32, as probabilities, as gradients.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from os import PathLike
 
-from vlinstruct.backends.cuda_graphs import recordings_on_one_device, require_cuda_graphs
+from vlinstruct.backends.cuda_graphs import recordings_on_one_device
 from vlinstruct.backends.instructblip.adapter import load_adapter
 from vlinstruct.backends.instructblip.backend import InstructBlipBackend
 from vlinstruct.backends.instructblip.configuration import InstructBlipConfig
@@ -51,9 +51,7 @@ def load_backend(
     """
     # The cheapest refusals first: a device, a dtype or a library that is missing is told before a download begins, and
     # a model that does not fit before a tensor is read.
-    main, number_type = require_machine(device, dtype, quantize)
-    if cuda_graphs:
-        require_cuda_graphs(main, quantize)
+    main, number_type = require_machine(device, dtype, quantize, cuda_graphs=cuda_graphs)
     identity = backbone if isinstance(backbone, Identity) else find(backbone, offline=offline)
     placement = place(identity, main, itemsize=number_type.itemsize, quantize=quantize, may_spread=device == "auto")
     backend = load_model(

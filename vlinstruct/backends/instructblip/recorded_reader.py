@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vlinstruct.backends.cuda_graphs import MAX_ROWS, Recordings, TextMemory
+from vlinstruct.backends.cuda_graphs import Recordings, TextMemory
 from vlinstruct.backends.instructblip.language_model import DecoderState, LanguageModel, RowState
 
 TOKENS_STEP = 16  # what a Q-Former reads is padded to a multiple
@@ -35,7 +35,6 @@ class RecordedState:
     def __init__(self, memory: TextMemory[RowState], num_rows: int) -> None:
         self.memory = memory
         self.lengths = [0] * num_rows
-        memory.belong_to(self)
 
     def drop(self, counts: Sequence[int]) -> None:
         self.lengths = [length - count for length, count in zip(self.lengths, counts, strict=True)]
@@ -72,9 +71,11 @@ class RecordedReader:
         num_padded = -num_context % _CONTEXT_STEP
         num_new = _up_to(self.max_new_tokens + _WIDTHS[-1], _NEW_STEP)
         state = None
-        if not self.recordings.is_broken and num_rows <= MAX_ROWS and num_new <= _MAX_NEW:
+        if self.recordings.takes(num_rows) and num_new <= _MAX_NEW:
             shape = (num_rows, num_context + num_padded, num_new)
-            memory = self.recordings.memory(shape, lambda: self.language_model.reserve(*shape))
+            num_positions, itemsize = num_rows * (shape[1] + num_new), inputs_embeds.element_size()
+            num_bytes = self.language_model.config.cache_bytes(num_positions, itemsize)
+            memory = self.recordings.memory(shape, lambda: self.language_model.reserve(*shape), num_bytes)
             state = None if memory is None else RecordedState(memory, num_rows)
         if state is not None:
             drafts = draft_ids if draft_ids is not None else attention_mask.new_zeros(num_rows, 0, dtype=torch.long)
@@ -109,7 +110,7 @@ class RecordedReader:
         return (decode(padded_ids) if logits is None else logits)[:, :num_fed]
 
     def target_logits(self, inputs_embeds: Tensor, attention_mask: Tensor, target_ids: Tensor) -> Tensor:
-        if len(inputs_embeds) > MAX_ROWS:
+        if not self.recordings.takes(len(inputs_embeds)):
             return self.language_model.target_logits(inputs_embeds, attention_mask, target_ids)
         num_padded, num_targets = -inputs_embeds.shape[1] % _CONTEXT_STEP, target_ids.shape[1]
         logits = self.recordings.run(

@@ -8,7 +8,6 @@ Legend: B rows, P positions read so far, K positions that the cache has room for
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicLayer, StaticCache, StaticLayer
 
-from vlinstruct.backends.cuda_graphs import DIFFERS, MAX_ROWS, Recordings, TextMemory, are_alike
+from vlinstruct.backends.cuda_graphs import DIFFERS, Recordings, TextMemory, are_alike
 from vlinstruct.backends.transformers.prefix import Reader, Reading
 
 _STEP = 256  # positions; a cache has room for a multiple, all of which is read in every pass
@@ -41,7 +40,7 @@ class _Room:
             own.lazy_initialization(read.keys, read.values)
         self.mask = torch.ones(rows, num_positions, dtype=torch.long, device=device)  # 0 where a row is padded
         self.shift = torch.zeros(rows, 1, dtype=torch.long, device=device)  # from a place in the cache to a position
-        self.num_right: Counter[str] = Counter()  # tokens by recording, as computed ones
+        self.num_right = 0  # tokens that were as computed ones
 
     def fill(self, reading: Reading) -> None:
         """Takes over what was read."""
@@ -73,7 +72,6 @@ class RecordedReading:
     """
 
     def __init__(self, reader: Reader, recordings: Recordings, memory: TextMemory[_Room], reading: Reading) -> None:
-        memory.belong_to(self)
         self.reader, self.recordings, self.memory = reader, recordings, memory
         self.reading, self.num_positions = reading, reading.num_positions
         self.is_plain = False  # after a recording failed, or was wrong
@@ -84,16 +82,16 @@ class RecordedReading:
         """Reads a token of every row, (B, 1), and returns the logits of the next, (B, V)."""
         logits = None
         if not self.is_plain:
-            place, kind = torch.tensor([self.num_positions], device=ids.device), f"a token, mask {self.has_mask}"
-            logits = self.recordings.replayed(self.memory.recordings, kind, self._read, ids, place)
+            place = torch.tensor([self.num_positions], device=ids.device)
+            logits = self.recordings.replayed(self.memory.recordings, "a token", self._read, ids, place)
             self.num_positions += 1
-            if logits is not None and self.memory.content.num_right[kind] == _NUM_COMPARED:
+            if logits is not None and self.memory.content.num_right == _NUM_COMPARED:
                 return logits
-        # The first tokens of a kind are also computed as ever: some models count positions by their masks, or in
+        # The first tokens are also computed as ever: some models count positions by their masks, or in
         # Python, of which a recording keeps what it was when it was made.
         plain = self.reading.feed(ids, num_logits=1)[:, -1]
         if logits is not None and are_alike(logits, plain):
-            self.memory.content.num_right[kind] += 1
+            self.memory.content.num_right += 1
         elif not self.is_plain:
             self.is_plain = True
             self.recordings.give_up(DIFFERS)
@@ -124,11 +122,13 @@ def recorded(reading: Reading, recordings: Recordings, config: Any, num_new: int
     layers = reading.cache.layers
     # Sliding windows, linear attention and what looks at a picture in every layer keep more than keys and values.
     is_plain = all(type(layer) is DynamicLayer and layer.is_initialized for layer in layers)
-    is_small = reading.num_rows <= MAX_ROWS and num_positions <= _MAX_POSITIONS
-    if recordings.is_broken or not (is_plain and is_small) or reading.cross_attention_mask is not None:
+    is_small = recordings.takes(reading.num_rows) and num_positions <= _MAX_POSITIONS
+    if not (is_plain and is_small) or reading.cross_attention_mask is not None:
         return None
     cache = StaticCache(config=config, max_cache_len=num_positions)
     if len(cache.layers) != len(layers) or not all(type(layer) is StaticLayer for layer in cache.layers):
         return None
-    memory = recordings.memory((reading.num_rows, num_positions), lambda: _Room(cache, reading, num_positions))
+    num_bytes = reading.num_bytes * num_positions // reading.num_positions
+    shape = (reading.num_rows, num_positions, reading.mask is not None)
+    memory = recordings.memory(shape, lambda: _Room(cache, reading, num_positions), num_bytes)
     return None if memory is None else RecordedReading(reading.reader, recordings, memory, reading)
