@@ -146,9 +146,8 @@ class Recordings:
             if not self.is_broken:
                 self.is_broken = True
                 _log.warning("no CUDA graphs: %s. Answers are the same, and take as long as without", why)
-            # What is in use lives as long as its text.
-            self._kept.clear()
-            self._slots.clear()
+            # New ones, not emptied ones: another thread may be replaying, and a text keeps what it is written in.
+            self._kept, self._slots = OrderedDict(), OrderedDict()
 
     def memory(self, key: Hashable, make: Callable[[], M], num_bytes: int) -> TextMemory[M] | None:
         """Returns memory for a text of some shape, the caller's alone as long as it is held.
