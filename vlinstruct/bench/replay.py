@@ -46,10 +46,6 @@ class ReplayedState:
         self.state.drop(counts)
         self.written = [written - count for written, count in zip(self.written, counts, strict=True)]
 
-    def select(self, rows: Tensor) -> None:
-        self.state.select(rows)
-        self.written = [self.written[row] for row in rows.tolist()]
-
 
 class ReplayedReader:
     """Reads as another reader does, and favours what is laid down.

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from vlinstruct.backends.decoding import penalize_repetition, penalized_tokens, require_finite
-from vlinstruct.backends.instructblip.language_model import Context, Reader
+from vlinstruct.backends.instructblip.language_model import Context, LanguageModel
 from vlinstruct.settings import GenerationSettings
 
 _IMPOSSIBLE = -1e9  # transformers' value: a finite one, so that sums of it stay ordered
@@ -103,17 +103,17 @@ class Beams:
 
 
 def beam_search(
-    reader: Reader, context: Context, settings: GenerationSettings, stop_ids: Sequence[int]
+    language_model: LanguageModel, context: Context, settings: GenerationSettings, stop_ids: Sequence[int]
 ) -> list[list[int]]:
     """Returns the best text of every row as ids, the stop id included.
 
     Args:
-        reader: the language model.
+        language_model: the model.
         context: what it reads first.
         settings: `num_beams`, `max_new_tokens`, `length_penalty`, `repetition_penalty`.
         stop_ids: ids that end a text.
     """
-    first_logits, state = reader.prefill(context.inputs_embeds, context.attention_mask)
+    first_logits, state = language_model.prefill(context.inputs_embeds, context.attention_mask)
     logits = first_logits[:, -1]  # (B, V)
     num_beams = settings.num_beams
     rows = torch.arange(len(logits), device=logits.device).repeat_interleave(num_beams)
@@ -131,4 +131,4 @@ def beam_search(
         last_ids = beams.ids[..., -1].flatten()
         is_penalized = is_penalized[parents].scatter(1, last_ids[:, None], True)
         state.select(parents)
-        logits = reader.decode(last_ids[:, None], state)[:, -1]
+        logits = language_model.decode(last_ids[:, None], state)[:, -1]

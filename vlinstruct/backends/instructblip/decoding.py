@@ -15,7 +15,7 @@ from torch import Tensor
 
 from vlinstruct.backends.decoding import Continuation, step_by_step, until_stop
 from vlinstruct.backends.instructblip.beam_search import beam_search
-from vlinstruct.backends.instructblip.language_model import Context, Reader
+from vlinstruct.backends.instructblip.language_model import Context, LanguageModel, Reader
 from vlinstruct.backends.instructblip.speculative import generate_from_drafts
 from vlinstruct.settings import GenerationSettings
 
@@ -43,6 +43,7 @@ def generate(
         CheckpointError: the model's logits are not finite.
     """
     if settings.num_beams > 1:
+        assert isinstance(reader, LanguageModel)  # whose states rows can be selected of
         texts = beam_search(reader, context, settings, stop_ids)
         return [until_stop(ids, None, stop_ids) for ids in texts]
     # A draft is verified against the likeliest token. Under sampling or a penalty another token may be written, so
@@ -72,6 +73,7 @@ def stream(
         CheckpointError: the model's logits are not finite.
     """
     if settings.num_beams > 1:
+        assert isinstance(reader, LanguageModel)
         (ids,) = beam_search(reader, context, settings, stop_ids)
         yield from ((token, None) for token in ids)
         return

@@ -56,10 +56,6 @@ class DecoderState(Protocol):
         """Forgets the last tokens that were fed, `counts[b]` of them in row b; rows may then be of different length."""
         ...
 
-    def select(self, rows: Tensor) -> None:
-        """Keeps the rows at `rows` (N,), in that order; a row may occur more than once (beams, candidates)."""
-        ...
-
 
 class Reader(Protocol):
     """What reads a context and writes on: a `LanguageModel`, or what stands in front of one."""
@@ -112,6 +108,7 @@ class RowState:
         self.lengths = [length - count for length, count in zip(self.lengths, counts, strict=True)]
 
     def select(self, rows: Tensor) -> None:
+        """Keeps the rows at `rows` (N,), in that order; a row may occur more than once (beams, candidates)."""
         self.lengths = [self.lengths[row] for row in rows.tolist()]
 
 
@@ -142,7 +139,7 @@ class LanguageModel(nn.Module, ABC):
     @abstractmethod
     def prefill(
         self, inputs_embeds: Tensor, attention_mask: Tensor, draft_ids: Tensor | None = None
-    ) -> tuple[Tensor, DecoderState]:
+    ) -> tuple[Tensor, RowState]:
         """Reads a context, and what perhaps follows it.
 
         Args:

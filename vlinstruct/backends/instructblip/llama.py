@@ -252,7 +252,7 @@ class Llama(LanguageModel):
 
     def prefill(
         self, inputs_embeds: Tensor, attention_mask: Tensor, draft_ids: Tensor | None = None
-    ) -> tuple[Tensor, DecoderState]:
+    ) -> tuple[Tensor, RowState]:
         num_drafted = 0 if draft_ids is None else draft_ids.shape[1]
         if draft_ids is not None:
             inputs_embeds = torch.cat([inputs_embeds, self.embed_tokens(draft_ids)], dim=1)

@@ -39,9 +39,6 @@ class RecordedState:
     def drop(self, counts: Sequence[int]) -> None:
         self.lengths = [length - count for length, count in zip(self.lengths, counts, strict=True)]
 
-    def select(self, rows: Tensor) -> None:
-        raise NotImplementedError("beams and targets that share a context are read without recordings")
-
     def move_on(self) -> RowState:
         """Tells the device how far every row has read, and returns the reserved state."""
         reserved = self.memory.content.reserved

@@ -14,7 +14,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from vlinstruct.backends.decoding import token_nll
-from vlinstruct.backends.instructblip.language_model import Context, Reader
+from vlinstruct.backends.instructblip.language_model import Context, LanguageModel, Reader
 
 
 def target_nll(reader: Reader, context: Context, targets: Sequence[Sequence[Sequence[int]]]) -> list[list[list[float]]]:
@@ -37,6 +37,7 @@ def target_nll(reader: Reader, context: Context, targets: Sequence[Sequence[Sequ
     else:
         # Several share their row's context: picture and prompt are read once, and their keys and values repeated. 100
         # answers of mini are ranked 9 times as fast as one by one.
+        assert isinstance(reader, LanguageModel)  # whose states rows can be selected of
         first_logits, state = reader.prefill(context.inputs_embeds, context.attention_mask)
         rows = torch.tensor([place for place, row in enumerate(targets) for _ in row], device=device)
         state.select(rows)

@@ -394,7 +394,7 @@ class T5(LanguageModel):
 
     def prefill(
         self, inputs_embeds: Tensor, attention_mask: Tensor, draft_ids: Tensor | None = None
-    ) -> tuple[Tensor, DecoderState]:
+    ) -> tuple[Tensor, RowState]:
         state = self.begin(inputs_embeds, attention_mask)
         first_ids = self.start_ids(inputs_embeds)
         return self.decode(first_ids if draft_ids is None else torch.cat([first_ids, draft_ids], dim=1), state), state
