@@ -19,6 +19,7 @@ from vlinstruct.backends.instructblip.image_processor import ImageProcessor
 from vlinstruct.backends.instructblip.load import empty_model
 from vlinstruct.backends.instructblip.network import InstructBlip
 from vlinstruct.backends.instructblip.opening import load_backend
+from vlinstruct.backends.instructblip.prepacked import allow_prepacking
 from vlinstruct.backends.instructblip.tokenization import QFormerTokenizer, TextTokenizer, read_tokenizer
 from vlinstruct.backends.machine import compute_device, compute_dtype
 from vlinstruct.backends.registry import BACKBONES, config_of, identity_of, known_backbone, mini_folder
@@ -127,6 +128,7 @@ def random_model(config: InstructBlipConfig, device: torch.device, dtype: torch.
             parameter.normal_(0, _SPREAD)
         else:
             parameter.fill_(1.0 if name.endswith("weight") else 0.0)
+    allow_prepacking(model)
     return model
 
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vlinstruct.backends.instructblip.prepacked import Prepacked, multiplied, prepacked
 from vlinstruct.errors import CheckpointError
 
 # Positions that are reserved beyond what is needed: one allocation, and one copy of all before it, in 64 tokens.
@@ -57,10 +58,16 @@ def ready(module: nn.Module) -> Callable[..., Tensor]:
         return module
     kind, parameters = type(module), state["_parameters"]
     if kind is nn.Linear and type(parameters["weight"]) is nn.Parameter:
-        return partial(F.linear, **parameters)
+        keeper = prepacked(module)
+        return partial(F.linear, **parameters) if keeper is None else partial(_product, keeper, **parameters)
     if kind is nn.LayerNorm:
         return partial(F.layer_norm, normalized_shape=state["normalized_shape"], eps=state["eps"], **parameters)
     return module.ready() if isinstance(module, Part) else module
+
+
+def _product(keeper: Prepacked, hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    copy = keeper.copy(weight, hidden.numel() // weight.shape[1])
+    return F.linear(hidden, weight, bias) if copy is None else multiplied(hidden, copy, bias)
 
 
 def activation(name: str) -> Callable[[Tensor], Tensor]:

@@ -24,6 +24,7 @@ from vlinstruct.backends.instructblip.encoder import resized_positions
 from vlinstruct.backends.instructblip.familiarity import read as read_familiarity
 from vlinstruct.backends.instructblip.image_processor import read_image_processor
 from vlinstruct.backends.instructblip.network import InstructBlip
+from vlinstruct.backends.instructblip.prepacked import allow_prepacking
 from vlinstruct.backends.instructblip.tokenization import QFormerTokenizer, load_tokenizer, read_tokenizer
 from vlinstruct.backends.registry import identity_of
 from vlinstruct.errors import CheckpointError, InputError
@@ -195,7 +196,9 @@ def _load_weights(
     replace_linears(model, layers)
     if placement.elsewhere or placement.offloaded:
         add_transfers(model, placement)
-    return model.requires_grad_(False).eval()
+    model.requires_grad_(False).eval()
+    allow_prepacking(model)
+    return model
 
 
 def _stored_tensors(folder: Path, placement: Placement) -> Iterator[tuple[str, Tensor]]:

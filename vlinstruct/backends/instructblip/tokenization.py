@@ -57,6 +57,8 @@ class LiteralTokenizer:
         """
         with named_failures("the tokenizer failed over this text"):
             encoding = self.tokenizer.encode(text, add_special_tokens=False)
+        if self.special.keys().isdisjoint(encoding.ids):  # the rule; where each came from costs as much as to find it
+            return list(encoding.ids)
         pieces = zip(encoding.ids, encoding.offsets, strict=True)
         return [part for token, (start, end) in pieces for part in self._literal_ids(token, text[start:end].strip())]
 
