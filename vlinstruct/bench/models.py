@@ -21,7 +21,7 @@ from vlinstruct.backends.instructblip.network import InstructBlip
 from vlinstruct.backends.instructblip.opening import load_backend
 from vlinstruct.backends.instructblip.prepacked import allow_prepacking
 from vlinstruct.backends.instructblip.tokenization import QFormerTokenizer, TextTokenizer, read_tokenizer
-from vlinstruct.backends.machine import compute_device, compute_dtype
+from vlinstruct.backends.machine import compute_device, compute_dtype, keep_freed_memory
 from vlinstruct.backends.registry import BACKBONES, config_of, identity_of, known_backbone, mini_folder
 from vlinstruct.errors import CheckpointError
 from vlinstruct.values import Identity
@@ -122,6 +122,8 @@ def random_model(config: InstructBlipConfig, device: torch.device, dtype: torch.
     """Builds a model with normally distributed matrices; gains are 1 and biases 0, so that everything stays finite."""
     if device.type == "cuda":
         prefer_kernels_for_all_shapes()
+    else:
+        keep_freed_memory()
     model = empty_model(config).to(dtype).to_empty(device=device).requires_grad_(False).eval()
     for name, parameter in model.named_parameters():
         if parameter.ndim > 1:

@@ -26,6 +26,7 @@ from vlinstruct.backends.instructblip.image_processor import read_image_processo
 from vlinstruct.backends.instructblip.network import InstructBlip
 from vlinstruct.backends.instructblip.prepacked import allow_prepacking
 from vlinstruct.backends.instructblip.tokenization import QFormerTokenizer, load_tokenizer, read_tokenizer
+from vlinstruct.backends.machine import keep_freed_memory
 from vlinstruct.backends.registry import identity_of
 from vlinstruct.errors import CheckpointError, InputError
 from vlinstruct.settings import Quantization
@@ -169,6 +170,8 @@ def _load_weights(
 ) -> InstructBlip:
     if placement.main.type == "cuda":
         prefer_kernels_for_all_shapes()
+    else:
+        keep_freed_memory()
     model = empty_model(config)
     expected = model.state_dict()
     layers: dict[str, nn.Module] = {}

@@ -16,6 +16,7 @@ from PIL import Image
 
 from vlinstruct.backend import Row
 from vlinstruct.backends.cuda_graphs import recordings_on_one_device
+from vlinstruct.backends.machine import keep_freed_memory
 from vlinstruct.backends.transformers.any_vlm import TransformersBackend
 from vlinstruct.backends.transformers.chat_template import can_think
 from vlinstruct.backends.transformers.families import FAMILIES, UNKNOWN
@@ -61,6 +62,8 @@ def open_backend(
     require_safetensors(folder, name=identity.name)
     if not (may_spread and device.type == "cuda"):
         require_room(identity, device, dtype=dtype, quantize=quantize)
+    if device.type == "cpu":
+        keep_freed_memory()
     with quietly():
         import transformers
 
