@@ -148,6 +148,17 @@ def test_failed_items_are_tried_again_and_stand_last_then(output):
     assert os.listdir(output.parent) == ["out.jsonl"]
 
 
+def test_what_is_there_several_times_is_counted_once(output):
+    _run(output, failing=(1, 3))
+    content = output.read_bytes()
+    output.write_bytes(content + content)  # every good record and both failed ones twice
+    with output.open("ab") as stream:
+        stream.write(json_line(_ok(3) | {"key": KEYS["3.png"]}))  # and one of these was done after all
+    writer = _run(output)
+    assert writer.notices == (f"{output}: 4 done before, 1 failed before and tried again",)
+    assert sorted(record["id"] for record in _records(output)) == list(KEYS)
+
+
 def test_half_a_last_line_is_dropped_at_every_length(output):
     _run(output, made=range(2))
     content = output.read_bytes()

@@ -35,11 +35,13 @@ class Earlier:
 
     Args:
         done: `str(id)` of its good records; not their keys, which two items may share.
+        failed: `str(id)` of the items to try again.
         dropped: numbers, from 0, of lines to leave out: failed ones to try again, good ones written twice.
         whole_bytes: where the last whole line ends.
     """
 
     done: frozenset[str] = frozenset()
+    failed: frozenset[str] = frozenset()
     dropped: frozenset[int] = frozenset()
     whole_bytes: int = 0
 
@@ -52,6 +54,7 @@ def scan(target: Target) -> Earlier:
             (`output_other_run`).
     """
     done: set[str] = set()
+    failed: set[str] = set()
     dropped: set[int] = set()
     whole_bytes = 0
     for number, line in enumerate(lines(target.real)):
@@ -62,9 +65,13 @@ def scan(target: Target) -> Earlier:
         whole_bytes += len(line)
         if _is_superseded(record, target, done):
             dropped.add(number)
+            if record["status"] != "ok":
+                failed.add(str(record["id"]))
         elif record["status"] == "ok":
             done.add(str(record["id"]))
-    return Earlier(done=frozenset(done), dropped=frozenset(dropped), whole_bytes=whole_bytes)
+    # Of several runs into one output a later one may have done what failed in an earlier one.
+    again = frozenset(failed - done)
+    return Earlier(done=frozenset(done), failed=again, dropped=frozenset(dropped), whole_bytes=whole_bytes)
 
 
 def lines(path: str) -> Iterator[bytes]:
@@ -83,7 +90,7 @@ def earlier_notices(target: Target, earlier: Earlier, size_bytes: int) -> tuple[
     """Says in at most one line what was found; `size_bytes` is the file's size before it was touched."""
     parts = [
         (bool(earlier.done), f"{len(earlier.done)} done before"),
-        (bool(earlier.dropped), f"{len(earlier.dropped)} failed before and tried again"),
+        (bool(earlier.failed), f"{len(earlier.failed)} failed before and tried again"),
         (size_bytes > earlier.whole_bytes, "half a last line dropped"),
     ]
     state = ", ".join(text for applies, text in parts if applies)
