@@ -114,9 +114,35 @@ def test_what_is_free_is_read_from_the_system(tmp_path: Path, monkeypatch: pytes
     meminfo = tmp_path / "meminfo"
     meminfo.write_text("MemTotal:  100 kB\nMemAvailable:  42 kB\n")
     monkeypatch.setattr(memory, "_MEMINFO", meminfo)
+    monkeypatch.setattr(memory, "_OWN_CGROUPS", tmp_path / "none")
     assert available_bytes() == 42 * 1024
     meminfo.unlink()
     assert available_bytes() is None or available_bytes() > 0
+
+
+GROUPS = {
+    "second": ("0::{}", "", "memory.max", "memory.current", ""),
+    "first": ("4:cpu,memory:{}", "memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_"),
+}
+
+
+@pytest.mark.parametrize("version", GROUPS)
+@pytest.mark.parametrize(("path", "place"), [("/", "."), ("/pod/one", "pod/one"), ("/pod/one", "pod"), ("/pod/x", ".")])
+@pytest.mark.parametrize(("limit", "left"), [("1000", 1000 - 700 + 150), ("500", 0), ("max", None)])
+def test_a_container_has_what_its_limit_leaves(
+    version: str, path: str, place: str, limit: str, left: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line, root, limit_name, used_name, prefix = GROUPS[version]
+    folder = tmp_path / "groups" / root / place
+    folder.mkdir(parents=True)
+    (folder / limit_name).write_text(f"{limit}\n")
+    (folder / used_name).write_text("700\n")
+    (folder / "memory.stat").write_text(f"anon 500\n{prefix}active_file 50\n{prefix}inactive_file 100\nshmem 9\n")
+    (tmp_path / "own").write_text(f"9:name=systemd:/\n{line.format(path)}\n")
+    (tmp_path / "meminfo").write_text("MemAvailable:  42 kB\n")
+    for name, where in {"_OWN_CGROUPS": "own", "_CGROUPS": "groups", "_MEMINFO": "meminfo"}.items():
+        monkeypatch.setattr(memory, name, tmp_path / where)
+    assert available_bytes() == (42 * 1024 if left is None else left)
 
 
 def test_a_folder_that_does_not_fit_is_refused_before_it_is_read(

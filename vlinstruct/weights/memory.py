@@ -18,6 +18,8 @@ from vlinstruct.settings import Quantization
 from vlinstruct.weights.safetensors_files import header, shards
 
 _MEMINFO = Path("/proc/meminfo")
+_OWN_CGROUPS = Path("/proc/self/cgroup")
+_CGROUPS = Path("/sys/fs/cgroup")
 _GB = 10**9
 # Bytes per number, scales included: one float32 per row of thousands, and per block of 64 numbers.
 _QUANTIZED_BYTES: Mapping[Quantization, float] = {"8bit": 1.0, "4bit": 0.5 + 4 / 64}
@@ -170,7 +172,12 @@ def remedies(weights: WeightCount, *, itemsize: int, quantize: Quantization | No
 
 
 def available_bytes() -> int | None:
-    """Returns the memory that can be had without swapping; None where the system does not tell."""
+    """Returns the memory that can be had without swapping, within a container's limit; None where nobody tells."""
+    rooms = [room for room in (_of_the_system(), *_of_the_container()) if room is not None]
+    return min(rooms, default=None)
+
+
+def _of_the_system() -> int | None:
     try:
         # Linux counts its file cache as available; the page count of sysconf does not.
         lines = _MEMINFO.read_text(encoding="ascii").splitlines()
@@ -181,3 +188,30 @@ def available_bytes() -> int | None:
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, OSError, ValueError):  # Windows, macOS
         return None
+
+
+def _of_the_container() -> list[int]:
+    """Returns what this process's control group and those above it leave of their limits (Linux; cgroups 1 and 2)."""
+    try:
+        lines = _OWN_CGROUPS.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError):
+        return []
+    rooms = []
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        is_v2 = not controllers
+        if not is_v2 and "memory" not in controllers.split(","):
+            continue
+        root = _CGROUPS if is_v2 else _CGROUPS / "memory"
+        own = root / path.lstrip("/")
+        # A container often sees its own group as the root, and in the path what it is called outside.
+        for folder in {own, *own.parents, root}:
+            limit, used = ("max", "current") if is_v2 else ("limit_in_bytes", "usage_in_bytes")
+            try:
+                room = int((folder / f"memory.{limit}").read_text()) - int((folder / f"memory.{used}").read_text())
+                stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+                cached = [int(stat[f"{'' if is_v2 else 'total_'}{kind}_file"]) for kind in ("active", "inactive")]
+            except (OSError, ValueError, KeyError):  # no group, no limit ("max"), not readable
+                continue
+            rooms.append(max(0, room + sum(cached)))  # files that were read are dropped where memory is wanted
+    return rooms
