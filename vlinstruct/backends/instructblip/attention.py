@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vlinstruct.backends.instructblip.prepacked import Prepacked, multiplied, prepacked
+from vlinstruct.backends.instructblip.prepacked import Prepacked, prepacked
 from vlinstruct.errors import CheckpointError
 
 # Positions that are reserved beyond what is needed: one allocation, and one copy of all before it, in 64 tokens.
@@ -66,8 +66,8 @@ def ready(module: nn.Module) -> Callable[..., Tensor]:
 
 
 def _product(keeper: Prepacked, hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    copy = keeper.copy(weight, hidden.numel() // weight.shape[1])
-    return F.linear(hidden, weight, bias) if copy is None else multiplied(hidden, copy, bias)
+    product = keeper.product(hidden, weight, bias)
+    return F.linear(hidden, weight, bias) if product is None else product
 
 
 def activation(name: str) -> Callable[[Tensor], Tensor]:

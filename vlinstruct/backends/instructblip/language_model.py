@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from vlinstruct.backends.instructblip.attention import Part, Reserved
-from vlinstruct.backends.instructblip.prepacked import multiplied, prepacked
+from vlinstruct.backends.instructblip.prepacked import prepacked
 from vlinstruct.backends.instructblip.text_config import TextConfig
 
 Block = Callable[..., Any]
@@ -261,11 +261,11 @@ class Head(nn.Linear):
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        num_positions = input.numel() // self.in_features
         keeper = prepacked(self)
-        copy = None if keeper is None else keeper.copy(self.weight, num_positions)
-        if copy is not None:
-            return multiplied(input, copy, self.bias)
+        product = None if keeper is None else keeper.product(input, self.weight, self.bias)
+        if product is not None:
+            return product
+        num_positions = input.numel() // self.in_features
         is_plain = type(self.weight) is nn.Parameter and input.device.type == "cpu" and input.dtype == torch.float32
         if not is_plain or self.weight.numel() < _TALL or num_positions > _FEW:
             return super().forward(input)

@@ -39,35 +39,33 @@ class Prepacked:
     def __reduce__(self) -> tuple[type[Prepacked], tuple[()]]:
         return Prepacked, ()  # what is made of a layer is no part of it: one that is copied or sent makes its own
 
-    def copy(self, weight: Tensor, num_positions: int) -> Tensor | None:
-        """Returns what a product reads in place of a weight, (N, K); None where it reads the weight itself.
+    def product(self, hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor | None:
+        """Returns what `F.linear` does, by the copy; None where the weight itself is to be read.
 
         Args:
-            weight: the layer's.
-            num_positions: of all rows.
+            hidden: what is multiplied, (..., K).
+            weight: the layer's, (N, K).
+            bias: the layer's, (N,).
         """
+        num_positions = hidden.numel() // weight.shape[1]
         if num_positions > MOST_POSITIONS or not _can_be_packed(weight):
             return None
         state = (weight._version, weight.data_ptr())
         if self._of is None or self._of[1:] != state or self._of[0]() is not weight:
             self._of, self._copy, self._num_uses = (weakref.ref(weight), *state), None, 0
-        if self._copy is None and num_positions > 1:  # one position alone gains little
-            self._num_uses += 1
-            if self._num_uses > _NUM_AS_IT_IS:
-                self._copy = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), MOST_POSITIONS)
-        return self._copy
+        if self._copy is None:
+            self._num_uses += num_positions > 1  # one position alone gains little
+            if self._num_uses <= _NUM_AS_IT_IS:
+                return None
+            self._copy = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), MOST_POSITIONS)
+        product: Tensor = torch.ops.mkldnn._linear_pointwise(hidden, self._copy, bias, "none", [], "")
+        return product
 
 
 def prepacked(module: nn.Module) -> Prepacked | None:
     """Returns what keeps a layer's copy, if it may have one and nothing is differentiated."""
     keeper = module.__dict__.get("prepacked")
     return keeper if keeper is not None and torch.is_inference_mode_enabled() else None
-
-
-def multiplied(hidden: Tensor, copy: Tensor, bias: Tensor | None) -> Tensor:
-    """Returns what `F.linear` does, of the weight that a copy was made of."""
-    product: Tensor = torch.ops.mkldnn._linear_pointwise(hidden, copy, bias, "none", [], "")
-    return product
 
 
 def allow_prepacking(network: nn.Module) -> None:

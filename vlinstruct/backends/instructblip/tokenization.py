@@ -57,9 +57,10 @@ class LiteralTokenizer:
         """
         with named_failures("the tokenizer failed over this text"):
             encoding = self.tokenizer.encode(text, add_special_tokens=False)
-        if self.special.keys().isdisjoint(encoding.ids):  # the rule; where each came from costs as much as to find it
-            return list(encoding.ids)
-        pieces = zip(encoding.ids, encoding.offsets, strict=True)
+        ids: list[int] = encoding.ids
+        if self.special.keys().isdisjoint(ids):  # the rule, which need not ask where each came from
+            return ids
+        pieces = zip(ids, encoding.offsets, strict=True)
         return [part for token, (start, end) in pieces for part in self._literal_ids(token, text[start:end].strip())]
 
     def _literal_ids(self, token: int, characters: str) -> list[int]:
