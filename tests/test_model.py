@@ -240,7 +240,7 @@ def test_a_picture_that_cannot_be_read_is_refused(model: vli.Model, tmp_path: Pa
         ({"device": "toaster"}, "cannot use --device"),
         ({"dtype": "float8"}, "cannot use --dtype"),
         ({"dtype": "float16"}, "T5 language models overflow in float16"),
-        ({"cuda_graphs": True}, r"cannot use --cuda-graphs \(cpu\): no CUDA device"),
+        ({"compile": True, "quantize": "8bit"}, r"cannot use --compile \(--quantize 8bit\)"),
     ],
 )
 def test_a_device_or_dtype_that_does_not_fit_is_refused(

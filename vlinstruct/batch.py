@@ -555,7 +555,7 @@ class ChosenModel:
             self.name,
             adapter=settings.adapter,
             image_size=settings.image_size,
-            cuda_graphs=settings.cuda_graphs,
+            compile=settings.compile,
             think=settings.think,
         )
         return find(self.name, offline=self.settings.offline)
@@ -580,7 +580,7 @@ class ChosenModel:
         settings = self.settings
         # What came later stands there only where it is used: records of before can still be resumed.
         loaded = [settings.dtype, settings.quantize, settings.image_size, *(["think"] if settings.think else [])]
-        loaded += ["cuda_graphs"] if settings.cuda_graphs else []
+        loaded += ["compile"] if settings.compile else []
         return [self.identity.fingerprint, adapter, *loaded, asdict(self.templates)]
 
 

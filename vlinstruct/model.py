@@ -71,7 +71,7 @@ def load(
     dtype: str = "auto",
     quantize: Quantization | None = None,
     image_size: int | None = None,
-    cuda_graphs: bool = False,
+    compile: bool = False,
     think: bool = False,
     offline: bool = False,
     server: ServerSettings = ServerSettings(),
@@ -92,8 +92,8 @@ def load(
         quantize: `8bit` or `4bit` for the language model's layers; everything else keeps its precision.
         image_size: side in pixels that pictures are read at, the trained positions interpolated; the model's own, at
             which it was trained, if None.
-        cuda_graphs: on one CUDA device, record the kernels of small batches at the first use of a shape, and replay
-            them from then on. Texts are the same but for the order of sums.
+        compile: run small batches without Python between layers: on one CUDA device kernels are recorded at the first
+            use of a shape, on a CPU they are compiled, some seconds each. Texts are the same but for the order of sums.
         think: let a model that can think do so before it answers; what it thinks is never part of an answer.
         offline: use what is cached, open no connection.
         server: how a server is asked, where the backbone is one.
@@ -111,7 +111,7 @@ def load(
         dtype=dtype,
         quantize=quantize,
         image_size=image_size,
-        cuda_graphs=cuda_graphs,
+        compile=compile,
         think=think,
         offline=offline,
         server=server,

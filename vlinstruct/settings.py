@@ -243,7 +243,7 @@ class ModelSettings:
     dtype: str = "auto"
     quantize: Quantization | None = None
     image_size: int | None = None
-    cuda_graphs: bool = False
+    compile: bool = False
     think: bool = False
     offline: bool = False
     server: ServerSettings = ServerSettings()

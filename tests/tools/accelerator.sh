@@ -30,7 +30,7 @@ if [ "${1:-}" = --smoke ]; then
     pictures=2 candidates=3 samples=2 training=(--small) graphs=() options=(--device cpu --runs 2)
 else
     t5=flant5-xl llama=vicuna-7b t5_large=flant5-xxl llama_large=vicuna-13b vlm=7b
-    pictures=64 candidates=100 samples=16 training=() graphs=(--cuda-graphs) options=(--dtype bfloat16 --runs 7)
+    pictures=64 candidates=100 samples=16 training=() graphs=(--compile) options=(--dtype bfloat16 --runs 7)
 fi
 
 # In the order of their worth: what a short lease leaves out is measured least often.

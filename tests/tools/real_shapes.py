@@ -6,7 +6,7 @@ PYTHONPATH=tests python -m tools.real_shapes answers vicuna-7b --folder FOLDER [
 PYTHONPATH=tests python -m tools.real_shapes table RESULTS
 
 `training` is ours alone, at several batch sizes; `vlinstruct bench --training` has transformers beside it. `graphs`
-says how far what CUDA graphs replay lies from what is computed anew; `vlinstruct bench --cuda-graphs` times them.
+says how far what CUDA graphs replay lies from what is computed anew; `vlinstruct bench --compile` times them.
 `answers` writes FOLDER where it is missing, and loads it as any other. All print a JSON line per measurement, at once.
 `accelerator.sh` runs them and bench, and prints its results with `table`. REAL_SHAPES.md has what was printed.
 """
@@ -29,8 +29,8 @@ import torch
 
 import vlinstruct
 from vlinstruct.backend import Row, Written
-from vlinstruct.backends.cuda_graphs import Recordings
 from vlinstruct.backends.instructblip.backend import InstructBlipBackend
+from vlinstruct.backends.recordings import Recordings, record_on_cuda
 from vlinstruct.backends.registry import BACKBONES, instructblip_backbones, mini_folder
 from vlinstruct.bench.models import random_backbone
 from vlinstruct.bench.timing import picture
@@ -249,7 +249,12 @@ def main() -> None:
         _show_training(options.backbone, small=options.small)
     elif options.command == "graphs":
         if torch.cuda.is_available():
-            _show(graphs(random_backbone(options.backbone, device="cuda", dtype="bfloat16"), Recordings()))
+            _show(
+                graphs(
+                    random_backbone(options.backbone, device="cuda", dtype="bfloat16"),
+                    Recordings(record_on_cuda),
+                )
+            )
         else:
             _show({"is_recorded": False, "why": "no CUDA device"})
     elif options.command == "table":

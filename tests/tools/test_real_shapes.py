@@ -9,7 +9,7 @@ from pathlib import Path
 
 from recorded_operations import record
 
-from vlinstruct.backends.cuda_graphs import Recordings
+from vlinstruct.backends.recordings import Recordings
 from vlinstruct.bench.models import random_backbone
 from vlinstruct.bench.workload import training_workloads
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from vlinstruct.backends.cuda_graphs import require_cuda_graphs
+from vlinstruct.backends.recordings import require_compilation
 from vlinstruct.errors import InputError
 from vlinstruct.settings import Quantization
 from vlinstruct.weights.quantization import require_quantization
@@ -13,7 +13,7 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torc
 
 
 def require_machine(
-    device: str, dtype: str, quantize: Quantization | None, *, cuda_graphs: bool = False
+    device: str, dtype: str, quantize: Quantization | None, *, compile: bool = False
 ) -> tuple[torch.device, torch.dtype]:
     """Returns the device and the dtype that `load` means.
 
@@ -25,8 +25,8 @@ def require_machine(
     number_type = compute_dtype(dtype, main)
     if quantize is not None:
         require_quantization(quantize, main)
-    if cuda_graphs:
-        require_cuda_graphs(main, quantize)
+    if compile:
+        require_compilation(main, quantize)
     return main, number_type
 
 

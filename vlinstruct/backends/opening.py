@@ -19,10 +19,10 @@ def load_backend(backbone: str | PathLike[str] | Identity | None, settings: Mode
         settings: how; the meaning and the errors are those of `vlinstruct.load`.
     """
     named = settings.backbone if backbone is None else backbone
-    adapter, size, graphs, think = settings.adapter, settings.image_size, settings.cuda_graphs, settings.think
+    adapter, size, compile, think = settings.adapter, settings.image_size, settings.compile, settings.think
     if not isinstance(named, Identity):
         named = fspath(named or default_backbone())
-        require_options(named, adapter=adapter, image_size=size, cuda_graphs=graphs, think=think)
+        require_options(named, adapter=adapter, image_size=size, compile=compile, think=think)
     # Imported here, not above: a server's client needs no torch, mini no transformers, and no other model our network.
     if is_url(named if isinstance(named, str) else named.name):
         from vlinstruct.backends.server.opening import connect
@@ -31,9 +31,9 @@ def load_backend(backbone: str | PathLike[str] | Identity | None, settings: Mode
     from vlinstruct.backends.machine import require_machine
 
     # Before anything is downloaded.
-    main, number_type = require_machine(settings.device, settings.dtype, settings.quantize, cuda_graphs=graphs)
+    main, number_type = require_machine(settings.device, settings.dtype, settings.quantize, compile=compile)
     identity = named if isinstance(named, Identity) else find(named, offline=settings.offline)
-    require_options(identity.name, identity.config, adapter=adapter, image_size=size, cuda_graphs=graphs, think=think)
+    require_options(identity.name, identity.config, adapter=adapter, image_size=size, compile=compile, think=think)
     if is_instructblip(identity.config):
         from vlinstruct.backends.instructblip import opening as instructblip
 
@@ -44,7 +44,7 @@ def load_backend(backbone: str | PathLike[str] | Identity | None, settings: Mode
             dtype=settings.dtype,
             quantize=settings.quantize,
             image_size=size,
-            cuda_graphs=graphs,
+            compile=compile,
             offline=settings.offline,
         )
     from vlinstruct.backends.transformers.opening import open_backend
@@ -55,6 +55,6 @@ def load_backend(backbone: str | PathLike[str] | Identity | None, settings: Mode
         dtype=number_type,
         quantize=settings.quantize,
         may_spread=settings.device == "auto",
-        cuda_graphs=graphs,
+        compile=compile,
         think=think,
     )

@@ -291,7 +291,7 @@ def require_options(
     *,
     adapter: object | None = None,
     image_size: int | None = None,
-    cuda_graphs: bool = False,
+    compile: bool = False,
     think: bool = False,
 ) -> None:
     """Refuses options of `vlinstruct.load` that mean nothing to a family of models.
@@ -302,7 +302,7 @@ def require_options(
             nothing is downloaded to be refused.
         adapter: as of `load`.
         image_size: as of `load`.
-        cuda_graphs: as of `load`.
+        compile: as of `load`.
         think: as of `load`.
 
     Raises:
@@ -312,7 +312,7 @@ def require_options(
     if config is None:
         return
     if config == SERVED_CONFIG:
-        given = {"--adapter": adapter, "--image-size": image_size, "--cuda-graphs": cuda_graphs or None}
+        given = {"--adapter": adapter, "--image-size": image_size, "--compile": compile or None}
         for option in (option for option, value in given.items() if value is not None):
             raise InputError.at(f"cannot use {option}", name, "the model is its server's", "Leave it out")
         return

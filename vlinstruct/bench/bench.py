@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from PIL import Image
 
-from vlinstruct.backends.cuda_graphs import Recordings
 from vlinstruct.backends.machine import require_machine
 from vlinstruct.backends.opening import load_backend
+from vlinstruct.backends.recordings import recordings_on
 from vlinstruct.backends.registry import config_of, default_backbone, find, is_instructblip, known_backbone, resolve
 from vlinstruct.bench.answers import Drawable, as_record, as_table, compare
 from vlinstruct.bench.cold_start import cold_starts
@@ -60,7 +60,7 @@ class BenchSettings:
         runs: of every arm, at least 2; in training epochs.
         cold_runs: starts of every cold process, at least 2; 0 for none; 3 where InstructBLIP's answers are measured if
             None.
-        cuda_graphs: ours replays kernels, as `vlinstruct.load` takes it.
+        compile: as `vlinstruct.load` takes it.
         random_weights: the backbone's shapes with random weights; no download, no cold start.
         threads: CPU threads for the whole process from now on; torch's own choice if None.
         offline: open no connection; use what is cached.
@@ -76,7 +76,7 @@ class BenchSettings:
     acceptance: Sequence[float] = ()
     runs: int = 9
     cold_runs: int | None = None
-    cuda_graphs: bool = False
+    compile: bool = False
     random_weights: bool = False
     threads: int | None = None
     offline: bool = False
@@ -109,8 +109,8 @@ def bench(settings: BenchSettings, *, on_loaded: Callable[[], None] = lambda: No
     """
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
-    if settings.cuda_graphs:
-        require_machine(settings.device, settings.dtype, None, cuda_graphs=True)
+    if settings.compile:
+        require_machine(settings.device, settings.dtype, None, compile=True)
     if settings.training and len(set(settings.batch_sizes)) > 1:
         raise UsageError("--training takes one --batch-size", advice="Measure each by a command of its own.")
     name, runs = settings.backbone or default_backbone(), settings.runs
@@ -124,13 +124,9 @@ def bench(settings: BenchSettings, *, on_loaded: Callable[[], None] = lambda: No
     if not is_instructblip(config):
         return _bench_any_vlm(name, identity, settings, on_loaded)
     if identity is None:
-        ours, theirs = load_both_random(
-            name, device=settings.device, dtype=settings.dtype, cuda_graphs=settings.cuda_graphs
-        )
+        ours, theirs = load_both_random(name, device=settings.device, dtype=settings.dtype, compile=settings.compile)
     else:
-        ours, theirs = load_both(
-            identity, device=settings.device, dtype=settings.dtype, cuda_graphs=settings.cuda_graphs
-        )
+        ours, theirs = load_both(identity, device=settings.device, dtype=settings.dtype, compile=settings.compile)
     on_loaded()
     machine = environment(ours.device, ours.dtype)
     if settings.training:
@@ -178,9 +174,9 @@ def _bench_any_vlm(
 
     if identity is None:
         backend = random_vlm(name, device=settings.device, dtype=settings.dtype)
-        backend.recordings = Recordings() if settings.cuda_graphs else None
+        backend.recordings = recordings_on(backend.device, name) if settings.compile else None
     else:
-        own = ModelSettings(device=settings.device, dtype=settings.dtype, cuda_graphs=settings.cuda_graphs)
+        own = ModelSettings(device=settings.device, dtype=settings.dtype, compile=settings.compile)
         loaded = load_backend(identity, own)
         assert isinstance(loaded, TransformersBackend)
         backend = loaded

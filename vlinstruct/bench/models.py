@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from vlinstruct.backends.cuda_graphs import Recordings
 from vlinstruct.backends.instructblip.attention import prefer_kernels_for_all_shapes
 from vlinstruct.backends.instructblip.backend import InstructBlipBackend
 from vlinstruct.backends.instructblip.configuration import InstructBlipConfig
@@ -22,6 +21,7 @@ from vlinstruct.backends.instructblip.opening import load_backend
 from vlinstruct.backends.instructblip.prepacked import allow_prepacking
 from vlinstruct.backends.instructblip.tokenization import QFormerTokenizer, TextTokenizer, read_tokenizer
 from vlinstruct.backends.machine import compute_device, compute_dtype, keep_freed_memory
+from vlinstruct.backends.recordings import recordings_on
 from vlinstruct.backends.registry import BACKBONES, config_of, identity_of, known_backbone, mini_folder
 from vlinstruct.errors import CheckpointError
 from vlinstruct.values import Identity
@@ -34,7 +34,7 @@ _SPREAD = 0.02  # standard deviation
 
 
 def load_both(
-    backbone: str | Identity | None, *, device: str, dtype: str, cuda_graphs: bool = False
+    backbone: str | Identity | None, *, device: str, dtype: str, compile: bool = False
 ) -> tuple[InstructBlipBackend, Any]:
     """Loads a folder as our backend and as transformers' model.
 
@@ -42,10 +42,10 @@ def load_both(
         backbone: a name, a folder or a hub id; `$VLINSTRUCT_BACKBONE` or mini if None. Or what `find` found for one.
         device: as `vlinstruct.load` takes it.
         dtype: as `vlinstruct.load` takes it.
-        cuda_graphs: as `vlinstruct.load` takes it; ours has them, transformers' not.
+        compile: as `vlinstruct.load` takes it; ours has them, transformers' not.
     """
     model_class = architecture()
-    ours = load_backend(backbone, device=device, dtype=dtype, cuda_graphs=cuda_graphs)
+    ours = load_backend(backbone, device=device, dtype=dtype, compile=compile)
     theirs = model_class.from_pretrained(
         ours.identity.folder,
         dtype=ours.dtype,
@@ -67,7 +67,7 @@ def architecture() -> Any:
 
 
 def load_both_random(
-    backbone: str, *, device: str, dtype: str, cuda_graphs: bool = False
+    backbone: str, *, device: str, dtype: str, compile: bool = False
 ) -> tuple[InstructBlipBackend, Any]:
     """Builds both models on the same random weights.
 
@@ -75,7 +75,7 @@ def load_both_random(
         backbone: a known name, or a folder with a config.json.
         device: as `vlinstruct.load` takes it.
         dtype: as `vlinstruct.load` takes it.
-        cuda_graphs: as `vlinstruct.load` takes it; ours has them, transformers' not.
+        compile: as `vlinstruct.load` takes it; ours has them, transformers' not.
 
     Raises:
         CheckpointError: there is no such configuration, or its vocabularies are smaller than mini's.
@@ -90,7 +90,7 @@ def load_both_random(
         dtype=ours.network.query_tokens.dtype,
         trust_remote_code=False,
     )
-    ours.recordings = Recordings() if cuda_graphs else None
+    ours.recordings = recordings_on(ours.device, backbone) if compile else None
     return ours, theirs.to(ours.device).eval()
 
 

@@ -10,7 +10,7 @@ import typer
 
 from vlinstruct.cli.command import MODEL, takes
 from vlinstruct.cli.options import (
-    CudaGraphsOption,
+    CompileOption,
     DeviceOption,
     Dtype,
     LocalBackboneOption,
@@ -71,7 +71,7 @@ def bench(
             rich_help_panel=MODEL,
         ),
     ] = False,
-    cuda_graphs: CudaGraphsOption = False,
+    compile: CompileOption = False,
     against: Annotated[
         Path | None, typer.Option(help="Say what is slower than in this file, which an earlier bench --json printed.")
     ] = None,
@@ -103,7 +103,7 @@ def bench(
     # An option that has no effect is refused, not ignored.
     if training or candidates or data:
         only_answers = {"--acceptance": acceptance, "--plot": plot, "--cold-runs": cold_runs}
-        only_answers |= {"--cuda-graphs": (training or candidates) and cuda_graphs}
+        only_answers |= {"--compile": (training or candidates) and compile}
         not_both = {"--training, --candidates and --data together": sum(map(bool, (training, candidates, data))) > 1}
         refused = {**only_answers, **not_both, "--batch-size": (candidates or data) and batch_size}
         names = [name for name, value in refused.items() if value]
@@ -127,7 +127,7 @@ def bench(
         acceptance=acceptance or (),
         runs=runs,
         cold_runs=cold_runs,
-        cuda_graphs=cuda_graphs,
+        compile=compile,
         random_weights=random_weights,
         threads=threads,
         offline=offline,

@@ -96,11 +96,11 @@ ImageSizeOption = Annotated[
         rich_help_panel=MODEL,
     ),
 ]
-CudaGraphsOption = Annotated[
+CompileOption = Annotated[
     bool,
     typer.Option(
-        "--cuda-graphs",
-        help="Record kernels at first use and replay them: faster small batches on one CUDA device.",
+        "--compile",
+        help="Faster small batches, once every shape was compiled (CPU, minutes) or recorded (CUDA) at its first use.",
         rich_help_panel=MODEL,
     ),
 ]
@@ -213,7 +213,7 @@ class ModelOptions(ServedOptions):
     )
     quantize: QuantizeOption = None
     image_size: ImageSizeOption = None
-    cuda_graphs: CudaGraphsOption = False
+    compile: CompileOption = False
     think: ThinkOption = False
     max_pixels: MaxPixelsOption = 50_000_000
     allow_truncated: AllowTruncatedOption = False

@@ -194,7 +194,7 @@ def test_an_answer_of_another_form_fails_its_row_alone(choice: dict[str, Any]) -
 
 
 @pytest.mark.parametrize(
-    "option", [{"adapter": "mini-ema"}, {"image_size": 64}, {"cuda_graphs": True}, {"dtype": "bfloat16"}]
+    "option", [{"adapter": "mini-ema"}, {"image_size": 64}, {"compile": True}, {"dtype": "bfloat16"}]
 )
 def test_an_option_that_is_not_for_servers_is_refused(option: dict[str, Any]) -> None:
     with scripted(plain_reply) as server, pytest.raises(VlinstructError, match="cannot use --"):

@@ -13,7 +13,7 @@ from recorded_operations import record
 from torch import Tensor
 
 from vlinstruct.backend import Row, Seen, Written
-from vlinstruct.backends.cuda_graphs import Recordings
+from vlinstruct.backends.recordings import Recordings, compile_on_cpu
 from vlinstruct.settings import GenerationSettings
 from vlinstruct.values import good
 
@@ -165,3 +165,17 @@ def test_replayed_tokens_are_the_plain_ones(
         pair.assert_same_texts(backend.write(call, settings), expected)
     assert recordings.is_broken == (name == "blip2_opt")  # OPT counts positions by its mask: found out, and left
     assert (recordings.num_replays > 0) == (name not in KEEP_MORE)
+
+
+# torch's own compiler imports what torch deprecates.
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
+@pytest.mark.slow
+def test_compiled_tokens_are_the_plain_ones(pair_of: Callable[[str], Pair], monkeypatch: pytest.MonkeyPatch) -> None:
+    pair, settings = pair_of("qwen2_5_vl"), GenerationSettings(max_new_tokens=8)
+    rows, recordings = our_rows(pair)[:2], Recordings(compile_on_cpu, max_rows=1)
+    plain = [pair.ours.backend.write([row], settings) for row in rows]
+    monkeypatch.setattr(pair.ours.backend, "recordings", recordings)
+    for row, expected in zip(rows, plain, strict=True):
+        pair.assert_same_texts(pair.ours.backend.write([row], settings), expected)
+    assert recordings.num_replays > 0
+    assert not recordings.is_broken

@@ -24,7 +24,6 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from vlinstruct.backend import Backend, Row, Seen, Written, not_taken
-from vlinstruct.backends.cuda_graphs import Recordings
 from vlinstruct.backends.decoding import Continuation
 from vlinstruct.backends.instructblip.conversation import prompt_of
 from vlinstruct.backends.instructblip.decoding import generate, stream
@@ -36,6 +35,7 @@ from vlinstruct.backends.instructblip.prefixes import PrefixStore, SeenClip, See
 from vlinstruct.backends.instructblip.recorded_reader import TOKENS_STEP, RecordedReader
 from vlinstruct.backends.instructblip.scoring import target_nll
 from vlinstruct.backends.instructblip.tokenization import QFormerTokenizer, TextTokenizer
+from vlinstruct.backends.recordings import Recordings
 from vlinstruct.backends.registry import INSTRUCTBLIP_ABILITIES
 from vlinstruct.backends.text_pieces import text_pieces
 from vlinstruct.errors import CheckpointError, ClipError, InputError, TextError

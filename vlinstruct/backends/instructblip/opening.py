@@ -8,13 +8,13 @@ from __future__ import annotations
 import logging
 from os import PathLike
 
-from vlinstruct.backends.cuda_graphs import recordings_on_one_device
 from vlinstruct.backends.instructblip.adapter import load_adapter
 from vlinstruct.backends.instructblip.backend import InstructBlipBackend
 from vlinstruct.backends.instructblip.configuration import InstructBlipConfig
 from vlinstruct.backends.instructblip.load import load_model
 from vlinstruct.backends.instructblip.memory import place
 from vlinstruct.backends.machine import require_machine
+from vlinstruct.backends.recordings import recordings_on
 from vlinstruct.backends.registry import find, find_adapter
 from vlinstruct.errors import shortened
 from vlinstruct.settings import Quantization
@@ -31,7 +31,7 @@ def load_backend(
     dtype: str = "auto",
     quantize: Quantization | None = None,
     image_size: int | None = None,
-    cuda_graphs: bool = False,
+    compile: bool = False,
     offline: bool = False,
 ) -> InstructBlipBackend:
     """Loads a model of the InstructBLIP family.
@@ -43,7 +43,7 @@ def load_backend(
         dtype: `float32`, `bfloat16`, `float16` or `auto`.
         quantize: how the language model is stored.
         image_size: side in pixels that pictures are read at; the model's own if None.
-        cuda_graphs: replay the kernels of small batches, recorded at the first use of a shape.
+        compile: as `vlinstruct.load` takes it.
         offline: use what is cached, open no connection.
 
     Raises:
@@ -51,7 +51,7 @@ def load_backend(
     """
     # The cheapest refusals first: a device, a dtype or a library that is missing is told before a download begins, and
     # a model that does not fit before a tensor is read.
-    main, number_type = require_machine(device, dtype, quantize, cuda_graphs=cuda_graphs)
+    main, number_type = require_machine(device, dtype, quantize, compile=compile)
     identity = backbone if isinstance(backbone, Identity) else find(backbone, offline=offline)
     placement = place(identity, main, itemsize=number_type.itemsize, quantize=quantize, may_spread=device == "auto")
     backend = load_model(
@@ -68,7 +68,7 @@ def load_backend(
                 image_size or own_size,
             )
     # Behind the adapter: a recording computes with the weights that there were.
-    if cuda_graphs:
+    if compile:
         is_spread = bool(placement.elsewhere or placement.offloaded)
-        backend.recordings = recordings_on_one_device(identity.name, is_spread=is_spread)
+        backend.recordings = recordings_on(main, identity.name, is_spread=is_spread)
     return backend

@@ -1,4 +1,4 @@
-"""An InstructBLIP's texts and scores by recordings (`cuda_graphs`), where a batch is small.
+"""An InstructBLIP's texts and scores by recordings (`recordings`), where a batch is small.
 
 A replay needs shapes that recur: contexts are padded on the left and tokens on the right to a few widths, states are
 reserved (`LanguageModel.reserve`), and what was not there is hidden by the masks that hide padding anyway.
@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vlinstruct.backends.cuda_graphs import Recordings, TextMemory
 from vlinstruct.backends.instructblip.language_model import DecoderState, LanguageModel, RowState
+from vlinstruct.backends.recordings import Recordings, TextMemory
 
 TOKENS_STEP = 16  # what a Q-Former reads is padded to a multiple
 _CONTEXT_STEP = 32  # and so are contexts

@@ -22,8 +22,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from vlinstruct.backend import Backend, Row, Seen, Written, not_taken
-from vlinstruct.backends.cuda_graphs import Recordings
 from vlinstruct.backends.decoding import Continuation, require_finite, step_by_step, token_nll, until_stop
+from vlinstruct.backends.recordings import Recordings
 from vlinstruct.backends.text_pieces import text_pieces
 from vlinstruct.backends.transformers.chat_template import ChatTemplate
 from vlinstruct.backends.transformers.families import Family

@@ -15,8 +15,8 @@ import torch
 from PIL import Image
 
 from vlinstruct.backend import Row
-from vlinstruct.backends.cuda_graphs import recordings_on_one_device
 from vlinstruct.backends.machine import keep_freed_memory
+from vlinstruct.backends.recordings import recordings_on
 from vlinstruct.backends.transformers.any_vlm import TransformersBackend
 from vlinstruct.backends.transformers.chat_template import can_think
 from vlinstruct.backends.transformers.families import FAMILIES, UNKNOWN
@@ -38,7 +38,7 @@ def open_backend(
     dtype: torch.dtype,
     quantize: Quantization | None = None,
     may_spread: bool = False,
-    cuda_graphs: bool = False,
+    compile: bool = False,
     think: bool = False,
 ) -> TransformersBackend:
     """Loads a model of transformers.
@@ -49,7 +49,7 @@ def open_backend(
         dtype: what it computes in.
         quantize: how the language model's linear layers are stored.
         may_spread: whether other GPUs and memory may help out where `device` is a GPU that is too small.
-        cuda_graphs: replay the kernels of written tokens, recorded at the first use of a shape.
+        compile: as `vlinstruct.load` takes it, of the tokens that are written.
         think: whether it may think before it answers.
 
     Raises:
@@ -113,9 +113,9 @@ def open_backend(
         raise CheckpointError.at("cannot use model", identity.name, why, "Give its version for instructions or chats")
     if not family.is_verified:
         check_unknown(backend)
-    if cuda_graphs:
+    if compile:
         is_spread = len(set(getattr(model, "hf_device_map", {}).values())) > 1
-        backend.recordings = recordings_on_one_device(identity.name, is_spread=is_spread)
+        backend.recordings = recordings_on(device, identity.name, is_spread=is_spread)
     return backend
 
 

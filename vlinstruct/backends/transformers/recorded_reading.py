@@ -1,4 +1,4 @@
-"""Tokens behind a reading by recordings (`cuda_graphs`), where a batch is small and the cache is a plain one.
+"""Tokens behind a reading by recordings (`recordings`), where a batch is small and the cache is a plain one.
 
 A prompt is read as ever. Its keys and values are then copied into transformers' static cache, over which every token is
 the same kernels: how much of it was read lies in tensors on the device.
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicLayer, StaticCache, StaticLayer
 
-from vlinstruct.backends.cuda_graphs import DIFFERS, Recordings, TextMemory, are_alike
+from vlinstruct.backends.recordings import DIFFERS, Recordings, TextMemory, are_alike
 from vlinstruct.backends.transformers.prefix import Reader, Reading
 
 _STEP = 256  # positions; a cache has room for a multiple, all of which is read in every pass

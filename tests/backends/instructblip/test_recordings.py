@@ -18,10 +18,10 @@ from torch import Tensor
 
 import vlinstruct as vli
 from vlinstruct.backend import Row, Written
-from vlinstruct.backends.cuda_graphs import Recordings, require_cuda_graphs
 from vlinstruct.backends.instructblip.backend import InstructBlipBackend
 from vlinstruct.backends.instructblip.opening import load_backend
-from vlinstruct.errors import InputError
+from vlinstruct.backends.recordings import Recordings, compile_on_cpu, require_compilation
+from vlinstruct.errors import InputError, ResourceError
 from vlinstruct.settings import GenerationSettings
 from vlinstruct.values import Failed, TokenScores, good
 
@@ -44,7 +44,7 @@ def backend(request: pytest.FixtureRequest, tmp_path: Path) -> InstructBlipBacke
     return load_backend(tmp_path, device="cpu")
 
 
-def recorded(backend: InstructBlipBackend) -> InstructBlipBackend:
+def recorded(backend: InstructBlipBackend, recordings: Recordings | None = None) -> InstructBlipBackend:
     """The same model with recordings."""
     return InstructBlipBackend(
         backend.network,
@@ -52,7 +52,7 @@ def recorded(backend: InstructBlipBackend) -> InstructBlipBackend:
         tokenizer=backend.tokenizer,
         qformer_tokenizer=backend.qformer_tokenizer,
         identity=backend.identity,
-        recordings=Recordings(record),
+        recordings=recordings or Recordings(record),
     )
 
 
@@ -176,10 +176,10 @@ def test_what_was_seen_stays_when_other_pictures_are_seen(backend: InstructBlipB
 def test_a_model_loaded_with_graphs_optimizes_and_answers_as_one_without(
     backend: InstructBlipBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vlinstruct.backends.machine.require_cuda_graphs", lambda *_: None)
+    monkeypatch.setattr("vlinstruct.backends.machine.require_compilation", lambda *_: None)
     opening = "vlinstruct.backends.instructblip.opening"
-    monkeypatch.setattr(f"{opening}.recordings_on_one_device", lambda *_, **__: Recordings(record))
-    plain, replaying = (vli.load(tmp_path, device="cpu", cuda_graphs=graphs) for graphs in (False, True))
+    monkeypatch.setattr(f"{opening}.recordings_on", lambda *_, **__: Recordings(record))
+    plain, replaying = (vli.load(tmp_path, device="cpu", compile=graphs) for graphs in (False, True))
     for image in pictures(2):
         for settings in ({}, {"choices": ["yes", "no"]}, {"optimize": True, "select": "ias", "when": "always"}):
             answer, expected = (of.ask(image, "what is it", **settings) for of in (replaying, plain))
@@ -262,9 +262,34 @@ def test_a_replay_that_differs_is_found_out(
     for _ in range(2):
         same_texts(replaying.write(rows_of(replaying, 1)[:1], GREEDY), backend.write(rows_of(backend, 1)[:1], GREEDY))
     (warning,) = [line.message for line in caplog.records if line.levelno == logging.WARNING]
-    assert warning.startswith("no CUDA graphs: what is replayed differs from what is computed. ")
+    assert warning.startswith("--compile: what is replayed differs from what is computed. ")
+
+
+# torch's own compiler imports what torch deprecates.
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
+@pytest.mark.slow
+def test_compiled_texts_and_scores_are_the_plain_ones(backend: InstructBlipBackend) -> None:
+    """What was compiled for one picture and its words computes others."""
+    compiled = recorded(backend, Recordings(compile_on_cpu, max_rows=1))
+    for num in (1, 2):
+        rows, expected = ([rows_of(of, num, QUESTIONS[0])[num - 1]] for of in (compiled, backend))
+        if (
+            not backend.network.config.text_config.is_encoder_decoder
+        ):  # one of the two suffices for vision tower and Q-Former
+            rows = expected = [Row(prompt=QUESTIONS[num], guess=QUESTIONS[0])]
+        same_texts(compiled.write(rows, GREEDY), backend.write(expected, GREEDY))
+        targets = [["one two three"[: 4 * num]]]
+        (scored,), (plain,) = good(compiled.score(rows, targets)[0]), good(backend.score(expected, targets)[0])
+        assert list(scored.token_nll) == tiny_models.same_nll(list(plain.token_nll))
+    assert_replayed(compiled)
 
 
 def test_quantized_layers_are_not_recorded() -> None:
-    with pytest.raises(InputError, match=r"cannot use --cuda-graphs \(--quantize 4bit\)"):
-        require_cuda_graphs(torch.device("cuda"), "4bit")
+    with pytest.raises(InputError, match=r"cannot use --compile \(--quantize 4bit\)"):
+        require_compilation(torch.device("cuda"), "4bit")
+
+
+def test_without_a_compiler_nothing_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(ResourceError, match=r"no compiler for C\+\+ \(no-such-compiler\)"):
+        require_compilation(torch.device("cpu"), None)
