@@ -111,7 +111,8 @@ class ImageProcessor:
             raise CheckpointError(message, code="non_finite_pixels")
         # PIL resizes, not torch: the two filters differ, and transformers' answers are the measure.
         resized = [np.asarray(self.resized(image)) for image in images]
-        return self._normalised(torch.from_numpy(np.stack(resized)).permute(0, 3, 1, 2).float())
+        # Bytes in their final order first: what follows takes six times as long over numbers that lie colour by colour.
+        return self._normalised(torch.from_numpy(np.stack(resized)).permute(0, 3, 1, 2).contiguous().float())
 
     def _normalised(self, pixels: Tensor) -> Tensor:
         # Divided where the factor is 1/255: a product with it differs in the last bit.
