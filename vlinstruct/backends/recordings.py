@@ -304,13 +304,17 @@ def require_compilation(device: torch.device, quantize: Quantization | None) -> 
         raise ResourceError.at(what, str(device), f"there is no compiler for C++ ({compiler})", advice)
 
 
-def recordings_on(device: torch.device, name: str, *, is_spread: bool = False) -> Recordings:
-    """Returns recordings of a loaded model, and says what that means.
+def recordings_on(
+    device: torch.device, name: str, *, is_spread: bool = False, is_prepacked: bool = False
+) -> Recordings | None:
+    """Returns recordings of a loaded model, and says what that means; None where they would gain nothing.
 
     Args:
         device: where it is.
         name: of the model.
         is_spread: whether parts of it are elsewhere.
+        is_prepacked: whether its products read copies of weights (`instructblip/prepacked.py`). Compiled ones would
+            read the weights themselves, which costs a model of that size more than Python does.
 
     Raises:
         InputError: they are.
@@ -323,5 +327,8 @@ def recordings_on(device: torch.device, name: str, *, is_spread: bool = False) -
             "kernels are recorded at the first use of a shape: the first answers take longer, later ones do not"
         )
         return Recordings(record_on_cuda)
+    if is_prepacked:
+        _log.warning("--compile is left out: on a CPU a model of this size is as fast without")
+        return None
     _log.warning("every shape is compiled at its first use, some seconds each: the first answers take minutes")
     return Recordings(compile_on_cpu, MAX_ROWS_COMPILED)

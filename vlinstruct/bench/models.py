@@ -18,7 +18,7 @@ from vlinstruct.backends.instructblip.image_processor import ImageProcessor
 from vlinstruct.backends.instructblip.load import empty_model
 from vlinstruct.backends.instructblip.network import InstructBlip
 from vlinstruct.backends.instructblip.opening import load_backend
-from vlinstruct.backends.instructblip.prepacked import allow_prepacking
+from vlinstruct.backends.instructblip.prepacked import allow_prepacking, is_prepacked
 from vlinstruct.backends.instructblip.tokenization import QFormerTokenizer, TextTokenizer, read_tokenizer
 from vlinstruct.backends.machine import compute_device, compute_dtype, keep_freed_memory
 from vlinstruct.backends.recordings import recordings_on
@@ -90,7 +90,8 @@ def load_both_random(
         dtype=ours.network.query_tokens.dtype,
         trust_remote_code=False,
     )
-    ours.recordings = recordings_on(ours.device, backbone) if compile else None
+    if compile:
+        ours.recordings = recordings_on(ours.device, backbone, is_prepacked=is_prepacked(ours.network))
     return ours, theirs.to(ours.device).eval()
 
 

@@ -20,7 +20,7 @@ import vlinstruct as vli
 from vlinstruct.backend import Row, Written
 from vlinstruct.backends.instructblip.backend import InstructBlipBackend
 from vlinstruct.backends.instructblip.opening import load_backend
-from vlinstruct.backends.recordings import Recordings, compile_on_cpu, require_compilation
+from vlinstruct.backends.recordings import Recordings, compile_on_cpu, recordings_on, require_compilation
 from vlinstruct.errors import InputError, ResourceError
 from vlinstruct.settings import GenerationSettings
 from vlinstruct.values import Failed, TokenScores, good
@@ -268,8 +268,11 @@ def test_a_replay_that_differs_is_found_out(
 # torch's own compiler imports what torch deprecates.
 @pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
 @pytest.mark.slow
-def test_compiled_texts_and_scores_are_the_plain_ones(backend: InstructBlipBackend) -> None:
+def test_compiled_texts_and_scores_are_the_plain_ones(
+    backend: InstructBlipBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What was compiled for one picture and its words computes others."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "compiled"))
     compiled = recorded(backend, Recordings(compile_on_cpu, max_rows=1))
     for num in (1, 2):
         rows, expected = ([rows_of(of, num, QUESTIONS[0])[num - 1]] for of in (compiled, backend))
@@ -287,6 +290,13 @@ def test_compiled_texts_and_scores_are_the_plain_ones(backend: InstructBlipBacke
 def test_quantized_layers_are_not_recorded() -> None:
     with pytest.raises(InputError, match=r"cannot use --compile \(--quantize 4bit\)"):
         require_compilation(torch.device("cuda"), "4bit")
+
+
+def test_a_model_whose_products_read_copies_of_weights_is_not_compiled(caplog: pytest.LogCaptureFixture) -> None:
+    assert recordings_on(torch.device("cpu"), "large", is_prepacked=True) is None
+    assert [line.message for line in caplog.records] == [
+        "--compile is left out: on a CPU a model of this size is as fast without"
+    ]
 
 
 def test_without_a_compiler_nothing_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import pytest
@@ -170,7 +171,10 @@ def test_replayed_tokens_are_the_plain_ones(
 # torch's own compiler imports what torch deprecates.
 @pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
 @pytest.mark.slow
-def test_compiled_tokens_are_the_plain_ones(pair_of: Callable[[str], Pair], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compiled_tokens_are_the_plain_ones(
+    pair_of: Callable[[str], Pair], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "compiled"))
     pair, settings = pair_of("qwen2_5_vl"), GenerationSettings(max_new_tokens=8)
     rows, recordings = our_rows(pair)[:2], Recordings(compile_on_cpu, max_rows=1)
     plain = [pair.ours.backend.write([row], settings) for row in rows]

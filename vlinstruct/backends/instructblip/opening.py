@@ -13,6 +13,7 @@ from vlinstruct.backends.instructblip.backend import InstructBlipBackend
 from vlinstruct.backends.instructblip.configuration import InstructBlipConfig
 from vlinstruct.backends.instructblip.load import load_model
 from vlinstruct.backends.instructblip.memory import place
+from vlinstruct.backends.instructblip.prepacked import is_prepacked
 from vlinstruct.backends.machine import require_machine
 from vlinstruct.backends.recordings import recordings_on
 from vlinstruct.backends.registry import find, find_adapter
@@ -70,5 +71,7 @@ def load_backend(
     # Behind the adapter: a recording computes with the weights that there were.
     if compile:
         is_spread = bool(placement.elsewhere or placement.offloaded)
-        backend.recordings = recordings_on(main, identity.name, is_spread=is_spread)
+        backend.recordings = recordings_on(
+            main, identity.name, is_spread=is_spread, is_prepacked=is_prepacked(backend.network)
+        )
     return backend

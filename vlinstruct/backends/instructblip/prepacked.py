@@ -83,6 +83,11 @@ def allow_prepacking(network: nn.Module) -> None:
             module.__dict__["prepacked"] = Prepacked()
 
 
+def is_prepacked(network: nn.Module) -> bool:
+    """Says whether layers of a model may copy their weights."""
+    return any("prepacked" in module.__dict__ for module in network.modules())
+
+
 def _can_be_packed(weight: Tensor) -> bool:
     # An inference tensor does not tell whether it was changed; a type of its own has a product of its own.
     is_plain = type(weight) is nn.Parameter and not weight.is_inference() and not weight.requires_grad
