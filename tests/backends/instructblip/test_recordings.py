@@ -173,13 +173,13 @@ def test_what_was_seen_stays_when_other_pictures_are_seen(backend: InstructBlipB
     same_texts(replaying.write(rows, GREEDY), backend.write(expected, GREEDY))
 
 
-def test_a_model_loaded_with_graphs_optimizes_and_answers_as_one_without(
+def test_a_model_loaded_with_recordings_optimizes_and_answers_as_one_without(
     backend: InstructBlipBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("vlinstruct.backends.machine.require_compilation", lambda *_: None)
     opening = "vlinstruct.backends.instructblip.opening"
     monkeypatch.setattr(f"{opening}.recordings_on", lambda *_, **__: Recordings(record))
-    plain, replaying = (vli.load(tmp_path, device="cpu", compile=graphs) for graphs in (False, True))
+    plain, replaying = (vli.load(tmp_path, device="cpu", compile=compile) for compile in (False, True))
     for image in pictures(2):
         for settings in ({}, {"choices": ["yes", "no"]}, {"optimize": True, "select": "ias", "when": "always"}):
             answer, expected = (of.ask(image, "what is it", **settings) for of in (replaying, plain))

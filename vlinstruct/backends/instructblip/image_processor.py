@@ -111,7 +111,7 @@ class ImageProcessor:
             raise CheckpointError(message, code="non_finite_pixels")
         # PIL resizes, not torch: the two filters differ, and transformers' answers are the measure.
         resized = [np.asarray(self.resized(image)) for image in images]
-        # Bytes in their final order first: what follows takes six times as long over numbers that lie colour by colour.
+        # Colour by colour while they are bytes: what follows takes six times as long over numbers pixel by pixel.
         return self._normalised(torch.from_numpy(np.stack(resized)).permute(0, 3, 1, 2).contiguous().float())
 
     def _normalised(self, pixels: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""An InstructBLIP's texts and scores by recordings (`recordings`), where a batch is small.
+"""An InstructBLIP's texts and scores by recordings (`backends/recordings.py`), where a batch is small.
 
 A replay needs shapes that recur: contexts are padded on the left and tokens on the right to a few widths, states are
 reserved (`LanguageModel.reserve`), and what was not there is hidden by the masks that hide padding anyway.

@@ -1,4 +1,4 @@
-"""Tokens behind a reading by recordings (`recordings`), where a batch is small and the cache is a plain one.
+"""Tokens behind a reading by recordings (`backends/recordings.py`), where a batch is small and the cache is plain.
 
 A prompt is read as ever. Its keys and values are then copied into transformers' static cache, over which every token is
 the same kernels: how much of it was read lies in tensors on the device.
